@@ -1,0 +1,169 @@
+"""What every command line of the project shares: one parser, one exit-code rule, results on stdout, logs on stderr.
+
+Exit status 0: done. 2: the user's input is wrong, one line on stderr. 1: anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from icube_common.config import Config, describe_config
+from icube_common.errors import InputError, nearest
+
+logger = logging.getLogger(__name__)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that answers wrong usage as every other wrong input is answered: one line, exit 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        help: one line for ``--help``.
+        add_arguments: declares the options; must not import anything slow.
+        run: does the work through one documented library function and returns a JSON-ready result.
+        render: the result as text for people; by default one ``key: value`` line each.
+        config: the schema whose keys the command accepts as ``key=value`` and ``--config``.
+    """
+
+    help: str
+    run: Callable[[argparse.Namespace], Mapping[str, Any]]
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    render: Callable[[Mapping[str, Any]], str] | None = None
+    config: type[Config] | None = None
+
+
+def render_table(result: Mapping[str, Any]) -> str:
+    """``key: value`` lines, nested mappings indented, for a terminal."""
+    lines: list[str] = []
+
+    def walk(mapping: Mapping[str, Any], indent: str) -> None:
+        width = max((len(str(key)) for key in mapping), default=0)
+        for key, value in mapping.items():
+            if isinstance(value, Mapping):
+                lines.append(f"{indent}{key}:")
+                walk(value, indent + "  ")
+            elif isinstance(value, (list, tuple)):
+                lines.append(f"{indent}{key}:")
+                lines.extend(f"{indent}  {item}" for item in value)
+            else:
+                shown = f"{value:.6g}" if isinstance(value, float) else value
+                lines.append(f"{indent}{str(key):<{width}}  {shown}")
+
+    walk(result, "")
+    return "\n".join(lines)
+
+
+def _build_parser(prog: str, description: str, version: str, commands: Mapping[str, Command]) -> _Parser:
+    parser = _Parser(prog=prog, description=description)
+    parser.add_argument("--version", action="version", version=f"{prog} {version}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, command in commands.items():
+        epilog = describe_config(command.config) if command.config else None
+        sub = subparsers.add_parser(
+            name,
+            help=command.help,
+            description=command.help,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(sub)
+        if command.config:
+            sub.add_argument("--config", metavar="FILE", help="YAML file of configuration keys")
+        sub.add_argument("--json", action="store_true", help="print the result as one JSON object")
+        sub.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
+    """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
+    args, rest = parser.parse_known_args(list(argv))
+    args.overrides = []
+    for word in rest:
+        if args.command and commands[args.command].config and "=" in word and not word.startswith("-"):
+            args.overrides.append(word)
+            continue
+        known = [option for action in _subparser(parser, args.command)._actions for option in action.option_strings]
+        close = nearest(word, known) if word.startswith("-") else None
+        raise InputError(f"unknown argument {word!r}" + (f": did you mean {close}?" if close else ""))
+    return args
+
+
+def _subparser(parser: _Parser, command: str | None) -> argparse.ArgumentParser:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+            chosen = action.choices[command]
+            assert isinstance(chosen, argparse.ArgumentParser)
+            return chosen
+    return parser
+
+
+def main(
+    prog: str,
+    description: str,
+    version: str,
+    commands: Mapping[str, Command],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a command line and return its exit status (0 done, 2 wrong input, 1 anything else)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    try:
+        parser = _build_parser(prog, description, version, commands)
+        args = _parse(parser, commands, argv)
+        if args.command is None:
+            parser.print_help()
+            return 0
+        _set_up_logging(args.quiet)
+        command = commands[args.command]
+        result = command.run(args)
+        if args.json:
+            print(json.dumps(result, indent=2, default=str))
+        else:
+            print((command.render or render_table)(result))
+        return 0
+    except InputError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # the reader of our stdout (head, less) has gone: nothing left to say, and nothing may be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{prog}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _set_up_logging(quiet: bool) -> None:
+    """Logs go to stderr; other libraries' warnings stay theirs to print."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("icube_common", "motiondiff", "actprompt", "debian_mri"):
+        root = logging.getLogger(name)
+        root.handlers[:] = [handler]
+        root.setLevel(logging.WARNING if quiet else logging.INFO)
+    if quiet:
+        os.environ.setdefault("TQDM_DISABLE", "1")

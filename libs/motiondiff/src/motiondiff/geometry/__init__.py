@@ -1,0 +1,1 @@
+"""Skeletons, rotations and forward kinematics: the ground everything else in motiondiff stands on."""
