@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import icube_common.cli
 from actprompt import __version__
 
-DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts. No subcommand is there yet."
+DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts."
+YET = "No subcommand is there yet."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,4 +20,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 wrong input, 1 anything else.
     """
-    return icube_common.cli.main("actprompt", DESCRIPTION, __version__, {}, argv)
+    return icube_common.cli.main("actprompt", f"{DESCRIPTION} {YET}", __version__, {}, argv)
