@@ -56,9 +56,7 @@ class Motion:
                 f"do not fit a skeleton of {joints} joints"
             )
         if not (np.isfinite(self.root).all() and np.isfinite(self.rotations).all()):
-            frame = int(
-                np.argmax(~(np.isfinite(self.root).all(-1) & np.isfinite(self.rotations).all((-3, -2, -1))))
-            )
+            frame = int(np.argmax(~(np.isfinite(self.root).all(-1) & np.isfinite(self.rotations).all((-3, -2, -1)))))
             raise InputError(f"{self.source or 'motion'}: frame {frame} holds NaN or infinite values")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"{self.source or 'motion'}: fps {self.fps} must be positive")
