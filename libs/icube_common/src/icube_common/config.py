@@ -62,21 +62,25 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name), prefix="")
+            _check_value(field, getattr(self, field.name), field.name)
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
-def _check_value(field: dataclasses.Field[Any], value: Any, prefix: str) -> None:
+def _check_value(field: dataclasses.Field[Any], value: Any, key: str) -> None:
     """Hold one value, or each item of a list or mapping, against the bounds and choices that its field declares."""
     if value is None or "meaning" not in field.metadata:
         return
-    if isinstance(value, (list, tuple, Mapping)):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            _check_value(field, item, prefix)
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_value(field, item, f"{key}.{name}")
         return
-    where = f"{prefix}{field.name}={value}"
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check_value(field, item, key)
+        return
+    where = f"{key}={value}"
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where}: must be a finite number")
     for name, bound in field.metadata["bounds"].items():
@@ -85,7 +89,7 @@ def _check_value(field: dataclasses.Field[Any], value: Any, prefix: str) -> None
             raise InputError(f"{where}: must be {words} {bound}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise unknown(f"value of {prefix}{field.name}", str(value), choices)
+        raise unknown(f"value of {key}", str(value), choices)
 
 
 def iterate_options(
@@ -156,6 +160,8 @@ def load_config(
             if key not in known:
                 raise InputError(f"{origin}: {unknown('configuration key', key, known)}")
             set_by[key] = origin
+            if word := _word_read_as_bool(known[key][0], value):
+                OmegaConf.update(layer, key, word)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
@@ -166,7 +172,7 @@ def load_config(
         raise InputError(f"{layers[-1][0]}: {_words(error)}") from error
     for key, (field, _) in known.items():
         try:
-            _check_value(field, values[key], prefix=key[: -len(field.name)])
+            _check_value(field, values[key], key)
         except InputError as error:
             # an override's text is in the message already, a file's name is not
             raise InputError(f"{file}: {error}") if set_by.get(key) == str(file) else error from None
@@ -190,6 +196,12 @@ def _flat_items(values: Any, known: typing.Container[str], prefix: str = "") -> 
             yield from _flat_items(value, known, f"{key}.")
         else:
             yield key, value
+
+
+def _word_read_as_bool(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """The choice that YAML 1.1 has turned into a boolean: ``precision=no`` arrives as False."""
+    words = {False: ("no", "off", "false"), True: ("yes", "on", "true")}[value] if isinstance(value, bool) else ()
+    return next((word for word in words if word in (field.metadata.get("choices") or ())), None)
 
 
 def _words(error: Exception) -> str:

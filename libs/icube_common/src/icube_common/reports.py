@@ -1,9 +1,9 @@
 """Report pages: one HTML file that carries its pictures and style with it and loads nothing from anywhere.
 
-    report = Report("Training", subtitle="bandai_namco, 10,000 steps")
-    report.section("Losses")
-    report.metrics(run.read_metrics(), ["loss", "validation_loss"], alt="Both losses fall")
-    report.save(run.report)
+report = Report("Training", subtitle="bandai_namco, 10,000 steps")
+report.section("Losses")
+report.metrics(run.read_metrics(), ["loss", "validation_loss"], alt="Both losses fall")
+report.save(run.report)
 """
 
 from __future__ import annotations
@@ -204,7 +204,9 @@ def draw_lines(
         raise InputError("plot: no series given")
     for name, (xs, ys) in series.items():
         if len(xs) != len(ys) or len(xs) == 0:
-            raise InputError(f"plot: series {name!r} has {len(xs)} x and {len(ys)} y values; as many of both are needed")
+            raise InputError(
+                f"plot: series {name!r} has {len(xs)} x and {len(ys)} y values; as many of both are needed"
+            )
         if log_y and not any(math.isfinite(y) and y > 0 for y in ys):
             raise InputError(f"plot: series {name!r} has no positive value for a logarithmic axis")
     # a Figure of its own: pyplot would choose a backend for the whole process and keep the figure alive
