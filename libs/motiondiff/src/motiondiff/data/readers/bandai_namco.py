@@ -1,0 +1,45 @@
+"""Bandai-Namco-Research-Motiondataset 1 and 2 (CC BY-NC 4.0): BVH in centimetres, labels in the file name.
+
+``dataset-1_walk-back_feminine_001.bvh`` is set, content (the action, as spelt there), style (the tag) and take. The
+set names no subject.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from icube_common.errors import InputError
+from motiondiff.data.readers import bvh
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, resample
+
+_NAME = re.compile(r"dataset-(?P<set>\d+)_(?P<content>[^_]+)_(?P<style>[^_]+)_(?P<take>\d+)\.bvh", re.IGNORECASE)
+
+
+def find_clips(folder: Path) -> list[ClipRef]:
+    """One reference per .bvh file below a folder, also those whose name is not the set's: reading rejects these.
+
+    Raises:
+        InputError: no .bvh file at all.
+    """
+    files = find_files(folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
+    ids = ids_of(files, Path(folder))
+    return [ClipRef("bandai-namco", ids[path], (path,)) for path in files]
+
+
+def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
+    """The one clip of a file: `joint_Root`, a world frame, is left out, so 21 joints from `Hips`.
+
+    Raises:
+        InputError: a name that does not follow the set's, or a file that cannot be read (see `bvh.read_bvh`).
+    """
+    path = ref.files[0]
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        raise InputError(
+            f"{path}: the name does not say what the clip shows; expected dataset-<set>_<content>_<style>_<take>.bvh "
+            "(read it as format bvh, or rename it)"
+        )
+    motion = replace(bvh.read_bvh(path, unit="cm"), action=name["content"], tag=name["style"])
+    return [Clip(ref.clip_id, resample(motion, fps))]

@@ -1,0 +1,158 @@
+"""What every reader takes and gives: references to clips, clips, rejections; and resampling in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from icube_common.errors import InputError
+from motiondiff.motion import Motion
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """A format by name, the module that reads it, and one line for people."""
+
+    name: str
+    module: str
+    description: str
+
+
+@dataclass(frozen=True)
+class ClipRef:
+    """One unit of reading work; it pickles, so that units can be spread over processes.
+
+    A unit is a file where files stand alone, and a subject where clips are fitted with the subject's own bone lengths.
+
+    Attributes:
+        format: name of the reader.
+        clip_id: unique and stable within the folder; the clip's own id where the unit holds one clip, else the prefix
+            of its clips' ids.
+        files: what is read, at least one path.
+        subject: who moves, or None.
+    """
+
+    format: str
+    clip_id: str
+    files: tuple[Path, ...]
+    subject: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """A clip that was read, under its id."""
+
+    clip_id: str
+    motion: Motion
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A clip that was not read, and why, in one line."""
+
+    clip_id: str
+    reason: str
+
+
+class Reader(Protocol):
+    """What a reader module offers."""
+
+    def find_clips(self, folder: Path) -> list[ClipRef]:
+        """Units below a folder, sorted; cheap. InputError where nothing of the format is there."""
+        ...
+
+    def read_clips(self, ref: ClipRef, fps: float | None = None, **options: Any) -> list[Clip | Rejection]:
+        """The clips of a unit, in the world, at ``fps`` where given.
+
+        InputError where the unit as a whole is broken; a `Rejection` for one clip among several.
+        """
+        ...
+
+
+def find_files(folder: Path, suffix: str, expected: str) -> list[Path]:
+    """Every file below a folder whose name ends in ``suffix`` in any case, sorted; or the one file that is named.
+
+    Raises:
+        InputError: no such folder, or nothing in it.
+    """
+    folder = Path(folder)
+    if folder.is_file() and folder.name.lower().endswith(suffix.lower()):
+        return [folder]
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected {expected}")
+    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix.lower()) and path.is_file())
+    if not found:
+        raise InputError(f"{folder}: holds no {expected}")
+    return found
+
+
+def ids_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """An id for each file: its stem where no other file has it, else its path below the folder, with the suffix."""
+    files = list(files)
+    base = folder if folder.is_dir() else folder.parent
+    times = Counter(path.stem for path in files)
+    return {path: path.stem if times[path.stem] == 1 else path.relative_to(base).as_posix() for path in files}
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        InputError: missing, unreadable, or not UTF-8; the line is named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}: line {line}: not UTF-8 text (byte {data[error.start]:#04x})") from error
+
+
+def frame_times(seconds: float, fps: float) -> npt.NDArray[np.float64]:
+    """Times 0, 1/fps, 2/fps ... up to ``seconds`` inclusive."""
+    return np.arange(int(np.floor(seconds * fps + 1e-6)) + 1) / fps
+
+
+def check_fps(fps: float | None) -> None:
+    """InputError unless a frame rate is None or positive and finite."""
+    if fps is not None and not (np.isfinite(fps) and fps > 0):
+        raise InputError(f"fps {fps}: must be positive; give frames per second, or none to keep the source's")
+
+
+def resample(motion: Motion, fps: float | None) -> Motion:
+    """The motion at another frame rate: slerp for rotations, linear for the root; same start, never extrapolated.
+
+    A rate within 0.1 % of the motion's own only changes the number (a BVH says 0.0333333 s and means 30 fps).
+
+    Raises:
+        InputError: ``fps`` is not positive.
+    """
+    check_fps(fps)
+    if fps is None:
+        return motion
+    if abs(fps - motion.fps) <= 1e-3 * fps:
+        return replace(motion, fps=float(fps))
+    if len(motion) == 1:
+        return replace(motion, fps=float(fps))
+    from scipy.spatial.transform import Rotation, Slerp
+
+    source = np.arange(len(motion)) / motion.fps
+    times = np.minimum(frame_times(source[-1], fps), source[-1])
+    root = np.stack([np.interp(times, source, motion.root[:, axis]) for axis in range(3)], axis=-1)
+    rotations = np.stack(
+        [
+            Slerp(source, Rotation.from_matrix(motion.rotations[:, joint]))(times).as_matrix()
+            for joint in range(len(motion.skeleton))
+        ],
+        axis=1,
+    )
+    return replace(motion, root=root, rotations=rotations, fps=float(fps))
