@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import math
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from icube_common.config import Config, describe_config
-from icube_common.errors import InputError, nearest
+from icube_common.errors import InputError, nearest, unknown
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,36 @@ def render_table(result: Mapping[str, Any]) -> str:
                 lines.extend(f"{indent}  {item}" for item in value)
             else:
                 shown = f"{value:.6g}" if isinstance(value, float) else value
-                lines.append(f"{indent}{str(key):<{width}}  {shown}")
+                lines.append(f"{indent}{key!s:<{width}}  {shown}")
 
     walk(result, "")
     return "\n".join(lines)
 
 
+def to_json(value: Any) -> Any:
+    """The value in JSON's own types: numpy and torch scalars and arrays as numbers and lists, NaN and infinity as null.
+
+    Anything else that JSON does not know (paths, dates) becomes its text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "tolist"):
+        return to_json(value.tolist())
+    return str(value)
+
+
 def _build_parser(prog: str, description: str, version: str, commands: Mapping[str, Command]) -> _Parser:
-    parser = _Parser(prog=prog, description=description)
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
+    parser.set_defaults(command=None)
+    if not commands:
+        return parser
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     for name, command in commands.items():
         epilog = describe_config(command.config) if command.config else None
@@ -93,6 +115,8 @@ def _build_parser(prog: str, description: str, version: str, commands: Mapping[s
 
 def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
     """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        raise unknown("command", argv[0], commands)
     args, rest = parser.parse_known_args(list(argv))
     args.overrides = []
     for word in rest:
@@ -100,7 +124,7 @@ def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]
             args.overrides.append(word)
             continue
         known = [option for action in _subparser(parser, args.command)._actions for option in action.option_strings]
-        close = nearest(word, known) if word.startswith("-") else None
+        close = nearest(word.partition("=")[0], known) if word.startswith("-") else None
         raise InputError(f"unknown argument {word!r}" + (f": did you mean {close}?" if close else ""))
     return args
 
@@ -134,9 +158,11 @@ def main(
         command = commands[args.command]
         result = command.run(args)
         if args.json:
-            print(json.dumps(result, indent=2, default=str))
+            print(json.dumps(to_json(result), indent=2, allow_nan=False))
         else:
             print((command.render or render_table)(result))
+        # here and not at the interpreter's exit, where a closed pipe could no longer be caught
+        sys.stdout.flush()
         return 0
     except InputError as error:
         if debug:
@@ -153,7 +179,8 @@ def main(
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"{prog}: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"{prog}: {message} (--debug shows where)", file=sys.stderr)
         return 1
 
 

@@ -1,7 +1,7 @@
 """Folders that appear whole or not at all, and the run folder of a training.
 
-A run folder holds ``config.yaml``, ``environment.json``, ``metrics.jsonl``, TensorBoard events, ``checkpoints/step-N/``,
-``model/`` and ``report.html``.
+A run folder holds ``config.yaml``, ``environment.json``, ``metrics.jsonl``, TensorBoard events,
+``checkpoints/step-N/``, ``model/`` and ``report.html``.
 """
 
 from __future__ import annotations

@@ -56,9 +56,7 @@ class Motion:
                 f"do not fit a skeleton of {joints} joints"
             )
         if not (np.isfinite(self.root).all() and np.isfinite(self.rotations).all()):
-            frame = int(
-                np.argmax(~(np.isfinite(self.root).all(-1) & np.isfinite(self.rotations).all((-3, -2, -1))))
-            )
+            frame = int(np.argmax(~(np.isfinite(self.root).all(-1) & np.isfinite(self.rotations).all((-3, -2, -1)))))
             raise InputError(f"{self.source or 'motion'}: frame {frame} holds NaN or infinite values")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise InputError(f"{self.source or 'motion'}: fps {self.fps} must be positive")
@@ -124,20 +122,17 @@ def place(motion: Motion, placement: Placement) -> Motion:
     return replace(motion, root=root, rotations=rotations)
 
 
-def heading(motion: Motion, frame: int = 0) -> float | None:
-    """Facing direction at a frame as yaw from +z about +y (rad): left axis of hips and shoulders, crossed with up.
+def headings(motion: Motion) -> Array:
+    """(T,) facing direction as yaw from +z about +y (rad): the left axis of hips and shoulders, crossed with up.
 
-    None where the joint names do not tell left from right, or the left axis is vertical.
+    Zeros where the joint names do not tell left from right.
     """
     pairs = motion.skeleton.across
     if not pairs:
-        return None
-    frame_positions = motion.positions[frame]
-    left = sum(frame_positions[a] - frame_positions[b] for a, b in pairs)
-    forward_x, forward_z = -left[2], left[0]  # left x (0, 1, 0)
-    if np.hypot(forward_x, forward_z) < 1e-6:
-        return None
-    return float(np.arctan2(forward_x, forward_z))
+        return np.zeros(len(motion), dtype=np.float32)
+    left = np.sum([motion.positions[:, a] - motion.positions[:, b] for a, b in pairs], axis=0)
+    # left x up = (-left_z, 0, left_x)
+    return np.asarray(np.arctan2(-left[:, 2], left[:, 0]), dtype=np.float32)
 
 
 def canonicalise(motion: Motion, *, floor: float | None = None) -> tuple[Motion, Placement]:
@@ -152,7 +147,7 @@ def canonicalise(motion: Motion, *, floor: float | None = None) -> tuple[Motion,
     """
     if floor is None:
         floor = float(np.percentile(motion.positions[..., 1].min(axis=-1), 1))
-    yaw = heading(motion) or 0.0
+    yaw = float(headings(motion)[0])
     back = Placement(yaw, (float(motion.root[0, 0]), floor, float(motion.root[0, 2])))
     turn = Placement(-yaw)
     shift = -(turn.matrix @ np.asarray(back.shift, dtype=np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -47,7 +48,7 @@ def forward_kinematics(
     offsets = offsets.expand(*rotations.shape[:-2], 3)
     level_rotations = [rotations[..., list(groups[0]), :, :]]
     level_positions = [root.unsqueeze(-2)]
-    for above, group in zip(groups, groups[1:], strict=False):
+    for above, group in pairwise(groups):
         parent_place = [above.index(parents[joint]) for joint in group]
         parent_rotation = level_rotations[-1][..., parent_place, :, :]
         moved = (parent_rotation * offsets[..., list(group), None, :]).sum(-1)

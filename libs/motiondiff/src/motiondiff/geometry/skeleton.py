@@ -120,7 +120,12 @@ class Skeleton:
 def _find_side(names: Sequence[str], word: str, side: str) -> int | None:
     """The joint whose name is ``word`` on one side: ``LeftHip``, ``hip_left``, ``l_hip``, ``UpperLeg_L``, ``LHip``."""
     letter = side[0]
-    patterns = (rf"(^|[^a-z]){side}[_\- .]?{word}", rf"{word}[_\- .]?{side}", rf"^{letter}[_\- .]?{word}", rf"{word}[_\- .]{letter}$")
+    patterns = (
+        rf"(^|[^a-z]){side}[_\- .]?{word}",
+        rf"{word}[_\- .]?{side}",
+        rf"^{letter}[_\- .]?{word}",
+        rf"{word}[_\- .]{letter}$",
+    )
     for pattern in patterns:
         for index, name in enumerate(names):
             if re.search(pattern, name.lower()):

@@ -1,0 +1,61 @@
+# Everything happens in .venv, which the first command that needs it creates.
+# Python 3.10 or newer; another one than the first found: make dev PYTHON=/path/to/python
+
+LIBRARIES := icube_common motiondiff actprompt debian_mri
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MANIFESTS := $(wildcard libs/*/pyproject.toml libs/*/hatch_build.py)
+
+# one thread in each of pytest's processes: more of them than cores only wait for each other
+PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test lint format type clean $(LIBRARIES:%=test-%)
+
+help:  ## this list
+	@sed -n 's/^\([a-z<>_-]*\):.*##  *\(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target words; do printf '%-26s %s\n' "$$target" "$$words"; done
+	@for library in $(LIBRARIES); do printf '%-26s %s\n' "  make test-$$library" "the tests of $$library"; done
+
+dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests, lint and types
+
+demo: $(STAMP)  ## run the main job of every library that is there yet, on embedded data, into demo/
+	$(BIN)/motiondiff demo --out demo --overwrite
+
+test: $(STAMP)  ## run every test
+	$(PYTEST)
+
+$(LIBRARIES:%=test-%): test-%: $(STAMP)
+	$(PYTEST) libs/$*/tests
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## ruff: mend what can be mended and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(STAMP)  ## mypy
+	$(BIN)/mypy
+
+clean:  ## remove .venv, caches and the demo
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis demo
+	find libs tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# the first interpreter that is new enough and can make an environment
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3; do \
+		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+			echo "creating $(VENV) with $$python"; exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "no Python >= 3.10 with the venv module found: make dev PYTHON=/path/to/python" >&2; exit 1
+
+# one call, so that pip registers all four and resolves them together
+$(STAMP): $(MANIFESTS) | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
+		-e 'libs/icube_common[dev]' -e 'libs/motiondiff[test]' -e 'libs/actprompt[test]' -e 'libs/debian_mri[test]'
+	touch $@

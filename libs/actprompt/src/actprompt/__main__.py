@@ -1,0 +1,7 @@
+"""``python -m actprompt``: the ``actprompt`` command."""
+
+import sys
+
+from actprompt.cli import main
+
+sys.exit(main())

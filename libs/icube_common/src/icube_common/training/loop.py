@@ -1,0 +1,320 @@
+"""The training loop: one function, a step function in, the trained model out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast, send_to_device
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from icube_common.errors import InputError
+from icube_common.runs import RunFolder
+from icube_common.training import checkpoints
+from icube_common.training.checks import check_config
+from icube_common.training.config import TrainConfig, learning_rate_at
+from icube_common.training.order import BatchOrder, MicroBatches, local_rows
+from icube_common.training.parts import Parts, assemble, make_accelerator
+from icube_common.training.randomness import StepRandom, seed_global
+from icube_common.training.resume import Progress, load_final_weights, reduce_sums, resume_newest, save, start_fresh
+from icube_common.training.seeds import mix
+
+Step = Callable[[nn.Module, Any, StepRandom], Mapping[str, Tensor]]
+Validate = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    Attributes:
+        model: the unwrapped module in eval mode: best-validation weights with patience, averaged ones with EMA.
+        steps: optimiser steps done in all.
+        seconds: spent training, earlier parts of a resumed run included.
+        resumed_from: step of the checkpoint that the run went on from, None for a fresh run.
+        stopped_because: ``"max_steps"``, ``"patience"`` or ``"max_minutes"``.
+        best_step: step of the best validation, None without patience.
+        is_main: whether this process is the one that writes the model.
+    """
+
+    model: nn.Module
+    steps: int
+    seconds: float
+    resumed_from: int | None
+    stopped_because: str
+    best_step: int | None
+    is_main: bool
+
+
+def fit(
+    model: nn.Module,
+    step: Step,
+    dataset: Any,
+    *,
+    config: TrainConfig,
+    run: RunFolder,
+    collate: Callable[[list[Any]], Any] | None = None,
+    validate: Validate | None = None,
+    weights: Sequence[float] | NDArray[Any] | None = None,
+    resume: bool = False,
+    worker_init: Callable[[int], None] | None = None,
+) -> FitResult:
+    """Train a model.
+
+    Reproducible from ``config.seed``: on a CPU the weights are bit-identical however often the run was stopped or
+    killed and resumed, with any number of workers, as long as ``dataset[draw]`` depends on the draw alone.
+
+    Args:
+        model: the module to train, on any device; parameters with ``requires_grad=False`` stay as they are.
+        step: ``step(model, batch, random) -> {"loss": ..., further terms}``: scalar tensors, ``loss`` the mean over the
+            local rows. ``model`` is the wrapped module: call it, and reach attributes through your own reference.
+        dataset: has ``__len__`` and ``__getitem__(draw: Draw)``.
+        config: how to train.
+        run: an existing run folder (`open_run` makes one).
+        collate: list of samples -> batch, torch's default otherwise. Tensors in lists, tuples and mappings, and
+            objects with ``.to(device)``, are moved to the device.
+        validate: ``validate(module) -> {"loss": ..., ...}``, called in eval mode, without gradients, on the averaged
+            weights where EMA is on, in the main process only.
+        weights: one weight per sample, for drawing with replacement.
+        resume: go on from the newest whole checkpoint, from the beginning where there is none yet.
+        worker_init: called with the worker's number in each loading process.
+
+    Raises:
+        InputError: a configuration that does not fit the machine or the data; a loss that is not finite; a checkpoint
+            of another run; checkpoints in the folder without ``resume``.
+    """
+    device_type = check_config(config)
+    if config.validate_every and validate is None:
+        raise InputError(f"validate_every={config.validate_every}: there is no validation set here; set it to 0")
+    order = BatchOrder(len(dataset), seed=config.seed, weights=weights)
+    accelerator = make_accelerator(config, run, device_type)
+    accelerator.wait_for_everyone()  # the main process makes the run folder
+    devices = [torch.cuda.current_device()] if device_type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            parts = assemble(model, config, run, accelerator, order)
+            progress = resume_newest(parts) if resume else start_fresh(parts)
+            resumed_from = progress.step if resume else None
+            _record_start(parts, resumed_from)
+            rows = local_rows(
+                config.batch_size,
+                accumulate=config.accumulate,
+                rank=accelerator.process_index,
+                processes=accelerator.num_processes,
+            )
+            loader = DataLoader(
+                dataset,
+                batch_sampler=MicroBatches(
+                    order,
+                    batch_size=config.batch_size,
+                    accumulate=config.accumulate,
+                    rows=rows,
+                    start=progress.step,
+                    stop=config.max_steps,
+                ),
+                collate_fn=collate,
+                num_workers=config.num_workers,
+                worker_init_fn=worker_init,
+                pin_memory=device_type == "cuda",
+                # without its own generator the loader would draw from the global one
+                generator=torch.Generator().manual_seed(mix(config.seed, progress.step)),
+            )
+            stopped_because = _train(parts, progress, step, validate, iter(loader), rows)
+            _finish(parts, progress, stopped_because)
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        # accelerate replaced the module's forward by one under autocast
+        accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    return FitResult(
+        model=model.eval(),
+        steps=progress.step,
+        seconds=progress.seconds,
+        resumed_from=resumed_from,
+        stopped_because=stopped_because,
+        best_step=progress.best_step,
+        is_main=accelerator.is_main_process,
+    )
+
+
+def _train(
+    parts: Parts, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
+) -> str:
+    """Optimiser steps until there is a reason to stop, which is returned."""
+    config, accelerator, meter = parts.config, parts.accelerator, parts.meter
+    device = accelerator.device
+    begun, earlier = time.monotonic(), progress.seconds
+    logged_at, logged_step = begun, progress.step
+    parts.wrapped.train()
+    with _progress_bar(parts, progress) as bar:
+        stop = _reason_to_stop(parts, progress, 0.0)
+        while stop is None:
+            rate = learning_rate_at(config, progress.step)
+            for group in parts.optimizer.param_groups:
+                group["lr"] = rate
+            for micro in range(config.accumulate):
+                batch = send_to_device(next(batches), device, non_blocking=True)
+                random = StepRandom(
+                    config.seed,
+                    progress.step,
+                    micro,
+                    rows=rows,
+                    total=config.batch_size // config.accumulate,
+                    device=device,
+                )
+                seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
+                with accelerator.accumulate(parts.wrapped):
+                    terms = step(parts.wrapped, batch, random)
+                    accelerator.backward(terms["loss"])
+                    meter.add(progress.step + 1, terms)
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(parts.wrapped.parameters(), config.clip_norm or math.inf)
+                        if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
+                            meter.add(progress.step + 1, {"grad_norm": norm})
+                    parts.optimizer.step()
+                    parts.optimizer.zero_grad()
+            if parts.ema is not None:
+                parts.ema.update(progress.step)
+            progress.step += 1
+            if device.type == "cpu":
+                meter.collect()
+            now = time.monotonic()
+            progress.seconds = earlier + now - begun
+            bar.update()
+
+            stop = _reason_to_stop(parts, progress, now - begun)
+            if stop or progress.step % config.log_every == 0:
+                speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
+                logged_at, logged_step = now, progress.step
+                means = _log_training(parts, progress, rate, speed)
+                bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
+            improved = False
+            if validate is not None and config.validate_every and progress.step % config.validate_every == 0:
+                improved = _validate(parts, progress, validate)
+                stop = stop or _reason_to_stop(parts, progress, now - begun)
+            if stop or improved or progress.step % config.checkpoint_every == 0:
+                save(parts, progress)
+    return stop
+
+
+def _reason_to_stop(parts: Parts, progress: Progress, elapsed: float) -> str | None:
+    config, accelerator = parts.config, parts.accelerator
+    if config.patience and progress.bad_validations >= config.patience:
+        return "patience"
+    if progress.step >= config.max_steps:
+        return "max_steps"
+    if config.max_minutes:
+        late = elapsed >= config.max_minutes * 60
+        if accelerator.num_processes > 1:  # clocks differ: the main process decides
+            late = bool(broadcast(torch.tensor([int(late)], device=accelerator.device)).item())
+        if late:
+            return "max_minutes"
+    return None
+
+
+def _record_start(parts: Parts, resumed_from: int | None) -> None:
+    config, run, accelerator = parts.config, parts.run, parts.accelerator
+    accelerator.wait_for_everyone()  # nobody reads a checkpoint any more
+    if accelerator.is_main_process:
+        values: dict[str, Any] = {
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
+            "mixed_precision": config.mixed_precision,
+            "seed": config.seed,
+        }
+        if accelerator.device.type == "cuda":
+            values["device_name"] = torch.cuda.get_device_name()
+        if resumed_from is not None:
+            values["resumed_from"] = resumed_from
+            run.truncate_metrics(resumed_from)
+            checkpoints.sweep(run)
+        run.update_environment(**values)
+    if config.trackers != "none":
+        options = {
+            # curves that a killed run drew past its last checkpoint are drawn again
+            "tensorboard": {"purge_step": resumed_from},
+            "wandb": {"dir": str(run.path), "name": run.path.name},
+        }
+        project = "tensorboard" if config.trackers == "tensorboard" else "icube"
+        accelerator.init_trackers(project, init_kwargs={config.trackers: options[config.trackers]})
+
+
+@contextlib.contextmanager
+def _progress_bar(parts: Parts, progress: Progress) -> Iterator[Any]:
+    # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
+    silent = {} if parts.accelerator.is_main_process else {"disable": True}
+    with tqdm(
+        total=parts.config.max_steps, initial=progress.step, unit="step", desc="training", file=sys.stderr, **silent
+    ) as bar:
+        yield bar
+
+
+def _log_training(parts: Parts, progress: Progress, rate: float, speed: float) -> dict[str, float]:
+    parts.meter.collect()
+    state = reduce_sums(parts, *parts.meter.take())
+    means = {name: value / state["counts"][name] for name, value in state["sums"].items()}
+    record = {**means, "learning_rate": rate, "seconds": progress.seconds, "samples_per_second": speed}
+    _log(parts, progress.step, record)
+    return means
+
+
+def _log(parts: Parts, step: int, record: Mapping[str, float]) -> None:
+    if parts.accelerator.is_main_process:
+        parts.run.append_metrics({"step": step, **record})
+    parts.accelerator.log(dict(record), step=step)
+
+
+def _validate(parts: Parts, progress: Progress, validate: Validate) -> bool:
+    """Validate in the main process; whether this is the best value so far (with patience only)."""
+    parts.meter.collect()
+    accelerator, device = parts.accelerator, parts.accelerator.device
+    value = torch.zeros(1, dtype=torch.float64, device=device)
+    if accelerator.is_main_process:
+        averaged = parts.ema.applied() if parts.ema is not None else contextlib.nullcontext()
+        parts.module.eval()
+        with averaged, torch.no_grad():
+            terms = {name: float(number) for name, number in validate(parts.module).items()}
+        for name, number in terms.items():
+            if not math.isfinite(number):
+                raise InputError(f"step {progress.step}: validation {name} is {number}, the training stopped")
+        value.fill_(terms["loss"])
+        parts.run.append_metrics({"step": progress.step, **{f"validation_{k}": v for k, v in terms.items()}})
+        accelerator.log({f"validation_{k}": v for k, v in terms.items()}, step=progress.step)
+    parts.wrapped.train()
+    if not parts.config.patience:
+        return False
+    loss = float(broadcast(value).item())
+    if progress.best_value is not None and loss >= progress.best_value:
+        progress.bad_validations += 1
+        return False
+    progress.best_value, progress.best_step, progress.bad_validations = loss, progress.step, 0
+    return True
+
+
+def _finish(parts: Parts, progress: Progress, stopped_because: str) -> None:
+    """Put the final weights into the module and record why the training ended."""
+    load_final_weights(parts, progress)
+    if parts.accelerator.is_main_process:
+        late = stopped_because == "max_minutes"
+        parts.run.update_environment(
+            stopped_because=stopped_because,
+            steps=progress.step,
+            training_seconds=round(progress.seconds, 1),
+            budget_stopped_at=progress.step if late else None,
+            reproducible=(
+                f"no: max_minutes={parts.config.max_minutes} ended it at step {progress.step}, and a clock is never "
+                f"the same twice; --resume with another budget goes on from there"
+                if late
+                else "from the seed, on the same machine type"
+            ),
+        )
+    parts.accelerator.wait_for_everyone()

@@ -1,0 +1,85 @@
+"""The pieces of a training put together: accelerator, model on its device, optimiser, average."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+
+from icube_common.errors import InputError
+from icube_common.runs import RunFolder
+from icube_common.training.checkpoints import frozen_digest
+from icube_common.training.config import TrainConfig, trajectory
+from icube_common.training.ema import MovingAverage
+from icube_common.training.meter import Meter
+from icube_common.training.order import BatchOrder
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pieces that steps, checkpoints and logs have in common."""
+
+    config: TrainConfig
+    run: RunFolder
+    accelerator: Accelerator
+    module: nn.Module
+    wrapped: nn.Module
+    optimizer: Any  # accelerate's wrapper of AdamW
+    ema: MovingAverage | None
+    meter: Meter
+    fingerprint: Mapping[str, Any]
+
+
+def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> Accelerator:
+    # accelerate keeps precision and device in process-wide state and refuses a second training that differs
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.accumulate,
+        cpu=device_type == "cpu",
+        log_with=None if config.trackers == "none" else config.trackers,
+        project_dir=str(run.path),
+    )
+
+
+def assemble(
+    model: nn.Module, config: TrainConfig, run: RunFolder, accelerator: Accelerator, order: BatchOrder
+) -> Parts:
+    """Model on its device, optimiser, average and meter."""
+    # moved before the optimiser and the average take references
+    model.to(accelerator.device)
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    if not trainable:
+        raise InputError(f"{type(model).__name__}: has no trainable parameter")
+    optimizer = torch.optim.AdamW(
+        trainable,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    digest = None if order.probabilities is None else hashlib.sha256(order.probabilities.tobytes()).hexdigest()
+    return Parts(
+        config=config,
+        run=run,
+        accelerator=accelerator,
+        module=model,
+        wrapped=wrapped,
+        optimizer=prepared,
+        ema=MovingAverage(model, config.ema_decay) if config.ema_decay else None,
+        meter=Meter(),
+        fingerprint={
+            **trajectory(config),
+            "samples": order.size,
+            "sample_weights": digest,
+            "frozen_parameters": frozen_digest(model),
+        },
+    )

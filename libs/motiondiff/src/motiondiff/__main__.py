@@ -1,0 +1,7 @@
+"""``python -m motiondiff``: the ``motiondiff`` command."""
+
+import sys
+
+from motiondiff.cli import main
+
+sys.exit(main())

@@ -1,0 +1,167 @@
+"""The ``motiondiff`` command: options in, one library call, one result out. Nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from icube_common import cli
+from motiondiff import __version__
+from motiondiff.config import MotionDiffConfig
+from motiondiff.data.readers import FORMATS as READER_FORMATS
+from motiondiff.export import FORMATS as EXPORT_FORMATS
+from motiondiff.schedulers import SCHEDULERS
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="DIR", help="folder of the recordings")
+    parser.add_argument("--format", required=True, help=f"one of: {', '.join(READER_FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
+    parser.add_argument("--fps", type=float, default=20.0, help="frames per second of the store (default 20)")
+    parser.add_argument("--labels", metavar="MAP.yaml", help="source label -> action (null leaves a label out)")
+    parser.add_argument("--split-by", metavar="subject|tag", help="default: subject where there are several, else tag")
+    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or tags held out for testing")
+    parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
+
+
+def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.errors import InputError
+    from motiondiff.data.labels import LabelMap
+    from motiondiff.data.prepare import PrepareOptions, prepare
+
+    if not 0 < args.fps <= 1000:
+        raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
+    options = PrepareOptions(
+        fps=args.fps,
+        labels=LabelMap.from_yaml(args.labels) if args.labels else None,
+        split_by=args.split_by,
+        test_groups=tuple(name for name in args.test_groups.split(",") if name),
+        split_seed=args.split_seed,
+        strict=args.strict,
+    )
+    store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
+    return {"store": str(store.path), **store.info()}
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", metavar="STORE", help="a prepared store")
+
+
+def _info(args: argparse.Namespace) -> Mapping[str, Any]:
+    from motiondiff.data.store import MotionStore
+
+    return MotionStore(args.store).info()
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="STORE", help="a prepared store")
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
+
+
+def _train(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    config = load_config(MotionDiffConfig, file=args.config, overrides=args.overrides)
+    from motiondiff.train import train
+
+    return train(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)
+
+
+def _sample_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a saved model folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+    parser.add_argument("--action", action="append", default=[], metavar="NAME", help="what to do; may be repeated")
+    parser.add_argument("--count", type=int, default=1, help="motions of each action (default 1)")
+    parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
+    parser.add_argument("--unconditional", action="store_true", help="leave the action open")
+    parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
+    parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
+    parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default 20)")
+    parser.add_argument("--scheduler", default="dpmsolver++", help=f"one of: {', '.join(SCHEDULERS)}")
+    parser.add_argument("--guidance", type=float, default=2.5, help="classifier-free guidance, 1 = none (default 2.5)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same motions (default 0)")
+    parser.add_argument("--formats", default="npz", help=f"comma-separated, of: {', '.join(EXPORT_FORMATS)}")
+    parser.add_argument("--batch-size", type=int, default=32, help="motions denoised together (default 32)")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
+    from motiondiff.sample import SampleOptions, parse_formats, sample
+
+    options = SampleOptions(
+        actions=tuple(args.action),
+        count=args.count,
+        per_action=args.per_action,
+        unconditional=args.unconditional,
+        tag=args.tag,
+        shape=args.shape,
+        seconds=args.seconds,
+        steps=args.steps,
+        scheduler=args.scheduler,
+        guidance=args.guidance,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    return sample(args.run, args.out, options, formats=parse_formats(args.formats), overwrite=args.overwrite)
+
+
+def _render_samples(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{result['motions']} motions, {result['scheduler']} {result['steps']} steps, guidance {result['guidance']:g}, "
+        f"seed {result['seed']}, {result['denoising_seconds']} s"
+        + (" (model trained on simulated motions)" if result["simulated_training_data"] else "")
+    ]
+    lines += [f"  {path}" for row in result["samples"] for path in row["files"].values()]
+    return "\n".join(lines)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz or .bvh file, or a store")
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of: {', '.join(EXPORT_FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="PATH", help="the file to write; for a store, the folder")
+    parser.add_argument("--split", help="only this split of a store: train, validation or test")
+    parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _export(args: argparse.Namespace) -> Mapping[str, Any]:
+    from motiondiff.convert import export
+
+    return export(
+        args.source, args.out, args.to, split=args.split, world=args.world, overwrite=args.overwrite
+    )
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo/motiondiff", metavar="DIR", help="folder to make (demo/motiondiff)")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: about two minutes' worth)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
+    from motiondiff.demo import demo
+
+    return demo(args.out, steps=args.steps, overwrite=args.overwrite)
+
+
+COMMANDS: Mapping[str, cli.Command] = {
+    "prepare": cli.Command("make a store of a folder of recordings", _prepare, _prepare_arguments),
+    "info": cli.Command("what a store holds", _info, _info_arguments),
+    "train": cli.Command("train a motion diffusion model on a store", _train, _train_arguments, config=MotionDiffConfig),
+    "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
+    "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
+    "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the ``motiondiff`` command; returns the exit status."""
+    return cli.main("motiondiff", "3D human motion diffusion on skeletons", __version__, COMMANDS, argv)

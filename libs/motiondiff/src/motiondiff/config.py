@@ -1,0 +1,59 @@
+"""Configuration of a training run; nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icube_common.config import Config, option, section
+from icube_common.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """Which windows of which clips are shown."""
+
+    max_frames: int = option(160, "longest window, frames; longer clips are cut at random", ge=8)
+    min_frames: int = option(12, "shortest window that a random crop may leave, frames", ge=2)
+    crop_probability: float = option(0.25, "share of clips shown as a random window although they fit", ge=0, le=1)
+    balance: float = option(0.5, "0: as often as clips come; 1: every action equally often", ge=0, le=1)
+    stature_range: float = option(
+        0.05, "bodies are scaled at random by 1 +- this, the shape condition with them", ge=0, lt=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    """Shape of the denoiser; MDM's is 8 layers, width 512, 4 heads, feed-forward 1024."""
+
+    num_layers: int = option(6, "transformer layers", ge=1)
+    width: int = option(256, "features per token", ge=8)
+    num_heads: int = option(4, "attention heads; divides width", ge=1)
+    feedforward: int = option(1024, "hidden features of a layer's feed-forward part", ge=8)
+    dropout: float = option(0.1, "dropout inside the layers", ge=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig(Config):
+    """Noise schedule, condition dropout and loss weights."""
+
+    num_train_timesteps: int = option(1000, "diffusion steps of training", ge=10)
+    beta_schedule: str = option(
+        "squaredcos_cap_v2", "diffusers' name of the noise schedule", choices=("squaredcos_cap_v2", "linear")
+    )
+    drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
+    drop_tag: float = option(0.3, "how often the tag is replaced by its learned null", ge=0, le=1)
+    drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
+    weight_simple: float = option(1.0, "weight of the loss on normalised features", ge=0)
+    weight_positions: float = option(1.0, "weight of the loss on joint positions by forward kinematics", ge=0)
+    weight_velocity: float = option(1.0, "weight of the loss on joint velocities", ge=0)
+    weight_contact: float = option(1.0, "weight of the loss on feet that should stand", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionDiffConfig(Config):
+    """All sections of ``motiondiff train``."""
+
+    train: TrainConfig = section(TrainConfig)
+    model: ModelConfig = section(ModelConfig)
+    data: DataConfig = section(DataConfig)
+    diffusion: DiffusionConfig = section(DiffusionConfig)

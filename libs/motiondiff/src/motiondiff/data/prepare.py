@@ -1,0 +1,187 @@
+"""From a folder of recordings to a store: read, name, resample, check, split, write."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from icube_common.errors import InputError
+from icube_common.runs import atomic_folder, refuse_existing
+from motiondiff.data.labels import LabelMap
+from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
+from motiondiff.data.split import assign_splits, choose_split_key
+from motiondiff.data.store import MotionStore, StoreWriter
+from motiondiff.motion import Motion, canonicalise
+
+logger = logging.getLogger(__name__)
+
+# below this many clips starting worker processes takes longer than reading
+CLIPS_WORTH_A_POOL = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How clips are selected and rearranged.
+
+    Attributes:
+        fps: frames per second of the store; None keeps the source's, which must then be one.
+        labels: source label -> action.
+        split_by: "subject", "tag", or None for subject where there are several, else tag, else no split.
+        test_groups: the groups held out for testing, instead of drawing them.
+        split_seed: which groups are drawn.
+        min_seconds: shorter clips are rejected.
+        max_residual: clips whose skeleton misses the recorded joints by more, in the mean over frames (m), are rejected.
+        strict: stop at the first clip that cannot be used.
+    """
+
+    fps: float | None = 20.0
+    labels: LabelMap | None = None
+    split_by: str | None = None
+    test_groups: Sequence[str] = ()
+    split_seed: int = 0
+    min_seconds: float = 0.3
+    max_residual: float = 0.10
+    strict: bool = False
+
+
+def prepare(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    options: PrepareOptions | None = None,
+    *,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+) -> MotionStore:
+    """Make a store of every usable clip below a folder.
+
+    Clips that cannot be used end in ``rejected.csv`` with the reason.
+
+    Args:
+        format: a key of `motiondiff.data.readers.FORMATS`.
+        source: folder of the recordings.
+        out: the store to make.
+        options: selection, frame rate, split.
+        overwrite: replace an existing ``out``.
+        executor: where clips are read; by default a local process pool.
+
+    Raises:
+        InputError: unknown format, nothing of it in the folder, no usable clip at all, or ``out`` exists; nothing is
+            written then.
+    """
+    options = options or PrepareOptions()
+    references = get_reader(format).find_clips(Path(source))
+    refuse_existing(out, overwrite=overwrite)
+    items = tqdm(_read_all(references, options, executor), desc="read", unit="clip", total=len(references))
+    about = {"format": format, "source": Path(source).name, "simulated": False}
+    store = write_store(items, out, options, about=about, overwrite=overwrite)
+    rejected = store.header["rejected"]
+    if rejected:
+        logger.warning("%d clips could not be used: see %s", rejected, store.path / "rejected.csv")
+    return store
+
+
+def write_store(
+    items: Iterable[Clip | Rejection],
+    out: str | Path,
+    options: PrepareOptions,
+    *,
+    about: Mapping[str, Any],
+    overwrite: bool = False,
+) -> MotionStore:
+    """Bring clips to the common frame, write them as they come, and split them at the end.
+
+    Raises:
+        InputError: ``out`` exists, no clip can be used, an impossible split, or (strict) a clip that cannot be used.
+    """
+    rejected: list[Rejection] = []
+    subjects: list[str | None] = []
+    tags: list[str | None] = []
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        writer = StoreWriter(folder)
+        for item in items:
+            if isinstance(item, Clip):
+                try:
+                    writer.append(*canonicalise(item.motion), clip_id=item.clip_id)
+                    subjects.append(item.motion.subject)
+                    tags.append(item.motion.tag)
+                    continue
+                except InputError as error:
+                    item = Rejection(item.clip_id, str(error))
+            if options.strict:
+                raise InputError(f"{item.clip_id}: {item.reason}")
+            rejected.append(item)
+        if not subjects:
+            first = f"; the first: {rejected[0].reason}" if rejected else ""
+            raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
+        split_by = choose_split_key(subjects, tags, options.split_by)
+        if split_by is None and options.test_groups:
+            raise InputError("test groups were named, but the clips name neither subjects nor tags to split by")
+        if split_by is None:
+            logger.warning("no subject and no tag tells the clips apart: all of them are in the training split")
+        groups = {"subject": subjects, "tag": tags, None: [None] * len(tags)}[split_by]
+        splits = assign_splits(groups, seed=options.split_seed, test_groups=options.test_groups)
+        writer.finish(
+            splits=splits,
+            rejected=[(item.clip_id, item.reason) for item in rejected],
+            about={**about, "split_by": split_by or "none"},
+        )
+    return MotionStore(out)
+
+
+def _read_all(
+    references: Sequence[ClipRef], options: PrepareOptions, executor: Executor | None
+) -> Iterator[Clip | Rejection]:
+    """Every clip or rejection, in the order of the references."""
+    work = partial(_read_and_check, options=options)
+    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if executor is None and (len(references) < CLIPS_WORTH_A_POOL or processes == 1):
+        for reference in references:
+            yield from work(reference)
+    elif executor is None:
+        # forking a process that already runs torch's threads may hang
+        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for result in pool.map(work, references, chunksize=16):
+                yield from result
+    else:
+        for result in executor.map(work, references, chunksize=16):
+            yield from result
+
+
+def _read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:
+    """Read one unit and apply label map and checks to each of its clips."""
+    results: list[Clip | Rejection] = []
+    for item in read_or_reject(reference, options.fps):
+        if isinstance(item, Clip):
+            try:
+                item = Clip(item.clip_id, _select(item.motion, options))
+            except InputError as error:
+                item = Rejection(item.clip_id, str(error))
+        results.append(item)
+    return results
+
+
+def _select(motion: Motion, options: PrepareOptions) -> Motion:
+    """The motion with its action named, if it can be used.
+
+    Raises:
+        InputError: left out by the label map, too short, a poor fit, or implausible in size.
+    """
+    if options.labels is not None:
+        motion = replace(motion, action=options.labels.apply(motion.action))
+    if motion.seconds < options.min_seconds or len(motion) < 2:
+        raise InputError(f"{motion.seconds:.2f} s long, shorter than {options.min_seconds} s")
+    if motion.residual > options.max_residual:
+        raise InputError(f"the skeleton misses the recorded joints by {motion.residual * 100:.1f} cm in the mean")
+    if not 0.05 < float(motion.skeleton.bone_lengths.sum()) < 50:
+        raise InputError(f"the body is not of human size (bones of {motion.skeleton.bone_lengths.sum():.2f} m in all)")
+    return motion

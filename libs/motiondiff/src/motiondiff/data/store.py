@@ -1,0 +1,358 @@
+"""The store: every clip of a data set in one flat array on disk, with a columnar index.
+
+A store folder holds
+
+- ``store.json``: fps, skeleton topology, vocabularies, counts, how it was made;
+- ``frames.npy``: (N, 3 + 6 J + 1) float32, all clips one after the other; a row is root position (m), J local
+  rotations as 6D (Zhou et al., CVPR 2019), and the heading (rad);
+- ``clips.npz``: one column per property of a clip (first row, length, action, ...);
+- ``skeletons.npy``: (K, J, 3) float32 rest offsets in metres, one for each body;
+- ``rejected.csv``: what was left out, and why.
+
+Clips stand in the common frame (`motiondiff.motion.canonicalise`); their place in the recording's world is kept.
+Reading needs numpy only: no torch, no pandas.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icube_common.errors import InputError
+from icube_common.runs import read_json
+from motiondiff.geometry.skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from motiondiff.motion import Motion, Placement
+
+Array = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+NO_LABEL = -1
+
+_COLUMNS: dict[str, Any] = {
+    "start": np.int64,
+    "length": np.int64,
+    "action": np.int32,
+    "tag": np.int32,
+    "subject": np.int32,
+    "split": np.int8,
+    "skeleton": np.int32,
+    "placement": np.float32,
+    "residual": np.float32,
+}
+
+
+class StoreWriter:
+    """Writes clips one at a time into a folder; memory does not grow with the number of frames.
+
+    The first clip fixes frame rate and skeleton topology.
+
+    Args:
+        folder: an empty folder (see `icube_common.runs.atomic_folder`).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._fps = 0.0
+        self._skeleton: Skeleton | None = None
+        self._bodies: dict[bytes, int] = {}
+        self._offsets: list[Array] = []
+        self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
+        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        self._clip_ids: list[str] = []
+        self._rows = 0
+        self._digest = hashlib.sha256()
+        self._file = (folder / "frames.npy").open("wb+")
+
+    def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
+        """Add one clip that stands in the common frame, and what puts it back where it was recorded.
+
+        Raises:
+            InputError: another skeleton topology or fps than the clips before it.
+        """
+        if self._skeleton is None:
+            self._skeleton, self._fps = motion.skeleton, motion.fps
+            self._write_header(0)
+        if not motion.skeleton.same_topology(self._skeleton):
+            raise InputError(
+                f"{motion.source}: its {len(motion.skeleton)} joints differ from the {len(self._skeleton)} "
+                "of the clips before it; one store holds one skeleton topology"
+            )
+        if abs(motion.fps - self._fps) > 1e-3:
+            raise InputError(f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps")
+        rows = pack_frames(motion)
+        self._digest.update(rows.tobytes())
+        self._file.write(rows.tobytes())
+        body = self._bodies.setdefault(motion.skeleton.offsets.tobytes(), len(self._bodies))
+        if body == len(self._offsets):
+            self._offsets.append(np.asarray(motion.skeleton.offsets))
+        values = {
+            "start": self._rows,
+            "length": len(motion),
+            "skeleton": body,
+            "placement": (placement.yaw, *placement.shift) if placement else (0.0, 0.0, 0.0, 0.0),
+            "residual": motion.residual,
+        }
+        for kind, table in self._labels.items():
+            label = getattr(motion, kind)
+            values[kind] = NO_LABEL if label is None else table.setdefault(label, len(table))
+        for name, value in values.items():
+            self._columns[name].append(value)
+        self._clip_ids.append(clip_id)
+        self._rows += len(motion)
+
+    def finish(
+        self,
+        *,
+        about: Mapping[str, Any],
+        splits: Sequence[str] | None = None,
+        rejected: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Write index, skeletons and ``rejected.csv``.
+
+        Args:
+            about: provenance for ``store.json``: ``format``, ``split_by``, ``simulated``.
+            splits: one of `SPLITS` for each clip; all train by default.
+            rejected: (clip, reason) of what was left out.
+
+        Raises:
+            InputError: no clip was added.
+        """
+        if self._skeleton is None:
+            self._file.close()
+            raise InputError("no clip is left to store")
+        self._write_header(self._rows)
+        self._file.close()
+        self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
+        columns = {name: np.asarray(self._columns[name], dtype=kind) for name, kind in _COLUMNS.items()}
+        ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
+        for name in ("action", "tag", "subject"):
+            columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
+        for array in (*columns.values(), ids):
+            self._digest.update(array.tobytes())
+        np.savez(self._folder / "clips.npz", clip_id=ids, **columns)
+        np.save(self._folder / "skeletons.npy", np.stack(self._offsets))
+        header = {
+            "version": FORMAT_VERSION,
+            "fps": self._fps,
+            "clips": len(self._clip_ids),
+            "frames": self._rows,
+            "joint_names": self._skeleton.names,
+            "parents": self._skeleton.parents,
+            "actions": list(self._labels["action"]),
+            "tags": list(self._labels["tag"]),
+            "subjects": list(self._labels["subject"]),
+            "rejected": len(rejected),
+            "fingerprint": self._digest.hexdigest(),
+            **about,
+        }
+        (self._folder / "store.json").write_text(json.dumps(header, indent=2) + "\n")
+        with (self._folder / "rejected.csv").open("w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(("clip", "reason"))
+            writer.writerows(rejected)
+
+    def _write_header(self, rows: int) -> None:
+        """(Re)write the .npy header: numpy pads it so that the row count can grow in place."""
+        assert self._skeleton is not None
+        end = self._file.tell()
+        self._file.seek(0)
+        shape = (rows, row_size(len(self._skeleton)))
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
+        )
+        if rows:
+            self._file.seek(end)
+
+
+def _sort_labels(column: npt.NDArray[Any], table: dict[str, int]) -> tuple[npt.NDArray[Any], dict[str, int]]:
+    """Vocabulary in alphabetical order, whatever order the clips came in."""
+    order = sorted(table)
+    renumber = np.full(len(table) + 1, NO_LABEL, dtype=column.dtype)  # the last entry serves NO_LABEL = -1
+    for new, label in enumerate(order):
+        renumber[table[label]] = new
+    return renumber[column], {label: new for new, label in enumerate(order)}
+
+
+def row_size(joints: int) -> int:
+    """Numbers in one row of ``frames.npy``."""
+    return 3 + 6 * joints + 1
+
+
+def pack_frames(motion: Motion) -> Array:
+    """(T, 3 + 6 J + 1) float32: root, rotations as 6D, heading of every frame."""
+    from einops import rearrange
+
+    from motiondiff.motion import headings
+
+    rotations = rearrange(motion.rotations[..., :2], "frames joints row column -> frames (joints column row)")
+    return np.concatenate([motion.root, rotations, headings(motion)[:, None]], axis=1, dtype=np.float32)
+
+
+class MotionStore:
+    """A prepared data set on disk, opened for reading.
+
+    Args:
+        path: the store folder.
+
+    Raises:
+        InputError: not a store, or written by another version of the format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "store.json").is_file():
+            state = "is not a motion store (no store.json)" if self.path.is_dir() else "does not exist"
+            raise InputError(f"{self.path}: {state}; `motiondiff prepare` makes one")
+        self.header: dict[str, Any] = read_json(self.path / "store.json")
+        if self.header.get("version") != FORMAT_VERSION:
+            raise InputError(
+                f"{self.path}: store format {self.header.get('version')!r}, this version reads {FORMAT_VERSION}: "
+                "prepare it again"
+            )
+        self.fps = float(self.header["fps"])
+        self.actions: list[str] = self.header["actions"]
+        self.tags: list[str] = self.header["tags"]
+        self.subjects: list[str] = self.header["subjects"]
+        self.joint_names = tuple(self.header["joint_names"])
+        self.parents = tuple(self.header["parents"])
+        self.fingerprint: str = self.header["fingerprint"]
+        self._width = row_size(len(self.joint_names))
+        frames = self.path / "frames.npy"
+        expected = int(self.header["frames"]) * self._width * 4
+        if not frames.is_file() or frames.stat().st_size < expected:
+            raise InputError(f"{frames}: missing or cut short; prepare the store again")
+        self._data_start = frames.stat().st_size - expected
+
+    def __len__(self) -> int:
+        return int(self.header["clips"])
+
+    @cached_property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The numeric columns of the clip index; see the module's head."""
+        with np.load(self.path / "clips.npz", allow_pickle=False) as archive:
+            return {name: archive[name] for name in _COLUMNS}
+
+    @cached_property
+    def clip_ids(self) -> list[str]:
+        """The id of every clip."""
+        with np.load(self.path / "clips.npz", allow_pickle=False) as archive:
+            return [raw.decode() for raw in archive["clip_id"]]
+
+    @cached_property
+    def offsets(self) -> Array:
+        """(K, J, 3) metres: rest offsets of every body in the store."""
+        return np.asarray(np.load(self.path / "skeletons.npy", allow_pickle=False))
+
+    def skeleton(self, clip: int) -> Skeleton:
+        """The skeleton of one clip."""
+        return Skeleton(self.joint_names, self.parents, self.offsets[self.columns["skeleton"][clip]])
+
+    def select(self, split: str | None = None) -> Index:
+        """Indices of the clips of one split, or of all.
+
+        Raises:
+            InputError: an unknown split, or one that holds nothing.
+        """
+        if split is None:
+            return np.arange(len(self))
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r} (known: {', '.join(SPLITS)})")
+        found = np.flatnonzero(self.columns["split"] == SPLITS.index(split))
+        if len(found) == 0:
+            raise InputError(f"{self.path}: the split {split!r} holds no clip (split by: {self.header['split_by']})")
+        return found
+
+    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
+        """(T, 3 + 6 J + 1) rows of one clip, read afresh.
+
+        Plain reads rather than pages of a memory map: pages that were touched count as this process's memory for as
+        long as the map lives, which for a large store is all of it.
+        """
+        first, length = int(self.columns["start"][clip]), int(self.columns["length"][clip])
+        stop = length if stop is None else min(stop, length)
+        return np.fromfile(
+            self.path / "frames.npy",
+            dtype="<f4",
+            count=(stop - start) * self._width,
+            offset=self._data_start + (first + start) * self._width * 4,
+        ).reshape(stop - start, self._width)
+
+    def __getitem__(self, clip: int) -> Motion:
+        """One clip as a `Motion` in the common frame."""
+        import torch
+        from einops import rearrange
+
+        from motiondiff.geometry.rotations import rotation_6d_to_matrix
+        from motiondiff.motion import Motion
+
+        rows = self.rows(clip)
+        features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
+        labels = {}
+        for name, table in (("action", self.actions), ("tag", self.tags), ("subject", self.subjects)):
+            code = int(self.columns[name][clip])
+            labels[name] = None if code == NO_LABEL else table[code]
+        return Motion(
+            root=rows[:, :3],
+            rotations=rotation_6d_to_matrix(features).numpy(),
+            skeleton=self.skeleton(clip),
+            fps=self.fps,
+            source=f"{self.path.name}/{self.clip_ids[clip]}",
+            residual=float(self.columns["residual"][clip]),
+            **labels,
+        )
+
+    def placement(self, clip: int) -> Placement:
+        """What puts a clip back where it was recorded (`motiondiff.motion.place`)."""
+        from motiondiff.motion import Placement
+
+        yaw, x, y, z = (float(value) for value in self.columns["placement"][clip])
+        return Placement(yaw, (x, y, z))
+
+    def info(self) -> dict[str, Any]:
+        """Counts for people and scripts: clips, frames, seconds, actions, subjects, tags, splits, fps, joints."""
+        lengths = self.columns["length"]
+
+        def count(name: str, labels: Sequence[str]) -> dict[str, int]:
+            column = self.columns[name]
+            counts = np.bincount(column[column >= 0], minlength=len(labels))
+            return {label: int(number) for label, number in zip(labels, counts, strict=True)}
+
+        residual = self.columns["residual"]
+        return {
+            "clips": len(self),
+            "frames": int(self.header["frames"]),
+            "seconds": round(float(self.header["frames"]) / self.fps, 3),
+            "fps": self.fps,
+            "joints": len(self.joint_names),
+            "bodies": int(len(self.offsets)),
+            "actions": count("action", self.actions),
+            "tags": count("tag", self.tags),
+            "subjects": count("subject", self.subjects),
+            "splits": {name: number for name, number in count("split", SPLITS).items() if number},
+            "split_by": self.header["split_by"],
+            "frames_per_clip": {
+                "min": int(lengths.min()),
+                "median": float(np.median(lengths)),
+                "max": int(lengths.max()),
+            },
+            "residual_mm": {
+                "mean": round(float(residual.mean()) * 1000, 2),
+                "p95": round(float(np.percentile(residual, 95)) * 1000, 2),
+            },
+            "rejected": int(self.header["rejected"]),
+            "simulated": bool(self.header.get("simulated", False)),
+            "format": self.header.get("format"),
+            "fingerprint": self.fingerprint,
+        }

@@ -1,0 +1,51 @@
+"""Motions as NumPy archives: what a training script reads without any motion capture library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from motiondiff.export.files import output_file
+from motiondiff.motion import Motion
+
+
+def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -> Path:
+    """Write a motion as a compressed ``.npz`` that ``numpy.load(..., allow_pickle=False)`` opens.
+
+    Arrays (T frames, J joints; metres, y-up, right-handed; text is ``""`` where it is not known):
+
+    - ``positions`` (T, J, 3) float32: world positions of the joints;
+    - ``rotations`` (T, J, 3, 3) float32: each joint in its parent's frame, the root in the world;
+    - ``root`` (T, 3) float32: position of joint 0;
+    - ``joint_names`` (J,) text, ``parents`` (J,) int64 (-1 for the root), ``offsets`` (J, 3) float32: the skeleton;
+    - ``fps`` float64; ``action``, ``tag``, ``subject``, ``clip_id``: text.
+
+    Args:
+        motion: the clip.
+        path: the file to write; replaced where it exists.
+        clip_id: the clip's name in its collection.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with output_file(path) as temporary, temporary.open("wb") as handle:
+        # through a handle: given a name, NumPy would add ".npz" to any other suffix
+        np.savez_compressed(
+            handle,
+            positions=motion.positions,
+            rotations=motion.rotations,
+            root=motion.root,
+            joint_names=np.array(motion.skeleton.names, dtype=np.str_),
+            parents=np.array(motion.skeleton.parents, dtype=np.int64),
+            offsets=motion.skeleton.offsets,
+            fps=np.float64(motion.fps),
+            action=np.str_(motion.action or ""),
+            tag=np.str_(motion.tag or ""),
+            subject=np.str_(motion.subject or ""),
+            clip_id=np.str_(clip_id or ""),
+        )
+    return Path(path)

@@ -1,0 +1,143 @@
+"""`MotionDenoiser`: a transformer encoder that predicts the clean motion from a noisy one.
+
+Shapes: B batch, T frames, D features per frame, J joints, C condition tokens, W width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from motiondiff.model.conditions import ConditionEmbedding, Conditions
+
+
+class MotionDenoiser(ModelMixin, ConfigMixin):
+    """Predicts x0: after Tevet et al., "Human Motion Diffusion Model", ICLR 2023, section 3.
+
+    Unlike MDM's single summed token, the timestep and every condition have a token of their own in front of the frames.
+
+    Args:
+        feature_size: D.
+        shape_size: J, numbers of the body-shape condition.
+        actions: vocabulary of the action condition, in index order.
+        tags: vocabulary of the style or subject condition, in index order.
+        width: W, features per token.
+        num_layers: transformer layers.
+        num_heads: H, must divide the width.
+        feedforward: hidden features of the feed-forward parts.
+        dropout: dropout inside the layers.
+        max_frames: longest motion, frames.
+
+    Raises:
+        ValueError: the width is odd or not a multiple of the number of heads.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        feature_size: int,
+        shape_size: int,
+        actions: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        width: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 4,
+        feedforward: int = 1024,
+        dropout: float = 0.1,
+        max_frames: int = 160,
+    ) -> None:
+        super().__init__()
+        if width % num_heads or width % 2:
+            raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
+        self.embed_frames = nn.Linear(feature_size, width)
+        self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embed_timestep = TimestepEmbedding(width, width)
+        self.embed_conditions = ConditionEmbedding(len(actions), len(tags), shape_size, width)
+        # tells the tokens in front apart: timestep, action, tag, shape
+        self.token_kind = nn.Parameter(torch.randn(4, width) * 0.02)
+        self.register_buffer("frame_position", sinusoidal_positions(max_frames, width), persistent=False)
+        self.layers = nn.ModuleList(
+            [TransformerLayer(width, num_heads, feedforward, dropout) for _ in range(num_layers)]
+        )
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, feature_size)
+        nn.init.zeros_(self.predict.weight)
+        nn.init.zeros_(self.predict.bias)
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B T D"],
+        timestep: Tensor,
+        conditions: Conditions,
+        mask: Bool[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Predict the clean features.
+
+        Args:
+            sample: noisy normalised features.
+            timestep: () or (B,) diffusion timestep.
+            conditions: B rows of conditions.
+            mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
+                neither receives nor gives attention that counts: each clip gets what it would get alone.
+        """
+        batch, frames, _ = sample.shape
+        time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
+        front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
+        front = front + self.token_kind
+        tokens = torch.cat([front, self.embed_frames(sample) + self.frame_position[:frames]], dim=1)
+        attention_mask = None
+        if mask is not None:
+            always = mask.new_ones(batch, front.shape[1])
+            attention_mask = rearrange(torch.cat([always, mask], dim=1), "b keys -> b 1 1 keys")
+        for layer in self.layers:
+            tokens = layer(tokens, attention_mask)
+        return self.predict(self.norm(tokens[:, front.shape[1] :]))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.norm_attention = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, width)
+        )
+
+    def forward(
+        self, tokens: Float[Tensor, "B N W"], attention_mask: Bool[Tensor, "B 1 1 N"] | None
+    ) -> Float[Tensor, "B N W"]:
+        """One layer."""
+        query, key, value = rearrange(
+            self.query_key_value(self.norm_attention(tokens)),
+            "b n (three heads size) -> three b heads n size",
+            three=3,
+            heads=self.num_heads,
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+        attended = self.attention_out(rearrange(attended, "b heads n size -> b n (heads size)"))
+        tokens = tokens + F.dropout(attended, self.dropout, self.training)
+        return tokens + F.dropout(self.feedforward(self.norm_feedforward(tokens)), self.dropout, self.training)
+
+
+def sinusoidal_positions(count: int, width: int) -> Float[Tensor, "N W"]:
+    """Sine and cosine position code (Vaswani et al., NeurIPS 2017, section 3.5)."""
+    position = torch.arange(count, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
+    return rearrange(
+        torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1), "n f two -> n (f two)"
+    )

@@ -1,0 +1,64 @@
+"""Training losses on the predicted clean motion: MDM's, masked so that padding never counts.
+
+Shapes: B batch, T frames, J joints, D features.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from motiondiff.model.representation import MotionRepresentation
+
+# a foot slower than this in the real motion is meant to stand: m/s
+CONTACT_SPEED = 0.25
+
+
+def masked_mean(values: Float[Tensor, "B T *rest"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean over a clip's own frames and all further dimensions, then over clips: long clips weigh no more than short."""
+    per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
+    weight = mask.to(per_frame.dtype)
+    return ((per_frame * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
+
+
+def motion_losses(
+    predicted: Float[Tensor, "B T D"],
+    target: Float[Tensor, "B T D"],
+    mask: Bool[Tensor, "B T"],
+    offsets: Float[Tensor, "B J 3"],
+    representation: MotionRepresentation,
+) -> dict[str, Float[Tensor, ""]]:
+    """The four terms, unweighted: Tevet et al., "Human Motion Diffusion Model", ICLR 2023, eq. 2 to 5.
+
+    Args:
+        predicted: normalised features as the denoiser gives them.
+        target: normalised features of the real motion.
+        mask: True on a clip's own frames.
+        offsets: rest offsets of each clip's body, metres.
+        representation: normalisation, topology and feet.
+
+    Returns:
+        ``simple`` on normalised features; ``positions`` on joints by forward kinematics in decimetres; ``velocity`` on
+        joint displacements per frame in units of 2 cm; ``contact`` on the predicted displacement of feet that stand in
+        the real motion, in units of 2 cm. The units bring the terms to comparable size.
+    """
+    predicted, target = predicted.float(), target.float()
+    predicted_positions = representation.positions(representation.denormalise(predicted), offsets)
+    target_positions = representation.positions(representation.denormalise(target), offsets)
+    predicted_step = predicted_positions.diff(dim=1)
+    target_step = target_positions.diff(dim=1)
+    step_mask = mask[:, 1:] & mask[:, :-1]
+    terms = {
+        "simple": masked_mean((predicted - target) ** 2, mask),
+        "positions": masked_mean(((predicted_positions - target_positions) / 0.1) ** 2, mask),
+        "velocity": masked_mean(((predicted_step - target_step) / 0.02) ** 2, step_mask),
+    }
+    feet = list(representation.feet)
+    if feet:
+        stands = target_step[:, :, feet].norm(dim=-1) * representation.config.fps < CONTACT_SPEED
+        slides = ((predicted_step[:, :, feet] / 0.02) ** 2).mean(-1) * stands
+        terms["contact"] = masked_mean(slides, step_mask)
+    else:
+        terms["contact"] = torch.zeros_like(terms["simple"])
+    return terms

@@ -1,0 +1,208 @@
+"""`MotionDiffusionPipeline`: from conditions to motions, with any diffusers scheduler.
+
+Shapes: B motions, F the longest motion the denoiser knows, T the longest of this batch, D features, J joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from icube_common.errors import InputError, unknown
+from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.model.conditions import NULL, Conditions
+from motiondiff.model.denoiser import MotionDenoiser
+from motiondiff.model.representation import MotionRepresentation
+from motiondiff.motion import Motion
+
+
+@dataclass
+class MotionPipelineOutput(BaseOutput):
+    """What a call gives.
+
+    Attributes:
+        motions: one `Motion` per clip asked for, metres, y-up, in the common frame.
+    """
+
+    motions: list[Motion]
+
+
+class MotionDiffusionPipeline(DiffusionPipeline):
+    """Samples motions from a trained denoiser.
+
+    Args:
+        denoiser: predicts the clean motion.
+        representation: features, their statistics, and the body.
+        scheduler: any diffusers scheduler that takes ``prediction_type="sample"``: DDPM, DDIM, DPM-Solver++, UniPC ...
+    """
+
+    def __init__(
+        self, denoiser: MotionDenoiser, representation: MotionRepresentation, scheduler: SchedulerMixin
+    ) -> None:
+        super().__init__()
+        self.register_modules(denoiser=denoiser, representation=representation, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        actions: Sequence[str | None] | None = None,
+        tags: Sequence[str | None] | None = None,
+        shapes: Sequence[Skeleton | None] | None = None,
+        num_motions: int | None = None,
+        num_frames: int | Sequence[int] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.5,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
+        return_dict: bool = True,
+    ) -> MotionPipelineOutput | tuple[list[Motion]]:
+        """Sample motions.
+
+        Args:
+            actions: one action per motion; None, in the list or instead of it, leaves it open.
+            tags: one style or subject tag per motion; None leaves it open.
+            shapes: one body per motion; None takes the mean training body.
+            num_motions: how many motions; by default as many as the lists above are long, else 1.
+            num_frames: frames of every motion, or of each; by default drawn as training clips have it.
+            num_inference_steps: denoising steps.
+            guidance_scale: classifier-free guidance (Ho and Salimans, 2022, eq. 6 as ``null + scale (given - null)``); 1
+                is no guidance and sends half as many rows through the denoiser.
+            generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
+                else is in the batch.
+            callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
+            return_dict: False gives a plain tuple.
+
+        Raises:
+            InputError: (a ValueError) unknown action or tag, another skeleton, lengths out of range, lists of
+                different lengths.
+        """
+        batch = self._count(num_motions, actions, tags, shapes, num_frames, generator)
+        actions, tags, shapes = (list(values or [None] * batch) for values in (actions, tags, shapes))
+        skeletons = [self._check_shape(shape) for shape in shapes]
+        lengths = self._lengths(num_frames, actions, generator)
+        device = self._execution_device
+        conditions = self.conditions(actions, tags, skeletons).to(device)
+        guided = guidance_scale != 1.0
+        if guided:
+            conditions = Conditions.cat([conditions.without_semantics(), conditions])
+
+        # Noise is drawn for the longest motion that can be, whatever the lengths: what a generator gives a clip then
+        # does not depend on the clips beside it, in the schedulers' own draws neither.
+        longest = max(lengths)
+        shape = (batch, self.denoiser.config.max_frames, self.denoiser.config.feature_size)
+        dtype = self.denoiser.dtype
+        generators = list(generator) if isinstance(generator, Sequence) else generator
+        latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
+        mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+        rows = 2 if guided else 1
+        row_mask = mask.repeat(rows, 1)
+
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        latents = latents * self.scheduler.init_noise_sigma
+        extra = {"generator": generators} if self._scheduler_draws_noise() else {}
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
+                predicted = self.denoiser(
+                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask
+                ).float()
+                if guided:
+                    null, given = predicted.chunk(2)
+                    predicted = null + guidance_scale * (given - null)
+                clean = torch.zeros_like(latents)
+                clean[:, :longest] = predicted * mask[..., None]
+                latents = self.scheduler.step(clean, timestep, latents, **extra).prev_sample
+                if callback_on_step_end is not None:
+                    callback_on_step_end(step, int(timestep), latents)
+                progress.update()
+
+        motions = [
+            self.representation.decode(latents[row, : lengths[row]], skeletons[row], action=actions[row], tag=tags[row])
+            for row in range(batch)
+        ]
+        self.maybe_free_model_hooks()
+        return MotionPipelineOutput(motions=motions) if return_dict else (motions,)
+
+    def conditions(
+        self, actions: Sequence[str | None], tags: Sequence[str | None], skeletons: Sequence[Skeleton]
+    ) -> Conditions:
+        """Names and bodies to the denoiser's condition indices and numbers.
+
+        Raises:
+            InputError: an unknown action or tag; the nearest is named.
+        """
+        offsets = torch.tensor(np.stack([skeleton.offsets for skeleton in skeletons]))
+        return Conditions(
+            action=_indices("action", actions, self.denoiser.config.actions),
+            tag=_indices("tag", tags, self.denoiser.config.tags),
+            shape=self.representation.shape_condition(offsets.to(self.representation.offsets)).cpu(),
+            has_shape=torch.ones(len(skeletons), dtype=torch.bool),
+        )
+
+    def _count(self, num_motions: int | None, *lists: object) -> int:
+        """The batch size that all arguments agree on."""
+        sizes = {len(values) for values in lists if isinstance(values, Sequence)}
+        if num_motions is not None:
+            sizes.add(num_motions)
+        if len(sizes) > 1:
+            raise InputError(f"actions, tags, shapes, frames and generators disagree on the number of motions: {sizes}")
+        count = sizes.pop() if sizes else 1
+        if count < 1:
+            raise InputError(f"num_motions={count}: at least one motion must be asked for")
+        return count
+
+    def _check_shape(self, shape: Skeleton | None) -> Skeleton:
+        mean = self.representation.skeleton
+        if shape is None:
+            return mean
+        if not shape.same_topology(mean):
+            raise InputError(f"body shape: its {len(shape)} joints are not the {len(mean)} joints of this model")
+        return shape
+
+    def _lengths(
+        self,
+        num_frames: int | Sequence[int] | None,
+        actions: Sequence[str | None],
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+    ) -> list[int]:
+        """Frames of each motion, given or drawn from the training clips' lengths."""
+        limit = int(self.denoiser.config.max_frames)
+        if isinstance(num_frames, int):
+            lengths = [num_frames] * len(actions)
+        elif num_frames is not None:
+            lengths = [int(frames) for frames in num_frames]
+        else:
+            own = generator if isinstance(generator, Sequence) else [generator] * len(actions)
+            lengths = []
+            for action, source in zip(actions, own, strict=True):
+                seed = None if source is None else int(torch.randint(2**62, (), generator=source, device=source.device))
+                drawn = self.representation.draw_length(action, np.random.default_rng(seed))
+                lengths.append(min(max(drawn, 2), limit))
+        for frames in lengths:
+            if not 2 <= frames <= limit:
+                fps = self.representation.config.fps
+                raise InputError(
+                    f"{frames} frames ({frames / fps:.2f} s): this model makes 2 to {limit} frames (up to {limit / fps:g} s)"
+                )
+        return lengths
+
+    def _scheduler_draws_noise(self) -> bool:
+        """Whether the scheduler's step takes a generator (DDPM, DDIM, ... do; UniPC does not)."""
+        import inspect
+
+        return "generator" in inspect.signature(self.scheduler.step).parameters
+
+
+def _indices(kind: str, names: Sequence[str | None], vocabulary: Sequence[str]) -> Tensor:
+    """(B,) vocabulary indices, `NULL` for None."""
+    for name in names:
+        if name is not None and name not in vocabulary:
+            raise unknown(kind, name, vocabulary)
+    return torch.tensor([NULL if name is None else list(vocabulary).index(name) for name in names])

@@ -1,0 +1,239 @@
+"""Sampling from a trained run: what to generate, in which files, and the record of it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from icube_common.errors import InputError, unknown
+from icube_common.runs import atomic_folder, refuse_existing
+from motiondiff.export import FORMATS, write
+
+if TYPE_CHECKING:
+    import torch
+
+    from motiondiff.geometry.skeleton import Skeleton
+    from motiondiff.motion import Motion
+    from motiondiff.pipeline import MotionDiffusionPipeline
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What to generate.
+
+    Attributes:
+        actions: the actions asked for; empty with ``unconditional`` or ``per_action``.
+        count: motions of each action (or in all, without an action).
+        per_action: this many of *every* action the model knows: a balanced set.
+        unconditional: leave the action open.
+        tag: style or subject tag of all motions, or None.
+        shape: a file with the body (`motiondiff.shapes.load_shape`), or None for the mean training body.
+        seconds: length of every motion; None draws lengths as the training clips have them.
+        steps: denoising steps.
+        scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
+        guidance: classifier-free guidance scale; 1 is none.
+        seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
+        batch_size: motions denoised together.
+        device: torch device.
+    """
+
+    actions: Sequence[str] = ()
+    count: int = 1
+    per_action: int | None = None
+    unconditional: bool = False
+    tag: str | None = None
+    shape: str | Path | None = None
+    seconds: float | None = None
+    steps: int = 20
+    scheduler: str = "dpmsolver++"
+    guidance: float = 2.5
+    seed: int = 0
+    batch_size: int = 32
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("count", "steps", "batch_size", "per_action"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        if not 0 <= self.guidance < 1000:
+            raise InputError(f"--guidance {self.guidance}: must be 0 or more (1 is no guidance)")
+        if self.seconds is not None and not 0 < self.seconds < 1e6:
+            raise InputError(f"--seconds {self.seconds}: must be positive")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: must not be negative")
+        ways = [bool(self.actions), self.per_action is not None, self.unconditional]
+        if sum(ways) > 1:
+            raise InputError("--action, --per-action and --unconditional exclude each other: give one of them")
+
+
+def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffusionPipeline:
+    """The pipeline of a run folder, or of a saved model folder, with its own or another scheduler.
+
+    Raises:
+        InputError: no trained model is there, or an unknown scheduler.
+    """
+    path = Path(run)
+    folder = next((place for place in (path / "model", path) if (place / "model_index.json").is_file()), None)
+    if folder is None:
+        state = "holds no trained model (no model/model_index.json)" if path.is_dir() else "does not exist"
+        raise InputError(f"{path}: {state}; `motiondiff train` makes one, --resume finishes a stopped one")
+    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.schedulers import make_scheduler
+
+    try:
+        pipeline = MotionDiffusionPipeline.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    if scheduler is not None:
+        pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
+    return pipeline
+
+
+def clip_generator(seed: int, number: int) -> torch.Generator:
+    """The random generator of motion ``number`` of a call: from (seed, number) alone."""
+    import numpy as np
+    import torch
+
+    state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Iterator[Motion]:
+    """The motions that the options ask for, in order: action by action.
+
+    Raises:
+        InputError: unknown action or tag, a length the model cannot make, a body that is not the model's.
+    """
+    import torch
+    from tqdm import tqdm
+
+    known = list(pipeline.denoiser.config.actions)
+    if options.per_action is not None:
+        if not known:
+            raise InputError("--per-action: this model was trained without actions; use --unconditional")
+        wanted: list[str | None] = [action for action in known for _ in range(options.per_action)]
+    else:
+        for action in options.actions:
+            if action not in known:
+                raise unknown("action", action, known)
+        wanted = [action for action in (options.actions or [None]) for _ in range(options.count)]
+    shape: Skeleton | None = None
+    if options.shape is not None:
+        from motiondiff.shapes import load_shape
+
+        shape = load_shape(options.shape, pipeline.representation.skeleton)
+    frames = None
+    if options.seconds is not None:
+        frames = round(options.seconds * pipeline.representation.config.fps)
+    try:
+        pipeline.to(torch.device(options.device))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
+        for first in range(0, len(wanted), options.batch_size):
+            actions = wanted[first : first + options.batch_size]
+            output = pipeline(
+                actions=actions,
+                tags=[options.tag] * len(actions),
+                shapes=[shape] * len(actions),
+                num_frames=frames,
+                num_inference_steps=options.steps,
+                guidance_scale=options.guidance,
+                generator=[clip_generator(options.seed, first + row) for row in range(len(actions))],
+            )
+            yield from output.motions
+            progress.update(len(actions))
+
+
+def parse_formats(text: str) -> list[str]:
+    """``"bvh,npz"`` to a list of export formats.
+
+    Raises:
+        InputError: none, or an unknown one.
+    """
+    formats = [word.strip().lower() for word in text.split(",") if word.strip()]
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    if not formats:
+        raise InputError(f"--formats {text!r}: names no format (known: {', '.join(FORMATS)})")
+    return list(dict.fromkeys(formats))
+
+
+def sample(
+    run: str | Path,
+    out: str | Path,
+    options: SampleOptions,
+    *,
+    formats: Sequence[str] = ("npz",),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Generate motions and write them, with an index ``samples.csv``.
+
+    Args:
+        run: a run folder or a saved model folder.
+        out: the folder to make.
+        options: what to generate.
+        formats: any of `motiondiff.export.FORMATS`.
+        overwrite: replace an existing ``out``.
+
+    Returns:
+        Where each motion is, and how it was made.
+
+    Raises:
+        InputError: anything that `generate` or `load_pipeline` refuses, or ``out`` exists; nothing is written then.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    pipeline = load_pipeline(run, options.scheduler)
+    started = time.perf_counter()
+    motions = list(generate(pipeline, options))
+    seconds = time.perf_counter() - started
+    target = Path(out)
+    samples: list[dict[str, Any]] = []
+    numbers: dict[str, int] = {}
+    with atomic_folder(target, overwrite=overwrite) as folder:
+        for number, motion in enumerate(motions):
+            stem = slug(motion.action or "motion")
+            name = f"{stem}-{numbers.setdefault(stem, 0):03d}"
+            numbers[stem] += 1
+            files = {}
+            for kind in formats:
+                write(motion, folder / f"{name}.{kind}", kind, clip_id=name)
+                files[kind] = str(target / f"{name}.{kind}")
+            samples.append(
+                {"name": name, "action": motion.action, "tag": motion.tag, "frames": len(motion), "number": number}
+                | {"files": files}
+            )
+        with (folder / "samples.csv").open("w", newline="") as handle:
+            writer = csv.writer(handle)
+            writer.writerow(("name", "action", "tag", "frames", "number", *formats))
+            for row in samples:
+                names = [Path(row["files"][kind]).name for kind in formats]
+                writer.writerow((row["name"], row["action"], row["tag"], row["frames"], row["number"], *names))
+    return {
+        "out": str(target),
+        "motions": len(samples),
+        "fps": float(pipeline.representation.config.fps),
+        "scheduler": options.scheduler,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "seed": options.seed,
+        "simulated_training_data": bool(pipeline.representation.config.simulated),
+        "denoising_seconds": round(seconds, 3),
+        "samples": samples,
+    }
+
+
+def slug(text: str) -> str:
+    """A file name's stem from a label: lower case, words joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "motion"

@@ -1,0 +1,42 @@
+"""Diffusers schedulers by the names people use for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from icube_common.errors import unknown
+
+# name -> (diffusers class, settings that predicting x0 on a cosine schedule asks for)
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing"}),
+    # a cosine schedule's last steps are almost pure noise: log-SNR is clipped as the DPM-Solver authors advise
+    "dpmsolver++": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "solver_order": 2, "lambda_min_clipped": -5.1},
+    ),
+    "unipc": ("UniPCMultistepScheduler", {"solver_order": 2, "timestep_spacing": "trailing"}),
+}
+
+
+def make_scheduler(name: str, base_config: Any) -> Any:
+    """A scheduler with the noise schedule of another one.
+
+    Args:
+        name: a key of `SCHEDULERS`.
+        base_config: the trained pipeline's ``scheduler.config``.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in SCHEDULERS:
+        raise unknown("scheduler", name, SCHEDULERS)
+    import diffusers
+
+    class_name, settings = SCHEDULERS[name]
+    shared = {
+        key: base_config[key]
+        for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+        if key in base_config
+    }
+    return getattr(diffusers, class_name).from_config({**shared, **settings})

@@ -1,0 +1,59 @@
+"""Bodies that a user asks for: bone lengths from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from icube_common.errors import InputError
+from motiondiff.geometry.skeleton import Skeleton
+
+
+def load_shape(path: str | Path, mean: Skeleton) -> Skeleton:
+    """The model's skeleton with the bone lengths that a file asks for.
+
+    Args:
+        path: YAML or JSON with ``scale: 1.05`` (of all bones) and/or ``bone_lengths: {Spine: 0.16, ...}`` (metres, by
+            joint; bones that are not named keep their length), or a motion file (.npz, .bvh) with the same joints
+            whose body is taken.
+        mean: the model's mean training body, which gives topology and directions.
+
+    Raises:
+        InputError: missing or unreadable file, an unknown joint (the nearest is named), a length that is not positive.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"--shape {path}: no such file")
+    if path.suffix.lower() in (".npz", ".bvh"):
+        return _from_motion(path, mean)
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--shape {path}: is not YAML or JSON ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or not content or set(content) - {"scale", "bone_lengths"}:
+        raise InputError(f"--shape {path}: wants `scale:` and/or `bone_lengths:` with metres by joint name")
+    lengths = mean.bone_lengths * _positive(path, "scale", content.get("scale", 1.0))
+    named = content.get("bone_lengths") or {}
+    if not isinstance(named, dict):
+        raise InputError(f"--shape {path}: bone_lengths must map joint names to metres")
+    for name, length in named.items():
+        lengths[mean.index(str(name))] = _positive(path, str(name), length)
+    return mean.with_bone_lengths(lengths)
+
+
+def _positive(path: Path, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 100:
+        raise InputError(f"--shape {path}: {name}: {value!r} must be a positive number")
+    return float(value)
+
+
+def _from_motion(path: Path, mean: Skeleton) -> Skeleton:
+    from motiondiff.convert import read_motion
+
+    skeleton = read_motion(path).skeleton
+    missing = set(mean.names) - set(skeleton.names)
+    if missing:
+        raise InputError(f"--shape {path}: has no joint {sorted(missing)[0]!r}, which the model's body has")
+    lengths = [skeleton.bone_lengths[skeleton.index(name)] for name in mean.names]
+    return mean.with_bone_lengths(lengths)

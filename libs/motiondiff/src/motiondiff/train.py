@@ -1,0 +1,273 @@
+"""Training a motion diffusion model on a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import PartialState
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from icube_common.config import config_to_yaml
+from icube_common.errors import InputError
+from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.training import Draw, StepRandom, check_config, fit, open_run
+from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
+from motiondiff.data.store import MotionStore
+from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
+from motiondiff.model.conditions import Conditions
+from motiondiff.model.denoiser import MotionDenoiser
+from motiondiff.model.losses import motion_losses
+from motiondiff.model.representation import MotionRepresentation
+
+logger = logging.getLogger(__name__)
+
+# clips that the feature statistics are taken from, at most
+STATISTICS_CLIPS = 4000
+VALIDATION_BATCH = 32
+VALIDATION_SEED = 20_000
+
+
+def measure_representation(
+    store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig
+) -> MotionRepresentation:
+    """The representation of a store: mean and deviation of features from the given (training) clips only."""
+    chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
+    count, total, squares = 0, 0.0, 0.0
+    for clip in chosen:
+        features = to_common_frame(store.rows(int(clip), 0, config.max_frames)).astype(np.float64)
+        count += len(features)
+        total = total + features.sum(0)
+        squares = squares + (features**2).sum(0)
+    mean = np.asarray(total / count)
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    skeleton = store.skeleton(int(clips[0]))
+    lengths, actions = store.columns["length"][clips], store.columns["action"][clips]
+    quantiles = {
+        store.actions[code]: np.quantile(
+            np.minimum(lengths[actions == code], config.max_frames), np.linspace(0, 1, 11)
+        )
+        .round()
+        .astype(int)
+        .tolist()
+        for code in np.unique(actions[actions >= 0])
+    }
+    representation = MotionRepresentation(
+        joint_names=list(skeleton.names),
+        parents=list(skeleton.parents),
+        fps=store.fps,
+        feet=list(skeleton.feet),
+        action_frames=quantiles,
+        simulated=bool(store.header.get("simulated", False)),
+    )
+    bodies = np.bincount(store.columns["skeleton"][clips], minlength=len(store.offsets))
+    offsets = np.average(store.offsets, axis=0, weights=bodies)
+    representation.set_statistics(
+        torch.tensor(mean, dtype=torch.float32),
+        torch.tensor(deviation, dtype=torch.float32),
+        torch.tensor(offsets, dtype=torch.float32),
+    )
+    return representation
+
+
+def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
+    """The training noise schedule; predicts x0, clips nothing."""
+    return DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=config.beta_schedule,
+        prediction_type="sample",
+        clip_sample=False,
+    )
+
+
+class DiffusionStep:
+    """One training step's losses: noise the batch, drop conditions, predict, compare.
+
+    Args:
+        representation: features and body.
+        schedule: adds the noise.
+        config: condition dropout and loss weights.
+        max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
+            on how a batch is spread over processes.
+    """
+
+    def __init__(
+        self,
+        representation: MotionRepresentation,
+        schedule: DDPMScheduler,
+        config: DiffusionConfig,
+        max_frames: int,
+    ) -> None:
+        self.representation = representation
+        self.schedule = schedule
+        self.config = config
+        self.max_frames = max_frames
+        self.weights = {
+            "simple": config.weight_simple,
+            "positions": config.weight_positions,
+            "velocity": config.weight_velocity,
+            "contact": config.weight_contact,
+        }
+
+    def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
+        """Loss terms of a batch; ``loss`` is their weighted sum."""
+        features, mask = batch["features"], batch["mask"]
+        self.representation.to(features.device)
+        clean = self.representation.normalise(features) * mask[..., None]
+        noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
+        timesteps = random.integers(0, self.config.num_train_timesteps)
+        conditions = batch_conditions(batch, self.representation).drop(
+            action=random.uniform() < self.config.drop_action,
+            tag=random.uniform() < self.config.drop_tag,
+            shape=random.uniform() < self.config.drop_shape,
+        )
+        noisy = self.schedule.add_noise(clean, noise, timesteps)
+        predicted = model(noisy, timesteps, conditions, mask)
+        with torch.autocast(features.device.type, enabled=False):
+            terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
+        return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
+
+
+def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresentation) -> Conditions:
+    """All conditions that a batch of windows knows."""
+    return Conditions(
+        action=batch["action"],
+        tag=batch["tag"],
+        shape=representation.shape_condition(batch["offsets"]),
+        has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
+    )
+
+
+def make_validation(
+    store: MotionStore, step: DiffusionStep, config: MotionDiffConfig
+) -> Callable[[torch.nn.Module], dict[str, float]] | None:
+    """The loss on the validation split, with the same noise every time; None where the split is empty or off."""
+    if not config.train.validate_every or "validation" not in store.info()["splits"]:
+        if config.train.patience:
+            raise InputError("train.patience: the store has no validation split to watch")
+        return None
+    windows = MotionWindows(store, store.select("validation"), config.data, augment=False)
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        totals: dict[str, float] = {}
+        for number, first in enumerate(range(0, len(windows), VALIDATION_BATCH)):
+            rows = range(first, min(first + VALIDATION_BATCH, len(windows)))
+            batch = collate([windows[Draw(row, 0)] for row in rows])
+            random = StepRandom(VALIDATION_SEED, 0, number, rows=slice(0, len(rows)), total=len(rows), device=device)
+            batch = {name: values.to(device) for name, values in batch.items()}
+            for name, value in step(model, batch, random).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(rows) / len(windows)
+        return totals
+
+    return validate
+
+
+def model_card(store: MotionStore, config: MotionDiffConfig, steps: int) -> str:
+    """Markdown for ``model/README.md``: what the model was trained on, and how."""
+    info = store.info()
+    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
+    actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
+    return (
+        f"# Motion diffusion model\n\n{simulated}"
+        f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
+        f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
+        f"Actions (clips in all splits): {actions}\n\n"
+        f"```yaml\n{config_to_yaml(config)}```\n"
+    )
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    config: MotionDiffConfig | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train on a store's training split and save a pipeline.
+
+    Args:
+        data: the store.
+        out: the run folder; `icube_common.runs` says what it holds.
+        config: all settings.
+        resume: go on from the newest whole checkpoint of ``out``.
+        overwrite: replace an existing ``out``.
+
+    Returns:
+        Where the model and the report are, steps, seconds, and the last losses.
+
+    Raises:
+        InputError: a bad store, setting, or output folder; nothing is written then.
+    """
+    # the pipeline brings diffusers' own heavy imports: only needed once training is sure to start
+    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.report import write_training_report
+
+    config = config or MotionDiffConfig()
+    check_config(config.train)
+    if not resume:
+        refuse_existing(out, overwrite=overwrite)
+    store = MotionStore(data)
+    clips = store.select("train")
+    representation = measure_representation(store, clips, config.data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        try:
+            denoiser = MotionDenoiser(
+                feature_size=representation.feature_size,
+                shape_size=len(store.joint_names),
+                actions=store.actions,
+                tags=store.tags,
+                width=config.model.width,
+                num_layers=config.model.num_layers,
+                num_heads=config.model.num_heads,
+                feedforward=config.model.feedforward,
+                dropout=config.model.dropout,
+                max_frames=config.data.max_frames,
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    run = open_run(
+        out,
+        config=config.train,
+        config_yaml=config_to_yaml(config),
+        environment={"data": str(store.path), "data_fingerprint": store.fingerprint, "seed": config.train.seed},
+        resume=resume,
+        overwrite=overwrite,
+    )
+    schedule = make_noise_schedule(config.diffusion)
+    step = DiffusionStep(representation, schedule, config.diffusion, config.data.max_frames)
+    dataset = MotionWindows(store, clips, config.data, augment=True)
+    result = fit(
+        denoiser,
+        step,
+        dataset,
+        config=config.train,
+        run=run,
+        collate=collate,
+        weights=balanced_weights(store.columns["action"][clips], config.data.balance),
+        validate=make_validation(store, step, config),
+        resume=resume,
+    )
+    pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)
+    if PartialState().is_main_process:
+        with atomic_folder(run.model, overwrite=True) as folder:
+            pipeline.save_pretrained(folder)
+            (folder / "README.md").write_text(model_card(store, config, result.steps))
+        write_training_report(run, store, config)
+    metrics = run.read_metrics()
+    return {
+        "model": str(run.model),
+        "report": str(run.report),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "resumed_from": result.resumed_from,
+        "last": metrics[-1] if metrics else {},
+    }
