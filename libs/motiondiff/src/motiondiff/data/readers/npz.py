@@ -1,0 +1,138 @@
+"""motiondiff's own samples, one clip a file: rotations as generated, or positions to be fitted.
+
+Keys of an ``.npz`` (metres, y up):
+
+    root (T, 3), rotations (T, J, 3, 3), offsets (J, 3)     the motion; `positions` is then only checked against it
+    positions (T, J, 3)                                     alone: rotations are fitted (`geometry.fitting`)
+    joint_names (J,), parents (J,), fps                     always
+    action, tag, subject, clip_id                           text, optional; empty is none
+
+Nothing is unpickled: a file with object arrays is refused.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from icube_common.errors import InputError
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, resample
+from motiondiff.geometry.fitting import estimate_skeleton, fit_rotations
+from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.motion import Motion
+
+LARGEST_FILE = 2 * 1024**3
+"""Bytes, unpacked: a clip is far smaller, so more is a damaged or hostile file."""
+AGREES = 0.01
+"""Metres: mean distance up to which ``positions`` and the motion of the same file are the same clip."""
+
+_NUMBERS = ("root", "rotations", "offsets", "positions", "parents", "fps")
+_TEXTS = ("action", "tag", "subject", "clip_id")
+
+
+def find_clips(folder: Path) -> list[ClipRef]:
+    """One reference per .npz file below a folder, or the file itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = find_files(folder, ".npz", "motion files (*.npz)")
+    ids = ids_of(files, Path(folder))
+    return [ClipRef("npz", ids[path], (path,)) for path in files]
+
+
+def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
+    """The one clip of a file, under the ``clip_id`` it carries or else the reference's; see `read_npz`."""
+    motion, clip_id = _read(ref.files[0])
+    return [Clip(clip_id or ref.clip_id, resample(motion, fps))]
+
+
+def read_npz(path: Path) -> Motion:
+    """A motion from one of motiondiff's own files.
+
+    Raises:
+        InputError: not such a file, keys missing, shapes that do not fit, values that are not finite, matrices that are
+            no rotations, or positions that contradict the rotations.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[Motion, str | None]:
+    arrays = _load(path)
+    for key in ("joint_names", "parents", "fps"):
+        if key not in arrays:
+            raise InputError(f"{path}: no {key!r} in it (has {', '.join(sorted(arrays)) or 'nothing'})")
+    for key in _NUMBERS:
+        if key in arrays and arrays[key].dtype.kind not in "fiu":
+            raise InputError(f"{path}: {key} holds {arrays[key].dtype}, numbers expected")
+    texts = {key: _text(arrays, key, path) for key in _TEXTS}
+    if arrays["fps"].size != 1:
+        raise InputError(f"{path}: fps holds {arrays['fps'].size} values, one expected")
+    names = tuple(str(name) for name in arrays["joint_names"].ravel())
+    parents = tuple(int(parent) for parent in arrays["parents"].ravel())
+    labels: dict[str, Any] = {key: texts[key] for key in ("action", "tag", "subject")}
+    labels |= {"fps": float(arrays["fps"].ravel()[0]), "source": path.name}
+    try:
+        if "rotations" in arrays:
+            motion = _from_rotations(arrays, names, parents, labels)
+        elif "positions" in arrays:
+            skeleton = estimate_skeleton([arrays["positions"]], names, parents)
+            root, rotations, residual = fit_rotations(arrays["positions"], skeleton)
+            motion = Motion(root, rotations, skeleton, residual=float(residual.mean()), **labels)
+        else:
+            raise InputError("neither 'rotations' nor 'positions' in it")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return motion, texts["clip_id"]
+
+
+def _from_rotations(
+    arrays: dict[str, Any], names: tuple[str, ...], parents: tuple[int, ...], labels: dict[str, Any]
+) -> Motion:
+    for key in ("root", "offsets"):
+        if key not in arrays:
+            raise InputError(f"rotations without {key!r}")
+    motion = Motion(arrays["root"], arrays["rotations"], Skeleton(names, parents, arrays["offsets"]), **labels)
+    turns = motion.rotations.astype(np.float64)
+    off = np.abs(turns @ np.swapaxes(turns, -1, -2) - np.eye(3)).max(axis=(1, 2, 3))
+    improper = (np.linalg.det(turns) < 0).any(axis=1)
+    if off.max() > 1e-2 or improper.any():
+        frame = int(np.argmax(np.where(improper, np.inf, off)))
+        raise InputError(f"frame {frame}: a matrix in rotations is no rotation")
+    # float32 and other programs' rounding leave matrices slightly off: the nearest rotations are what is meant.
+    turns = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_matrix().reshape(turns.shape)
+    motion = Motion(motion.root, turns, motion.skeleton, **labels)
+    if "positions" in arrays:
+        given = np.asarray(arrays["positions"], dtype=np.float64)
+        if given.shape != motion.positions.shape:
+            raise InputError(f"positions {given.shape} and rotations {motion.rotations.shape} do not fit together")
+        distance = float(np.linalg.norm(given - motion.positions, axis=-1).mean())
+        if not distance <= AGREES:
+            raise InputError(f"positions and rotations are {distance:.3f} m apart on average: not the same clip")
+    return motion
+
+
+def _text(arrays: dict[str, Any], key: str, path: Path) -> str | None:
+    if key not in arrays:
+        return None
+    if arrays[key].size != 1 or arrays[key].dtype.kind != "U":
+        raise InputError(f"{path}: {key} must be one text")
+    return str(arrays[key].ravel()[0]).strip() or None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST_FILE:
+            raise InputError(f"{path}: {size / 1024**3:.0f} GiB unpacked, at most {LARGEST_FILE / 1024**3:.0f} accepted")
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if key in (*_NUMBERS, *_TEXTS, "joint_names")}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged zip or array header fails in a dozen ways, all of them "not readable"
+        raise InputError(f"{path}: not a readable .npz without object arrays: {error}") from error
