@@ -62,7 +62,7 @@ def render_table(result: Mapping[str, Any]) -> str:
                 lines.extend(f"{indent}  {item}" for item in value)
             else:
                 shown = f"{value:.6g}" if isinstance(value, float) else value
-                lines.append(f"{indent}{str(key):<{width}}  {shown}")
+                lines.append(f"{indent}{key!s:<{width}}  {shown}")
 
     walk(result, "")
     return "\n".join(lines)
