@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/training_overhead.py --steps 300
 
-Both train the same model with AdamW and clipping on batches of one data set; `fit` adds the reproducible order, logging every
-50 steps, EMA where named, and no checkpoint but the last, whose time is not counted.
+Both train the same model with AdamW and clipping on batches of one data set; `fit` adds the reproducible order,
+logging every 50 steps, EMA where named, and no checkpoint but the last, whose time is not counted.
 """
 
 from __future__ import annotations
