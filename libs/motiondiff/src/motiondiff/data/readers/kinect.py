@@ -32,6 +32,8 @@ PARENTS = (-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18)
 MSR_ORDER = (6, 3, 2, 19, 0, 7, 9, 11, 1, 8, 10, 12, 4, 13, 15, 17, 5, 14, 16, 18)
 """Row of MSR-Action3D that holds each of `NAMES` (its first shoulder is the left one)."""
 
+REACH = 50.0
+"""Metres. A Kinect v1 sees to about 4 m, and extrapolates a little: more is another unit or a damaged number."""
 STANDS = 0.97
 """A frame stands where the head is this near to as high above the ankles as in the tallest tenth of frames."""
 LARGEST_TILT = 20.0
@@ -40,6 +42,14 @@ LARGEST_TILT = 20.0
 _HEAD, _SHOULDERS = NAMES.index("Head"), NAMES.index("ShoulderCenter")
 _ANKLES = [NAMES.index("AnkleLeft"), NAMES.index("AnkleRight")]
 _LOWEST = [*_ANKLES, NAMES.index("FootLeft"), NAMES.index("FootRight")]
+
+
+def implausible(coordinates: Sequence[float]) -> str:
+    """What is wrong with coordinates in metres (not finite, or beyond `REACH`), or an empty text."""
+    for value in coordinates:
+        if not abs(value) <= REACH:
+            return f"{value} m is beyond what a Kinect sees" if np.isfinite(value) else "NaN or infinite value"
+    return ""
 
 
 def level(recordings: Sequence[Array]) -> Array:
