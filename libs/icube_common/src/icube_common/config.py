@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,17 +62,25 @@ class Config:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name), prefix="")
+            _check_value(field, getattr(self, field.name), field.name)
 
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 
 
-def _check_value(field: dataclasses.Field[Any], value: Any, prefix: str) -> None:
-    """Hold one value against the bounds and choices that its field declares."""
+def _check_value(field: dataclasses.Field[Any], value: Any, key: str) -> None:
+    """Hold one value, or each item of a list or mapping, against the bounds and choices that its field declares."""
     if value is None or "meaning" not in field.metadata:
         return
-    where = f"{prefix}{field.name}={value}"
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_value(field, item, f"{key}.{name}")
+        return
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _check_value(field, item, key)
+        return
+    where = f"{key}={value}"
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{where}: must be a finite number")
     for name, bound in field.metadata["bounds"].items():
@@ -81,7 +89,7 @@ def _check_value(field: dataclasses.Field[Any], value: Any, prefix: str) -> None
             raise InputError(f"{where}: must be {words} {bound}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
-        raise unknown(f"value of {prefix}{field.name}", str(value), choices)
+        raise unknown(f"value of {key}", str(value), choices)
 
 
 def iterate_options(
@@ -92,7 +100,7 @@ def iterate_options(
     defaults = config_class()
     for field in dataclasses.fields(config_class):
         value = getattr(defaults, field.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, Config):
             yield from iterate_options(type(value), f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field, types[field.name], value
@@ -143,29 +151,64 @@ def load_config(
             layers.append((text, OmegaConf.from_dotlist([text])))
         except (YAMLError, OmegaConfBaseException) as error:
             raise InputError(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})") from error
+    sections = {name for key in known for name in _parents(key)}
+    set_by: dict[str, str] = {}
     for origin, layer in layers:
-        for key in _flat_keys(OmegaConf.to_container(layer), known):
+        for key, value in _flat_items(OmegaConf.to_container(layer), known):
+            if key in sections:
+                raise InputError(f"{origin}: {key}: is a section, its keys go below it (found {value!r} there)")
             if key not in known:
                 raise InputError(f"{origin}: {unknown('configuration key', key, known)}")
+            set_by[key] = origin
+            if word := _word_read_as_bool(known[key][0], value):
+                OmegaConf.update(layer, key, word)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
-            raise InputError(f"{origin}: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{origin}: {_words(error)}") from error
+    try:
+        values = dict(_flat_items(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), known))
+    except OmegaConfBaseException as error:
+        raise InputError(f"{layers[-1][0]}: {_words(error)}") from error
     for key, (field, _) in known.items():
-        _check_value(field, OmegaConf.select(merged, key), prefix=key[: -len(field.name)])
+        try:
+            _check_value(field, values[key], key)
+        except InputError as error:
+            # an override's text is in the message already, a file's name is not
+            raise InputError(f"{file}: {error}") if set_by.get(key) == str(file) else error from None
     config = OmegaConf.to_object(merged)
     assert isinstance(config, config_class)
     return config
 
 
-def _flat_keys(values: Any, known: typing.Container[str], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of a nested mapping, down to the known leaves (a leaf may itself be a mapping)."""
+def _parents(key: str) -> Iterator[str]:
+    """The sections that a dotted key lies in: ``a`` and ``a.b`` for ``a.b.c``."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
+
+
+def _flat_items(values: Any, known: typing.Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested mapping, down to the known leaves (a leaf may itself be a mapping)."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and key not in known:
-            yield from _flat_keys(value, known, f"{key}.")
+            yield from _flat_items(value, known, f"{key}.")
         else:
-            yield key
+            yield key, value
+
+
+def _word_read_as_bool(field: dataclasses.Field[Any], value: Any) -> str | None:
+    """The choice that YAML 1.1 has turned into a boolean: ``precision=no`` arrives as False."""
+    words = {False: ("no", "off", "false"), True: ("yes", "on", "true")}[value] if isinstance(value, bool) else ()
+    return next((word for word in words if word in (field.metadata.get("choices") or ())), None)
+
+
+def _words(error: Exception) -> str:
+    """OmegaConf's message in one line: what is wrong, and the full key that it puts further down."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "")
+    return f"{key}: {lines[0]}" if key else lines[0]
 
 
 def config_to_yaml(config: Config) -> str:

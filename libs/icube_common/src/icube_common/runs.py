@@ -52,22 +52,43 @@ def atomic_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path
     try:
         temporary.chmod(0o755)
         yield temporary
-        if target.is_dir():
-            shutil.rmtree(target)
-        elif target.exists():
-            target.unlink()
-        temporary.rename(target)
+        _replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+def _replace(new: Path, target: Path) -> None:
+    """Let ``new`` take the name ``target``; what stood there is deleted only when the new one is in its place."""
+    if not (target.exists() or target.is_symlink()):
+        new.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "replaced"
+    target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        old.rename(target)
+        old.parent.rmdir()
+        raise
+    shutil.rmtree(old.parent, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """A temporary sibling file, same suffix, that takes the name ``path`` when the block ends well."""
+    """A temporary sibling file, same suffix, that takes the name ``path`` when the block ends well.
+
+    Raises:
+        InputError: ``path`` exists and ``overwrite`` is False, it is a folder, or its parent cannot be written.
+    """
     target = refuse_existing(path, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder, a file is to be written there")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror})") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -127,7 +148,8 @@ def _git_revision() -> str | None:
             return done.stdout.strip() if done.returncode == 0 else None
         return None
 
-    revision = git("rev-parse", "HEAD")
+    # an installed copy may lie in somebody else's checkout (a .venv inside it), whose revision says nothing about it
+    revision = git("rev-parse", "HEAD") if git("ls-files", "--error-unmatch", Path(__file__).name) else None
     if revision is None:
         return None
     return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")

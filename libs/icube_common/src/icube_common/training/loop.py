@@ -74,7 +74,8 @@ def fit(
     killed and resumed, with any number of workers, as long as ``dataset[draw]`` depends on the draw alone.
 
     Args:
-        model: the module to train, on any device; parameters with ``requires_grad=False`` stay as they are.
+        model: the module to train, on any device; parameters with ``requires_grad=False`` stay as they are. It is put
+            into train mode: a part that must stay in eval mode (a frozen backbone) overrides ``train``.
         step: ``step(model, batch, random) -> {"loss": ..., further terms}``: scalar tensors, ``loss`` the mean over the
             local rows. ``model`` is the wrapped module: call it, and reach attributes through your own reference.
         dataset: has ``__len__`` and ``__getitem__(draw: Draw)``.
@@ -162,7 +163,7 @@ def _train(
             for group in parts.optimizer.param_groups:
                 group["lr"] = rate
             for micro in range(config.accumulate):
-                batch = send_to_device(next(batches), device, non_blocking=True)
+                batch = send_to_device(_next_batch(batches), device, non_blocking=True)
                 random = StepRandom(
                     config.seed,
                     progress.step,
@@ -204,6 +205,15 @@ def _train(
             if stop or improved or progress.step % config.checkpoint_every == 0:
                 save(parts, progress)
     return stop
+
+
+def _next_batch(batches: Iterator[Any]) -> Any:
+    try:
+        return next(batches)
+    except InputError as error:
+        # a loading process sends its whole traceback as the message; the last line is what the user has to read
+        _, marker, message = str(error).strip().splitlines()[-1].partition(f"{InputError.__name__}: ")
+        raise InputError(message if marker else str(error)) from error
 
 
 def _reason_to_stop(parts: Parts, progress: Progress, elapsed: float) -> str | None:

@@ -74,8 +74,8 @@ def reduce_sums(parts: Parts, sums: Mapping[str, float], counts: Mapping[str, in
         names = sorted(sums)
         values = torch.tensor([[sums[name], counts[name]] for name in names], dtype=torch.float64)
         total = parts.accelerator.reduce(values.to(parts.accelerator.device), reduction="sum").tolist()
-        sums = {name: total[place][0] for place, name in enumerate(names)}
-        counts = {name: int(total[place][1]) for place, name in enumerate(names)}
+        reduced = dict(zip(names, total, strict=True))
+        sums, counts = {name: reduced[name][0] for name in sums}, {name: int(reduced[name][1]) for name in sums}
     return {"sums": sums, "counts": counts}
 
 

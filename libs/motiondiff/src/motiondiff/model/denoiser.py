@@ -1,6 +1,7 @@
 """`MotionDenoiser`: a transformer encoder that predicts the clean motion from a noisy one.
 
-Shapes: B batch, T frames, D features per frame, J joints, C condition tokens, W width, H heads.
+Shapes: B batch, T frames, D features per frame, J joints, N tokens of a row, M tokens of a batch without padding, W
+width, H heads.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         ValueError: the width is odd or not a multiple of the number of heads.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         feature_size: int,
@@ -94,13 +95,41 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
         tokens = torch.cat([front, self.embed_frames(sample) + self.frame_position[:frames]], dim=1)
-        attention_mask = None
-        if mask is not None:
-            always = mask.new_ones(batch, front.shape[1])
-            attention_mask = rearrange(torch.cat([always, mask], dim=1), "b keys -> b 1 1 keys")
+        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
+        packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
+        packed = packing.pack(tokens)
         for layer in self.layers:
-            tokens = layer(tokens, attention_mask)
-        return self.predict(self.norm(tokens[:, front.shape[1] :]))
+            packed = layer(packed, packing)
+        return packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
+
+
+class Packing:
+    """Rows of tokens without their padding, end to end, and back.
+
+    Only attention needs the padded form. Everything else in a layer works on single tokens, and half of a batch of
+    clips of mixed lengths is padding.
+
+    Args:
+        mask: (B, N) True on tokens that count.
+    """
+
+    def __init__(self, mask: Bool[Tensor, "B N"]) -> None:
+        self.batch, self.tokens = mask.shape
+        self.full = bool(mask.all())
+        self.places = mask.flatten().nonzero().squeeze(1)
+        self.attention_mask = None if self.full else rearrange(mask, "b keys -> b 1 1 keys")
+
+    def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
+        """The M tokens that count."""
+        flat = rearrange(padded, "b n f -> (b n) f")
+        return flat if self.full else flat.index_select(0, self.places)
+
+    def unpack(self, packed: Float[Tensor, "M F"]) -> Float[Tensor, "B N F"]:
+        """Back in rows, zeros where there is padding."""
+        if not self.full:
+            empty = packed.new_zeros(self.batch * self.tokens, packed.shape[1])
+            packed = empty.index_copy(0, self.places, packed)
+        return rearrange(packed, "(b n) f -> b n f", b=self.batch)
 
 
 class TransformerLayer(nn.Module):
@@ -118,20 +147,18 @@ class TransformerLayer(nn.Module):
             nn.Linear(width, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, width)
         )
 
-    def forward(
-        self, tokens: Float[Tensor, "B N W"], attention_mask: Bool[Tensor, "B 1 1 N"] | None
-    ) -> Float[Tensor, "B N W"]:
-        """One layer."""
+    def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
+        """One layer on the tokens that count."""
         query, key, value = rearrange(
-            self.query_key_value(self.norm_attention(tokens)),
+            packing.unpack(self.query_key_value(self.norm_attention(packed))),
             "b n (three heads size) -> three b heads n size",
             three=3,
             heads=self.num_heads,
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
-        attended = self.attention_out(rearrange(attended, "b heads n size -> b n (heads size)"))
-        tokens = tokens + F.dropout(attended, self.dropout, self.training)
-        return tokens + F.dropout(self.feedforward(self.norm_feedforward(tokens)), self.dropout, self.training)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.attention_mask)
+        attended = self.attention_out(packing.pack(rearrange(attended, "b heads n size -> b n (heads size)")))
+        packed = packed + F.dropout(attended, self.dropout, self.training)
+        return packed + F.dropout(self.feedforward(self.norm_feedforward(packed)), self.dropout, self.training)
 
 
 def sinusoidal_positions(count: int, width: int) -> Float[Tensor, "N W"]:

@@ -16,7 +16,7 @@ CONTACT_SPEED = 0.25
 
 
 def masked_mean(values: Float[Tensor, "B T *rest"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean over a clip's own frames and all further dimensions, then over clips: long clips weigh no more than short."""
+    """Mean over a clip's own frames and further dimensions, then over clips: long clips weigh as short ones do."""
     per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
     weight = mask.to(per_frame.dtype)
     return ((per_frame * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()
@@ -39,19 +39,22 @@ def motion_losses(
         representation: normalisation, topology and feet.
 
     Returns:
-        ``simple`` on normalised features; ``positions`` on joints by forward kinematics in decimetres; ``velocity`` on
+        ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics, in
+        decimetres (the root itself is a feature); ``velocity`` on
         joint displacements per frame in units of 2 cm; ``contact`` on the predicted displacement of feet that stand in
         the real motion, in units of 2 cm. The units bring the terms to comparable size.
     """
     predicted, target = predicted.float(), target.float()
     predicted_positions = representation.positions(representation.denormalise(predicted), offsets)
     target_positions = representation.positions(representation.denormalise(target), offsets)
+    predicted_pose = predicted_positions - predicted_positions[:, :, :1]
+    target_pose = target_positions - target_positions[:, :, :1]
     predicted_step = predicted_positions.diff(dim=1)
     target_step = target_positions.diff(dim=1)
     step_mask = mask[:, 1:] & mask[:, :-1]
     terms = {
         "simple": masked_mean((predicted - target) ** 2, mask),
-        "positions": masked_mean(((predicted_positions - target_positions) / 0.1) ** 2, mask),
+        "positions": masked_mean(((predicted_pose - target_pose) / 0.1) ** 2, mask),
         "velocity": masked_mean(((predicted_step - target_step) / 0.02) ** 2, step_mask),
     }
     feet = list(representation.feet)
