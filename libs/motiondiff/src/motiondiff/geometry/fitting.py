@@ -75,7 +75,8 @@ def fit_rotations(positions: npt.ArrayLike, skeleton: Skeleton, *, refinements: 
     (Kabsch 1976, by batched SVD). One bone: the smallest swing away from the parent's orientation; the twist, which
     positions do not show, stays the parent's. Each refinement then moves the root by what is left over on average and
     turns every joint, stiff from there on, to bring all its descendants closest: no step makes the sum of squared
-    distances larger, and five come within 2 % of where gradient descent ends on Kinect recordings.
+    distances larger. Measured, root mean square distance after 0, 5 and 20 rounds: UTKinect 5.1, 3.9 and 3.8 cm,
+    MSR-Action3D 2.5, 1.9 and 1.7 cm.
 
     Args:
         positions: (T, J, 3) metres, y up, finite.

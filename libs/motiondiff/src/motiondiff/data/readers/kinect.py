@@ -60,8 +60,9 @@ def level(recordings: Sequence[Array]) -> Array:
 
     Measured: in the twelve visible UTKinect recordings this lean is 7 to 10 degrees towards the camera, and the floor
     seen by the ankles slopes by 4 to 9 degrees the same way; after the turn the height of the lowest ankle while
-    standing spreads half as much (standard deviation 4.2 to 2.2 cm on average). In MSR-Action3D the lean is 5 to 11
-    degrees and the same in all clips of a subject within about one degree.
+    standing spreads half as much (standard deviation 4.2 to 2.1 cm on average). In MSR-Action3D the median lean is 5
+    to 11 degrees; half of a subject's clips lie within a degree of it (within 2.4 for s03). Its subjects hardly walk,
+    so the floor does not show there how much of the lean is the camera's and how much is posture.
 
     Args:
         recordings: (T, 20, 3) each, metres, all by one camera that stood still.
