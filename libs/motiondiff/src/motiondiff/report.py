@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icube_common.config import config_to_yaml
+from icube_common.config import config_to_dict
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
@@ -14,34 +14,34 @@ LOSSES = ("loss", "simple", "positions", "velocity", "contact")
 def write_training_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
     """Write ``report.html``: the data, the losses over steps, the settings and the machine."""
     info = store.info()
-    environment = read_json(run.environment)
-    report = Report("Motion diffusion training")
+    subtitle = f"{info['splits'].get('train', 0)} training clips, {len(info['actions'])} actions"
     if info["simulated"]:
-        report.paragraph("Trained on simulated motions, not on recordings of people.")
-    report.heading("Data")
-    report.key_values(
+        subtitle = f"simulated motions, not recordings of people: {subtitle}"
+    report = Report("Motion diffusion training", subtitle=subtitle)
+    report.section("Data")
+    report.facts(
         {
             "clips": info["clips"],
-            "training clips": info["splits"].get("train", 0),
-            "actions": len(info["actions"]),
+            "splits": ", ".join(f"{name} {count}" for name, count in info["splits"].items()),
+            "split by": info["split_by"],
             "frames per second": info["fps"],
             "joints": info["joints"],
-            "split by": info["split_by"],
             "fingerprint": store.fingerprint,
         }
     )
-    report.table(["action", "clips"], [[name, count] for name, count in info["actions"].items()])
-    records = run.read_metrics()
-    curves = {
-        name: [(record["step"], record[name]) for record in records if name in record and record[name] > 0]
-        for name in LOSSES
-    }
-    curves = {name: points for name, points in curves.items() if points}
-    if curves:
-        report.heading("Losses")
-        report.line_plot(curves, x_label="step", y_label="loss", log_y=True)
-    report.heading("Settings")
-    report.code(config_to_yaml(config))
-    report.heading("Environment")
-    report.key_values({name: value for name, value in environment.items() if not isinstance(value, (dict, list))})
+    report.table(["action", "clips"], list(info["actions"].items()))
+    records = [record for record in run.read_metrics() if "loss" in record]
+    if records:
+        report.section("Losses")
+        names = [name for name in LOSSES if any(record.get(name, 0) > 0 for record in records)]
+        report.metrics(
+            records, names, log_y=True, alt="Training losses over steps, logarithmic", caption="loss is the weighted sum"
+        )
+    for name, values in config_to_dict(config).items():
+        report.section(f"Settings: {name}")
+        report.facts(values)
+    report.section("Environment")
+    environment = read_json(run.environment)
+    report.facts({name: value for name, value in environment.items() if not isinstance(value, (dict, list))})
+    report.facts(environment.get("packages", {}))
     report.save(run.report)
