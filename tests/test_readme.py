@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from icube_common.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("libs/*/*.md"), *ROOT.glob("docs/**/*.md")])
-FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# a block may stand inside a list, indented
+FENCE = re.compile(r"^[ ]*```([^\n`]*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -37,14 +39,14 @@ def snippets() -> Iterator[object]:
     for page in PAGES:
         for number, (kind, code) in enumerate(FENCE.findall(text_of(page))):
             if kind.split() == ["python", "runnable"]:
-                yield pytest.param(code, id=f"{name(page)}-{number}")
+                yield pytest.param(textwrap.dedent(code), id=f"{name(page)}-{number}")
 
 
 def command_lines(text: str, program: str) -> Iterator[str]:
     """Lines of code blocks, ends of lines with a backslash joined, and code in a sentence."""
     for kind, block in FENCE.findall(text):
         if kind.split()[:1] != ["python"]:
-            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            for line in re.sub(r"\\\n\s*", " ", textwrap.dedent(block)).splitlines():
                 yield from [line.removeprefix("$ ").strip()] if re.match(rf"(\$ )?{program}\s", line) else []
     for code in INLINE.findall(FENCE.sub("", text)):
         if code.startswith(f"{program} "):
@@ -100,6 +102,6 @@ def test_make_targets_exist() -> None:
 
 
 def test_the_reading_of_pages() -> None:
-    bash = "```bash\n$ motiondiff info \\\n    STORE --json\nother\n```\n"
+    bash = "  ```bash\n  $ motiondiff info \\\n      STORE --json\n  other\n  ```\n"
     text = f"Run `motiondiff demo`.\n\n{bash}\n```python\nmotiondiff x\n```\n"
     assert list(command_lines(text, "motiondiff")) == ["motiondiff info  STORE --json", "motiondiff demo"]
