@@ -1,4 +1,4 @@
-"""What the tests of motiondiff share: a small simulated store, a model trained on it for a few steps, a lively pipeline."""
+"""What the tests of motiondiff share: a small simulated store, a short training on it, a pipeline."""
 
 from __future__ import annotations
 

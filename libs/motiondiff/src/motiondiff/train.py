@@ -192,8 +192,8 @@ def refuse_other_run(run: RunFolder, store: MotionStore, config: MotionDiffConfi
         for key, value in now[section].items():
             if before[section][key] != value:
                 raise InputError(
-                    f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the same "
-                    f"value (--config {run.config}) or start a new run"
+                    f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the "
+                    f"same value (--config {run.config}) or start a new run"
                 )
 
 

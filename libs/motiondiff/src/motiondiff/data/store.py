@@ -220,8 +220,8 @@ def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
     whole = start + shape[0] * shape[1] * 4
     if found != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
         raise InputError(
-            f"{frames}: {frames.stat().st_size} bytes of {found} {kind}, {whole} bytes of {shape} float32 expected: cut "
-            "short or another store's; prepare the store again"
+            f"{frames}: {frames.stat().st_size} bytes of {found} {kind}, {whole} bytes of {shape} float32 expected: "
+            "cut short or another store's; prepare the store again"
         )
     return start
 

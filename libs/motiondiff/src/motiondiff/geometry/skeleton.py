@@ -118,7 +118,7 @@ class Skeleton:
 
 
 def _find_side(names: Sequence[str], word: str, side: str) -> int | None:
-    """The joint whose name is ``word`` on one side: ``LeftHip``, ``hip_left``, ``l_hip``, ``UpperLeg_L``, ``LHip``, ``Bip01 L Thigh``."""
+    """The joint named ``word`` on one side: ``LeftHip``, ``hip_left``, ``UpperLeg_L``, ``LHip``, ``Bip01 L Thigh``."""
     letter = side[0]
     patterns = (
         rf"(^|[^a-z]){side}[_\- .]?{word}",
