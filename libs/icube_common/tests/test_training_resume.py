@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from training_job import Stop, losses, make_config, make_model, step, train, weights_of
 
 from icube_common.runs import RunFolder, read_json
 from icube_common.training import FitResult, newest_whole
-from training_job import Stop, losses, make_config, make_model, step, train, weights_of
 
 JOB = Path(__file__).with_name("training_job.py")
 

@@ -1,4 +1,7 @@
-"""The ``motiondiff`` command: options in, one library call, one result out. Nothing heavy is imported before it runs."""
+"""The ``motiondiff`` command: options in, one library call, one result out.
+
+Nothing heavy is imported before it runs.
+"""
 
 from __future__ import annotations
 
@@ -135,9 +138,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _export(args: argparse.Namespace) -> Mapping[str, Any]:
     from motiondiff.convert import export
 
-    return export(
-        args.source, args.out, args.to, split=args.split, world=args.world, overwrite=args.overwrite
-    )
+    return export(args.source, args.out, args.to, split=args.split, world=args.world, overwrite=args.overwrite)
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +156,7 @@ def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
 COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("make a store of a folder of recordings", _prepare, _prepare_arguments),
     "info": cli.Command("what a store holds", _info, _info_arguments),
-    "train": cli.Command("train a motion diffusion model on a store", _train, _train_arguments, config=MotionDiffConfig),
+    "train": cli.Command("train a motion diffusion model", _train, _train_arguments, config=MotionDiffConfig),
     "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
     "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),

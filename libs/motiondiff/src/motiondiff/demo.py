@@ -72,6 +72,6 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
         "open": {
             "report": trained["report"],
             "animations": animations,
-            "in Blender (File > Import > BVH)": [row["files"]["bvh"] for row in samples["samples"]][:: 2],
+            "in Blender (File > Import > BVH)": [row["files"]["bvh"] for row in samples["samples"]][::2],
         },
     }

@@ -43,6 +43,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         scheduler: any diffusers scheduler that takes ``prediction_type="sample"``: DDPM, DDIM, DPM-Solver++, UniPC ...
     """
 
+    denoiser: MotionDenoiser
+    representation: MotionRepresentation
+
     def __init__(
         self, denoiser: MotionDenoiser, representation: MotionRepresentation, scheduler: SchedulerMixin
     ) -> None:
@@ -72,8 +75,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_motions: how many motions; by default as many as the lists above are long, else 1.
             num_frames: frames of every motion, or of each; by default drawn as training clips have it.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance (Ho and Salimans, 2022, eq. 6 as ``null + scale (given - null)``); 1
-                is no guidance and sends half as many rows through the denoiser.
+            guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1 is
+                no guidance and sends half as many rows through the denoiser.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
@@ -84,8 +87,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 different lengths.
         """
         batch = self._count(num_motions, actions, tags, shapes, num_frames, generator)
-        actions, tags, shapes = (list(values or [None] * batch) for values in (actions, tags, shapes))
-        skeletons = [self._check_shape(shape) for shape in shapes]
+        no_names: list[str | None] = [None] * batch
+        actions, tags = actions or no_names, tags or no_names
+        skeletons = [self._check_shape(shape) for shape in shapes or [None] * batch]
         lengths = self._lengths(num_frames, actions, generator)
         device = self._execution_device
         conditions = self.conditions(actions, tags, skeletons).to(device)
@@ -188,8 +192,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         for frames in lengths:
             if not 2 <= frames <= limit:
                 fps = self.representation.config.fps
+                longest = f"up to {limit / fps:g} s"
                 raise InputError(
-                    f"{frames} frames ({frames / fps:.2f} s): this model makes 2 to {limit} frames (up to {limit / fps:g} s)"
+                    f"{frames} frames ({frames / fps:.2f} s): this model makes 2 to {limit} frames ({longest})"
                 )
         return lengths
 

@@ -35,7 +35,11 @@ def write_training_report(run: RunFolder, store: MotionStore, config: MotionDiff
         report.section("Losses")
         names = [name for name in LOSSES if any(record.get(name, 0) > 0 for record in records)]
         report.metrics(
-            records, names, log_y=True, alt="Training losses over steps, logarithmic", caption="loss is the weighted sum"
+            records,
+            names,
+            log_y=True,
+            alt="Training losses over steps, logarithmic",
+            caption="loss is the weighted sum",
         )
     for name, values in config_to_dict(config).items():
         report.section(f"Settings: {name}")

@@ -125,7 +125,8 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
         for action in options.actions:
             if action not in known:
                 raise unknown("action", action, known)
-        wanted = [action for action in (options.actions or [None]) for _ in range(options.count)]
+        chosen: list[str | None] = list(options.actions) or [None]
+        wanted = [action for action in chosen for _ in range(options.count)]
     shape: Skeleton | None = None
     if options.shape is not None:
         from motiondiff.shapes import load_shape
@@ -150,8 +151,9 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
                 num_inference_steps=options.steps,
                 guidance_scale=options.guidance,
                 generator=[clip_generator(options.seed, first + row) for row in range(len(actions))],
+                return_dict=False,
             )
-            yield from output.motions
+            yield from output[0]
             progress.update(len(actions))
 
 

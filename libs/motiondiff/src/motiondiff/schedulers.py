@@ -18,6 +18,16 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {"solver_order": 2, "timestep_spacing": "trailing"}),
 }
 
+# what a scheduler must take over from the one that the model was trained with
+NOISE_SCHEDULE_KEYS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+)
+
 
 def make_scheduler(name: str, base_config: Any) -> Any:
     """A scheduler with the noise schedule of another one.
@@ -34,9 +44,5 @@ def make_scheduler(name: str, base_config: Any) -> Any:
     import diffusers
 
     class_name, settings = SCHEDULERS[name]
-    shared = {
-        key: base_config[key]
-        for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
-        if key in base_config
-    }
+    shared = {key: base_config[key] for key in NOISE_SCHEDULE_KEYS if key in base_config}
     return getattr(diffusers, class_name).from_config({**shared, **settings})

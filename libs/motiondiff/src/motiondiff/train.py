@@ -50,9 +50,7 @@ def measure_representation(
     skeleton = store.skeleton(int(clips[0]))
     lengths, actions = store.columns["length"][clips], store.columns["action"][clips]
     quantiles = {
-        store.actions[code]: np.quantile(
-            np.minimum(lengths[actions == code], config.max_frames), np.linspace(0, 1, 11)
-        )
+        store.actions[code]: np.quantile(np.minimum(lengths[actions == code], config.max_frames), np.linspace(0, 1, 11))
         .round()
         .astype(int)
         .tolist()

@@ -39,7 +39,7 @@ class PrepareOptions:
         test_groups: the groups held out for testing, instead of drawing them.
         split_seed: which groups are drawn.
         min_seconds: shorter clips are rejected.
-        max_residual: clips whose skeleton misses the recorded joints by more, in the mean over frames (m), are rejected.
+        max_residual: clips whose skeleton misses the recorded joints by more (m, mean over frames) are rejected.
         strict: stop at the first clip that cannot be used.
     """
 
@@ -128,7 +128,8 @@ def write_store(
             raise InputError("test groups were named, but the clips name neither subjects nor tags to split by")
         if split_by is None:
             logger.warning("no subject and no tag tells the clips apart: all of them are in the training split")
-        groups = {"subject": subjects, "tag": tags, None: [None] * len(tags)}[split_by]
+        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "tag": tags, None: [None] * len(tags)}
+        groups = by_key[split_by]
         splits = assign_splits(groups, seed=options.split_seed, test_groups=options.test_groups)
         writer.finish(
             splits=splits,

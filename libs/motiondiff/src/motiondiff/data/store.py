@@ -90,7 +90,9 @@ class StoreWriter:
                 "of the clips before it; one store holds one skeleton topology"
             )
         if abs(motion.fps - self._fps) > 1e-3:
-            raise InputError(f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps")
+            raise InputError(
+                f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps"
+            )
         rows = pack_frames(motion)
         self._digest.update(rows.tobytes())
         self._file.write(rows.tobytes())
@@ -141,7 +143,8 @@ class StoreWriter:
             columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
         for array in (*columns.values(), ids):
             self._digest.update(array.tobytes())
-        np.savez(self._folder / "clips.npz", clip_id=ids, **columns)
+        arrays: dict[str, Any] = {**columns, "clip_id": ids}
+        np.savez(self._folder / "clips.npz", **arrays)
         np.save(self._folder / "skeletons.npy", np.stack(self._offsets))
         header = {
             "version": FORMAT_VERSION,
@@ -336,7 +339,7 @@ class MotionStore:
             "seconds": round(float(self.header["frames"]) / self.fps, 3),
             "fps": self.fps,
             "joints": len(self.joint_names),
-            "bodies": int(len(self.offsets)),
+            "bodies": len(self.offsets),
             "actions": count("action", self.actions),
             "tags": count("tag", self.tags),
             "subjects": count("subject", self.subjects),

@@ -18,7 +18,7 @@ from einops import rearrange
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, heading
+from motiondiff.motion import Motion, headings
 
 Points = npt.NDArray[np.float64]
 
@@ -144,7 +144,7 @@ class Scene:
         width, height = (_SUPERSAMPLE * side for side in size)
         margin, top = 0.03 * min(width, height), 1.7 * self._letters * _SUPERSAMPLE if caption else 0.0
         box = (margin, margin + top, width - margin, height - 2.5 * margin)
-        self._camera = Camera.framing(cloud, box, heading(motion) or 0.0)
+        self._camera = Camera.framing(cloud, box, float(headings(motion)[0]))
         self._floor_margin = 0.35 * self._body
         self._backdrop = None if follow else self._draw_floor(np.zeros(3))
 

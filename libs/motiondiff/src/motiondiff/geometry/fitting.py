@@ -216,7 +216,9 @@ def _rest_direction(name: str, in_body: Array) -> Array:
         if any(word in lower for word in words):
             rest = np.asarray(direction)
             # Arms hang on average, so their side is told by the name, or by which side they hang on.
-            if direction == _LEFT and ("right" in lower or lower.endswith("r") or ("left" not in lower and mean[0] < 0)):
+            if direction == _LEFT and (
+                "right" in lower or lower.endswith("r") or ("left" not in lower and mean[0] < 0)
+            ):
                 rest = -rest
             return rest
     return mean

@@ -49,7 +49,7 @@ class Conditions:
         return changed
 
     def without_semantics(self) -> Conditions:
-        """The unconditional branch of guidance: what is done and how is null; the body stays, the output must fit it."""
+        """The unconditional branch of guidance: action and tag are null; the body stays, the output must fit it."""
         every = torch.ones_like(self.has_shape)
         return self.drop(action=every, tag=every)
 
@@ -60,9 +60,7 @@ class Conditions:
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
         """Batches one after the other."""
-        return Conditions(
-            *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Conditions))
-        )
+        return Conditions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Conditions)))
 
 
 class ConditionEmbedding(nn.Module):

@@ -42,7 +42,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         ValueError: the width is odd or not a multiple of the number of heads.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         feature_size: int,

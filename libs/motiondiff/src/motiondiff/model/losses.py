@@ -16,7 +16,7 @@ CONTACT_SPEED = 0.25
 
 
 def masked_mean(values: Float[Tensor, "B T *rest"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean over a clip's own frames and all further dimensions, then over clips: long clips weigh no more than short."""
+    """Mean over a clip's own frames and further dimensions, then over clips: long clips weigh as short ones do."""
     per_frame = values.flatten(2).mean(-1) if values.ndim > 2 else values
     weight = mask.to(per_frame.dtype)
     return ((per_frame * weight).sum(1) / weight.sum(1).clamp(min=1)).mean()

@@ -43,7 +43,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         joint_names: Sequence[str],
@@ -92,9 +92,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         six = rearrange(features[..., 3:], "... (joints six) -> ... joints six", six=6)
         return features[..., :3], rotation_6d_to_matrix(six)
 
-    def positions(
-        self, features: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]
-    ) -> Float[Tensor, "B T J 3"]:
+    def positions(self, features: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B T J 3"]:
         """World positions (m) of unnormalised features on bodies with the given rest offsets (m)."""
         root, rotations = self.split(features)
         return forward_kinematics(root, rotations, offsets[:, None], self.parents)[0]

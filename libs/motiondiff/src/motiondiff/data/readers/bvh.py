@@ -203,7 +203,7 @@ def parse_bvh(path: Path) -> BvhFile:
 
 
 def _hierarchy(lines: list[str], path: Path) -> Any:
-    """bvhio's root joint of the lines before MOTION.
+    """Bvhio's root joint of the lines before MOTION.
 
     Each line is handed over indented by its own number of spaces: bvhio's own line counter restarts within each
     joint, and the indentation comes back with its error.
@@ -242,9 +242,7 @@ def _joints(joint: Any, parent: int, count: int = 0) -> Iterator[tuple[Any, int]
         count += 1
 
 
-def _motion_block(
-    lines: list[str], start: int, channels: int, path: Path
-) -> tuple[npt.NDArray[np.float64], float]:
+def _motion_block(lines: list[str], start: int, channels: int, path: Path) -> tuple[npt.NDArray[np.float64], float]:
     """(T, channels) values and the frame time, from the lines after MOTION."""
     body = [(number, line) for number, line in enumerate(lines[start + 1 :], start=start + 2) if line.strip()]
     heads = []

@@ -129,7 +129,9 @@ def _load(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST_FILE:
-            raise InputError(f"{path}: {size / 1024**3:.0f} GiB unpacked, at most {LARGEST_FILE / 1024**3:.0f} accepted")
+            raise InputError(
+                f"{path}: {size / 1024**3:.0f} GiB unpacked, at most {LARGEST_FILE / 1024**3:.0f} accepted"
+            )
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if key in (*_NUMBERS, *_TEXTS, "joint_names")}
     except InputError:

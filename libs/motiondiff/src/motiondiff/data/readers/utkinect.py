@@ -159,7 +159,11 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
             problem = f"{where}: 'action: first last' expected, found {line.strip()[:60]!r}"
             labels[recording].append(_Label(clip_id, action, problem=problem))
             continue
-        problem = "" if first <= last and np.isfinite(last - first) else f"{where}: {label}: no range of ids: {first:g} {last:g}"
+        problem = (
+            ""
+            if first <= last and np.isfinite(last - first)
+            else f"{where}: {label}: no range of ids: {first:g} {last:g}"
+        )
         labels[recording].append(_Label(clip_id, action, first, last, problem))
     return labels
 
