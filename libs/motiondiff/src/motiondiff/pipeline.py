@@ -75,8 +75,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_motions: how many motions; by default as many as the lists above are long, else 1.
             num_frames: frames of every motion, or of each; by default drawn as training clips have it.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1 is
-                no guidance and sends half as many rows through the denoiser.
+            guidance_scale: classifier-free guidance, ``null + scale (given - null)``; 1 is
+                no guidance and sends half as many rows through the denoiser (Ho and Salimans, 2022, eq. 6).
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.

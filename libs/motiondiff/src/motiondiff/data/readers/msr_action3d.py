@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect
@@ -108,12 +109,13 @@ def _read_rows(path: Path) -> tuple[kinect.Array, kinect.Array]:
             row = [float(token) for token in tokens[:3]]
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
-        if not np.isfinite(row).all():
-            raise InputError(f"{where}: NaN or infinite value")
+        if problem := kinect.implausible(row):
+            raise InputError(f"{where}: {problem}")
         rows.append(row)
     if len(rows) % 20:
         raise InputError(f"{path}: {len(rows)} rows are no multiple of 20: the file is truncated or damaged")
-    positions = np.asarray(rows).reshape(-1, 20, 3)[:, list(kinect.MSR_ORDER)]
+    positions = rearrange(np.asarray(rows).reshape(-1, 3), "(frame joint) xyz -> frame joint xyz", joint=20)
+    positions = positions[:, list(kinect.MSR_ORDER)]
     kept = np.flatnonzero(np.abs(positions).sum(axis=(1, 2)) > 0)
     if len(kept) < 2:
         raise InputError(f"{path}: {len(kept)} of {len(positions)} frames hold a skeleton, at least 2 needed")
