@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from motiondiff.model.conditions import ConditionEmbedding, Conditions
 
-
 # packed tokens come in multiples of this
 PACKING_STEP = 256
 
