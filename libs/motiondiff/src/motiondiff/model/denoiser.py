@@ -1,7 +1,7 @@
 """`MotionDenoiser`: a transformer encoder that predicts the clean motion from a noisy one.
 
-Shapes: B batch, T frames, D features per frame, J joints, N tokens of a row, M tokens of a batch without most of its padding, W
-width, H heads.
+Shapes: B batch, T frames, D features per frame, J joints, N tokens of a row, M tokens of a batch without most of its
+padding, W width, H heads.
 """
 
 from __future__ import annotations
