@@ -22,7 +22,7 @@ help:  ## this list
 dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests, lint and types
 
 demo: $(STAMP)  ## run the main job of every library that is there yet, on embedded data, into demo/
-	$(BIN)/motiondiff demo --out demo --overwrite
+	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
 
 test: $(STAMP)  ## run every test
 	$(PYTEST)

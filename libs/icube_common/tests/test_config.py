@@ -171,6 +171,7 @@ def test_help_shows_every_key_with_type_default_and_meaning() -> None:
     text = describe_config(Whole)
     (line,) = [line for line in text.splitlines() if "train.learning_rate" in line]
     assert line.split() == ["train.learning_rate", "float", "default", "0.001", "peak", "learning", "rate"]
+    assert "mixed precision (no, bf16)" in text
     keys = {line.split()[0] for line in text.splitlines()[1:]}
     assert keys == {*(f"train.{field.name}" for field in dataclasses.fields(Train)), "formats", "weights", "resume"}
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from training_job import Data, losses, make_config, make_model, step, train, weights_of
 
 from icube_common.errors import InputError
 from icube_common.runs import RunFolder, read_json
 from icube_common.training import checkpoints, open_run
+
+from .training_job import Data, losses, make_config, make_model, step, train, weights_of
 
 
 def test_fit_learns_logs_and_leaves_the_caller_as_it_was(tmp_path: Path) -> None:

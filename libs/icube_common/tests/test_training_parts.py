@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from training_job import make_config
 
 from icube_common.errors import InputError
 from icube_common.runs import RunFolder
@@ -19,6 +18,8 @@ from icube_common.training import TrainConfig, check_config, checkpoints, open_r
 from icube_common.training.config import learning_rate_at, trajectory
 from icube_common.training.ema import MovingAverage
 from icube_common.training.meter import Meter
+
+from .training_job import make_config
 
 
 def test_configuration_needs_no_torch() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from training_job import Stop, losses, make_config, make_model, step, train, weights_of
 
 from icube_common.runs import RunFolder, read_json
 from icube_common.training import FitResult, newest_whole
+
+from .training_job import Stop, losses, make_config, make_model, step, train, weights_of
 
 JOB = Path(__file__).with_name("training_job.py")
 
@@ -72,6 +73,14 @@ def test_the_comparison_can_fail(tmp_path: Path) -> None:
         assert_same(first, second)
 
 
+def test_bf16_is_real_on_a_cpu(tmp_path: Path) -> None:
+    first = train(tmp_path / "a", make_config(max_steps=1, mixed_precision="bf16"), model=make_model(0.0))
+    train(tmp_path / "b", make_config(max_steps=1), model=make_model(0.0))
+    assert first.model[0].weight.dtype == torch.float32  # type: ignore[index]
+    assert losses(tmp_path / "a")[1] != losses(tmp_path / "b")[1]
+    assert losses(tmp_path / "a")[1] == pytest.approx(losses(tmp_path / "b")[1], rel=0.02)
+
+
 def test_workers_do_not_change_the_weights(tmp_path: Path) -> None:
     assert_same(train(tmp_path / "a", make_config()), train(tmp_path / "b", make_config(num_workers=1)))
 
@@ -106,28 +115,27 @@ def test_weights_and_frozen_parts_survive_a_resume(tmp_path: Path) -> None:
     assert_same(whole, train(tmp_path / "broken", make_config(), model=model(), resume=True, **options))
 
 
-def run_job(job: dict[str, Any], *launcher: str) -> subprocess.Popen[str]:
+def run_job(job: dict[str, Any], *launcher: str, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     return subprocess.Popen(
         [sys.executable, *launcher, str(JOB), json.dumps(job)],
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
     )
 
 
 def test_killed_run_resumes_bit_identically(tmp_path: Path) -> None:
-    changes = {"max_steps": 40, "checkpoint_every": 5, "ema_decay": 0.9, "num_workers": 1}
+    changes: dict[str, Any] = {"max_steps": 40, "checkpoint_every": 5, "ema_decay": 0.9, "num_workers": 1}
     unbroken = train(tmp_path / "unbroken", make_config(**changes))
-    process = run_job({"run": str(tmp_path / "killed"), "config": changes, "delay": 0.05})
+    process = run_job({"run": str(tmp_path / "killed"), "config": changes, "delay": 0.05}, output=subprocess.DEVNULL)
     run = RunFolder(tmp_path / "killed")
     deadline = time.monotonic() + 60
     while newest_whole(run) is None and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
     (run.checkpoints / ".step-39.half").mkdir()  # what a kill in the middle of writing leaves
     resumed = train(tmp_path / "killed", make_config(**changes), resume=True)
     assert resumed.resumed_from is not None and 5 <= resumed.resumed_from < 40

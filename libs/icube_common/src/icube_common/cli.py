@@ -129,6 +129,23 @@ def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]
     return args
 
 
+def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
+    """What a command line says, without running it.
+
+    Args:
+        prog: the program's name, for messages.
+        commands: its subcommands.
+        argv: the words after the program's name.
+
+    Returns:
+        The options, with ``command`` and the list ``overrides`` of ``key=value`` words.
+
+    Raises:
+        InputError: an unknown command or option, a missing or malformed value.
+    """
+    return _parse(_build_parser(prog, "", "", commands), commands, argv)
+
+
 def _subparser(parser: _Parser, command: str | None) -> argparse.ArgumentParser:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) and command in action.choices:

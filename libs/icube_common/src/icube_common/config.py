@@ -111,7 +111,9 @@ def describe_config(config_class: type[Config]) -> str:
     lines = ["configuration keys (key=value after the options, or --config file.yaml):"]
     for key, field, kind, default in iterate_options(config_class):
         name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        lines.append(f"  {key:<28} {name:<14} default {default!s:<14} {field.metadata.get('meaning', '')}")
+        choices = field.metadata.get("choices")
+        meaning = field.metadata.get("meaning", "") + (f" ({', '.join(choices)})" if choices else "")
+        lines.append(f"  {key:<28} {name:<14} default {default!s:<14} {meaning}")
     return "\n".join(lines)
 
 

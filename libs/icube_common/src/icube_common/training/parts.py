@@ -37,6 +37,7 @@ class Parts:
 
 
 def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> Accelerator:
+    """A fresh accelerator, whatever trained earlier in this process."""
     # accelerate keeps precision and device in process-wide state and refuses a second training that differs
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

@@ -29,6 +29,11 @@ class Progress:
 
 
 def start_fresh(parts: Parts) -> Progress:
+    """Counters of a new run.
+
+    Raises:
+        InputError: the folder holds checkpoints.
+    """
     found = checkpoints.steps_on_disk(parts.run)
     if found:
         raise InputError(

@@ -116,13 +116,13 @@ def without_world_frame(file: BvhFile) -> BvhFile:
 
     A frame has one child, and no bone to it: the child translates against it. Against a root that never moves any
     translation tells; against one that moves (some Bandai-Namco loops carry the progress on `joint_Root`, and the
-    bobbing on `Hips`) it is one beyond 1 % of the body's size, so that a jittery bone stays a bone.
+    bobbing on `Hips`) it is one beyond 3 % of the body's size, so that a jittery bone stays a bone.
     """
     if len(file.names) < 2 or file.parents.count(0) != 1:
         return file
     still = np.ptp(file.positions[:, 0], axis=0).max() < 1e-6 and np.ptp(file.rotations[:, 0], axis=0).max() < 1e-6
     size = _reach(file.positions[:, 1:].mean(axis=0), tuple(parent - 1 for parent in file.parents[1:]))
-    if np.ptp(file.positions[:, 1], axis=0).max() <= (1e-6 if still else 1e-2) * size:
+    if np.ptp(file.positions[:, 1], axis=0).max() <= (1e-6 if still else 3e-2) * size:
         return file
     frame, placed = file.rotations[:, 0], file.positions[:, 1:].copy()
     turned = file.rotations[:, 1:].copy()
@@ -203,7 +203,7 @@ def parse_bvh(path: Path) -> BvhFile:
 
 
 def _hierarchy(lines: list[str], path: Path) -> Any:
-    """Bvhio's root joint of the lines before MOTION.
+    """The root joint, as bvhio reads it, of the lines before MOTION.
 
     Each line is handed over indented by its own number of spaces: bvhio's own line counter restarts within each
     joint, and the indentation comes back with its error.

@@ -32,6 +32,8 @@ PARENTS = (-1, 0, 1, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18)
 MSR_ORDER = (6, 3, 2, 19, 0, 7, 9, 11, 1, 8, 10, 12, 4, 13, 15, 17, 5, 14, 16, 18)
 """Row of MSR-Action3D that holds each of `NAMES` (its first shoulder is the left one)."""
 
+REACH = 50.0
+"""Metres. A Kinect v1 sees to about 4 m, and extrapolates a little: more is another unit or a damaged number."""
 STANDS = 0.97
 """A frame stands where the head is this near to as high above the ankles as in the tallest tenth of frames."""
 LARGEST_TILT = 20.0
@@ -42,6 +44,14 @@ _ANKLES = [NAMES.index("AnkleLeft"), NAMES.index("AnkleRight")]
 _LOWEST = [*_ANKLES, NAMES.index("FootLeft"), NAMES.index("FootRight")]
 
 
+def implausible(coordinates: Sequence[float]) -> str:
+    """What is wrong with coordinates in metres (not finite, or beyond `REACH`), or an empty text."""
+    for value in coordinates:
+        if not abs(value) <= REACH:
+            return f"{value} m is beyond what a Kinect sees" if np.isfinite(value) else "NaN or infinite value"
+    return ""
+
+
 def level(recordings: Sequence[Array]) -> Array:
     """(3, 3) rotation from the camera's frame to one whose y is up, by how the subject stands.
 
@@ -50,8 +60,9 @@ def level(recordings: Sequence[Array]) -> Array:
 
     Measured: in the twelve visible UTKinect recordings this lean is 7 to 10 degrees towards the camera, and the floor
     seen by the ankles slopes by 4 to 9 degrees the same way; after the turn the height of the lowest ankle while
-    standing spreads half as much (standard deviation 4.2 to 2.2 cm on average). In MSR-Action3D the lean is 5 to 11
-    degrees and the same in all clips of a subject within about one degree.
+    standing spreads half as much (standard deviation 4.2 to 2.1 cm on average). In MSR-Action3D the median lean is 5
+    to 11 degrees; half of a subject's clips lie within a degree of it (within 2.4 for s03). Its subjects hardly walk,
+    so the floor does not show there how much of the lean is the camera's and how much is posture.
 
     Args:
         recordings: (T, 20, 3) each, metres, all by one camera that stood still.

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect
@@ -58,10 +59,16 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or the clean list cannot be read.
     """
+    recorded, rejected = read_recorded(ref, fps)
+    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+
+
+def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[kinect.Recorded], list[Rejection]]:
+    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
     check_fps(fps)
     clean: set[str] | None = None
     raw: list[tuple[Path, str, kinect.Array, kinect.Array]] = []
-    rejected: list[Clip | Rejection] = []
+    rejected: list[Rejection] = []
     for path in ref.files:
         if path.name == CLEAN_LIST:
             clean = {name.removesuffix(_SUFFIX).lower() for name in read_text(path).split()}
@@ -77,7 +84,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         except InputError as error:
             rejected.append(Rejection(path.stem, str(error)))
     if not raw:
-        return rejected
+        return [], rejected
     turn = kinect.level([positions for _, _, _, positions in raw])
     recorded = []
     for path, action, times, positions in raw:
@@ -86,7 +93,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         rate = fps or FPS
         levelled = kinect.resample_positions(times, levelled, rate)
         recorded.append(kinect.Recorded(path.stem, levelled, rate, action, str(ref.subject), path.name))
-    return [*kinect.fit_subject(recorded), *rejected]
+    return recorded, rejected
 
 
 def _read_rows(path: Path) -> tuple[kinect.Array, kinect.Array]:
@@ -108,12 +115,13 @@ def _read_rows(path: Path) -> tuple[kinect.Array, kinect.Array]:
             row = [float(token) for token in tokens[:3]]
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
-        if not np.isfinite(row).all():
-            raise InputError(f"{where}: NaN or infinite value")
+        if problem := kinect.implausible(row):
+            raise InputError(f"{where}: {problem}")
         rows.append(row)
     if len(rows) % 20:
         raise InputError(f"{path}: {len(rows)} rows are no multiple of 20: the file is truncated or damaged")
-    positions = np.asarray(rows).reshape(-1, 20, 3)[:, list(kinect.MSR_ORDER)]
+    positions = rearrange(np.asarray(rows).reshape(-1, 3), "(frame joint) xyz -> frame joint xyz", joint=20)
+    positions = positions[:, list(kinect.MSR_ORDER)]
     kept = np.flatnonzero(np.abs(positions).sum(axis=(1, 2)) > 0)
     if len(kept) < 2:
         raise InputError(f"{path}: {len(kept)} of {len(positions)} frames hold a skeleton, at least 2 needed")

@@ -82,7 +82,9 @@ def _read(path: Path) -> tuple[Motion, str | None]:
         elif "positions" in arrays:
             skeleton = estimate_skeleton([arrays["positions"]], names, parents)
             root, rotations, residual = fit_rotations(arrays["positions"], skeleton)
-            motion = Motion(root, rotations, skeleton, residual=float(residual.mean()), **labels)
+            motion = Motion(
+                root.astype("f4"), rotations.astype("f4"), skeleton, residual=float(residual.mean()), **labels
+            )
         else:
             raise InputError("neither 'rotations' nor 'positions' in it")
     except InputError as error:
@@ -129,9 +131,7 @@ def _load(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST_FILE:
-            raise InputError(
-                f"{path}: {size / 1024**3:.0f} GiB unpacked, at most {LARGEST_FILE / 1024**3:.0f} accepted"
-            )
+            raise InputError(f"{path}: {size} bytes unpacked, at most {LARGEST_FILE} are accepted")
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if key in (*_NUMBERS, *_TEXTS, "joint_names")}
     except InputError:

@@ -3,8 +3,8 @@
 ``joints_sXX_eYY.txt`` holds rows ``id x1 y1 z1 ... x20 y20 z20`` in metres, ``actionLabel.txt`` under each recording
 ``walk: 252 390``: first and last id of each action. Ids count camera frames at 30 Hz, with gaps and duplicates, so time
 is taken from them: duplicates are averaged, gaps up to `LONGEST_GAP` interpolated. Labels become words in lower case
-(``sitDown``: "sit down"). The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`) and
-its floor put at y = 0.
+(``sitDown``: "sit down"). The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`); the
+floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in some.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
 
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect
@@ -88,10 +89,16 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or actionLabel.txt cannot be read.
     """
+    recorded, rejected = read_recorded(ref, fps)
+    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+
+
+def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[kinect.Recorded], list[Rejection]]:
+    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
     check_fps(fps)
     labels = _read_labels(ref.files[0])
     recorded: list[kinect.Recorded] = []
-    rejected: list[Clip | Rejection] = []
+    rejected: list[Rejection] = []
     for path in ref.files[1:]:
         match = _NAME.fullmatch(path.name)
         wanted = labels.get(match["recording"], []) if match else []
@@ -109,7 +116,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
                 recorded.append(_clip(label, rows, path, str(ref.subject), fps or OWN_FPS))
             except InputError as error:
                 rejected.append(Rejection(label.clip_id, str(error)))
-    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+    return recorded, rejected
 
 
 def _clip(label: _Label, rows: _Rows, path: Path, subject: str, fps: float) -> kinect.Recorded:
@@ -131,6 +138,7 @@ def _clip(label: _Label, rows: _Rows, path: Path, subject: str, fps: float) -> k
         )
     source = f"{path.name} ids {label.first:.0f}-{label.last:.0f}"
     positions = kinect.resample_positions(times, positions, fps)
+    positions[..., 1] -= kinect.floor(positions)
     return kinect.Recorded(label.clip_id, positions, fps, label.action, subject, source)
 
 
@@ -159,17 +167,14 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
             problem = f"{where}: 'action: first last' expected, found {line.strip()[:60]!r}"
             labels[recording].append(_Label(clip_id, action, problem=problem))
             continue
-        problem = (
-            ""
-            if first <= last and np.isfinite(last - first)
-            else f"{where}: {label}: no range of ids: {first:g} {last:g}"
-        )
+        sound = first <= last and np.isfinite(last - first)
+        problem = "" if sound else f"{where}: {label}: no range of ids: {first:g} {last:g}"
         labels[recording].append(_Label(clip_id, action, first, last, problem))
     return labels
 
 
 def _read_rows(path: Path) -> _Rows:
-    """The rows of a recording in order, levelled, floor at 0. A broken row spoils what lies between its neighbours.
+    """The rows of a recording in order, levelled. A broken row spoils what lies between its neighbours.
 
     Raises:
         InputError: the file cannot be read, or holds no whole row.
@@ -190,8 +195,10 @@ def _read_rows(path: Path) -> _Rows:
         else:
             if len(row) != 61:
                 reason = f"{len(row)} numbers, 61 expected (id and 20 joints)"
-            elif not np.isfinite(row).all():
-                reason = "NaN or infinite value"
+            elif problem := kinect.implausible(row[1:]):
+                reason = problem
+            elif not np.isfinite(row[0]):
+                reason = f"id {row[0]}"
             elif ids and row[0] < ids[-1]:
                 reason = f"id {row[0]:g} after {ids[-1]:g}: ids must not go back"
         before = ids[-1] if ids else -np.inf
@@ -207,9 +214,7 @@ def _read_rows(path: Path) -> _Rows:
     if not ids:
         raise InputError(broken[0][2] if broken else f"{path}: holds no frames")
     unique, place = np.unique(ids, return_inverse=True)
-    positions = np.zeros((len(unique), 60))
-    np.add.at(positions, place, np.asarray(values))
-    positions = (positions / np.bincount(place)[:, None]).reshape(-1, 20, 3)
-    positions = positions @ kinect.level([positions]).T
-    positions[..., 1] -= kinect.floor(positions)
-    return _Rows(unique, positions, broken)
+    sums = np.zeros((len(unique), 60))
+    np.add.at(sums, place, np.asarray(values))
+    positions = rearrange(sums / np.bincount(place)[:, None], "frame (joint xyz) -> frame joint xyz", xyz=3)
+    return _Rows(unique, positions @ kinect.level([positions]).T, broken)

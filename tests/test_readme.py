@@ -1,0 +1,107 @@
+"""What the READMEs say is true: their Python runs, their command lines parse, their links lead somewhere.
+
+A block that starts with ```` ```python runnable ```` is executed, alone, in an empty folder.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icube_common.cli import parse
+from icube_common.config import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("libs/*/*.md"), *ROOT.glob("docs/**/*.md")])
+# a block may stand inside a list, indented
+FENCE = re.compile(r"^[ ]*```([^\n`]*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page: Path) -> str:
+    """A page without what a reader does not see."""
+    return re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def snippets() -> Iterator[object]:
+    for page in PAGES:
+        for number, (kind, code) in enumerate(FENCE.findall(text_of(page))):
+            if kind.split() == ["python", "runnable"]:
+                yield pytest.param(textwrap.dedent(code), id=f"{name(page)}-{number}")
+
+
+def command_lines(text: str, program: str) -> Iterator[str]:
+    """Lines of code blocks, ends of lines with a backslash joined, and code in a sentence."""
+    for kind, block in FENCE.findall(text):
+        if kind.split()[:1] != ["python"]:
+            for line in re.sub(r"\\\n\s*", " ", textwrap.dedent(block)).splitlines():
+                yield from [line.removeprefix("$ ").strip()] if re.match(rf"(\$ )?{program}\s", line) else []
+    for code in INLINE.findall(FENCE.sub("", text)):
+        if code.startswith(f"{program} "):
+            yield code
+
+
+def quoted_commands() -> Iterator[object]:
+    for page in PAGES:
+        for line in command_lines(text_of(page), "motiondiff"):
+            yield pytest.param(line, id=f"{name(page)}: {line}")
+
+
+@pytest.mark.parametrize("code", list(snippets()))
+def test_snippets_run(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", list(quoted_commands()))
+def test_commands_parse(line: str) -> None:
+    """Against the real parser and the real choices; a file named by ``--config`` exists and fits the schema."""
+    cli = pytest.importorskip("motiondiff.cli", reason="motiondiff has no command yet")
+    words = shlex.split(line, comments=True)[1:]
+    if words in (["--help"], ["--version"]):
+        return
+    args = parse("motiondiff", cli.COMMANDS, words)
+    schema = cli.COMMANDS[args.command].config
+    if schema is not None:
+        load_config(schema, file=ROOT / args.config if args.config else None, overrides=args.overrides)
+    known = {"format": cli.READER_FORMATS, "scheduler": cli.SCHEDULERS, "to": cli.EXPORT_FORMATS}
+    for option, choices in known.items():
+        assert getattr(args, option, None) in {None, *choices}
+    formats = getattr(args, "formats", None)
+    assert formats is None or set(formats.split(",")) <= set(cli.EXPORT_FORMATS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files(page: Path) -> None:
+    targets = [target.partition("#")[0] for target in LINK.findall(FENCE.sub("", text_of(page)))]
+    local = [target for target in targets if target and "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?m)^([a-z]+):", makefile)) | {f"test-{path.name}" for path in ROOT.glob("libs/*")}
+    for page in PAGES:
+        text = text_of(page)
+        quoted = {line.split()[1] for line in command_lines(text, "make")}
+        assert quoted <= targets, name(page)
+
+
+def test_the_reading_of_pages() -> None:
+    bash = "  ```bash\n  $ motiondiff info \\\n      STORE --json\n  other\n  ```\n"
+    text = f"Run `motiondiff demo`.\n\n{bash}\n```python\nmotiondiff x\n```\n"
+    assert list(command_lines(text, "motiondiff")) == ["motiondiff info  STORE --json", "motiondiff demo"]
