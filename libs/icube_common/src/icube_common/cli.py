@@ -174,6 +174,8 @@ def main(
         _set_up_logging(args.quiet)
         command = commands[args.command]
         result = command.run(args)
+        if os.environ.get("RANK", "0") != "0":
+            return 0  # one of several processes of a training: the first says what came of it
         if args.json:
             print(json.dumps(to_json(result), indent=2, allow_nan=False))
         else:

@@ -72,8 +72,8 @@ def export(
         return {"out": str(out), "motions": 1}
     store = MotionStore(source)
     clips = store.select(split)
-    with atomic_folder(out, overwrite=overwrite) as folder:
-        for clip in tqdm(clips, desc="export", unit="clip"):
+    with atomic_folder(out, overwrite=overwrite) as folder, tqdm(clips, desc="export", unit="clip") as bar:
+        for clip in bar:
             motion = store[int(clip)]
             if world:
                 motion = place(motion, store.placement(int(clip)))

@@ -112,6 +112,13 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         row_mask = mask.repeat(rows, 1)
 
         self.scheduler.set_timesteps(num_inference_steps, device=device)
+        distinct = len(self.scheduler.timesteps.unique())
+        # a scheduler of order 1 that visits a timestep twice (the rounding of DPM-Solver's) divides by zero there
+        if self.scheduler.order == 1 and distinct < len(self.scheduler.timesteps):
+            raise InputError(
+                f"{num_inference_steps} denoising steps: {type(self.scheduler).__name__} has {distinct} that differ: "
+                "take fewer, or another scheduler"
+            )
         latents = latents * self.scheduler.init_noise_sigma
         extra = {"generator": generators} if self._scheduler_draws_noise() else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:

@@ -81,9 +81,10 @@ def prepare(
     options = options or PrepareOptions()
     references = get_reader(format).find_clips(Path(source))
     refuse_existing(out, overwrite=overwrite)
-    items = tqdm(_read_all(references, options, executor), desc="read", unit="clip", total=len(references))
+    bar = tqdm(_read_all(references, options, executor), desc="read", unit="clip", total=len(references))
     about = {"format": format, "source": Path(source).name, "simulated": False}
-    store = write_store(items, out, options, about=about, overwrite=overwrite)
+    with bar as items:  # closed also on an error, whose message then has a line of its own
+        store = write_store(items, out, options, about=about, overwrite=overwrite)
     rejected = store.header["rejected"]
     if rejected:
         logger.warning("%d clips could not be used: see %s", rejected, store.path / "rejected.csv")

@@ -1,0 +1,292 @@
+"""Training: what a run leaves, what stops it before anything is written, resuming, precision, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import icube_common
+import motiondiff
+from icube_common.config import load_config
+from icube_common.errors import InputError
+from icube_common.runs import RunFolder, read_json
+from icube_common.training import Draw, StepRandom
+from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.store import MotionStore
+from motiondiff.data.windows import MotionWindows, collate
+from motiondiff.model.conditions import NULL, Conditions
+from motiondiff.model.representation import MotionRepresentation
+from motiondiff.train import DiffusionStep, make_noise_schedule, train
+
+ConfigMaker = Callable[..., MotionDiffConfig]
+WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
+
+
+def losses(run: Path) -> list[float]:
+    return [record["loss"] for record in RunFolder(run).read_metrics() if "loss" in record]
+
+
+def test_the_loss_falls(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    config = tiny_config(
+        train={"max_steps": 60, "batch_size": 16},
+        model={"dropout": 0.0, "width": 32, "feedforward": 64},
+        # simulated runners at 10 fps take large steps: the velocity's loss would drown the others in so short a run
+        diffusion={"weight_velocity": 0.0, "weight_contact": 0.0},
+    )
+    result = train(store_path, tmp_path / "run", config)
+    records = RunFolder(tmp_path / "run").read_metrics()
+    assert len(records) == 60 and result["steps"] == 60 and result["last"]["step"] == 60
+    for name, share in (("loss", 0.5), ("simple", 0.7), ("positions", 0.5)):
+        series = [record[name] for record in records]
+        assert sum(series[-10:]) < share * sum(series[:10])
+
+
+def test_what_a_run_leaves(run_path: Path, store: MotionStore) -> None:
+    names = {path.name for path in run_path.iterdir()}
+    assert {"config.yaml", "environment.json", "metrics.jsonl", "checkpoints", "model", "report.html"} <= names
+    assert list(run_path.rglob("events.out.tfevents*"))
+    assert {path.name for path in (run_path / "checkpoints").iterdir()} == {"step-2", "step-4"}
+    config = load_config(MotionDiffConfig, file=run_path / "config.yaml")
+    assert config.train.seed == 3 and config.model.width == 16 and config.diffusion.num_train_timesteps == 50
+    environment = read_json(run_path / "environment.json")
+    assert environment["data_fingerprint"] == store.fingerprint and environment["seed"] == 3
+    assert environment["packages"]["torch"] and environment["processes"] == 1
+    records = RunFolder(run_path).read_metrics()
+    assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
+    for record in records:
+        if "loss" in record:
+            weighted = sum(record[name] for name in ("simple", "positions", "velocity", "contact"))
+            assert record["loss"] == pytest.approx(weighted, rel=1e-5)
+    assert any("validation" in key for record in records for key in record)
+    card = (run_path / "model" / "README.md").read_text()
+    assert "Trained for 4 steps on 25 clips" in card and store.fingerprint[:16] in card
+    assert "simulated motions, not on recordings of people" in card and "num_train_timesteps: 50" in card
+    report = (run_path / "report.html").read_text()
+    assert "simulated motions, not recordings of people" in report and store.fingerprint in report
+    assert not list(run_path.rglob("*.p*kl*")) and not list(run_path.rglob("*.bin"))
+
+
+def test_the_same_seed_gives_the_same_weights(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    runs = {"a": 0, "b": 0, "c": 1}
+    for name, seed in runs.items():
+        torch.rand(3)
+        train(store_path, tmp_path / name, tiny_config(train={"max_steps": 2, "seed": seed}))
+    weights = {name: (tmp_path / name / WEIGHTS).read_bytes() for name in runs}
+    assert weights["a"] == weights["b"] != weights["c"]
+
+
+def test_a_resumed_run_ends_with_the_bytes_of_one_never_stopped(
+    store_path: Path, tmp_path: Path, tiny_config: ConfigMaker
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(store_path, whole, tiny_config(train={"max_steps": 7, "ema_decay": 0.9}))
+    train(store_path, broken, tiny_config(train={"max_steps": 4, "ema_decay": 0.9}))
+    # as if it had been killed in step 4: its last checkpoint and its model never came to be
+    shutil.rmtree(broken / "checkpoints" / "step-4")
+    shutil.rmtree(broken / "model")
+    result = train(store_path, broken, tiny_config(train={"max_steps": 7, "ema_decay": 0.9}), resume=True)
+    assert result["resumed_from"] == 2 and result["steps"] == 7
+    assert read_json(broken / "environment.json")["resumed_from"] == 2
+    assert (broken / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert losses(broken) == losses(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"diffusion": {"weight_contact": 0.0}}, r"diffusion\.weight_contact=0\.0: .* was trained with 1\.0"),
+        ({"data": {"stature_range": 0.0}}, r"data\.stature_range=0\.0"),
+        ({"model": {"width": 32}}, r"model\.width=32"),
+        ({"train": {"learning_rate": 0.5}}, "learning_rate"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    store_path: Path, run_path: Path, tmp_path: Path, tiny_config: ConfigMaker, changes: dict[str, Any], words: str
+) -> None:
+    run = Path(shutil.copytree(run_path, tmp_path / "run"))
+    kept = {"trackers": "none", "validate_every": 2, "ema_decay": 0.5}
+    changes = {**changes, "train": {**kept, **changes.get("train", {})}}
+    before = (run / WEIGHTS).read_bytes()
+    with pytest.raises(InputError, match=words):
+        train(store_path, run, tiny_config(**changes), resume=True)
+    assert (run / WEIGHTS).read_bytes() == before
+
+
+def test_resuming_on_other_data_is_refused(run_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    about = {"format": "simulated", "source": "tests", "simulated": True}
+    other = write_store(simulate_clips(40, fps=10, seed=5), tmp_path / "other", PrepareOptions(), about=about)
+    run = Path(shutil.copytree(run_path, tmp_path / "run"))
+    with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
+        train(other.path, run, tiny_config(), resume=True)
+    with pytest.raises(InputError, match="is no run folder to resume"):
+        train(other.path, tmp_path / "absent", tiny_config(), resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_an_existing_run_is_replaced_only_on_request(
+    store_path: Path, run_path: Path, tmp_path: Path, tiny_config: ConfigMaker
+) -> None:
+    run = Path(shutil.copytree(run_path, tmp_path / "run"))
+    with pytest.raises(InputError, match=r"run: exists already \(--overwrite replaces it\)"):
+        train(store_path, run, tiny_config())
+    assert len(losses(run)) == 4
+    train(store_path, run, tiny_config(train={"max_steps": 1}), overwrite=True)
+    assert len(losses(run)) == 1 and {path.name for path in (run / "checkpoints").iterdir()} == {"step-1"}
+
+
+def test_bf16(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    for precision in ("no", "bf16"):
+        train(store_path, tmp_path / precision, tiny_config(train={"mixed_precision": precision}))
+    exact, rounded = losses(tmp_path / "no"), losses(tmp_path / "bf16")
+    assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)
+    assert read_json(tmp_path / "bf16" / "environment.json")["mixed_precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"mixed_precision": "fp16"}}, "fp16: does not exist on a CPU; take mixed_precision=bf16 or no"),
+        ({"train": {"patience": 2}}, "set validate_every as well"),
+        ({"model": {"num_heads": 3}}, r"model\.width=16: must be even and a multiple of model\.num_heads=3"),
+    ],
+)
+def test_bad_settings_leave_no_folder(
+    store_path: Path, tmp_path: Path, tiny_config: ConfigMaker, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        train(store_path, tmp_path / "run", tiny_config(**changes))
+    assert not list(tmp_path.iterdir())
+
+
+def test_watching_a_validation_split_that_is_not_there(tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    about = {"format": "simulated", "source": "tests", "simulated": True}
+    store = write_store(simulate_clips(10, fps=10, subjects=2), tmp_path / "store", PrepareOptions(), about=about)
+    for patience in (0, 2):
+        with pytest.raises(InputError, match=r"validate_every=2: .* has no validation split to watch"):
+            train(store.path, tmp_path / "run", tiny_config(train={"validate_every": 2, "patience": patience}))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_store_without_training_clips_is_refused(tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    with pytest.raises(InputError, match="is not a motion store"):
+        train(tmp_path, tmp_path / "run", tiny_config())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.max_step=5", "unknown configuration key 'train.max_step': did you mean 'train.max_steps'"),
+        ("diffusion.weight_contact=-1", "must be at least 0"),
+        ("train.learning_rate=0", "must be greater than 0"),
+        ("data.crop_probability=1.5", "must be at most 1"),
+        ("model.width=wide", "model.width"),
+        ("data.max_frames=8", r"data\.min_frames=12: must be at most data\.max_frames=8"),
+        ("diffusion.beta_schedule=cosine", "unknown value of diffusion.beta_schedule 'cosine'"),
+    ],
+)
+def test_bad_keys_and_values(override: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_config(MotionDiffConfig, overrides=[override])
+
+
+def a_step(store: MotionStore, representation: MotionRepresentation, **changes: Any) -> Any:
+    config = DiffusionConfig(num_train_timesteps=50, **changes)
+    step = DiffusionStep(representation, make_noise_schedule(config), config, max_frames=64)
+    windows = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
+    return step, collate([windows[Draw(index, 0)] for index in range(16)])
+
+
+class Recorder(torch.nn.Module):
+    """Takes the denoiser's place: keeps what it is given and predicts the clean motion that it was told."""
+
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditions: Conditions, mask: torch.Tensor) -> Any:
+        self.given = noisy, timesteps, conditions, mask
+        return self.answer
+
+
+def random(step: int = 0) -> StepRandom:
+    return StepRandom(0, step, 0, rows=slice(0, 16), total=16)
+
+
+def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
+    store: MotionStore, representation: MotionRepresentation
+) -> None:
+    step, batch = a_step(store, representation)
+    model = Recorder(representation.normalise(batch["features"]) * batch["mask"][..., None])
+    terms = step(model, batch, random())
+    assert terms["simple"] == terms["positions"] == terms["velocity"] == 0
+    # what is left are steps of feet that count as standing, below 0.25 m/s: 2.5 cm or 1.25 units a frame at most
+    assert 0 <= terms["contact"].item() < 1.25**2
+    assert terms["loss"] == terms["contact"]
+
+
+def test_noise_and_dropped_conditions(store: MotionStore, representation: MotionRepresentation) -> None:
+    step, batch = a_step(store, representation, drop_action=0.5, drop_tag=1.0, drop_shape=0.0)
+    clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
+    model = Recorder(clean)
+    seen = []
+    for number in range(20):
+        step(model, batch, random(number))
+        noisy, timesteps, conditions, mask = model.given
+        assert torch.equal(mask, batch["mask"]) and noisy.shape == clean.shape
+        seen.append((timesteps, conditions.action))
+        assert (conditions.tag == NULL).all() and conditions.has_shape.all()
+        dropped = conditions.action == NULL
+        assert torch.equal(conditions.action[~dropped], batch["action"][~dropped])
+        # Ho et al., 2020, eq. 4: what is left of the clean motion and how much noise there is
+        alpha = step.schedule.alphas_cumprod[timesteps][:, None, None]
+        noise = ((noisy - alpha.sqrt() * clean) / (1 - alpha).sqrt())[alpha.flatten() < 0.99]
+        assert abs(noise.mean().item()) < 0.02 and noise.std().item() == pytest.approx(1, abs=0.02)
+    timesteps = torch.cat([time for time, _ in seen])
+    assert timesteps.min() == 0 and timesteps.max() == 49
+    share = torch.cat([action for _, action in seen]).eq(NULL).double().mean().item()
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_weights_of_the_terms(store: MotionStore, representation: MotionRepresentation) -> None:
+    weights = {"weight_simple": 2.0, "weight_positions": 0.0, "weight_velocity": 0.5, "weight_contact": 0.25}
+    step, batch = a_step(store, representation, **weights)
+    terms = step(Recorder(torch.zeros_like(batch["features"])), batch, random())
+    expected = 2 * terms["simple"] + 0.5 * terms["velocity"] + 0.25 * terms["contact"]
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_two_processes_give_the_losses_of_one(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
+    """The slowest test here: two interpreters import torch and diffusers side by side."""
+    config = tiny_config(train={"max_steps": 5}, model={"dropout": 0.0})
+    train(store_path, tmp_path / "one", config)
+    sources = [str(Path(package.__file__ or "").parents[1]) for package in (icube_common, motiondiff)]
+    path = os.pathsep.join([*sources, os.environ.get("PYTHONPATH", "")])
+    # `accelerate launch --cpu --num_processes 2` starts one process without saying so, unless there is an mpirun
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = ["-m", "motiondiff", "train", "--data", str(store_path), "--out", str(tmp_path / "two"), "--json"]
+    command += ["--config", str(tmp_path / "one" / "config.yaml")]
+    done = subprocess.run(
+        [*launch, *command],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "two" / "environment.json")["processes"] == 2
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert json.loads(done.stdout)["steps"] == 5
+    assert (tmp_path / "two" / "report.html").is_file() and (tmp_path / "two" / WEIGHTS).is_file()
