@@ -8,7 +8,8 @@ from icube_common.errors import unknown
 
 # name -> (diffusers class, settings that predicting x0 on a cosine schedule asks for)
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    # trailing: few steps start where training ended, at pure noise
+    "ddpm": ("DDPMScheduler", {"clip_sample": False, "timestep_spacing": "trailing"}),
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "trailing"}),
     # a cosine schedule's last steps are almost pure noise: log-SNR is clipped as the DPM-Solver authors advise
     "dpmsolver++": (

@@ -25,7 +25,7 @@ from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.losses import motion_losses
-from motiondiff.model.representation import MotionRepresentation
+from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +49,15 @@ def measure_representation(
     mean = np.asarray(total / count)
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     skeleton = store.skeleton(int(clips[0]))
-    lengths, actions = store.columns["length"][clips], store.columns["action"][clips]
-    quantiles = {
-        store.actions[code]: np.quantile(np.minimum(lengths[actions == code], config.max_frames), np.linspace(0, 1, 11))
-        .round()
-        .astype(int)
-        .tolist()
-        for code in np.unique(actions[actions >= 0])
-    }
+    lengths = np.minimum(store.columns["length"][clips], config.max_frames)
+    actions = store.columns["action"][clips]
+    quantiles = {store.actions[code]: _quantiles(lengths[actions == code]) for code in np.unique(actions[actions >= 0])}
     representation = MotionRepresentation(
         joint_names=list(skeleton.names),
         parents=list(skeleton.parents),
         fps=store.fps,
         feet=list(skeleton.feet),
-        action_frames=quantiles,
+        action_frames=quantiles or {ANY_ACTION: _quantiles(lengths)},
         simulated=bool(store.header.get("simulated", False)),
     )
     bodies = np.bincount(store.columns["skeleton"][clips], minlength=len(store.offsets))
@@ -75,6 +70,11 @@ def measure_representation(
     return representation
 
 
+def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
+    """Eleven rising lengths in frames: the deciles, with shortest and longest."""
+    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
+
+
 def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
     """The training noise schedule; predicts x0, clips nothing."""
     return DDPMScheduler(
@@ -82,6 +82,7 @@ def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
         beta_schedule=config.beta_schedule,
         prediction_type="sample",
         clip_sample=False,
+        timestep_spacing="trailing",
     )
 
 

@@ -12,7 +12,8 @@ from icube_common.errors import InputError
 class LabelMap:
     """Source label -> action of the vocabulary, or None for "leave this clip out".
 
-    A label that the map does not name keeps its own name, unless the map is ``strict``.
+    A label that the map does not name keeps its own name, unless the map is ``strict``; then it is left out, as is a
+    clip without a label.
     """
 
     names: dict[str, str | None]
@@ -52,6 +53,8 @@ class LabelMap:
             InputError: the map leaves this label out; the message is the reason for ``rejected.csv``.
         """
         if label is None:
+            if self.strict:
+                raise InputError("the clip has no label, and the label map is strict")
             return None
         if label not in self.names:
             if self.strict:

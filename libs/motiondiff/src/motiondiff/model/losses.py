@@ -11,6 +11,9 @@ from torch import Tensor
 
 from motiondiff.model.representation import MotionRepresentation
 
+# units that bring the terms to the size of the simple one: m for poses, m/s for velocities
+POSE_UNIT = 0.1
+SPEED_UNIT = 0.4
 # a foot slower than this in the real motion is meant to stand: m/s
 CONTACT_SPEED = 0.25
 
@@ -39,28 +42,28 @@ def motion_losses(
         representation: normalisation, topology and feet.
 
     Returns:
-        ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics, in
-        decimetres (the root itself is a feature); ``velocity`` on
-        joint displacements per frame in units of 2 cm; ``contact`` on the predicted displacement of feet that stand in
-        the real motion, in units of 2 cm. The units bring the terms to comparable size.
+        ``simple`` on normalised features; ``positions`` on joints relative to the root by forward kinematics (the
+        root itself is a feature), in `POSE_UNIT`; ``velocity`` on joint velocities and ``contact`` on the predicted
+        velocity of feet that stand in the real motion, both in `SPEED_UNIT`.
     """
     predicted, target = predicted.float(), target.float()
     predicted_positions = representation.positions(representation.denormalise(predicted), offsets)
     target_positions = representation.positions(representation.denormalise(target), offsets)
     predicted_pose = predicted_positions - predicted_positions[:, :, :1]
     target_pose = target_positions - target_positions[:, :, :1]
-    predicted_step = predicted_positions.diff(dim=1)
-    target_step = target_positions.diff(dim=1)
+    fps = representation.config.fps
+    predicted_velocity = predicted_positions.diff(dim=1) * fps
+    target_velocity = target_positions.diff(dim=1) * fps
     step_mask = mask[:, 1:] & mask[:, :-1]
     terms = {
         "simple": masked_mean((predicted - target) ** 2, mask),
-        "positions": masked_mean(((predicted_pose - target_pose) / 0.1) ** 2, mask),
-        "velocity": masked_mean(((predicted_step - target_step) / 0.02) ** 2, step_mask),
+        "positions": masked_mean(((predicted_pose - target_pose) / POSE_UNIT) ** 2, mask),
+        "velocity": masked_mean(((predicted_velocity - target_velocity) / SPEED_UNIT) ** 2, step_mask),
     }
     feet = list(representation.feet)
     if feet:
-        stands = target_step[:, :, feet].norm(dim=-1) * representation.config.fps < CONTACT_SPEED
-        slides = ((predicted_step[:, :, feet] / 0.02) ** 2).mean(-1) * stands
+        stands = target_velocity[:, :, feet].norm(dim=-1) < CONTACT_SPEED
+        slides = ((predicted_velocity[:, :, feet] / SPEED_UNIT) ** 2).mean(-1) * stands
         terms["contact"] = masked_mean(slides, step_mask)
     else:
         terms["contact"] = torch.zeros_like(terms["simple"])

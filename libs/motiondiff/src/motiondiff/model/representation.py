@@ -25,6 +25,8 @@ SMALLEST_DEVIATION = 0.05
 # bone lengths enter the shape condition in units of this many metres around the mean body
 SHAPE_UNIT = 0.05
 
+ANY_ACTION = ""
+
 
 class MotionRepresentation(ModelMixin, ConfigMixin):
     """Normalised per-frame features: absolute root translation and 6D rotations.
@@ -37,7 +39,8 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         parents: J parents.
         fps: frames per second of the training data.
         feet: joints that touch the ground.
-        action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from.
+        action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from; under
+            `ANY_ACTION` where the training clips name no action.
         simulated: whether the training data were simulated.
     """
 
@@ -123,7 +126,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         )
 
     def draw_length(self, action: str | None, generator: np.random.Generator) -> int:
-        """A clip length in frames as the training clips of an action (of any, for None) have it."""
+        """A clip length in frames as the training clips of an action (of one drawn at random, for None) have it."""
         table = self.config.action_frames or {}
         if not table:
             return round(3 * self.config.fps)
