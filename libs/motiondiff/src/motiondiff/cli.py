@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from icube_common import cli
@@ -69,7 +70,10 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
-    config = load_config(MotionDiffConfig, file=args.config, overrides=args.overrides)
+    saved = Path(args.out) / "config.yaml"
+    # a run that goes on keeps its own settings unless told otherwise
+    file = saved if args.resume and args.config is None and saved.is_file() else args.config
+    config = load_config(MotionDiffConfig, file=file, overrides=args.overrides)
     from motiondiff.train import train
 
     return train(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icube_common.config import Config, option, section
+from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
 
 
@@ -19,6 +20,11 @@ class DataConfig(Config):
     stature_range: float = option(
         0.05, "bodies are scaled at random by 1 +- this, the shape condition with them", ge=0, lt=1
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_frames > self.max_frames:
+            raise InputError(f"data.min_frames={self.min_frames}: must be at most data.max_frames={self.max_frames}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,8 @@ def export(
                 motion = place(motion, store.placement(int(clip)))
             name = store.clip_ids[clip]
             path = folder / f"{name}.{format}"
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"{source}: the clip id {name!r} leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             write(motion, path, format, clip_id=name)
     return {"out": str(out), "motions": len(clips)}

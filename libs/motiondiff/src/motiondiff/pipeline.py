@@ -75,18 +75,21 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_motions: how many motions; by default as many as the lists above are long, else 1.
             num_frames: frames of every motion, or of each; by default drawn as training clips have it.
             num_inference_steps: denoising steps.
-            guidance_scale: classifier-free guidance, ``null + scale (given - null)``; 1 is
-                no guidance and sends half as many rows through the denoiser (Ho and Salimans, 2022, eq. 6).
+            guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
+                is no guidance and sends half as many rows through the denoiser.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
             return_dict: False gives a plain tuple.
 
         Raises:
-            InputError: (a ValueError) unknown action or tag, another skeleton, lengths out of range, lists of
-                different lengths.
+            InputError: (a ValueError) unknown action or tag, another skeleton, lengths or steps out of range, lists
+                of different lengths.
         """
         batch = self._count(num_motions, actions, tags, shapes, num_frames, generator)
+        limit = int(self.scheduler.config.num_train_timesteps)
+        if not 1 <= num_inference_steps <= limit:
+            raise InputError(f"{num_inference_steps} denoising steps: must be 1 to {limit}, as many as were trained")
         no_names: list[str | None] = [None] * batch
         actions, tags = actions or no_names, tags or no_names
         skeletons = [self._check_shape(shape) for shape in shapes or [None] * batch]
@@ -152,6 +155,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
     def _count(self, num_motions: int | None, *lists: object) -> int:
         """The batch size that all arguments agree on."""
+        for values in lists:
+            if isinstance(values, str):
+                raise InputError(f"{values!r}: a list is wanted, one entry for each motion: [{values!r}]")
         sizes = {len(values) for values in lists if isinstance(values, Sequence)}
         if num_motions is not None:
             sizes.add(num_motions)

@@ -18,7 +18,8 @@ def load_shape(path: str | Path, mean: Skeleton) -> Skeleton:
         mean: the model's mean training body, which gives topology and directions.
 
     Raises:
-        InputError: missing or unreadable file, an unknown joint (the nearest is named), a length that is not positive.
+        InputError: missing or unreadable file, an unknown joint (the nearest is named) or the root, a length that is
+            not positive.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,7 +39,10 @@ def load_shape(path: str | Path, mean: Skeleton) -> Skeleton:
     if not isinstance(named, dict):
         raise InputError(f"--shape {path}: bone_lengths must map joint names to metres")
     for name, length in named.items():
-        lengths[mean.index(str(name))] = _positive(path, str(name), length)
+        joint = mean.index(str(name))
+        if joint == 0:
+            raise InputError(f"--shape {path}: {name} is the root, which no bone leads to")
+        lengths[joint] = _positive(path, str(name), length)
     return mean.with_bone_lengths(lengths)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from accelerate import PartialState
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from icube_common.config import config_to_yaml
+from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.runs import RunFolder, atomic_folder, read_json, refuse_existing
 from icube_common.training import Draw, StepRandom, check_config, fit, open_run
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
@@ -145,11 +146,18 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
 def make_validation(
     store: MotionStore, step: DiffusionStep, config: MotionDiffConfig
 ) -> Callable[[torch.nn.Module], dict[str, float]] | None:
-    """The loss on the validation split, with the same noise every time; None where the split is empty or off."""
-    if not config.train.validate_every or "validation" not in store.info()["splits"]:
-        if config.train.patience:
-            raise InputError("train.patience: the store has no validation split to watch")
+    """The loss on the validation split, with the same noise every time; None where it is off.
+
+    Raises:
+        InputError: it is on, and the store has no validation split.
+    """
+    if not config.train.validate_every:
         return None
+    if "validation" not in store.info()["splits"]:
+        raise InputError(
+            f"train.validate_every={config.train.validate_every}: {store.path} has no validation split to watch (split "
+            f"by: {store.header['split_by']}); set it, and train.patience, to 0"
+        )
     windows = MotionWindows(store, store.select("validation"), config.data, augment=False)
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
@@ -165,6 +173,28 @@ def make_validation(
         return totals
 
     return validate
+
+
+def refuse_other_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
+    """Hold a stopped run's data and settings against what it is to go on with; those of ``train`` are `fit`'s to check.
+
+    Raises:
+        InputError: other data, or the first setting that differs.
+    """
+    if not (run.environment.is_file() and run.config.is_file()):
+        return  # no run folder: `open_run` says so
+    written = read_json(run.environment).get("data_fingerprint")
+    if written != store.fingerprint:
+        raise InputError(f"{store.path}: is not the data that {run.path} was trained on; resume with the same store")
+    before = config_to_dict(load_config(MotionDiffConfig, file=run.config))
+    now = config_to_dict(config)
+    for section in ("model", "data", "diffusion"):
+        for key, value in now[section].items():
+            if before[section][key] != value:
+                raise InputError(
+                    f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the "
+                    f"same value (--config {run.config}) or start a new run"
+                )
 
 
 def model_card(store: MotionStore, config: MotionDiffConfig, steps: int) -> str:
@@ -210,9 +240,12 @@ def train(
 
     config = config or MotionDiffConfig()
     check_config(config.train)
-    if not resume:
+    # the main process alone: it makes the folder while the others may still be starting
+    if not resume and int(os.environ.get("RANK", "0")) == 0:
         refuse_existing(out, overwrite=overwrite)
     store = MotionStore(data)
+    if resume:
+        refuse_other_run(RunFolder(out), store, config)
     clips = store.select("train")
     representation = measure_representation(store, clips, config.data)
     with torch.random.fork_rng(devices=[]):
@@ -232,6 +265,9 @@ def train(
             )
         except ValueError as error:
             raise InputError(str(error)) from error
+    schedule = make_noise_schedule(config.diffusion)
+    step = DiffusionStep(representation, schedule, config.diffusion, config.data.max_frames)
+    validate = make_validation(store, step, config)
     run = open_run(
         out,
         config=config.train,
@@ -240,8 +276,6 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    schedule = make_noise_schedule(config.diffusion)
-    step = DiffusionStep(representation, schedule, config.diffusion, config.data.max_frames)
     dataset = MotionWindows(store, clips, config.data, augment=True)
     result = fit(
         denoiser,
@@ -251,7 +285,7 @@ def train(
         run=run,
         collate=collate,
         weights=balanced_weights(store.columns["action"][clips], config.data.balance),
-        validate=make_validation(store, step, config),
+        validate=validate,
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)

@@ -37,10 +37,13 @@ class LabelMap:
         labels = content.get("labels") if isinstance(content, dict) else None
         if not isinstance(labels, dict) or set(content) - {"labels", "strict"}:
             raise InputError(f"--labels {path}: wants `labels:` with a mapping of names, and optionally `strict:`")
+        strict = content.get("strict", False)
+        if not isinstance(strict, bool):
+            raise InputError(f"--labels {path}: strict: {strict!r} must be true or false")
         for source, target in labels.items():
             if not isinstance(source, str) or not (target is None or isinstance(target, str)):
                 raise InputError(f"--labels {path}: {source!r}: {target!r} must map a name to a name or null")
-        return cls(labels, bool(content.get("strict", False)))
+        return cls(labels, strict)
 
     def apply(self, label: str | None) -> str | None:
         """The action for a source label.

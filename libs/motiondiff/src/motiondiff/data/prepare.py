@@ -106,8 +106,7 @@ def write_store(
     rejected: list[Rejection] = []
     subjects: list[str | None] = []
     tags: list[str | None] = []
-    with atomic_folder(out, overwrite=overwrite) as folder:
-        writer = StoreWriter(folder)
+    with atomic_folder(out, overwrite=overwrite) as folder, StoreWriter(folder) as writer:
         for item in items:
             if isinstance(item, Clip):
                 try:

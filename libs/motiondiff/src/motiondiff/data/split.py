@@ -59,7 +59,9 @@ def assign_splits(
         if name not in counts:
             raise unknown("test group", name, counts)
     small = [name for name in sorted(counts) if counts[name] <= LARGEST_SHARE_HELD_OUT * len(groups)]
-    shuffled = [name for name in np.random.default_rng(seed).permutation(small or sorted(counts)).tolist()]
+    # two or three groups only: none is small, but none that is more than half of the clips is taken either
+    small = small or [name for name in sorted(counts) if counts[name] <= len(groups) / 2] or sorted(counts)
+    shuffled = [name for name in np.random.default_rng(seed).permutation(small).tolist()]
     test = set(test_groups) or set(shuffled[: max(1, round(test_share * len(counts)))])
     left = [name for name in shuffled if name not in test]
     validation = set(left[: max(1, round(validation_share * len(counts)))]) if len(counts) >= 4 else set()

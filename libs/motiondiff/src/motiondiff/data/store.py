@@ -15,13 +15,15 @@ Reading needs numpy only: no torch, no pandas.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
@@ -56,7 +59,8 @@ _COLUMNS: dict[str, Any] = {
 class StoreWriter:
     """Writes clips one at a time into a folder; memory does not grow with the number of frames.
 
-    The first clip fixes frame rate and skeleton topology.
+    The first clip fixes frame rate and skeleton topology. Leaving its ``with`` block closes the file, also where
+    `finish` was not reached.
 
     Args:
         folder: an empty folder (see `icube_common.runs.atomic_folder`).
@@ -71,15 +75,22 @@ class StoreWriter:
         self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
         self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
         self._clip_ids: list[str] = []
+        self._known: set[str] = set()
         self._rows = 0
         self._digest = hashlib.sha256()
         self._file = (folder / "frames.npy").open("wb+")
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
     def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
         """Add one clip that stands in the common frame, and what puts it back where it was recorded.
 
         Raises:
-            InputError: another skeleton topology or fps than the clips before it.
+            InputError: another skeleton topology or fps than the clips before it, or an id that one of them has.
         """
         if self._skeleton is None:
             self._skeleton, self._fps = motion.skeleton, motion.fps
@@ -93,6 +104,9 @@ class StoreWriter:
             raise InputError(
                 f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps"
             )
+        if clip_id in self._known:
+            raise InputError(f"{motion.source}: the clip id {clip_id!r} is another clip's already")
+        self._known.add(clip_id)
         rows = pack_frames(motion)
         self._digest.update(rows.tobytes())
         self._file.write(rows.tobytes())
@@ -132,7 +146,6 @@ class StoreWriter:
             InputError: no clip was added.
         """
         if self._skeleton is None:
-            self._file.close()
             raise InputError("no clip is left to store")
         self._write_header(self._rows)
         self._file.close()
@@ -141,7 +154,10 @@ class StoreWriter:
         ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
         for name in ("action", "tag", "subject"):
             columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
-        for array in (*columns.values(), ids):
+        vocabularies = {name: list(table) for name, table in self._labels.items()}
+        body = {"fps": self._fps, "names": self._skeleton.names, "parents": self._skeleton.parents, **vocabularies}
+        self._digest.update(json.dumps(body).encode())
+        for array in (*columns.values(), ids, *self._offsets):
             self._digest.update(array.tobytes())
         arrays: dict[str, Any] = {**columns, "clip_id": ids}
         np.savez(self._folder / "clips.npz", **arrays)
@@ -188,6 +204,42 @@ def _sort_labels(column: npt.NDArray[Any], table: dict[str, int]) -> tuple[npt.N
     return renumber[column], {label: new for new, label in enumerate(order)}
 
 
+def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
+    """Where the rows begin in a ``frames.npy`` of the given shape, bytes.
+
+    Raises:
+        InputError: missing, of another shape, or cut short.
+    """
+    try:
+        with frames.open("rb") as handle:
+            np.lib.format.read_magic(handle)
+            found, _, kind = np.lib.format.read_array_header_1_0(handle)
+            start = handle.tell()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{frames}: missing or broken ({error}); prepare the store again") from error
+    whole = start + shape[0] * shape[1] * 4
+    if found != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
+        raise InputError(
+            f"{frames}: {frames.stat().st_size} bytes of {found} {kind}, {whole} bytes of {shape} float32 expected: "
+            "cut short or another store's; prepare the store again"
+        )
+    return start
+
+
+def _load(path: Path, read: Callable[[Any], T]) -> T:
+    """What ``read`` makes of an .npy or .npz file.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
+            return read(loaded)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
+
+
 def row_size(joints: int) -> int:
     """Numbers in one row of ``frames.npy``."""
     return 3 + 6 * joints + 1
@@ -219,10 +271,10 @@ class MotionStore:
             state = "is not a motion store (no store.json)" if self.path.is_dir() else "does not exist"
             raise InputError(f"{self.path}: {state}; `motiondiff prepare` makes one")
         self.header: dict[str, Any] = read_json(self.path / "store.json")
-        if self.header.get("version") != FORMAT_VERSION:
+        version = self.header.get("version") if isinstance(self.header, dict) else None
+        if version != FORMAT_VERSION:
             raise InputError(
-                f"{self.path}: store format {self.header.get('version')!r}, this version reads {FORMAT_VERSION}: "
-                "prepare it again"
+                f"{self.path}: store format {version!r}, this version reads {FORMAT_VERSION}: prepare it again"
             )
         self.fps = float(self.header["fps"])
         self.actions: list[str] = self.header["actions"]
@@ -232,11 +284,7 @@ class MotionStore:
         self.parents = tuple(self.header["parents"])
         self.fingerprint: str = self.header["fingerprint"]
         self._width = row_size(len(self.joint_names))
-        frames = self.path / "frames.npy"
-        expected = int(self.header["frames"]) * self._width * 4
-        if not frames.is_file() or frames.stat().st_size < expected:
-            raise InputError(f"{frames}: missing or cut short; prepare the store again")
-        self._data_start = frames.stat().st_size - expected
+        self._data_start = _find_rows(self.path / "frames.npy", (int(self.header["frames"]), self._width))
 
     def __len__(self) -> int:
         return int(self.header["clips"])
@@ -244,19 +292,17 @@ class MotionStore:
     @cached_property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The numeric columns of the clip index; see the module's head."""
-        with np.load(self.path / "clips.npz", allow_pickle=False) as archive:
-            return {name: archive[name] for name in _COLUMNS}
+        return _load(self.path / "clips.npz", lambda archive: {name: archive[name] for name in _COLUMNS})
 
     @cached_property
     def clip_ids(self) -> list[str]:
         """The id of every clip."""
-        with np.load(self.path / "clips.npz", allow_pickle=False) as archive:
-            return [raw.decode() for raw in archive["clip_id"]]
+        return _load(self.path / "clips.npz", lambda archive: [raw.decode() for raw in archive["clip_id"]])
 
     @cached_property
     def offsets(self) -> Array:
         """(K, J, 3) metres: rest offsets of every body in the store."""
-        return np.asarray(np.load(self.path / "skeletons.npy", allow_pickle=False))
+        return _load(self.path / "skeletons.npy", np.asarray)
 
     def skeleton(self, clip: int) -> Skeleton:
         """The skeleton of one clip."""

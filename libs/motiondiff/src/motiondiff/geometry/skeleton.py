@@ -43,7 +43,7 @@ class Skeleton:
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise InputError(f"skeleton: joint names must be unique, repeated: {', '.join(repeated)}")
         for joint, parent in enumerate(self.parents):
-            if (joint == 0) != (parent == -1) or parent >= joint:
+            if parent != -1 if joint == 0 else not 0 <= parent < joint:
                 raise InputError(f"skeleton: joint {self.names[joint]!r} has parent {parent}; parents come first")
         if not np.isfinite(offsets).all():
             raise InputError("skeleton: offsets must be finite")
@@ -118,12 +118,13 @@ class Skeleton:
 
 
 def _find_side(names: Sequence[str], word: str, side: str) -> int | None:
-    """The joint whose name is ``word`` on one side: ``LeftHip``, ``hip_left``, ``l_hip``, ``UpperLeg_L``, ``LHip``."""
+    """The joint named ``word`` on one side: ``LeftHip``, ``hip_left``, ``UpperLeg_L``, ``LHip``, ``Bip01 L Thigh``."""
     letter = side[0]
     patterns = (
         rf"(^|[^a-z]){side}[_\- .]?{word}",
         rf"{word}[_\- .]?{side}",
         rf"^{letter}[_\- .]?{word}",
+        rf"[_\- .:]{letter}[_\- .]{word}",
         rf"{word}[_\- .]{letter}$",
     )
     for pattern in patterns:

@@ -43,7 +43,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
 
     config_name = "config.json"
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config
     def __init__(
         self,
         joint_names: Sequence[str],

@@ -59,10 +59,16 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or the clean list cannot be read.
     """
+    recorded, rejected = read_recorded(ref, fps)
+    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+
+
+def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[kinect.Recorded], list[Rejection]]:
+    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
     check_fps(fps)
     clean: set[str] | None = None
     raw: list[tuple[Path, str, kinect.Array, kinect.Array]] = []
-    rejected: list[Clip | Rejection] = []
+    rejected: list[Rejection] = []
     for path in ref.files:
         if path.name == CLEAN_LIST:
             clean = {name.removesuffix(_SUFFIX).lower() for name in read_text(path).split()}
@@ -78,7 +84,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         except InputError as error:
             rejected.append(Rejection(path.stem, str(error)))
     if not raw:
-        return rejected
+        return [], rejected
     turn = kinect.level([positions for _, _, _, positions in raw])
     recorded = []
     for path, action, times, positions in raw:
@@ -87,7 +93,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         rate = fps or FPS
         levelled = kinect.resample_positions(times, levelled, rate)
         recorded.append(kinect.Recorded(path.stem, levelled, rate, action, str(ref.subject), path.name))
-    return [*kinect.fit_subject(recorded), *rejected]
+    return recorded, rejected
 
 
 def _read_rows(path: Path) -> tuple[kinect.Array, kinect.Array]:

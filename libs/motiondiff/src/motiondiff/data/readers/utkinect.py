@@ -89,10 +89,16 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or actionLabel.txt cannot be read.
     """
+    recorded, rejected = read_recorded(ref, fps)
+    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+
+
+def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[kinect.Recorded], list[Rejection]]:
+    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
     check_fps(fps)
     labels = _read_labels(ref.files[0])
     recorded: list[kinect.Recorded] = []
-    rejected: list[Clip | Rejection] = []
+    rejected: list[Rejection] = []
     for path in ref.files[1:]:
         match = _NAME.fullmatch(path.name)
         wanted = labels.get(match["recording"], []) if match else []
@@ -110,7 +116,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
                 recorded.append(_clip(label, rows, path, str(ref.subject), fps or OWN_FPS))
             except InputError as error:
                 rejected.append(Rejection(label.clip_id, str(error)))
-    return [*(kinect.fit_subject(recorded) if recorded else []), *rejected]
+    return recorded, rejected
 
 
 def _clip(label: _Label, rows: _Rows, path: Path, subject: str, fps: float) -> kinect.Recorded:

@@ -1,0 +1,108 @@
+"""What the tests of motiondiff share: a small simulated store, a short training on it, a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from icube_common.training import TrainConfig
+from motiondiff.config import DataConfig, DiffusionConfig, ModelConfig, MotionDiffConfig
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.store import MotionStore
+
+if TYPE_CHECKING:
+    from motiondiff.model.representation import MotionRepresentation
+    from motiondiff.pipeline import MotionDiffusionPipeline
+
+TINY = MotionDiffConfig(
+    train=TrainConfig(
+        max_steps=4,
+        batch_size=8,
+        learning_rate=1e-2,
+        checkpoint_every=2,
+        log_every=1,
+        device="cpu",
+        trackers="none",
+        seed=3,
+    ),
+    model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
+    data=DataConfig(max_frames=32, min_frames=8),
+    diffusion=DiffusionConfig(num_train_timesteps=50),
+)
+ConfigMaker = Callable[..., MotionDiffConfig]
+
+
+def _tiny_config(**changes: Any) -> MotionDiffConfig:
+    """`TINY`, with keys changed as ``train={...}, model={...}``."""
+    return replace(TINY, **{name: replace(getattr(TINY, name), **values) for name, values in changes.items()})
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ConfigMaker:
+    return _tiny_config
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 simulated clips of five actions by five subjects, 20 to 35 frames each, at 10 fps; never written to."""
+    path = tmp_path_factory.mktemp("shared") / "store"
+    about = {"format": "simulated", "source": "tests", "simulated": True}
+    write_store(simulate_clips(40, fps=10), path, PrepareOptions(), about=about)
+    return path
+
+
+@pytest.fixture(scope="session")
+def store(store_path: Path) -> MotionStore:
+    return MotionStore(store_path)
+
+
+@pytest.fixture(scope="session")
+def run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps with everything a run can leave; never written to."""
+    from motiondiff.train import train
+
+    path = tmp_path_factory.mktemp("shared") / "run"
+    train(store_path, path, _tiny_config(train={"trackers": "tensorboard", "validate_every": 2, "ema_decay": 0.5}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def representation(store: MotionStore) -> MotionRepresentation:
+    """Measured on the store's training split."""
+    from motiondiff.train import measure_representation
+
+    return measure_representation(store, store.select("train"), TINY.data)
+
+
+@pytest.fixture
+def pipeline(store: MotionStore, representation: MotionRepresentation) -> MotionDiffusionPipeline:
+    """An untrained model whose output, unlike a fresh one's, depends on everything that goes in."""
+    import torch
+
+    from motiondiff.model.denoiser import MotionDenoiser
+    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.train import make_noise_schedule
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        denoiser = MotionDenoiser(
+            feature_size=representation.feature_size,
+            shape_size=len(store.joint_names),
+            actions=store.actions,
+            tags=["happy", "tired"],
+            width=16,
+            num_layers=2,
+            num_heads=2,
+            feedforward=32,
+            dropout=0.0,
+            max_frames=32,
+        )
+        torch.nn.init.normal_(denoiser.predict.weight, std=0.3)
+    made = MotionDiffusionPipeline(denoiser.eval(), representation, make_noise_schedule(TINY.diffusion))
+    made.set_progress_bar_config(disable=True)
+    return made

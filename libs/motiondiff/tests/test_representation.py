@@ -1,0 +1,115 @@
+"""Motions to features and back; statistics of the training clips alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from motiondiff.config import DataConfig
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.store import MotionStore
+from motiondiff.data.windows import to_common_frame
+from motiondiff.model.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
+from motiondiff.train import measure_representation
+
+ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
+
+
+def test_round_trip(representation: MotionRepresentation, store: MotionStore) -> None:
+    motion = store[7]
+    features = representation.encode(motion)
+    assert features.shape == (len(motion), representation.feature_size) == (len(motion), 3 + 6 * 18)
+    again = representation.decode(features, motion.skeleton, action="wave", tag="calm")
+    np.testing.assert_allclose(again.root, motion.root, atol=1e-5)
+    np.testing.assert_allclose(again.rotations, motion.rotations, atol=1e-5)
+    np.testing.assert_allclose(again.positions, motion.positions, atol=1e-5)
+    assert (again.action, again.tag, again.fps, again.source) == ("wave", "calm", 10, "simulated training data")
+
+
+def test_positions_are_those_of_the_motion(representation: MotionRepresentation, store: MotionStore) -> None:
+    motion = store[2]
+    features = representation.denormalise(representation.encode(motion))
+    positions = representation.positions(features[None], torch.tensor(motion.skeleton.offsets)[None])
+    np.testing.assert_allclose(positions[0].numpy(), motion.positions, atol=1e-5)
+
+
+def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
+    representation: MotionRepresentation, store: MotionStore
+) -> None:
+    rows = [torch.from_numpy(to_common_frame(store.rows(int(clip), 0, 32))) for clip in store.select("train")]
+    features = representation.normalise(torch.cat(rows))
+    torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
+    deviation = features.std(0, correction=0)
+    moving = representation.deviation > SMALLEST_DEVIATION * 1.001
+    moving[[0, 2]] = False  # along x and z one scale serves both
+    assert moving.sum() > 20
+    torch.testing.assert_close(deviation[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
+    assert deviation[~moving][2:].max() < 1.001
+    assert (deviation[0] + deviation[2]).item() == pytest.approx(2, abs=1e-3)
+
+
+def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:
+    def measure(name: str, lift: float) -> MotionRepresentation:
+        clips = []
+        for clip in simulate_clips(20, fps=10):
+            held_out = clip.motion.subject == "simulated-2"
+            root = clip.motion.root + (np.array([0, lift, 0]) * np.arange(len(clip.motion))[:, None] if held_out else 0)
+            clips.append(replace(clip, motion=replace(clip.motion, root=root)))
+        options = PrepareOptions(test_groups=("simulated-2",))
+        store = write_store(clips, tmp_path / name, options, about=ABOUT)
+        return measure_representation(store, store.select("train"), DataConfig())
+
+    plain, lifted = measure("plain", 0.0), measure("lifted", 1.0)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, lifted.state_dict()[name]), name
+    assert plain.config.action_frames == lifted.config.action_frames
+
+
+def test_the_mean_body_is_that_of_the_training_clips(representation: MotionRepresentation, store: MotionStore) -> None:
+    bodies = [store.skeleton(int(clip)).offsets for clip in store.select("train")]
+    np.testing.assert_allclose(representation.skeleton.offsets, np.mean(bodies, axis=0), atol=1e-6)
+    assert representation.skeleton.names == store.joint_names and representation.feet == store.skeleton(0).feet
+    assert representation.config.simulated is True
+
+
+def test_shape_condition_is_in_units_around_the_mean_body(representation: MotionRepresentation) -> None:
+    mean = representation.offsets
+    longer = mean.clone()
+    longer[2] *= 1 + SHAPE_UNIT / mean[2].norm()
+    condition = representation.shape_condition(torch.stack([mean, longer, 2 * mean]))
+    assert condition[0].abs().max() == 0
+    expected = torch.zeros(18)
+    expected[2] = 1
+    torch.testing.assert_close(condition[1], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(condition[2], mean.norm(dim=-1) / SHAPE_UNIT, atol=1e-4, rtol=0)
+
+
+def test_lengths_are_drawn_within_what_an_action_had(representation: MotionRepresentation, store: MotionStore) -> None:
+    generator = np.random.default_rng(0)
+    train = store.select("train")
+    for code, action in enumerate(store.actions):
+        lengths = np.minimum(store.columns["length"][train], 32)[store.columns["action"][train] == code]
+        drawn = [representation.draw_length(action, generator) for _ in range(200)]
+        assert lengths.min() <= min(drawn) and max(drawn) <= lengths.max()
+        assert len(set(drawn)) > 3
+        assert abs(np.median(drawn) - np.median(lengths)) <= 2
+    assert 20 <= representation.draw_length(None, generator) <= 32
+
+
+def test_without_labelled_clips_three_seconds_are_drawn() -> None:
+    representation = MotionRepresentation(["a"], [-1], fps=25)
+    assert representation.draw_length(None, np.random.default_rng(0)) == 75
+
+
+def test_save_and_load_is_exact(representation: MotionRepresentation, tmp_path: Path) -> None:
+    representation.save_pretrained(tmp_path)
+    again = MotionRepresentation.from_pretrained(tmp_path)
+    for name, value in representation.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert again.config.action_frames == representation.config.action_frames
+    assert again.skeleton.same_topology(representation.skeleton) and again.feet == representation.feet

@@ -1,0 +1,104 @@
+"""Training windows: reproducible, in the common frame, padded without a trace."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from icube_common.training import Draw
+from motiondiff.config import DataConfig
+from motiondiff.data.store import MotionStore
+from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
+from motiondiff.geometry.rotations import rotation_6d_to_matrix
+from motiondiff.motion import headings
+
+CONFIG = DataConfig(max_frames=24, min_frames=8, crop_probability=0.5, stature_range=0.1)
+
+
+@pytest.fixture(scope="module")
+def windows(store: MotionStore) -> MotionWindows:
+    return MotionWindows(store, store.select("train"), CONFIG, augment=True)
+
+
+def test_the_same_draw_gives_the_same_window(windows: MotionWindows) -> None:
+    for index in range(5):
+        first, again = windows[Draw(index, 9)], windows[Draw(index, 9)]
+        np.testing.assert_array_equal(first["features"], again["features"])
+        np.testing.assert_array_equal(first["offsets"], again["offsets"])
+        other = windows[Draw(index, 10)]
+        assert not np.array_equal(first["offsets"], other["offsets"])
+
+
+def test_draws_differ_in_length_place_and_size(windows: MotionWindows, store: MotionStore) -> None:
+    drawn = [windows[Draw(0, seed)] for seed in range(60)]
+    lengths = {len(window["features"]) for window in drawn}
+    assert min(lengths) >= 8 and max(lengths) == 24 and len(lengths) > 5
+    clip = int(windows.clips[0])
+    mean = store.skeleton(clip).bone_lengths.sum()
+    scales = [float(np.linalg.norm(window["offsets"], axis=-1).sum() / mean) for window in drawn]
+    assert 0.9 <= min(scales) < 0.93 and 1.07 < max(scales) <= 1.1
+    # the body's size and its path go together: the height of the root tells where the window was cut
+    heights = {round(float(window["features"][0, 1]) / scale, 5) for window, scale in zip(drawn, scales, strict=True)}
+    recorded = {round(float(height), 5) for height in store.rows(clip)[:, 1]}
+    assert len(heights) > 3
+    assert all(min(abs(height - known) for known in recorded) < 2e-5 for height in heights)
+
+
+def test_windows_start_above_the_origin_and_face_z(windows: MotionWindows, store: MotionStore) -> None:
+    for seed in range(20):
+        window = windows[Draw(seed % len(windows), seed)]
+        features = torch.from_numpy(window["features"])
+        assert features[0, [0, 2]].abs().max() == 0
+        clip = int(windows.clips[seed % len(windows)])
+        rotations = rotation_6d_to_matrix(features[:, 3:].reshape(len(features), -1, 6)).numpy()
+        motion = replace(store[clip], root=features[:, :3].numpy(), rotations=rotations)
+        assert abs(headings(motion)[0]) < 1e-5
+
+
+def test_turning_to_the_common_frame_moves_the_body_as_a_whole(store: MotionStore) -> None:
+    rows = store.rows(3, 5)
+    turned = to_common_frame(rows)
+    before, after = rows[:, :3] - rows[0, :3], turned[:, :3] - turned[0, :3]
+    np.testing.assert_allclose(np.linalg.norm(before, axis=-1), np.linalg.norm(after, axis=-1), atol=1e-6)
+    np.testing.assert_array_equal(turned[:, 9:], rows[:, 9:-1])
+    assert rows[0, 0] != 0, "the rows that were given are left alone"
+
+
+def test_without_augmentation_clips_come_whole_and_as_they_are(store: MotionStore) -> None:
+    windows = MotionWindows(store, np.arange(4), replace(CONFIG, max_frames=30), augment=False)
+    for clip in range(4):
+        window = windows[Draw(clip, 123)]
+        assert len(window["features"]) == min(int(store.columns["length"][clip]), 30)
+        np.testing.assert_array_equal(window["offsets"], store.skeleton(clip).offsets)
+        assert store.actions[window["action"]] == store[clip].action
+        assert window["tag"] == -1
+
+
+def test_clips_shorter_than_min_frames_come_whole(store: MotionStore) -> None:
+    config = DataConfig(max_frames=200, min_frames=100, crop_probability=1.0)
+    windows = MotionWindows(store, np.arange(3), config, augment=True)
+    assert [len(windows[Draw(clip, 5)]["features"]) for clip in range(3)] == store.columns["length"][:3].tolist()
+
+
+def test_padding_and_masks(windows: MotionWindows) -> None:
+    drawn = [windows[Draw(0, seed)] for seed in range(8)]
+    batch = collate(drawn)
+    lengths = [len(window["features"]) for window in drawn]
+    assert batch["features"].shape == (8, max(lengths), 3 + 6 * 18)
+    assert batch["mask"].dtype == torch.bool and batch["mask"].sum(1).tolist() == lengths
+    for row, length in enumerate(lengths):
+        assert batch["mask"][row, :length].all()
+        np.testing.assert_array_equal(batch["features"][row, :length].numpy(), drawn[row]["features"])
+        assert batch["features"][row, length:].abs().sum() == 0
+    assert batch["offsets"].shape == (8, 18, 3) and batch["action"].shape == batch["tag"].shape == (8,)
+
+
+def test_balanced_weights() -> None:
+    actions = np.array([0, 0, 0, 0, 1, -1], dtype=np.int32)
+    assert balanced_weights(actions, 0).tolist() == [1] * 6
+    # evened out, the four clips of an action weigh together what the single clip of another does
+    assert balanced_weights(actions, 1).tolist() == [0.25] * 4 + [1, 1]
+    assert balanced_weights(actions, 0.5).tolist() == [0.5] * 4 + [1, 1]

@@ -1,0 +1,56 @@
+"""The examples run, on a model that was trained for two steps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icube_common.training import TrainConfig
+from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.readers.bvh import read_bvh
+from motiondiff.data.simulate import JOINTS, simulate_clips
+from motiondiff.train import train
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("examples")
+    about = {"format": "simulated", "source": "simulated", "simulated": True}
+    write_store(simulate_clips(25), folder / "store", PrepareOptions(), about=about)
+    config = MotionDiffConfig(
+        train=TrainConfig(max_steps=2, batch_size=4, trackers="none", device="cpu"),
+        model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
+        data=DataConfig(max_frames=72),
+    )
+    train(folder / "store", folder / "run", config)
+    return folder / "run"
+
+
+def run_example(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_in_the_readme() -> None:
+    readme = (EXAMPLES / "README.md").read_text()
+    assert [path.name for path in EXAMPLES.glob("*.py") if f"({path.name})" not in readme] == []
+
+
+def test_sample_with_python(run: Path, tmp_path: Path) -> None:
+    printed = run_example("sample_with_python.py", str(run), str(tmp_path), "--seconds", "1", "--steps", "2")
+    assert printed.splitlines()[0] == "this model knows: pick up, run, sit down, walk, wave"
+    names = ["00-wave.bvh", "00-wave.gif", "01-sit-down.bvh", "01-sit-down.gif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "00-wave.gif").read_bytes()[:6] == b"GIF89a"
+    motion = read_bvh(tmp_path / "01-sit-down.bvh")
+    assert (len(motion), motion.fps) == (20, pytest.approx(20, abs=1e-3))
+    assert motion.skeleton.names == JOINTS
