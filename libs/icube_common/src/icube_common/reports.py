@@ -211,14 +211,14 @@ def draw_lines(
             raise InputError(f"plot: series {name!r} has no positive value for a logarithmic axis")
     # a Figure of its own: pyplot would choose a backend for the whole process and keep the figure alive
     with rc_context({"svg.hashsalt": "icube", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
         axes = figure.subplots()
         for name, (xs, ys) in series.items():
             axes.plot(xs, ys, label=name, linewidth=1.6, marker="o" if len(xs) == 1 else None)
         axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log_y else "linear")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside right upper")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
