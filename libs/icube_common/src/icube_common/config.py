@@ -47,9 +47,9 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def section(config_class: type) -> Any:
-    """A field that holds a nested section with that section's own defaults."""
-    return dataclasses.field(default_factory=config_class)
+def section(config_class: type, **defaults: Any) -> Any:
+    """A field that holds a nested section, with that section's own defaults or those given here."""
+    return dataclasses.field(default_factory=lambda: config_class(**defaults))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +93,15 @@ def _check_value(field: dataclasses.Field[Any], value: Any, key: str) -> None:
 
 
 def iterate_options(
-    config_class: type[Config], prefix: str = ""
+    schema: type[Config] | Config, prefix: str = ""
 ) -> Iterator[tuple[str, dataclasses.Field[Any], Any, Any]]:
     """Every key of a schema as ``(dotted key, field, type, default)``, nested sections flattened."""
-    types = typing.get_type_hints(config_class)
-    defaults = config_class()
-    for field in dataclasses.fields(config_class):
+    defaults = schema() if isinstance(schema, type) else schema
+    types = typing.get_type_hints(type(defaults))
+    for field in dataclasses.fields(defaults):
         value = getattr(defaults, field.name)
         if isinstance(value, Config):
-            yield from iterate_options(type(value), f"{prefix}{field.name}.")
+            yield from iterate_options(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field, types[field.name], value
 

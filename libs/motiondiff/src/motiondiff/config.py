@@ -59,7 +59,7 @@ class DiffusionConfig(Config):
 class MotionDiffConfig(Config):
     """All sections of ``motiondiff train``."""
 
-    train: TrainConfig = section(TrainConfig)
+    train: TrainConfig = section(TrainConfig, learning_rate=3e-4, warmup_steps=100, ema_decay=0.995)
     model: ModelConfig = section(ModelConfig)
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
