@@ -46,9 +46,8 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The one clip of a file, under the ``clip_id`` it carries or else the reference's; see `read_npz`."""
-    motion, clip_id = _read(ref.files[0])
-    return [Clip(clip_id or ref.clip_id, resample(motion, fps))]
+    """The one clip of a file, under the reference's id: folders of samples repeat the ids inside their files."""
+    return [Clip(ref.clip_id, resample(read_npz(ref.files[0]), fps))]
 
 
 def read_npz(path: Path) -> Motion:
@@ -58,10 +57,7 @@ def read_npz(path: Path) -> Motion:
         InputError: not such a file, keys missing, shapes that do not fit, values that are not finite, matrices that are
             no rotations, or positions that contradict the rotations.
     """
-    return _read(Path(path))[0]
-
-
-def _read(path: Path) -> tuple[Motion, str | None]:
+    path = Path(path)
     arrays = _load(path)
     for key in ("joint_names", "parents", "fps"):
         if key not in arrays:
@@ -89,7 +85,7 @@ def _read(path: Path) -> tuple[Motion, str | None]:
             raise InputError("neither 'rotations' nor 'positions' in it")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return motion, texts["clip_id"]
+    return motion
 
 
 def _from_rotations(
