@@ -45,7 +45,7 @@ def make_store(path: Path, clips: int) -> None:
     """A store of simulated motions under ``clips`` different ids."""
     from icube_common.runs import atomic_folder
     from motiondiff.data.simulate import simulate_clips
-    from motiondiff.data.store import StoreWriter
+    from motiondiff.data.store_writer import StoreWriter
     from motiondiff.motion import canonicalise
 
     motions = [canonicalise(clip.motion) for clip in simulate_clips(DISTINCT, subjects=BODIES)]

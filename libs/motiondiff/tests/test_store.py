@@ -14,7 +14,8 @@ import pytest
 
 from icube_common.errors import InputError
 from motiondiff.data.simulate import simulate_motion
-from motiondiff.data.store import MotionStore, StoreWriter
+from motiondiff.data.store import MotionStore
+from motiondiff.data.store_writer import StoreWriter
 from motiondiff.motion import Motion, Placement, canonicalise, headings, place
 
 ABOUT = {"format": "simulated", "split_by": "subject", "simulated": True}

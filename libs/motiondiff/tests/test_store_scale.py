@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from motiondiff.data.simulate import simulate_clips
-from motiondiff.data.store import StoreWriter
+from motiondiff.data.store_writer import StoreWriter
 from motiondiff.motion import canonicalise
 
 CLIPS, DISTINCT, BODIES = 5000, 20, 4

@@ -26,6 +26,8 @@ from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
+from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.report import write_training_report
 
 logger = logging.getLogger(__name__)
 
@@ -235,10 +237,6 @@ def train(
     Raises:
         InputError: a bad store, setting, or output folder; nothing is written then.
     """
-    # the pipeline brings diffusers' own heavy imports: only needed once training is sure to start
-    from motiondiff.pipeline import MotionDiffusionPipeline
-    from motiondiff.report import write_training_report
-
     config = config or MotionDiffConfig()
     check_config(config.train)
     # the main process alone: it makes the folder while the others may still be starting

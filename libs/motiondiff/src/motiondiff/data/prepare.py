@@ -19,7 +19,8 @@ from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.labels import LabelMap
 from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
 from motiondiff.data.split import assign_splits, choose_split_key
-from motiondiff.data.store import MotionStore, StoreWriter
+from motiondiff.data.store import MotionStore
+from motiondiff.data.store_writer import StoreWriter
 from motiondiff.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)

@@ -16,11 +16,8 @@ Reading needs numpy only: no torch, no pandas.
 from __future__ import annotations
 
 import contextlib
-import csv
-import hashlib
-import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +40,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 NO_LABEL = -1
 
-_COLUMNS: dict[str, Any] = {
+COLUMNS: dict[str, Any] = {
     "start": np.int64,
     "length": np.int64,
     "action": np.int32,
@@ -54,154 +51,6 @@ _COLUMNS: dict[str, Any] = {
     "placement": np.float32,
     "residual": np.float32,
 }
-
-
-class StoreWriter:
-    """Writes clips one at a time into a folder; memory does not grow with the number of frames.
-
-    The first clip fixes frame rate and skeleton topology. Leaving its ``with`` block closes the file, also where
-    `finish` was not reached.
-
-    Args:
-        folder: an empty folder (see `icube_common.runs.atomic_folder`).
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._fps = 0.0
-        self._skeleton: Skeleton | None = None
-        self._bodies: dict[bytes, int] = {}
-        self._offsets: list[Array] = []
-        self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
-        self._columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        self._clip_ids: list[str] = []
-        self._known: set[str] = set()
-        self._rows = 0
-        self._digest = hashlib.sha256()
-        self._file = (folder / "frames.npy").open("wb+")
-
-    def __enter__(self) -> StoreWriter:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-
-    def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
-        """Add one clip that stands in the common frame, and what puts it back where it was recorded.
-
-        Raises:
-            InputError: another skeleton topology or fps than the clips before it, or an id that one of them has.
-        """
-        if self._skeleton is None:
-            self._skeleton, self._fps = motion.skeleton, motion.fps
-            self._write_header(0)
-        if not motion.skeleton.same_topology(self._skeleton):
-            raise InputError(
-                f"{motion.source}: its {len(motion.skeleton)} joints differ from the {len(self._skeleton)} "
-                "of the clips before it; one store holds one skeleton topology"
-            )
-        if abs(motion.fps - self._fps) > 1e-3:
-            raise InputError(
-                f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps"
-            )
-        if clip_id in self._known:
-            raise InputError(f"{motion.source}: the clip id {clip_id!r} is another clip's already")
-        self._known.add(clip_id)
-        rows = pack_frames(motion)
-        self._digest.update(rows.tobytes())
-        self._file.write(rows.tobytes())
-        body = self._bodies.setdefault(motion.skeleton.offsets.tobytes(), len(self._bodies))
-        if body == len(self._offsets):
-            self._offsets.append(np.asarray(motion.skeleton.offsets))
-        values = {
-            "start": self._rows,
-            "length": len(motion),
-            "skeleton": body,
-            "placement": (placement.yaw, *placement.shift) if placement else (0.0, 0.0, 0.0, 0.0),
-            "residual": motion.residual,
-        }
-        for kind, table in self._labels.items():
-            label = getattr(motion, kind)
-            values[kind] = NO_LABEL if label is None else table.setdefault(label, len(table))
-        for name, value in values.items():
-            self._columns[name].append(value)
-        self._clip_ids.append(clip_id)
-        self._rows += len(motion)
-
-    def finish(
-        self,
-        *,
-        about: Mapping[str, Any],
-        splits: Sequence[str] | None = None,
-        rejected: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        """Write index, skeletons and ``rejected.csv``.
-
-        Args:
-            about: provenance for ``store.json``: ``format``, ``split_by``, ``simulated``.
-            splits: one of `SPLITS` for each clip; all train by default.
-            rejected: (clip, reason) of what was left out.
-
-        Raises:
-            InputError: no clip was added.
-        """
-        if self._skeleton is None:
-            raise InputError("no clip is left to store")
-        self._write_header(self._rows)
-        self._file.close()
-        self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
-        columns = {name: np.asarray(self._columns[name], dtype=kind) for name, kind in _COLUMNS.items()}
-        ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
-        for name in ("action", "tag", "subject"):
-            columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
-        vocabularies = {name: list(table) for name, table in self._labels.items()}
-        body = {"fps": self._fps, "names": self._skeleton.names, "parents": self._skeleton.parents, **vocabularies}
-        self._digest.update(json.dumps(body).encode())
-        for array in (*columns.values(), ids, *self._offsets):
-            self._digest.update(array.tobytes())
-        arrays: dict[str, Any] = {**columns, "clip_id": ids}
-        np.savez(self._folder / "clips.npz", **arrays)
-        np.save(self._folder / "skeletons.npy", np.stack(self._offsets))
-        header = {
-            "version": FORMAT_VERSION,
-            "fps": self._fps,
-            "clips": len(self._clip_ids),
-            "frames": self._rows,
-            "joint_names": self._skeleton.names,
-            "parents": self._skeleton.parents,
-            "actions": list(self._labels["action"]),
-            "tags": list(self._labels["tag"]),
-            "subjects": list(self._labels["subject"]),
-            "rejected": len(rejected),
-            "fingerprint": self._digest.hexdigest(),
-            **about,
-        }
-        (self._folder / "store.json").write_text(json.dumps(header, indent=2) + "\n")
-        with (self._folder / "rejected.csv").open("w", newline="") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(("clip", "reason"))
-            writer.writerows(rejected)
-
-    def _write_header(self, rows: int) -> None:
-        """(Re)write the .npy header: numpy pads it so that the row count can grow in place."""
-        assert self._skeleton is not None
-        end = self._file.tell()
-        self._file.seek(0)
-        shape = (rows, row_size(len(self._skeleton)))
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
-        )
-        if rows:
-            self._file.seek(end)
-
-
-def _sort_labels(column: npt.NDArray[Any], table: dict[str, int]) -> tuple[npt.NDArray[Any], dict[str, int]]:
-    """Vocabulary in alphabetical order, whatever order the clips came in."""
-    order = sorted(table)
-    renumber = np.full(len(table) + 1, NO_LABEL, dtype=column.dtype)  # the last entry serves NO_LABEL = -1
-    for new, label in enumerate(order):
-        renumber[table[label]] = new
-    return renumber[column], {label: new for new, label in enumerate(order)}
 
 
 def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
@@ -245,16 +94,6 @@ def row_size(joints: int) -> int:
     return 3 + 6 * joints + 1
 
 
-def pack_frames(motion: Motion) -> Array:
-    """(T, 3 + 6 J + 1) float32: root, rotations as 6D, heading of every frame."""
-    from einops import rearrange
-
-    from motiondiff.motion import headings
-
-    rotations = rearrange(motion.rotations[..., :2], "frames joints row column -> frames (joints column row)")
-    return np.concatenate([motion.root, rotations, headings(motion)[:, None]], axis=1, dtype=np.float32)
-
-
 class MotionStore:
     """A prepared data set on disk, opened for reading.
 
@@ -292,7 +131,7 @@ class MotionStore:
     @cached_property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The numeric columns of the clip index; see the module's head."""
-        return _load(self.path / "clips.npz", lambda archive: {name: archive[name] for name in _COLUMNS})
+        return _load(self.path / "clips.npz", lambda archive: {name: archive[name] for name in COLUMNS})
 
     @cached_property
     def clip_ids(self) -> list[str]:
