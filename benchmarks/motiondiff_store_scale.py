@@ -131,24 +131,12 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     from icube_common.training import StepRandom
     from motiondiff.config import MotionDiffConfig
     from motiondiff.data.store import MotionStore
-    from motiondiff.model.denoiser import MotionDenoiser
-    from motiondiff.train import DiffusionStep, make_noise_schedule, measure_representation
+    from motiondiff.train import DiffusionStep, make_denoiser, make_noise_schedule, measure_representation
 
     config = MotionDiffConfig()
     opened = MotionStore(store)
     representation = measure_representation(opened, opened.select("train")[:DISTINCT], config.data)
-    denoiser = MotionDenoiser(
-        feature_size=representation.feature_size,
-        shape_size=len(opened.joint_names),
-        actions=opened.actions,
-        tags=opened.tags,
-        width=config.model.width,
-        num_layers=config.model.num_layers,
-        num_heads=config.model.num_heads,
-        feedforward=config.model.feedforward,
-        dropout=config.model.dropout,
-        max_frames=config.data.max_frames,
-    )
+    denoiser = make_denoiser(opened, representation, config)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.train.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(denoiser, optimizer)

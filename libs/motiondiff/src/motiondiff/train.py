@@ -77,6 +77,27 @@ def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
     return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
 
 
+def make_denoiser(store: MotionStore, representation: MotionRepresentation, config: MotionDiffConfig) -> MotionDenoiser:
+    """A denoiser for a store's labels and body, its weights drawn from ``train.seed``.
+
+    Raises:
+        InputError: a shape that cannot be, such as a width that the heads do not divide.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        try:
+            return MotionDenoiser(
+                feature_size=representation.feature_size,
+                shape_size=len(store.joint_names),
+                actions=store.actions,
+                tags=store.tags,
+                max_frames=config.data.max_frames,
+                **config_to_dict(config.model),
+            )
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
 def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
     """The training noise schedule; predicts x0, clips nothing."""
     return DDPMScheduler(
@@ -247,23 +268,7 @@ def train(
         refuse_other_run(RunFolder(out), store, config)
     clips = store.select("train")
     representation = measure_representation(store, clips, config.data)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        try:
-            denoiser = MotionDenoiser(
-                feature_size=representation.feature_size,
-                shape_size=len(store.joint_names),
-                actions=store.actions,
-                tags=store.tags,
-                width=config.model.width,
-                num_layers=config.model.num_layers,
-                num_heads=config.model.num_heads,
-                feedforward=config.model.feedforward,
-                dropout=config.model.dropout,
-                max_frames=config.data.max_frames,
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    denoiser = make_denoiser(store, representation, config)
     schedule = make_noise_schedule(config.diffusion)
     step = DiffusionStep(representation, schedule, config.diffusion, config.data.max_frames)
     validate = make_validation(store, step, config)
