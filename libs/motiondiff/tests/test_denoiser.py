@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.denoiser import MotionDenoiser, Packing, sinusoidal_positions, skip_weights
+from motiondiff.model.denoiser import MotionDenoiser, Packing, sinusoidal_positions
 
 FEATURES, JOINTS = 9, 3
 
@@ -45,13 +45,9 @@ def row(given: Conditions, index: int) -> Conditions:
     return Conditions(given.action[part], given.tag[part], given.shape[part], given.has_shape[part])
 
 
-@pytest.mark.parametrize("step", [1, 16, 256], ids=["no padding kept", "some", "all"])
 @pytest.mark.parametrize("padding", [0.0, 1e6, float("nan")], ids=["zeros", "garbage", "nan"])
 @torch.no_grad()
-def test_a_batch_gives_each_clip_what_it_gives_alone(
-    monkeypatch: pytest.MonkeyPatch, padding: float, step: int
-) -> None:
-    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
+def test_a_batch_gives_each_clip_what_it_gives_alone(padding: float) -> None:
     denoiser, given = make(), conditions(4)
     lengths = [20, 13, 2, 7]
     timesteps = torch.tensor([3, 999, 40, 500])
@@ -140,7 +136,7 @@ def test_golden_slice() -> None:
     torch.testing.assert_close(output[1, 4, :4], torch.tensor(GOLDEN[1]), atol=1e-4, rtol=0)
 
 
-GOLDEN = ([1.8714, 1.34964, -1.13377, -1.61765], [0.01771, 1.11234, -1.73592, -0.19823])
+GOLDEN = ([1.8714, 1.34964, -1.13377, -0.65354], [0.01771, 1.11234, -1.73592, 1.27874])
 """Recorded with torch 2.15 on a CPU."""
 
 
@@ -175,22 +171,11 @@ def test_the_gradient_reaches_every_parameter() -> None:
 
 
 @torch.no_grad()
-def test_a_fresh_denoiser_predicts_the_mean_path_and_trusts_rotations_that_are_hardly_noisy() -> None:
+def test_a_fresh_denoiser_predicts_the_mean_motion() -> None:
     denoiser = MotionDenoiser(FEATURES, JOINTS, width=16, num_layers=1, num_heads=2, feedforward=16)
     null = torch.tensor([NULL])
     given = Conditions(null, null, torch.zeros(1, JOINTS), torch.tensor([True]))
-    sample = numbers(1, 4, FEATURES)
-    for timestep in (0, 500, 999):
-        assert denoiser(sample, torch.tensor(timestep), given)[..., :3].abs().max() == 0
-    torch.testing.assert_close(denoiser(sample, torch.tensor(0), given)[..., 3:], sample[..., 3:], atol=1e-3, rtol=0)
-    assert denoiser(sample, torch.tensor(999), given).abs().max() < 1e-4
-
-
-def test_skip_weights() -> None:
-    # d = 0.5; without noise: 1 and 0; noise alone: 0 and 1; half and half: sqrt(0.5) 0.25 / 0.625 and sqrt(0.5 / 0.625)
-    skip, out = skip_weights(torch.tensor([1.0, 0.0, 0.5]))
-    torch.testing.assert_close(skip, torch.tensor([1.0, 0.0, 0.282843]))
-    torch.testing.assert_close(out, torch.tensor([0.0, 1.0, 0.894427]))
+    assert denoiser(numbers(1, 4, FEATURES), torch.tensor(0), given).abs().max() == 0
 
 
 @pytest.mark.parametrize(("width", "heads"), [(15, 3), (16, 3), (10, 4)])
@@ -199,14 +184,12 @@ def test_width_must_suit_the_heads(width: int, heads: int) -> None:
         MotionDenoiser(FEATURES, JOINTS, width=width, num_heads=heads)
 
 
-@pytest.mark.parametrize(("step", "kept"), [(1, 3), (2, 4), (4, 4), (256, 6)])
-def test_packing_is_undone_by_unpacking(monkeypatch: pytest.MonkeyPatch, step: int, kept: int) -> None:
-    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
+def test_packing_is_undone_by_unpacking() -> None:
     mask = torch.tensor([[True, True, False], [True, False, False]])
     padded = numbers(2, 3, 4)
     packing = Packing(mask)
-    assert packing.pack(padded).shape == (kept, 4)
-    assert torch.equal(packing.unpack(packing.pack(padded))[mask], padded[mask])
+    assert packing.pack(padded).shape == (3, 4)
+    assert torch.equal(packing.unpack(packing.pack(padded)), padded * mask[..., None])
     full = Packing(torch.ones(2, 3, dtype=torch.bool))
     assert full.attention_mask is None and torch.equal(full.unpack(full.pack(padded)), padded)
 

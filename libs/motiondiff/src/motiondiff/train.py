@@ -92,8 +92,6 @@ def make_denoiser(store: MotionStore, representation: MotionRepresentation, conf
                 actions=store.actions,
                 tags=store.tags,
                 max_frames=config.data.max_frames,
-                num_train_timesteps=config.diffusion.num_train_timesteps,
-                beta_schedule=config.diffusion.beta_schedule,
                 **config_to_dict(config.model),
             )
         except ValueError as error:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
@@ -21,9 +20,6 @@ from torch import Tensor, nn
 
 from motiondiff.model.conditions import ConditionEmbedding, Conditions
 
-# the deviation of what a single noisy frame is trusted to tell, against 1 of all of a normalised feature: most of that
-# is what tells actions and moments apart, which the transformer sees better from all frames together
-TRUSTED_DEVIATION = 0.5
 # packed tokens come in multiples of this
 PACKING_STEP = 256
 
@@ -32,11 +28,6 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
     """Predicts x0: after Tevet et al., "Human Motion Diffusion Model", ICLR 2023, section 3.
 
     Unlike MDM's single summed token, the timestep and every condition have a token of their own in front of the frames.
-    And unlike MDM's, the transformer does not have to copy what a slightly noisy motion already shows: rotations are
-    ``x_0 = c_skip x_t + c_out F`` with F from the transformer (Karras et al., "Elucidating the Design Space of
-    Diffusion-Based Generative Models", NeurIPS 2022, eq. 7; see `skip_weights`). Without it, small fast movements such
-    as a waving hand are missing after a short training, even from motions that are hardly noisy. The root's path, whose
-    deviation is metres, goes without: what is left of its noise would be steps of many centimetres.
 
     Args:
         feature_size: D.
@@ -49,8 +40,6 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: hidden features of the feed-forward parts.
         dropout: dropout inside the layers.
         max_frames: longest motion, frames.
-        num_train_timesteps: of the noise schedule that it is trained with.
-        beta_schedule: diffusers' name of that schedule.
 
     Raises:
         ValueError: the width is odd or not a multiple of the number of heads.
@@ -69,18 +58,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: int = 1024,
         dropout: float = 0.1,
         max_frames: int = 160,
-        num_train_timesteps: int = 1000,
-        beta_schedule: str = "squaredcos_cap_v2",
     ) -> None:
         super().__init__()
         if width % num_heads or width % 2:
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
-        schedule = DDPMScheduler(num_train_timesteps=num_train_timesteps, beta_schedule=beta_schedule)
-        skip, out = skip_weights(schedule.alphas_cumprod)
-        # (timesteps, D): the root's three features have nothing skipped and the transformer's output in full
-        root = torch.arange(feature_size) < 3
-        self.register_buffer("skip", torch.where(root, 0.0, skip[:, None]), persistent=False)
-        self.register_buffer("out", torch.where(root, 1.0, out[:, None]), persistent=False)
         self.embed_frames = nn.Linear(feature_size, width)
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(width, width)
@@ -113,19 +94,16 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
         """
         batch, frames, _ = sample.shape
-        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
-        sample = sample.masked_fill(~own[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
         time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
         tokens = torch.cat([front, self.embed_frames(sample) + self.frame_position[:frames]], dim=1)
+        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
         packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
         packed = packing.pack(tokens)
         for layer in self.layers:
             packed = layer(packed, packing)
-        output = packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
-        place = timestep.expand(batch).long()
-        return self.skip[place, None] * sample + self.out[place, None] * output
+        return packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
 
 
 class Packing:
@@ -188,17 +166,6 @@ class TransformerLayer(nn.Module):
         attended = self.attention_out(packing.pack(rearrange(attended, "b heads n size -> b n (heads size)")))
         packed = packed + F.dropout(attended, self.dropout, self.training)
         return packed + F.dropout(self.feedforward(self.norm_feedforward(packed)), self.dropout, self.training)
-
-
-def skip_weights(alphas_cumprod: Float[Tensor, " S"]) -> tuple[Float[Tensor, " S"], Float[Tensor, " S"]]:
-    """``c_skip`` and ``c_out`` for every timestep, with ``x_t = a x_0 + s noise``, ``a^2 = alphas_cumprod``.
-
-    ``c_skip = a d^2 / (a^2 d^2 + s^2)``, the best linear guess of x_0 from x_t alone for data of deviation d
-    (`TRUSTED_DEVIATION`), and ``c_out = s / sqrt(a^2 d^2 + s^2)``: 1 and 0 without noise, 0 and 1 in nothing else.
-    """
-    noise = 1 - alphas_cumprod
-    total = alphas_cumprod * TRUSTED_DEVIATION**2 + noise
-    return alphas_cumprod.sqrt() * TRUSTED_DEVIATION**2 / total, (noise / total).sqrt()
 
 
 def sinusoidal_positions(count: int, width: int) -> Float[Tensor, "N W"]:
