@@ -45,9 +45,13 @@ def row(given: Conditions, index: int) -> Conditions:
     return Conditions(given.action[part], given.tag[part], given.shape[part], given.has_shape[part])
 
 
+@pytest.mark.parametrize("step", [1, 16, 256], ids=["no padding kept", "some", "all"])
 @pytest.mark.parametrize("padding", [0.0, 1e6, float("nan")], ids=["zeros", "garbage", "nan"])
 @torch.no_grad()
-def test_a_batch_gives_each_clip_what_it_gives_alone(padding: float) -> None:
+def test_a_batch_gives_each_clip_what_it_gives_alone(
+    monkeypatch: pytest.MonkeyPatch, padding: float, step: int
+) -> None:
+    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
     denoiser, given = make(), conditions(4)
     lengths = [20, 13, 2, 7]
     timesteps = torch.tensor([3, 999, 40, 500])
@@ -184,12 +188,14 @@ def test_width_must_suit_the_heads(width: int, heads: int) -> None:
         MotionDenoiser(FEATURES, JOINTS, width=width, num_heads=heads)
 
 
-def test_packing_is_undone_by_unpacking() -> None:
+@pytest.mark.parametrize(("step", "kept"), [(1, 3), (2, 4), (4, 4), (256, 6)])
+def test_packing_is_undone_by_unpacking(monkeypatch: pytest.MonkeyPatch, step: int, kept: int) -> None:
+    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
     mask = torch.tensor([[True, True, False], [True, False, False]])
     padded = numbers(2, 3, 4)
     packing = Packing(mask)
-    assert packing.pack(padded).shape == (3, 4)
-    assert torch.equal(packing.unpack(packing.pack(padded)), padded * mask[..., None])
+    assert packing.pack(padded).shape == (kept, 4)
+    assert torch.equal(packing.unpack(packing.pack(padded))[mask], padded[mask])
     full = Packing(torch.ones(2, 3, dtype=torch.bool))
     assert full.attention_mask is None and torch.equal(full.unpack(full.pack(padded)), padded)
 

@@ -94,11 +94,12 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
         """
         batch, frames, _ = sample.shape
+        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
+        sample = sample.masked_fill(~own[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
         time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
         tokens = torch.cat([front, self.embed_frames(sample) + self.frame_position[:frames]], dim=1)
-        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
         packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
         packed = packing.pack(tokens)
         for layer in self.layers:
