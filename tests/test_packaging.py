@@ -78,7 +78,7 @@ def test_the_hook_fits_the_kind_of_build(library: str, tmp_path: Path) -> None:
     module = hook(library)
     sibling = ROOT / "libs" / "icube_common"
     project = manifest("icube_common")["project"]
-    wanted = "icube-common[vlm]" if library != "motiondiff" else "icube-common"
+    wanted = "icube-common[vlm,offline]" if library != "motiondiff" else "icube-common"
     editable = module.common_requirements(sibling, "editable")
     extras = [line for extra in module.EXTRAS for line in project["optional-dependencies"][extra]]
     assert editable == project["dependencies"] + extras

@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10, where hatchling brings tomli
     import tomli as tomllib
 
-EXTRAS: tuple[str, ...] = ("vlm",)
+EXTRAS: tuple[str, ...] = ("vlm", "offline")
 
 
 def common_requirements(sibling: Path, version: str) -> list[str]:
