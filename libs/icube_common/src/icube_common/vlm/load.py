@@ -125,13 +125,14 @@ def _create(open_clip: Any, source: str, weights: str | None, *, precision: str,
             raise InputError(f"{weights}: does not load as weights of {source} ({reason})") from error
         if weights is not None:
             raise InputError(
-                f"{source}, tag {weights}: the weights could not be downloaded ({reason}); fetch {_where(open_clip, source, weights)} "
-                f"where there is access and give the file as pretrained"
+                f"{source}, tag {weights}: the weights could not be downloaded ({reason}); "
+                f"fetch {_where(open_clip, source, weights)} where there is access and give the file as pretrained"
             ) from error
         if source.startswith(_HUB):
             raise InputError(
-                f"{source}: could not be downloaded ({reason}); fetch open_clip_config.json, the weights and the tokenizer files of "
-                f"https://huggingface.co/{source.removeprefix(_HUB)} where there is access and give their folder as the name"
+                f"{source}: could not be downloaded ({reason}); fetch open_clip_config.json, the weights and the "
+                f"tokenizer files of https://huggingface.co/{source.removeprefix(_HUB)} where there is access and "
+                f"give their folder as the name"
             ) from error
         raise InputError(
             f"{source}: cannot be built ({reason}); a text tower of Hugging Face needs its configuration from the hub, "
@@ -166,7 +167,7 @@ def _cast(model: Any, precision: str, device: Any) -> Any:
 
 
 def _context_length(open_clip: Any, model: Any, source: str) -> int:
-    """Token ids that the text tower takes; one of Hugging Face names the most it could, the configuration what it did."""
+    """Token ids that the text tower takes: of a Hugging Face tower not the most that it could, but what it was given."""
     text = getattr(model, "text", model)
     length = int(text.context_length)
     if not hasattr(getattr(text, "transformer", None), "get_input_embeddings"):

@@ -52,7 +52,7 @@ class TextTokens:
         return ids + [self.pad] * (self.length - len(ids))
 
     def filler(self) -> int:
-        """An ordinary word's id, to stand where an embedding is put later: no tower reads it as an end or as padding."""
+        """An ordinary word's id, to stand where an embedding is put later: neither an end nor padding."""
         return self.words("a")[0]
 
 

@@ -47,7 +47,7 @@ class TextTower:
         self._call = _EncodeText(model)
         text: Any = getattr(model, "text", model)
         self._prefix = "model.text." if text is not model else "model."
-        hugging_face = getattr(text, "transformer", None)
+        hugging_face: Any = getattr(text, "transformer", None)
         if hasattr(hugging_face, "get_input_embeddings"):
             self.embedding: nn.Embedding = hugging_face.get_input_embeddings()
             self.padding = MASKED
