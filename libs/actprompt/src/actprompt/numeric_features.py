@@ -40,7 +40,7 @@ def fill_gaps(sequence: npt.ArrayLike) -> Array:
 
 
 def resample(sequence: npt.ArrayLike, frames: int = 16) -> Array:
-    """A sequence (T, ...) at ``frames`` evenly spaced moments from its first to its last frame, linearly interpolated."""
+    """A sequence (T, ...) at ``frames`` evenly spaced moments from its first to its last frame, interpolated."""
     values = np.asarray(sequence, dtype=np.float64)
     at = np.linspace(0, len(values) - 1, frames)
     low = np.floor(at).astype(int)
