@@ -51,7 +51,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "actprompt": [
-        {"tables", "sampling", "numeric_features"},
+        {"tables", "sampling", "sequences", "limbs"},
+        {"numeric_features"},
         {"manifest", "video"},
         {"manifest_writer", "datasets"},
         {"prepare", "extract"},

@@ -1,12 +1,7 @@
-"""Numbers from a skeleton: named parameters of a clip for people and texts, and short sequences that keep its dynamics.
+"""Named numbers of a clip from its skeleton, with units: for people, and for texts that tell a model about a clip.
 
-Shapes: T frames, J joints, 3 coordinates. A joint that was not tracked in a frame is NaN there.
-
-Florence 3D Actions gives 8 unit vectors a frame instead of positions: for each arm the direction of the elbow from the
-shoulder in the torso's frame (first axis down the torso) and that of the wrist in the upper arm's (second axis along
-it), for each leg knee and ankle likewise. So an arm's raise is the angle between elbow and the first axis (0 hanging,
-90 level, 180 up), an elbow's bend that between wrist and the second axis (0 straight). That reading of the file's
-columns is ours, from the frames themselves; which side comes first is not said, hence the more and the less active one.
+Shapes: T frames, J joints, 3 coordinates. A joint that was not tracked in a frame is NaN there; a parameter that cannot
+be known is NaN.
 """
 
 from __future__ import annotations
@@ -16,82 +11,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.limbs import active_side_first, hand_distances, limb_angles
+from actprompt.sequences import fill_gaps
+
 Array = npt.NDArray[np.float64]
-
-LIMB_JOINTS = ("elbow_1", "wrist_1", "elbow_2", "wrist_2", "knee_1", "ankle_1", "knee_2", "ankle_2")
-"""The order of the 8 directions; ``_1`` and ``_2`` are the two sides."""
-_MIRROR = [2, 3, 0, 1, 6, 7, 4, 5]
+Parameters = dict[str, tuple[float, str]]
+"""Name -> (value, unit)."""
 
 
-def fill_gaps(sequence: npt.ArrayLike) -> Array:
-    """Lost frames of a joint interpolated in time, the ends held; a joint that is never there stays NaN.
-
-    Args:
-        sequence: (T, J, 3).
-    """
-    filled = np.array(sequence, dtype=np.float64)
-    frames = np.arange(len(filled))
-    for joint in range(filled.shape[1]):
-        there = ~np.isnan(filled[:, joint]).any(axis=1)
-        if there.any() and not there.all():
-            for axis in range(3):
-                filled[:, joint, axis] = np.interp(frames, frames[there], filled[there, joint, axis])
-    return filled
-
-
-def resample(sequence: npt.ArrayLike, frames: int = 16) -> Array:
-    """A sequence (T, ...) at ``frames`` evenly spaced moments from its first to its last frame, interpolated."""
-    values = np.asarray(sequence, dtype=np.float64)
-    at = np.linspace(0, len(values) - 1, frames)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, len(values) - 1)
-    share = (at - low).reshape(-1, *[1] * (values.ndim - 1))
-    return values[low] * (1 - share) + values[high] * share
-
-
-def limb_angles(directions: npt.ArrayLike) -> Array:
-    """Angles (T, 8) in degrees of `LIMB_JOINTS`: raise of the upper limb, bend of the lower, in that order a limb.
-
-    Args:
-        directions: (T, 8, 3) unit vectors; NaN stays NaN.
-    """
-    vectors = np.asarray(directions, dtype=np.float64)
-    axis = [0, 1] * 4
-    cosines = np.stack([vectors[:, joint, axis[joint]] for joint in range(8)], axis=1)
-    return np.degrees(np.arccos(np.clip(cosines, -1, 1)))
-
-
-def mirror(directions: npt.ArrayLike) -> Array:
-    """The two sides exchanged: (T, 8, 3) as the same action done with the other hand would give it."""
-    return np.asarray(directions, dtype=np.float64)[:, _MIRROR]
-
-
-def active_side_first(directions: npt.ArrayLike) -> Array:
-    """The arm that moves more as ``_1``; both sides are exchanged, legs included, where that is the other one.
-
-    Which hand holds the bottle is not the action's: afterwards left- and right-handed clips are alike.
-
-    Args:
-        directions: (T, 8, 3) without NaN.
-    """
-    vectors = np.asarray(directions, dtype=np.float64)
-    travelled = np.linalg.norm(np.diff(vectors, axis=0), axis=2).sum(axis=0)
-    return vectors if travelled[:2].sum() >= travelled[2:4].sum() else mirror(vectors)
-
-
-def limb_parameters(directions: npt.ArrayLike, duration: float) -> dict[str, tuple[float, str]]:
+def limb_parameters(directions: npt.ArrayLike, duration: float) -> Parameters:
     """Named parameters of a clip from its limb directions: name -> (value, unit), NaN where a joint is never tracked.
 
     Args:
-        directions: (T, 8, 3) unit vectors, as `LIMB_JOINTS`.
+        directions: (T, 8, 3) unit vectors, as `actprompt.limbs` describes them.
         duration: of the clip, seconds.
     """
-    filled = fill_gaps(directions)
-    ordered = active_side_first(filled) if not np.isnan(filled).any() else filled
+    ordered = active_side_first(fill_gaps(directions))
     angles = limb_angles(ordered)
     step = duration / len(angles)
     speeds = np.abs(np.diff(angles, axis=0)) / step if len(angles) > 1 else np.full((1, 8), np.nan)
-    found: dict[str, tuple[float, str]] = {"duration": (float(duration), "s")}
+    found: Parameters = {"duration": (float(duration), "s")}
     limbs = {"active arm": (0, 1), "other arm": (2, 3)}
     for limb, (upper, lower) in limbs.items():
         for what, joint in ((f"{limb} raise", upper), (f"{limb} elbow bend", lower)):
@@ -100,13 +39,16 @@ def limb_parameters(directions: npt.ArrayLike, duration: float) -> dict[str, tup
     leg_speeds = np.stack([speeds[:, [4, 6]].mean(axis=1), speeds[:, [5, 7]].mean(axis=1)], axis=1)
     for what, column in (("hip bend", 0), ("knee bend", 1)):
         found |= _course(what, legs[:, column], leg_speeds[:, column])
-    found["difference of the arms' raise, mean"] = (float(np.mean(angles[:, 0] - angles[:, 2])), "degrees")
+    distances = hand_distances(ordered)
+    for what, column in (("hands apart", 0), ("active hand to head", 1), ("other hand to head", 2)):
+        found[f"{what}, smallest"] = (float(distances[:, column].min()), "m")
+        found[f"{what}, last"] = (float(distances[-1, column]), "m")
     return found
 
 
 def joint_parameters(
     positions: npt.ArrayLike, names: Sequence[str], duration: float, *, unit: str = "m", up: int | None = 1
-) -> dict[str, tuple[float, str]]:
+) -> Parameters:
     """Named parameters of a clip from joint positions: speeds, extents, heights, distances; name -> (value, unit).
 
     Args:
@@ -118,7 +60,7 @@ def joint_parameters(
     """
     filled = fill_gaps(positions)
     step = duration / len(filled)
-    found: dict[str, tuple[float, str]] = {"duration": (float(duration), "s")}
+    found: Parameters = {"duration": (float(duration), "s")}
     for joint, name in enumerate(names):
         path = filled[:, joint]
         moved = np.linalg.norm(np.diff(path, axis=0), axis=1) / step if len(path) > 1 else np.array([np.nan])
@@ -146,7 +88,7 @@ def parameter_table(
     return names, tuple(rows[0][name][1] for name in names), values
 
 
-def _course(what: str, angle: Array, speed: Array) -> dict[str, tuple[float, str]]:
+def _course(what: str, angle: Array, speed: Array) -> Parameters:
     """How an angle (T,) in degrees goes over a clip; its speed in degrees per second."""
     return {
         f"{what}, first": (float(angle[0]), "degrees"),

@@ -162,18 +162,22 @@ def indices_at(info: VideoInfo, indices: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def read_frames(path: str | Path, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """The frames (T, H, W, 3) of ascending ``indices``; memory grows with T only.
+    """The frames (T, H, W, 3) of ascending ``indices``; memory grows with T, never with the file.
 
     Raises:
         VideoError: the file cannot be read, or holds fewer frames.
     """
     path, wanted = Path(path), list(indices)
     assert wanted == sorted(set(wanted)) and wanted[0] >= 0
+    runs = _runs(wanted)
     with _opened(path) as (container, stream):
-        window = _window(stream, wanted)
-        if window is None:
+        step = _even_step(stream)
+        longest = max(run[-1] - run[0] + 1 for run in runs)
+        held = longest * stream.width * stream.height * 3 * 4
+        if step is None or held > WINDOW_BYTES or (len(runs) == 1 and wanted[0] < WORTH_SEEKING):
             return _read_in_order(path, container, stream, wanted)
-    return _read_window(path, wanted, *window)
+        rotation = int(next(container.decode(stream)).rotation) % 360
+    return _read_windows(path, runs, step, rotation)
 
 
 def decoder_key() -> dict[str, str]:
@@ -247,45 +251,48 @@ def _read_in_order(path: Path, container: Any, stream: Any, wanted: Sequence[int
     raise VideoError(f"{path}: frame {wanted[-1]} is wanted and {count} decode: prepare the set again")
 
 
-def _window(stream: Any, wanted: Sequence[int]) -> tuple[Fraction, int] | None:
-    """Seconds per frame and first pts where `EncodedVideo` is the better way to the wanted frames, else None.
+def _runs(wanted: Sequence[int]) -> list[list[int]]:
+    """Ascending indices, parted where so many frames lie between two that seeking is worth it."""
+    runs = [[wanted[0]]]
+    for index in wanted[1:]:
+        if index - runs[-1][-1] > WORTH_SEEKING:
+            runs.append([])
+        runs[-1].append(index)
+    return runs
 
-    Indices have to translate to times: an announced duration, an even rate and an index of frames in the container.
-    """
-    known = stream.frames and stream.duration and stream.average_rate and stream.time_base
-    span = wanted[-1] - wanted[0] + 1
-    size = 3 * 4 * stream.width * stream.height * span
-    if not known or wanted[0] < WORTH_SEEKING or size > WINDOW_BYTES or span > 4 * WORTH_SEEKING:
+
+def _even_step(stream: Any) -> Fraction | None:
+    """Seconds per frame, where the header says enough to find a frame by its time (count, duration, exact rate)."""
+    if not (stream.frames and stream.duration and stream.average_rate and stream.time_base):
         return None
-    # the header's own rate must be exact, or the index of a late frame would be off by one
+    # were the rate rounded, the time of a late frame would be its neighbour's
     if Fraction(stream.frames) / stream.average_rate != stream.duration * stream.time_base:
         return None
-    return 1 / stream.average_rate, span
+    return Fraction(1) / stream.average_rate
 
 
-def _read_window(path: Path, wanted: Sequence[int], step: Fraction, span: int) -> npt.NDArray[np.uint8]:
-    """The wanted frames through pytorchvideo, which seeks to the key frame before them."""
+def _read_windows(path: Path, runs: Sequence[Sequence[int]], step: Fraction, rotation: int) -> npt.NDArray[np.uint8]:
+    """The wanted frames through pytorchvideo, which seeks to the key frame before each run."""
     from pytorchvideo.data.encoded_video import select_video_class
 
+    kept = []
     with path.open("rb") as handle:
         video = select_video_class("pyav")(handle, path.name, decode_audio=False)
         try:
-            # half a frame early: times are rounded up to the stream's ticks
-            start = (wanted[0] - Fraction(1, 2)) * step
-            clip = video.get_clip(start, start + span * step)["video"]
+            for run in runs:
+                span = run[-1] - run[0] + 1
+                # half a frame early: times are rounded up to the stream's ticks
+                start = (run[0] - Fraction(1, 2)) * step
+                clip = video.get_clip(start, start + span * step)["video"]
+                # it answers a damaged stretch with fewer frames, or none, and says nothing
+                found = 0 if clip is None else clip.shape[1]
+                if found != span:
+                    raise VideoError(
+                        f"{path}: frames {run[0]} to {run[-1]}: {found} of {span} decode: prepare the set again"
+                    )
+                chosen = clip[:, [index - run[0] for index in run]].numpy().astype(np.uint8)
+                pictures = rearrange(chosen, "colour time height width -> time height width colour")
+                kept += [_upright(picture, rotation) for picture in pictures]
         finally:
             video.close()
-    # it answers a damaged stretch with fewer frames, or none, and says nothing
-    found = 0 if clip is None else clip.shape[1]
-    if found != span:
-        raise VideoError(f"{path}: frames {wanted[0]} to {wanted[-1]}: {found} of {span} decode: prepare the set again")
-    chosen = clip.numpy()[:, [index - wanted[0] for index in wanted]].astype(np.uint8)
-    pictures = rearrange(chosen, "colour time height width -> time height width colour")
-    rotation = _rotation(path)
-    return np.stack([_upright(picture, rotation) for picture in pictures])
-
-
-def _rotation(path: Path) -> int:
-    """The recorded rotation of a file's first frame, degrees counter-clockwise."""
-    with _opened(path) as (container, stream):
-        return int(next(container.decode(stream)).rotation) % 360
+    return np.stack(kept)

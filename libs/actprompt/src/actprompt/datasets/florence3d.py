@@ -2,7 +2,7 @@
 
 Expected: ``index.csv`` (clip, actor, category, action, feature_idvideo), the clips in ``clips/`` or beside it, and, if
 there, ``features.txt``: lines ``idvideo actor category``, 24 coordinates of 8 joints, normalised time. The protocol of
-the paper leaves one actor out. In the features each joint is a unit vector (see `actprompt.numeric_features`); where
+the paper leaves one actor out. In the features each joint is a unit vector (see `actprompt.limbs`); where
 the Kinect lost a joint they say ``5 5 5``, which is read as missing.
 """
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from actprompt.datasets.base import Found, Rejection, Skeletons, require_folder
 from actprompt.datasets.split_lists import lines_of
+from actprompt.limbs import LIMB_JOINTS
 from actprompt.manifest import Clip, Protocol
-from actprompt.numeric_features import LIMB_JOINTS
 from actprompt.tables import read_table
 from icube_common.errors import InputError
 

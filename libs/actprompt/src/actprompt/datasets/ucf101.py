@@ -72,9 +72,7 @@ def read_splits(folders: list[Path]) -> Splits:
     """
     files = find_split_files(folders, _OFFICIAL) or find_split_files(folders, FLAT)
     if not files:
-        raise InputError(
-            f"{folders[0]}: no trainlist01.txt and testlist01.txt below it: name their folder with --splits"
-        )
+        raise InputError(f"{folders[0]}: no trainlist01.txt below it: name the lists' folder with --splits")
     lists = read_class_lists(files)
     lists.check(folders[0])
     return lists
