@@ -176,7 +176,10 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> npt.NDArray[np.uint
         held = longest * stream.width * stream.height * 3 * 4
         if step is None or held > WINDOW_BYTES or (len(runs) == 1 and wanted[0] < WORTH_SEEKING):
             return _read_in_order(path, container, stream, wanted)
-        rotation = int(next(container.decode(stream)).rotation) % 360
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise VideoError(f"{path}: no frame of it can be decoded")
+        rotation = int(first.rotation) % 360
     return _read_windows(path, runs, step, rotation)
 
 
@@ -228,9 +231,11 @@ def _even_out(path: Path, times: Sequence[float | None], rate: float) -> npt.NDA
         if not rate > 0:
             raise VideoError(f"{path}: neither frame times nor a frame rate in it")
         return np.arange(len(times)) / rate
-    if (np.diff(known) <= 0).any():
-        at = int(np.argmax(np.diff(known) <= 0)) + 1
-        raise VideoError(f"{path}: frame {at} comes at {known[at]:.3f} s, not after the one before it")
+    if (np.diff(known) < 0).any():
+        at = int(np.argmax(np.diff(known) < 0)) + 1
+        raise VideoError(f"{path}: frame {at} comes at {known[at]:.3f} s, before the one before it")
+    if len(known) > 1 and known[-1] == known[0]:
+        raise VideoError(f"{path}: all {len(known)} frames come at the same time")
     return known
 
 
