@@ -51,8 +51,11 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "actprompt": [
+        {"tables", "sampling", "sequences", "limbs"},
+        {"numeric_features"},
         {"manifest", "video"},
-        {"datasets", "extract"},
+        {"manifest_writer", "datasets"},
+        {"prepare", "extract"},
         {"temporal", "visual_prompts"},
         {"model"},
         {"train", "evaluate", "predict"},

@@ -93,14 +93,15 @@ def test_every_public_name_exists(library: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_help_of_every_subcommand_loads_nothing_heavy() -> None:
-    code = """
+@pytest.mark.parametrize("library", ["motiondiff", "actprompt"])
+def test_the_help_of_every_subcommand_loads_nothing_heavy(library: str) -> None:
+    code = f"""
 import contextlib, io
-from motiondiff.cli import COMMANDS, main
+from {library}.cli import COMMANDS, main
 for name in COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
         main([name, "--help"])
-    assert text.getvalue().startswith(f"usage: motiondiff {name}"), name
+    assert text.getvalue().startswith(f"usage: {library} {{name}}"), name
 """
     assert loaded_after(code) == set()
 
@@ -125,3 +126,28 @@ with contextlib.redirect_stdout(io.StringIO()):
     assert main(["info", {str(store)!r}, "--json"]) == 0
 """
     assert loaded_after(code) <= {"scipy"}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from actprompt.manifest import Clip
+    from actprompt.manifest_writer import write_manifest
+
+    path = tmp_path_factory.mktemp("videos")
+    about = {"format": "folder", "root": "videos", "class_names": ["wave"], "protocols": []}
+    # as many as Kinetics-700 has for half of its classes
+    clip = {"label": "wave", "n_frames": 300, "fps": 30.0, "duration": 10.0}
+    write_manifest(path, [Clip(id=f"{n}.mp4", path=f"wave/{n}.mp4", **clip) for n in range(300_000)], about)
+    return path
+
+
+def test_info_of_many_videos_is_fast_and_loads_nothing_heavy(videos: Path) -> None:
+    words = [*words_of("actprompt"), "info", str(videos), "--json"]
+    assert best_seconds(words, INFO_SECONDS) < INFO_SECONDS
+    code = f"""
+import contextlib, io
+from actprompt.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    assert main(["info", {str(videos)!r}, "--json"]) == 0
+"""
+    assert loaded_after(code) == set()

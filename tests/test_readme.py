@@ -5,6 +5,7 @@ A block that starts with ```` ```python runnable ```` is executed, alone, in an 
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from icube_common.cli import parse
 from icube_common.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ("motiondiff", "actprompt")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("libs/*/*.md"), *ROOT.glob("docs/**/*.md")])
 # a block may stand inside a list, indented
 FENCE = re.compile(r"^[ ]*```([^\n`]*)\n(.*?)^[ ]*```$", re.MULTILINE | re.DOTALL)
@@ -55,8 +57,9 @@ def command_lines(text: str, program: str) -> Iterator[str]:
 
 def quoted_commands() -> Iterator[object]:
     for page in PAGES:
-        for line in command_lines(text_of(page), "motiondiff"):
-            yield pytest.param(line, id=f"{name(page)}: {line}")
+        for program in PROGRAMS:
+            for line in command_lines(text_of(page), program):
+                yield pytest.param(program, line, id=f"{name(page)}: {line}")
 
 
 @pytest.mark.parametrize("code", list(snippets()))
@@ -67,22 +70,25 @@ def test_snippets_run(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("line", list(quoted_commands()))
-def test_commands_parse(line: str) -> None:
+@pytest.mark.parametrize(("program", "line"), list(quoted_commands()))
+def test_commands_parse(program: str, line: str) -> None:
     """Against the real parser and the real choices; a file named by ``--config`` exists and fits the schema."""
-    cli = pytest.importorskip("motiondiff.cli", reason="motiondiff has no command yet")
+    cli = importlib.import_module(f"{program}.cli")
     words = shlex.split(line, comments=True)[1:]
     if words in (["--help"], ["--version"]):
         return
-    args = parse("motiondiff", cli.COMMANDS, words)
+    args = parse(program, cli.COMMANDS, words)
     schema = cli.COMMANDS[args.command].config
     if schema is not None:
         load_config(schema, file=ROOT / args.config if args.config else None, overrides=args.overrides)
-    known = {"format": cli.READER_FORMATS, "scheduler": cli.SCHEDULERS, "to": cli.EXPORT_FORMATS}
+    if program == "actprompt":
+        known = {"format": cli.FORMATS}
+    else:
+        known = {"format": cli.READER_FORMATS, "scheduler": cli.SCHEDULERS, "to": cli.EXPORT_FORMATS}
+        formats = getattr(args, "formats", None)
+        assert formats is None or set(formats.split(",")) <= set(cli.EXPORT_FORMATS)
     for option, choices in known.items():
         assert getattr(args, option, None) in {None, *choices}
-    formats = getattr(args, "formats", None)
-    assert formats is None or set(formats.split(",")) <= set(cli.EXPORT_FORMATS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -1,14 +1,52 @@
-"""The ``actprompt`` command: ``--help`` and ``--version``; it has no subcommand yet."""
+"""The ``actprompt`` command: options in, one library call, one result out.
+
+Nothing heavy is imported before it runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import icube_common.cli
 from actprompt import __version__
+from actprompt.datasets import FORMATS
+from icube_common import cli
 
 DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts."
-YET = "No subcommand is there yet."
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="folder of the set; for csv, the file")
+    parser.add_argument("--format", required=True, help=f"one of: {', '.join(FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
+    parser.add_argument("--splits", metavar="FOLDER", help="official split files, where they are not below SOURCE")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.manifest import describe
+    from actprompt.prepare import prepare
+
+    prepare(args.format, args.source, args.out, splits=args.splits, strict=args.strict, overwrite=args.overwrite)
+    return describe(args.out)
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="a prepared folder")
+
+
+def _info(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.manifest import describe
+
+    return describe(args.data)
+
+
+COMMANDS: Mapping[str, cli.Command] = {
+    "prepare": cli.Command("make a manifest of a set of videos", _prepare, _prepare_arguments),
+    "info": cli.Command("what a prepared set holds", _info, _info_arguments),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,4 +58,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 wrong input, 1 anything else.
     """
-    return icube_common.cli.main("actprompt", f"{DESCRIPTION} {YET}", __version__, {}, argv)
+    return cli.main("actprompt", DESCRIPTION, __version__, COMMANDS, argv)

@@ -1,0 +1,180 @@
+"""What every reader takes and gives: a folder in, clips with their labels and protocols out; and finding files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol as Interface
+
+import numpy as np
+import numpy.typing as npt
+
+from actprompt.manifest import Clip, Protocol
+from icube_common.errors import InputError
+
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """A format by name, the module that reads it, one line for people, and whether it has files of splits."""
+
+    name: str
+    module: str
+    description: str
+    split_files: bool = False
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A clip that cannot be used, and why, in one line."""
+
+    id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeletons:
+    """Joint sequences that come with a set.
+
+    Attributes:
+        joint_names: J names.
+        unit: what the coordinates are in.
+        sequences: clip id -> (T, J, 3), NaN where a joint was not tracked.
+        times: clip id -> (T,) as shares of the clip's duration.
+    """
+
+    joint_names: Sequence[str]
+    unit: str
+    sequences: Mapping[str, npt.NDArray[np.float32]]
+    times: Mapping[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a reader has found, before any video is opened.
+
+    Attributes:
+        title: the set's name.
+        citation: the paper that defines it.
+        root: what the clips' paths start from.
+        clips: without frames, fps and duration.
+        rejected: files and rows that are no clip.
+        class_names: all classes of the set, in its own order.
+        class_texts: classes whose name in words is not plain from their label.
+        protocols: how the set is divided.
+        skeletons: its joint sequences, where it has some.
+        notes: further entries of ``dataset.json``.
+    """
+
+    title: str
+    citation: str
+    root: Path
+    clips: list[Clip]
+    rejected: list[Rejection]
+    class_names: list[str]
+    protocols: list[Protocol]
+    class_texts: Mapping[str, str] = field(default_factory=dict)
+    skeletons: Skeletons | None = None
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+
+class Reader(Interface):
+    """What a reader module offers."""
+
+    def find(self, source: Path, splits: Path | None = None) -> Found:
+        """The clips of a source; opens no video.
+
+        InputError where nothing of the format is there, or a file of splits is damaged.
+        """
+        ...
+
+
+def require_folder(path: Path, expected: str) -> Path:
+    """The folder, with links resolved.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; expected {expected}")
+    return path.resolve()
+
+
+def find_videos(root: Path, expected: str) -> list[Path]:
+    """Every video file below a folder, hidden ones left out, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = []
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += [
+            Path(folder) / name
+            for name in names
+            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+        ]
+    if not found:
+        raise InputError(f"{root}: no video in it; expected {expected}")
+    return sorted(found)
+
+
+def ids_of(files: Iterable[Path], root: Path) -> dict[Path, str]:
+    """An id for each file: its name where no other file has it, else its path below the root."""
+    files = list(files)
+    times = Counter(path.name for path in files)
+    return {path: path.name if times[path.name] == 1 else path.relative_to(root).as_posix() for path in files}
+
+
+def first_of_each(files: Iterable[Path], root: Path) -> tuple[list[Path], list[Rejection]]:
+    """Files of distinct names; a further file of a name that is there already is rejected.
+
+    For sets whose file names are unique: a copy of a clip in another folder would stand on both sides of a split.
+    """
+    kept: dict[str, Path] = {}
+    rejected = []
+    for path in files:
+        stem = path.stem.lower()
+        if stem in kept:
+            reason = f"the same clip as {kept[stem].relative_to(root).as_posix()}"
+            rejected.append(Rejection(path.name, path.relative_to(root).as_posix(), reason))
+        else:
+            kept[stem] = path
+    return list(kept.values()), rejected
+
+
+def read_names(
+    root: Path, expected: str, read_name: Callable[[str, str], Clip | Rejection]
+) -> tuple[list[Clip], list[Rejection]]:
+    """Clips and rejections of a set whose file names say everything.
+
+    Args:
+        root: the set's folder.
+        expected: what its files are called, for messages.
+        read_name: (file name, path below the root) -> what the name says, or why it says nothing.
+
+    Raises:
+        InputError: no video.
+    """
+    files, rejected = first_of_each(find_videos(root, expected), root)
+    clips = []
+    for path in files:
+        item = read_name(path.name, path.relative_to(root).as_posix())
+        if isinstance(item, Clip):
+            clips.append(item)
+        else:
+            rejected.append(item)
+    return clips, rejected
+
+
+def in_order(names: Iterable[str], clips: Iterable[Clip]) -> list[str]:
+    """Those names that are a label of a clip, in the order given."""
+    present = {clip.label for clip in clips}
+    return [name for name in names if name in present]
