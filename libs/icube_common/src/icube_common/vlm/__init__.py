@@ -1,0 +1,17 @@
+"""Frozen vision-language backbones on open_clip.
+
+>>> from icube_common.vlm import load_vlm
+"""
+
+from icube_common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "FrozenVLM": "backbone",
+        "Projection": "projection",
+        "TextTokens": "tokens",
+        "VLMConfig": "config",
+        "load_vlm": "load",
+    },
+)

@@ -1,0 +1,37 @@
+"""The keys that choose a backbone; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from icube_common.config import Config, option
+
+if TYPE_CHECKING:
+    from icube_common.vlm.backbone import FrozenVLM
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLMConfig(Config):
+    """Which frozen vision-language model to stand on."""
+
+    name: str = option(
+        "icube-minilm", "open_clip name, hf-hub:org/name, a folder, or a built-in (icube-minilm, icube-tiny)"
+    )
+    pretrained: str | None = option(None, "open_clip tag, weight file or folder; none: random weights, said so")
+    tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for towers whose own one is on a hub")
+    precision: str = option("fp32", "precision of the frozen weights", choices=("fp32", "bf16", "fp16"))
+    seed: int = option(0, "seed of random weights", ge=0)
+
+    def load(self, device: str = "cpu") -> FrozenVLM:
+        """The backbone that these keys name; see `icube_common.vlm.load.load_vlm` for the errors."""
+        from icube_common.vlm.load import load_vlm
+
+        return load_vlm(
+            self.name,
+            pretrained=self.pretrained,
+            tokenizer=self.tokenizer,
+            precision=self.precision,
+            seed=self.seed,
+            device=device,
+        )
