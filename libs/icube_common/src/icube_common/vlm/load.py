@@ -167,7 +167,7 @@ def _cast(model: Any, precision: str, device: Any) -> Any:
 
 
 def _context_length(open_clip: Any, model: Any, source: str) -> int:
-    """Token ids that the text tower takes: of a Hugging Face tower not the most that it could, but what it was given."""
+    """Token ids that the text tower takes: of a Hugging Face tower what it was given, not the most it could."""
     text = getattr(model, "text", model)
     length = int(text.context_length)
     if not hasattr(getattr(text, "transformer", None), "get_input_embeddings"):

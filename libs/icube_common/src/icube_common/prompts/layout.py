@@ -1,0 +1,99 @@
+"""Where each token and each learned vector of a prompt stands.
+
+The whole row of token ids is laid out first, with an ordinary word wherever a vector will stand. Mask, positions and
+the place of the end token follow from that final row; nothing is inserted afterwards.
+
+N prompts, L token ids, V context vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from icube_common.errors import InputError
+from icube_common.vlm.tokens import TextTokens
+
+
+@dataclass(frozen=True)
+class Slots:
+    """A run of places that learned vectors fill: ``first .. first + count - 1`` of the table of vectors."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """One prompt as a sequence of token ids and slots, without special tokens and padding.
+
+    Attributes:
+        owner: number of the class that it speaks for.
+        name: what error messages call it.
+        parts: token ids (tuples) and `Slots`, in order.
+    """
+
+    owner: int
+    name: str
+    parts: tuple[tuple[int, ...] | Slots, ...]
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """The final token ids of all prompts and where vectors replace embeddings.
+
+    Attributes:
+        ids: ``(N, L)`` special tokens and padding included; an ordinary word's id stands in every slot.
+        slots: ``(N, L)`` number of the context vector at each place, -1 where the token's own embedding stays.
+        owner: ``(N,)`` class of each prompt.
+    """
+
+    ids: Int[Tensor, "n l"]
+    slots: Int[Tensor, "n l"]
+    owner: Int[Tensor, " n"]
+
+    @property
+    def where(self) -> Bool[Tensor, "n l"]:
+        """The places that vectors fill."""
+        return self.slots >= 0
+
+    def filled(self, token_ids: Int[Tensor, " v"]) -> Int[Tensor, "n l"]:
+        """The ids of the sentences that come about when vector ``i`` stands for the token ``token_ids[i]``."""
+        return torch.where(self.where, token_ids[self.slots.clamp(min=0)], self.ids)
+
+
+def lay_out(prompts: Sequence[PromptParts], tokens: TextTokens) -> PromptLayout:
+    """Lay prompts out for a text tower.
+
+    Args:
+        prompts: at least one.
+        tokens: the tower's rules.
+
+    Raises:
+        InputError: a prompt is longer than the tower reads; the message names it and both lengths.
+    """
+    filler = tokens.filler()
+    rows: list[list[int]] = []
+    slots = torch.full((len(prompts), tokens.length), -1)
+    for row, prompt in enumerate(prompts):
+        words: list[int] = []
+        for part in prompt.parts:
+            if isinstance(part, Slots):
+                start = len(tokens.prefix) + len(words)
+                stop = start + part.count
+                if stop <= tokens.length:  # otherwise the length is refused below
+                    slots[row, start:stop] = torch.arange(part.first, part.first + part.count)
+                words.extend([filler] * part.count)
+            else:
+                words.extend(part)
+        if len(words) > tokens.budget:
+            raise InputError(
+                f"{prompt.name}: the prompt has {len(words)} tokens, this text tower reads {tokens.budget}; "
+                f"shorten the text or set num_context"
+            )
+        rows.append(tokens.wrap(words))
+    return PromptLayout(ids=torch.tensor(rows), slots=slots, owner=torch.tensor([prompt.owner for prompt in prompts]))

@@ -1,0 +1,337 @@
+"""Learnable class prompts in front of a frozen text tower.
+
+CoOp (Zhou et al., IJCV 2022), CoCoOp (Zhou et al., CVPR 2022), KgCoOp (Yao et al., CVPR 2023), KAPT (Kan et al., ICCV
+2023), and prompts that start as whole class descriptions (GaVA-CLIP, MICCAI 2024), on any text tower of open_clip.
+
+C classes, N prompts (one for each class, or one for each description), L token ids, W width of a token embedding,
+D width of the shared space, B images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from icube_common.errors import InputError
+from icube_common.prompts.config import PromptConfig
+from icube_common.prompts.initialise import plan_prompts
+from icube_common.prompts.layout import lay_out
+from icube_common.prompts.networks import Shift
+from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.vlm.backbone import FrozenVLM
+from icube_common.vlm.tokens import trim_padding
+
+logger = logging.getLogger(__name__)
+
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+
+
+class Descriptions(Protocol):
+    """What gives the sentences of a class, as `icube_common.knowledge.ClassKnowledge` does."""
+
+    def texts(self, class_name: str) -> Sequence[str]:
+        """The accepted sentences of a class."""
+
+
+class PromptLearner(nn.Module):
+    """Class features from learnable prompts. Only what is learned beside the frozen model is saved.
+
+    Args:
+        vlm: the frozen model; it is referred to and moves along, but is neither trained nor saved.
+        class_names: in the order of the logits.
+        init: what the context starts as; see `PromptConfig`, as for all that follows up to ``seed``.
+        template: words before the class name.
+        num_context: number of context vectors or ``"auto"``.
+        class_token: ``end``, ``middle``, ``front``, ``none`` or ``auto``.
+        class_specific: whether each class has its own context.
+        max_descriptions: sentences used of each class, 0 for all.
+        conditional: whether a meta-net shifts the context by the image's feature (CoCoOp).
+        learn: whether the context vectors are trained.
+        chunk: prompts run through the tower at once, 0 for all.
+        cut_padding: whether trailing padding is left away where the tower allows it.
+        seed: of random vectors and networks.
+        knowledge: the class descriptions, for ``init="descriptions"`` and ``"knowledge"``.
+        knowledge_embeddings: ``(C, E)`` what ``init="knowledge"`` projects into the context; by default the mean
+            feature of each class's descriptions.
+
+    Attributes:
+        notes: what the user should know about the initialisation; every report repeats them.
+        texts: for each prompt the sentence that it started as.
+        owner: ``(N,)`` the class of each prompt.
+
+    Raises:
+        InputError: fewer than one class, a name twice, a class without description, a prompt that is too long.
+    """
+
+    ids: Tensor
+    slots: Tensor
+    owner: Tensor
+    knowledge_embeddings: Tensor | None
+
+    def __init__(
+        self,
+        vlm: FrozenVLM,
+        class_names: Sequence[str],
+        init: str = "template",
+        *,
+        template: str = "a photo of a",
+        num_context: int | str = "auto",
+        class_token: str = "auto",
+        class_specific: bool = False,
+        max_descriptions: int = 0,
+        conditional: bool = False,
+        learn: bool = True,
+        chunk: int = 0,
+        cut_padding: bool = True,
+        seed: int = 0,
+        knowledge: Descriptions | Mapping[str, Sequence[str]] | None = None,
+        knowledge_embeddings: Float[Tensor, "c e"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config = PromptConfig(
+            init=init,
+            template=template,
+            num_context=str(num_context),
+            class_token=class_token,
+            class_specific=class_specific,
+            max_descriptions=max_descriptions,
+            conditional=conditional,
+            learn=learn,
+            chunk=chunk,
+            cut_padding=cut_padding,
+            seed=seed,
+        )
+        self.vlm = vlm
+        self.class_names = list(class_names)
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            raise InputError(f"class names {self.class_names}: at least one is needed, and none twice")
+        self.descriptions = _read_descriptions(knowledge, self.class_names)
+        plan = plan_prompts(vlm, self.class_names, config, self.descriptions)
+        self.texts, self.notes = plan.texts, plan.notes
+        for note in plan.notes:
+            logger.warning("%s", note)
+        layout = lay_out(plan.prompts, vlm.tokens)
+        columns = layout.ids.shape[1]
+        if config.cut_padding and vlm.padding_cuttable:
+            columns = trim_padding(layout.ids).shape[1]
+        self.register_buffer("ids", layout.ids[:, :columns].to(vlm.device), persistent=False)
+        self.register_buffer("slots", layout.slots[:, :columns].to(vlm.device), persistent=False)
+        self.register_buffer("owner", layout.owner.to(vlm.device), persistent=False)
+        self.context = nn.Parameter(plan.vectors(vlm, seed=seed).to(vlm.device), requires_grad=learn)
+
+        norm = float(vlm.token_embedding.weight.detach().float().norm(dim=1).mean())
+        self.register_buffer("knowledge_embeddings", None, persistent=False)
+        self.project_knowledge: Shift | None = None
+        if init == "knowledge":
+            embeddings = self._knowledge_embeddings() if knowledge_embeddings is None else knowledge_embeddings
+            if len(embeddings) != len(self.class_names):
+                raise InputError(f"knowledge_embeddings: {len(embeddings)} rows for {len(self.class_names)} classes")
+            self.knowledge_embeddings = embeddings.detach().float().to(vlm.device)
+            width = embeddings.shape[1]
+            self.project_knowledge = Shift(
+                width, vlm.token_width, token_norm=norm, hidden=min(width, 256), seed=seed
+            ).to(vlm.device)
+        elif knowledge_embeddings is not None:
+            raise InputError(f"knowledge_embeddings: have no place with init={init}; use init=knowledge")
+        self.meta_net: Shift | None = None
+        if conditional:
+            # CoCoOp's bottleneck of a sixteenth
+            hidden = max(8, vlm.embed_dim // 16)
+            self.meta_net = Shift(vlm.embed_dim, vlm.token_width, token_norm=norm, hidden=hidden, seed=seed).to(
+                vlm.device
+            )
+
+    @classmethod
+    def from_config(
+        cls,
+        vlm: FrozenVLM,
+        class_names: Sequence[str],
+        config: PromptConfig,
+        *,
+        knowledge: Descriptions | Mapping[str, Sequence[str]] | None = None,
+        knowledge_embeddings: Float[Tensor, "c e"] | None = None,
+    ) -> PromptLearner:
+        """The learner that a configuration section describes; raises as the constructor does."""
+        return cls(
+            vlm,
+            class_names,
+            **dataclasses.asdict(config),
+            knowledge=knowledge,
+            knowledge_embeddings=knowledge_embeddings,
+        )
+
+    def forward(
+        self, image_feature: Float[Tensor, " d"] | None = None, *, per_description: bool = False
+    ) -> Float[Tensor, "c d"]:
+        """Class features, normalised, float32, differentiable in all that is learned.
+
+        Args:
+            image_feature: of one image, for conditional prompts; without it they are not shifted.
+            per_description: the ``(N, D)`` features of all prompts instead, whose classes are `owner`.
+        """
+        features = self._features(image_feature)
+        return features if per_description else F.normalize(self._class_means(features), dim=-1)
+
+    def logits(
+        self, image_features: Float[Tensor, "b d"], *, scale: float | Tensor | None = None
+    ) -> Float[Tensor, "b c"]:
+        """Scaled cosine similarities, averaged over the descriptions of each class.
+
+        Args:
+            image_features: normalised.
+            scale: factor on the similarities, by default the one that the frozen model was trained with; SigLIP's bias
+                is the same for all classes and left away.
+        """
+        scale = self.vlm.logit_scale if scale is None else scale
+        if self.meta_net is None:
+            return scale * image_features @ self._class_means(self._features(None)).T
+        rows = [self._class_means(self._features(feature)) @ feature for feature in image_features]
+        return scale * torch.stack(rows)
+
+    def reference_features(self) -> Float[Tensor, "n d"]:
+        """Frozen features of the sentences that the prompts started as, normalised: what KgCoOp holds them near to."""
+        with torch.no_grad():
+            return self.vlm.encode_text(self.texts)
+
+    def nearest_words(self, count: int = 1) -> list[list[tuple[str, float]]]:
+        """For each context vector the ``count`` nearest vocabulary entries and their Euclidean distances."""
+        table = self.vlm.token_embedding.weight.detach().float()
+        distances = torch.cdist(self.context.detach().float(), table)
+        found, numbers = distances.topk(count, largest=False)
+        decode = self.vlm.tokens.decode
+        return [
+            [(decode([number]), distance) for number, distance in zip(row, gaps, strict=True)]
+            for row, gaps in zip(numbers.tolist(), found.tolist(), strict=True)
+        ]
+
+    def _class_means(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
+        """Mean over the prompts of each class, not normalised: its product with an image is the mean of theirs."""
+        sums = features.new_zeros(len(self.class_names), features.shape[1]).index_add(0, self.owner, features)
+        return sums / torch.bincount(self.owner, minlength=len(self.class_names)).unsqueeze(1)
+
+    def _features(self, image_feature: Tensor | None) -> Float[Tensor, "n d"]:
+        vectors = self.context
+        shifts: Tensor | None = None
+        if self.project_knowledge is not None:
+            assert self.knowledge_embeddings is not None
+            shifts = self.project_knowledge(self.knowledge_embeddings)[self.owner]
+        if image_feature is not None:
+            if self.meta_net is None:
+                raise ValueError("an image feature was given to prompts that are not conditional")
+            shift = self.meta_net(image_feature)
+            shifts = shift.expand(len(self.ids), -1) if shifts is None else shifts + shift
+        chunk = self.config.chunk or len(self.ids)
+        if chunk >= len(self.ids):
+            return self._encode(vectors, shifts, self.ids, self.slots)
+        parts = []
+        for start in range(0, len(self.ids), chunk):
+            rows = slice(start, start + chunk)
+            inputs = (vectors, None if shifts is None else shifts[rows], self.ids[rows], self.slots[rows])
+            parts.append(checkpoint(self._encode, *inputs, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(parts)
+
+    def _encode(
+        self,
+        vectors: Float[Tensor, "v w"],
+        shifts: Float[Tensor, "n w"] | None,
+        ids: Int[Tensor, "n l"],
+        slots: Int[Tensor, "n l"],
+    ) -> Float[Tensor, "n d"]:
+        embeddings = vectors[slots.clamp(min=0)]
+        if shifts is not None:
+            embeddings = embeddings + rearrange(shifts, "n w -> n 1 w")
+        return F.normalize(self.vlm.encode_ids(ids, embeddings, slots >= 0), dim=-1)
+
+    def _knowledge_embeddings(self) -> Float[Tensor, "c d"]:
+        assert self.descriptions is not None
+        with torch.no_grad():
+            return torch.stack([self.vlm.encode_text(self.descriptions[name]).mean(0) for name in self.class_names])
+
+    def learned(self) -> dict[str, Tensor]:
+        """What training has changed, or could: the context and the small networks, without the frozen model."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("vlm.")}
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write what was learned and the layout: ``config.json`` and ``model.safetensors``.
+
+        Raises:
+            InputError: the folder exists and ``overwrite`` is False.
+        """
+        with atomic_folder(folder, overwrite=overwrite) as temporary:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self.learned().items()}
+            if self.knowledge_embeddings is not None:
+                tensors["knowledge_embeddings"] = self.knowledge_embeddings.cpu().contiguous()
+            save_file(tensors, temporary / _WEIGHTS, {"format": "pt"})
+            write_json(
+                temporary / _CONFIG,
+                {
+                    "class_names": self.class_names,
+                    "prompts": dataclasses.asdict(self.config),
+                    "descriptions": self.descriptions,
+                    "backbone": self.vlm.describe(),
+                    "ids": self.ids.tolist(),
+                    "notes": self.notes,
+                },
+            )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, vlm: FrozenVLM) -> PromptLearner:
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            folder: written by `save_pretrained`.
+            vlm: the same frozen model.
+
+        Raises:
+            InputError: no such folder or not one of these; another backbone than the prompts were learned on.
+        """
+        folder = Path(folder)
+        saved = read_json(folder / _CONFIG)
+        try:
+            recorded: Mapping[str, Any] = saved["backbone"]
+            if recorded["fingerprint"] != vlm.fingerprint:
+                raise InputError(
+                    f"{folder}: the prompts were learned on {recorded['description']}, fingerprint "
+                    f"{recorded['fingerprint'][:12]}; this is {vlm.origin}, fingerprint {vlm.fingerprint[:12]}"
+                )
+            tensors = load_file(folder / _WEIGHTS)
+            embeddings = tensors.pop("knowledge_embeddings", None)
+            learner = cls.from_config(
+                vlm,
+                saved["class_names"],
+                PromptConfig(**saved["prompts"]),
+                knowledge=saved["descriptions"],
+                knowledge_embeddings=embeddings,
+            )
+            if learner.ids.tolist() != saved["ids"]:
+                raise InputError(f"{folder}: this tokenizer lays the prompts out in another way than the saved one did")
+            missing = learner.learned().keys() ^ tensors.keys()
+            if missing:
+                raise InputError(f"{folder / _WEIGHTS}: missing or unknown tensors {sorted(missing)}")
+            learner.load_state_dict(tensors, strict=False)
+        except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{folder}: is no folder of saved prompts, or a damaged one ({error})") from error
+        return learner
+
+
+def _read_descriptions(
+    knowledge: Descriptions | Mapping[str, Sequence[str]] | None, class_names: Sequence[str]
+) -> dict[str, list[str]] | None:
+    if knowledge is None:
+        return None
+    if isinstance(knowledge, Mapping):
+        return {name: list(knowledge.get(name, ())) for name in class_names}
+    return {name: list(knowledge.texts(name)) for name in class_names}
