@@ -131,6 +131,12 @@ def test_scaler_says_what_it_met(caplog: pytest.LogCaptureFixture) -> None:
         Scaler.fit(one_column(1.0, 2.0), Rows([0, 1])).transform(np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("rows", [[0, 2], [-1, 0], [0, 0], [True, False], [0.0, 1.0], ["0"], [[0, 1]]])
+def test_only_positions_of_rows_are_rows(rows: list[int]) -> None:
+    with pytest.raises(InputError, match="training rows are no positions in it"):
+        Scaler.fit(one_column(1.0, 2.0), Rows(rows))
+
+
 @pytest.mark.parametrize("method", ["robust", "standard"])
 def test_nothing_fitted_sees_a_test_row(method: str) -> None:
     table, other = make_table(), with_other_test_rows(make_table())

@@ -33,7 +33,7 @@ class NumericConfig(Config):
     )
     max_correlation: float = option(0.5, "largest |Spearman| between two numbers of one sentence", gt=0, le=1)
     group_size: int = option(6, "most numbers in one sentence", ge=1)
-    frequencies: int = option(8, "frequencies of the sinusoidal embedding", ge=1)
+    frequencies: int = option(4, "frequencies of the sinusoidal embedding", ge=1)
     hidden: int = option(64, "hidden width of the mlp embedding", ge=1)
     label_aware: bool = option(True, "contrastive: samples of one class are not pushed apart")
     weight: float = option(0.5, "contrastive: weight of its term in the loss", gt=0)

@@ -45,7 +45,7 @@ class ValueEmbedding(nn.Module):
         *,
         norm: float,
         kind: str = "sinusoidal",
-        frequencies: int = 8,
+        frequencies: int = 4,
         hidden: int = 64,
         generator: torch.Generator | None = None,
     ) -> None:

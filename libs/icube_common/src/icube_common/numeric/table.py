@@ -110,18 +110,22 @@ class TrainingFold(Protocol):
     """What is needed of a fold: it alone says which rows may be looked at."""
 
     def training_rows(self, table: NumericTable, /) -> Sequence[int] | Int[np.ndarray, " m"]:
-        """Numbers of the table's rows that are for training."""
+        """Positions of the table's rows that are for training."""
 
 
 def training_rows(table: NumericTable, fold: TrainingFold) -> Int[np.ndarray, " m"]:
-    """Numbers of the rows that a fold gives for training.
+    """Positions of the rows that a fold gives for training.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or they are no positions of rows of this table, each once.
     """
-    rows = np.asarray(fold.training_rows(table), dtype=np.int64)
+    rows = np.asarray(fold.training_rows(table))
     if not rows.size:
         raise InputError(f"numeric table of {len(table)} rows: none of them is in the fold's training part")
+    # flags would pass for the positions 0 and 1
+    whole = rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)
+    if not whole or rows.min() < 0 or rows.max() >= len(table) or len(np.unique(rows)) < len(rows):
+        raise InputError(f"numeric table of {len(table)} rows: the fold's training rows are no positions in it: {rows}")
     return rows
 
 
