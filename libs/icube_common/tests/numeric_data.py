@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 
 from icube_common.numeric import NumericTable
 
@@ -14,17 +16,23 @@ UNITS = ("m/s", "m", "steps/min", "years")
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 1, 2]
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 @dataclass(frozen=True)
 class Rows:
-    """A fold that is nothing but its training rows."""
+    """A fold that is nothing but its training rows: those ids of a table, and their labels."""
 
-    rows: Sequence[int]
+    names: Sequence[str]
+    train_labels: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
+    train_classes: Sequence[int] = (0, 1, 2)
 
-    def training_rows(self, table: NumericTable) -> Sequence[int]:
-        return self.rows
+    def training_rows(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: table[name] for name in self.names}
 
 
-FOLD = Rows(range(9))
+FOLD = Rows([f"walk-{row}" for row in range(9)], np.array(LABELS[:9]))
 """The last three of the twelve rows are for testing."""
 
 

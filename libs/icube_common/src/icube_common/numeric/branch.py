@@ -26,7 +26,7 @@ class NumericOutput(NamedTuple):
     """What comes out: the features that logits are made of, and the branch's weighted loss term where it has one."""
 
     sample: Float[Tensor, "n d"]
-    classes: Float[Tensor, "c *s d"]
+    classes: Float[Tensor, "k *s d"]
     loss: Float[Tensor, ""] | None
 
 
@@ -83,8 +83,6 @@ class NumericBranch(nn.Module):
         table: NumericTable,
         fold: TrainingFold,
         *,
-        labels: Sequence[int],
-        num_classes: int,
         generator: torch.Generator | None = None,
     ) -> NumericBranch:
         """The branch of a fold: scaling, groups and class means see its training rows only.
@@ -93,9 +91,7 @@ class NumericBranch(nn.Module):
             vlm: the frozen backbone.
             config: what to build; callers build nothing where it is not ``enabled``.
             table: all samples.
-            fold: the only source of training rows.
-            labels: class of each of the table's rows; those outside of the training part are not looked at.
-            num_classes: C.
+            fold: the only source of training rows and of their labels.
             generator: of the first weights.
 
         Raises:
@@ -106,7 +102,7 @@ class NumericBranch(nn.Module):
         groups = group_features(table, fold, max_correlation=config.max_correlation, size=config.group_size)
         means = None
         if config.entry == "memory":
-            means = torch.from_numpy(class_means(table, fold, labels, scaler, num_classes)).float()
+            means = torch.from_numpy(class_means(table, fold, scaler)).float()
         return cls(
             vlm, config, scaler=scaler, units=table.units, groups=groups, class_values=means, generator=generator
         )
@@ -114,10 +110,11 @@ class NumericBranch(nn.Module):
     def forward(
         self,
         sample: Float[Tensor, "n d"],
-        classes: Float[Tensor, "c *s d"],
+        classes: Float[Tensor, "k *s d"],
         values: Float[Tensor, "n p"],
         *,
         labels: Int[Tensor, " n"] | None = None,
+        class_rows: Int[Tensor, " k"] | None = None,
     ) -> NumericOutput:
         """Let the numbers in.
 
@@ -126,6 +123,8 @@ class NumericBranch(nn.Module):
             classes: features of the class prompts.
             values: the samples' numbers as measured, not scaled, NaN where missing.
             labels: classes, needed in training by a label-aware contrastive entry.
+            class_rows: for a memory and other classes than the trained ones: the trained class that each of them is,
+                -1 for none.
 
         Returns:
             ``contrastive``: the features as they came and, in training, the loss term. ``memory``: other class
@@ -133,7 +132,7 @@ class NumericBranch(nn.Module):
         """
         scaled = (values.to(self.center) - self.center) / self.scale
         if isinstance(self.entry, ClassMemory):
-            return NumericOutput(sample, self.entry(classes, self.text), None)
+            return NumericOutput(sample, self.entry(classes, self.text, rows=class_rows), None)
         if isinstance(self.entry, Fusion):
             return NumericOutput(self.entry(sample, self.text(scaled)), classes, None)
         if not self.training:

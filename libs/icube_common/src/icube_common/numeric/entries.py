@@ -8,7 +8,6 @@ Shapes: N samples, C classes, P numbers, D feature width. All features are norma
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch.nn.utils import skip_init
 from icube_common.errors import InputError
 from icube_common.losses.features import info_nce
 from icube_common.numeric.scaling import Scaler
-from icube_common.numeric.table import NumericTable, TrainingFold, training_rows
+from icube_common.numeric.table import NumericTable, TrainingFold, training_values
 from icube_common.numeric.text import NumericText
 
 # CLIP's: the first temperature, and the largest inverse one (Radford et al., ICML 2021, sec. 2.5)
@@ -75,32 +74,19 @@ class ContrastiveBranch(nn.Module):
         return info_nce(sample, numbers, scale=scale, labels=labels if self.label_aware else None)
 
 
-def class_means(
-    table: NumericTable, fold: TrainingFold, labels: Sequence[int], scaler: Scaler, num_classes: int
-) -> Float[np.ndarray, "c p"]:
-    """Mean scaled numbers of each class over the fold's training rows; NaN where a class has no value.
+def class_means(table: NumericTable, fold: TrainingFold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
+    """Mean scaled numbers of each of a fold's classes over its training rows; NaN where a class has no value.
 
     Args:
         table: all samples.
-        fold: the only source of training rows.
-        labels: class of each of the table's rows; those outside of the training part are not looked at.
+        fold: the only source of training rows and of their labels.
         scaler: fitted on the same fold.
-        num_classes: C.
-
-    Raises:
-        InputError: there are more or fewer labels than rows, or a training row's label is no class.
     """
-    if len(labels) != len(table):
-        raise InputError(f"{len(labels)} labels for the {len(table)} rows of the numeric table")
-    rows = training_rows(table, fold)
-    values = scaler.transform(table.values[rows])
-    own = np.asarray(labels)[rows]
-    if own.min() < 0 or own.max() >= num_classes:
-        raise InputError(f"labels from {own.min()} to {own.max()}: there are {num_classes} classes, from 0")
+    values = scaler.transform(training_values(table, fold))
     present = ~np.isnan(values)
-    sums, counts = np.zeros((2, num_classes, values.shape[1]))
-    np.add.at(sums, own, np.where(present, values, 0.0))
-    np.add.at(counts, own, present)
+    sums, counts = np.zeros((2, len(fold.train_classes), values.shape[1]))
+    np.add.at(sums, fold.train_labels, np.where(present, values, 0.0))
+    np.add.at(counts, fold.train_labels, present)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -130,13 +116,31 @@ class ClassMemory(nn.Module):
         with torch.no_grad():
             self.map.weight.copy_(_FIRST_SHARE * torch.eye(dim))
 
-    def forward(self, classes: Float[Tensor, "c *s d"], text: NumericText) -> Float[Tensor, "c *s d"]:
-        """Class features, of one or of several descriptions per class, with their numbers."""
+    def forward(
+        self, classes: Float[Tensor, "k *s d"], text: NumericText, *, rows: Int[Tensor, " k"] | None = None
+    ) -> Float[Tensor, "k *s d"]:
+        """Class features, of one or of several descriptions per class, with their numbers.
+
+        Args:
+            classes: features of the classes.
+            text: writes the numbers.
+            rows: the memory's row of each class, -1 for a class that was not trained, which stays as it is. None: the
+                classes are those of the memory, in its order.
+
+        Raises:
+            InputError: there are not as many rows as classes.
+        """
+        if rows is None:
+            rows = torch.arange(len(self.values), device=classes.device)
+        if len(rows) != len(classes):
+            raise InputError(f"class memory: {len(classes)} class features for {len(rows)} rows of class numbers")
         known = ~self.values.isnan().all(1)
         features = text(self.values[known])
-        residual = torch.zeros_like(classes[:, 0] if classes.ndim == 3 else classes)
-        residual[known] = self.map(features - features.mean(0)).to(residual)
-        return F.normalize(classes + (residual.unsqueeze(1) if classes.ndim == 3 else residual), dim=-1)
+        residual = torch.zeros(len(self.values) + 1, features.shape[1], device=features.device)
+        residual[:-1][known] = self.map(features - features.mean(0))
+        # the last row, which -1 names, stays 0
+        added = residual[rows].to(classes)
+        return F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)
 
 
 class Fusion(nn.Module):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,6 +67,14 @@ class NumericTable:
                 raise unknown("id of the numeric table", name, self.ids)
         return self.values[[position[name] for name in ids]]
 
+    def with_missing(self, ids: Sequence[str]) -> NumericTable:
+        """The table of these ids, in their order; those that it does not have get a row of missing values."""
+        known = set(self.ids)
+        values = np.full((len(ids), len(self.names)), np.nan)
+        present = [row for row, name in enumerate(ids) if name in known]
+        values[present] = self.rows([ids[row] for row in present])
+        return NumericTable(ids=tuple(ids), names=self.names, values=values, units=self.units)
+
     @classmethod
     def read_csv(
         cls, path: str | Path, *, id_column: str, columns: Sequence[str], units: Mapping[str, str] | None = None
@@ -107,31 +115,30 @@ class NumericTable:
 
 
 class TrainingFold(Protocol):
-    """What is needed of a fold: it alone says which rows may be looked at."""
+    """What is needed of an `icube_common.evaluation` fold: it alone says which rows may be looked at."""
 
-    def training_rows(self, table: NumericTable, /) -> Sequence[int] | Int[np.ndarray, " m"]:
-        """Positions of the table's rows that are for training."""
+    @property
+    def train_classes(self) -> Sequence[int]:
+        """The classes that are trained."""
 
+    @property
+    def train_labels(self) -> Int[np.ndarray, " m"]:
+        """Positions in `train_classes` of the training rows, in their order."""
 
-def training_rows(table: NumericTable, fold: TrainingFold) -> Int[np.ndarray, " m"]:
-    """Positions of the rows that a fold gives for training.
-
-    Raises:
-        InputError: there are none, or they are no positions of rows of this table, each once.
-    """
-    rows = np.asarray(fold.training_rows(table))
-    if not rows.size:
-        raise InputError(f"numeric table of {len(table)} rows: none of them is in the fold's training part")
-    # flags would pass for the positions 0 and 1
-    whole = rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)
-    if not whole or rows.min() < 0 or rows.max() >= len(table) or len(np.unique(rows)) < len(rows):
-        raise InputError(f"numeric table of {len(table)} rows: the fold's training rows are no positions in it: {rows}")
-    return rows
+    def training_rows(self, table: Mapping[str, Any], /) -> Mapping[str, Any]:
+        """A view of a table (id -> value) that holds the training rows only, in their order."""
 
 
 def training_values(table: NumericTable, fold: TrainingFold) -> Float[np.ndarray, "m p"]:
-    """The training rows' values; raises as `training_rows`."""
-    return table.values[training_rows(table, fold)]
+    """The training rows' values, in the fold's order.
+
+    Raises:
+        InputError: the fold has no training row, or one that the table does not have.
+    """
+    view = fold.training_rows(dict(zip(table.ids, table.values, strict=True)))
+    if not view:
+        raise InputError(f"numeric table of {len(table)} rows: the fold has no training row")
+    return np.stack([view[name] for name in view])
 
 
 def _number(text: str | None, where: str) -> float:
