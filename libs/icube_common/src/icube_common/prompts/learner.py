@@ -139,7 +139,8 @@ class PromptLearner(nn.Module):
             embeddings = self._knowledge_embeddings() if knowledge_embeddings is None else knowledge_embeddings
             if len(embeddings) != len(self.class_names):
                 raise InputError(f"knowledge_embeddings: {len(embeddings)} rows for {len(self.class_names)} classes")
-            self.knowledge_embeddings = embeddings.detach().float().to(vlm.device)
+            # a copy of its own: a tensor mapped from a file is not aligned, and sums come out in another order
+            self.knowledge_embeddings = embeddings.detach().float().clone().to(vlm.device)
             width = embeddings.shape[1]
             self.project_knowledge = Shift(
                 width, vlm.token_width, token_norm=norm, hidden=min(width, 256), seed=seed
