@@ -8,10 +8,14 @@ from icube_common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "FeatureCache": "features",
         "FrozenVLM": "backbone",
         "Projection": "projection",
         "TextTokens": "tokens",
         "VLMConfig": "config",
+        "encode_frames": "features",
+        "feature_key": "features",
+        "file_key": "features",
         "load_vlm": "load",
     },
 )
