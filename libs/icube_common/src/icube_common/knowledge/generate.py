@@ -28,7 +28,7 @@ MIN_WORDS = 3
 MAX_WORDS = 60
 ROUNDS = 3  # how often all questions are put, with another seed, while sentences are missing
 
-ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]+\s+|\(?\d{1,3}[.):](?:\s+|(?=[A-Z"'\u201c])))+")
+ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]+\s+|\(?\d{1,3}[.):](?:\s+|(?=[A-Z\"'\u201c])))+")
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d]?\s+(?=[\"'\u201c]?[A-Z])")
 THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}

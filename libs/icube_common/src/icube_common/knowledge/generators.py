@@ -1,11 +1,10 @@
-"""Language models that answer questions: one on this machine (transformers), one behind an OpenAI-compatible endpoint."""
+"""Language models that answer questions: on this machine (transformers) or behind an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -211,7 +210,7 @@ class OpenAIGenerator:
                     raise InputError(f"{self._url}: {error.code} {error.reason} ({words})") from None
                 problem = f"{error.code} {error.reason} ({words})"
                 wait = _retry_after(error.headers.get("Retry-After"), wait)
-            except (urllib.error.URLError, http.client.HTTPException, socket.timeout, ConnectionError) as error:
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 problem = str(getattr(error, "reason", "") or error or type(error).__name__)
             if attempt < self._retries:
                 self._sleep(wait)

@@ -93,9 +93,11 @@ def import_published(
     form = form or detect_form(value, path)
     read = {"dclip": _read_dclip, "tcclip": _read_tcclip}.get(form, _read_sentences)
     found, dropped = _clean(read(value, path))
+    unwanted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     if class_names is None:
         match_classes([], found)  # refuses two spellings of one class
-        matched, unwanted, missing = {name: name for name in found}, (), ()
+        matched = {name: name for name in found}
     else:
         matched = match_classes(class_names, found)
         unwanted = tuple(name for name in found if name not in set(matched.values()))

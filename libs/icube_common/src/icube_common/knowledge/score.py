@@ -1,5 +1,6 @@
-"""How good sentences are for a text encoder: length, near-duplicates, distance to other classes, and, given training
-images, what each sentence alone recognises.
+"""How good sentences are for a text encoder: length, near-duplicates, distance to other classes.
+
+With training images also what each sentence alone recognises.
 
 Shapes: N sentences, D width, C classes, M images.
 """
@@ -257,7 +258,7 @@ def _margins(
 def _nearest_sentences(
     features: Float[ndarray, "n d"], classes: Int[ndarray, " n"]
 ) -> tuple[tuple[ndarray, ndarray], tuple[ndarray, ndarray]]:
-    """For each sentence the nearest other one of its class, and of the other classes: indices and cosines (-inf: none)."""
+    """For each sentence the nearest other one of its class, and of the others: indices and cosines (-inf: none)."""
     found: list[list[ndarray]] = [[], [], [], []]
     for start in range(0, len(features), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(features)))
