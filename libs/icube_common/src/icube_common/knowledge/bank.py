@@ -116,7 +116,7 @@ class ClassKnowledge:
             raise InputError(f"{path}: {error}") from None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> ClassKnowledge:
-        """Write a knowledge file, whole or not at all.
+        """Write a knowledge file, whole or not at all; comments that a person has put into an older one are not kept.
 
         Returns:
             The same knowledge, with ``path`` set.

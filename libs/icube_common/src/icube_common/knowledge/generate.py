@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,8 +95,8 @@ def generate(
     max_words: int = MAX_WORDS,
     date: str | None = None,
     start: ClassKnowledge | None = None,
-    on_class: Callable[[ClassKnowledge], None] | None = None,
-    progress: Callable[[Sequence[str]], Sequence[str]] = lambda names: names,
+    on_class: Callable[[ClassKnowledge], object] | None = None,
+    progress: Callable[[Sequence[str]], Iterable[str]] = lambda names: names,
 ) -> Generated:
     """Ask a language model about every class.
 
