@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Protocol):
-    """What `score` needs of a vision-language model."""
+    """What `score_sentences` needs of a vision-language model."""
 
     @property
     def text_budget(self) -> int:
@@ -133,7 +133,7 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
 
     from icube_common.knowledge.bank import ClassKnowledge
     from icube_common.knowledge.files import check_suffix
-    from icube_common.knowledge.generate import PROMPTS, compose_prompt, generate
+    from icube_common.knowledge.generate import PROMPTS, compose_prompt, generate_sentences
     from icube_common.runs import refuse_existing
 
     out = check_suffix(args.out)
@@ -142,10 +142,11 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
     if names is None:
         raise InputError("--classes or --classes-file: one of them must name the classes")
     questions = args.prompt or prompts or PROMPTS
+    date = _date(args.date)
     for question in questions:
         compose_prompt(question, domain=args.domain)  # before a model is loaded
     start = ClassKnowledge.load(out) if args.resume and out.is_file() else None
-    made = generate(
+    made = generate_sentences(
         names,
         _generator(args),
         prompts=questions,
@@ -155,7 +156,7 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
         title=args.title or out.stem,
         language=args.language,
         max_words=args.max_words,
-        date=_date(args.date),
+        date=date,
         start=start,
         # what was asked for is on disk after each class, whatever happens to the next
         on_class=lambda knowledge: knowledge.save(out, overwrite=True),
@@ -239,7 +240,7 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
 def _score(args: argparse.Namespace, load_encoder: EncoderLoader) -> Mapping[str, Any]:
     from icube_common.cli import to_json
     from icube_common.knowledge.bank import ClassKnowledge
-    from icube_common.knowledge.score import score
+    from icube_common.knowledge.score import score_sentences
     from icube_common.runs import refuse_existing, write_json
 
     for path in (args.out, args.html):
@@ -249,7 +250,7 @@ def _score(args: argparse.Namespace, load_encoder: EncoderLoader) -> Mapping[str
     if not -1 <= args.duplicate_threshold <= 1:
         raise InputError(f"--duplicate-threshold {args.duplicate_threshold}: must lie between -1 and 1")
     encoder = load_encoder(args.vlm, args.pretrained)
-    scores = score(
+    scores = score_sentences(
         knowledge,
         encoder.encode_text,
         count_tokens=encoder.count_tokens,

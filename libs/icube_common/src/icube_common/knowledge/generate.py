@@ -29,7 +29,7 @@ MAX_WORDS = 60
 ROUNDS = 3  # how often all questions are put, with another seed, while sentences are missing
 
 ITEM = re.compile(r"^\s*(?:[-*\u2022\u2013]+\s+|\(?\d{1,3}[.):](?:\s+|(?=[A-Z\"'\u201c])))+")
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d]?\s+(?=[\"'\u201c]?[A-Z])")
+SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'\u201d]))\s+(?=[\"'\u201c]?[A-Z])")
 THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 
@@ -53,7 +53,7 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of `generate`.
+    """What came of `generate_sentences`.
 
     Attributes:
         knowledge: the sentences, all proposed.
@@ -82,7 +82,7 @@ def compose_prompt(prompt: str, *, domain: str = "", number: int = 10, language:
     return one_line(" ".join([*about, prompt, wanted]))
 
 
-def generate(
+def generate_sentences(
     class_names: Sequence[str],
     generator: Generator,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import time
 import urllib.error
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 
 from icube_common.errors import InputError, require
 from icube_common.knowledge.generate import Answer
+
+logger = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 10_000_000
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -46,12 +49,14 @@ class LocalGenerator:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         _check_folder(model)
+        unreachable = None if folder.is_dir() else _hub_problem(model)
+        options = {"local_files_only": folder.is_dir() or unreachable is not None}
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-            network = transformers.AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, **options)
+            network = transformers.AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **options)
             self._network = network.to(device).eval()
-        except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        except Exception as error:  # a dozen kinds, from socket errors to mismatching keys: all are the user's to mend
+            reason = f"not in the local cache, and the hub says: {unreachable}" if unreachable else _first_line(error)
             raise InputError(
                 f"model {model!r}: cannot be loaded ({reason}): give a folder with config.json, tokenizer.json and "
                 "model.safetensors, or the name of a text generation model on the hub"
@@ -112,6 +117,21 @@ def _check_folder(model: str) -> None:
     lacking = [what for what, files in wanted.items() if not any((folder / file).is_file() for file in files)]
     if lacking:
         raise InputError(f"model {model!r}: the folder lacks {', '.join(lacking)}")
+
+
+def _hub_problem(model: str) -> str | None:
+    """Why the hub has no such model for us; None when it has. One request: transformers would repeat each of its."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().model_info(model, timeout=10)
+    except Exception as error:  # its client's own kinds change between versions
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -213,6 +233,7 @@ class OpenAIGenerator:
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 problem = str(getattr(error, "reason", "") or error or type(error).__name__)
             if attempt < self._retries:
+                logger.info("%s: %s; again in %.0f s", self._url, self._clean(problem), wait)
                 self._sleep(wait)
         raise InputError(f"{self._url}: no answer after {self._retries + 1} tries: {self._clean(problem)}")
 

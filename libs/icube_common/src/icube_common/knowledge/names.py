@@ -16,7 +16,7 @@ COLUMNS = ("name", "class", "class_name", "label")
 # "12 walk", "12: walk", "c012 walk", "12,walk": how lists of classes are numbered
 NUMBERED = re.compile(r"c?(\d+)\s*[:,\s]\s*(\S.*)")
 # between a small and a capital letter, and before the last of several capitals: "BlowDry", "TVScreen"
-CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def readable_name(name: str) -> str:

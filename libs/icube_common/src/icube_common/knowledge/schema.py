@@ -29,6 +29,8 @@ def parse_knowledge(value: Mapping[str, Any]) -> dict[str, Any]:
             if key != "domain" or value[key] != "":
                 check_text(value[key], key)
     sources = _at("sources", _mapping, value.get("sources", {}))
+    for name in sources:
+        _at("sources", lambda key: check_text(key, "name"), name)
     fields["sources"] = {name: _at(f"sources.{name}", parse_source, found) for name, found in sources.items()}
     if value.get("frozen") is not None:
         fields["frozen"] = _at("frozen", _parse_frozen, value["frozen"])

@@ -126,7 +126,7 @@ class Scores:
         return report
 
 
-def score(
+def score_sentences(
     knowledge: ClassKnowledge,
     encode_text: Callable[[list[str]], Any],
     *,
