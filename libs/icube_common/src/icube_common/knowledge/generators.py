@@ -121,10 +121,9 @@ def _check_folder(model: str) -> None:
 
 def _hub_problem(model: str) -> str | None:
     """Why the hub has no such model for us; None when it has. One request: transformers would repeat each of its."""
-    import huggingface_hub
-
+    hub = require("huggingface_hub", package="icube-common", extra="vlm")  # comes with transformers
     try:
-        huggingface_hub.HfApi().model_info(model, timeout=10)
+        hub.HfApi().model_info(model, timeout=10)
     except Exception as error:  # its client's own kinds change between versions
         return _first_line(error)
     return None
