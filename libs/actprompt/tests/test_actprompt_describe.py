@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ class Encoder:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder with a published file, and no model that would have to be downloaded."""
     monkeypatch.chdir(tmp_path)
 
@@ -48,7 +50,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(icube_common.vlm, "load_vlm", load_vlm, raising=False)
     published = {"WalkSlowly": ["A person walks slowly.", "Legs move."], "Run": ["A person runs.", "Legs move fast."]}
     (tmp_path / "published.json").write_text(json.dumps(published))
-    return tmp_path
+    yield tmp_path
+    for name in ("icube_common", "actprompt"):
+        # the handler that the command made holds this test's stderr
+        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
 def result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,14 @@ import pytest
 from debian_mri.cli import QUESTIONS, main
 from icube_common.knowledge import ClassKnowledge
 from icube_common.knowledge.generate import compose_prompt
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    yield
+    for name in ("icube_common", "debian_mri"):
+        # the handler that the command made holds this test's stderr
+        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
 def result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
