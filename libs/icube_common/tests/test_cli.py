@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from icube_common.cli import Command, main, render_table, to_json
+from icube_common.cli import Command, main, parse, render_table, to_json
 from icube_common.config import Config, load_config, option
 from icube_common.errors import InputError
 
@@ -44,6 +44,13 @@ COMMANDS = {
     "refuse": Command("refuse the input", raises(InputError("a.bvh: frame 3 is\nshort"))),
     "break": Command("fail", raises(RuntimeError("no\nluck"))),
     "stop": Command("be interrupted", raises(KeyboardInterrupt())),
+    "describe": Command(
+        "work on descriptions",
+        commands={
+            "score": Command("score them", train, add_arguments, config=Settings),
+            "refuse": Command("refuse them", raises(InputError("a.yaml: is empty"))),
+        },
+    ),
 }
 
 
@@ -87,6 +94,15 @@ def test_overrides_stand_before_or_after_options_and_over_the_file(
         (["train", "--data", "x", "--config", "no.yaml"], "tool: --config no.yaml: no such file"),
         (["train", "--data", "x", "stray"], "tool: unknown argument 'stray'"),
         (["refuse", "max_steps=3"], "tool: unknown argument 'max_steps=3'"),
+        (["--json", "refuse"], "tool: --json stands after 'refuse'"),
+        (["describe", "scoer"], "tool: unknown describe command 'scoer': did you mean 'score'?"),
+        (["descrbe", "score"], "tool: unknown command 'descrbe': did you mean 'describe'?"),
+        (["describe", "refuse"], "tool: a.yaml: is empty"),
+        (["describe", "score"], "tool: the following arguments are required: --data (see tool describe score --help)"),
+        (["describe", "score", "--dta", "x", "--data", "x"], "tool: unknown argument '--dta': did you mean --data?"),
+        (["describe", "--json", "score", "--data", "x"], "tool: --json stands after 'describe score'"),
+        (["describe", "score", "--data", "x", "max_stepz=3"], "tool: max_stepz=3: unknown configuration key"),
+        (["describe", "--jsn"], "tool: unknown argument '--jsn'"),
     ],
 )
 def test_wrong_input_exits_2_with_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,6 +141,30 @@ def test_help_lists_commands_and_a_command_lists_its_keys(capsys: pytest.Capture
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     assert capsys.readouterr().out.startswith("usage: tool")
+
+
+def test_a_group_runs_the_command_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe", "score", "--data", "store", "max_steps=7", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 7
+    args = parse("tool", COMMANDS, ["describe", "score", "--data", "store", "max_steps=7"])
+    assert (args.command, args.words, args.overrides) == ("describe", ("describe", "score"), ["max_steps=7"])
+
+
+def test_a_group_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("describe") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: tool describe") and "score them" in out
+    with pytest.raises(SystemExit) as caught:
+        call("describe", "score", "--help")
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and out.startswith("usage: tool describe score") and "max_steps" in out
+
+
+def test_a_command_runs_or_holds_commands() -> None:
+    with pytest.raises(AssertionError, match="either runs or holds commands"):
+        Command("neither")
+    with pytest.raises(AssertionError, match="either runs or holds commands"):
+        Command("both", train, commands={"train": COMMANDS["train"]})
 
 
 def test_a_library_without_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actprompt import __version__
 from actprompt.datasets import FORMATS
 from icube_common import cli
+from icube_common.knowledge.describe import describe_command
+
+if TYPE_CHECKING:
+    from icube_common.vlm import FrozenVLM
 
 DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts."
+DOMAIN = "short colour videos of people in everyday life"
+QUESTIONS = (
+    'Describe what a person who does the action "{name}" looks like.',
+    'What does the action "{name}" look like in a video?',
+    'How do body, hands and objects move during the action "{name}"?',
+    'What distinguishes the action "{name}" from similar actions?',
+    'Write a caption of a video of the action "{name}".',
+)
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +55,16 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
     return describe(args.data)
 
 
+def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
+    from icube_common.vlm import load_vlm
+
+    return load_vlm(name, pretrained)
+
+
 COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("make a manifest of a set of videos", _prepare, _prepare_arguments),
     "info": cli.Command("what a prepared set holds", _info, _info_arguments),
+    "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
 }
 
 

@@ -1,14 +1,37 @@
-"""The ``debian-mri`` command: ``--help`` and ``--version``; it has no subcommand yet."""
+"""The ``debian-mri`` command: options in, one library call, one result out; nothing heavy is imported first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import __version__
+from icube_common.knowledge.describe import describe_command
+
+if TYPE_CHECKING:
+    from icube_common.vlm import FrozenVLM
 
 DESCRIPTION = "Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts."
-YET = "No subcommand is there yet."
+DOMAIN = "structural magnetic resonance images of the adult brain"
+QUESTIONS = (
+    "What does a brain MRI of a person with {name} look like?",
+    "Which changes of the brain can be seen on MRI in {name}?",
+    "How does a radiologist recognise {name} on a brain MRI?",
+    "What distinguishes {name} from similar conditions on a brain MRI?",
+    "Write a caption of a brain MRI of a person with {name}.",
+)
+
+
+def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
+    from icube_common.vlm import load_vlm
+
+    return load_vlm(name, pretrained)
+
+
+COMMANDS: Mapping[str, icube_common.cli.Command] = {
+    "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,4 +43,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 wrong input, 1 anything else.
     """
-    return icube_common.cli.main("debian-mri", f"{DESCRIPTION} {YET}", __version__, {}, argv)
+    return icube_common.cli.main("debian-mri", DESCRIPTION, __version__, COMMANDS, argv)

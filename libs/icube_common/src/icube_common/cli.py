@@ -31,21 +31,26 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One subcommand.
+    """One subcommand, or a group of them (``tool describe score``), which has ``commands`` in place of ``run``.
 
     Attributes:
         help: one line for ``--help``.
-        add_arguments: declares the options; must not import anything slow.
         run: does the work through one documented library function and returns a JSON-ready result.
+        add_arguments: declares the options; must not import anything slow.
         render: the result as text for people; by default one ``key: value`` line each.
         config: the schema whose keys the command accepts as ``key=value`` and ``--config``.
+        commands: the subcommands of a group; without one of them the group shows its help.
     """
 
     help: str
-    run: Callable[[argparse.Namespace], Mapping[str, Any]]
+    run: Callable[[argparse.Namespace], Mapping[str, Any]] | None = None
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     render: Callable[[Mapping[str, Any]], str] | None = None
     config: type[Config] | None = None
+    commands: Mapping[str, Command] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert (self.run is None) == bool(self.commands), f"{self.help!r}: either runs or holds commands"
 
 
 def render_table(result: Mapping[str, Any]) -> str:
@@ -90,10 +95,17 @@ def to_json(value: Any) -> Any:
 def _build_parser(prog: str, description: str, version: str, commands: Mapping[str, Command]) -> _Parser:
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, words=())
+    _add_commands(parser, commands, ())
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...]) -> None:
+    """Give a parser its subcommands, and groups among them theirs; ``args.words`` says which one was chosen."""
     if not commands:
-        return parser
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+        return
+    dest = "command" if not words else "_".join((*words, "command"))
+    subparsers = parser.add_subparsers(dest=dest, metavar="COMMAND", parser_class=_Parser)
     for name, command in commands.items():
         epilog = describe_config(command.config) if command.config else None
         sub = subparsers.add_parser(
@@ -104,26 +116,54 @@ def _build_parser(prog: str, description: str, version: str, commands: Mapping[s
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        sub.set_defaults(words=(*words, name))
+        if command.commands:
+            _add_commands(sub, command.commands, (*words, name))
+            continue
         command.add_arguments(sub)
         if command.config:
             sub.add_argument("--config", metavar="FILE", help="YAML file of configuration keys")
         sub.add_argument("--json", action="store_true", help="print the result as one JSON object")
         sub.add_argument("--quiet", action="store_true", help="no progress bars, warnings only")
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+
+
+def _find(commands: Mapping[str, Command], words: Sequence[str]) -> Command | None:
+    """The command that ``words`` lead to, through groups; None for none."""
+    command = None
+    for word in words:
+        command = commands[word]
+        commands = command.commands
+    return command
+
+
+def _refuse_unknown_command(commands: Mapping[str, Command], argv: Sequence[str]) -> None:
+    """Name the nearest command where a word is none, on each level, before argparse lists what it takes."""
+    kind = "command"
+    for word in argv:
+        if word.startswith("-"):
+            return
+        if word not in commands:
+            raise unknown(kind, word, commands)
+        commands = commands[word].commands
+        kind = f"{word} command"
+        if not commands:
+            return
 
 
 def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
     """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
-    if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        raise unknown("command", argv[0], commands)
+    _refuse_unknown_command(commands, argv)
     args, rest = parser.parse_known_args(list(argv))
     args.overrides = []
+    command = _find(commands, args.words)
     for word in rest:
-        if args.command and commands[args.command].config and "=" in word and not word.startswith("-"):
+        if command is not None and command.config and "=" in word and not word.startswith("-"):
             args.overrides.append(word)
             continue
-        known = [option for action in _subparser(parser, args.command)._actions for option in action.option_strings]
+        known = [option for action in _subparser(parser, args.words)._actions for option in action.option_strings]
+        if word in known:
+            raise InputError(f"{word} stands after {' '.join(args.words)!r}")
         close = nearest(word.partition("=")[0], known) if word.startswith("-") else None
         raise InputError(f"unknown argument {word!r}" + (f": did you mean {close}?" if close else ""))
     return args
@@ -138,7 +178,8 @@ def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> ar
         argv: the words after the program's name.
 
     Returns:
-        The options, with ``command`` and the list ``overrides`` of ``key=value`` words.
+        The options, with ``command``, ``words`` (the command and, in a group, the one below it) and the list
+        ``overrides`` of ``key=value`` words.
 
     Raises:
         InputError: an unknown command or option, a missing or malformed value.
@@ -146,12 +187,10 @@ def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> ar
     return _parse(_build_parser(prog, "", "", commands), commands, argv)
 
 
-def _subparser(parser: _Parser, command: str | None) -> argparse.ArgumentParser:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
-            chosen = action.choices[command]
-            assert isinstance(chosen, argparse.ArgumentParser)
-            return chosen
+def _subparser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
+    for word in words:
+        action = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        parser = action.choices[word]
     return parser
 
 
@@ -168,11 +207,11 @@ def main(
     try:
         parser = _build_parser(prog, description, version, commands)
         args = _parse(parser, commands, argv)
-        if args.command is None:
-            parser.print_help()
+        command = _find(commands, args.words)
+        if command is None or command.run is None:
+            _subparser(parser, args.words).print_help()
             return 0
         _set_up_logging(args.quiet)
-        command = commands[args.command]
         result = command.run(args)
         if os.environ.get("RANK", "0") != "0":
             return 0  # one of several processes of a training: the first says what came of it
