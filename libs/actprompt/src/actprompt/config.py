@@ -32,7 +32,7 @@ class VisualConfig(Config):
     head: str = option("mean", "how frames become one feature", choices=HEADS)
     layers: int = option(1, "layers of the transformer or message head", ge=1)
     prompts: int = option(
-        0, "learned visual prompt tokens of each kind (Vita-CLIP), 0 = none; with them no cache", ge=0
+        0, "learned visual prompt tokens of each kind (Vita-CLIP); 0 = none, else no cache", ge=0
     )
 
 
@@ -59,7 +59,7 @@ class ActConfig(Config):
 
     vlm: VLMConfig = section(VLMConfig)
     knowledge: str = option(
-        "", "class descriptions: a YAML file or the name of a shipped one (empty: the data set's own)"
+        "", "class descriptions: a YAML file or a shipped name (empty: the data set's own)"
     )
     prompt: PromptConfig = section(PromptConfig, init="descriptions")
     video: VideoConfig = section(VideoConfig)
