@@ -94,7 +94,7 @@ def test_a_predicted_class_that_is_not_the_most_probable_is_refused(tmp_path: Pa
     lines[1][5] = next(name for name in ("CN", "é") if name != lines[1][5])
     with path.open("w", newline="") as handle:
         csv.writer(handle).writerows(lines)
-    with pytest.raises(InputError, match="row 2: predicted .* is not the most probable"):
+    with pytest.raises(InputError, match=r"row 2: predicted .* is not the most probable"):
         Predictions.read_csv(path)
     with pytest.raises(InputError, match="cannot be read"):
         Predictions.read_csv(tmp_path / "missing.csv")

@@ -51,7 +51,7 @@ def groups_of(samples: Samples, rows: Array) -> set[str]:
     return set(samples.group_array[rows].tolist())
 
 
-@pytest.mark.parametrize("fold", all_folds(SAMPLES), ids=lambda fold: f"{fold.name} {fold.repeat}")
+@pytest.mark.parametrize("fold", list(all_folds(SAMPLES)), ids=lambda fold: f"{fold.name} {fold.repeat}")
 def test_the_three_parts_share_no_subject(fold: Fold) -> None:
     train, validation, test = (groups_of(SAMPLES, rows) for rows in (fold.train, fold.validation, fold.test))
     assert not (train & validation or train & test or validation & test)
@@ -71,7 +71,7 @@ def rows_with_labels_mixed(samples: Samples, fold: Fold) -> Samples:
     return Samples(ids=samples.ids, labels=labels, class_names=samples.class_names, groups=samples.groups)
 
 
-@pytest.mark.parametrize("fold", all_folds(SAMPLES), ids=lambda fold: f"{fold.name} {fold.repeat}")
+@pytest.mark.parametrize("fold", list(all_folds(SAMPLES)), ids=lambda fold: f"{fold.name} {fold.repeat}")
 def test_a_fold_holds_no_test_label(fold: Fold) -> None:
     """Nothing reachable from a fold changes with the labels of its test rows: not one byte of it."""
     parts = {"name": fold.name, "train": fold.train, "validation": fold.validation, "test": fold.test}
