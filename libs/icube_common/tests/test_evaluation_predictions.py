@@ -79,9 +79,9 @@ def edit(row: int, column: int, value: str) -> Callable[[list[list[str]]], None]
 )  # fmt: skip
 def test_a_damaged_file_is_refused(tmp_path: Path, change: Callable[[list[list[str]]], None], message: str) -> None:
     path = make().write_csv(tmp_path / "p.csv")
-    lines = list(csv.reader(path.open(newline="")))
+    lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     change(lines)
-    with path.open("w", newline="") as handle:
+    with path.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows(lines)
     with pytest.raises(InputError, match=message) as caught:
         Predictions.read_csv(path)
@@ -90,9 +90,9 @@ def test_a_damaged_file_is_refused(tmp_path: Path, change: Callable[[list[list[s
 
 def test_a_predicted_class_that_is_not_the_most_probable_is_refused(tmp_path: Path) -> None:
     path = make().write_csv(tmp_path / "p.csv")
-    lines = list(csv.reader(path.open(newline="")))
+    lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     lines[1][5] = next(name for name in ("CN", "é") if name != lines[1][5])
-    with path.open("w", newline="") as handle:
+    with path.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows(lines)
     with pytest.raises(InputError, match=r"row 2: predicted .* is not the most probable"):
         Predictions.read_csv(path)
