@@ -31,9 +31,7 @@ class VisualConfig(Config):
     enabled: bool = option(True, "whether the picture enters at all")
     head: str = option("mean", "how frames become one feature", choices=HEADS)
     layers: int = option(1, "layers of the transformer or message head", ge=1)
-    prompts: int = option(
-        0, "learned visual prompt tokens of each kind (Vita-CLIP); 0 = none, else no cache", ge=0
-    )
+    prompts: int = option(0, "learned visual prompt tokens of each kind (Vita-CLIP); 0 = none, else no cache", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,7 @@ class ActConfig(Config):
     """A whole training of actprompt."""
 
     vlm: VLMConfig = section(VLMConfig)
-    knowledge: str = option(
-        "", "class descriptions: a YAML file or a shipped name (empty: the data set's own)"
-    )
+    knowledge: str = option("", "class descriptions: a YAML file or a shipped name (empty: the data set's own)")
     prompt: PromptConfig = section(PromptConfig, init="descriptions")
     video: VideoConfig = section(VideoConfig)
     visual: VisualConfig = section(VisualConfig)
