@@ -177,7 +177,7 @@ def _parameter(key: str, entry: Any, where: str) -> Parameter:
         raise InputError(f"{where}: type: must be one of {', '.join(_FIELDS)} (found {kind!r})")
     for name in entry:
         if name not in _FIELDS[kind]:
-            raise InputError(f"{where}: {unknown(f'field of a {kind} parameter', str(name), _FIELDS[kind])}")
+            raise InputError(f"{where}: {unknown(f'field of type {kind}', str(name), _FIELDS[kind])}")
     if kind == "categorical":
         return Parameter(key=key, type=kind, choices=_choices(entry.get("choices"), where))
     low, high = (_number(entry.get(name), kind, f"{where}: {name}") for name in ("low", "high"))
