@@ -1,0 +1,257 @@
+"""A fold: what may be trained on, what may be selected on, and what is only predicted.
+
+Code that trains is given a `Fold` and nothing else. Two faults of published code are then impossible:
+
+- choosing a checkpoint on the test rows: a fold does not hold their labels (they are not hidden but absent), and only
+  `icube_common.evaluation.predictions.score`, which is given the `Samples`, can judge predictions;
+- a side table (numeric parameters, features, demographics, memories) that still contains the held-out subjects: each
+  table is read through a view of the fold, which holds copies of nothing and raises when asked for another row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import numpy as np
+
+from icube_common.errors import InputError
+from icube_common.evaluation.manifest import Samples
+from icube_common.evaluation.metrics import Array
+
+Value = TypeVar("Value")
+By = Literal["id", "group"]
+
+
+class TestRowRequested(RuntimeError):
+    """A row was asked for that this part of the fold must not see; the message names it.
+
+    No KeyError: ``view.get(id)`` and ``except KeyError`` would swallow it and train on.
+    """
+
+    __test__ = False  # pytest takes it for a test class otherwise
+
+
+class TableView(Mapping[str, Value], Generic[Value]):
+    """The rows of a side table that one part of a fold may see, in that part's order.
+
+    A mapping from id (or group) to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
+
+    Raises:
+        TestRowRequested: on reading a row of another part.
+        KeyError: on reading what the samples do not know at all.
+    """
+
+    def __init__(self, visible: Mapping[str, Any], table: Any, known: frozenset[str], part: str) -> None:
+        self._visible, self._table, self._known, self._part = visible, table, known, part
+
+    def __getitem__(self, name: str) -> Value:
+        if name in self._visible:
+            return cast("Value", self._table[self._visible[name]])
+        if name in self._known:
+            raise TestRowRequested(f"{name!r} is not in the {self._part} rows of this fold and must not be read here")
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._visible
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._visible)
+
+    def __len__(self) -> int:
+        return len(self._visible)
+
+    def array(self) -> Array:
+        """The values of all visible rows, stacked, (n, ...)."""
+        return np.stack([np.asarray(self[name]) for name in self])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldSamples:
+    """What a fold knows of the samples: everything but the labels outside training and validation.
+
+    Args:
+        ids: (N,), all samples; the fold's index arrays refer to this order.
+        groups: (N,).
+        class_names: (C,), all classes.
+        known_labels: row number -> class number, for training and validation rows only.
+    """
+
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    class_names: tuple[str, ...]
+    known_labels: Mapping[int, int]
+
+    def labels_of(self, rows: Array) -> Array:
+        """Class numbers of these rows, (n,).
+
+        Raises:
+            TestRowRequested: one of them is neither a training nor a validation row.
+        """
+        for row in rows:
+            if int(row) not in self.known_labels:
+                raise TestRowRequested(f"label of {self.ids[int(row)]!r}: not a training or validation row")
+        return np.array([self.known_labels[int(row)] for row in rows], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fold:
+    """One training and one test of a protocol; made by `make_fold`, normally through a protocol.
+
+    Args:
+        name: protocol and place in it: ``"5-fold 2/5"``, ``"16 shots"``.
+        repeat: number of the repeat, the draw or the seed's place, from 0.
+        number: number inside the repeat, from 0.
+        seed: from which splits were drawn, and for the training's own randomness.
+        train: row numbers, sorted.
+        validation: row numbers for early stopping and selection, from the training side; may be empty.
+        test: row numbers.
+        train_classes: class numbers that are trained.
+        test_classes: class numbers among which a prediction chooses: the columns of its probabilities.
+        samples: ids, groups and the labels of training and validation.
+        notes: what a report has to say about this fold: no validation rows and why, classes without training rows.
+    """
+
+    name: str
+    repeat: int
+    number: int
+    seed: int
+    train: Array
+    validation: Array
+    test: Array
+    train_classes: tuple[int, ...]
+    test_classes: tuple[int, ...]
+    samples: FoldSamples
+    notes: tuple[str, ...] = ()
+
+    @property
+    def train_labels(self) -> Array:
+        """Labels of the training rows as positions in `train_classes`, (n,)."""
+        return np.searchsorted(self.train_classes, self.samples.labels_of(self.train))
+
+    @property
+    def validation_labels(self) -> Array:
+        """Labels of the validation rows as positions in `train_classes`, (n,)."""
+        return np.searchsorted(self.train_classes, self.samples.labels_of(self.validation))
+
+    @property
+    def train_class_names(self) -> list[str]:
+        """Names of `train_classes`."""
+        return [self.samples.class_names[number] for number in self.train_classes]
+
+    @property
+    def test_class_names(self) -> list[str]:
+        """Names of `test_classes`."""
+        return [self.samples.class_names[number] for number in self.test_classes]
+
+    @property
+    def test_ids(self) -> list[str]:
+        """Ids of the test rows, in the order of `test`."""
+        return [self.samples.ids[row] for row in self.test]
+
+    def training_rows(self, table: Any, *, by: By = "id") -> TableView[Any]:
+        """A side table's training rows: what scalers, imputers and memories are fitted on.
+
+        Args:
+            table: a mapping from id (or group) to a value, or a sequence or array with one row for each of the
+                samples, in their order.
+            by: whether a mapping is keyed by sample or by group (subject); a group is visible where it has a training
+                row, and no row in validation or test.
+
+        Raises:
+            InputError: a sequence of another length, or a mapping without one of the visible rows.
+        """
+        return self._view(table, self.train, np.concatenate([self.validation, self.test]), by, "training")
+
+    def side_table(self, table: Any, *, by: By = "id") -> TableView[Any]:
+        """A side table's training and validation rows: all that training and selection may read; see `training_rows`."""
+        return self._view(
+            table, np.concatenate([self.train, self.validation]), self.test, by, "training and validation"
+        )
+
+    def validation_inputs(self, table: Any, *, by: By = "id") -> TableView[Any]:
+        """A side table's validation rows; see `training_rows`."""
+        return self._view(table, self.validation, self.test, by, "validation")
+
+    def test_inputs(self, table: Any, *, by: By = "id") -> TableView[Any]:
+        """A side table's test rows, for the code that predicts; see `training_rows`."""
+        return self._view(table, self.test, np.array([], dtype=np.int64), by, "test")
+
+    def _view(self, table: Any, rows: Array, barred: Array, by: By, part: str) -> TableView[Any]:
+        if by == "group" and not isinstance(table, Mapping):
+            raise InputError(f"side table of type {type(table).__name__}: by='group' needs a mapping from group")
+        if by == "group":
+            shut = {self.samples.groups[row] for row in barred}
+            keys = dict.fromkeys(self.samples.groups[row] for row in rows)
+            visible: dict[str, Any] = {key: key for key in keys if key not in shut}
+        elif isinstance(table, Mapping):
+            visible = {self.samples.ids[row]: self.samples.ids[row] for row in rows}
+        elif len(table) != len(self.samples.ids):
+            raise InputError(f"side table: {len(table)} rows for {len(self.samples.ids)} samples, need one for each")
+        else:
+            visible = {self.samples.ids[row]: int(row) for row in rows}
+        if isinstance(table, Mapping):
+            missing = [key for key in visible if key not in table]
+            if missing:
+                raise InputError(f"side table: no row for {missing[0]!r} ({len(missing)} of {len(visible)} missing)")
+        known = frozenset(self.samples.groups if by == "group" else self.samples.ids)
+        return TableView(visible, table, known, part)
+
+
+def make_fold(
+    samples: Samples,
+    *,
+    name: str,
+    train: Array,
+    validation: Array,
+    test: Array,
+    repeat: int = 0,
+    number: int = 0,
+    seed: int = 0,
+    train_classes: Sequence[int] | None = None,
+    test_classes: Sequence[int] | None = None,
+    notes: Sequence[str] = (),
+) -> Fold:
+    """A fold of these rows, which holds no label of any other row than those of ``train`` and ``validation``.
+
+    Raises:
+        InputError: a row is in two parts, there is no test row, or a row's class is not among the part's classes.
+    """
+    parts = {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+    every = np.concatenate(list(parts.values()))
+    if len(np.unique(every)) < len(every):
+        raise InputError(f"fold {name!r}: a row is in two of training, validation and test")
+    if not len(test):
+        raise InputError(f"fold {name!r}: no test row")
+    all_classes = tuple(range(len(samples.class_names)))
+    learned = all_classes if train_classes is None else tuple(sorted(train_classes))
+    chosen = all_classes if test_classes is None else tuple(sorted(test_classes))
+    for part, classes in (("train", learned), ("validation", learned), ("test", chosen)):
+        outside = set(samples.labels[parts[part]].tolist()) - set(classes)
+        if outside:
+            raise InputError(
+                f"fold {name!r}: class {samples.class_names[min(outside)]!r} is none of its {part} classes"
+            )
+    absent = set(learned) - set(samples.labels[parts["train"]].tolist()) if len(train) else set()
+    notes = (*notes, *(f"no training row of class {samples.class_names[number]!r}" for number in sorted(absent)))
+    for rows in parts.values():
+        rows.setflags(write=False)
+    return Fold(
+        name=name,
+        repeat=repeat,
+        number=number,
+        seed=seed,
+        train_classes=learned,
+        test_classes=chosen,
+        samples=FoldSamples(
+            ids=tuple(samples.ids),
+            groups=tuple(samples.groups or samples.ids),
+            class_names=tuple(samples.class_names),
+            known_labels={
+                int(row): int(samples.labels[row]) for row in np.concatenate([parts["train"], parts["validation"]])
+            },
+        ),
+        notes=notes,
+        **parts,
+    )
