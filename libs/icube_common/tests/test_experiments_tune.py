@@ -47,10 +47,10 @@ def params(result: SearchResult) -> list[Mapping[str, Any]]:
 
 
 def test_the_optimum_is_found(tmp_path: Path) -> None:
-    result = tune(quadratic, search(trials=25, seeds=[0, 2]), tmp_path / "study")
+    result = tune(quadratic, search(trials=15, seeds=[0, 2]), tmp_path / "study")
     assert abs(result.best.params["x"] - 0.3) < 0.1
     assert result.best.value == pytest.approx(1 - (result.best.params["x"] - 0.3) ** 2 + 0.01), "mean over the seeds"
-    assert result.count("finished") == len(result.trials) == 25
+    assert result.count("finished") == len(result.trials) == 15
     assert result.importance["x"] > 0.8 and sum(result.importance.values()) == pytest.approx(1)
     values = [trial.value for trial in result.trials if trial.value is not None]
     assert [trial.value for trial in result.records()] == [v for i, v in enumerate(values) if v > max([0, *values[:i]])]
@@ -121,7 +121,7 @@ def wait_for(log: Path, begins: int) -> None:
 def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     """kill -9 in the third trial: the total is as asked, that trial is run again, no finished one is."""
     log, out = tmp_path / "log", tmp_path / "study"
-    with start(out, log, trials=6, workers=1, seconds=0.4) as process:
+    with start(out, log, trials=6, workers=1, seconds=0.3) as process:
         wait_for(log, 3)
         process.kill()
     assert process.returncode == -9
@@ -184,13 +184,13 @@ def climbing(
 
 
 def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:
-    result = tune(climbing, search(trials=20, seeds=[0, 1]), tmp_path / "study")
-    assert result.count("pruned") >= 3 and result.count("finished") + result.count("pruned") == 20
+    result = tune(climbing, search(trials=14, seeds=[0, 1]), tmp_path / "study")
+    assert result.count("pruned") >= 3 and result.count("finished") + result.count("pruned") == 14
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert all(trial.value is None and trial.params["x"] < result.best.params["x"] for trial in pruned)
-    assert "20 trials" in result.table().caption
-    whole = tune(climbing, search(trials=20), tmp_path / "all", pruner=optuna.pruners.NopPruner())
-    assert whole.count("finished") == 20
+    assert "14 trials" in result.table().caption
+    whole = tune(climbing, search(trials=8), tmp_path / "all", pruner=optuna.pruners.NopPruner())
+    assert whole.count("finished") == 8
 
 
 @pytest.mark.parametrize("step", [-1, 10_000_000])

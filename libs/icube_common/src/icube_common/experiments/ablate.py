@@ -11,9 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from icube_common.experiments.cells import Cell, CellResult, Run, read_result, run_cell
+from icube_common.experiments.cells import Cell, CellResult, Run, cell_folder, read_result, run_cell
 from icube_common.experiments.executors import InlineExecutor
-from icube_common.experiments.grid import Grid, folder_name
+from icube_common.experiments.grid import Grid
 from icube_common.experiments.pages import write_ablation
 from icube_common.experiments.study import open_study
 from icube_common.experiments.summary import StudyResult, summarise
@@ -48,7 +48,7 @@ def ablate(
                 grid: {prompt.num_context: [4, 16], prompt.initialise: [random, descriptions]}
                 variants: [{name: no-numbers, numeric.use: false}]
                 seeds: [0, 1, 2]
-                metric: top1
+                metric: top_1
                 baseline: num_context=4,initialise=random
 
         out: the study's folder.
@@ -105,7 +105,7 @@ def _cells(grid: Grid, folder: Path) -> Iterator[Cell]:
                 overrides=grid.overrides(variant),
                 seed=seed,
                 metric=grid.metric,
-                folder=folder / "cells" / folder_name(variant.name) / f"seed-{seed}",
+                folder=cell_folder(folder, variant.name, seed),
             )
 
 

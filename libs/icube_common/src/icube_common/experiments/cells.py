@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError, unknown
+from icube_common.experiments.grid import folder_name
 from icube_common.experiments.study import plain
 from icube_common.runs import read_json, write_json
 
@@ -75,6 +76,11 @@ class CellResult:
     seconds: float
     error: str | None = None
     trace: str | None = None
+
+
+def cell_folder(study: Path, name: str, seed: int) -> Path:
+    """Where a variant's cell lies in the folder of an ablation."""
+    return study / "cells" / folder_name(name) / f"seed-{seed}"
 
 
 def read_result(cell: Cell) -> CellResult | None:

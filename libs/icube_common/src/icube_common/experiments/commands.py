@@ -134,6 +134,31 @@ def tune_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddA
     return Command("search for good settings with Optuna", run, arguments, None, config)
 
 
+def compare_command() -> Command:
+    """``compare RUN RUN ... --out DIR``: see `icube_common.experiments.compare.compare`."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "runs", nargs="+", metavar="RUN", help="a run folder or a predictions.csv; the first is the base"
+        )
+        parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+        parser.add_argument("--metrics", metavar="A,B", help="comma-separated (default: all that fit the classes)")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        from icube_common.experiments.compare import compare
+
+        metrics = args.metrics.split(",") if args.metrics else None
+        result = compare(args.runs, args.out, metrics=metrics, overwrite=args.overwrite)
+        return {
+            "runs": [run.to_dict() for run in result.runs],
+            "table": result.table().to_markdown() + "\n" + result.difference_table().to_markdown(),
+            "report": str(result.folder / "report.html"),
+        }
+
+    return Command("finished runs side by side, with paired tests", run, arguments, _render)
+
+
 def _study_arguments(parser: argparse.ArgumentParser, *, workers: str) -> None:
     parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help=f"{workers} at the same time (default 1)")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icube_common.experiments.plots import Dots, draw_history, draw_intervals, save_figure
+from icube_common.experiments.side_by_side import SideBySide
 from icube_common.experiments.summary import StudyResult
 from icube_common.experiments.tables import Table
 from icube_common.reports import Report
@@ -48,6 +50,10 @@ def write_ablation(study: StudyResult) -> None:
     keys = list(dict.fromkeys(key for settings in own.values() for key in settings))
     rows = tuple((name, *(_word(settings, key) for key in keys)) for name, settings in own.items())
     add_table(report, Table(("variant", *keys), rows, "What differs; a dash is the default."))
+    if study.notes:
+        report.section("Pairs")
+        rows = tuple(study.notes.items())
+        add_table(report, Table(("variant", "why it is paired over seeds"), rows))
     failures = tuple(
         (variant.name, seed, error) for variant in study.variants for seed, error in variant.errors.items()
     )
@@ -82,6 +88,36 @@ def write_search(result: SearchResult) -> None:
         report.section("Failed trials")
         add_table(report, Table(("trial", "error"), failures))
     report.save(result.folder / "report.html")
+
+
+def write_comparison(result: SideBySide, folder: Path) -> None:
+    """Write ``table.*``, ``differences.*``, ``plot.*`` and ``report.html`` of a comparison into a folder."""
+    table, differences, settings = result.table(), result.difference_table(), result.settings_table()
+    table.save(folder)
+    differences.save(folder, "differences")
+    metric = result.metrics[0]
+    lines = [Dots(run.name, run.intervals.get(metric)) for run in result.runs]
+    first = result.runs[0].intervals.get(metric)
+    svg = save_figure(draw_intervals(lines, x_label=metric, reference=first.mean if first else None), folder)
+
+    report = Report("Comparison", subtitle=f"{len(result.runs)} runs, compared with {result.runs[0].name}")
+    report.section("Metrics")
+    add_table(report, table)
+    report.image(
+        svg, alt=f"{metric} of each run with its 95 % interval over subjects", caption="Dashed: the first run."
+    )
+    report.section("Differences")
+    if differences.rows:
+        add_table(report, differences)
+    for run in result.runs:
+        if run.note:
+            report.paragraph(f"{run.name} cannot be paired with {result.runs[0].name}: {run.note}.")
+    report.section("Settings")
+    if settings.rows:
+        add_table(report, settings)
+    else:
+        report.paragraph("No setting differs, or no run has its settings beside its predictions.")
+    report.save(folder / "report.html")
 
 
 def _settings(study: StudyResult) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

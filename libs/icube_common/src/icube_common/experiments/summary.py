@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval, mean_interval
-from icube_common.experiments.cells import CellResult
+from icube_common.experiments.cells import CellResult, cell_folder
 from icube_common.experiments.grid import Grid, Variant
-from icube_common.experiments.paired import Difference, holm, over_seeds
+from icube_common.experiments.paired import Difference, holm, over_groups, over_seeds, value_of
 from icube_common.experiments.tables import P, Table
 
 
@@ -46,8 +47,7 @@ class VariantResult:
             "values": dict(self.values),
             "errors": dict(self.errors),
             "interval": self.interval and self.interval.to_dict(),
-            "difference": found
-            and {"over": found.over, "p": found.p_value, "p_holm": found.p_holm, **found.interval.to_dict()},
+            "difference": found and found.to_dict(),
             "others": dict(self.others),
         }
 
@@ -74,6 +74,11 @@ class StudyResult:
     def variant(self, name: str) -> VariantResult:
         """The variant of that name; KeyError where there is none."""
         return {variant.name: variant for variant in self.variants}[name]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Variant -> why it is paired over seeds though it has predictions."""
+        return {one.name: one.difference.note for one in self.variants if one.difference and one.difference.note}
 
     @property
     def failed(self) -> int:
@@ -106,12 +111,8 @@ def summarise(grid: Grid, folder: Path, results: Mapping[tuple[str, int], CellRe
         folder: its folder.
         results: (variant, seed) -> what came of the cell.
     """
-    values = {
-        variant.name: _values((results[variant.name, seed] for seed in grid.seeds), grid.metric)
-        for variant in grid.variants
-    }
     differences = {
-        variant.name: over_seeds(values[variant.name], values[grid.baseline])
+        variant.name: _difference(grid, folder, results, variant.name)
         for variant in grid.variants
         if variant.name != grid.baseline
     }
@@ -130,6 +131,39 @@ def summarise(grid: Grid, folder: Path, results: Mapping[tuple[str, int], CellRe
             for variant in grid.variants
         ),
     )
+
+
+def _difference(
+    grid: Grid, folder: Path, results: Mapping[tuple[str, int], CellResult], name: str
+) -> Difference | None:
+    """A variant against the baseline: over groups where all cells of both have predictions, else over seeds."""
+    pair = [
+        {seed: results[one, seed] for seed in grid.seeds if results[one, seed].metrics.get(grid.metric) is not None}
+        for one in (name, grid.baseline)
+    ]
+    seeds = [seed for seed in grid.seeds if all(seed in cells for cells in pair)]
+    by_seed = over_seeds(*(_values(cells.values(), grid.metric) for cells in pair))
+    chosen = [[cells[seed] for seed in seeds] for cells in pair]
+    if not seeds or any(cell.predictions is None for cells in chosen for cell in cells):
+        return by_seed
+    files = [
+        {cell.seed: cell_folder(folder, cell.name, cell.seed) / str(cell.predictions) for cell in cells}
+        for cells in chosen
+    ]
+    try:
+        for cells, paths in zip(chosen, files, strict=True):
+            for cell in cells:
+                _same_figure(cell, paths[cell.seed], grid.metric)
+        return over_groups(files[0], files[1], grid.metric)
+    except InputError as error:
+        return by_seed and replace(by_seed, note=str(error))
+
+
+def _same_figure(cell: CellResult, predictions: Path, metric: str) -> None:
+    """InputError where a cell's metric is not the one of its predictions: a percentage, or another part of the data."""
+    told, found = cell.metrics[metric], value_of(predictions, metric)
+    if told is None or not math.isclose(told, found, rel_tol=1e-4, abs_tol=1e-6):
+        raise InputError(f"{predictions}: gives {metric} {found:.6g}, the run said {told}")
 
 
 def _variant(

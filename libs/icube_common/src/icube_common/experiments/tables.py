@@ -129,10 +129,10 @@ class Table:
             writer.writerow([value for cell, three in zip(row, wide, strict=True) for value in _raw(cell, three)])
         return buffer.getvalue()
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``table.md``, ``table.tex`` and ``table.csv`` into the folder."""
+    def save(self, folder: str | Path, stem: str = "table") -> None:
+        """Write ``table.md``, ``table.tex`` and ``table.csv`` into the folder, or with another stem."""
         for suffix, text in (("md", self.to_markdown()), ("tex", self.to_latex()), ("csv", self.to_csv())):
-            with atomic_file(Path(folder) / f"table.{suffix}") as temporary:
+            with atomic_file(Path(folder) / f"{stem}.{suffix}") as temporary:
                 temporary.write_text(text, encoding="utf-8")
 
     def _right(self) -> list[bool]:
