@@ -265,6 +265,42 @@ def alive(process: int) -> bool:
     return state != "Z"  # nobody may be there to collect it
 
 
+def slow_unless_told_to_fail(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
+    if overrides["x"] == 0.5:
+        raise OSError("disk full")
+    time.sleep(60)
+    return {"top1": 1.0}
+
+
+def test_a_strict_study_does_not_wait_for_the_others(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="x=0.5, seed 0: OSError: disk full"), open_executor(2) as (executor, _):
+        ablate(slow_unless_told_to_fail, GRID, tmp_path / "study", executor=executor, strict=True)
+    assert (
+        time.monotonic() - begun < 30
+        and not (tmp_path / "study" / "cells" / "x=0.3" / "seed-0" / "result.json").exists()
+    )
+
+
+def test_a_run_with_report_serves_both(tmp_path: Path) -> None:
+    def run(overrides: Mapping[str, Any], seed: int, folder: Path, report: Any) -> dict[str, float]:
+        report(0, 0.5)
+        return quadratic(overrides, seed, folder)
+
+    assert ablate(run, GRID, tmp_path / "study").failed == 0
+
+
+def test_a_folder_that_workers_do_not_share_is_told(tmp_path: Path) -> None:
+    def run(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
+        before = folder.parent / "seed-0" / "result.json"
+        if seed == 2 and overrides["x"] == 0.5:
+            before.unlink()
+        return quadratic(overrides, seed, folder)
+
+    with pytest.raises(InputError, match=r"x=0\.5/seed-0/result\.json: is not here: the workers write to a disk"):
+        ablate(run, GRID, tmp_path / "study")
+
+
 def test_executors_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--workers 0: must be at least 1"), open_executor(0):
         pass

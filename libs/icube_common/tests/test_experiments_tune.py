@@ -175,6 +175,20 @@ def test_a_result_on_disk_is_told_after_a_kill(tmp_path: Path) -> None:
     assert len(begun(log)) == 3
 
 
+def test_a_resume_that_was_killed_itself_queues_nothing_twice(tmp_path: Path) -> None:
+    """Killed after a trial was queued again and before it was marked failed."""
+    log, out = tmp_path / "log", tmp_path / "study"
+    run = functools.partial(logged, log=log)
+    tune(run, search(), out, trials=1)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{out / 'study.db'}")
+    trial = study.ask({parameter.key: parameter.distribution() for parameter in search().space})
+    trial.set_user_attr("slot", 1)
+    study.enqueue_trial(trial.params, user_attrs={"slot": 1, "retry_of": trial.number})
+    result = tune(run, search(), out, trials=3)
+    assert len(result.trials) == 3 and result.trials[1].params == trial.params
+    assert Counter(begun(log)) == {one.params["x"]: 1 for one in result.trials}
+
+
 def climbing(
     overrides: Mapping[str, Any], seed: int, folder: Path, report: Callable[[int, float], None]
 ) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from icube_common.experiments.cells import Cell, CellResult, Run, cell_folder, read_result, run_cell
+from icube_common.experiments.cells import RESULT, Cell, CellResult, Run, cell_folder, read_result, run_cell
 from icube_common.experiments.executors import InlineExecutor
 from icube_common.experiments.grid import Grid
 from icube_common.experiments.pages import write_ablation
@@ -41,7 +41,8 @@ def ablate(
 
     Args:
         run: ``run(overrides, seed, folder)`` trains and evaluates once, into the folder, which is there and empty; it
-            returns ``{metric: figure}`` or an `Outcome`. For processes it has to be importable (no lambda).
+            returns ``{metric: figure}`` or an `Outcome`. For processes it has to be importable (no lambda). A
+            parameter ``report``, which `tune` uses, gets a callback that does nothing.
         grid: what is varied; `Grid.load` reads a ``grid.yaml``::
 
                 base: {train.max_steps: 2000}
@@ -72,7 +73,8 @@ def ablate(
     ) as folder:
         results: dict[tuple[str, int], CellResult] = {}
         todo: list[Cell] = []
-        for cell in _cells(grid, folder):
+        cells = list(_cells(grid, folder.absolute()))
+        for cell in cells:
             found = read_result(cell)
             if found is None or (retry_failed and found.error is not None):
                 todo.append(cell)
@@ -86,6 +88,8 @@ def ablate(
             if result.error is not None:
                 logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
             _raise_failures([result], strict)
+        if hidden := [cell.folder / RESULT for cell in cells if not (cell.folder / RESULT).exists()]:
+            raise InputError(f"{hidden[0]}: is not here: the workers write to a disk that this machine does not see")
         if all(result.error is not None for result in results.values()):
             first = next(iter(results.values()))
             raise InputError(

@@ -38,7 +38,7 @@ class Outcome:
 
 
 # run(overrides, seed, folder): trains and evaluates once. The folder is there and empty, the name result.json in it is
-# taken. A run that has a parameter ``report`` gets the callback ``report(step, value)`` in a search.
+# taken. A run that has a parameter `report` gets the callback report(step, value); outside a search it does nothing.
 Run = Callable[..., Mapping[str, float] | Outcome]
 
 
@@ -78,6 +78,10 @@ class CellResult:
     trace: str | None = None
 
 
+def unheard(step: int, value: float) -> None:
+    """The report callback where nobody prunes."""
+
+
 def cell_folder(study: Path, name: str, seed: int) -> Path:
     """Where a variant's cell lies in the folder of an ablation."""
     return study / "cells" / folder_name(name) / f"seed-{seed}"
@@ -112,7 +116,7 @@ def run_cell(
     run: Run,
     cell: Cell,
     *,
-    report: Callable[[int, float], None] | None = None,
+    report: Callable[[int, float], None] = unheard,
     let_pass: tuple[type[Exception], ...] = (),
 ) -> CellResult:
     """Run a cell in an emptied folder and keep its result; an error of the run becomes part of the result.
@@ -131,7 +135,7 @@ def run_cell(
     cell.folder.mkdir(parents=True)
     begun = time.monotonic()
     known = {"name": cell.name, "overrides": plain(cell.overrides), "seed": cell.seed}
-    extra = {"report": report} if report and takes_report(run) else {}
+    extra = {"report": report} if "report" in inspect.signature(run).parameters else {}
     try:
         outcome = run(dict(cell.overrides), cell.seed, cell.folder, **extra)
         found = _checked(outcome, cell)
@@ -148,11 +152,6 @@ def run_cell(
         result = CellResult(**known, **found, seconds=round(time.monotonic() - begun, 3))
     write_json(cell.folder / RESULT, asdict(result))
     return result
-
-
-def takes_report(run: Run) -> bool:
-    """Whether a run has the parameter ``report``."""
-    return "report" in inspect.signature(run).parameters
 
 
 def _checked(outcome: Mapping[str, float] | Outcome, cell: Cell) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class InlineExecutor(Executor):
 
 @contextlib.contextmanager
 def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[tuple[Executor, int]]:
-    """The executor that ``--workers`` and ``--dask`` ask for, closed when the block ends.
+    """The executor that ``--workers`` and ``--dask`` ask for, closed when the block ends; an error ends its processes.
 
     Local processes share the cores evenly and end with the process that started them, however that ends. With Dask,
     the study's folder has to be on a disk that every worker sees under the same path.
@@ -57,12 +57,15 @@ def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[tuple[E
         threads = max(1, (os.cpu_count() or 1) // workers)
         # spawned, not forked: a fork of a process that has started threads (torch) may hang
         context = multiprocessing.get_context("spawn")
+        others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker, initargs=(threads,))
         try:
             yield pool, workers
         except BaseException:
-            # what has not begun will not begin; what runs is left to end, or to end with this process
+            # hours may be left of what runs, and nobody waits for it any more
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
             raise
         pool.shutdown()
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import optuna
 
+from icube_common.errors import InputError
 from icube_common.experiments.search import Search
 from icube_common.experiments.tables import Table
-from icube_common.experiments.trials import done_slots, read_end
+from icube_common.experiments.trials import done_slots, read_end, trial_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +97,17 @@ class SearchResult:
 
 
 def collect(study: optuna.Study, search: Search, folder: Path) -> SearchResult:
-    """Bring the trials of a search together; at least one of them has to be finished."""
+    """Bring the trials of a search together; at least one of them has to be finished.
+
+    Raises:
+        InputError: the end of a trial is not in the folder.
+    """
     rows = []
     for slot, trial in sorted(done_slots(study).items()):
         end = read_end(folder, slot)
-        assert end is not None, "a trial is told to the storage after its end is on disk"
+        if end is None:
+            where = trial_folder(folder, slot)
+            raise InputError(f"{where}: has no end: the workers write to a disk that this machine does not see")
         rows.append(TrialRow(slot=slot, state=end.state, value=end.value, params=trial.params, error=end.error))
     importance, note = _importance(study)
     result = SearchResult(

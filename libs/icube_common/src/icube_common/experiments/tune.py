@@ -127,7 +127,7 @@ def _run_all(
     while True:
         while count > 0 and len(running) < workers and time.monotonic() < deadline:
             trial = ask(study, search, seed)
-            running[executor.submit(run_trial, run, trial, cells_of(trial, search, folder))] = trial
+            running[executor.submit(run_trial, run, trial, cells_of(trial, search, folder.absolute()))] = trial
             count -= 1
         if not running:
             return
