@@ -174,7 +174,7 @@ def test_a_dask_cluster(tmp_path: Path) -> None:
         distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
         open_executor(1, cluster.scheduler_address) as (executor, workers),
     ):
-        study = ablate(cell, grid, tmp_path / "study", executor=executor)
+        study = ablate(cell, grid, tmp_path / "study", executor=executor, workers=workers)
         found = tune(cell, search, tmp_path / "search", executor=executor, workers=workers)
     assert workers == 2 and len(found.trials) == 4
     assert study.table() == ablate(cell, grid, tmp_path / "serial").table()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from icube_common.experiments.cells import RESULT, Cell, CellResult, Run, cell_folder, read_result, run_cell
-from icube_common.experiments.executors import InlineExecutor
+from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.grid import Grid
 from icube_common.experiments.pages import write_ablation
 from icube_common.experiments.study import open_study
@@ -27,6 +27,7 @@ def ablate(
     out: str | Path,
     *,
     executor: Executor | None = None,
+    workers: int = 1,
     resume: bool = True,
     retry_failed: bool = False,
     strict: bool = False,
@@ -53,7 +54,8 @@ def ablate(
                 baseline: num_context=4,initialise=random
 
         out: the study's folder.
-        executor: where the cells run, one call each; by default in this process, one after the other.
+        executor: where the cells run, one call each; by default in this process.
+        workers: how many cells run at the same time.
         resume: go on with a study that is there; False refuses one.
         retry_failed: run cells again that failed.
         strict: raise the first failure instead of recording it and going on.
@@ -67,6 +69,8 @@ def ablate(
         InputError: the folder holds something else, another study, or results of other settings; another process is
             at work there; a cell failed and ``strict`` is set, or every cell failed.
     """
+    if workers < 1:
+        raise InputError(f"ablate: workers={workers}: must be at least 1")
     fixed = {"facts": dict(facts or {})}
     with open_study(
         out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
@@ -83,8 +87,10 @@ def ablate(
         if results:
             logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
             _raise_failures(results.values(), strict)
-        for result in tqdm(_run_all(run, todo, executor or InlineExecutor()), total=len(todo), unit="cell"):
-            results[result.name, result.seed] = result
+        calls = (((cell.name, cell.seed), (run, cell)) for cell in todo)
+        made = run_each(run_cell, calls, executor or InlineExecutor(), workers)
+        for key, result in tqdm(made, total=len(todo), unit="cell"):
+            results[key] = result
             if result.error is not None:
                 logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
             _raise_failures([result], strict)
@@ -111,24 +117,6 @@ def _cells(grid: Grid, folder: Path) -> Iterator[Cell]:
                 metric=grid.metric,
                 folder=cell_folder(folder, variant.name, seed),
             )
-
-
-def _run_all(run: Run, cells: Sequence[Cell], executor: Executor) -> Iterator[CellResult]:
-    """The results in the order in which they come; what has not begun when the caller stops does not begin."""
-    waiting: list[Future[CellResult]] = []
-    try:
-        for cell in cells:
-            future = executor.submit(run_cell, run, cell)
-            # an executor of this process has run it by now: its result comes before the next cell begins
-            if future.done():
-                yield future.result()
-            else:
-                waiting.append(future)
-        for future in as_completed(waiting):
-            yield future.result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _raise_failures(results: Iterable[CellResult], strict: bool) -> None:

@@ -53,12 +53,13 @@ def ablate_command(make_run: MakeRun, config: type[Config], *, add_arguments: Ad
         below, above = _settings(config, args)
         grid = Grid.load(args.grid, config, below=below, above=above)
         facts = _own(args, add_arguments)
-        with open_executor(args.workers, args.dask) as (executor, _):
+        with open_executor(args.workers, args.dask) as (executor, workers):
             study = ablate(
                 make_run(args),
                 grid,
                 args.out,
                 executor=executor,
+                workers=workers,
                 retry_failed=args.retry_failed,
                 strict=args.strict,
                 overwrite=args.overwrite,

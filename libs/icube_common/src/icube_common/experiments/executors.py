@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from typing import Any, TypeVar
 
 from icube_common.errors import InputError, require
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 class InlineExecutor(Executor):
@@ -24,6 +28,33 @@ class InlineExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def run_each(
+    function: Callable[..., Result], calls: Iterator[tuple[Key, tuple[Any, ...]]], executor: Executor, workers: int
+) -> Iterator[tuple[Key, Result]]:
+    """Results in the order in which they come, never more than ``workers`` calls under way.
+
+    A call is drawn only when it can begin, after the results before it have been taken: what is drawn next may depend
+    on them, and nothing waits in a queue when the caller stops.
+
+    Args:
+        function: what is called.
+        calls: key and arguments of each call.
+        executor: where.
+        workers: how many at the same time.
+
+    Yields:
+        Key and result of each.
+    """
+    running: dict[Future[Result], Key] = {}
+    while True:
+        for key, arguments in itertools.islice(calls, workers - len(running)):
+            running[executor.submit(function, *arguments)] = key
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future.result()
 
 
 @contextlib.contextmanager

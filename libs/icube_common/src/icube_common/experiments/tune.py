@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from icube_common.config import read_yaml
 from icube_common.errors import InputError
-from icube_common.experiments.cells import Run
-from icube_common.experiments.executors import InlineExecutor
+from icube_common.experiments.cells import Cell, Run
+from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.findings import SearchResult, collect
 from icube_common.experiments.overrides import nest
 from icube_common.experiments.pages import write_search
 from icube_common.experiments.search import Search
 from icube_common.experiments.study import digest, open_study, write_yaml
-from icube_common.experiments.trials import TrialEnd, ask, cells_of, done_slots, read_end, recover, run_trial, tell
+from icube_common.experiments.trials import ask, cells_of, done_slots, read_end, recover, run_trial, tell
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,12 @@ def tune(
         if done or queued:
             logger.info("%s: %d trials are there already, %d were interrupted and run again", folder, done, queued)
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        ends = _run_all(run, study, search, folder, executor or InlineExecutor(), workers, total - done, deadline, seed)
-        for slot, end in tqdm(ends, total=total, initial=done, unit="trial"):
+        asked = _asked(study, search, folder.absolute(), seed, total - done, deadline)
+        calls = ((trial, (run, trial, cells)) for trial, cells in asked)
+        ends = run_each(run_trial, calls, executor or InlineExecutor(), workers)
+        for trial, end in tqdm(ends, total=total, initial=done, unit="trial"):
+            tell(study, trial, end)
+            slot = trial.user_attrs["slot"]
             if end.error is not None:
                 logger.warning("trial %d: failed: %s", slot, end.error)
                 if strict:
@@ -111,31 +115,15 @@ def tune(
     return result
 
 
-def _run_all(
-    run: Run,
-    study: optuna.Study,
-    search: Search,
-    folder: Path,
-    executor: Executor,
-    workers: int,
-    count: int,
-    deadline: float,
-    seed: int,
-) -> Iterator[tuple[int, TrialEnd]]:
-    """Run ``count`` trials, ``workers`` at a time; slot and end of each as it comes."""
-    running: dict[Future[TrialEnd], optuna.Trial] = {}
-    while True:
-        while count > 0 and len(running) < workers and time.monotonic() < deadline:
-            trial = ask(study, search, seed)
-            running[executor.submit(run_trial, run, trial, cells_of(trial, search, folder.absolute()))] = trial
-            count -= 1
-        if not running:
+def _asked(
+    study: optuna.Study, search: Search, folder: Path, seed: int, count: int, deadline: float
+) -> Iterator[tuple[optuna.Trial, list[Cell]]]:
+    """So many trials, each asked for when it is wanted, until the time is over."""
+    for _ in range(count):
+        if time.monotonic() >= deadline:
             return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            trial = running.pop(future)
-            end = future.result()
-            tell(study, trial, end)
-            yield trial.user_attrs["slot"], end
+        trial = ask(study, search, seed)
+        yield trial, cells_of(trial, search, folder)
 
 
 def _reason(study: optuna.Study, folder: Path) -> str:
