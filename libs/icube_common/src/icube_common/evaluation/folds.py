@@ -5,7 +5,7 @@ Code that trains is given a `Fold` and nothing else. Two faults of published cod
 - choosing a checkpoint on the test rows: a fold does not hold their labels (they are not hidden but absent), and only
   `icube_common.evaluation.predictions.score`, which is given the `Samples`, can judge predictions;
 - a side table (numeric parameters, features, demographics, memories) that still contains the held-out subjects: each
-  table is read through a view of the fold, which holds copies of nothing and raises when asked for another row.
+  table is read through a view of the fold, which raises when asked for a row of another part.
 """
 
 from __future__ import annotations
@@ -165,7 +165,10 @@ class Fold:
         return self._view(table, self.train, np.concatenate([self.validation, self.test]), by, "training")
 
     def side_table(self, table: Any, *, by: By = "id") -> TableView[Any]:
-        """A side table's training and validation rows: all that training and selection may read; see `training_rows`."""
+        """A side table's training and validation rows, all that training and selection may read; see `training_rows`.
+
+        What is *fitted* (a scaler, a memory) belongs on `training_rows`.
+        """
         return self._view(
             table, np.concatenate([self.train, self.validation]), self.test, by, "training and validation"
         )

@@ -218,7 +218,7 @@ def interval_of(
         return result(math.nan, math.nan, f"undefined without group {alone!r}, the only one with its class")
     pseudo = pseudo_values(value, without)
     error = float(pseudo.std(ddof=1)) / math.sqrt(count)
-    if error < 1e-12:
+    if error < 1e-12 or (range is not None and not range[0] < value < range[1]):
         return result(*_without_spread(value, count, range, level))
     if method == "bootstrap":
         drawn = _bootstrap(statistic, count, resamples, seed)

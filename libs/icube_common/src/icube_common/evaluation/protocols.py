@@ -66,7 +66,7 @@ def leave_one_group_out(samples: Samples, *, seed: int = 0, validation: float = 
 
     groups = samples.group_array
     if len(np.unique(groups)) < 2:
-        raise InputError(f"leave one group out: {groups[0]!r} is the only group, need at least two")
+        raise InputError(f"leave one group out: {str(groups[0])!r} is the only group, need at least two")
     divided = LeaveOneGroupOut().split(np.zeros(len(samples)), samples.labels, groups)
     for number, (rest, test) in enumerate(divided):
         name = f"without {groups[test[0]]}"
@@ -265,7 +265,7 @@ def _sides(
     common = np.intersect1d(groups[train], groups[test])
     if len(common) and not shared_groups:
         raise InputError(
-            f"split: group {common[0]!r} has training and test rows ({len(common)} groups have); where the published "
+            f"split: group {str(common[0])!r} has training and test rows ({len(common)} groups have); where the published "
             "split is like that, say shared_groups=True"
         )
     return train, test
