@@ -6,14 +6,11 @@ import functools
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import experiment_job
 import pytest
 from experiment_job import logged, quadratic
 from scipy import stats
@@ -234,35 +231,6 @@ def test_processes_give_the_same_study(tmp_path: Path) -> None:
     assert workers == 2 and parallel.table() == ablate(run, GRID, tmp_path / "serial").table()
     assert str(os.getpid()) not in {line.split()[2] for line in lines(log, "begin")[:9]}
     assert (tmp_path / "parallel" / "plot.svg").read_bytes() == (tmp_path / "serial" / "plot.svg").read_bytes()
-
-
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    command = [sys.executable, experiment_job.__file__, tmp_path / "study", log, "6", "2", "60"]
-    with subprocess.Popen([str(word) for word in command], stderr=subprocess.DEVNULL) as process:
-        workers = {int(line.split()[2]) for line in wait_for(log, "begin", 2)}
-        process.kill()
-    assert len(workers) == 2
-    deadline = time.monotonic() + 10
-    while any(alive(worker) for worker in workers):
-        assert time.monotonic() < deadline, "a worker goes on without its parent"
-        time.sleep(0.05)
-
-
-def wait_for(log: Path, word: str, count: int) -> list[str]:
-    deadline = time.monotonic() + 30
-    while len(found := lines(log, word)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # nobody may be there to collect it
 
 
 def slow_unless_told_to_fail(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
