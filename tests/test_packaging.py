@@ -24,7 +24,7 @@ LIBRARIES = ("icube_common", "motiondiff", "actprompt", "debian_mri")
 DEPENDENTS = LIBRARIES[1:]
 
 # import name -> name on the package index, where they differ
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "open_clip": "open-clip-torch", "mathutils": "bpy"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "open_clip": "open-clip-torch", "mathutils": "bpy", "sklearn": "scikit-learn"}
 
 
 def manifest(library: str) -> dict[str, Any]:

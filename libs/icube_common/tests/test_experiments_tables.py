@@ -67,6 +67,8 @@ def test_csv_keeps_the_numbers_unrounded() -> None:
         (estimate(2.5e-5, 2.1e-5, 2.9e-5), "0.0000250 [0.0000210, 0.0000290]"),
         (estimate(1234.0, 1000.0, 1468.0), "1234 [1000, 1468]"),
         (estimate(0.25, 0.25, 0.25), "0.25"),
+        (estimate(0.085, 0.085 - 1e-17, 0.085 + 2e-17), "0.085"),
+        (estimate(0.0, -0.02, 0.02), "0.000 [-0.020, 0.020]"),
         (estimate(math.nan, math.nan, math.nan), "\N{EN DASH}"),
         (P(math.nan), "\N{EN DASH}"),
         (P(0.0), "<0.001"),

@@ -265,8 +265,8 @@ def _sides(
     common = np.intersect1d(groups[train], groups[test])
     if len(common) and not shared_groups:
         raise InputError(
-            f"split: group {str(common[0])!r} has training and test rows ({len(common)} groups have); where the published "
-            "split is like that, say shared_groups=True"
+            f"split: group {str(common[0])!r} has training and test rows ({len(common)} groups have); where the "
+            "published split is like that, say shared_groups=True"
         )
     return train, test
 

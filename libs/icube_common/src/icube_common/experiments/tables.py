@@ -172,7 +172,8 @@ def _estimate_text(cell: Estimate) -> str:
     half = (cell.high - cell.low) / 2
     if not math.isfinite(cell.mean):
         return format_value(None)
-    if not (math.isfinite(half) and half > 0):
+    # an interval of no width is rounding, and no measure for digits
+    if not (math.isfinite(half) and half > 1e-9 * abs(cell.mean)):
         return format_value(cell.mean)
     decimals = min(10, max(0, 1 - math.floor(math.log10(half))))
     return f"{cell.mean:.{decimals}f} [{cell.low:.{decimals}f}, {cell.high:.{decimals}f}]"
