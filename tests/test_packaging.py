@@ -24,7 +24,13 @@ LIBRARIES = ("icube_common", "motiondiff", "actprompt", "debian_mri")
 DEPENDENTS = LIBRARIES[1:]
 
 # import name -> name on the package index, where they differ
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "open_clip": "open-clip-torch", "mathutils": "bpy", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "mathutils": "bpy",
+    "open_clip": "open-clip-torch",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def manifest(library: str) -> dict[str, Any]:

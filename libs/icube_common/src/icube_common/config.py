@@ -135,16 +135,7 @@ def load_config(
     merged = OmegaConf.structured(config_class)
     layers: list[tuple[str, Any]] = []
     if file is not None:
-        path = Path(file)
-        if not path.is_file():
-            raise InputError(f"--config {path}: no such file")
-        try:
-            loaded = OmegaConf.load(path)
-        except (YAMLError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
-        if not OmegaConf.is_dict(loaded):
-            raise InputError(f"{path}: must hold a mapping of configuration keys")
-        layers.append((str(path), loaded))
+        layers.append((str(file), OmegaConf.create(read_yaml(file, option="--config"))))
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not equals or not key:
@@ -181,6 +172,33 @@ def load_config(
     config = OmegaConf.to_object(merged)
     assert isinstance(config, config_class)
     return config
+
+
+def read_yaml(file: str | Path, *, option: str = "") -> dict[str, Any]:
+    """A YAML mapping as plain dictionaries and lists; ``1e-4`` is a number and no key may stand twice.
+
+    Args:
+        file: where it is.
+        option: the command-line option that named the file, for the message where there is none.
+
+    Raises:
+        InputError: the file is missing, no YAML, or no mapping.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"{option} {path}: no such file".lstrip())
+    try:
+        loaded = OmegaConf.load(path)
+        values = OmegaConf.to_container(loaded)
+    except (YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold a mapping of configuration keys")
+    return {str(key): value for key, value in values.items()}
 
 
 def _parents(key: str) -> Iterator[str]:

@@ -15,10 +15,13 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,6 @@ def draw_lines(
     Raises:
         InputError: a series is empty, its x and y differ in length, or a logarithmic axis would get no positive value.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     if not series:
@@ -210,16 +212,23 @@ def draw_lines(
         if log_y and not any(math.isfinite(y) and y > 0 for y in ys):
             raise InputError(f"plot: series {name!r} has no positive value for a logarithmic axis")
     # a Figure of its own: pyplot would choose a backend for the whole process and keep the figure alive
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, (xs, ys) in series.items():
+        axes.plot(xs, ys, label=name, linewidth=1.6, marker="o" if len(xs) == 1 else None)
+    axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log_y else "linear")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside right upper")
+    return figure_svg(figure)
+
+
+def figure_svg(figure: Figure) -> bytes:
+    """A matplotlib figure as SVG. The same figure gives the same bytes; text is drawn as outlines and needs no font."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "icube", "svg.fonttype": "path"}):
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for name, (xs, ys) in series.items():
-            axes.plot(xs, ys, label=name, linewidth=1.6, marker="o" if len(xs) == 1 else None)
-        axes.set(xlabel=x_label, ylabel=y_label, yscale="log" if log_y else "linear")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(frameon=False, loc="outside right upper")
-        buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 

@@ -264,12 +264,14 @@ def _on_logit_scale(value: float, error: float, quantile: float, range: tuple[fl
 def _bootstrap(statistic: OverGroups, count: int, resamples: int, seed: int) -> Array:
     """The statistic of groups drawn with replacement; draws in which it is undefined (a class missed) are left out."""
     generator = np.random.default_rng(seed)
-    even = np.full(count, 1 / count)
-    values = [
-        statistic(generator.multinomial(count, even, size).astype(np.float64)) for size in _blocks(resamples, count)
-    ]
-    drawn = np.concatenate(values)
+    drawn = np.concatenate([statistic(draw_groups(generator, size, count)) for size in _blocks(resamples, count)])
     return drawn[np.isfinite(drawn)]
+
+
+def draw_groups(generator: np.random.Generator, draws: int, count: int) -> Array:
+    """How often each of ``count`` groups comes up in ``count`` draws with replacement, (draws, count)."""
+    picked = generator.integers(0, count, (draws, count)) + count * np.arange(draws)[:, None]
+    return np.bincount(picked.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
 
 
 def _widened(level: float, count: int) -> float:

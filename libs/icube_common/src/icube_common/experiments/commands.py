@@ -1,0 +1,189 @@
+"""The subcommands ``ablate``, ``tune`` and ``compare`` for a library's command line.
+
+    COMMANDS = {
+        "ablate": ablate_command(make_run, ActPromptConfig, add_arguments=_data_argument),
+        "tune": tune_command(make_run, ActPromptConfig, add_arguments=_data_argument),
+        "compare": compare_command(),
+    }
+
+with ``make_run(args)`` reading the library's own arguments and returning ``run(overrides, seed, folder)``, such as
+``functools.partial(run_cell, data=args.data)`` over a function of a module.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from icube_common.cli import Command
+from icube_common.config import Config, load_config
+
+if TYPE_CHECKING:
+    from icube_common.experiments.cells import Run
+
+MakeRun = Callable[[argparse.Namespace], "Run"]
+AddArguments = Callable[[argparse.ArgumentParser], None]
+
+
+def _none(parser: argparse.ArgumentParser) -> None:
+    """No argument of the library's own."""
+
+
+def ablate_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddArguments = _none) -> Command:
+    """``ablate --grid grid.yaml --out STUDY``: see `icube_common.experiments.ablate.ablate`.
+
+    Args:
+        make_run: the library's arguments -> how one cell is run.
+        config: the schema that the grid's keys are held against.
+        add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
+    """
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        add_arguments(parser)
+        parser.add_argument("--grid", required=True, metavar="FILE", help="what is varied, as YAML")
+        _study_arguments(parser, workers="cells")
+        parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        from icube_common.experiments.ablate import ablate
+        from icube_common.experiments.executors import open_executor
+        from icube_common.experiments.grid import Grid
+
+        below, above = _settings(config, args)
+        grid = Grid.load(args.grid, config, below=below, above=above)
+        facts = _own(args, add_arguments)
+        with open_executor(args.workers, args.dask) as (executor, workers):
+            study = ablate(
+                make_run(args),
+                grid,
+                args.out,
+                executor=executor,
+                workers=workers,
+                retry_failed=args.retry_failed,
+                strict=args.strict,
+                overwrite=args.overwrite,
+                facts=facts,
+            )
+        return {
+            "study": str(study.folder),
+            "failed": study.failed,
+            "variants": [variant.to_dict() for variant in study.variants],
+            "table": study.table().to_markdown(),
+            "report": str(study.folder / "report.html"),
+        }
+
+    return Command("compare settings: a grid over configuration keys, with seeds", run, arguments, _render, config)
+
+
+def tune_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddArguments = _none) -> Command:
+    """``tune --space space.yaml --out STUDY``: see `icube_common.experiments.tune.tune`.
+
+    Args:
+        make_run: the library's arguments -> how one trial is run with one seed; a run with a parameter ``report`` can
+            be pruned.
+        config: the schema that the space's keys are held against.
+        add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
+    """
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        add_arguments(parser)
+        parser.add_argument("--space", required=True, metavar="FILE", help="what is searched, as YAML")
+        _study_arguments(parser, workers="trials")
+        parser.add_argument("--trials", type=int, metavar="N", help="how many in all (default: as FILE says)")
+        parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
+        parser.add_argument("--storage", metavar="URL", help="Optuna's database (default: sqlite, STUDY/study.db)")
+        parser.add_argument("--no-pruning", action="store_true", help="let every trial run to its end")
+        parser.add_argument(
+            "--sampler-seed", type=int, default=0, metavar="N", help="seed of the proposals (default 0)"
+        )
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        from optuna.pruners import NopPruner
+
+        from icube_common.experiments.executors import open_executor
+        from icube_common.experiments.search import Search
+        from icube_common.experiments.tune import tune
+
+        below, above = _settings(config, args)
+        search = Search.load(args.space, config, below=below, above=above)
+        with open_executor(args.workers, args.dask) as (executor, workers):
+            result = tune(
+                make_run(args),
+                search,
+                args.out,
+                storage=args.storage,
+                trials=args.trials,
+                pruner=NopPruner() if args.no_pruning else None,
+                timeout=args.timeout,
+                seed=args.sampler_seed,
+                executor=executor,
+                workers=workers,
+                strict=args.strict,
+                overwrite=args.overwrite,
+                facts=_own(args, add_arguments),
+            )
+        return {
+            "study": str(result.folder),
+            "best": {"trial": result.best.slot, result.metric: result.best.value, "overrides": dict(result.overrides)},
+            **{state: result.count(state) for state in ("finished", "pruned", "failed")},
+            "importance": dict(result.importance) or result.importance_note,
+            "config": str(result.folder / "best.yaml"),
+            "report": str(result.folder / "report.html"),
+        }
+
+    return Command("search for good settings with Optuna", run, arguments, None, config)
+
+
+def compare_command() -> Command:
+    """``compare RUN RUN ... --out DIR``: see `icube_common.experiments.compare.compare`."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "runs", nargs="+", metavar="RUN", help="a run folder or a predictions.csv; the first is the base"
+        )
+        parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+        parser.add_argument("--metrics", metavar="A,B", help="comma-separated (default: all that fit the classes)")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        from icube_common.experiments.compare import compare
+
+        metrics = args.metrics.split(",") if args.metrics else None
+        result = compare(args.runs, args.out, metrics=metrics, overwrite=args.overwrite)
+        return {
+            "runs": [run.to_dict() for run in result.runs],
+            "table": result.table().to_markdown() + "\n" + result.difference_table().to_markdown(),
+            "report": str(result.folder / "report.html"),
+        }
+
+    return Command("finished runs side by side, with paired tests", run, arguments, _render)
+
+
+def _study_arguments(parser: argparse.ArgumentParser, *, workers: str) -> None:
+    parser.add_argument("--out", required=True, metavar="STUDY", help="the folder to make, or to go on in")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help=f"{workers} at the same time (default 1)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://host:8786")
+    parser.add_argument("--strict", action="store_true", help="stop at the first failure")
+    parser.add_argument("--overwrite", action="store_true", help="delete the study that is there and start afresh")
+
+
+def _settings(config: type[Config], args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys that ``--config`` sets, and those that ``key=value`` words set, with their values."""
+    from icube_common.experiments.overrides import changed, values_of
+
+    below = changed(load_config(config, file=args.config)) if args.config else {}
+    named = [word.partition("=")[0] for word in args.overrides]
+    return below, values_of(load_config(config, overrides=args.overrides), named)
+
+
+def _own(args: argparse.Namespace, add_arguments: AddArguments) -> dict[str, Any]:
+    """The library's own arguments, which results depend on."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return {action.dest: getattr(args, action.dest) for action in parser._actions}
+
+
+def _render(result: Mapping[str, Any]) -> str:
+    """The table, and where to look."""
+    return f"{result['table']}\n{result['report']}"
