@@ -20,7 +20,7 @@ import numpy as np
 from icube_common.evaluation.intervals import draw_groups, group_interval, over_groups
 from icube_common.evaluation.metrics import Array, Metric, find_metric
 
-METRICS = ("top_1", "mean_class_accuracy", "macro_f1", "mcc", "auc", "brier", "ece")
+METRICS = ("top1", "mean_class_accuracy", "macro_f1", "mcc", "auc", "brier", "ece")
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def test_wrong_input() -> None:
 
 # The full table over metrics, truths and numbers of groups is printed by benchmarks/interval_coverage.py.
 @pytest.mark.parametrize(("groups", "lowest", "highest"), [(100, 0.93, 0.97), (6, 0.90, 0.99)])
-@pytest.mark.parametrize("name", ["top_1", "macro_f1"])
+@pytest.mark.parametrize("name", ["top1", "macro_f1"])
 def test_coverage(name: str, groups: int, lowest: float, highest: float) -> None:
     metric = find_metric(name)
     truth = metric(*simulate(np.random.default_rng(99), 40_000)[:2])
@@ -219,7 +219,7 @@ def test_equal_runs_do_not_differ() -> None:
     assert (found.difference.mean, found.difference.low, found.difference.high, found.p_value) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("name", ["top_1", "auc"])
+@pytest.mark.parametrize("name", ["top1", "auc"])
 def test_the_paired_test_keeps_its_level(name: str) -> None:
     """Two runs that are equally good on average: p below 0.05 in about 5 % of the repeats."""
     generator = np.random.default_rng(8)

@@ -48,7 +48,7 @@ def sk_auc(y: Array, p: Array) -> float:
 
 
 ORACLES: dict[str, Callable[[Array, Array], float]] = {
-    "top_1": lambda y, p: sk.accuracy_score(y, p.argmax(1)),
+    "top1": lambda y, p: sk.accuracy_score(y, p.argmax(1)),
     "top_3": lambda y, p: sk.top_k_accuracy_score(y, p, k=3, labels=range(p.shape[1])),
     "mean_class_accuracy": lambda y, p: sk.balanced_accuracy_score(y, p.argmax(1)),
     "macro_f1": lambda y, p: sk.f1_score(y, p.argmax(1), average="macro"),
@@ -102,8 +102,8 @@ def test_two_classes() -> None:
 def test_hand_computed() -> None:
     y = np.array([0, 0, 1, 1])
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
-    assert compute(["top_1", "sensitivity", "specificity", "mean_class_accuracy"], y, p) == pytest.approx(
-        {"top_1": 0.75, "sensitivity": 1.0, "specificity": 0.5, "mean_class_accuracy": 0.75}
+    assert compute(["top1", "sensitivity", "specificity", "mean_class_accuracy"], y, p) == pytest.approx(
+        {"top1": 0.75, "sensitivity": 1.0, "specificity": 0.5, "mean_class_accuracy": 0.75}
     )
     assert auc(y, p) == 1.0
     assert mcc(y, p) == pytest.approx(1 / math.sqrt(3))  # tp 2, fp 1, fn 0, tn 1: 2 / sqrt(3 * 2 * 2 * 1)

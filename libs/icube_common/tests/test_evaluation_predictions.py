@@ -127,7 +127,7 @@ def test_intervals_are_over_subjects() -> None:
     assert list(values) == default_names(3) and {value.groups for value in values.values()} == {12}
     wanted = group_interval(macro_f1, found.labels, found.probabilities, found.subjects, repeats=found.repeats)
     assert values["macro_f1"] == wanted
-    assert list(found.metrics(["top_1", "top_2"])) == ["top_1", "top_2"]
+    assert list(found.metrics(["top1", "top_2"])) == ["top1", "top_2"]
 
 
 def test_joining_folds() -> None:
@@ -157,7 +157,7 @@ def test_comparing_runs_pairs_rows_by_id() -> None:
     order = np.random.default_rng(5).permutation(len(b))
     fields = ("ids", "subjects", "repeats", "folds", "labels", "probabilities")
     mixed = change(b, **{name: [getattr(b, name)[row] for row in order] for name in fields})
-    plain, paired = a.compare(b, ["top_1", "auc"]), a.compare(mixed, ["top_1", "auc"])
+    plain, paired = a.compare(b, ["top1", "auc"]), a.compare(mixed, ["top1", "auc"])
     for name in plain:
         assert paired[name].p_value == plain[name].p_value
         assert paired[name].difference.mean == pytest.approx(plain[name].difference.mean)

@@ -106,7 +106,7 @@ def test_only_score_knows_the_test_labels() -> None:
     exact = np.eye(3)[SAMPLES.labels[fold.test]]
     found = score(SAMPLES, fold, exact)
     assert found.labels.tolist() == SAMPLES.labels[fold.test].tolist() and list(found.ids) == fold.test_ids
-    assert found.metrics(["top_1"])["top_1"].mean == 1
+    assert found.metrics(["top1"])["top1"].mean == 1
     with pytest.raises(InputError, match=r"need \(18, 3\)"):
         score(SAMPLES, fold, exact[:, :2])
     with pytest.raises(InputError, match="other samples"):
@@ -267,7 +267,7 @@ def test_base_to_new_never_trains_a_new_class() -> None:
             new.train_class_names
         )
         found = score(samples, new, np.eye(3)[np.searchsorted(new.test_classes, samples.labels[new.test])])
-        assert list(found.class_names) == new.test_class_names and found.metrics(["top_1"])["top_1"].mean == 1
+        assert list(found.class_names) == new.test_class_names and found.metrics(["top1"])["top1"].mean == 1
         divisions.add(new.test_classes)
     assert len(divisions) > 1
 

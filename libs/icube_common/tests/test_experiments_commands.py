@@ -139,11 +139,11 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             f"r{i},s{i},0,0,a,{right},{0.9 if right == 'a' else 0.1},{0.1 if right == 'a' else 0.9}\n" for i in range(3)
         ]
         (tmp_path / f"{name}.csv").write_text(head + "".join(rows))
-    words = ["compare", tmp_path / "one.csv", tmp_path / "two.csv", "--out", tmp_path / "out", "--metrics", "top_1"]
+    words = ["compare", tmp_path / "one.csv", tmp_path / "two.csv", "--out", tmp_path / "out", "--metrics", "top1"]
     status, out, _ = call(capsys, *words, "--quiet")
     assert status == 0 and "| two.csv |" in out and "difference to one.csv" in out
     status, out, _ = call(capsys, *words, "--json", "--overwrite", "--quiet")
-    assert json.loads(out)["runs"][1]["differences"]["top_1"]["mean"] == -1
+    assert json.loads(out)["runs"][1]["differences"]["top1"]["mean"] == -1
     status, _, err = call(capsys, *words)
     assert status == 2 and "exists already" in err
 

@@ -37,14 +37,14 @@ def predictions(right: list[int], *, rows: int = 4, prefix: str = "clip") -> Pre
 
 
 BASE, BETTER = [2] * SUBJECTS, [3, 3, 4, 3, 4, 3, 3, 3]
-GRID = Grid.from_mapping({"grid": {"good": [False, True]}, "seeds": [0, 1], "metric": "top_1"})
+GRID = Grid.from_mapping({"grid": {"good": [False, True]}, "seeds": [0, 1], "metric": "top1"})
 
 
 def run(overrides: Mapping[str, Any], seed: int, folder: Path) -> Outcome:
     made = predictions(BETTER if overrides["good"] else BASE)
     made.write_csv(folder / "predictions.csv")
-    top_1 = float((made.predicted == made.labels).mean())
-    return Outcome(metrics={"top_1": top_1}, predictions=Path("predictions.csv"))
+    top1 = float((made.predicted == made.labels).mean())
+    return Outcome(metrics={"top1": top1}, predictions=Path("predictions.csv"))
 
 
 def test_an_ablation_with_predictions_is_paired_over_subjects(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_ablation_with_predictions_is_paired_over_subjects(tmp_path: Path) ->
 
 
 def test_one_seed_is_enough_to_pair_subjects(tmp_path: Path) -> None:
-    grid = Grid.from_mapping({"grid": {"good": [False, True]}, "seeds": [5], "metric": "top_1"})
+    grid = Grid.from_mapping({"grid": {"good": [False, True]}, "seeds": [5], "metric": "top1"})
     found = ablate(run, grid, tmp_path / "study").variant("good=true").difference
     assert found is not None and found.p_value == pytest.approx(2 / 2**8)
 
@@ -67,8 +67,8 @@ def test_one_seed_is_enough_to_pair_subjects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scale", "prefix", "metric", "note"),
     [
-        (100.0, "clip", "top_1", "gives top_1 0.8125, the run said 81.25"),
-        (1.0, "other", "top_1", "two runs on different rows"),
+        (100.0, "clip", "top1", "gives top1 0.8125, the run said 81.25"),
+        (1.0, "other", "top1", "two runs on different rows"),
         (1.0, "clip", "fid", "unknown metric 'fid'"),
     ],
 )
@@ -78,7 +78,7 @@ def test_where_subjects_cannot_be_paired_seeds_are_and_it_is_told(
     def other(overrides: Mapping[str, Any], seed: int, folder: Path) -> Outcome:
         if not overrides["good"]:
             return Outcome(
-                metrics={metric: run(overrides, seed, folder).metrics["top_1"]}, predictions=Path("predictions.csv")
+                metrics={metric: run(overrides, seed, folder).metrics["top1"]}, predictions=Path("predictions.csv")
             )
         made = predictions(BETTER, prefix=prefix)
         made.write_csv(folder / "predictions.csv")
@@ -105,11 +105,11 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_runs_side_by_side(runs: list[Path], tmp_path: Path) -> None:
-    result = compare(runs, tmp_path / "out", metrics=["top_1", "mcc"])
+    result = compare(runs, tmp_path / "out", metrics=["top1", "mcc"])
     base, better, odd = result.runs
     assert (base.name, base.rows, base.subjects) == ("base", 32, 8)
-    assert base.intervals["top_1"].mean == 0.5 and better.intervals["top_1"].mean == pytest.approx(26 / 32)
-    found = better.differences["top_1"]
+    assert base.intervals["top1"].mean == 0.5 and better.intervals["top1"].mean == pytest.approx(26 / 32)
+    found = better.differences["top1"]
     assert found.interval.mean == pytest.approx(10 / 32) and found.p_value == pytest.approx(2 / 2**8)
     assert found.p_holm == found.p_value, "one comparison for each metric: the third run cannot be paired"
     assert odd.differences == {} and "two runs on different rows" in odd.note
@@ -129,8 +129,8 @@ def test_files_and_cells_of_a_study_can_be_compared(tmp_path: Path) -> None:
     assert [one.name for one in result.runs] == ["seed-0", "predictions.csv"]
     assert result.settings_table().rows == (("good", "False", "True"),)
     assert "True" in (tmp_path / "out" / "report.html").read_text()
-    assert result.metrics[0] == "top_1" and {"sensitivity", "ece"} < set(result.metrics)
-    twins = compare(cells, tmp_path / "twins", metrics=["top_1"])
+    assert result.metrics[0] == "top1" and {"sensitivity", "ece"} < set(result.metrics)
+    twins = compare(cells, tmp_path / "twins", metrics=["top1"])
     assert [one.name for one in twins.runs] == ["good=false/seed-0", "good=true/seed-0"]
 
 

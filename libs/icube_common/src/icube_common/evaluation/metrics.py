@@ -293,8 +293,8 @@ auc = Metric(
 )
 
 METRICS: dict[str, Metric] = {
-    "top_1": top_k(1),
-    "top_5": top_k(5),
+    "top1": top_k(1),
+    "top5": top_k(5),
     "mean_class_accuracy": mean_class_accuracy,
     "balanced_accuracy": mean_class_accuracy,
     "macro_f1": macro_f1,
@@ -323,9 +323,9 @@ def find_metric(name: str) -> Metric:
 
 def default_names(classes: int) -> list[str]:
     """What is reported for so many classes where nobody chose: all that say something, each once."""
-    wanted = ["top_1", "mean_class_accuracy", "macro_f1", "weighted_f1", "auc", "mcc", "ece", "brier"]
+    wanted = ["top1", "mean_class_accuracy", "macro_f1", "weighted_f1", "auc", "mcc", "ece", "brier"]
     if classes > 5:
-        wanted.insert(1, "top_5")
+        wanted.insert(1, "top5")
     return [*wanted, "sensitivity", "specificity"] if classes == 2 else wanted
 
 

@@ -50,7 +50,7 @@ def ablate(
                 grid: {prompt.num_context: [4, 16], prompt.initialise: [random, descriptions]}
                 variants: [{name: no-numbers, numeric.use: false}]
                 seeds: [0, 1, 2]
-                metric: top_1
+                metric: top1
                 baseline: num_context=4,initialise=random
 
         out: the study's folder.

@@ -8,7 +8,7 @@
       - {name: no-numbers, numeric.use: false}
       - {name: short, train.max_steps: 200}
     seeds: [0, 1, 2]
-    metric: top_1
+    metric: top1
     baseline: num_context=4,initialise=random
 
 At least one of ``grid`` and ``variants`` is needed, with ``seeds`` and ``metric``. A variant with a name alone is the
@@ -189,7 +189,7 @@ def read_metric(values: Mapping[str, Any], where: str) -> str:
     """The name at ``metric``; InputError where there is none."""
     metric = values.get("metric")
     if not isinstance(metric, str) or not metric:
-        raise InputError(f"{where}: metric: must name the figure to report, such as top_1 (found {metric!r})")
+        raise InputError(f"{where}: metric: must name the figure to report, such as top1 (found {metric!r})")
     return metric
 
 

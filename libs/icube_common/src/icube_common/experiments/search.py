@@ -7,7 +7,7 @@ For instance::
       train.learning_rate: {type: float, low: 1e-5, high: 1e-2, log: true}
       prompt.num_context: {type: int, low: 2, high: 16}
       prompt.initialise: {type: categorical, choices: [random, descriptions]}
-    metric: top_1
+    metric: top1
     direction: maximize
     trials: 40
     seeds: [0]                            # a trial is the mean over these
