@@ -225,7 +225,7 @@ def test_the_paired_test_keeps_its_level(name: str) -> None:
     generator = np.random.default_rng(8)
     small = []
     for _ in range(300):
-        y, p, group = simulate(generator, 10, classes=2)
+        y, p, group = simulate(generator, 8, classes=2)
         noise = generator.normal(size=(2, *p.shape))
         runs = [np.exp(np.log(p) + 0.8 * part) for part in noise]
         runs = [run / run.sum(axis=1, keepdims=True) for run in runs]
