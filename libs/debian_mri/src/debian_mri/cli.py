@@ -1,14 +1,51 @@
-"""The ``debian-mri`` command: ``--help`` and ``--version``; it has no subcommand yet."""
+"""The ``debian-mri`` command: each subcommand is one function call of the library."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import icube_common.cli
 from debian_mri import __version__
+from icube_common.cli import Command
 
-DESCRIPTION = "Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts."
-YET = "No subcommand is there yet."
+DESCRIPTION = (
+    "Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts. "
+    "For research, not for clinical use."
+)
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DICOM_DIR", help="searched with all folders below; files may be gzipped")
+    parser.add_argument("--out", required=True, metavar="NIFTI_DIR", help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace NIFTI_DIR where it exists")
+    parser.add_argument("--strict", action="store_true", help="stop at the first series that is refused")
+    parser.add_argument(
+        "--salt-file",
+        metavar="FILE",
+        help="the project's secret, made where it does not exist: adds hashed keys of subject and series to the JSON",
+    )
+
+
+def _convert(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.dicom import convert_folder, project_salt
+
+    salt = project_salt(args.salt_file) if args.salt_file else None
+    return convert_folder(args.folder, args.out, overwrite=args.overwrite, strict=args.strict, salt=salt)
+
+
+def _render_convert(result: Mapping[str, Any]) -> str:
+    lines = [
+        f"{series['status']:<10}{series['n_files']:>6} files  {series['path'] or series['reason']}"
+        for series in result["series"]
+    ]
+    return "\n".join([*lines, f"{result['converted']} converted, {result['refused']} refused"])
+
+
+COMMANDS: dict[str, Command] = {
+    "convert": Command("DICOM files to NIfTI, de-identified", _convert, _convert_arguments, _render_convert),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,4 +57,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, 2 wrong input, 1 anything else.
     """
-    return icube_common.cli.main("debian-mri", f"{DESCRIPTION} {YET}", __version__, {}, argv)
+    return icube_common.cli.main("debian-mri", DESCRIPTION, __version__, COMMANDS, argv)
