@@ -85,7 +85,8 @@ def _csa(dataset: Dataset, kind: str) -> dict[str, Any]:
             raise Refusal("damaged mosaic", f"its CSA header cannot be read ({type(error).__name__})") from None
     if header is None:
         raise Refusal("missing geometry", "a mosaic without its CSA header")
-    return header["tags"]  # type: ignore[no-any-return]
+    tags: dict[str, Any] = header["tags"]
+    return tags
 
 
 def _items(header: dict[str, Any], name: str) -> list[Any]:
@@ -118,9 +119,7 @@ def _protocol(dataset: Dataset) -> str:
     return "\n".join(str(item) for name in ("MrPhoenixProtocol", "MrProtocol") for item in _items(header, name)[:1])
 
 
-def _check_protocol(
-    protocol: str, count: int, centre: npt.NDArray[np.float64], step: npt.NDArray[np.float64]
-) -> None:
+def _check_protocol(protocol: str, count: int, centre: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> None:
     """Hold the mosaic's geometry against the slice positions of the protocol, where it has one for each slice.
 
     Raises:

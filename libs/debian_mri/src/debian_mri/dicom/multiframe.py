@@ -1,4 +1,4 @@
-"""Enhanced multi-frame objects: each frame's geometry lies in shared or per-frame functional groups (PS3.3 C.7.6.16)."""
+"""Enhanced multi-frame objects: a frame's geometry lies in shared or per-frame groups (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 

@@ -211,9 +211,10 @@ def check_image(dataset: Dataset) -> tuple[int, int]:
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if not rows or not columns or rows * columns > LARGEST_PLANE:
         raise Refusal("no pixel data", "the image has no usable number of rows and columns")
-    if (whole_number(dataset, "SamplesPerPixel") or 1) != 1 or not words(dataset, "PhotometricInterpretation")[
-        :1
-    ] in (("MONOCHROME2",), ("MONOCHROME1",)):
+    if (whole_number(dataset, "SamplesPerPixel") or 1) != 1 or words(dataset, "PhotometricInterpretation")[:1] not in (
+        ("MONOCHROME2",),
+        ("MONOCHROME1",),
+    ):
         raise Refusal("not a scan", "a colour image")
     if words(dataset, "BurnedInAnnotation")[:1] == ("YES",):
         raise Refusal("burnt-in annotation", "the pixels themselves may tell who this is")
@@ -253,7 +254,7 @@ def pixels(path: Path) -> npt.NDArray[Any]:
 
 
 def _check_decodable(syntax: UID) -> None:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     with quiet():
         try:

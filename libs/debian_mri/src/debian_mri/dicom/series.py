@@ -230,5 +230,3 @@ def _cover_the_same(parts: Iterable[Part]) -> Refusal | None:
                 return Refusal("missing slices", "image types or echoes of the series do not cover the same slices")
         seen.append((first, heights))
     return None
-
-

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import re
 
-DESCRIPTION_WORDS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DESCRIPTION_WORDS = _words(
     """
     t1 t1w t2 t2w t2star pd pdw flair dir swi swan swip adc fa trace dwi dti dki asl pcasl pasl cbf bold fmri rest
     resting state task mprage mp2rage mpr rage spgr fspgr bravo tfl tfe ffe tse fse se gre ge epi flash fisp space cube
@@ -19,15 +24,15 @@ DESCRIPTION_WORDS = frozenset(
     iso isotropic hires high res resolution accelerated repeat rep fast fat sat fs nd norm dis2d dis3d grappa sense mb
     multiband ap pa rl lr is si i s to interleaved sequential ascending descending pe angio tof mra mrv
     pre post contrast gd qsm
-    """.split()
+    """
 )
-IMAGE_TYPES = frozenset(
+IMAGE_TYPES = _words(
     """
     ORIGINAL DERIVED PRIMARY SECONDARY M P R I N ND NORM DIS2D DIS3D MOSAIC MPR MIP FM FMRI EPI NONE OTHER SE IR FFE
     GR TSE M_SE M_IR M_FFE M_TSE P_FFE R_FFE I_FFE MAGNITUDE PHASE REAL IMAGINARY MIXED DIFFUSION ADC FA TRACE TRACEW
     TENSOR T1 T2 T2_STAR PROTON_DENSITY VOLUME REFORMATTED RESAMPLED AXIAL CORONAL SAGITTAL LOCALIZER ECHO MOCO ASL
     PERFUSION SUBTRACTION UNI INV1 INV2 DEN PROPELLER MFSPLIT COMPRESSED QUANTITY
-    """.split()
+    """
 )
 CODES: dict[str, frozenset[str]] = {
     "Modality": frozenset({"MR", "CT", "PT", "NM"}),
@@ -68,7 +73,7 @@ MAKERS = {
     "bruker": "Bruker",
     "mediso": "Mediso",
 }
-MODELS = frozenset(
+MODELS = _words(
     """
     magnetom prisma prisma_fit prismafit skyra skyra_fit trio triotim tim verio aera avanto avanto_fit symphony
     symphonytim sonata allegra vision espree biograph biograph_mmr mmr connectom terra vida lumina sola altea amira
@@ -76,7 +81,7 @@ MODELS = frozenset(
     mr355 optima premier architect pioneer artist voyager hero explorer creator pet/mr achieva dstream ingenia
     elition ambition intera gyroscan gyroscan-nt nt panorama ingenuity tf multiva prodiva vantage titan galan orian
     elan excelart echelon oasis airis aperto altaire swoop umr umr770 umr780 umr790 umr890 upmr upmr790
-    """.split()
+    """
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from debian_mri.dicom.frames import Frame, Refusal, Vector
 
@@ -40,8 +41,9 @@ def split_into_volumes(places: Sequence[Sequence[Frame]]) -> tuple[list[list[Fra
 def _by_key(places: Sequence[Sequence[Frame]], source: str, keys: Sequence[Vector]) -> list[list[Frame]]:
     found = [{frame.times[source]: frame for frame in place} for place in places]
     volumes = [[place[key] for place in found] for key in keys]
-    # gradient directions have no order of their own
-    return sorted(volumes, key=lambda volume: min(frame.order for frame in volume)) if source == "diffusion" else volumes
+    if source == "diffusion":  # gradient directions have no order of their own
+        volumes.sort(key=lambda volume: min(frame.order for frame in volume))
+    return volumes
 
 
 def _by_instance(places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
@@ -59,6 +61,5 @@ def _by_instance(places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
 def _follow_each_other(groups: Sequence[Sequence[Frame]]) -> bool:
     """Whether each group's numbers end before the next one's begin."""
     return all(
-        max(frame.order for frame in before) < min(frame.order for frame in after)
-        for before, after in zip(groups, groups[1:], strict=False)
+        max(frame.order for frame in before) < min(frame.order for frame in after) for before, after in pairwise(groups)
     )
