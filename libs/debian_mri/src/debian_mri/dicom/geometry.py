@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +188,7 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
             f"{gaps[where]:.4g} mm between slices {where + 1} and {where + 2} of {len(places)}, "
             f"{unit:.4g} mm between others",
         )
-    check_against_header(first, float(gaps.mean()))
+    check_against_header([place[0] for place in places], float(gaps.mean()))
     step: FloatArray = (positions[-1] - positions[0]) / (len(places) - 1)
     check_lean(positions, step, normal)
     return step
@@ -209,20 +210,27 @@ def check_lean(positions: FloatArray, step: FloatArray, normal: FloatArray) -> N
         raise Refusal("uneven slices", f"a slice lies {off:.3g} mm off the line of the others")
 
 
-def check_against_header(first: Frame, gap: float) -> None:
-    """Equal gaps of twice or more the spacing that the header names mean that slices between are missing.
+def check_against_header(firsts: Sequence[Frame], gap: float) -> None:
+    """Equal gaps of twice or more what the header says mean that slices between are missing.
 
-    Some scanners write the free gap between slices as spacing; that reading is allowed.
+    Some scanners write the free gap between slices as spacing, and a free gap may be as wide as a slice: the images'
+    numbers decide.
+
+    Args:
+        firsts: the first image of each slice.
+        gap: mean distance of slices, mm.
 
     Raises:
         Refusal: every second slice, or more, is missing.
     """
-    said = first.slice_spacing
-    if not said or said <= 0:
-        return
-    times = gap / said
-    is_free_gap = first.thickness is not None and abs(gap - said - first.thickness) <= GAP_TOLERANCE * gap
-    if round(times) >= 2 and abs(times - round(times)) <= GAP_TOLERANCE * round(times) and not is_free_gap:
-        raise Refusal(
-            "missing slices", f"slices are {gap:.4g} mm apart where the header says {said:.4g} mm between them"
-        )
+    said, thickness = firsts[0].slice_spacing or 0.0, firsts[0].thickness or 0.0
+    strides = {abs((b.instance or 0) - (a.instance or 0)) for a, b in pairwise(firsts)}
+    in_turn = strides == {1}
+    for distance, doubtful in ((said, abs(gap - said - thickness) <= GAP_TOLERANCE * gap), (thickness, said <= 0)):
+        times = round(gap / distance) if distance > 0 else 1
+        if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times:
+            continue
+        if (distance == said and not (doubtful and in_turn)) or (doubtful and strides == {times}):
+            raise Refusal(
+                "missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm"
+            )

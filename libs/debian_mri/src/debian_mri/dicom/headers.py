@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from debian_mri.dicom import reading
 from debian_mri.dicom.frames import Frame, Refusal, Vector
@@ -25,6 +26,7 @@ class ImageFile:
 
     Attributes:
         path: the file.
+        uid: of the image, empty where it has none.
         series_uid: of the series it says to belong to.
         series_number: for the order of the answer.
         frames: its planes.
@@ -33,6 +35,7 @@ class ImageFile:
     """
 
     path: Path
+    uid: str
     series_uid: str
     series_number: int
     frames: tuple[Frame, ...]
@@ -52,9 +55,7 @@ def read_image(path: Path) -> ImageFile | None:
     """
     header, has_pixels = reading.read(path, pixels=False)
     if reading.uid(header, "SeriesInstanceUID") == "":
-        # 1.2.840.10008.1.3.10 is Media Storage Directory
-        meta = getattr(header, "file_meta", None)
-        if meta is not None and str(meta.get("MediaStorageSOPClassUID", "")) == "1.2.840.10008.1.3.10":
+        if reading.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
         raise Refusal(reading.UNREADABLE, "no series is named in the header")
     series_uid = reading.uid(header, "SeriesInstanceUID")
@@ -63,12 +64,16 @@ def read_image(path: Path) -> ImageFile | None:
     except Refusal:
         series_number = 0
     try:
+        image_uid = reading.uid(header, "SOPInstanceUID")
+    except Refusal:
+        image_uid = ""
+    try:
         if not has_pixels:
             raise Refusal("no pixel data")
         frames = tuple(_frames(path, header))
     except Refusal as refusal:
-        return ImageFile(path, series_uid, series_number, (), header, refusal)
-    return ImageFile(path, series_uid, series_number, frames, header, None)
+        return ImageFile(path, image_uid, series_uid, series_number, (), header, refusal)
+    return ImageFile(path, image_uid, series_uid, series_number, frames, header, None)
 
 
 def _frames(path: Path, header: Dataset) -> list[Frame]:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
@@ -29,6 +30,7 @@ from debian_mri.dicom.frames import Refusal, Vector
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
 PIXEL_TAGS_BIG_ENDIAN = (b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
+UNDEFINED_LENGTH = 0xFFFFFFFF
 LARGEST_PLANE = 2**26  # 8192 x 8192 pixels
 NATIVE = (ImplicitVR, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 UNREADABLE = "unreadable file"
@@ -96,6 +98,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
         except InvalidDicomError:
             raise NotDicom from None
         syntax = transfer_syntax(dataset)
+        _check_whole(dataset)
         if pixels:
             return dataset, any(keyword in dataset for keyword in PIXELS)
         if syntax == DeflatedExplicitVRLittleEndian:
@@ -106,11 +109,26 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
         return dataset, handle.read(4) in tags
 
 
+def _check_whole(dataset: Dataset) -> None:
+    """pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
+    for tag in list(dataset.keys())[-1:]:
+        element = dataset.get_item(tag)
+        if isinstance(element, RawDataElement) and element.length != UNDEFINED_LENGTH:
+            if len(element.value or b"") != element.length:
+                raise Refusal(UNREADABLE, "it is cut short")
+
+
+def meta_uid(dataset: Dataset, keyword: str) -> str:
+    """A UID of the file meta header, empty where it is absent."""
+    with quiet():
+        return str(getattr(dataset, "file_meta", {}).get(keyword, ""))
+
+
 def transfer_syntax(dataset: Dataset) -> UID:
     """The file's; a file without a meta header has the standard's default or what its elements show it to have."""
-    meta = getattr(dataset, "file_meta", None)
-    if meta is not None and "TransferSyntaxUID" in meta:
-        return UID(str(meta.TransferSyntaxUID))
+    with quiet():
+        if named := meta_uid(dataset, "TransferSyntaxUID"):
+            return UID(named)
     implicit, little = dataset.original_encoding
     if implicit is False:
         return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -246,7 +264,8 @@ def pixels(path: Path) -> npt.NDArray[Any]:
         dataset.file_meta.TransferSyntaxUID = syntax
         if "PixelData" in dataset and syntax in NATIVE:
             _check_length(dataset, frames * rows * columns)
-        stored = np.asarray(dataset.pixel_array)
+        # raw: bits above those that are stored are looked at below, not masked away
+        stored = np.asarray(pydicom.pixels.pixel_array(dataset, raw=True, correct_unused_bits=False))
     stored = stored[None] if stored.ndim == 2 else stored
     if stored.shape != (frames, rows, columns):
         raise Refusal("damaged pixels", f"{stored.shape} decoded where {(frames, rows, columns)} was announced")

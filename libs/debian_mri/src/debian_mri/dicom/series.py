@@ -30,6 +30,7 @@ class Series:
         source: the folder; the common parent where a series is spread over several.
         uid: of the series; empty for files that belong to none.
         number: the series' number.
+        images: UIDs of the images.
         frames: of all files.
         header: of the first file.
         n_files: how many files there are.
@@ -39,6 +40,7 @@ class Series:
     source: Path
     uid: str = ""
     number: int = 0
+    images: frozenset[str] = frozenset()
     frames: list[Frame] = field(default_factory=list)
     header: Dataset = field(default_factory=Dataset)
     n_files: int = 0
@@ -145,6 +147,7 @@ def _series(folder: Path, uid: str, images: Sequence[ImageFile]) -> Series:
         source=folder,
         uid=uid,
         number=images[0].series_number,
+        images=frozenset(image.uid for image in images),
         frames=[frame for image in images for frame in image.frames],
         header=images[0].header,
         n_files=len(images),
@@ -164,6 +167,7 @@ def _join_folders(series: list[Series]) -> list[Series]:
         first = pieces[0]
         first.source = Path(os.path.commonpath([piece.source for piece in pieces]))
         for piece in pieces[1:]:
+            first.images |= piece.images
             first.frames += piece.frames
             first.n_files += piece.n_files
             first.refusal = first.refusal or piece.refusal
@@ -173,9 +177,11 @@ def _join_folders(series: list[Series]) -> list[Series]:
 
 def _are_pieces(folders: Sequence[Series]) -> bool:
     """Whether folders with the same series UID share neither an image nor a slice: then each has a part of it."""
-    images: list[set[str]] = [{frame.uid for frame in one.frames} for one in folders]
-    places: list[set[tuple[float, ...]]] = [{frame.position for frame in one.frames} for one in folders]
-    return all(sum(map(len, sets)) == len(set().union(*sets)) for sets in (images, places))
+    images = [one.images for one in folders]
+    places = [{frame.position for frame in one.frames} for one in folders]
+    return sum(map(len, images)) == len(frozenset().union(*images)) and sum(map(len, places)) == len(
+        set().union(*places)
+    )
 
 
 def split(series: Series) -> list[Part]:
