@@ -146,9 +146,7 @@ def test_time_series_with_a_missing_image_or_a_wrong_number(tmp_path: Path) -> N
     phantom.write(tmp_path / "none", without("InstanceNumber"))
     phantom.data[3] = phantom.data[1]
     phantom.write(tmp_path / "same")
-    series = {
-        Path(one["source"]).name: one["reason"] for one in convert_folder(tmp_path, tmp_path / ".out")["series"]
-    }
+    series = {Path(one["source"]).name: one["reason"] for one in convert_folder(tmp_path, tmp_path / ".out")["series"]}
     assert series == {
         "gone": "missing slices: 1 of 3 places hold fewer than 4 images",
         "number": "mixed volumes: the images are numbered neither volume by volume nor slice by slice",
@@ -176,9 +174,7 @@ def test_multiframe_without_positions_or_with_a_gap(tmp_path: Path) -> None:
     save_as(dataset, tmp_path / "few" / "a.dcm")
     del dataset.PerFrameFunctionalGroupsSequence
     save_as(dataset, tmp_path / "none" / "a.dcm")
-    reasons = {
-        Path(one["source"]).name: one["reason"] for one in convert_folder(tmp_path, tmp_path / ".out")["series"]
-    }
+    reasons = {Path(one["source"]).name: one["reason"] for one in convert_folder(tmp_path, tmp_path / ".out")["series"]}
     assert reasons["none"] == "missing geometry: 5 frames in one file without a position of each"
     assert reasons["few"] == "missing geometry: 3 positions for 5 frames"
     assert reasons["gap"].startswith("missing slices")
@@ -213,9 +209,7 @@ def encoded(kind: str) -> Edit:
             dataset.compress(RLELossless, generate_instance_uid=False)
         elif kind != "explicit":
             implicit = kind == "implicit"
-            dataset.file_meta.TransferSyntaxUID = (
-                ImplicitVRLittleEndian if implicit else DeflatedExplicitVRLittleEndian
-            )
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else DeflatedExplicitVRLittleEndian
         return dataset
 
     return edit

@@ -40,7 +40,6 @@ NUMBER = re.compile(r"[ +\-0-9.eE]*")
 DATED = frozenset({"StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "AcquisitionDateTime"})
 # of type 1 in their modules: a conforming file needs a value
 DUMMIES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000", "PN": "removed", "AS": "000Y"}
-CLASSES = frozenset({"SOPClassUID", "ReferencedSOPClassUID"})  # kinds of objects, a maker's own ones too
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 METHOD = "PS3.15 Annex E Basic Profile"
 METHOD_CODES = (("113100", "Basic Application Confidentiality Profile"),)
@@ -153,8 +152,6 @@ def _public(element: DataElement, salt: bytes, shift: timedelta | None) -> DataE
         return None  # curves, overlays and group lengths
     if shift is not None and element.keyword in DATED:
         return DataElement(tag, vr, _shifted(str(element.value or ""), shift))
-    if element.keyword in CLASSES:
-        return element
     if vr == "UI":
         return None if action in ("X", "X/Z") else _with_new_uids(element, salt)
     if action is not None:

@@ -231,6 +231,4 @@ def check_against_header(firsts: Sequence[Frame], gap: float) -> None:
         if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times:
             continue
         if (distance == said and not (doubtful and in_turn)) or (doubtful and strides == {times}):
-            raise Refusal(
-                "missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm"
-            )
+            raise Refusal("missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm")

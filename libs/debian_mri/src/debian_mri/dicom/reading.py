@@ -110,7 +110,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
 
 
 def _check_whole(dataset: Dataset) -> None:
-    """pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
+    """Pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
     for tag in list(dataset.keys())[-1:]:
         element = dataset.get_item(tag)
         if isinstance(element, RawDataElement) and element.length != UNDEFINED_LENGTH:
