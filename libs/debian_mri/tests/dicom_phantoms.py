@@ -176,6 +176,7 @@ def enhanced(phantom: Phantom, *, shuffle: bool = True) -> FileDataset:
         frame, place, content = Dataset(), Dataset(), Dataset()
         place.ImagePositionPatient = [f"{item:.8f}" for item in phantom.position(k)]
         content.DimensionIndexValues = [k + 1, t + 1]
+        content.StackID, content.InStackPositionNumber, content.TemporalPositionIndex = "1", k + 1, t + 1
         frame.PlanePositionSequence, frame.FrameContentSequence = Sequence([place]), Sequence([content])
         frames.append(frame)
     dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)

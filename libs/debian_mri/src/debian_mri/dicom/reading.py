@@ -113,9 +113,10 @@ def _check_whole(dataset: Dataset) -> None:
     """Pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
     for tag in list(dataset.keys())[-1:]:
         element = dataset.get_item(tag)
-        if isinstance(element, RawDataElement) and element.length != UNDEFINED_LENGTH:
-            if len(element.value or b"") != element.length:
-                raise Refusal(UNREADABLE, "it is cut short")
+        if not isinstance(element, RawDataElement) or element.length == UNDEFINED_LENGTH:
+            continue
+        if len(element.value or b"") != element.length:
+            raise Refusal(UNREADABLE, "it is cut short")
 
 
 def meta_uid(dataset: Dataset, keyword: str) -> str:
