@@ -196,9 +196,9 @@ def test_agrees_with_dcm2niix(folder: str, scans: Path, answers: dict[str, dict[
 
 
 @needs_dcm2niix
-@pytest.mark.parametrize("kind", ["oblique", "time series", "philips", "rescaled", "enhanced", "enhanced time series"])
+@pytest.mark.parametrize("kind", ["oblique", "time series", "philips", "rescaled", "enhanced"])
 def test_agrees_with_dcm2niix_on_simulated_series(kind: str, tmp_path: Path) -> None:
-    volumes = 3 if "time series" in kind else 1
+    volumes = 3 if kind == "time series" else 1
     phantom = Phantom(volumes=volumes, orientation=turned(12, -20, 33), rows=32, columns=24)
 
     def edit(number: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset:
@@ -214,7 +214,7 @@ def test_agrees_with_dcm2niix_on_simulated_series(kind: str, tmp_path: Path) -> 
             dataset.AcquisitionNumber = number // phantom.slices + 1
         return dataset
 
-    if "enhanced" in kind:
+    if kind == "enhanced":
         (tmp_path / "in").mkdir()
         save_as(edit(0, enhanced(phantom)), tmp_path / "in" / "one.dcm")
     else:

@@ -22,6 +22,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
@@ -112,7 +113,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
 def _check_whole(dataset: Dataset) -> None:
     """Pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
     for tag in list(dataset.keys())[-1:]:
-        element = dataset.get_item(tag)
+        element: Any = dataset.get_item(tag)
         if not isinstance(element, RawDataElement) or element.length == UNDEFINED_LENGTH:
             continue
         if len(element.value or b"") != element.length:
@@ -266,7 +267,7 @@ def pixels(path: Path) -> npt.NDArray[Any]:
         if "PixelData" in dataset and syntax in NATIVE:
             _check_length(dataset, frames * rows * columns)
         # raw: bits above those that are stored are looked at below, not masked away
-        stored = np.asarray(pydicom.pixels.pixel_array(dataset, raw=True, correct_unused_bits=False))
+        stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False))
     stored = stored[None] if stored.ndim == 2 else stored
     if stored.shape != (frames, rows, columns):
         raise Refusal("damaged pixels", f"{stored.shape} decoded where {(frames, rows, columns)} was announced")
