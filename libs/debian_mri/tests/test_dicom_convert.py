@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +183,31 @@ def test_enhanced_multiframe(volumes: int, tmp_path: Path) -> None:
     assert answer["n_files"] == 1
     if volumes > 1:
         assert image.header.get_zooms()[3] == pytest.approx(2.4)
+
+
+def test_multiframe_whose_frames_have_nothing_but_their_order(tmp_path: Path) -> None:
+    phantom = Phantom(volumes=3)
+    dataset = enhanced(phantom, shuffle=False)
+    del dataset.DimensionIndexSequence, dataset.InstanceNumber
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.FrameContentSequence
+    (tmp_path / "in").mkdir()
+    save_as(dataset, tmp_path / "in" / "one.dcm")
+    image, _ = only(tmp_path / "in", tmp_path / "out")
+    check(image, phantom)
+
+
+@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg (dcmtk) is not installed")
+@pytest.mark.parametrize("process", ["+el", "+e1"])
+def test_lossless_jpeg(process: str, tmp_path: Path) -> None:
+    phantom = Phantom(rows=64, columns=48)
+    phantom.write(tmp_path / "plain")
+    (tmp_path / "in").mkdir()
+    for path in (tmp_path / "plain").iterdir():
+        subprocess.run(["dcmcjpeg", process, "+ua", path, tmp_path / "in" / path.name], check=True, capture_output=True)
+    assert pydicom.dcmread(next((tmp_path / "in").iterdir())).file_meta.TransferSyntaxUID.is_compressed
+    image, _ = only(tmp_path / "in", tmp_path / "out")
+    check(image, phantom)
 
 
 def test_one_slice_with_a_thickness(tmp_path: Path) -> None:

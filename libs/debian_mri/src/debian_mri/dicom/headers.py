@@ -118,7 +118,8 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
         instance=reading.whole_number(file, "InstanceNumber"),
         uid=reading.uid(file, "SOPInstanceUID"),
         scale=_scale(file, frame),
-        description=f"{reading.text(file, 'SeriesDescription')} {reading.text(file, 'ProtocolName')}".lower(),
+        # a protocol may be that of the whole examination, which begins with localisers
+        description=(reading.text(file, "SeriesDescription") or reading.text(file, "ProtocolName")).lower(),
     )
 
 

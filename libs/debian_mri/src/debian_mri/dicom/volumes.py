@@ -49,7 +49,9 @@ def _by_key(places: Sequence[Sequence[Frame]], source: str, keys: Sequence[Vecto
 def _by_instance(places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
     """Volumes by instance number, numbered either volume by volume or slice by slice."""
     frames = [frame for place in places for frame in place]
-    if any(frame.instance is None for frame in frames) or len({frame.order for frame in frames}) < len(frames):
+    # the frames of one file have an order of their own
+    unnumbered = len({frame.path for frame in frames}) > 1 and any(frame.instance is None for frame in frames)
+    if unnumbered or len({frame.order for frame in frames}) < len(frames):
         raise Refusal("duplicate slices", "several images a slice, and nothing says which volume they belong to")
     ordered = [sorted(place, key=lambda frame: frame.order) for place in places]
     volumes = [list(volume) for volume in zip(*ordered, strict=True)]
