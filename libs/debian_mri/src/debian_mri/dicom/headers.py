@@ -70,7 +70,8 @@ def read_image(path: Path) -> ImageFile | None:
     try:
         if not has_pixels:
             raise Refusal("no pixel data")
-        frames = tuple(_frames(path, header))
+        with reading.failures(reading.UNREADABLE, "a value of the header is damaged"):
+            frames = tuple(_frames(path, header))
     except Refusal as refusal:
         return ImageFile(path, image_uid, series_uid, series_number, (), header, refusal)
     return ImageFile(path, image_uid, series_uid, series_number, frames, header, None)

@@ -80,7 +80,7 @@ def _frame_header(shared: Dataset, group: Dataset, volume_dimensions: list[int])
 
 
 def _set(header: Dataset, keyword: str, value: Any) -> None:
-    with reading.quiet():
+    with reading.failures(reading.UNREADABLE, "a value of a frame is damaged"):
         setattr(header, keyword, value)
 
 

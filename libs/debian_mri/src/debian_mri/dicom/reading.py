@@ -23,7 +23,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
 from debian_mri.dicom.frames import Refusal, Vector
@@ -50,7 +50,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _failures(kind: str, detail: str) -> Iterator[None]:
+def failures(kind: str, detail: str) -> Iterator[None]:
     """Damaged files fail in pydicom and its decoders in any way there is: all of them are a refusal."""
     try:
         with quiet():
@@ -89,7 +89,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
         NotDicom: there is neither the preamble nor a first element that a DICOM file without it would have.
         Refusal: the file is damaged.
     """
-    with _open(path) as handle, _failures(UNREADABLE, "the header is damaged"):
+    with _open(path) as handle, failures(UNREADABLE, "the header is damaged"):
         start = handle.read(132)
         handle.seek(0)
         if start[128:] != b"DICM" and start[:2] not in (b"\x02\0", b"\x08\0"):
@@ -143,7 +143,7 @@ def value(dataset: Dataset, keyword: str | int | tuple[int, int]) -> Any:
     Raises:
         Refusal: it cannot be made out.
     """
-    with _failures(UNREADABLE, "a value of the header is damaged"):
+    with failures(UNREADABLE, "a value of the header is damaged"):
         if isinstance(keyword, str):
             found = dataset.get(keyword)
         else:
@@ -174,7 +174,7 @@ def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) 
     if found is None:
         return None
     items = list(found) if isinstance(found, (list, tuple, pydicom.multival.MultiValue)) else [found]
-    with _failures("invalid header", "an element that should hold numbers holds something else"):
+    with failures("invalid header", "an element that should hold numbers holds something else"):
         read_numbers = tuple(float(item) for item in items)
     if len(read_numbers) != count or not all(math.isfinite(number) for number in read_numbers):
         raise Refusal("invalid header", f"{len(items)} values or an infinite one where {count} numbers should be")
@@ -260,14 +260,16 @@ def pixels(path: Path) -> npt.NDArray[Any]:
     frames = whole_number(dataset, "NumberOfFrames") or 1
     syntax = transfer_syntax(dataset)
     _check_decodable(syntax)
-    with _failures("damaged pixels", "they cannot be decoded"):
+    with failures("damaged pixels", "they cannot be decoded"):
         if getattr(dataset, "file_meta", None) is None:
             dataset.file_meta = pydicom.dataset.FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = syntax
         if "PixelData" in dataset and syntax in NATIVE:
             _check_length(dataset, frames * rows * columns)
         # raw: bits above those that are stored are looked at below, not masked away
-        stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False))
+        # pydicom's own decoder of RLE: that of pylibjpeg-rle panics on damaged data
+        plugin = "pydicom" if syntax == RLELossless else ""
+        stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin))
     stored = stored[None] if stored.ndim == 2 else stored
     if stored.shape != (frames, rows, columns):
         raise Refusal("damaged pixels", f"{stored.shape} decoded where {(frames, rows, columns)} was announced")
