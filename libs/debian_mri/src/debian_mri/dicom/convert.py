@@ -1,0 +1,227 @@
+"""A folder of DICOM files to NIfTI files: ``debian-mri convert``."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from einops import rearrange
+
+from debian_mri.dicom import vocabulary
+from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.geometry import VolumeGeometry, volume_geometry
+from debian_mri.dicom.reading import pixels, text
+from debian_mri.dicom.series import Part, Series, find_series, split
+from debian_mri.dicom.sidecar import repetition_time, sidecar
+from debian_mri.dicom.volumes import BY_NUMBER
+from icube_common.errors import InputError
+from icube_common.runs import atomic_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+SCANNER_ANATOMICAL = 1  # NIfTI code of coordinates of the scanner
+REJECTED = "rejected.csv"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels and where they are.
+
+    Attributes:
+        data: (columns, rows, slices) or (columns, rows, slices, volumes), as scaled by the headers.
+        affine: (4, 4), voxel index to RAS, mm.
+        repetition_time: s between volumes, None where unknown or there is but one.
+    """
+
+    data: npt.NDArray[Any]
+    affine: npt.NDArray[np.float64]
+    repetition_time: float | None
+
+
+def convert_folder(
+    folder: str | Path, out: str | Path, *, overwrite: bool = False, strict: bool = False, salt: bytes | None = None
+) -> dict[str, Any]:
+    """Convert all series below a folder, or say of each why not.
+
+    Writes ``NNNN[_words].nii.gz`` and ``.json`` for each volume, and ``rejected.csv``. Nothing written holds a name,
+    id, date or UID of the headers, nor a name of the input's folders and files.
+
+    Args:
+        folder: searched with all folders below; files may be gzipped and need no extension.
+        out: the folder to write.
+        overwrite: replace ``out``.
+        strict: stop at the first series that is refused.
+        salt: of the project (`debian_mri.dicom.identity.project_salt`): the JSON files then carry hashed keys of
+            subject, study, series and space.
+
+    Returns:
+        ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),
+        ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder as given: it may tell who
+        was scanned and is in this answer only), ``n_files``, ``description`` (known words only), ``number``.
+
+    Raises:
+        InputError: no such folder, no DICOM file in it, ``out`` exists, or ``strict`` and a series was refused.
+    """
+    found = find_series(folder)
+    if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in found):
+        raise InputError(f"{folder}: holds no DICOM file")
+    answers: list[dict[str, Any]] = []
+    with atomic_folder(out, overwrite=overwrite) as temporary:
+        for series in found:
+            for part in split(series):
+                answers.append(_convert_part(series, part, temporary, Path(out), len(answers) + 1, salt))
+                if strict and answers[-1]["status"] == "refused":
+                    raise InputError(f"{series.source}: {answers[-1]['reason']} (without --strict the others go on)")
+        _write_rejected(temporary / REJECTED, [answer for answer in answers if answer["status"] == "refused"])
+    converted = sum(answer["status"] == "converted" for answer in answers)
+    logger.info("%d series converted, %d refused", converted, len(answers) - converted)
+    return {"series": answers, "converted": converted, "refused": len(answers) - converted}
+
+
+def _convert_part(
+    series: Series, part: Part, temporary: Path, out: Path, number: int, salt: bytes | None
+) -> dict[str, Any]:
+    words = _description(series)
+    answer: dict[str, Any] = {
+        "status": "refused",
+        "path": None,
+        "reason": None,
+        "source": str(series.source),
+        "n_files": len({frame.path for frame in part.frames}) or series.n_files,
+        "description": words,
+        "number": number,
+    }
+    try:
+        if part.refusal is not None:
+            raise part.refusal
+        geometry = volume_geometry(part.frames)
+        volume = read_volume(geometry, repetition_time=repetition_time(series.header))
+        stem = "_".join([f"{number:04d}", *words.split()[:6]])
+        write_nifti(temporary / f"{stem}.nii.gz", volume)
+        write_json(temporary / f"{stem}.json", sidecar(series.header, geometry.frames[0][0], salt=salt))
+    except Refusal as refusal:
+        return {**answer, "reason": str(refusal)}
+    return {**answer, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
+
+
+def _description(series: Series) -> str:
+    try:
+        return vocabulary.description(text(series.header, "SeriesDescription"))
+    except Refusal:
+        return ""
+
+
+def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> Volume:
+    """Read the pixels of a voxel grid.
+
+    Args:
+        geometry: of `volume_geometry`.
+        repetition_time: s, used where there are several volumes.
+
+    Returns:
+        Whole numbers where stored values and scaling are whole, float32 otherwise.
+
+    Raises:
+        Refusal: pixels are missing, damaged or compressed in an unknown way, or volumes repeat each other.
+    """
+    volumes = geometry.frames
+    wanted: dict[Path, list[tuple[int, int, Frame]]] = {}
+    for t, volume in enumerate(volumes):
+        for k, frame in enumerate(volume):
+            wanted.setdefault(frame.path, []).append((t, k, frame))
+    stacked: npt.NDArray[Any] | None = None
+    for path, places in wanted.items():
+        stored = pixels(path)
+        for t, k, frame in places:
+            plane = _scaled(_plane(stored, frame), frame.scale)
+            if stacked is None:
+                stacked = np.zeros((len(volumes), len(volumes[0]), *plane.shape), plane.dtype)
+            elif not np.can_cast(plane.dtype, stacked.dtype):
+                stacked = stacked.astype(np.promote_types(stacked.dtype, plane.dtype))
+            stacked[t, k] = plane
+    assert stacked is not None
+    if geometry.told_apart_by == BY_NUMBER:
+        _refuse_repeated(stacked)
+    data = rearrange(_smallest(stacked), "volume slice row column -> column row slice volume")
+    return Volume(
+        data=data[..., 0] if len(volumes) == 1 else data,
+        affine=geometry.affine,
+        repetition_time=repetition_time if len(volumes) > 1 else None,
+    )
+
+
+def _plane(stored: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:
+    if frame.index >= len(stored):
+        raise Refusal("damaged pixels", "fewer frames than the header announces")
+    row, column = frame.tile or (0, 0)
+    return stored[frame.index, row : row + frame.rows, column : column + frame.columns]
+
+
+def _scaled(plane: npt.NDArray[Any], scale: tuple[float, float]) -> npt.NDArray[Any]:
+    """Stored values times slope plus intercept; whole numbers stay whole."""
+    slope, intercept = scale
+    if scale == (1.0, 0.0):
+        return plane
+    if plane.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        widest = max(abs(slope), 1) * 2.0 ** (8 * plane.itemsize) + abs(intercept)
+        if widest < 2**62:
+            return plane.astype(np.int64) * int(slope) + int(intercept)
+    return (plane.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _smallest(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in the smallest type that NIfTI readers know well: uint8, int16, uint16, int32, float32.
+
+    Raises:
+        Refusal: the values fit none of them.
+    """
+    if stacked.dtype.kind == "f":
+        if not np.isfinite(stacked).all():
+            raise Refusal("damaged pixels", "values that are no numbers")
+        return stacked.astype(np.float32)
+    low, high = int(stacked.min()), int(stacked.max())
+    kinds = (np.uint8, np.int16, np.uint16, np.int32) if stacked.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
+    for kind in kinds:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return stacked.astype(kind)
+    raise Refusal("damaged pixels", "values beyond 32 bits")
+
+
+def _refuse_repeated(stacked: npt.NDArray[Any]) -> None:
+    """No two volumes are the same to the last bit: noise sees to that in any real series.
+
+    Raises:
+        Refusal: two are, so the files are copies of each other under new numbers.
+    """
+    seen: dict[bytes, int] = {}
+    for t, volume in enumerate(stacked):
+        first = seen.setdefault(volume.tobytes(), t)
+        if first != t:
+            raise Refusal("duplicate slices", f"volumes {first + 1} and {t + 1} are the same image")
+
+
+def write_nifti(path: Path, volume: Volume) -> None:
+    """Write a NIfTI-1 file: qform and sform with code 1 (scanner), units mm and s."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(volume.data, volume.affine)
+    image.set_qform(volume.affine, code=SCANNER_ANATOMICAL)
+    image.set_sform(volume.affine, code=SCANNER_ANATOMICAL)
+    image.header.set_xyzt_units("mm", "sec")
+    if volume.data.ndim == 4:
+        image.header.set_zooms((*image.header.get_zooms()[:3], volume.repetition_time or 0.0))
+    nibabel.save(image, path)
+
+
+def _write_rejected(path: Path, answers: Sequence[dict[str, Any]]) -> None:
+    """What was refused and why, without the folders' names."""
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, ["number", "reason", "n_files", "description"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(answers)

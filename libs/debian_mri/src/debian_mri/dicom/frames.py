@@ -1,0 +1,73 @@
+"""One image plane as all kinds of files give it, and the refusal of what cannot be converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Vector = tuple[float, ...]
+
+
+class Refusal(Exception):
+    """What a series is refused for.
+
+    The message names kinds and numbers of the geometry, never a value that may tell who was scanned.
+
+    Args:
+        kind: a few fixed words ("missing slices"), for tables.
+        detail: what was found and where.
+    """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One plane of one file.
+
+    Attributes:
+        path: the file.
+        index: which plane of the file.
+        tile: first row and column inside the file's image, for mosaics.
+        rows: of the plane, in pixels.
+        columns: of the plane, in pixels.
+        orientation: direction cosines of a row and of a column, LPS, 6 numbers of unit length.
+        position: centre of the first pixel, LPS, mm.
+        spacing: between rows and between columns, mm.
+        thickness: of the slice, mm.
+        slice_spacing: between slice centres as the header has it, mm.
+        image_type: the header's words; of multi-frame files, of this frame.
+        component: number that some scanners give magnitude, phase, real, imaginary (GE).
+        echo: time in ms and number.
+        times: numbers that may tell volumes of a 4-D series apart, by the name of their source.
+        instance: number of the image in its series.
+        uid: of the image.
+        scale: slope and intercept from stored to written values.
+        description: words of the series that say whether it is a localiser, in lower case.
+    """
+
+    path: Path
+    index: int = 0
+    tile: tuple[int, int] | None = None
+    rows: int
+    columns: int
+    orientation: Vector
+    position: Vector
+    spacing: Vector
+    thickness: float | None = None
+    slice_spacing: float | None = None
+    image_type: tuple[str, ...] = ()
+    component: int | None = None
+    echo: tuple[float | None, str | None] = (None, None)
+    times: dict[str, Vector] = field(default_factory=dict)
+    instance: int | None = None
+    uid: str = ""
+    scale: tuple[float, float] = (1.0, 0.0)
+    description: str = ""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Place in the series: by instance number, inside a file by frame."""
+        return (self.instance if self.instance is not None else -1, self.index)

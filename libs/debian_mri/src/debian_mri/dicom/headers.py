@@ -1,0 +1,185 @@
+"""From a file to its frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from debian_mri.dicom import reading
+from debian_mri.dicom.frames import Frame, Refusal, Vector
+from debian_mri.dicom.geometry import check_orientation
+from debian_mri.dicom.mosaic import is_mosaic, split_mosaic
+from debian_mri.dicom.multiframe import frame_headers, is_multiframe
+
+# private attributes, found by their creator's name since the block number may differ
+GE_IMAGE_KIND = (0x0043, "GEMS_PARM_01", 0x2F)
+PHILIPS_SLOPE = (0x2005, "PHILIPS MR IMAGING DD 001", 0x0E)
+CREATORS = range(0x10, 0x100)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file's frames, or why it has none.
+
+    Attributes:
+        path: the file.
+        uid: of the image, empty where it has none.
+        series_uid: of the series it says to belong to.
+        series_number: for the order of the answer.
+        frames: its planes.
+        header: its header without pixels, for the sidecar.
+        refusal: why there are no frames.
+    """
+
+    path: Path
+    uid: str
+    series_uid: str
+    series_number: int
+    frames: tuple[Frame, ...]
+    header: Dataset
+    refusal: Refusal | None
+
+
+def read_image(path: Path) -> ImageFile | None:
+    """A file's frames.
+
+    Returns:
+        None for an index of a medium (DICOMDIR), which is no image.
+
+    Raises:
+        NotDicom: the file is none.
+        Refusal: it is damaged so that nothing tells which series it belongs to.
+    """
+    header, has_pixels = reading.read(path, pixels=False)
+    if reading.uid(header, "SeriesInstanceUID") == "":
+        if reading.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None
+        raise Refusal(reading.UNREADABLE, "no series is named in the header")
+    series_uid = reading.uid(header, "SeriesInstanceUID")
+    try:
+        series_number = reading.whole_number(header, "SeriesNumber") or 0
+    except Refusal:
+        series_number = 0
+    try:
+        image_uid = reading.uid(header, "SOPInstanceUID")
+    except Refusal:
+        image_uid = ""
+    try:
+        if not has_pixels:
+            raise Refusal("no pixel data")
+        with reading.failures(reading.UNREADABLE, "a value of the header is damaged"):
+            frames = tuple(_frames(path, header))
+    except Refusal as refusal:
+        return ImageFile(path, image_uid, series_uid, series_number, (), header, refusal)
+    return ImageFile(path, image_uid, series_uid, series_number, frames, header, None)
+
+
+def _frames(path: Path, header: Dataset) -> list[Frame]:
+    if is_multiframe(header):
+        headers = frame_headers(header)
+        return [_frame(path, header, frame, index) for index, frame in enumerate(headers)]
+    whole = _frame(path, header, header, 0)
+    return split_mosaic(header, whole) if is_mosaic(whole) else [whole]
+
+
+def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
+    """One plane, from what the file says of all its frames and of this one.
+
+    Raises:
+        Refusal: a part of the geometry is missing or invalid.
+    """
+    rows, columns = reading.check_image(file)
+    orientation = reading.numbers(frame, "ImageOrientationPatient", 6)
+    position = reading.numbers(frame, "ImagePositionPatient", 3)
+    spacing = reading.numbers(frame, "PixelSpacing", 2)
+    wanted = {"orientation": orientation, "position": position, "pixel spacing": spacing}
+    if orientation is None or position is None or spacing is None:
+        raise Refusal("missing geometry", "no " + ", no ".join(name for name, found in wanted.items() if not found))
+    if min(spacing) <= 0:
+        raise Refusal("missing geometry", "the pixel spacing is not above zero")
+    image_type = reading.words(frame, "ImageType") or reading.words(file, "ImageType")
+    component = private_number(file, *GE_IMAGE_KIND)
+    return Frame(
+        path=path,
+        index=index,
+        rows=rows,
+        columns=columns,
+        orientation=check_orientation(orientation),
+        position=position,
+        spacing=spacing,
+        thickness=reading.number(frame, "SliceThickness"),
+        slice_spacing=reading.number(frame, "SpacingBetweenSlices"),
+        image_type=(*image_type, *reading.words(frame, "ComplexImageComponent")),
+        component=None if component is None else int(component),
+        echo=(reading.number(frame, "EchoTime"), reading.text(frame, "EchoNumbers") or None),
+        times=_times(frame),
+        instance=reading.whole_number(file, "InstanceNumber"),
+        uid=reading.uid(file, "SOPInstanceUID"),
+        scale=_scale(file, frame),
+        # a protocol may be that of the whole examination, which begins with localisers
+        description=(reading.text(file, "SeriesDescription") or reading.text(file, "ProtocolName")).lower(),
+    )
+
+
+def _times(header: Dataset) -> dict[str, Vector]:
+    """Whatever may tell the volumes of a 4-D series apart."""
+    times: dict[str, Vector] = {}
+    for source, keyword in (
+        ("temporal position", "TemporalPositionIdentifier"),
+        ("acquisition number", "AcquisitionNumber"),
+        ("trigger time", "TriggerTime"),
+    ):
+        if (found := reading.number(header, keyword)) is not None:
+            times[source] = (found,)
+    clock = reading.text(header, "AcquisitionTime").replace(":", "")
+    if clock.replace(".", "", 1).isdigit():
+        times["acquisition time"] = (float(clock),)
+    weighting = reading.number(header, "DiffusionBValue")
+    if weighting is not None:
+        direction = reading.numbers(header, "DiffusionGradientOrientation", 3) or (0.0, 0.0, 0.0)
+        # an average over directions is another volume than the image without weighting
+        kind = float(reading.text(header, "DiffusionDirectionality") == "ISOTROPIC")
+        times["diffusion"] = (weighting, *direction, kind)
+    indices = reading.value(header, "DimensionIndexValues")
+    if indices is not None:
+        values = [indices] if isinstance(indices, int) else indices
+        times["dimensions"] = tuple(float(item) for item in values)
+    return times
+
+
+def _scale(file: Dataset, frame: Dataset) -> tuple[float, float]:
+    """Slope and intercept from stored values to those that are written.
+
+    DICOM's rescaling gives displayed values; those of Philips are brought back to the scanner's, which compare between
+    series: (stored x RS + RI) / (RS x SS), Chenevert et al., Transl. Oncol. 2014, doi 10.1593/tlo.13811.
+
+    Raises:
+        Refusal: a slope is zero.
+    """
+    slope = reading.number(frame, "RescaleSlope")
+    slope = reading.number(file, "RescaleSlope") if slope is None else slope
+    intercept = reading.number(frame, "RescaleIntercept")
+    intercept = reading.number(file, "RescaleIntercept") if intercept is None else intercept
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if slope == 0:
+        raise Refusal("invalid header", "a rescale slope of zero")
+    philips = private_number(frame, *PHILIPS_SLOPE)
+    philips = private_number(file, *PHILIPS_SLOPE) if philips is None else philips
+    if philips is None:
+        return slope, intercept
+    if philips == 0:
+        raise Refusal("invalid header", "a Philips scale slope of zero")
+    return 1 / philips, intercept / (slope * philips)
+
+
+def private_number(header: Dataset, group: int, creator: str, element: int) -> float | None:
+    """A private number of a maker, None where the maker did not write it."""
+    for block in CREATORS:
+        owner = reading.value(header, (group, block)) if (group, block) in header else None
+        if isinstance(owner, str) and owner.strip().upper() == creator:
+            tag = (group, block << 8 | element)
+            return reading.number(header, tag) if tag in header else None
+    return None
