@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -208,6 +210,51 @@ def test_lossless_jpeg(process: str, tmp_path: Path) -> None:
     assert pydicom.dcmread(next((tmp_path / "in").iterdir())).file_meta.TransferSyntaxUID.is_compressed
     image, _ = only(tmp_path / "in", tmp_path / "out")
     check(image, phantom)
+
+
+@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg (dcmtk) is not installed")
+def test_lossy_jpeg_of_12_bits_is_refused(tmp_path: Path) -> None:
+    Phantom(rows=64, columns=48).write(tmp_path / "plain", changed_bits(12))
+    (tmp_path / "in").mkdir()
+    for path in (tmp_path / "plain").iterdir():
+        subprocess.run(["dcmcjpeg", "+ee", path, tmp_path / "in" / path.name], check=True, capture_output=True)
+    (series,) = convert_folder(tmp_path / "in", tmp_path / "out")["series"]
+    assert series["reason"].startswith("unsupported compression: lossy JPEG of 12 bits")
+
+
+def changed_bits(bits: int) -> Any:
+    def edit(_: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset:
+        dataset.BitsStored, dataset.HighBit = bits, bits - 1
+        return dataset
+
+    return edit
+
+
+def test_lossy_jpeg_of_8_bits(tmp_path: Path) -> None:
+    """Held against Pillow's decoder, which is another one."""
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+
+    phantom = Phantom(rows=64, columns=48, dtype="<u2")
+    decoded: dict[str, np.ndarray[Any, Any]] = {}
+
+    def edit(_: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset:
+        buffer = io.BytesIO()
+        smooth = np.add.outer(np.arange(64), np.arange(48)) + len(decoded)
+        Image.fromarray(smooth.astype(np.uint8)).save(buffer, "JPEG", quality=90)
+        decoded[dataset.SOPInstanceUID] = np.asarray(Image.open(buffer))
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit = 7
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData = encapsulate([buffer.getvalue()])
+        return dataset
+
+    image, _ = only(phantom.write(tmp_path / "in", edit), tmp_path / "out")
+    found = np.asarray(image.dataobj)
+    assert found.dtype == np.uint8 and found.shape == (48, 64, phantom.slices)
+    wanted = sorted((array.T.astype(int) for array in decoded.values()), key=lambda array: array.sum())
+    ours = sorted((found[..., k].astype(int) for k in range(phantom.slices)), key=lambda array: array.sum())
+    assert max(abs(a - b).max() for a, b in zip(wanted, ours, strict=True)) <= 1
 
 
 def test_one_slice_with_a_thickness(tmp_path: Path) -> None:
