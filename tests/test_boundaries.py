@@ -54,7 +54,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"tables", "sampling", "sequences", "limbs", "knowledge"},
         {"numeric_features", "config"},
         {"manifest", "video"},
-        {"manifest_writer", "datasets"},
+        {"manifest_writer", "datasets", "features"},
         {"prepare", "extract", "motion"},
         {"temporal", "visual_prompts"},
         {"model"},

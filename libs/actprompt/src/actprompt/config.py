@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actprompt.sampling import MODES
+from actprompt.sampling import MODES, Sampling
 from icube_common.config import Config, option, section
 from icube_common.losses import LossConfig
 from icube_common.numeric import NumericConfig
@@ -22,6 +22,19 @@ class VideoConfig(Config):
     frames: int = option(8, "frames of a clip (TSN segments)", ge=1)
     mode: str = option("uniform", "where in its segment a frame is taken", choices=MODES)
     views: int = option(1, "clips of a video whose logits are averaged", ge=1)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The choice of frames that these keys describe."""
+        return Sampling(frames=self.frames, mode=self.mode, views=self.views)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(Config):
+    """Features of which backbone, for which frames."""
+
+    vlm: VLMConfig = section(VLMConfig)
+    video: VideoConfig = section(VideoConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
