@@ -21,7 +21,7 @@ CLASSES = {
     "smarthome": tuple(smarthome.CLASSES),
     "etri": etri.CLASSES,
 }
-SIZES = {"ntu-rgbd": 120, "smarthome": 31, "etri": 55, "ucf101": 101, "hmdb51": 51}
+SIZES = {"florence3d": 9, "ntu-rgbd": 120, "smarthome": 31, "etri": 55, "ucf101": 101, "hmdb51": 51}
 CLIP_TOKENS = 75  # 77 less start and end
 
 

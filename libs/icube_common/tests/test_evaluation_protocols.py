@@ -15,6 +15,7 @@ from icube_common.evaluation.metrics import Array
 from icube_common.evaluation.predictions import score
 from icube_common.evaluation.protocols import (
     base_to_new,
+    everything,
     few_shot,
     grouped_k_fold,
     leave_one_group_out,
@@ -384,3 +385,14 @@ def test_arrays_cannot_be_changed() -> None:
     for array in (fold.train, fold.test, SAMPLES.labels):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
+
+
+def test_everything_is_trained_on_and_nothing_tested() -> None:
+    samples = Samples(ids=list("abcdefgh"), labels=np.array([0, 1] * 4), class_names=["x", "y"], groups=list("11223344"))
+    fold = everything(samples)
+    assert fold.train.tolist() == list(range(8)) and not len(fold.validation) and not len(fold.test) and fold.notes == ()
+    part = everything(samples, validation=0.25)
+    people = {samples.group_array[row] for row in part.train} & {samples.group_array[row] for row in part.validation}
+    assert len(part.validation) == 2 and not people and not len(part.test)
+    with pytest.raises(InputError, match="no test row"):
+        make_fold(samples, name="x", train=np.arange(8), validation=np.array([], int), test=np.array([], int))

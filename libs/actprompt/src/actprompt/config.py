@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from actprompt.sampling import MODES, Sampling
 from icube_common.config import Config, option, section
+from icube_common.errors import InputError
 from icube_common.losses import LossConfig
 from icube_common.numeric import NumericConfig
 from icube_common.prompts import PromptConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
-HEADS = ("mean", "transformer", "messages")
+HEADS = ("mean", "statistics", "transformer", "messages")
+ENTRIES = ("statements", "contrastive", "memory", "fusion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +47,50 @@ class VisualConfig(Config):
     enabled: bool = option(True, "whether the picture enters at all")
     head: str = option("mean", "how frames become one feature", choices=HEADS)
     layers: int = option(1, "layers of the transformer or message head", ge=1)
-    prompts: int = option(0, "learned visual prompt tokens of each kind (Vita-CLIP); 0 = none, else no cache", ge=0)
+    dropout: float = option(0.0, "dropout inside the transformer or message head", ge=0, lt=1)
+    prompts: int = option(0, "learned global prompt tokens of each layer (Vita-CLIP); 0 = none, else no cache", ge=0)
+    local_prompts: bool = option(True, "visual prompts: one token for each frame too")
+    summary_prompt: bool = option(True, "visual prompts: a token that sums up all frames too")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionConfig(NumericConfig):
-    """What is made of the numbers of a clip: its skeleton's parameters and their course."""
+    """What is made of the numbers of a clip: its skeleton's named parameters, and their course over time."""
 
     entry: str = option(
         "statements",
-        "how numbers enter: as sentences about the body in the space of the texts, or as icube_common.numeric does",
-        choices=("statements", "contrastive", "memory", "fusion"),
+        "how named parameters enter: as sentences about the body in the space of the texts, or as icube_common does",
+        choices=ENTRIES,
     )
-    course: bool = option(True, "statements: use the course of the skeleton over time beside the named parameters")
+    course: bool = option(True, "the course of the skeleton over time enters beside the named parameters")
     frames: int = option(16, "points in time of the course", ge=2)
-    warps: int = option(4, "training copies of each course, warped in time", ge=0)
-    prior: float = option(0.5, "statements: weight of what the sentences say before training", ge=0)
-    ridge: float = option(0.3, "shrinkage of the map from the course to the texts", gt=0)
-    ridge_parameters: float = option(3.0, "shrinkage of the map from the named parameters to the texts", gt=0)
+    warps: int = option(4, "training copies of each course, warped in time and with its joints a little off", ge=0)
+    jitter: float = option(0.1, "deviation of a copy's joints, in their own unit (limb directions have length 1)", ge=0)
+    prior: float = option(0.5, "statements: weight of what the sentences say before any training", ge=0)
+
+    def plain(self) -> NumericConfig:
+        """The keys that icube_common.numeric knows, for the entries that it offers."""
+        names = [field.name for field in dataclasses.fields(NumericConfig)]
+        return NumericConfig(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig(Config):
+    """Where the maps into the space of the texts start: at the ridge regression to the class texts, or at nothing."""
+
+    ridge: bool = option(True, "start at the ridge regression on the training rows (false: at nothing)")
+    visual: float = option(10.0, "shrinkage of the map from the frames' feature", gt=0)
+    course: float = option(0.3, "shrinkage of the map from the skeleton's course", gt=0)
+    parameters: float = option(0.3, "shrinkage of the map from the named parameters", gt=0)
+    select: bool = option(True, "multiply all three by what does best when each training subject is left out in turn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActLossConfig(LossConfig):
+    """The loss of the logits, and a contrastive term on the clips' features."""
+
+    contrastive: float = option(0.0, "weight of the supervised contrastive loss of the clips' features; 0 = off", ge=0)
+    temperature: float = option(0.1, "of the contrastive loss", gt=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +98,25 @@ class ActConfig(Config):
     """A whole training of actprompt."""
 
     vlm: VLMConfig = section(VLMConfig)
-    knowledge: str = option("", "class descriptions: a YAML file or a shipped name (empty: the data set's own)")
+    knowledge: str = option("", "class descriptions: a file or a shipped name (empty: the data set's own)")
+    exchange_texts: int = option(
+        0, "control: the classes' texts are exchanged among them, drawn from this number; 0 = they are not", ge=0
+    )
     prompt: PromptConfig = section(PromptConfig, init="descriptions")
     video: VideoConfig = section(VideoConfig)
     visual: VisualConfig = section(VisualConfig)
     numeric: MotionConfig = section(MotionConfig)
-    loss: LossConfig = section(LossConfig)
-    train: TrainConfig = section(TrainConfig, max_steps=200, batch_size=64, learning_rate=1e-3, checkpoint_every=200)
+    start: StartConfig = section(StartConfig)
+    loss: ActLossConfig = section(ActLossConfig)
+    train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpoint_every=100)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.visual.enabled and not self.numeric.enabled:
+            raise InputError("visual.enabled=false with numeric.enabled=false: nothing is left to tell actions by")
+        if self.numeric.enabled and self.numeric.entry != "statements":
+            if not self.visual.enabled and not self.numeric.course:
+                raise InputError(
+                    f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "
+                    "set visual.enabled or numeric.course, or take numeric.entry=statements"
+                )

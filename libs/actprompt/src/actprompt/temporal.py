@@ -2,8 +2,8 @@
 
 Shapes: B clips, T frames, D width of a frame feature.
 
-Each head answers with the mean over the frames plus a correction that starts at nothing: before the first step a new
-head equals `MeanHead`, and so keeps whatever the frozen tower can tell about classes that were never trained.
+Each head that learns answers with the mean over the frames plus a correction that starts at nothing: before the first
+step it equals `MeanHead`, and so keeps whatever the frozen tower can tell about classes that were never trained.
 
 Frames are placed by their share of the clip, not by their number, since samplers spread T frames over a whole video:
 a clip of 16 frames passes through the positions of one of 8. Only the frames that a mask lets through count, so that a
@@ -43,6 +43,24 @@ class MeanHead(nn.Module):
             ValueError: a clip without any real frame.
         """
         return _masked_mean(*_real(features, mask))
+
+
+class StatisticsHead(nn.Module):
+    """Mean and deviation over the frames, side by side; nothing is learned, and their order is of no account.
+
+    The statistics pooling of Snyder et al., "X-vectors: Robust DNN Embeddings for Speaker Recognition" (ICASSP 2018).
+    What stays the same in a clip (person, room, light) is in the mean alone; the deviation holds what moves.
+    """
+
+    def forward(
+        self, features: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b two_d"]:
+        """Features of clips, float32, not normalised; arguments and errors as those of `MeanHead`."""
+        features, real = _real(features, mask)
+        mean = _masked_mean(features, real)
+        squares = _masked_mean((features - rearrange(mean, "b d -> b 1 d")) ** 2, real)
+        # the slope of a root is infinite at 0, which a clip of one frame has everywhere
+        return torch.cat([mean, (squares + 1e-12).sqrt()], dim=-1)
 
 
 class TransformerHead(nn.Module):
@@ -128,6 +146,7 @@ class MessageHead(nn.Module):
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "mean": lambda dim, **options: MeanHead(),
+    "statistics": lambda dim, **options: StatisticsHead(),
     "transformer": TransformerHead,
     "messages": MessageHead,
 }
@@ -140,7 +159,8 @@ def make_head(
     """A head of a kind.
 
     Args:
-        kind: ``mean`` (to which the options below are nothing), ``transformer`` or ``messages``.
+        kind: ``mean`` or ``statistics`` (to which the options below are nothing; the latter is twice as wide),
+            ``transformer`` or ``messages``.
         dim: width D of the frame features.
         layers: of the transformer.
         heads: of attention; by default one for each 64 of the width.

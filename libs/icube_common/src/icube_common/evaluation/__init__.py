@@ -19,6 +19,7 @@ __getattr__, __dir__ = lazy_exports(
         "compute": "metrics",
         "concatenate": "predictions",
         "confusion_matrix": "metrics",
+        "everything": "protocols",
         "few_shot": "protocols",
         "find_metric": "metrics",
         "group_interval": "intervals",

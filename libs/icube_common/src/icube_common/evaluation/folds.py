@@ -215,8 +215,11 @@ def make_fold(
     train_classes: Sequence[int] | None = None,
     test_classes: Sequence[int] | None = None,
     notes: Sequence[str] = (),
+    tested: bool = True,
 ) -> Fold:
     """A fold of these rows, which holds no label of any other row than those of ``train`` and ``validation``.
+
+    ``tested=False`` is for a model that is tested elsewhere: only then there may be no test row.
 
     Raises:
         InputError: a row is in two parts, there is no test row, or a row's class is not among the part's classes.
@@ -225,7 +228,7 @@ def make_fold(
     every = np.concatenate(list(parts.values()))
     if len(np.unique(every)) < len(every):
         raise InputError(f"fold {name!r}: a row is in two of training, validation and test")
-    if not len(test):
+    if tested and not len(test):
         raise InputError(f"fold {name!r}: no test row")
     all_classes = tuple(range(len(samples.class_names)))
     learned = all_classes if train_classes is None else tuple(sorted(train_classes))

@@ -112,6 +112,28 @@ def zero_shot(samples: Samples, *, test_ids: Iterable[str] | None = None, seed: 
     )
 
 
+def everything(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> Fold:
+    """Train on all samples, test on none: for a model that is tested on other people, elsewhere.
+
+    Args:
+        samples: the table.
+        seed: of the validation split.
+        validation: share of the groups kept for early stopping.
+    """
+    train, chosen, notes = inner_split(samples, np.arange(len(samples)), validation, _seed(seed, "everything"))
+    none = np.array([], dtype=np.int64)
+    return make_fold(
+        samples,
+        name="all samples",
+        train=train,
+        validation=chosen,
+        test=none,
+        seed=_seed(seed, "everything"),
+        notes=notes if validation else (),
+        tested=False,
+    )
+
+
 def few_shot(
     samples: Samples,
     *,

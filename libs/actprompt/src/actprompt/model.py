@@ -1,0 +1,207 @@
+"""The action model: what is measured of a clip becomes one feature in the space of the texts, held against class prompts.
+
+    frames -> frozen tower -> temporal head -> map --+
+    course of the skeleton ------------------> map --+--> sum, normalised --> cosines with the class prompts --> logits
+    named parameters (as sentences) ---------> map --+
+
+Whatever enters, classes are told apart by these cosines and by nothing else.
+
+Shapes: B clips, T frames, D width of the space of the texts, C classes, F points in time x channels, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from actprompt.config import ActConfig, VisualConfig
+from actprompt.statements import statement_directions
+from actprompt.temporal import make_head
+from actprompt.textmap import TextMap
+from actprompt.visual_prompts import PromptedTower
+from icube_common.numeric import NumericBranch
+from icube_common.prompts import PromptLearner
+from icube_common.vlm import FrozenVLM
+
+Batch = Mapping[str, Tensor]
+"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)``, ``parameters (B, P)`` with
+NaN where missing; ``label (B,)`` in training. What a configuration does not use need not be there."""
+
+
+class Output(NamedTuple):
+    """What the model says about a batch.
+
+    Attributes:
+        logits: (B, C).
+        sample: (B, D) the clips' features, normalised.
+        loss: a term of the numeric branch, where it has one.
+    """
+
+    logits: Float[Tensor, "b c"]
+    sample: Float[Tensor, "b d"]
+    loss: Float[Tensor, ""] | None
+
+
+class VisualBranch(nn.Module):
+    """Frames -> a clip's share of its feature.
+
+    Where the image tower has been trained together with the text tower, the frames' mean is known to lie in the space
+    of the texts, and the map only adds to it; of an untrained tower all has to be mapped.
+
+    Args:
+        vlm: the frozen backbone; referred to, not owned.
+        config: head and visual prompts.
+        frames: T.
+        seed: of the weights.
+    """
+
+    def __init__(self, vlm: FrozenVLM, config: VisualConfig, *, frames: int, seed: int) -> None:
+        super().__init__()
+        dim = vlm.embed_dim
+        self.trained = vlm.origin.image_trained
+        self.tower = (
+            PromptedTower(
+                vlm,
+                frames,
+                prompts=config.prompts,
+                local=config.local_prompts,
+                summary=config.summary_prompt,
+                seed=seed,
+            )
+            if config.prompts
+            else None
+        )
+        self.head = make_head(config.head, dim, layers=config.layers, dropout=config.dropout, seed=seed)
+        self.dim = dim
+        self.map = TextMap(2 * dim if config.head == "statistics" else dim, dim)
+
+    def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
+        """What the head makes of the frames, before the map."""
+        frames = batch["frames"] if self.tower is None else self.tower(batch["pixels"])
+        pooled: Tensor = self.head(frames)
+        return pooled
+
+    def known(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
+        """What is known without training: the mean frame of a trained tower, nothing of another."""
+        mean = pooled[:, : self.dim]
+        return F.normalize(mean, dim=-1) if self.trained else torch.zeros_like(mean)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b d"]:
+        """The share of the clips' features."""
+        pooled = self.pooled(batch)
+        return self.known(pooled) + self.map(pooled)
+
+
+class ActionModel(nn.Module):
+    """See the head of this file. `actprompt.training` makes one for a fold, `actprompt.saved` reads one back.
+
+    Args:
+        prompts: of the classes in the order of the logits; they hold the frozen backbone.
+        config: what enters.
+        labels: the classes as the data set spells them.
+        course_features: F, 0 for none.
+        parameters: names of the P parameters, empty for none.
+        branch: the numeric branch of the entries ``contrastive``, ``memory`` and ``fusion``.
+    """
+
+    def __init__(
+        self,
+        prompts: PromptLearner,
+        config: ActConfig,
+        labels: Sequence[str],
+        *,
+        course_features: int = 0,
+        parameters: tuple[str, ...] = (),
+        branch: NumericBranch | None = None,
+    ) -> None:
+        super().__init__()
+        self.prompts = prompts
+        self.config = config
+        self.labels = tuple(labels)
+        self.parameter_names = parameters
+        vlm, seed = prompts.vlm, config.train.seed
+        self.visual = (
+            VisualBranch(vlm, config.visual, frames=config.video.frames, seed=seed) if config.visual.enabled else None
+        )
+        self.course = TextMap(course_features, vlm.embed_dim) if course_features else None
+        self.parameters_map: TextMap | None = None
+        if parameters and config.numeric.entry == "statements":
+            prior = statement_directions(vlm, parameters)
+            self.parameters_map = TextMap(len(parameters), vlm.embed_dim, prior=prior, weight=config.numeric.prior)
+        self.branch = branch
+        self.log_scale = nn.Parameter(vlm.logit_scale.log().clone())
+        self._kept: tuple[PromptLearner, Tensor] | None = None
+
+    @property
+    def vlm(self) -> FrozenVLM:
+        """The frozen backbone."""
+        return self.prompts.vlm
+
+    def sample(self, batch: Batch) -> Float[Tensor, "b d"]:
+        """The clips' features, normalised."""
+        shares = [share for _, share in self.shares(batch)]
+        return F.normalize(torch.stack(shares).sum(0), dim=-1)
+
+    def shares(self, batch: Batch) -> list[tuple[str, Float[Tensor, "b d"]]]:
+        """What each of picture, course and parameters adds to the clips' features, not normalised."""
+        found = []
+        if self.visual is not None:
+            found.append(("picture", self.visual(batch)))
+        if self.course is not None:
+            found.append(("course", self.course(batch["course"])))
+        if self.parameters_map is not None:
+            found.append(("parameters", self.parameters_map(batch["parameters"])))
+        return found
+
+    def forward(self, batch: Batch) -> Output:
+        """Logits of a batch over the classes of the prompts."""
+        return self.against(self.prompts, batch)
+
+    def against(
+        self, prompts: PromptLearner, batch: Batch, *, class_rows: Int[Tensor, " c"] | None = None
+    ) -> Output:
+        """Logits over the classes of other prompts, such as those of classes that were never trained.
+
+        Args:
+            prompts: on the same backbone.
+            batch: the clips.
+            class_rows: with a memory of numbers: the trained class that each of these is, -1 for none.
+        """
+        sample, scale = self.sample(batch), self.log_scale.exp()
+        if self.branch is None:
+            return Output(self._cosines(prompts, sample) * scale, sample, None)
+        out = self.branch(
+            sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows
+        )
+        return Output(scale * out.sample @ out.classes.T, out.sample, out.loss)
+
+    def _cosines(self, prompts: PromptLearner, sample: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
+        """Cosines with the prompts, averaged over the descriptions of a class."""
+        fixed = not any(value.requires_grad for value in prompts.parameters())
+        predicting = not self.training and not torch.is_grad_enabled()
+        if prompts.meta_net is not None or not (fixed or predicting):
+            return prompts.logits(sample, scale=1.0)
+        # the text tower runs once, not for each batch
+        if self._kept is None or self._kept[0] is not prompts:
+            with torch.no_grad():
+                unit = torch.eye(self.vlm.embed_dim, device=sample.device)
+                self._kept = (prompts, prompts.logits(unit, scale=1.0).T.contiguous())
+        return sample @ self._kept[1].to(sample).T
+
+    def train(self, mode: bool = True) -> ActionModel:
+        """As of any module; class features that were kept for prediction are forgotten, since they may change now."""
+        self._kept = None
+        return super().train(mode)
+
+    def learned(self) -> dict[str, Tensor]:
+        """All tensors but the frozen backbone's and the prompts', which save themselves."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("prompts.") and ".vlm." not in name
+        }

@@ -1,0 +1,167 @@
+"""Maps from what is measured of a clip into the space of the texts, and where they start.
+
+A clip's feature is a sum of such maps, each standardised by the training rows and each linear, so that the whole of them
+can start at the ridge regression to the class texts, in closed form, before a gradient step is made. What is known
+without training (sentences about numbers, a trained image tower) is the regression's centre: with few clips the maps
+stay near it.
+
+Shapes: N clips, F numbers of a clip, D width of the space of the texts, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+# standardised numbers beyond this are drawn in: a tracker's outlier has no say over all others
+_REACH = 3.0
+# a gradient step of one learning rate moves a clip's feature by about this share of what it would without: the maps
+# have as many inputs as there are training clips, and would be torn from their start in a few steps
+_FINE = 0.005
+
+
+class TextMap(nn.Module):
+    """A linear map of standardised numbers into the space of the texts: ``z (start + learned) + weight * z prior``.
+
+    Args:
+        features: F.
+        dim: D.
+        prior: ``(F, D)`` what is known of each number before any training.
+        weight: of the prior.
+    """
+
+    center: Tensor
+    deviation: Tensor
+    start: Tensor
+    prior: Tensor | None
+
+    def __init__(
+        self, features: int, dim: int, *, prior: Float[Tensor, "f d"] | None = None, weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+        self.register_buffer("start", torch.zeros(features, dim))
+        self.register_buffer("prior", None if prior is None else weight * prior)
+        self.learned = nn.Parameter(torch.zeros(features, dim))
+
+    def fit_scale(self, values: Float[Tensor, "n f"]) -> None:
+        """Take centre and deviation from training rows; NaN is left out, a constant number is made 0 for good."""
+        there = ~values.isnan()
+        count = there.sum(0).clamp(min=1)
+        filled = values.double().nan_to_num()
+        center = filled.sum(0) / count
+        deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
+        constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
+        self.center.copy_(center)
+        self.deviation.copy_(torch.where(constant, torch.full_like(deviation, torch.inf), deviation))
+
+    def standard(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """Standardised numbers of a row's norm about one; 0 where a number is missing (NaN)."""
+        z = ((values - self.center) / self.deviation).clamp(-_REACH, _REACH)
+        return z.nan_to_num() / values.shape[-1] ** 0.5
+
+    def forward(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        """The rows' shares of their clips' features, not normalised."""
+        z = self.standard(values)
+        return z @ (self.start + _FINE * self.learned) + self.known(z)
+
+    def known(self, z: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
+        """What the prior says about standardised rows."""
+        return z.new_zeros(len(z), self.start.shape[1]) if self.prior is None else z @ self.prior
+
+
+@dataclass(frozen=True)
+class Block:
+    """One map's standardised training rows ``(N, F)``, its shrinkage and the map that is to start there."""
+
+    rows: Float[Tensor, "n f"]
+    shrinkage: float
+    map: TextMap
+
+
+def start_at_ridge(
+    blocks: Sequence[Block],
+    targets: Float[Tensor, "n d"],
+    known: Float[Tensor, "n d"],
+    *,
+    copies: int = 1,
+    factor: float = 1.0,
+) -> None:
+    """Let maps start at the joint ridge regression to targets: least ``|sum_b Z_b W_b + known - T|^2 + sum_b l_b |W_b|^2``.
+
+    Args:
+        blocks: the maps.
+        targets: T, of each row.
+        known: what is there without the maps.
+        copies: rows of each clip; the shrinkage counts as often.
+        factor: on all shrinkages.
+    """
+    for block, weight in zip(blocks, solve(blocks, targets - known, copies * factor), strict=True):
+        block.map.start.copy_(weight)
+
+
+def solve(blocks: Sequence[Block], wanted: Float[Tensor, "n d"], factor: float) -> list[Float[Tensor, "f d"]]:
+    """The weights of `start_at_ridge`, through the smaller of the two systems: of rows, or of numbers."""
+    scaled = [block.rows.double() / (factor * block.shrinkage) ** 0.5 for block in blocks]
+    whole = torch.cat(scaled, dim=1)
+    rows, columns = whole.shape
+    unit = torch.eye(min(rows, columns), dtype=torch.float64)
+    if rows <= columns:
+        joint = whole.T @ torch.linalg.solve(whole @ whole.T + unit, wanted.double())
+    else:
+        joint = torch.linalg.solve(whole.T @ whole + unit, whole.T @ wanted.double())
+    parts = joint.split([block.rows.shape[1] for block in blocks])
+    return [
+        (part / (factor * block.shrinkage) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)
+    ]
+
+
+def select_factor(
+    blocks: Sequence[Block],
+    targets: Float[Tensor, "n d"],
+    known: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    groups: Sequence[str],
+    classes: Float[Tensor, "c d"],
+    *,
+    copies: int,
+    factors: Sequence[float] = (1.0, 1 / 3, 3.0),
+) -> float:
+    """The factor on the shrinkages with which the most clips of each left-out group are told right by the others.
+
+    Args:
+        blocks: training rows only, the copies of all clips one after the other: ``copies`` times N rows.
+        targets: of each row.
+        known: of each row.
+        labels: class of each clip, N of them.
+        groups: of each clip (the subject).
+        classes: text features; a clip's class is the one of the highest cosine.
+        copies: rows of each clip, the first without change: those are tested.
+        factors: what is tried; of equals the first.
+
+    Returns:
+        The first factor where there are fewer than three groups.
+    """
+    names = sorted(set(groups))
+    if len(names) < 3:
+        return factors[0]
+    found = {}
+    for factor in factors:
+        shares = []
+        for name in names:
+            out = torch.tensor([group == name for group in groups])
+            kept = (~out).repeat(copies)
+            inner = [Block(block.rows[kept], block.shrinkage, block.map) for block in blocks]
+            weights = solve(inner, (targets - known)[kept], copies * factor)
+            clips = len(out)
+            feature = known[:clips][out] + sum(
+                block.rows[:clips][out] @ weight for block, weight in zip(blocks, weights, strict=True)
+            )
+            shares.append((feature @ classes.T).argmax(1).eq(labels[out]).float().mean().item())
+        found[factor] = sum(shares) / len(shares)
+    return max(factors, key=lambda factor: found[factor])
