@@ -139,7 +139,7 @@ def test_a_second_run_decodes_nothing(
     assert stored(tmp_path / "features") == before
 
 
-def test_a_killed_run_is_gone_on_with(data: Path, tmp_path: Path, decoded: list[str]) -> None:
+def test_a_killed_run_is_gone_on_with(data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]) -> None:
     """Killed by the hardest signal right after the fourth clip is on the disk; no table has been written by then."""
     code = f"""
 import os, signal
@@ -158,7 +158,9 @@ main(["extract", *words, "vlm.name=icube-tiny", "video.frames=3"])
 """
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len(stored(tmp_path / "killed")) == 4 and not (tmp_path / "killed" / "index.csv").exists()
+    assert len(stored(tmp_path / "killed")) == 4
+    with pytest.raises(InputError, match=r"no index\.csv in it, as its job was stopped early: run actprompt extract"):
+        Features.open(tmp_path / "killed", vlm=vlm, sampling=SAMPLING)
     result = run(data, tmp_path / "killed")
     assert (result["computed"], result["there_already"]) == (2, 4) and len(decoded) == 2
     run(data, tmp_path / "whole")
@@ -321,6 +323,8 @@ def test_other_wrong_input(data: Path, tmp_path: Path, vlm: FrozenVLM, capsys: p
         run(data, tmp_path / "f", video=VideoConfig(mode="random"))
     with pytest.raises(InputError, match=r"shard 2/2: must be I/N with I from 0 to N-1"):
         run(data, tmp_path / "f", shard=(2, 2))
+    with pytest.raises(InputError, match="batch size 0: must be at least 1"):
+        run(data, tmp_path / "f", batch_size=0)
     with pytest.raises(InputError, match="not a prepared set"):
         run(tmp_path / "videos", tmp_path / "f")
     with pytest.raises(InputError, match="exists already and is no folder of features"):
@@ -406,6 +410,19 @@ def test_the_same_name_in_another_set_is_another_clip(
     with pytest.raises(InputError, match=r"4\.avi: no such file: prepare the set again"):
         video_features(others, others.clips, vlm, SAMPLING, folder=tmp_path / "f")
     assert video_features(others, others.clips, vlm, SAMPLING, folder=tmp_path / "f", strict=False) == {}
+
+
+def test_a_manifest_that_counts_other_frames_has_other_features(
+    data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]
+) -> None:
+    run(data, tmp_path / "f")
+    before = Features.open(tmp_path / "f", vlm=vlm, sampling=SAMPLING).get("4.avi")
+    text = (data / "manifest.csv").read_text()
+    assert text.count(",12,") == 1
+    (data / "manifest.csv").write_text(text.replace(",12,", ",4,"))
+    decoded.clear()
+    assert run(data, tmp_path / "f")["computed"] == 1 and decoded == ["4.avi"]
+    assert not torch.equal(Features.open(tmp_path / "f", vlm=vlm, sampling=SAMPLING).get("4.avi"), before)
 
 
 def test_another_decoder_may_be_read_and_not_mixed(
