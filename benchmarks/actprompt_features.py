@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/actprompt_features.py
     OMP_NUM_THREADS=1 python benchmarks/actprompt_features.py --data DATA    # of actprompt prepare
 
-Without DATA: videos of white noise, 320x240, 20 frames at 20 fps, MPEG-4, which is harder to decode than anything that
-was recorded. The tower is an image tower of ViT-B-32's size with random weights.
+Without DATA: videos of white noise, 320x240, 20 frames at 20 fps, MPEG-4 at 2 Mbit/s. The tower is an image tower of
+ViT-B-32's size with random weights.
 
 1. Seconds of one epoch: a prompt learner (16 context vectors, 9 classes) and a linear projection of the videos'
    features, batches of 32, 8 frames a video, forward, backward and optimiser step. The frames' features are computed
