@@ -26,6 +26,7 @@ def _make_video(
     times_ms: Sequence[int] | None = None,
     options: dict[str, str] | None = None,
     sound: bool = False,
+    level: Callable[[int], int] | None = None,
 ) -> Path:
     """A video whose frame n is a flat grey of level 16 + 8 n (modulo 224); lossless enough to tell frames apart.
 
@@ -38,6 +39,7 @@ def _make_video(
         times_ms: a time for each frame instead of a constant rate.
         options: of the encoder.
         sound: adds a track of silence.
+        level: frame number -> grey, instead of `grey`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -52,7 +54,7 @@ def _make_video(
             audio: Any = container.add_stream("aac", rate=16000, layout="mono")
             streams.append(audio)
         for index in range(frames):
-            picture = np.full((size[1], size[0], 3), grey(index), dtype=np.uint8)
+            picture = np.full((size[1], size[0], 3), (level or grey)(index), dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if times_ms is not None:
                 frame.pts, frame.time_base = times_ms[index], Fraction(1, 1000)

@@ -18,6 +18,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Clip": "manifest",
+        "Features": "features",
         "Manifest": "manifest",
         "Protocol": "manifest",
         "Sampling": "sampling",
@@ -25,6 +26,7 @@ __getattr__, __dir__ = lazy_exports(
         "VideoError": "video",
         "probe": "video",
         "read_clip": "video",
+        "video_features": "extract",
     },
 )
 

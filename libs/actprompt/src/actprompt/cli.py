@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actprompt import __version__
-from actprompt.config import ExtractConfig
+from actprompt.config import ExtractConfig, ZeroShotConfig
 from actprompt.datasets import FORMATS
 from icube_common import cli
 from icube_common.knowledge.describe import describe_command
@@ -96,6 +96,36 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
+    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make")
+    parser.add_argument("--features", metavar="FOLDER", help="of actprompt extract; missing ones are stored there")
+    parser.add_argument("--knowledge", metavar="FILE", help="class descriptions, for prompt.init=descriptions")
+    parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
+    from actprompt.zeroshot import zeroshot
+
+    return zeroshot(
+        args.data,
+        args.out,
+        config,
+        features=args.features,
+        knowledge=args.knowledge,
+        protocol=args.protocol,
+        device=args.device,
+        root=args.root,
+        overwrite=args.overwrite,
+    )
+
+
 def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
     from icube_common.vlm import load_vlm
 
@@ -110,6 +140,12 @@ COMMANDS: Mapping[str, cli.Command] = {
         _extract,
         _extract_arguments,
         config=ExtractConfig,
+    ),
+    "zeroshot": cli.Command(
+        "name actions by class prompts, without training",
+        _zeroshot,
+        _zeroshot_arguments,
+        config=ZeroShotConfig,
     ),
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
 }

@@ -41,6 +41,15 @@ class ExtractConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig(Config):
+    """Prompts that nobody has trained, against the frames' features."""
+
+    vlm: VLMConfig = section(VLMConfig)
+    prompt: PromptConfig = section(PromptConfig)
+    video: VideoConfig = section(VideoConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class VisualConfig(Config):
     """What is made of the frames' features."""
 

@@ -108,11 +108,13 @@ def extract(
 
     Raises:
         InputError: frames at random; ``out`` is of another backbone, other frames, or something else; a shard that is
-            none; no clip that can be used, or (strict) one that cannot.
+            none; no frame in a batch; no clip that can be used, or (strict) one that cannot.
     """
     number, shards = shard
     if not 0 <= number < shards:
         raise InputError(f"shard {number}/{shards}: must be I/N with I from 0 to N-1")
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size}: must be at least 1")
     sampling = refuse_random(video.sampling)
     manifest = Manifest.load(data, root=root)
     clips = manifest.clips[number::shards]
@@ -271,7 +273,8 @@ def prefetched(
                     raise VideoError(f"{path}: no such file")
                 # the date before the content: a file that changes in between is looked into again next time
                 status = path.stat()
-                key = feature_key(fingerprint, file_key(path), sampling.key(), decoder)
+                extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
+                key = feature_key(fingerprint, file_key(path), sampling.key(), extra)
                 entry = replace(entry, key=key, size=status.st_size, modified=status.st_mtime_ns)
                 stored = cache.get(key)
                 features = None if stored is None else stored["features"]

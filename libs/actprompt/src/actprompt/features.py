@@ -236,6 +236,8 @@ class Features:
         recorded = read_features_json(folder)
         refuse_other_sampling(folder, recorded, sampling)
         refuse_other_backbone(folder, recorded, vlm)
+        if not (Path(folder) / "index.csv").is_file():
+            raise InputError(f"{folder}: no index.csv in it, as its job was stopped early: run actprompt extract again")
         rows = read_table(Path(folder) / "index.csv", ("id", "key"))
         return cls(folder, {row["id"]: row["key"] for _, row in rows})
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ import numpy.typing as npt
 from actprompt.tables import file_digest, read_table
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
+
+if TYPE_CHECKING:
+    from icube_common.evaluation import Samples
 
 FIXED = ("id", "path", "label", "subject", "camera", "setup")
 MEASURED = ("n_frames", "fps", "duration", "variable_rate")
@@ -166,6 +169,17 @@ class Manifest:
         """(clips,) each clip's class as a number, in the order of `class_names`."""
         number = {name: at for at, name in enumerate(self.class_names)}
         return np.array([number[clip.label] for clip in self.clips], dtype=np.int64)
+
+    def samples(self) -> Samples:
+        """The clips as an evaluation takes them; a clip that names no subject is a group of its own."""
+        from icube_common.evaluation import Samples
+
+        return Samples(
+            ids=[clip.id for clip in self.clips],
+            labels=self.targets(),
+            class_names=self.class_names,
+            groups=[clip.subject or clip.id for clip in self.clips],
+        )
 
     def video(self, clip: Clip) -> Path:
         """Where the clip's file lies."""
