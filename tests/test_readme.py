@@ -83,7 +83,9 @@ def test_commands_parse(program: str, line: str) -> None:
         load_config(schema, file=ROOT / args.config if args.config else None, overrides=args.overrides)
     known: dict[str, Iterable[str]] = {}
     if program == "actprompt" and args.command == "prepare":
-        known = {"format": cli.FORMATS}
+        from actprompt.datasets import FORMATS
+
+        known = {"format": FORMATS}
     elif program == "motiondiff":
         known = {"format": cli.READER_FORMATS, "scheduler": cli.SCHEDULERS, "to": cli.EXPORT_FORMATS}
         formats = getattr(args, "formats", None)

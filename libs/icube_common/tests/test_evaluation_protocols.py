@@ -388,9 +388,13 @@ def test_arrays_cannot_be_changed() -> None:
 
 
 def test_everything_is_trained_on_and_nothing_tested() -> None:
-    samples = Samples(ids=list("abcdefgh"), labels=np.array([0, 1] * 4), class_names=["x", "y"], groups=list("11223344"))
+    samples = Samples(
+        ids=list("abcdefgh"), labels=np.array([0, 1] * 4), class_names=["x", "y"], groups=list("11223344")
+    )
     fold = everything(samples)
-    assert fold.train.tolist() == list(range(8)) and not len(fold.validation) and not len(fold.test) and fold.notes == ()
+    assert (
+        fold.train.tolist() == list(range(8)) and not len(fold.validation) and not len(fold.test) and fold.notes == ()
+    )
     part = everything(samples, validation=0.25)
     people = {samples.group_array[row] for row in part.train} & {samples.group_array[row] for row in part.validation}
     assert len(part.validation) == 2 and not people and not len(part.test)

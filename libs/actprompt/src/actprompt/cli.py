@@ -5,13 +5,12 @@ Nothing heavy is imported before it runs.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actprompt import __version__
-from actprompt.config import ExtractConfig, ZeroShotConfig
-from actprompt.datasets import FORMATS
+from actprompt.commands.data import DATA_COMMANDS
+from actprompt.commands.models import MODEL_COMMANDS
 from icube_common import cli
 from icube_common.knowledge.describe import describe_command
 
@@ -29,103 +28,6 @@ QUESTIONS = (
 )
 
 
-def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="folder of the set; for csv, the file")
-    parser.add_argument("--format", required=True, help=f"one of: {', '.join(FORMATS)}")
-    parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
-    parser.add_argument("--splits", metavar="FOLDER", help="official split files, where they are not below SOURCE")
-    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.manifest import describe
-    from actprompt.prepare import prepare
-
-    prepare(args.format, args.source, args.out, splits=args.splits, strict=args.strict, overwrite=args.overwrite)
-    return describe(args.out)
-
-
-def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a prepared folder")
-
-
-def _info(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.manifest import describe
-
-    return describe(args.data)
-
-
-def _extract_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--out", required=True, metavar="FEATURES", help="the folder to make, or to go on with")
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th clip, from the I-th on (0 to N-1)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--batch-size", type=int, default=64, help="frames in the tower at once, at most (default 64)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
-    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
-
-
-def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
-    from icube_common.config import load_config
-
-    config = load_config(ExtractConfig, file=args.config, overrides=args.overrides)
-    shard = _shard(args.shard)
-    from actprompt.extract import extract
-
-    return extract(
-        args.data,
-        args.out,
-        vlm=config.vlm,
-        video=config.video,
-        device=args.device,
-        shard=shard,
-        strict=args.strict,
-        batch_size=args.batch_size,
-        root=args.root,
-    )
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """``"0/4"`` as numbers; their range is the library's to check."""
-    number, slash, count = text.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal()):
-        from icube_common.errors import InputError
-
-        raise InputError(f"--shard {text}: must be I/N, such as 0/4 to 3/4")
-    return int(number), int(count)
-
-
-def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make")
-    parser.add_argument("--features", metavar="FOLDER", help="of actprompt extract; missing ones are stored there")
-    parser.add_argument("--knowledge", metavar="FILE", help="class descriptions, for prompt.init=descriptions")
-    parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
-    from icube_common.config import load_config
-
-    config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
-    from actprompt.zeroshot import zeroshot
-
-    return zeroshot(
-        args.data,
-        args.out,
-        config,
-        features=args.features,
-        knowledge=args.knowledge,
-        protocol=args.protocol,
-        device=args.device,
-        root=args.root,
-        overwrite=args.overwrite,
-    )
-
-
 def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
     from icube_common.vlm import load_vlm
 
@@ -133,21 +35,9 @@ def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
 
 
 COMMANDS: Mapping[str, cli.Command] = {
-    "prepare": cli.Command("make a manifest of a set of videos", _prepare, _prepare_arguments),
-    "info": cli.Command("what a prepared set holds", _info, _info_arguments),
-    "extract": cli.Command(
-        "features of the frozen image tower, computed once",
-        _extract,
-        _extract_arguments,
-        config=ExtractConfig,
-    ),
-    "zeroshot": cli.Command(
-        "name actions by class prompts, without training",
-        _zeroshot,
-        _zeroshot_arguments,
-        config=ZeroShotConfig,
-    ),
+    **DATA_COMMANDS,
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    **MODEL_COMMANDS,
 }
 
 

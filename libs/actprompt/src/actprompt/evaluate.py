@@ -17,13 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from actprompt.baselines import BASELINES, baseline
+from actprompt.clips import Tables
 from actprompt.config import ActConfig
 from actprompt.fitting import fit_fold, predict, predict_test
-from actprompt.clips import Tables
 from actprompt.inputs import Inputs, load_inputs
 from actprompt.judging import METRICS, Judgement, judge_draws, metrics_of, on_all_classes, write_evaluation
 from actprompt.manifest import Manifest
-from actprompt.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds, samples_of
+from actprompt.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
 from actprompt.saved import load_model
 from actprompt.texts import ClassTexts
 from actprompt.train import features_folder
@@ -71,7 +71,7 @@ class Bench:
         texts = ClassTexts.of(manifest, config)
         vlm = config.vlm.load()
         inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
-        return cls(manifest, samples_of(manifest), config, vlm, texts, inputs, out)
+        return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out)
 
     def with_config(self, config: ActConfig, out: Path) -> Bench:
         """The same set and backbone under other settings."""
@@ -94,7 +94,9 @@ class Bench:
         )
         trained = fit_fold(self.inputs, fold, self.config, self.vlm, self.texts, run)
         found = [
-            on_all_classes(score(self.samples, part, predict_test(trained, self.inputs, part, self.texts)), self.samples)
+            on_all_classes(
+                score(self.samples, part, predict_test(trained, self.inputs, part, self.texts)), self.samples
+            )
             for part in (tests or [fold])
         ]
         predictions = replace_folds(concatenate(found))
@@ -309,7 +311,7 @@ def evaluate_run(
     saved = load_model(run)
     model, config = saved.model, saved.model.config
     manifest = Manifest.load(data, root=root)
-    samples = samples_of(manifest)
+    samples = manifest.samples()
     chosen = np.arange(len(samples))
     if subjects:
         groups = samples.group_array

@@ -115,21 +115,15 @@ def fit_fold(
     return Trained(model, course, tuple(dict.fromkeys(notes)), result)
 
 
-def _build(
-    prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold, tables: Tables
-) -> ActionModel:
+def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold, tables: Tables) -> ActionModel:
     """The model, scaled by the training rows."""
     branch = None
     names = inputs.parameters.names if inputs.parameters is not None else ()
     if inputs.parameters is not None and config.numeric.entry != "statements":
         generator = torch.Generator().manual_seed(config.train.seed)
-        branch = NumericBranch.fit(
-            prompts.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator
-        )
+        branch = NumericBranch.fit(prompts.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator)
     width = 0 if tables.courses is None else tables.courses.shape[2]
-    model = ActionModel(
-        prompts, config, fold.train_class_names, course_features=width, parameters=names, branch=branch
-    )
+    model = ActionModel(prompts, config, fold.train_class_names, course_features=width, parameters=names, branch=branch)
     if model.course is not None:
         assert tables.courses is not None
         model.course.fit_scale(tables.courses[:, 0])
@@ -140,9 +134,7 @@ def _build(
 
 
 @torch.no_grad()
-def _start(
-    model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]
-) -> list[str]:
+def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]) -> list[str]:
     """Let the maps start at the ridge regression to the texts of the classes; notes for the report."""
     copies = 1 if tables.courses is None else tables.courses.shape[1]
     pooled = None
@@ -261,9 +253,7 @@ def predict(
     return probabilities
 
 
-def predict_test(
-    trained: Trained, inputs: Inputs, fold: Fold, texts: ClassTexts
-) -> npt.NDArray[np.float64]:
+def predict_test(trained: Trained, inputs: Inputs, fold: Fold, texts: ClassTexts) -> npt.NDArray[np.float64]:
     """Probabilities of a fold's test rows over its test classes, those that were never trained among them."""
     seen = replace(
         inputs,
@@ -279,9 +269,7 @@ def predict_test(
     return predict(model, tables, prompts=prompts, class_rows=rows)
 
 
-def prompts_for(
-    model: ActionModel, labels: Sequence[str], texts: ClassTexts
-) -> tuple[PromptLearner, Tensor]:
+def prompts_for(model: ActionModel, labels: Sequence[str], texts: ClassTexts) -> tuple[PromptLearner, Tensor]:
     """Prompts of other classes, with what the model has learned that is not a class's own; and their trained places.
 
     A context that all classes share, a meta-net and a projection of knowledge go over; vectors of a class's own stay

@@ -78,9 +78,7 @@ class Pixels(Mapping[str, Tensor]):
         return len(self._clips)
 
 
-def load_inputs(
-    manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, features: str | Path | None = None
-) -> Inputs:
+def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, features: str | Path | None = None) -> Inputs:
     """What a configuration uses of a set's clips.
 
     Args:
@@ -119,9 +117,7 @@ def read_skeletons(manifest: Manifest) -> tuple[dict[str, npt.NDArray[np.float32
         InputError: the set has no skeletons, or a file is damaged.
     """
     if "skeleton" not in manifest.about:
-        raise InputError(
-            f"{manifest.folder}: numeric.course=true: this set has no skeletons; set numeric.course=false"
-        )
+        raise InputError(f"{manifest.folder}: numeric.course=true: this set has no skeletons; set numeric.course=false")
     names = tuple(manifest.about["skeleton"]["joints"])
     found = {}
     for clip in manifest.clips:

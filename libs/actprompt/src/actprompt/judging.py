@@ -92,9 +92,7 @@ def judge_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) ->
     return {"draws": rows, **over, "interval": "over draws of classes: what another draw would change"}
 
 
-def write_evaluation(
-    out: Path, judgement: Judgement, *, title: str, backbone: str, settings: str
-) -> dict[str, Any]:
+def write_evaluation(out: Path, judgement: Judgement, *, title: str, backbone: str, settings: str) -> dict[str, Any]:
     """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns what ``metrics.json`` holds."""
     predictions = judgement.predictions
     figures = metrics_of(predictions)
@@ -116,9 +114,7 @@ def write_evaluation(
     return result
 
 
-def _report(
-    judgement: Judgement, figures: Mapping[str, Any], title: str, backbone: str, settings: str
-) -> Report:
+def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbone: str, settings: str) -> Report:
     predictions = judgement.predictions
     report = Report("Evaluation", subtitle=f"{title}; {backbone}")
     for note in judgement.notes:
@@ -148,9 +144,7 @@ def _report(
         rows = []
         for name, row in judgement.comparisons.items():
             paired = row["difference_top1"]
-            rows.append(
-                [name, row["top1"]["mean"], _ends(row["top1"]), paired["mean"], _ends(paired), paired.get("p")]
-            )
+            rows.append([name, row["top1"]["mean"], _ends(row["top1"]), paired["mean"], _ends(paired), paired.get("p")])
         report.table(
             ["", "top-1", "95 % interval", "this run minus it", "95 % interval", "p (paired over people)"], rows
         )

@@ -162,9 +162,7 @@ class ActionModel(nn.Module):
         """Logits of a batch over the classes of the prompts."""
         return self.against(self.prompts, batch)
 
-    def against(
-        self, prompts: PromptLearner, batch: Batch, *, class_rows: Int[Tensor, " c"] | None = None
-    ) -> Output:
+    def against(self, prompts: PromptLearner, batch: Batch, *, class_rows: Int[Tensor, " c"] | None = None) -> Output:
         """Logits over the classes of other prompts, such as those of classes that were never trained.
 
         Args:
@@ -175,9 +173,7 @@ class ActionModel(nn.Module):
         sample, scale = self.sample(batch), self.log_scale.exp()
         if self.branch is None:
             return Output(self._cosines(prompts, sample) * scale, sample, None)
-        out = self.branch(
-            sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows
-        )
+        out = self.branch(sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows)
         return Output(scale * out.sample @ out.classes.T, out.sample, out.loss)
 
     def _cosines(self, prompts: PromptLearner, sample: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:

@@ -53,18 +53,6 @@ class ProtocolOptions:
     seed: int = 0
 
 
-def samples_of(manifest: Manifest) -> Samples:
-    """The clips of a set as the evaluation's table: their subjects are its groups; a clip without one is its own."""
-    clips = manifest.clips
-    return Samples(
-        ids=[clip.id for clip in clips],
-        labels=manifest.targets(),
-        class_names=list(manifest.class_names),
-        groups=[clip.subject if clip.subject is not None else f"clip {clip.id}" for clip in clips],
-        sites=[clip.camera or "" for clip in clips],
-    )
-
-
 def validation_share(config: ActConfig) -> float:
     """Share of the training groups that are kept for stopping early: none where nothing is validated."""
     return VALIDATION if config.train.validate_every else 0.0

@@ -116,9 +116,7 @@ def solve(blocks: Sequence[Block], wanted: Float[Tensor, "n d"], factor: float) 
     else:
         joint = torch.linalg.solve(whole.T @ whole + unit, whole.T @ wanted.double())
     parts = joint.split([block.rows.shape[1] for block in blocks])
-    return [
-        (part / (factor * block.shrinkage) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)
-    ]
+    return [(part / (factor * block.shrinkage) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)]
 
 
 def select_factor(

@@ -15,7 +15,7 @@ from actprompt.config import ActConfig
 from actprompt.fitting import Trained, fit_fold
 from actprompt.inputs import Inputs, load_inputs
 from actprompt.manifest import Manifest
-from actprompt.protocols import official_fold, samples_of, validation_share
+from actprompt.protocols import official_fold, validation_share
 from actprompt.saved import SavedModel, save_model
 from actprompt.texts import ClassTexts
 from icube_common.config import config_to_yaml
@@ -27,6 +27,7 @@ from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
+
 
 def features_folder(data: str | Path, features: str | Path | None, config: ActConfig, vlm: FrozenVLM) -> Path | None:
     """Where frame features are kept: where the user says, else below the prepared set, by backbone and frames."""
@@ -125,7 +126,7 @@ def training_fold(manifest: Manifest, config: ActConfig, *, protocol: str | None
     Raises:
         InputError: no such protocol, no such subject, or nobody is left.
     """
-    samples = samples_of(manifest)
+    samples = manifest.samples()
     if protocol is not None:
         if leave_out:
             raise InputError(f"--leave-out {','.join(leave_out)}: does not go with --protocol {protocol}")

@@ -1,0 +1,87 @@
+"""The commands around data: prepare, info, extract. Nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from actprompt.config import ExtractConfig
+from actprompt.datasets import FORMATS
+from icube_common import cli
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="folder of the set; for csv, the file")
+    parser.add_argument("--format", required=True, help=f"one of: {', '.join(FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
+    parser.add_argument("--splits", metavar="FOLDER", help="official split files, where they are not below SOURCE")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.manifest import describe
+    from actprompt.prepare import prepare
+
+    prepare(args.format, args.source, args.out, splits=args.splits, strict=args.strict, overwrite=args.overwrite)
+    return describe(args.out)
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="a prepared folder")
+
+
+def _info(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.manifest import describe
+
+    return describe(args.data)
+
+
+def _extract_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
+    parser.add_argument("--out", required=True, metavar="FEATURES", help="the folder to make, or to go on with")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th clip, from the I-th on (0 to N-1)")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--batch-size", type=int, default=64, help="frames in the tower at once, at most (default 64)")
+    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+
+
+def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    config = load_config(ExtractConfig, file=args.config, overrides=args.overrides)
+    shard = _shard(args.shard)
+    from actprompt.extract import extract
+
+    return extract(
+        args.data,
+        args.out,
+        vlm=config.vlm,
+        video=config.video,
+        device=args.device,
+        shard=shard,
+        strict=args.strict,
+        batch_size=args.batch_size,
+        root=args.root,
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``"0/4"`` as numbers; their range is the library's to check."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        from icube_common.errors import InputError
+
+        raise InputError(f"--shard {text}: must be I/N, such as 0/4 to 3/4")
+    return int(number), int(count)
+
+
+DATA_COMMANDS: Mapping[str, cli.Command] = {
+    "prepare": cli.Command("make a manifest of a set of videos", _prepare, _prepare_arguments),
+    "info": cli.Command("what a prepared set holds", _info, _info_arguments),
+    "extract": cli.Command(
+        "features of the frozen image tower, computed once", _extract, _extract_arguments, config=ExtractConfig
+    ),
+}
