@@ -22,7 +22,7 @@ def clips(frames: int = T, seed: int = 0) -> Tensor:
 def trained(kind: str, **options: object) -> nn.Module:
     """A head whose last map is no longer zero, in eval mode."""
     head = make_head(kind, D, **options)  # type: ignore[arg-type]
-    if kind != "mean":
+    if kind in LEARNED:
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             weight = head.integrate.out.weight  # type: ignore[union-attr]
@@ -42,7 +42,7 @@ def test_the_mean_of_the_real_frames_by_hand() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 7, 512])
 def test_one_feature_for_a_clip_of_any_length(kind: str, frames: int) -> None:
     found = trained(kind)(clips(frames).half())
-    assert found.shape == (B, D) and found.dtype == torch.float32
+    assert found.shape == (B, 2 * D if kind == "statistics" else D) and found.dtype == torch.float32
     assert found.isfinite().all()
 
 
@@ -80,11 +80,19 @@ def test_a_clip_without_frames_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_order_matters_to_all_but_the_mean(kind: str) -> None:
+def test_order_matters_to_what_learns_alone(kind: str) -> None:
     features = clips()
     head = trained(kind)
     difference = (head(features) - head(features.flip(1))).abs().max()
-    assert difference < 1e-6 if kind == "mean" else difference > 1e-2
+    assert difference > 1e-2 if kind in LEARNED else difference < 1e-6
+
+
+def test_mean_and_deviation_by_hand() -> None:
+    features = torch.tensor([[[1.0, 2.0], [3.0, 8.0], [100.0, 100.0]]], requires_grad=True)
+    found = make_head("statistics", 2)(features, torch.tensor([[True, True, False]]))
+    torch.testing.assert_close(found, torch.tensor([[2.0, 5.0, 1.0, 3.0]]))
+    make_head("statistics", 2)(features[:, :1]).sum().backward()
+    assert features.grad is not None and features.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", LEARNED)

@@ -123,9 +123,9 @@ class ActConfig(Config):
         super().__post_init__()
         if not self.visual.enabled and not self.numeric.enabled:
             raise InputError("visual.enabled=false with numeric.enabled=false: nothing is left to tell actions by")
-        if self.numeric.enabled and self.numeric.entry != "statements":
-            if not self.visual.enabled and not self.numeric.course:
-                raise InputError(
-                    f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "
-                    "set visual.enabled or numeric.course, or take numeric.entry=statements"
-                )
+        joins = self.numeric.enabled and self.numeric.entry != "statements"
+        if joins and not self.visual.enabled and not self.numeric.course:
+            raise InputError(
+                f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "
+                "set visual.enabled or numeric.course, or take numeric.entry=statements"
+            )

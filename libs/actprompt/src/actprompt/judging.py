@@ -17,7 +17,7 @@ from icube_common.evaluation import (
     mean_interval,
     per_class_recall,
 )
-from icube_common.reports import Report
+from icube_common.reports import Report, format_value
 from icube_common.runs import write_json
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
@@ -173,4 +173,4 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
 
 def _ends(found: Mapping[str, Any]) -> str:
     low, high = found["ci95"] or (None, None)
-    return "–" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return format_value(None) if low is None or high is None else f"{low:.3f} to {high:.3f}"

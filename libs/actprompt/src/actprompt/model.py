@@ -1,4 +1,4 @@
-"""The action model: what is measured of a clip becomes one feature in the space of the texts, held against class prompts.
+"""The action model: what is measured of a clip becomes one feature in the space of the texts, beside class prompts.
 
     frames -> frozen tower -> temporal head -> map --+
     course of the skeleton ------------------> map --+--> sum, normalised --> cosines with the class prompts --> logits
@@ -29,7 +29,7 @@ from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
-"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)``, ``parameters (B, P)`` with
+"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)`` and ``parameters (B, P)``,
 NaN where missing; ``label (B,)`` in training. What a configuration does not use need not be there."""
 
 

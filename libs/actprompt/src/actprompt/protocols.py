@@ -1,4 +1,4 @@
-"""Which clips are trained on and which tested: the sets' published protocols and those that are drawn here, as folds."""
+"""Which clips are trained on and which tested: published protocols and those that are drawn here, as folds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Maps from what is measured of a clip into the space of the texts, and where they start.
 
-A clip's feature is a sum of such maps, each standardised by the training rows and each linear, so that the whole of them
-can start at the ridge regression to the class texts, in closed form, before a gradient step is made. What is known
+A clip's feature is a sum of such maps, each standardised by the training rows and each linear, so that all of them can
+start together at the ridge regression to the class texts, in closed form, before a gradient step is made. What is known
 without training (sentences about numbers, a trained image tower) is the regression's centre: with few clips the maps
 stay near it.
 
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 # standardised numbers beyond this are drawn in: a tracker's outlier has no say over all others
 _REACH = 3.0
-# a gradient step of one learning rate moves a clip's feature by about this share of what it would without: the maps
-# have as many inputs as there are training clips, and would be torn from their start in a few steps
-_FINE = 0.005
+# A gradient step moves a clip's feature by this share of what it would without: the maps have more inputs than there
+# are training clips, and a few steps would take them anywhere. From a regression even less: it is left for a reason.
+_GAIN, _GAIN_FROM_RIDGE = 0.02, 0.005
 
 
 class TextMap(nn.Module):
-    """A linear map of standardised numbers into the space of the texts: ``z (start + learned) + weight * z prior``.
+    """A linear map of standardised numbers to the space of the texts: ``z (start + gain learned) + weight * z prior``.
 
     Args:
         features: F.
@@ -38,6 +38,7 @@ class TextMap(nn.Module):
     deviation: Tensor
     start: Tensor
     prior: Tensor | None
+    gain: Tensor
 
     def __init__(
         self, features: int, dim: int, *, prior: Float[Tensor, "f d"] | None = None, weight: float = 1.0
@@ -47,6 +48,7 @@ class TextMap(nn.Module):
         self.register_buffer("deviation", torch.ones(features))
         self.register_buffer("start", torch.zeros(features, dim))
         self.register_buffer("prior", None if prior is None else weight * prior)
+        self.register_buffer("gain", torch.tensor(_GAIN))
         self.learned = nn.Parameter(torch.zeros(features, dim))
 
     def fit_scale(self, values: Float[Tensor, "n f"]) -> None:
@@ -68,7 +70,7 @@ class TextMap(nn.Module):
     def forward(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         """The rows' shares of their clips' features, not normalised."""
         z = self.standard(values)
-        return z @ (self.start + _FINE * self.learned) + self.known(z)
+        return z @ (self.start + self.gain * self.learned) + self.known(z)
 
     def known(self, z: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         """What the prior says about standardised rows."""
@@ -92,7 +94,10 @@ def start_at_ridge(
     copies: int = 1,
     factor: float = 1.0,
 ) -> None:
-    """Let maps start at the joint ridge regression to targets: least ``|sum_b Z_b W_b + known - T|^2 + sum_b l_b |W_b|^2``.
+    """Let maps start at the joint ridge regression to targets.
+
+    It has the least ``|sum_b Z_b W_b + known - T|^2 + sum_b l_b |W_b|^2``; Hoerl and Kennard, "Ridge Regression:
+    Biased Estimation for Nonorthogonal Problems", Technometrics 1970, centred at what is known.
 
     Args:
         blocks: the maps.
@@ -103,6 +108,7 @@ def start_at_ridge(
     """
     for block, weight in zip(blocks, solve(blocks, targets - known, copies * factor), strict=True):
         block.map.start.copy_(weight)
+        block.map.gain.fill_(_GAIN_FROM_RIDGE)
 
 
 def solve(blocks: Sequence[Block], wanted: Float[Tensor, "n d"], factor: float) -> list[Float[Tensor, "f d"]]:
