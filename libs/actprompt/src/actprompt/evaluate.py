@@ -337,7 +337,7 @@ def evaluate_run(
         groups=[samples.group_array[row] for row in chosen],
     )
     fold = zero_shot(table)
-    tables = Tables.of(fold.test_ids, inputs, saved.course)
+    tables = Tables.of(fold.test_ids, inputs, saved.course, saved.captioner, model.vlm)
     predictions = score(table, fold, predict(model, tables))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / _RECORD, {"run": str(run), "data": manifest.fingerprint})
