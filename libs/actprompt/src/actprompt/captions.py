@@ -14,6 +14,7 @@ Shapes: N clips, P parameters, D width of the space of the texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,26 +128,27 @@ def _legs(known: Mapping[str, float]) -> list[str]:
 
 
 def _arms(known: Mapping[str, float]) -> list[str]:
-    """The sentences about both arms."""
-    wanted = (
-        "active arm raise, largest",
-        "active arm elbow bend, largest",
-        "active hand to head, smallest",
-        "active hand to head, last",
-        "other arm raise, largest",
-        "other arm elbow bend, largest",
-        "hands apart, smallest",
+    """The sentences about both arms; of a missing number nothing is said, as every comparison with NaN fails."""
+    raised, elbow, to_head, to_head_last, other_raised, other_elbow, apart, hips = (
+        known.get(name, math.nan)
+        for name in (
+            "active arm raise, largest",
+            "active arm elbow bend, largest",
+            "active hand to head, smallest",
+            "active hand to head, last",
+            "other arm raise, largest",
+            "other arm elbow bend, largest",
+            "hands apart, smallest",
+            "hip bend, largest",
+        )
     )
-    if any(name not in known for name in wanted):
-        return []
-    raised, elbow, to_head, to_head_last, other_raised, other_elbow, apart = (known[name] for name in wanted)
     both = elbow > _BOTH_BENT and other_elbow > _BOTH_BENT
     hangs = other_raised < _ARM_HANGS and other_elbow < _ELBOW_LOOSE and not both
     other = ["The other arm hangs down."] if hangs else []
     stays = to_head_last < _AT_HEAD
     if both and apart < _HANDS_MEET:
         return ["Both elbows are bent and the hands come together in front of the body.", *other]
-    if known.get("hip bend, largest", 0.0) > _TRUNK_FOLDED and apart < _HANDS_NEAR:
+    if hips > _TRUNK_FOLDED and apart < _HANDS_NEAR:
         return ["Both hands reach down to the feet close to each other.", *other]
     if raised > _ARM_HIGH and elbow < _ELBOW_WIDE:
         return ["One arm is raised high above the shoulder with the hand in the air.", *other]
@@ -163,4 +165,4 @@ def _arms(known: Mapping[str, float]) -> list[str]:
         return ["One forearm is held level in front of the chest with the elbow bent to a right angle.", *other]
     if raised < _ARM_LOW:
         return ["Both arms hang down."]
-    return ["One arm is lifted a little.", *other]
+    return ["One arm is lifted a little.", *other] if raised >= _ARM_LOW else other

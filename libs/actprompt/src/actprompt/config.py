@@ -91,7 +91,9 @@ class StartConfig(Config):
     visual: float = option(10.0, "shrinkage of the map from the frames' feature", gt=0)
     course: float = option(0.1, "shrinkage of the map from the skeleton's course", gt=0)
     parameters: float = option(3.0, "shrinkage of the map from the named parameters", gt=0)
-    select: bool = option(True, "multiply all three by what does best when each training subject is left out in turn")
+    select: bool = option(
+        True, "all shrinkages, and the trust in sentences, as does best when each training subject is left out in turn"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from actprompt.config import ActConfig
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from actprompt.model import ActionModel
-from actprompt.textmap import Block, select_factor, start_at_ridge
+from actprompt.textmap import Block, Choice, select, start_at_ridge
 from actprompt.texts import ClassTexts
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
@@ -113,7 +113,8 @@ def fit_fold(
     prompts = texts.prompts(vlm, fold.train_class_names, replace(config.prompt, seed=config.train.seed))
     model = _build(prompts, config, inputs, fold, tables)
     groups = [fold.samples.groups[row] for row in fold.train]
-    notes = [*fold.notes, *texts.notes, *inputs.notes, *prompts.notes, *_start(model, config, tables, labels, groups)]
+    _start(model, config, tables, labels, groups)
+    notes = [*fold.notes, *texts.notes, *inputs.notes, *prompts.notes]
     if config.train.validate_every and not len(fold.validation):
         raise InputError(f"fold {fold.name!r}: train.validate_every is set and the fold has no validation rows")
     result = fit(
@@ -151,8 +152,8 @@ def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold
 
 
 @torch.no_grad()
-def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]) -> list[str]:
-    """Let the maps start at the ridge regression to the texts of the classes; notes for the report."""
+def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]) -> None:
+    """Let the maps start at the ridge regression to the texts of the classes."""
     copies = 1 if tables.courses is None else tables.courses.shape[1]
     pooled = None
     if model.visual is not None:
@@ -160,7 +161,7 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
         pooled = torch.cat([model.visual.pooled(batch) for batch in tables.batches(PREDICTION_BATCH)]).float()
         model.visual.map.fit_scale(pooled)
     if not config.start.ridge:
-        return []
+        return
     shrinkages, clips = config.start, len(labels)
     known = torch.zeros(clips * copies, model.vlm.embed_dim)
     blocks = []
@@ -177,15 +178,15 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
     if model.stated is not None and tables.captions is not None:
         known += model.stated(tables.captions).repeat(copies, 1)
     if not blocks:
-        return []
+        return
     classes = model.prompts()
     # what all classes share tells none of them from another
     wanted = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    factor = 1.0
+    choice = Choice()
     if config.start.select:
-        factor = select_factor(blocks, wanted, known, labels, groups, classes, copies=copies)
-    start_at_ridge(blocks, wanted, known, copies=copies, factor=factor)
-    return []
+        choice = select(blocks, wanted, known, labels, groups, classes, copies=copies)
+    start_at_ridge(blocks, wanted, known, copies=copies, choice=choice)
+    model.trust.fill_(choice.trust)
 
 
 class TrainingStep:

@@ -91,10 +91,10 @@ class VisualBranch(nn.Module):
         mean = pooled[:, : self.dim]
         return F.normalize(mean, dim=-1) if self.trained else torch.zeros_like(mean)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "b d"]:
-        """The share of the clips' features."""
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """The share of the clips' features: what is known without training, and what the map says."""
         pooled = self.pooled(batch)
-        return self.known(pooled) + self.map(pooled)
+        return self.known(pooled), self.map(pooled)
 
 
 class ActionModel(nn.Module):
@@ -107,7 +107,12 @@ class ActionModel(nn.Module):
         course_features: F, 0 for none.
         parameters: names of the P parameters, empty for none.
         branch: the numeric branch of the entries ``contrastive``, ``memory`` and ``fusion``.
+
+    Attributes:
+        trust: factor on what is known without training.
     """
+
+    trust: Tensor
 
     def __init__(
         self,
@@ -135,6 +140,7 @@ class ActionModel(nn.Module):
             self.parameters_map = TextMap(len(parameters), vlm.embed_dim)
             self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.prior)
         self.branch = branch
+        self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.log().clone())
         self._kept: tuple[PromptLearner, Tensor] | None = None
 
@@ -152,13 +158,14 @@ class ActionModel(nn.Module):
         """What picture, course, parameters and the sentences about them add to the clips' features, not normalised."""
         found = []
         if self.visual is not None:
-            found.append(("picture", self.visual(batch)))
+            known, mapped = self.visual(batch)
+            found.append(("picture", self.trust * known + mapped))
         if self.course is not None:
             found.append(("course", self.course(batch["course"])))
         if self.parameters_map is not None:
             found.append(("parameters", self.parameters_map(batch["parameters"])))
         if self.stated is not None:
-            found.append(("sentences about the numbers", self.stated(batch["caption"])))
+            found.append(("sentences about the numbers", self.trust * self.stated(batch["caption"])))
         return found
 
     def forward(self, batch: Batch) -> Output:

@@ -102,13 +102,30 @@ class Block:
     map: TextMap
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen of a start.
+
+    Attributes:
+        factor: on all shrinkages.
+        trust: on what is known without training.
+    """
+
+    factor: float = 1.0
+    trust: float = 1.0
+
+
+CHOICES = tuple(Choice(factor, trust) for factor in (1.0, 1 / 3, 3.0) for trust in (1.0, 0.5))
+"""What `select` tries; of equals the first. What is known is never left out: it is all there is of an unseen class."""
+
+
 def start_at_ridge(
     blocks: Sequence[Block],
     targets: Float[Tensor, "n d"],
     known: Float[Tensor, "n d"],
     *,
     copies: int = 1,
-    factor: float = 1.0,
+    choice: Choice | None = None,
 ) -> None:
     """Let maps start at the joint ridge regression to targets.
 
@@ -120,9 +137,12 @@ def start_at_ridge(
         targets: T, of each row.
         known: what is there without the maps.
         copies: rows of each clip; the shrinkage counts as often.
-        factor: on all shrinkages.
+        choice: of shrinkages and trust in what is known.
     """
-    for block, weight in zip(blocks, solve(blocks, targets - known, copies * factor), strict=True):
+    choice = choice or Choice()
+    for block, weight in zip(
+        blocks, solve(blocks, targets - choice.trust * known, copies * choice.factor), strict=True
+    ):
         block.map.start.copy_(weight)
         block.map.gain.fill_(_GAIN_FROM_RIDGE)
 
@@ -141,7 +161,7 @@ def solve(blocks: Sequence[Block], wanted: Float[Tensor, "n d"], factor: float) 
     return [(part / (factor * block.shrinkage) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)]
 
 
-def select_factor(
+def select(
     blocks: Sequence[Block],
     targets: Float[Tensor, "n d"],
     known: Float[Tensor, "n d"],
@@ -150,9 +170,9 @@ def select_factor(
     classes: Float[Tensor, "c d"],
     *,
     copies: int,
-    factors: Sequence[float] = (1.0, 1 / 3, 3.0),
-) -> float:
-    """The factor on the shrinkages with which the most clips of each left-out group are told right by the others.
+    choices: Sequence[Choice] = CHOICES,
+) -> Choice:
+    """The choice with which the most clips of each left-out group are told right by the others.
 
     Args:
         blocks: training rows only, the copies of all clips one after the other: ``copies`` times N rows.
@@ -162,26 +182,29 @@ def select_factor(
         groups: of each clip (the subject).
         classes: text features; a clip's class is the one of the highest cosine.
         copies: rows of each clip, the first without change: those are tested.
-        factors: what is tried; of equals the first.
+        choices: what is tried; of equals the first.
 
     Returns:
-        The first factor where there are fewer than three groups.
+        The first where there are fewer than three groups.
     """
     names = sorted(set(groups))
     if len(names) < 3:
-        return factors[0]
-    found = {}
-    for factor in factors:
-        shares = []
-        for name in names:
-            out = torch.tensor([group == name for group in groups])
-            kept = (~out).repeat(copies)
-            inner = [Block(block.rows[kept], block.shrinkage, block.map) for block in blocks]
-            weights = solve(inner, (targets - known)[kept], copies * factor)
-            clips = len(out)
-            feature = known[:clips][out] + sum(
-                block.rows[:clips][out] @ weight for block, weight in zip(blocks, weights, strict=True)
-            )
-            shares.append((feature @ classes.T).argmax(1).eq(labels[out]).float().mean().item())
-        found[factor] = sum(shares) / len(shares)
-    return max(factors, key=lambda factor: found[factor])
+        return choices[0]
+    shares: dict[Choice, list[float]] = {choice: [] for choice in choices}
+    clips, width = len(labels), targets.shape[1]
+    for name in names:
+        out = torch.tensor([group == name for group in groups])
+        kept = (~out).repeat(copies)
+        inner = [Block(block.rows[kept], block.shrinkage, block.map) for block in blocks]
+        both = torch.cat([targets, known], dim=1)[kept]
+        for factor in dict.fromkeys(choice.factor for choice in choices):
+            # the solution is linear in what is wanted: one serves every trust
+            weights = solve(inner, both, copies * factor)
+            found = sum(block.rows[:clips][out] @ weight for block, weight in zip(blocks, weights, strict=True))
+            assert isinstance(found, Tensor)
+            for choice in choices:
+                if choice.factor == factor:
+                    feature = found[:, :width] + choice.trust * (known[:clips][out] - found[:, width:])
+                    right = (feature @ classes.T).argmax(1).eq(labels[out])
+                    shares[choice].append(right.float().mean().item())
+    return max(choices, key=lambda choice: sum(shares[choice]))
