@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -167,14 +168,17 @@ def base_to_new_folds(
     count = len(names) // 2 if options.new_classes is None else options.new_classes
     if not 2 <= count <= len(names) - 2:
         raise InputError(f"base-to-new: {count} new of {len(names)} classes: need at least two new and two others")
-    choices = list(combinations(range(len(names)), count)) if len(names) <= 20 else None
+    if math.comb(len(names), count) < options.draws:
+        possible = math.comb(len(names), count)
+        raise InputError(f"base-to-new: {options.draws} draws, and only {possible} choices of {count} classes")
     generator = np.random.default_rng(options.seed)
-    if choices is not None and len(choices) < options.draws:
-        raise InputError(f"base-to-new: {options.draws} draws, and only {len(choices)} choices of {count} classes")
-    if choices is not None:
+    drawn: list[tuple[int, ...]] = []
+    if len(names) <= 20:
+        choices = list(combinations(range(len(names)), count))
         drawn = [choices[place] for place in generator.permutation(len(choices))[: options.draws]]
-    else:
-        drawn = [tuple(sorted(generator.permutation(len(names))[:count])) for _ in range(options.draws)]
+    while len(drawn) < options.draws:
+        places = tuple(sorted(generator.permutation(len(names))[:count].tolist()))
+        drawn += [places] if places not in drawn else []
     for number, places in enumerate(drawn):
         new = [names[place] for place in places]
         for test_ids in sides_for_testing(samples):
