@@ -44,6 +44,9 @@ class ProtocolOptions:
         draws: of few-shot's clips, or of base-to-new's classes.
         new_classes: how many classes base-to-new leaves out of training; None: half.
         seed: of all draws.
+
+    Raises:
+        InputError: a number that means nothing.
     """
 
     folds: int = 5
@@ -52,6 +55,13 @@ class ProtocolOptions:
     draws: int = 3
     new_classes: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("folds", 2), ("repeats", 1), ("draws", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} {getattr(self, name)}: must be at least {least}")
+        if not self.shots or min(self.shots) < 1:
+            raise InputError(f"shots {list(self.shots)}: must be positive numbers, and at least one")
 
 
 def validation_share(config: ActConfig) -> float:
