@@ -105,7 +105,7 @@ def test_the_card_says_what_it_is(model: Path) -> None:
 
 
 def test_another_backbone_is_refused(model: Path) -> None:
-    with pytest.raises(InputError, match="the prompts were learned on icube-tiny.*fingerprint"):
+    with pytest.raises(InputError, match=r"the prompts were learned on icube-tiny.*fingerprint"):
         load_model(model, vlm=load_vlm("icube-tiny", seed=7))
 
 
