@@ -65,7 +65,7 @@ def settings(**sections: Any) -> ActConfig:
         "prompt": (PromptConfig, {"init": "descriptions"}),
         "video": (VideoConfig, {"frames": FRAMES}),
         "visual": (VisualConfig, {}),
-        "numeric": (MotionConfig, {"frames": 4, "warps": 1}),
+        "numeric": (MotionConfig, {"frames": 8, "warps": 1}),
         "start": (StartConfig, {}),
         "loss": (ActLossConfig, {}),
         "train": (

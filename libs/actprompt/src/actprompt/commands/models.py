@@ -92,6 +92,9 @@ _OPTIONS = ("protocol", "folds", "repeats", "shots", "draws", "new_classes", "pr
 def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
+    if args.run is not None and "=" in args.run and not Path(args.run).exists():
+        # the first word that is no option is taken for RUN by argparse, and this one is a setting
+        args.overrides, args.run = [args.run, *args.overrides], None
     given = [name for name in _OPTIONS if getattr(args, name) is not None]
     if args.run is not None:
         if args.config or args.overrides or args.comparisons or given:
