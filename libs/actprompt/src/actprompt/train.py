@@ -12,7 +12,7 @@ import numpy as np
 from accelerate import PartialState
 
 from actprompt.config import ActConfig
-from actprompt.fitting import Trained, fit_fold
+from actprompt.fitting import Trained, check_fold, fit_fold
 from actprompt.inputs import Inputs, load_inputs
 from actprompt.manifest import Manifest
 from actprompt.protocols import official_fold, validation_share
@@ -85,6 +85,7 @@ def train(
     texts = ClassTexts.of(manifest, config)
     vlm = config.vlm.load()
     inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
+    check_fold(inputs, fold, config)
     run = open_run(
         out,
         config=config.train,
