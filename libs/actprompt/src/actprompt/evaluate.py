@@ -348,7 +348,9 @@ def evaluate_run(
     fold = zero_shot(table)
     tables = Tables.of(fold.test_ids, inputs, saved.course)
     predictions = score(table, fold, predict(model, tables))
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
     write_json(out / _RECORD, {"run": str(run), "data": manifest.fingerprint})
     return write_evaluation(
         out,
