@@ -369,7 +369,7 @@ def refuse_trained(samples: Samples, rows: Any, about: Mapping[str, Any], *, sam
     """
     trained = about["trained_on"]
     ids = sorted({samples.ids[row] for row in rows} & set(trained["ids"]))
-    people = sorted({samples.group_array[row] for row in rows} & set(trained["subjects"])) if same_set else []
+    people = sorted({str(samples.group_array[row]) for row in rows} & set(trained["subjects"])) if same_set else []
     if people or (ids and same_set):
         who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"clip {ids[0]!r}"
         others = sorted({str(group) for group in samples.group_array} - set(trained["subjects"]))
