@@ -326,7 +326,7 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     ("change", "message"),
     [
         ("class", "class 'wave' has no training clip"),
-        ("validation", "validate_every is set and the fold has no validation rows"),
+        ("validation", "validate_every=1: no validation rows: 1 training groups, 3 are needed; set it to 0"),
         ("skeletons", "no training clip has a skeleton; set numeric.course=false"),
     ],
 )
@@ -334,7 +334,7 @@ def test_folds_that_cannot_be_trained_on(change: str, message: str, tiny: Frozen
     made = world(subjects=2)
     train = {"max_steps": 1, "validate_every": int(change == "validation")}
     config = settings(numeric=ON, train=train)
-    fold = folds(made)[0]
+    fold = folds(made, validation=0.2 * (change == "validation"))[0]
     if change == "class":
         fold = replace(fold, train=fold.train[fold.train_labels != 3])
     assert made.inputs.skeletons is not None
