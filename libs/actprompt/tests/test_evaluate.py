@@ -220,7 +220,9 @@ def test_the_same_set_is_resumed_with(command: Command, run: Path, place: Path, 
     before = (run / "model" / "model.safetensors").read_bytes()
     words = ["train", "--out", run, "--resume", "--json"]
     refused(command(*words, "--data", place / "others"), "was trained on other data")
-    refused(command(*words, "--data", place / "data"), "checkpoint")
+    # nor with other people, however many: the model would be said to have seen others than it has
+    for side in ([], ["--leave-out", "p2"], ["--protocol", "cross-subject"]):
+        refused(command(*words, "--data", place / "data", *side), "was begun with --leave-out p3; resume with the same")
     result = as_json(command(*words, "--data", place / "data", "--leave-out", "p3"))
     assert result["resumed_from"] == 2 and (run / "model" / "model.safetensors").read_bytes() == before
 
