@@ -202,14 +202,14 @@ def _refuse_other(run: RunFolder, manifest: Manifest, chosen: Mapping[str, Any])
     if not run.environment.is_file():
         return
     environment = read_json(run.environment)
-    if environment.get("training_side", chosen) != chosen:
-        begun = environment["training_side"]
-        words = [f"--protocol {begun['protocol']}"] if begun["protocol"] else []
-        words += [f"--leave-out {','.join(begun['leave_out'])}"] if begun["leave_out"] else []
-        raise InputError(f"{run.path}: was begun with {' '.join(words) or 'all clips'}; resume with the same")
     recorded = environment.get("data_fingerprint")
     if recorded != manifest.fingerprint:
         raise InputError(
             f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
             f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
         )
+    if environment.get("training_side", chosen) != chosen:
+        begun = environment["training_side"]
+        words = [f"--protocol {begun['protocol']}"] if begun["protocol"] else []
+        words += [f"--leave-out {','.join(begun['leave_out'])}"] if begun["leave_out"] else []
+        raise InputError(f"{run.path}: was begun with {' '.join(words) or 'all clips'}; resume with the same")
