@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from actprompt.captions import Captioner
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from icube_common.training import Draw
+from icube_common.vlm import FrozenVLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,7 @@ class Tables:
         pixels: as `Inputs.pixels`, or None.
         courses: (N, copies, F), NaN for a clip without skeleton, or None; the first copy is the clip as it is.
         parameters: (N, P), or None.
+        captions: (N, D) features of what is told of the parameters, NaN where nothing is; or None.
     """
 
     ids: tuple[str, ...]
@@ -32,6 +35,7 @@ class Tables:
     pixels: Mapping[str, Tensor] | None
     courses: Float[Tensor, "n k f"] | None
     parameters: Float[Tensor, "n p"] | None
+    captions: Float[Tensor, "n d"] | None = None
 
     @classmethod
     def of(
@@ -39,6 +43,8 @@ class Tables:
         ids: Sequence[str],
         inputs: Inputs,
         course: Course | None,
+        captioner: Captioner | None,
+        vlm: FrozenVLM,
         *,
         copies: int = 0,
         jitter: float = 0.0,
@@ -50,6 +56,8 @@ class Tables:
             ids: which, in which order.
             inputs: whose tables hold at least these.
             course: turns skeletons into vectors; None where they do not enter.
+            captioner: turns parameters into sentences; None where these do not enter.
+            vlm: whose text tower reads the sentences.
             copies: changed copies of each course.
             jitter: of the copies.
             seed: what a clip's copies are drawn from, with its place.
@@ -57,10 +65,12 @@ class Tables:
         courses = None
         if course is not None and inputs.skeletons is not None:
             courses = _courses(ids, inputs.skeletons, course, copies, jitter, seed)
-        parameters = None
+        parameters = captions = None
         if inputs.parameters is not None:
-            parameters = torch.from_numpy(inputs.parameters.rows(ids)).float()
-        return cls(tuple(ids), inputs.frames, inputs.pixels, courses, parameters)
+            values = inputs.parameters.rows(ids)
+            parameters = torch.from_numpy(values).float()
+            captions = None if captioner is None else captioner.features(vlm, values)
+        return cls(tuple(ids), inputs.frames, inputs.pixels, courses, parameters, captions)
 
     def row(self, place: int, *, view: int = 0, copy: int = 0) -> dict[str, Tensor]:
         """One clip, as a row of a batch."""
@@ -74,6 +84,8 @@ class Tables:
             found["course"] = self.courses[place, copy]
         if self.parameters is not None:
             found["parameters"] = self.parameters[place]
+        if self.captions is not None:
+            found["caption"] = self.captions[place]
         return found
 
     def views(self, place: int) -> int:

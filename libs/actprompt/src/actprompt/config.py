@@ -72,10 +72,10 @@ class MotionConfig(NumericConfig):
         choices=ENTRIES,
     )
     course: bool = option(True, "the course of the skeleton over time enters beside the named parameters")
-    frames: int = option(16, "points in time of the course", ge=2)
-    warps: int = option(4, "training copies of each course, warped in time and with its joints a little off", ge=0)
+    frames: int = option(16, "moments of the course (at least 8, the finest parts of its pyramid)", ge=8)
+    warps: int = option(8, "training copies of each course, warped in time and with its joints a little off", ge=0)
     jitter: float = option(0.1, "deviation of a copy's joints, in their own unit (limb directions have length 1)", ge=0)
-    prior: float = option(0.5, "statements: weight of what the sentences say before any training", ge=0)
+    prior: float = option(1.0, "statements: length of the share that the sentences about the numbers have", ge=0)
 
     def plain(self) -> NumericConfig:
         """The keys that icube_common.numeric knows, for the entries that it offers."""
@@ -89,8 +89,8 @@ class StartConfig(Config):
 
     ridge: bool = option(True, "start at the ridge regression on the training rows (false: at nothing)")
     visual: float = option(10.0, "shrinkage of the map from the frames' feature", gt=0)
-    course: float = option(0.3, "shrinkage of the map from the skeleton's course", gt=0)
-    parameters: float = option(0.3, "shrinkage of the map from the named parameters", gt=0)
+    course: float = option(0.1, "shrinkage of the map from the skeleton's course", gt=0)
+    parameters: float = option(3.0, "shrinkage of the map from the named parameters", gt=0)
     select: bool = option(True, "multiply all three by what does best when each training subject is left out in turn")
 
 

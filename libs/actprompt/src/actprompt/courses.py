@@ -1,9 +1,12 @@
 """The course of a skeleton over a clip as one vector, and copies of it for training.
 
+The vector holds the channels at evenly spaced moments, and what they do in ever longer parts of the clip (a temporal
+pyramid): the first tells the order of movements, the second stays the same where two people do them at another pace.
+
 Two kinds of skeleton are understood: the limb directions of `actprompt.limbs` (joints named `LIMB_JOINTS`), and
 positions of any other joints, which are taken from their mean and in units of the body's size.
 
-Shapes: T frames of a clip, J joints, F = points in time x channels.
+Shapes: T frames of a clip, J joints, F = (moments + rows of the pyramid) x channels.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import numpy.typing as npt
 from einops import rearrange
 
 from actprompt.limbs import LIMB_JOINTS, active_side_first, limb_channels
-from actprompt.sequences import complete, mean_joints, resample, time_warp
+from actprompt.sequences import complete, mean_joints, resample, temporal_pyramid, time_warp
 
 Array = npt.NDArray[np.float64]
 
@@ -74,7 +77,8 @@ class Course:
 
     def _vector(self, whole: Array) -> npt.NDArray[np.float32]:
         channels = limb_channels(active_side_first(whole)) if self.limbs else _position_channels(whole)
-        return rearrange(resample(channels, self.frames), "t c -> (t c)").astype(np.float32)
+        moments = rearrange(resample(channels, self.frames), "t c -> (t c)")
+        return np.concatenate([moments, temporal_pyramid(channels, frames=self.frames)]).astype(np.float32)
 
     def record(self) -> dict[str, Any]:
         """For JSON."""

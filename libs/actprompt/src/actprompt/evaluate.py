@@ -346,7 +346,7 @@ def evaluate_run(
         groups=[samples.group_array[row] for row in chosen],
     )
     fold = zero_shot(table)
-    tables = Tables.of(fold.test_ids, inputs, saved.course)
+    tables = Tables.of(fold.test_ids, inputs, saved.course, saved.captioner, model.vlm)
     predictions = score(table, fold, predict(model, tables))
     if out.exists():
         shutil.rmtree(out)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from actprompt.captions import Captioner
 from actprompt.clips import Tables, TrainingClips
 from actprompt.config import ActConfig
 from actprompt.courses import Course
@@ -24,6 +25,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.losses import make_loss, supervised_contrastive
 from icube_common.numeric import NumericBranch
+from icube_common.numeric.table import training_values
 from icube_common.prompts import PromptLearner
 from icube_common.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
@@ -41,12 +43,14 @@ class Trained:
     Attributes:
         model: in eval mode, on the CPU.
         course: what turns skeletons into its vectors; None where they do not enter.
+        captioner: what turns parameters into sentences; None where these do not enter.
         notes: what a report has to say.
         result: of the training loop.
     """
 
     model: ActionModel
     course: Course | None
+    captioner: Captioner | None
     notes: tuple[str, ...]
     result: FitResult
 
@@ -89,8 +93,18 @@ def fit_fold(
     if seen.skeletons is not None:
         known = [seen.skeletons[name] for name in ids if len(seen.skeletons[name])]
         course = Course.fit(known, inputs.joint_names, config.numeric.frames)
+    captioner = None
+    if seen.parameters is not None and config.numeric.entry == "statements":
+        captioner = Captioner.fit(seen.parameters.names, training_values(seen.parameters, fold))
     tables = Tables.of(
-        ids, seen, course, copies=config.numeric.warps, jitter=config.numeric.jitter, seed=config.train.seed
+        ids,
+        seen,
+        course,
+        captioner,
+        vlm,
+        copies=config.numeric.warps,
+        jitter=config.numeric.jitter,
+        seed=config.train.seed,
     )
     prompts = texts.prompts(vlm, fold.train_class_names, replace(config.prompt, seed=config.train.seed))
     model = _build(prompts, config, inputs, fold, tables)
@@ -102,11 +116,11 @@ def fit_fold(
         TrainingClips(tables, fold.train_labels.tolist()),
         config=config.train,
         run=run,
-        validate=_validation(fold, seen, course, config) if config.train.validate_every else None,
+        validate=_validation(fold, seen, model, course, captioner) if config.train.validate_every else None,
         resume=resume,
     )
     model.to("cpu")
-    return Trained(model, course, tuple(dict.fromkeys(notes)), result)
+    return Trained(model, course, captioner, tuple(dict.fromkeys(notes)), result)
 
 
 def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
@@ -148,6 +162,9 @@ def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold
     if model.parameters_map is not None:
         assert tables.parameters is not None
         model.parameters_map.fit_scale(tables.parameters)
+    if model.stated is not None:
+        assert tables.captions is not None
+        model.stated.fit_center(tables.captions)
     return model
 
 
@@ -174,8 +191,9 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
         blocks.append(Block(rows, shrinkages.course, model.course))
     if model.parameters_map is not None and tables.parameters is not None:
         rows = model.parameters_map.standard(tables.parameters)
-        known += model.parameters_map.known(rows).repeat(copies, 1)
         blocks.append(Block(rows.repeat(copies, 1), shrinkages.parameters, model.parameters_map))
+    if model.stated is not None and tables.captions is not None:
+        known += model.stated(tables.captions).repeat(copies, 1)
     if not blocks:
         return []
     classes = model.prompts()
@@ -223,10 +241,12 @@ class TrainingStep:
         return terms
 
 
-def _validation(fold: Fold, seen: Inputs, course: Course | None, config: ActConfig) -> Any:
+def _validation(
+    fold: Fold, seen: Inputs, owner: ActionModel, course: Course | None, captioner: Captioner | None
+) -> Any:
     """The loss and the accuracy on a fold's validation rows."""
     ids = [fold.samples.ids[row] for row in fold.validation]
-    tables = Tables.of(ids, seen, course)
+    tables = Tables.of(ids, seen, course, captioner, owner.vlm)
     labels = torch.from_numpy(fold.validation_labels)
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -279,7 +299,7 @@ def predict_test(trained: Trained, inputs: Inputs, fold: Fold, texts: ClassTexts
         pixels=None if inputs.pixels is None else fold.test_inputs(inputs.pixels),
         skeletons=None if inputs.skeletons is None else fold.test_inputs(inputs.skeletons),
     )
-    tables = Tables.of(fold.test_ids, seen, trained.course)
+    tables = Tables.of(fold.test_ids, seen, trained.course, trained.captioner, trained.model.vlm)
     model = trained.model
     if fold.test_classes == fold.train_classes:
         return predict(model, tables)

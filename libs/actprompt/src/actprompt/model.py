@@ -2,11 +2,12 @@
 
     frames -> frozen tower -> temporal head -> map --+
     course of the skeleton ------------------> map --+--> sum, normalised --> cosines with the class prompts --> logits
-    named parameters (as sentences) ---------> map --+
+    named parameters ------------------------> map --+
+    sentences about these -> frozen text tower ------+
 
 Whatever enters, classes are told apart by these cosines and by nothing else.
 
-Shapes: B clips, T frames, D width of the space of the texts, C classes, F points in time x channels, P parameters.
+Shapes: B clips, T frames, D width of the space of the texts, C classes, F numbers of a course, P parameters.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from actprompt.config import ActConfig, VisualConfig
-from actprompt.statements import statement_directions
 from actprompt.temporal import make_head
-from actprompt.textmap import TextMap
+from actprompt.textmap import StatedNumbers, TextMap
 from actprompt.visual_prompts import PromptedTower
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
-"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)`` and ``parameters (B, P)``,
-NaN where missing; ``label (B,)`` in training. What a configuration does not use need not be there."""
+"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)``, ``parameters (B, P)`` and
+``caption (B, D)``, NaN where missing; ``label (B,)`` in training. What a configuration does not use may be absent."""
 
 
 class Output(NamedTuple):
@@ -130,9 +130,10 @@ class ActionModel(nn.Module):
         )
         self.course = TextMap(course_features, vlm.embed_dim) if course_features else None
         self.parameters_map: TextMap | None = None
+        self.stated: StatedNumbers | None = None
         if parameters and config.numeric.entry == "statements":
-            prior = statement_directions(vlm, parameters)
-            self.parameters_map = TextMap(len(parameters), vlm.embed_dim, prior=prior, weight=config.numeric.prior)
+            self.parameters_map = TextMap(len(parameters), vlm.embed_dim)
+            self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.prior)
         self.branch = branch
         self.log_scale = nn.Parameter(vlm.logit_scale.log().clone())
         self._kept: tuple[PromptLearner, Tensor] | None = None
@@ -148,7 +149,7 @@ class ActionModel(nn.Module):
         return F.normalize(torch.stack(shares).sum(0), dim=-1)
 
     def shares(self, batch: Batch) -> list[tuple[str, Float[Tensor, "b d"]]]:
-        """What each of picture, course and parameters adds to the clips' features, not normalised."""
+        """What picture, course, parameters and the sentences about them add to the clips' features, not normalised."""
         found = []
         if self.visual is not None:
             found.append(("picture", self.visual(batch)))
@@ -156,6 +157,8 @@ class ActionModel(nn.Module):
             found.append(("course", self.course(batch["course"])))
         if self.parameters_map is not None:
             found.append(("parameters", self.parameters_map(batch["parameters"])))
+        if self.stated is not None:
+            found.append(("sentences about the numbers", self.stated(batch["caption"])))
         return found
 
     def forward(self, batch: Batch) -> Output:

@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from actprompt.captions import Captioner
 from actprompt.config import ActConfig
 from actprompt.courses import Course
 from actprompt.model import ActionModel
@@ -34,12 +35,14 @@ class SavedModel:
     Attributes:
         model: in eval mode, on the CPU.
         course: what turns skeletons into its vectors; None where they do not enter.
+        captioner: what turns parameters into sentences; None where these do not enter.
         about: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids), ``notes``,
             ``knowledge`` (provenance of the sentences).
     """
 
     model: ActionModel
     course: Course | None
+    captioner: Captioner | None
     about: Mapping[str, Any]
 
 
@@ -61,6 +64,7 @@ def save_model(folder: str | Path, saved: SavedModel, *, overwrite: bool = False
             "parameters": list(model.parameter_names),
             "course_features": 0 if model.course is None else len(model.course.center),
             "course": None if saved.course is None else saved.course.record(),
+            "captioner": None if saved.captioner is None else saved.captioner.record(),
             "branch": None if model.branch is None else model.branch.record(),
             "backbone": model.vlm.describe(),
         }
@@ -104,9 +108,10 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
             raise InputError(f"{folder / WEIGHTS}: missing or unknown tensors {sorted(missing)[:4]}")
         model.load_state_dict(tensors, strict=False)
         course = None if about["course"] is None else Course.from_record(about["course"])
+        captioner = None if about["captioner"] is None else Captioner.from_record(about["captioner"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
-    return SavedModel(model.eval(), course, about)
+    return SavedModel(model.eval(), course, captioner, about)
 
 
 def _card(model: ActionModel, about: Mapping[str, Any]) -> str:

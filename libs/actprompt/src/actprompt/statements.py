@@ -1,19 +1,11 @@
 """Named parameters as sentences: what it says about a body that a number is high, and that it is low.
 
-The difference of the two sentences' text features is the direction in which a clip moves in the space of the texts when
-the number grows. So numbers can be held against descriptions of actions before any training; after training it is
-where the learned map starts from.
+They put a number into words: in what is told of a clip (`actprompt.captions`), and in the reasons of a prediction.
 """
 
 from __future__ import annotations
 
 import re
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from icube_common.vlm import FrozenVLM
 
 # how a value of a clip is written: of an angle's course by its moment, of a distance too
 _MOMENTS = {
@@ -93,12 +85,3 @@ def _written_out(what: str, moment: str) -> tuple[str, str]:
         first, _, second = words.partition(" to ")
         return f"{when}the {first} is far from the {second}", f"{when}the {first} is close to the {second}"
     return f"{when}the {words} is large", f"{when}the {words} is small"
-
-
-@torch.no_grad()
-def statement_directions(vlm: FrozenVLM, names: tuple[str, ...]) -> Float[Tensor, "p d"]:
-    """For each parameter the way from its low to its high sentence in the space of the texts, float32 on the CPU."""
-    pairs = [statements(name) for name in names]
-    high = vlm.encode_text([pair[0] for pair in pairs])
-    low = vlm.encode_text([pair[1] for pair in pairs])
-    return (high - low).cpu()

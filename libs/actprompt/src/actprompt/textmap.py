@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -25,29 +26,23 @@ _GAIN, _GAIN_FROM_RIDGE = 0.02, 0.005
 
 
 class TextMap(nn.Module):
-    """A linear map of standardised numbers to the space of the texts: ``z (start + gain learned) + weight * z prior``.
+    """A linear map of standardised numbers to the space of the texts: ``z (start + gain learned)``.
 
     Args:
         features: F.
         dim: D.
-        prior: ``(F, D)`` what is known of each number before any training.
-        weight: of the prior.
     """
 
     center: Tensor
     deviation: Tensor
     start: Tensor
-    prior: Tensor | None
     gain: Tensor
 
-    def __init__(
-        self, features: int, dim: int, *, prior: Float[Tensor, "f d"] | None = None, weight: float = 1.0
-    ) -> None:
+    def __init__(self, features: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
         self.register_buffer("start", torch.zeros(features, dim))
-        self.register_buffer("prior", None if prior is None else weight * prior)
         self.register_buffer("gain", torch.tensor(_GAIN))
         self.learned = nn.Parameter(torch.zeros(features, dim))
 
@@ -69,12 +64,33 @@ class TextMap(nn.Module):
 
     def forward(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
         """The rows' shares of their clips' features, not normalised."""
-        z = self.standard(values)
-        return z @ (self.start + self.gain * self.learned) + self.known(z)
+        return self.standard(values) @ (self.start + self.gain * self.learned)
 
-    def known(self, z: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        """What the prior says about standardised rows."""
-        return z.new_zeros(len(z), self.start.shape[1]) if self.prior is None else z @ self.prior
+
+class StatedNumbers(nn.Module):
+    """What the sentences about a clip's numbers say, as a share of its feature: their mean text feature, centred.
+
+    Args:
+        dim: D.
+        weight: length of the share.
+    """
+
+    center: Tensor
+
+    def __init__(self, dim: int, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.register_buffer("center", torch.zeros(dim))
+
+    def fit_center(self, captions: Float[Tensor, "n d"]) -> None:
+        """Take the centre from training rows: what all clips' sentences share tells none of them from another."""
+        there = captions[~captions.isnan().any(1)]
+        if len(there):
+            self.center.copy_(there.mean(0))
+
+    def forward(self, captions: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """The share of the clips' features; nothing for a clip without sentences (NaN)."""
+        return self.weight * F.normalize((captions - self.center).nan_to_num(), dim=-1)
 
 
 @dataclass(frozen=True)

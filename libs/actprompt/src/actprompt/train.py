@@ -164,7 +164,7 @@ def to_save(trained: Trained, manifest: Manifest, fold: Fold, texts: ClassTexts)
         "knowledge": dict(texts.provenance),
         "notes": list(trained.notes),
     }
-    return SavedModel(trained.model, trained.course, about)
+    return SavedModel(trained.model, trained.course, trained.captioner, about)
 
 
 def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained, inputs: Inputs) -> None:
