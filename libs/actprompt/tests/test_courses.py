@@ -14,6 +14,7 @@ from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from actprompt.limbs import LIMB_JOINTS, mirror
 from actprompt.textmap import TextMap
+from icube_common.vlm import FrozenVLM
 
 NAMES = ("head", "hand", "foot")
 
@@ -61,13 +62,13 @@ def test_a_joint_that_is_never_tracked_is_where_training_clips_have_it() -> None
     assert np.isfinite(Course.fit([nobody], NAMES, 8).vector(nobody)).all()
 
 
-def test_a_clip_without_skeleton_adds_nothing() -> None:
+def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     given = world(subjects=1).inputs
     assert given.skeletons is not None
     ids = list(given.ids[:4])
     skeletons = {**given.skeletons, ids[2]: np.zeros((0, 8, 3), dtype=np.float32)}
     course = limb_course(8)
-    tables = Tables.of(ids, Inputs(given.ids, skeletons=skeletons), course, copies=2)
+    tables = Tables.of(ids, Inputs(given.ids, skeletons=skeletons), course, None, tiny, copies=2)
     assert tables.courses is not None and tables.courses.shape[:2] == (4, 3)
     width = tables.courses.shape[2]
     missing = tables.courses.isnan()

@@ -45,7 +45,8 @@ def weights(trained: Trained) -> dict[str, torch.Tensor]:
     """All that was learned or measured in a training."""
     prompts = {f"prompts.{name}": value for name, value in trained.model.prompts.learned().items()}
     stand_in = {} if trained.course is None else {"stand-in": torch.from_numpy(trained.course.stand_in)}
-    return {**trained.model.learned(), **prompts, **stand_in}
+    usual = {} if trained.captioner is None else {"usual": torch.from_numpy(trained.captioner.center)}
+    return {**trained.model.learned(), **prompts, **stand_in, **usual}
 
 
 def same(first: Trained, second: Trained) -> bool:
@@ -290,7 +291,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     assert resumed.result.resumed_from == 4 and len(calls) == 8
     assert same(whole, resumed)
     for name, found in (("a", whole), ("b", resumed)):
-        save_model(tmp_path / name, SavedModel(found.model, found.course, about()))
+        save_model(tmp_path / name, SavedModel(found.model, found.course, found.captioner, about()))
     for file in ("model.safetensors", "prompts/model.safetensors", "model.json", "README.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -317,7 +318,7 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     losses = {row["step"]: row["validation_loss"] for row in folder.read_metrics() if "validation_loss" in row}
     assert min(losses, key=lambda step: losses[step]) == result.best_step
     # what comes back is the model of that step
-    validate = fitting._validation(fold, made.seen_by(config), trained.course, config)
+    validate = fitting._validation(fold, made.seen_by(config), trained.model, trained.course, trained.captioner)
     with torch.no_grad():
         assert validate(trained.model)["loss"] == pytest.approx(losses[result.best_step], abs=1e-5)
 

@@ -56,7 +56,10 @@ def batch(dim: int) -> dict[str, Tensor]:
     frames = F.normalize(torch.randn(5, FRAMES, dim, generator=generator), dim=-1)
     course = torch.randn(5, 6, generator=generator)
     course[1] = torch.nan
-    return {"frames": frames, "course": course, "parameters": torch.tensor([[0.3], [-1], [2], [torch.nan], [0]])}
+    parameters = torch.tensor([[0.3], [-1], [2], [torch.nan], [0]])
+    caption = torch.randn(5, dim, generator=generator)
+    caption[3] = torch.nan
+    return {"frames": frames, "course": course, "parameters": parameters, "caption": caption}
 
 
 def test_exchanged_texts_exchange_the_logits(tiny: FrozenVLM) -> None:
@@ -95,9 +98,10 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
     model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
     with torch.no_grad():
         shares, sample = dict(model.shares(given)), model.sample(given)
-    assert list(shares) == ["picture", "course", "parameters"]
+    assert list(shares) == ["picture", "course", "parameters", "sentences about the numbers"]
     torch.testing.assert_close(F.normalize(sum(shares.values(), torch.zeros(5, 64)), dim=1), sample)
     assert (shares["course"][1] == 0).all() and (shares["parameters"][3] == 0).all()
+    assert (shares["sentences about the numbers"][3] == 0).all()
     assert all(share.norm(dim=1).max() > 0.1 for share in shares.values())
 
 

@@ -58,9 +58,14 @@ def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[SavedModel, Cal
     texts = made.texts.exchanged(config.exchange_texts) if config.exchange_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
     trained = fit_fold(inputs, everything(made.samples), config, vlm, texts, run)
-    saved = SavedModel(trained.model, trained.course, ABOUT)
+    saved = SavedModel(trained.model, trained.course, trained.captioner, ABOUT)
     save_model(folder, saved)
-    return saved, lambda found: predict(found.model, Tables.of(made.samples.ids, inputs, found.course))
+
+    def probabilities(found: SavedModel) -> np.ndarray:
+        tables = Tables.of(made.samples.ids, inputs, found.course, found.captioner, found.model.vlm)
+        return predict(found.model, tables)
+
+    return saved, probabilities
 
 
 @pytest.fixture
@@ -137,7 +142,7 @@ def test_damaged_files(model: Path, tiny: FrozenVLM, file: str, message: str, da
 
 @pytest.mark.parametrize(
     "key",
-    ["labels", "parameters", "course_features", "course", "branch", "data", "trained_on", "notes"],
+    ["labels", "parameters", "course_features", "course", "captioner", "branch", "data", "trained_on", "notes"],
 )
 def test_a_record_without_a_key(model: Path, tiny: FrozenVLM, key: str) -> None:
     about = json.loads((model / "model.json").read_text())

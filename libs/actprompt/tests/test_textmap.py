@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import actprompt.textmap as textmap
-from actprompt.textmap import Block, TextMap, select_factor, solve, start_at_ridge
+from actprompt.textmap import Block, StatedNumbers, TextMap, select_factor, solve, start_at_ridge
 
 NAN = math.nan
 
@@ -63,18 +63,30 @@ def test_large_numbers_that_hardly_change_keep_their_scale() -> None:
     torch.testing.assert_close(made.standard(torch.tensor([[10_002.0]])), torch.ones(1, 1))
 
 
-def test_prior_start_and_what_is_learned_add_up() -> None:
-    prior = normal(3, 2, seed=5)
-    made = TextMap(3, 2, prior=prior, weight=0.5)
-    values = normal(4, 3, seed=6)
+def test_start_and_what_is_learned_add_up() -> None:
+    made = TextMap(3, 2)
+    values, known = normal(4, 3, seed=6), normal(4, 2, seed=5)
     z = values / 3**0.5
-    torch.testing.assert_close(made(values), 0.5 * z @ prior)
-    torch.testing.assert_close(made.known(z), 0.5 * z @ prior)
-    start_at_ridge([Block(z, 0.1, made)], normal(4, 2, seed=7), made.known(z))
-    torch.testing.assert_close(made(values), z @ made.start + 0.5 * z @ prior)
+    assert (made(values) == 0).all()
+    start_at_ridge([Block(z, 0.1, made)], normal(4, 2, seed=7), known)
+    assert made.start.abs().max() > 0.1
+    torch.testing.assert_close(made(values), z @ made.start)
     with torch.no_grad():
         made.learned.copy_(normal(3, 2, seed=8))
-    torch.testing.assert_close(made(values), z @ (made.start + 0.005 * made.learned) + 0.5 * z @ prior)
+    torch.testing.assert_close(made(values), z @ (made.start + 0.005 * made.learned))
+
+
+def test_what_is_stated_has_one_length_and_is_centred() -> None:
+    made = StatedNumbers(2, weight=0.5)
+    captions = torch.tensor([[1.0, 3], [5, 3], [NAN, NAN]])
+    made.fit_center(captions)
+    torch.testing.assert_close(made.center, torch.tensor([3.0, 3]))
+    torch.testing.assert_close(made(captions), torch.tensor([[-0.5, 0], [0.5, 0], [0, 0]]))
+    # what all training clips say is worth nothing, what one of them alone says is
+    torch.testing.assert_close(made(torch.tensor([[3.0, 3], [3, 4]])), torch.tensor([[0.0, 0], [0, 0.5]]))
+    nobody = StatedNumbers(2, weight=0.5)
+    nobody.fit_center(captions[2:])
+    assert (nobody.center == 0).all() and (nobody(captions[2:]) == 0).all()
 
 
 @pytest.mark.parametrize(("ridge", "gain"), [(False, 0.02), (True, 0.005)])
