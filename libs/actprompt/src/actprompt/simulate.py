@@ -115,10 +115,10 @@ def _standing(frames: int) -> Pose:
 def _wave(moves: Moves) -> Pose:
     pose, frames = _standing(len(moves.share)), len(moves.share)
     up = _there(moves.share, 0.25)
-    raised = up * (1.9 + 0.25 * moves.reach)
-    swing = up * 0.7 * moves.reach * np.sin(2 * np.pi * (3 * moves.share + moves.phase))
+    raised = up * (2.1 + 0.25 * moves.reach)
+    swing = up * 0.5 * moves.reach * np.sin(2 * np.pi * (3 * moves.share + moves.phase))
     pose.limbs[:, 0] = _vectors(np.cos(raised), np.sin(raised) + 0.1, 0, frames)
-    pose.limbs[:, 1] = _vectors(1 - 2 * up, 0.1 + swing, -0.1, frames)
+    pose.limbs[:, 1] = _vectors(1 - 2 * up, 0.1 + 0.2 * up + swing, -0.1, frames)
     return pose
 
 
@@ -133,7 +133,7 @@ def _sit_down(moves: Moves) -> Pose:
     pose, frames = _standing(len(moves.share)), len(moves.share)
     down = _there(moves.share, 0.7)
     lean = np.radians(40) * _and_back(moves.share / 0.8) * (moves.share < 0.8) + np.radians(5) * down
-    thigh = down * np.radians(85) * min(1.0, moves.reach) + lean
+    thigh = down * np.radians(75) * min(1.0, moves.reach) + lean
     pose.limbs[:, [4, 6]] = _vectors(np.cos(thigh), 0.06, -np.sin(thigh), frames)[:, None]
     pose.limbs[:, [5, 7]] = _vectors(np.cos(lean), 0.06, -np.sin(lean), frames)[:, None]
     return Pose(lean, pose.limbs)
@@ -144,8 +144,8 @@ def _clap(moves: Moves) -> Pose:
     up = _there(moves.share, 0.2)
     apart = 0.35 * moves.reach * (1 + np.cos(2 * np.pi * (4 * moves.share + moves.phase)))
     for arm in (0, 2):
-        pose.limbs[:, arm] = _vectors(1 - 0.2 * up, 0.15, -0.45 * up, frames)
-        pose.limbs[:, arm + 1] = _vectors(1 - 0.9 * up, 0.1 + up * (apart - 0.85), -0.1 - 0.8 * up, frames)
+        pose.limbs[:, arm] = _vectors(1 - 0.1 * up, 0.15, -0.3 * up, frames)
+        pose.limbs[:, arm + 1] = _vectors(1 - 1.05 * up, 0.1 + up * (apart - 0.85), -0.1 - 0.7 * up, frames)
     return pose
 
 
