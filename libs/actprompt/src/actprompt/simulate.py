@@ -116,9 +116,9 @@ def _wave(moves: Moves) -> Pose:
     pose, frames = _standing(len(moves.share)), len(moves.share)
     up = _there(moves.share, 0.25)
     raised = up * (2.1 + 0.25 * moves.reach)
-    swing = up * 0.5 * moves.reach * np.sin(2 * np.pi * (3 * moves.share + moves.phase))
+    swing = up**2 * 0.5 * moves.reach * np.sin(2 * np.pi * (3 * moves.share + moves.phase))
     pose.limbs[:, 0] = _vectors(np.cos(raised), np.sin(raised) + 0.1, 0, frames)
-    pose.limbs[:, 1] = _vectors(1 - 2 * up, 0.1 + 0.2 * up + swing, -0.1, frames)
+    pose.limbs[:, 1] = _vectors(1 - 2 * up, 0.1 + 0.35 * up + swing, -0.1, frames)
     return pose
 
 
