@@ -312,7 +312,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
                         variable_rate=found.variable_rate,
                     )
                     joints = limb_directions(pose)
-                    write_skeleton(folder, name, joints, np.arange(len(joints), dtype=np.float32) / FPS)
+                    write_skeleton(folder, name, joints, (np.arange(len(joints)) / FPS).astype(np.float32))
                     clips.append(clip)
                     rows.append(limb_parameters(joints, clip.duration))
         names, units, values = parameter_table(rows)
