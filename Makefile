@@ -23,6 +23,7 @@ dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests
 
 demo: $(STAMP)  ## run the main job of every library that is there yet, on embedded data, into demo/
 	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
+	$(BIN)/actprompt demo --out demo/actprompt --overwrite
 
 test: $(STAMP)  ## run every test
 	$(PYTEST)

@@ -55,7 +55,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"numeric_features", "config"},
         {"manifest", "video"},
         {"manifest_writer", "datasets", "features"},
-        {"prepare", "extract", "courses", "statements"},
+        {"prepare", "extract", "courses", "statements", "simulate"},
         {"temporal", "visual_prompts", "textmap", "inputs", "texts", "protocols", "captions"},
         {"clips", "baselines"},
         {"model"},

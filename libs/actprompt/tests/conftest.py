@@ -12,6 +12,8 @@ import av
 import numpy as np
 import pytest
 
+from icube_common.vlm import FrozenVLM, load_vlm
+
 ROOT = Path(__file__).resolve().parents[3]
 MakeVideo = Callable[..., Path]
 
@@ -123,3 +125,9 @@ def label_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny() -> FrozenVLM:
+    """The small random backbone, once for all tests of a process."""
+    return load_vlm("icube-tiny")

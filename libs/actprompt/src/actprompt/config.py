@@ -126,6 +126,11 @@ class ActConfig(Config):
         if not self.visual.enabled and not self.numeric.enabled:
             raise InputError("visual.enabled=false with numeric.enabled=false: nothing is left to tell actions by")
         joins = self.numeric.enabled and self.numeric.entry != "statements"
+        if joins and self.prompt.conditional:
+            raise InputError(
+                f"prompt.conditional=true: numeric.entry={self.numeric.entry} takes class features that are the same "
+                "for all clips, so the meta-net would never be trained; take numeric.entry=statements or set it false"
+            )
         if joins and not self.visual.enabled and not self.numeric.course:
             raise InputError(
                 f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "

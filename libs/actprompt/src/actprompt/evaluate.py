@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from actprompt.baselines import BASELINES, baseline
 from actprompt.clips import Tables
 from actprompt.config import ActConfig
-from actprompt.fitting import fit_fold, predict, predict_test
+from actprompt.fitting import check_fold, fit_fold, predict, predict_test
 from actprompt.inputs import Inputs, load_inputs
 from actprompt.judging import Judgement, judge_draws, metrics_of, on_all_classes, write_evaluation
 from actprompt.manifest import Manifest
@@ -29,7 +30,7 @@ from actprompt.texts import ClassTexts
 from actprompt.train import features_folder
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
+from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, score, zero_shot
 from icube_common.runs import RunFolder, read_json, refuse_existing, write_json
 from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
@@ -157,25 +158,34 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder.
     """
     config, options = config or ActConfig(), options or ProtocolOptions()
-    manifest = Manifest.load(data, root=root)
-    out = _open(
-        out,
-        {
-            "config": config_to_dict(config),
-            "data": manifest.fingerprint,
-            "protocol": protocol,
-            "options": vars(options),
-            "comparisons": comparisons,
-        },
-        overwrite,
-    )
+    manifest, out = Manifest.load(data, root=root), Path(out)
+    record = {
+        "config": config_to_dict(config),
+        "data": manifest.fingerprint,
+        "protocol": protocol,
+        "options": vars(options),
+        "comparisons": comparisons,
+    }
+    _refuse_other(out, record, overwrite)
     bench = Bench.of(data, config, out, features=features, root=root)
+    folds: list[Any]
     if protocol == "few-shot":
-        judgement = _few_shot(bench, options)
+        folds = list(few_shot_folds(bench.samples, config, options))
+        trained = [fold for _, fold in folds]
     elif protocol == "base-to-new":
-        judgement = _base_to_new(bench, options)
+        folds = list(base_to_new_folds(bench.samples, config, options))
+        trained = [pair.base for _, _, pair in folds]
     else:
-        folds = list(plain_folds(bench.manifest, bench.samples, config, protocol, options))
+        trained = folds = list(plain_folds(bench.manifest, bench.samples, config, protocol, options))
+    for fold in trained:
+        check_fold(bench.inputs, fold, config)
+    # nothing is written, nor an earlier evaluation removed, before all that was asked for can be done
+    _open(out, record, overwrite)
+    if protocol == "few-shot":
+        judgement = _few_shot(bench, folds)
+    elif protocol == "base-to-new":
+        judgement = _base_to_new(bench, folds)
+    else:
         judgement = _plain(bench, folds)
         if comparisons:
             judgement = replace(judgement, comparisons=_compare(bench, folds, judgement.predictions))
@@ -189,22 +199,23 @@ def evaluate(
     )
 
 
-def _open(out: str | Path, record: Mapping[str, Any], overwrite: bool) -> Path:
-    """The folder of an evaluation, new or gone on with."""
-    out = Path(out)
-    record = json.loads(json.dumps(record))
+def _refuse_other(out: Path, record: Mapping[str, Any], overwrite: bool) -> None:
+    """An evaluation goes on with what it began with."""
     if (out / _RECORD).is_file() and not overwrite:
-        if read_json(out / _RECORD) != record:
+        if read_json(out / _RECORD) != json.loads(json.dumps(record)):
             raise InputError(f"{out}: holds an evaluation of other settings or data (--overwrite replaces it)")
-        return out
+        return
     refuse_existing(out, overwrite=overwrite)
-    if out.exists():
-        import shutil
 
+
+def _open(out: Path, record: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the folder of an evaluation, unless it is gone on with."""
+    if (out / _RECORD).is_file() and not overwrite:
+        return
+    if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
     write_json(out / _RECORD, record)
-    return out
 
 
 def _metric_of(manifest: Manifest, protocol: str) -> str:
@@ -220,8 +231,7 @@ def _plain(bench: Bench, folds: Sequence[Fold]) -> Judgement:
     return Judgement(concatenate(part for part, _ in results), _notes(results))
 
 
-def _few_shot(bench: Bench, options: ProtocolOptions) -> Judgement:
-    folds = list(few_shot_folds(bench.samples, bench.config, options))
+def _few_shot(bench: Bench, folds: Sequence[tuple[int, Fold]]) -> Judgement:
     found: dict[int, list[tuple[Predictions, tuple[str, ...]]]] = {}
     for place, (shots, fold) in enumerate(tqdm(folds, desc="folds", unit="fold")):
         found.setdefault(shots, []).append(bench.run(fold, f"{shots}-shots-{place:03d}"))
@@ -233,9 +243,8 @@ def _few_shot(bench: Bench, options: ProtocolOptions) -> Judgement:
     return Judgement(by_shots[max(by_shots)], _notes(every), details={"shots": details})
 
 
-def _base_to_new(bench: Bench, options: ProtocolOptions) -> Judgement:
+def _base_to_new(bench: Bench, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> Judgement:
     results, draws = [], {}
-    pairs = list(base_to_new_folds(bench.samples, bench.config, options))
     for place, (draw, new, pair) in enumerate(tqdm(pairs, desc="folds", unit="fold")):
         predictions, notes = bench.run(pair.base, f"{draw:02d}-{place:03d}", tests=[pair.base, pair.new])
         predictions = replace(predictions, repeats=np.full(len(predictions), draw))
@@ -339,7 +348,9 @@ def evaluate_run(
     fold = zero_shot(table)
     tables = Tables.of(fold.test_ids, inputs, saved.course, saved.captioner, model.vlm)
     predictions = score(table, fold, predict(model, tables))
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
     write_json(out / _RECORD, {"run": str(run), "data": manifest.fingerprint})
     return write_evaluation(
         out,
@@ -358,7 +369,7 @@ def refuse_trained(samples: Samples, rows: Any, about: Mapping[str, Any], *, sam
     """
     trained = about["trained_on"]
     ids = sorted({samples.ids[row] for row in rows} & set(trained["ids"]))
-    people = sorted({samples.group_array[row] for row in rows} & set(trained["subjects"])) if same_set else []
+    people = sorted({str(samples.group_array[row]) for row in rows} & set(trained["subjects"])) if same_set else []
     if people or (ids and same_set):
         who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"clip {ids[0]!r}"
         others = sorted({str(group) for group in samples.group_array} - set(trained["subjects"]))

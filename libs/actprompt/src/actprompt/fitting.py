@@ -79,11 +79,9 @@ def fit_fold(
     Raises:
         InputError: a training class without rows or text, numbers that cannot be scaled, settings that do not fit.
     """
+    check_fold(inputs, fold, config)
     labels = torch.from_numpy(fold.train_labels)
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
-    if not counts.all():
-        empty = fold.train_class_names[int(np.argmin(counts))]
-        raise InputError(f"fold {fold.name!r}: class {empty!r} has no training clip; leave it out, or take more clips")
     seen = replace(
         inputs,
         frames=None if inputs.frames is None else fold.side_table(inputs.frames),
@@ -94,8 +92,6 @@ def fit_fold(
     course = None
     if seen.skeletons is not None:
         known = [seen.skeletons[name] for name in ids if len(seen.skeletons[name])]
-        if not known:
-            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set numeric.course=false")
         course = Course.fit(known, inputs.joint_names, config.numeric.frames)
     captioner = None
     if seen.parameters is not None and config.numeric.entry == "statements":
@@ -115,8 +111,6 @@ def fit_fold(
     groups = [fold.samples.groups[row] for row in fold.train]
     _start(model, config, tables, labels, groups)
     notes = [*fold.notes, *texts.notes, *inputs.notes, *prompts.notes]
-    if config.train.validate_every and not len(fold.validation):
-        raise InputError(f"fold {fold.name!r}: train.validate_every is set and the fold has no validation rows")
     result = fit(
         model,
         TrainingStep(model, config, counts.tolist()),
@@ -128,6 +122,30 @@ def fit_fold(
     )
     model.to("cpu")
     return Trained(model, course, captioner, tuple(dict.fromkeys(notes)), result)
+
+
+def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
+    """Whether a fold can be trained on, before anything is written.
+
+    Args:
+        inputs: as for `fit_fold`.
+        fold: as for `fit_fold`.
+        config: as for `fit_fold`.
+
+    Raises:
+        InputError: a class without training rows, no validation rows where they are needed, no training skeleton.
+    """
+    counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
+    if not counts.all():
+        empty = fold.train_class_names[int(np.argmin(counts))]
+        raise InputError(f"fold {fold.name!r}: class {empty!r} has no training clip; leave it out, or take more clips")
+    if config.train.validate_every and not len(fold.validation):
+        why = next((note for note in fold.notes if note.startswith("no validation rows")), "no validation rows")
+        raise InputError(f"fold {fold.name!r}: train.validate_every={config.train.validate_every}: {why}; set it to 0")
+    if inputs.skeletons is not None:
+        rows = fold.training_rows(inputs.skeletons)
+        if not any(len(joints) for joints in rows.values()):
+            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set numeric.course=false")
 
 
 def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold, tables: Tables) -> ActionModel:

