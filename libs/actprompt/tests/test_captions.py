@@ -60,8 +60,14 @@ def test_what_is_not_known_is_not_told() -> None:
     values["knee bend, last"] = math.nan
     told = limbs().sentences(list(values.values()))
     assert told and not any("stands" in text or "knees" in text for text in told)
-    values["hands apart, smallest"] = math.nan
-    assert limbs().sentences(list(values.values())) == []
+    lost = {**values, "hands apart, smallest": math.nan, "other arm raise, largest": math.nan}
+    told = limbs().sentences(list(lost.values()))
+    assert told == ["One arm is raised high above the shoulder with the hand in the air."]
+    for name in ("active arm raise, largest", "active arm elbow bend, largest"):
+        assert limbs().sentences(list({**values, name: math.nan}.values())) == []
+    bent = {**values, "active arm raise, largest": 60.0, "active arm elbow bend, largest": 90.0}
+    assert "level" in limbs().sentences(list(bent.values()))[0]
+    assert "level" not in limbs().sentences(list({**bent, "active hand to head, smallest": math.nan}.values()))[0]
 
 
 def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> None:

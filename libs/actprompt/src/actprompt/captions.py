@@ -128,7 +128,7 @@ def _legs(known: Mapping[str, float]) -> list[str]:
 
 
 def _arms(known: Mapping[str, float]) -> list[str]:
-    """The sentences about both arms; of a missing number nothing is said, as every comparison with NaN fails."""
+    """The sentences about both arms; what needs a missing number is not said, as a comparison with NaN fails."""
     raised, elbow, to_head, to_head_last, other_raised, other_elbow, apart, hips = (
         known.get(name, math.nan)
         for name in (
@@ -142,6 +142,8 @@ def _arms(known: Mapping[str, float]) -> list[str]:
             "hip bend, largest",
         )
     )
+    if math.isnan(raised) or math.isnan(elbow):
+        return []
     both = elbow > _BOTH_BENT and other_elbow > _BOTH_BENT
     hangs = other_raised < _ARM_HANGS and other_elbow < _ELBOW_LOOSE and not both
     other = ["The other arm hangs down."] if hangs else []
@@ -161,8 +163,8 @@ def _arms(known: Mapping[str, float]) -> list[str]:
             ]
         end = " until the end" if stays else ""
         return [f"The elbow is strongly bent, the upper arm is low and the hand is held beside the head{end}.", *other]
-    if elbow > _ELBOW_BENT and raised > _ARM_LEVEL:
+    if elbow > _ELBOW_BENT and raised > _ARM_LEVEL and not math.isnan(to_head):
         return ["One forearm is held level in front of the chest with the elbow bent to a right angle.", *other]
     if raised < _ARM_LOW:
         return ["Both arms hang down."]
-    return ["One arm is lifted a little.", *other] if raised >= _ARM_LOW else other
+    return ["One arm is lifted a little.", *other]
