@@ -50,6 +50,7 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
         runner_up=runner_up and runner_up["words"],
         runner_up_probability=runner_up and percent(runner_up["probability"]),
         strip=_strip(frames, reasons["frames"]),
+        little=_little(reasons),
         sentences=[
             {"words": row["words"], "rows": [sentence for sentence in sentences if sentence["action"] == row["action"]]}
             for row in (best, runner_up)
@@ -74,8 +75,9 @@ def percent(share: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A part of a margin, always with its sign."""
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    """A part of a margin, always with its sign: three decimals, more where it is small."""
+    decimals = next((count for count in (3, 4, 5) if abs(value) >= 10 ** (1 - count)), 6)
+    return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
@@ -91,6 +93,12 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _little(reasons: Mapping[str, Any]) -> bool:
+    """Whether no frame changes the margin by a hundredth: their bars are drawn as long as if one did."""
+    mattered = [abs(row["mattered"]) for row in reasons["frames"] if row["mattered"] is not None]
+    return bool(mattered) and max(mattered) < 0.01 * abs(reasons["margin"])
 
 
 def _apart(deviations: float) -> str:

@@ -141,5 +141,5 @@ def render(result: Mapping[str, Any]) -> str:
     lines += [f"{row['above_mean']:+8.3f}  {row['speaks']}: {row['text']}" for row in reasons["sentences"]]
     for row in reasons["frames"]:
         if row["mattered"] is not None:
-            lines.append(f"{row['mattered']:+8.3f}  frame {row['index']} at {row['time']:.2f} s")
+            lines.append(f"{row['mattered']:+8.2g}  frame {row['index']} at {row['time']:.2f} s")
     return "\n".join([*lines, *([f"page: {result['html']}"] if result["html"] else [])])
