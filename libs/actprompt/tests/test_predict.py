@@ -322,6 +322,16 @@ def test_page(place: Path, video: Path, tmp_path: Path) -> None:
         assert wanted in text
 
 
+def test_small_parts_keep_their_digits() -> None:
+    assert [signed(value) for value in (0.25, -0.0123, 0.00123, -0.000045, 0.0)] == [
+        "+0.250",
+        "\N{MINUS SIGN}0.012",
+        "+0.0012",
+        "\N{MINUS SIGN}0.000045",
+        "0",
+    ]
+
+
 @pytest.mark.parametrize("classes", [1, 2, 40])
 def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
     names = [f"<b>{'very-long-name' * 12}</b> & {number}" for number in range(classes)]
@@ -352,7 +362,7 @@ def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
     assert "<b>very" not in source and "&lt;b&gt;very" in source
     page = Page(source)
     assert all(name in flat(page.text) for name in names) and len(page.images) == 1
-    assert "None" not in page.text
+    assert "None" not in page.text and "neither 0" in flat(page.text)
 
 
 def test_video_of_one_frame(place: Path, tmp_path: Path, make_video: Any) -> None:

@@ -75,7 +75,9 @@ def percent(share: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A part of a margin, always with its sign: three decimals, more where it is small."""
+    """A part of a margin, with its sign: three decimals, more where it is small; a plain 0 where it is nothing."""
+    if value == 0:
+        return "0"
     decimals = next((count for count in (3, 4, 5) if abs(value) >= 10 ** (1 - count)), 6)
     return f"{value:+.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
@@ -88,7 +90,7 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
             **row,
             "signed": None if row[key] is None else signed(row[key]),
             "bar": round(100 * abs(row[key] or 0.0) / longest, 1),
-            "sign": "for" if (row[key] or 0.0) > 0 else "against",
+            "sign": "for" if (row[key] or 0.0) > 0 else "against" if row[key] else "neither",
             "side": "right" if (row[key] or 0.0) > 0 else "left",
         }
         for row in rows
