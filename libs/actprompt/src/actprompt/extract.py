@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -243,10 +244,24 @@ def read_pixels(
     Raises:
         VideoError: the file cannot be used.
     """
-    frames = read_clip(path, sampling, n_frames=clip.n_frames, variable_rate=clip.variable_rate).frames
+    return preprocess(read_clip(path, sampling, n_frames=clip.n_frames, variable_rate=clip.variable_rate).frames, vlm)
+
+
+def preprocess(
+    frames: UInt8[np.ndarray, "views frames h w 3"], vlm: FrozenVLM
+) -> Float[Tensor, "views frames 3 height width"]:
+    """Decoded frames (RGB) as the image tower takes them, float32."""
     pictures = [Image.fromarray(picture) for picture in rearrange(frames, "views t h w c -> (views t) h w c")]
     pixels = torch.stack([vlm.preprocess(picture) for picture in pictures])
-    return rearrange(pixels, "(views t) c h w -> views t c h w", views=sampling.views)
+    return rearrange(pixels, "(views t) c h w -> views t c h w", views=len(frames))
+
+
+def encode_clip(
+    pixels: Float[Tensor, "views frames 3 height width"], vlm: FrozenVLM, *, batch_size: int = 64
+) -> Float[Tensor, "views frames d"]:
+    """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: what is stored of it."""
+    encoded = encode_frames(vlm, rearrange(pixels, "views t c h w -> (views t) c h w"), batch_size=batch_size)
+    return rearrange(encoded, "(views t) d -> views t d", views=len(pixels)).half()
 
 
 def prefetched(
@@ -316,9 +331,7 @@ def _encoded(
             features, seconds = item.features, 0.0
             if item.pixels is not None:
                 start = time.perf_counter()
-                frames = rearrange(item.pixels, "views t c h w -> (views t) c h w")
-                encoded = encode_frames(vlm, frames, batch_size=batch_size)
-                features = rearrange(encoded, "(views t) d -> views t d", views=sampling.views).half()
+                features = encode_clip(item.pixels, vlm, batch_size=batch_size)
                 seconds = time.perf_counter() - start
                 if cache is not None:
                     features = cache.put(item.entry.key, {"features": features})["features"]

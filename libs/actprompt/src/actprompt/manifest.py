@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.skeletons import Skeleton, read_skeleton
 from actprompt.tables import file_digest, read_table
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
@@ -235,7 +236,7 @@ class Manifest:
             raise InputError(f"{self.folder}: this set has no numeric parameters (its format knows no skeleton)")
         return _read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
 
-    def skeleton(self, clip: Clip) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    def skeleton(self, clip: Clip) -> Skeleton | None:
         """The clip's joints (T, J, 3), NaN where not tracked, and their times (T,) in s; None where it has none.
 
         Names and unit are in ``about["skeleton"]``.
@@ -246,14 +247,7 @@ class Manifest:
         path = self.folder / "skeleton" / skeleton_file(clip.id)
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                joints, time = arrays["joints"], arrays["time"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: not a skeleton file ({error}): prepare the set again") from error
-        if joints.ndim != 3 or joints.shape[2] != 3 or time.shape != joints.shape[:1]:
-            raise InputError(f"{path}: shapes {joints.shape} and {time.shape}, (T, J, 3) and (T,) expected")
-        return joints, time
+        return read_skeleton(path, remedy="prepare the set again")
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:

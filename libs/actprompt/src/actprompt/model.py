@@ -29,8 +29,9 @@ from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
-"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)``; ``course (B, F)``, ``parameters (B, P)`` and
-``caption (B, D)``, NaN where missing; ``label (B,)`` in training. What a configuration does not use may be absent."""
+"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)`` (or frames that their tower has encoded);
+``course (B, F)``, ``parameters (B, P)`` and ``caption (B, D)``, NaN where missing; ``label (B,)`` in training. What a
+configuration does not use may be absent."""
 
 
 class Output(NamedTuple):
@@ -82,9 +83,15 @@ class VisualBranch(nn.Module):
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
         """What the head makes of the frames, before the map."""
-        frames = batch["frames"] if self.tower is None else self.tower(batch["pixels"])
-        pooled: Tensor = self.head(frames)
+        pooled: Tensor = self.head(self.encoded(batch))
         return pooled
+
+    def encoded(self, batch: Batch) -> Float[Tensor, "b t d"]:
+        """The frames' features: as they come, or of pixels by the tower with its prompts."""
+        if self.tower is None or "pixels" not in batch:
+            return batch["frames"]
+        found: Tensor = self.tower(batch["pixels"])
+        return found
 
     def known(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
         """What is known without training: the mean frame of a trained tower, nothing of another."""

@@ -151,24 +151,36 @@ class Report:
 
     def html(self) -> str:
         """The whole page as text."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("icube_common"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        return environment.get_template("report.html.j2").render(
-            title=self.title, subtitle=self.subtitle, blocks=self._blocks
-        )
+        return render_page("report.html.j2", title=self.title, subtitle=self.subtitle, blocks=self._blocks)
 
     def save(self, path: str | Path) -> Path:
         """Write the page atomically, over an older one, and return its path."""
         with atomic_file(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
         return Path(path)
+
+
+def render_page(template: str, *, package: str = "icube_common", **values: Any) -> str:
+    """A page from a template, as text.
+
+    A template of another library extends ``page.html.j2``, which has the head, the policy that nothing is loaded and
+    the style of all pages, and fills its blocks ``style`` and ``content``. Values are escaped.
+
+    Args:
+        template: its file name in the ``templates`` of ``package``.
+        package: the library whose template it is.
+        values: what it shows; ``title`` among them.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("icube_common")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(values)
 
 
 def format_value(value: Any) -> str:

@@ -157,6 +157,36 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a trained run")
+    parser.add_argument("video", metavar="VIDEO", help="a video file")
+    parser.add_argument("--skeleton", metavar="FILE", help=".npz with joints (T, J, 3) and time (T,) in s")
+    parser.add_argument("--data", metavar="DATA", help="a prepared set that VIDEO is of: its skeleton is taken")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="actions to name (default 5)")
+    parser.add_argument("--html", metavar="FILE", help="also write a page: frames, bars, sentences")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
+
+
+def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.predict import predict_video
+
+    return predict_video(
+        args.run,
+        args.video,
+        skeleton=args.skeleton,
+        data=args.data,
+        top=args.top,
+        html=args.html,
+        overwrite=args.overwrite,
+    )
+
+
+def _render_prediction(result: Mapping[str, Any]) -> str:
+    from actprompt.predict import render
+
+    return render(result)
+
+
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     _data_arguments(parser)
     parser.add_argument(
@@ -221,6 +251,9 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
         _evaluate,
         _evaluate_arguments,
         config=ActConfig,
+    ),
+    "predict": cli.Command(
+        "name the action of a video, with reasons", _predict, _predict_arguments, render=_render_prediction
     ),
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments),
