@@ -19,6 +19,7 @@ from torch import Tensor
 
 from actprompt.config import ZeroShotConfig
 from actprompt.extract import refuse_random, video_features
+from actprompt.knowledge import load_knowledge
 from actprompt.manifest import Manifest
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
@@ -54,7 +55,8 @@ def zeroshot(
         out: the folder to make.
         config: backbone, prompts, frames.
         features: a folder of features to read from and to store missing ones in; None: computed, not stored.
-        knowledge: file of class descriptions, keyed by label; for ``prompt.init=descriptions``.
+        knowledge: class descriptions for ``prompt.init=descriptions``: a file or a shipped name, keyed by label; by
+            default the data set's own that come with the library.
         protocol: of the set: only its test clips are predicted; without one, all clips.
         device: where the backbone runs.
         root: where the videos lie now, if they moved.
@@ -74,7 +76,8 @@ def zeroshot(
     manifest = Manifest.load(data, root=root)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
-    bank = None if knowledge is None else ClassKnowledge.load(knowledge)
+    wanted = knowledge is not None or config.prompt.init == "descriptions"
+    bank = load_knowledge(str(knowledge or ""), format=str(manifest.about["format"])) if wanted else None
     descriptions = class_descriptions(manifest, bank, config.prompt)
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
@@ -118,7 +121,7 @@ def zeroshot(
         "protocol": protocol,
         "backbone": str(vlm.origin),
         "prompts": config.prompt.init,
-        "metrics": {name: interval.to_dict() for name, interval in metrics.items()},
+        **{name: interval.to_dict() for name, interval in metrics.items()},
         "notes": notes,
     }
 

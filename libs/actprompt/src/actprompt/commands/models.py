@@ -215,7 +215,9 @@ def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
     parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make")
     parser.add_argument("--features", metavar="FOLDER", help="of actprompt extract; missing ones are stored there")
-    parser.add_argument("--knowledge", metavar="FILE", help="class descriptions, for prompt.init=descriptions")
+    parser.add_argument(
+        "--knowledge", metavar="FILE", help="class descriptions: a file or a shipped name (default: the data set's own)"
+    )
     parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
