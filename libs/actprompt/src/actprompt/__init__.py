@@ -1,11 +1,11 @@
 """Action recognition from video with frozen vision-language models and learnable prompts.
 
-What is here yet is the data side: ``actprompt prepare`` makes a manifest of a set of videos.
-
->>> from actprompt import Manifest, Sampling, read_clip
->>> manifest = Manifest.load("DATA")
->>> clip = manifest.clips[0]
->>> frames = read_clip(manifest.video(clip), Sampling(frames=8), n_frames=clip.n_frames).frames
+>>> from actprompt import ActConfig, predict_video
+>>> from actprompt.evaluate import evaluate
+>>> from actprompt.train import train
+>>> evaluate("DATA", "EVAL", ActConfig(), protocol="leave-one-subject-out")["top1"]
+>>> train("DATA", "RUN", ActConfig())
+>>> predict_video("RUN", "video.mp4")["predicted"]
 """
 
 import logging
@@ -17,11 +17,16 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "ActConfig": "config",
+        "ActionModel": "model",
         "Clip": "manifest",
         "Features": "features",
         "Manifest": "manifest",
         "Protocol": "manifest",
         "Sampling": "sampling",
+        "evaluate_run": "evaluate",
+        "load_model": "saved",
+        "predict_video": "predict",
         "sample_indices": "sampling",
         "VideoError": "video",
         "probe": "video",
