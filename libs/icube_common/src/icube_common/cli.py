@@ -232,8 +232,7 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        # a line of its own: a progress bar leaves its last one open
-        print(f"\n{prog}: interrupted", file=sys.stderr)
+        print(f"{prog}: interrupted", file=sys.stderr)
         return 1
     except Exception as error:
         if debug:
