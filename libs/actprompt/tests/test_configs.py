@@ -1,0 +1,32 @@
+"""The configurations that come with the library fit its schema and say what they are for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actprompt.config import ActConfig
+from icube_common.config import load_config
+from icube_common.experiments import Grid
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def test_the_best_configuration_for_florence3d() -> None:
+    config = load_config(ActConfig, file=CONFIGS / "florence3d.yaml")
+    assert config.numeric.enabled and config.visual.enabled and config.prompt.init == "descriptions"
+    assert config.prompt.learn and config.exchange_texts == 0
+
+
+def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema_knows() -> None:
+    grid = Grid.load(CONFIGS / "ablation_florence3d.yaml", ActConfig)
+    assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) > 20
+    factors = {key for variant in grid.variants for key in variant.changes}
+    wanted = {"prompt.init", "prompt.num_context", "exchange_texts", "visual.head", "numeric.enabled", "vlm.name"}
+    assert wanted | {"loss.class_balance", "loss.contrastive", "visual.prompts", "start.ridge"} <= factors
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_each_begins_with_its_command(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# actprompt ")
