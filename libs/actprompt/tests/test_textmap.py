@@ -142,7 +142,7 @@ def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_righ
     assert select(**signed_case([1, 1, 1], -1.5), choices=choices).trust == 0.5  # type: ignore[arg-type]
     # rows of the third group mislead; only full trust in what is known puts its clips right
     assert select(**signed_case([1, 1, -1], 0.4), choices=choices[::-1]).trust == 1.0  # type: ignore[arg-type]
-    assert min(choice.trust for choice in CHOICES) > 0, "an unseen class has nothing but what is known of it"
+    assert CHOICES[0] == Choice(1.0, 1.0), "where nothing can be told by trying, what is known counts in full"
 
 
 def test_trust_is_what_the_regression_is_centred_at() -> None:

@@ -156,23 +156,24 @@ class ActionModel(nn.Module):
         """The frozen backbone."""
         return self.prompts.vlm
 
-    def sample(self, batch: Batch) -> Float[Tensor, "b d"]:
-        """The clips' features, normalised."""
-        shares = [share for _, share in self.shares(batch)]
+    def sample(self, batch: Batch, *, trust: float | None = None) -> Float[Tensor, "b d"]:
+        """The clips' features, normalised; ``trust`` stands in for the model's own."""
+        shares = [share for _, share in self.shares(batch, trust=trust)]
         return F.normalize(torch.stack(shares).sum(0), dim=-1)
 
-    def shares(self, batch: Batch) -> list[tuple[str, Float[Tensor, "b d"]]]:
+    def shares(self, batch: Batch, *, trust: float | None = None) -> list[tuple[str, Float[Tensor, "b d"]]]:
         """What picture, course, parameters and the sentences about them add to the clips' features, not normalised."""
         found = []
+        weight = self.trust if trust is None else trust
         if self.visual is not None:
             known, mapped = self.visual(batch)
-            found.append(("picture", self.trust * known + mapped))
+            found.append(("picture", weight * known + mapped))
         if self.course is not None:
             found.append(("course", self.course(batch["course"])))
         if self.parameters_map is not None:
             found.append(("parameters", self.parameters_map(batch["parameters"])))
         if self.stated is not None:
-            found.append(("sentences about the numbers", self.trust * self.stated(batch["caption"])))
+            found.append(("sentences about the numbers", weight * self.stated(batch["caption"])))
         return found
 
     def forward(self, batch: Batch) -> Output:
@@ -185,9 +186,11 @@ class ActionModel(nn.Module):
         Args:
             prompts: on the same backbone.
             batch: the clips.
-            class_rows: with a memory of numbers: the trained class that each of these is, -1 for none.
+            class_rows: the trained class that each of these is, -1 for none. Where one is none, what is known without
+                training counts in full, however little it was worth for the trained classes: it is all there is of it.
         """
-        sample, scale = self.sample(batch), self.log_scale.exp()
+        unseen = class_rows is not None and bool((class_rows < 0).any())
+        sample, scale = self.sample(batch, trust=1.0 if unseen else None), self.log_scale.exp()
         if self.branch is None:
             return Output(self._cosines(prompts, sample) * scale, sample, None)
         out = self.branch(sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows)

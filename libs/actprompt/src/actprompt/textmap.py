@@ -115,8 +115,8 @@ class Choice:
     trust: float = 1.0
 
 
-CHOICES = tuple(Choice(factor, trust) for factor in (1.0, 1 / 3, 3.0) for trust in (1.0, 0.5, 0.25))
-"""What `select` tries; of equals the first. What is known is never left out: it is all there is of an unseen class."""
+CHOICES = tuple(Choice(factor, trust) for factor in (1.0, 1 / 3, 3.0) for trust in (1.0, 0.5, 0.0))
+"""What `select` tries; of equals the first."""
 
 
 def start_at_ridge(
