@@ -260,3 +260,16 @@ def test_a_meta_net_that_would_be_dead_is_refused(entry: str) -> None:
     with pytest.raises(InputError, match=f"conditional=true: numeric.entry={entry}"):
         settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": True, "entry": entry})
     settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": False, "entry": entry})
+
+
+def test_what_is_known_counts_in_full_where_a_class_was_never_trained(tiny: FrozenVLM) -> None:
+    model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
+    model.trust.fill_(0.0)
+    with torch.no_grad():
+        own = model(given)
+        named = model.against(model.prompts, given, class_rows=torch.arange(len(model.labels)))
+        unseen = model.against(model.prompts, given, class_rows=torch.tensor([-1, *range(1, len(model.labels))]))
+        torch.testing.assert_close(named.sample, own.sample)
+        torch.testing.assert_close(unseen.sample, model.sample(given, trust=1.0))
+    assert not torch.allclose(unseen.sample, own.sample)
+    assert dict(model.shares(given))["sentences about the numbers"].abs().max() == 0
