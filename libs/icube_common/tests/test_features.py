@@ -21,7 +21,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.vlm import FeatureCache, encode_frames, feature_key, file_key
+from icube_common.tables import file_digest
+from icube_common.vlm import FeatureCache, encode_frames, feature_key
 
 KEY = feature_key("backbone", "source", {"frames": 8})
 
@@ -45,26 +46,26 @@ class CountingTower:
         return torch.cat([pixels.mean((2, 3)), pixels.amax((2, 3))], dim=1)
 
 
-def test_file_key_is_of_the_content(tmp_path: Path) -> None:
+def test_file_digest_is_of_the_content(tmp_path: Path) -> None:
     first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
     first.write_bytes(b"abc")
     second.write_bytes(b"abc")
     # the published digest of "abc" (FIPS 180-2, appendix B.1)
-    assert file_key(first) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert file_key(second) == file_key(first)
+    assert file_digest(first) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_digest(second) == file_digest(first)
     # same size, same date, other content
     status = first.stat()
     first.write_bytes(b"abd")
     os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert file_key(first) != file_key(second)
+    assert file_digest(first) != file_digest(second)
     # longer than one block
     first.write_bytes(bytes(range(256)) * 8192 + b"x")
     second.write_bytes(bytes(range(256)) * 8192 + b"y")
-    assert file_key(first) != file_key(second)
+    assert file_digest(first) != file_digest(second)
     with pytest.raises(InputError, match=r"absent\.mp4: cannot be read"):
-        file_key(tmp_path / "absent.mp4")
+        file_digest(tmp_path / "absent.mp4")
     with pytest.raises(InputError, match="cannot be read"):
-        file_key(tmp_path)
+        file_digest(tmp_path)
 
 
 def test_a_key_changes_with_each_of_its_parts_and_with_nothing_else() -> None:

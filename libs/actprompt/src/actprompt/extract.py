@@ -34,7 +34,8 @@ from actprompt.manifest import Clip, Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import VideoError, decoder_key, read_clip
 from icube_common.errors import InputError
-from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, encode_frames, feature_key, file_key
+from icube_common.tables import file_digest
+from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, encode_frames, feature_key
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +290,7 @@ def prefetched(
                 # the date before the content: a file that changes in between is looked into again next time
                 status = path.stat()
                 extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
-                key = feature_key(fingerprint, file_key(path), sampling.key(), extra)
+                key = feature_key(fingerprint, file_digest(path), sampling.key(), extra)
                 entry = replace(entry, key=key, size=status.st_size, modified=status.st_mtime_ns)
                 stored = cache.get(key)
                 features = None if stored is None else stored["features"]

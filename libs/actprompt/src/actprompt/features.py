@@ -28,10 +28,10 @@ from torch import Tensor
 
 from actprompt.manifest import Manifest
 from actprompt.sampling import Sampling
-from actprompt.tables import read_table
 from actprompt.video import decoder_key
 from icube_common.errors import InputError
 from icube_common.runs import atomic_file, read_json, write_json
+from icube_common.tables import read_table
 from icube_common.vlm import FeatureCache, FrozenVLM
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")

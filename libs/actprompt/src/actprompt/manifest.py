@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.skeletons import Skeleton, read_skeleton
-from actprompt.tables import file_digest, read_table
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
+from icube_common.tables import file_digest, read_table
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples

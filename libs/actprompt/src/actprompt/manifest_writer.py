@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.manifest import FIXED, MEASURED, Clip, NumericTable, count_clips, skeleton_file
-from actprompt.tables import file_digest
+from icube_common.tables import file_digest
 
 
 def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]) -> None:

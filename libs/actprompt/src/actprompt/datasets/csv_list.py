@@ -9,8 +9,8 @@ from pathlib import Path
 
 from actprompt.datasets.base import Found, Rejection, ids_of
 from actprompt.manifest import Clip, Protocol
-from actprompt.tables import read_table
 from icube_common.errors import InputError
+from icube_common.tables import read_table
 
 PART_NAMES = {
     "train": "train",

@@ -17,8 +17,8 @@ from actprompt.datasets.base import Found, Rejection, Skeletons, require_folder
 from actprompt.datasets.split_lists import lines_of
 from actprompt.limbs import LIMB_JOINTS
 from actprompt.manifest import Clip, Protocol
-from actprompt.tables import read_table
 from icube_common.errors import InputError
+from icube_common.tables import read_table
 
 CITATION = (
     "Seidenari et al.: Recognizing Actions from Depth Cameras as Weakly Aligned Multi-Part Bag-of-Poses, CVPRW 2013"

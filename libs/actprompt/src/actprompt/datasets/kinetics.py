@@ -13,8 +13,8 @@ from pathlib import Path
 from actprompt.datasets.base import Found, Rejection, find_videos, first_of_each, require_folder
 from actprompt.datasets.csv_list import PART_NAMES
 from actprompt.manifest import Clip, Protocol
-from actprompt.tables import read_table
 from icube_common.errors import InputError
+from icube_common.tables import read_table
 
 CITATION = "Kay et al.: The Kinetics Human Action Video Dataset, arXiv:1705.06950, 2017"
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")

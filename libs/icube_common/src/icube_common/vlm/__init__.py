@@ -15,7 +15,6 @@ __getattr__, __dir__ = lazy_exports(
         "VLMConfig": "config",
         "encode_frames": "features",
         "feature_key": "features",
-        "file_key": "features",
         "load_vlm": "load",
     },
 )

@@ -58,24 +58,6 @@ class CacheStats:
     damaged: int
 
 
-def file_key(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal: the file's name, place and date do not count.
-
-    It is computed anew at each call: a file changed within a tick of the clock, at the same size, is another file.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
-
-
 def feature_key(
     fingerprint: str, source: str, sampling: Mapping[str, Any], extra: Mapping[str, Any] | None = None
 ) -> str:
@@ -83,7 +65,7 @@ def feature_key(
 
     Args:
         fingerprint: of the backbone: weights, preprocessing, library versions.
-        source: what they are computed from: `file_key` of a file, or an id that changes with the content.
+        source: what they are computed from: the digest of a file, or an id that changes with the content.
         sampling: how frames or slices are chosen: plain JSON values.
         extra: whatever else matters, e.g. the decoder's version.
 
