@@ -40,6 +40,7 @@ def find(source: Path, options: Options) -> Found:
     if not images:
         raise InputError(f"{source}: no image of OASIS in it; expected {EXPECTED}")
     table, rows = _table(root, options.participants)
+    differ = _add_listed(rows, root / "index.csv")
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
     for session, paths in sorted(images.items()):
@@ -53,6 +54,8 @@ def find(source: Path, options: Options) -> Found:
         unrated = cells is not None and not cells["CDR"]
         row = oasis_row(cells or {})
         reason = reason or implausible(row)
+        if session in differ:
+            reason = f"{table.name} and index.csv give it different CDRs"
         if len(paths) > 1:
             reason = reason or f"{len(paths)} images of one session: which is meant is not said"
         if reason:
@@ -86,6 +89,15 @@ def _listed(index: Path) -> dict[str, str]:
         return {}
     rows = list(read_table(index, ("file", "ID")))
     return {re.sub(r"\.nii(\.gz)?$", "", row["file"]): row["ID"] for _, row in rows if row["file"]}
+
+
+def _add_listed(rows: dict[str, dict[str, str]], index: Path) -> set[str]:
+    """Add those rows of an ``index.csv`` that the table lacks; the sessions of which both know another CDR."""
+    differ = set()
+    for _, cells in read_table(index, ("ID",)) if index.is_file() else ():
+        if "CDR" in cells and rows.setdefault(cells["ID"], cells)["CDR"] != cells["CDR"]:
+            differ.add(cells["ID"])
+    return differ
 
 
 def _images(root: Path, listed: dict[str, str]) -> dict[str, list[str]]:
