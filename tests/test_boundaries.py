@@ -27,7 +27,7 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
         {"errors", "lazy", "processes"},
-        {"config", "runs"},
+        {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},
         {"prompts", "numeric"},
@@ -70,11 +70,10 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "debian_mri": [
         {"notice", "dicom", "variables"},
-        {"participants"},
+        {"participants", "columns"},
         {"manifest"},
         {"manifest_writer", "guards", "slices"},
-        {"cohorts", "preprocess"},
-        {"duplicates", "info"},
+        {"cohorts", "preprocess", "duplicates", "info"},
         {"prepare"},
         {"baselines", "concepts", "reasons"},
         {"model"},
