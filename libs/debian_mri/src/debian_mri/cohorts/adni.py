@@ -53,8 +53,7 @@ def find(source: Path, options: Options) -> Found:
         raise InputError("--label-column DX: is a column of ADNIMERGE: name its file with --adnimerge")
     visits = Visits.read(options.adnimerge) if options.adnimerge is not None else None
     rows, rejected = read_collection(table)
-    tree, tree_rejected = read_tree(root)
-    rejected += tree_rejected
+    tree = read_tree(root)
     images, refused = _images(rows, visits, label_column, options)
     rejected += refused
     images, refused = _one_type(images, options.image_type)
@@ -63,9 +62,9 @@ def find(source: Path, options: Options) -> Found:
     rejected += refused
     listed = {row.image for row in rows}
     rejected += [
-        Rejection(place.name, "is not in the collection's CSV")
+        Rejection(place.name, place.fault or "is not in the collection's CSV")
         for key, place in tree.items()
-        if key not in listed and place.files
+        if key not in listed
     ]
     notes, about = _notes(candidates, images, visits, label_column)
     return Found(
@@ -160,8 +159,8 @@ def _candidates(
         volumes = [name for name in place.files if name.endswith((".nii", ".nii.gz"))] if place else []
         if place is None:
             reason = "is in the CSV and not in the tree"
-        elif not place.files:
-            reason = "its folder is empty or there twice"
+        elif place.fault:
+            reason = place.fault
         elif place.subject != image.row.subject:
             reason = "the tree has it under another subject than the CSV"
         elif len(volumes) > 1:

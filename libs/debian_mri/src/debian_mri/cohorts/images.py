@@ -92,7 +92,7 @@ def read_nifti(path: Path, *, analyze: bool = False) -> tuple[npt.NDArray[Any], 
             raise Unusable("no orientation: the header is not of NIfTI")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not is_nifti:
-            if int(image.header["orient"]) != 0:
+            if image.header["orient"].item() not in (b"", b"\0"):
                 raise Unusable("the Analyze header's orientation is not transverse")
             affine = _analyze_affine(shape, tuple(map(float, image.header.get_zooms()[:3])))
         data = np.asanyarray(image.dataobj).reshape(shape)
