@@ -25,13 +25,13 @@ def write_volume(path: Path, seed: int = 0, **edit: Any) -> Path:
     """A NIfTI file of noise, voxels of 2 mm, with a name and a date in its free text; ``edit``: data, affine, codes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = edit.get("affine", np.array([[2.0, 0, 0, -9], [0, 2, 0, -11], [0, 0, 2, -8], [0, 0, 0, 1]]))
-    image = nibabel.Nifti1Image(edit.get("data", voxels(seed)), affine)
-    image.header["descrip"] = b"Simulated^Person 19500317"
     code = edit.get("code", 1)
-    image.header.set_sform(affine, code=code)
-    image.header.set_qform(affine if code else None, code=code)
-    if not code:
-        image.header["sform_code"] = image.header["qform_code"] = 0
+    # with an affine nibabel writes one of its own codes over 0
+    image = nibabel.Nifti1Image(edit.get("data", voxels(seed)), affine if code else None)
+    image.header["descrip"] = b"Simulated^Person 19500317"
+    if code:
+        image.header.set_sform(affine, code=code)
+        image.header.set_qform(affine, code=code)
     nibabel.save(image, path)
     return path
 

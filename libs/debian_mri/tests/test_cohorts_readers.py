@@ -290,6 +290,7 @@ def scanner(tmp_path: Path) -> Path:
     series("Emma/a", 7, SeriesDescription="localizer")
     series("Frieda/a", 8)
     series("Gerda/a", 9, PatientAge="")
+    series("Gerda/b", 10, PatientAge="", ImageType=["ORIGINAL", "PRIMARY", "P", "ND"])
     return root
 
 
@@ -318,6 +319,7 @@ def test_a_dicom_folder(scanner: Path, tmp_path: Path) -> None:
     assert rejected(tmp_path / "data") == {
         "line 7 of --participants": "names a folder that is not there",
         f"{anna}, series 3": "T2w was not asked for (--sequences T1w)",
+        f"{gerda}, series 2": "not the magnitude image as scanned (P)",
         f"{keys['Berta']}, series 1": "the headers in its folder are of 2 people",
         f"{keys['Berta']}, series 2": "the headers in its folder are of 2 people",
         f"{keys['Dora']}, series 1": "the table and the headers contradict each other about sex",
@@ -366,7 +368,7 @@ def test_a_csv_list(tmp_path: Path) -> None:
         ("c_a", "c", "CN", "x", "slices"),  # the name is in another row as well
     ]
     assert rejected(tmp_path / "data") == {
-        "line 5": "gone.nii.gz: no such file",
+        "line 5": "path names a file that is not there",
         "line 6": "label is empty",
         "line 7": "1 images and 0 planes: the column 'planes' names one for each",
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,13 @@ SCANS = (
     Scan(id="s3", subject="p2", label="AD", kind="slices", paths=("a.png", "b.png"), planes=("axial", "coronal")),
 )
 ROWS = {"s1": {"age": "70.5", "sex": "F", "MMSE": "29", "race": "c"}, "s2": {"sex": "M", "race": "a"}}
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere() -> Iterator[None]:
+    """A command line logs to the standard error of its test, which is closed after it."""
+    yield
+    logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
 
 
 @pytest.fixture
@@ -233,7 +242,7 @@ def test_in_processes_the_same_comes_out(tmp_path: Path) -> None:
         write_volume(tmp_path / f"{seed}.nii.gz", seed)
     table = _list(tmp_path, *(f"{seed}.nii.gz" for seed in range(3)))
     one = prepare("csv", table, tmp_path / "one")
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         two = prepare("csv", table, tmp_path / "two", executor=pool)
     assert one.scans == two.scans and one.fingerprint == two.fingerprint
 

@@ -79,7 +79,7 @@ def prepare(
         scans: list[Scan] = []
         work = examiner(found.root, folder)
         answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
-        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates), disable=None):
+        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
             if isinstance(answer, Scan):
                 scans.append(answer)
             else:
@@ -93,6 +93,8 @@ def prepare(
         _remove_unused(folder, scans)
         rows = {one.scan.id: one.row for one in candidates}
         columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, tiers or {})
+        if options.salt and not options.salt_kept:
+            notes.append("no --salt-file: subjects have keys that no other preparation will give them")
         converted = any(one.handling != "as is" for one in candidates)
         about = {
             "format": format,
@@ -180,10 +182,7 @@ def salt_of(format: str, salt_file: str | Path | None) -> bytes:
     if salt_file is not None:
         return project_salt(salt_file)
     get_reader(format)
-    if "salt_file" not in FORMATS[format].options:
-        return b""
-    logger.warning("no --salt-file: subjects get keys that no other preparation of this project will have")
-    return secrets.token_bytes(32)
+    return secrets.token_bytes(32) if "salt_file" in FORMATS[format].options else b""
 
 
 def check_format_options(format: str, given: Iterable[str]) -> None:

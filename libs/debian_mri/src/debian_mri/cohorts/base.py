@@ -33,6 +33,7 @@ class Options:
         image_type: of LONI: "original", "processed" or "all".
         sequences: those that are taken.
         salt: the project's secret for subject keys.
+        salt_kept: whether it is in a file of the project; one that is not gives keys that are never the same again.
     """
 
     collection_csv: Path | None = None
@@ -42,6 +43,7 @@ class Options:
     image_type: str = "original"
     sequences: tuple[str, ...] = ("T1w",)
     salt: bytes = b""
+    salt_kept: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

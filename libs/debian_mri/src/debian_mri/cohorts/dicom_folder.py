@@ -29,6 +29,10 @@ from icube_common.tables import read_table
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
+# words of the image type: phase and complex images, and what was computed from the volume
+NOT_AS_SCANNED = frozenset(
+    "P PHASE P_FFE R REAL R_FFE I IMAGINARY I_FFE MPR MIP REFORMATTED SUBTRACTION LOCALIZER".split()
+)
 YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 
@@ -38,6 +42,7 @@ class _Volume:
 
     frames: tuple[Frame, ...]
     reason: str
+    type: frozenset[str]
     sequence: str | None
     order: tuple[str, str]
     person: str
@@ -62,7 +67,7 @@ def find(source: Path, options: Options) -> Found:
     volumes = dict(
         zip(
             (folder.name for folder in folders),
-            tqdm(headers, desc="headers", unit="subject", total=len(folders), disable=None),
+            tqdm(headers, desc="headers", unit="subject", total=len(folders)),
             strict=True,
         )
     )
@@ -115,7 +120,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     try:
         series_found = find_series(folder)
     except InputError:
-        return [_Volume((), "the folder is empty", None, ("", ""), "", "", "")]
+        return [_Volume((), "the folder is empty", frozenset(), None, ("", ""), "", "", "")]
     for series in series_found:
         header = series.header
         words = f"{read(header, 'SeriesDescription')} {read(header, 'ProtocolName')}"
@@ -127,6 +132,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
                     reason=str(part.refusal) if part.refusal is not None else "",
+                    type=frozenset(part.frames[0].image_type) & NOT_AS_SCANNED if part.frames else frozenset(),
                     sequence=sequence_of(words),
                     order=order,
                     person=hash_subject(patient, salt) if patient.strip() else "",
@@ -174,7 +180,9 @@ def _subject(
         name = f"{key}, series {number}"
         reason, by_rule = whole or one.reason, False
         row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
-        if not reason and one.sequence is None:
+        if not reason and one.type:
+            reason, by_rule = f"not the magnitude image as scanned ({', '.join(sorted(one.type))})", True
+        elif not reason and one.sequence is None:
             reason, by_rule = "the description names no sequence that is known", True
         elif not reason and one.sequence not in sequences:
             reason, by_rule = f"{one.sequence} was not asked for (--sequences {','.join(sequences)})", True
