@@ -16,7 +16,7 @@ from tqdm import tqdm
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, Options
 from debian_mri.cohorts.images import examiner
-from debian_mri.columns import describe_columns
+from debian_mri.columns import check_tiers, describe_columns
 from debian_mri.duplicates import drop_duplicates
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.manifest_writer import Rejection, write_manifest
@@ -75,6 +75,9 @@ def prepare(
     candidates, rejected = _labelled(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]
     _refuse_faults(rejected, strict)
+    if not candidates:
+        raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
+    check_tiers(tiers or {}, {name for one in candidates for name in one.row})
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = examiner(found.root, folder)

@@ -31,7 +31,10 @@ AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 # words of the image type: phase and complex images, and what was computed from the volume
 NOT_AS_SCANNED = frozenset(
-    "P PHASE P_FFE R REAL R_FFE I IMAGINARY I_FFE MPR MIP REFORMATTED SUBTRACTION LOCALIZER".split()
+    [
+        *("P", "PHASE", "P_FFE", "R", "REAL", "R_FFE", "I", "IMAGINARY", "I_FFE"),
+        *("MPR", "MIP", "REFORMATTED", "SUBTRACTION", "LOCALIZER"),
+    ]
 )
 YEARS_APART = 2.0  # between the table's age and the header's, at most
 
