@@ -13,6 +13,7 @@ import pytest
 from cohort_files import COLLECTION, rejected, rows_of, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom, save_as
 
+from debian_mri.cohorts import adni
 from debian_mri.cohorts.base import Options
 from debian_mri.cohorts.loni import image_key, visit_code
 from debian_mri.cohorts.sequences import sequence_of
@@ -255,6 +256,24 @@ def test_a_table_of_another_kind_is_refused(download: Path, column: str, message
     with pytest.raises(InputError, match=re.escape(message)):
         _prepare(download)
     assert not (download / "data").exists()
+
+
+def test_a_damaged_table_is_read_or_refused(download: Path) -> None:
+    table = download / "collection.csv"
+    whole = bytearray(table.read_bytes())
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        changed = bytearray(whole)
+        for place in generator.integers(0, len(whole), generator.integers(1, 6)):
+            changed[place] = generator.integers(0, 256)
+        table.write_bytes(changed)
+        options = Options(collection_csv=table, salt=SALT)
+        try:
+            found = adni.find(download / "ADNI", options)
+        except InputError:
+            continue
+        # every image of the tree and every row is answered for, once or in both
+        assert len(found.candidates) + len(found.rejected) >= 19
 
 
 def test_strict_stops_at_a_fault_and_not_at_a_rule(download: Path) -> None:

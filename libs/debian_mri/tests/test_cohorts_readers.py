@@ -339,6 +339,20 @@ def test_one_patient_in_two_folders(scanner: Path, tmp_path: Path) -> None:
     assert {scan.subject for scan in manifest.scans} == {hash_subject("Gerda", SALT)}
 
 
+@pytest.mark.parametrize("patient", ["anonymous", "the same for all"])
+def test_an_anonymisers_id_is_nobodys(tmp_path: Path, patient: str) -> None:
+    for seed, name in enumerate("abc"):
+        changes = {"PatientID": patient, "SeriesDescription": ""}
+        Phantom(slices=9, seed=seed, changes=changes).write(tmp_path / "dicom" / name)
+    rows = [("a", "AD", "T1w"), ("b", "CN", "T1w"), ("c", "CN", "")]
+    table = write_csv(tmp_path / "people.csv", ("subject", "label", "sequence"), rows)
+    options = Options(participants=table, salt=SALT)
+    manifest = prepare("dicom", tmp_path / "dicom", tmp_path / "data", options=options)
+    assert [scan.label for scan in manifest.scans] == ["AD", "CN"]
+    assert list(rejected(tmp_path / "data").values()) == ["the description names no sequence that is known"]
+    assert any("one id" in note for note in manifest.about["notes"]) == (patient != "anonymous")
+
+
 # --- CSV
 
 

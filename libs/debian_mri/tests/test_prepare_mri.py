@@ -133,6 +133,23 @@ def test_damaged_folders_are_refused(data: Path, damage: Callable[[Path], object
         Manifest.load(data).participants()
 
 
+@pytest.mark.parametrize("name", ["manifest.csv", "participants.csv", "dataset.json"])
+def test_whatever_comes_in_it_is_read_or_refused(data: Path, name: str) -> None:
+    generator = np.random.default_rng(0)
+    whole = bytearray((data / name).read_bytes())
+    for _ in range(150):
+        changed = bytearray(whole)
+        for place in generator.integers(0, len(whole), generator.integers(1, 4)):
+            changed[place] = generator.integers(0, 256)
+        if generator.random() < 0.2:
+            del changed[generator.integers(0, len(changed)) :]
+        (data / name).write_bytes(changed)
+        try:
+            assert Manifest.load(data).participants().values.shape[0] >= 1
+        except InputError as error:
+            assert name in str(error) or "dataset.json" in str(error)
+
+
 def test_variables_in_other_words() -> None:
     assert [canonical(name) for name in ("M/F", "PTEDUCAT", " Age ", "gait")] == ["sex", "education", "age", "gait"]
     assert [tidy("sex", text) for text in ("Female", "M", "n/a", "X", "")] == ["F", "M", "", "", ""]
@@ -274,6 +291,8 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         (("--format", "csv", "--tiers", "agee=A"), "did you mean 'age'?"),
         (("--format", "csv", "--classes", "PD"), "no scan can be used (1 of 1: class 'CN' is none of --classes PD)"),
         (("--format", "adni"), "no such folder"),
+        (("--format", "dicom", "--sequences", "T1"), "did you mean 'T1w'?"),
+        (("--format", "bids", "--sequences", ","), "--sequences: must name one at least"),
         (("--format", "oasis1"), "no such folder"),
     ],
 )

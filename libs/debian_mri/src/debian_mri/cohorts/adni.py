@@ -15,7 +15,7 @@ from pathlib import Path
 from debian_mri.cohorts.adnimerge import BASELINE, FAMILIES, Visits
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
 from debian_mri.cohorts.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.sequences import check_sequences, sequence_of
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
@@ -41,9 +41,10 @@ def find(source: Path, options: Options) -> Found:
     """One scan an image that is in the table and in the tree.
 
     Raises:
-        InputError: no such folder, no image folder in it, no table or one without LONI's columns, or DX is to be the
+        InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns, or DX is to be the
             label without ADNIMERGE.
     """
+    check_sequences(options.sequences)
     root = require_folder(source, EXPECTED)
     table = require_file(options.collection_csv, "--collection-csv", "the CSV that LONI gives with a collection")
     label_column = options.label_column or "Group"
