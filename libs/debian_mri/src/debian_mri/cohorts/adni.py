@@ -41,8 +41,8 @@ def find(source: Path, options: Options) -> Found:
     """One scan an image that is in the table and in the tree.
 
     Raises:
-        InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns, or DX is to be the
-            label without ADNIMERGE.
+        InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns,
+            or DX is to be the label without ADNIMERGE.
     """
     check_sequences(options.sequences)
     root = require_folder(source, EXPECTED)
