@@ -70,7 +70,8 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "debian_mri": [
         {"dicom", "participants", "slices", "notice", "knowledge"},
-        {"cohorts", "preprocess", "concepts", "phrases", "parts"},
+        {"cohorts", "preprocess", "concepts", "phrases"},
+        {"parts"},
         {"baselines", "explanation"},
         {"reasons", "verify"},
         {"model", "page"},
