@@ -101,7 +101,16 @@ def test_an_abstaining_page() -> None:
     found = make_explanation(threshold=0.9, trained=False, n_controls=120)
     page = prediction_page(found, draw_slices(found), explain(found))
     assert "<h1>The model abstains</h1>" in page and "<title>The model abstains</title>" in page
-    assert "is untrained" in page and "below the chosen 90 %" in page
+    assert "is untrained" in page and "below the chosen 90\N{NO-BREAK SPACE}%" in page
+
+
+def test_it_says_which_side_is_left() -> None:
+    page = prediction_page(make_explanation(), draw_slices(make_explanation()), explain(make_explanation()))
+    assert "person&#39;s left on the left. Sagittal slices have the front on the right." in page
+    assert "not known" not in page
+    found = make_explanation(slices=(SlicePart(plane="axial", position_mm=None, weight=1.0),))
+    page = prediction_page(found, draw_slices(found), explain(found))
+    assert "Of slices without a position the sides are not known." in page and "left on the left" not in page
 
 
 def test_words_are_escaped() -> None:
