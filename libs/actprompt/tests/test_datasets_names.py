@@ -145,8 +145,8 @@ def test_smarthome(fill: Fill, tmp_path: Path) -> None:
 
 
 def test_smarthome_published_numbers() -> None:
-    assert (len(smarthome.NTU_RGBD), len(smarthome.CROSS_VIEW_NTU_RGBD)) == (31, 19)
-    assert set(smarthome.NTU_RGBD) > smarthome.CROSS_VIEW_NTU_RGBD
+    assert (len(smarthome.CLASSES), len(smarthome.CROSS_VIEW_CLASSES)) == (31, 19)
+    assert set(smarthome.CLASSES) > smarthome.CROSS_VIEW_CLASSES
     assert (len(smarthome.TRAIN_SUBJECTS), len(smarthome.TEST_SUBJECTS)) == (11, 7)
     assert not smarthome.TRAIN_SUBJECTS & smarthome.TEST_SUBJECTS
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from icube_common.errors import InputError
 
+ALTERNATIVES = " | "
+"""Between the names of a label that has several (BABEL's categories)."""
+
 
 @dataclass(frozen=True)
 class LabelMap:

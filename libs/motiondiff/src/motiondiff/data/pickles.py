@@ -1,4 +1,4 @@
-"""Pickles that others wrote, read without executing anything in them: plain containers and NumPy arrays, nothing else."""
+"""Pickles that others wrote, read without executing anything in them: containers, numbers, text and NumPy arrays."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What all Kinect sets share: a camera that looks down a little, positions to be fitted; and the 20 joints of a Kinect v1.
+"""What all Kinect sets share: a camera that looks down a little, positions to be fitted. And a Kinect v1's 20 joints.
 
-Both Kinect v1 sets read here are right-handed (x to the camera's left, y up, z away from it) and name left and right as the
-subject's: toes and knees point to the front that left and up give, and one-armed actions are done with the right arm.
+Both Kinect v1 sets read here are right-handed (x to the camera's left, y up, z away from it) and name left and right
+as the subject's: toes and knees point to the front that left and up give, and one-armed actions are done with the
+right arm.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class Joints:
     parents: tuple[int, ...]
     shoulders: str
     """The joint between the shoulders."""
+    feet: tuple[str, ...] = ("AnkleLeft", "AnkleRight", "FootLeft", "FootRight")
+    """What stands on the ground."""
 
     @cached_property
     def ankles(self) -> list[int]:
@@ -57,8 +60,8 @@ class Joints:
 
     @cached_property
     def lowest(self) -> list[int]:
-        """Indices of what stands on the ground: ankles and feet."""
-        return [*self.ankles, self.names.index("FootLeft"), self.names.index("FootRight")]
+        """Indices of what stands on the ground."""
+        return [self.names.index(name) for name in self.feet]
 
 
 KINECT_V1 = Joints(NAMES, PARENTS, "ShoulderCenter")
