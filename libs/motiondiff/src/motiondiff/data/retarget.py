@@ -2,7 +2,9 @@
 
 Every joint has a role (left knee, neck, ...), told from its name. Where source and target both have a joint of a role,
 the target's joint is aimed at: from the nearest such joint above it, in the direction of the source, as far as the
-source is stretched there, at the target's scale. Joints that only the target has are left to the fit
+source is stretched there, at the target's scale. Where several bones leave a joint of the source together (hips from
+the pelvis), the target's keep the target's shape and turn as the source's do: sensors put hips in all sorts of places.
+Knees and ankles are aimed at from between the hips, so that narrower hips do not cross the legs. Joints that only the target has are left to the fit
 (`motiondiff.geometry.fitting.fit_rotations`) and found by turns with it; at the ends of limbs they stay straight.
 """
 
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from icube_common.errors import InputError, unknown
 from motiondiff.data.readers import kinect
 from motiondiff.data.readers.kinect_v2 import KINECT_V2
-from motiondiff.geometry.fitting import fit_rotations
+from motiondiff.geometry.fitting import body_axes, fit_rotations
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.geometry.smpl import mean_skeleton
 from motiondiff.motion import Motion
@@ -206,18 +208,34 @@ def correspondence(source: Skeleton, target: Skeleton) -> dict[int, int]:
 def _aims(motion: Motion, target: Skeleton, pairs: dict[int, int]) -> Array:
     """(T, J, 3) where the target's joints should be; those without a counterpart in a straight line in between."""
     seen = motion.positions.astype(np.float64)
+    turns = _world_rotations(motion)
     rest, own_rest = _rest(target), _rest(motion.skeleton)
     own, ours = roles(motion.skeleton), roles(target)
     aims = np.zeros((len(motion), len(target), 3))
-    aims[:, 0] = seen[:, 0] * _leg(rest, ours) / max(_leg(own_rest, own), 1e-6)
+    legs = _leg(rest, ours) / max(_leg(own_rest, own), 1e-6)
+    aims[:, 0] = seen[:, 0] * legs
+    lower = {ours[role] for role in ours if role.endswith((" knee", " ankle"))}
+    hips, own_hips = ([found["left hip"], found["right hip"]] for found in (ours, own))
+    # both rest poses in one frame, left, up and front: a rest pose may stand anyhow
+    common = body_axes(own_rest[None], motion.skeleton)[0] @ body_axes(rest[None], target)[0].T
     above = {joint: _nearest_pair(target, joint, pairs) for joint in range(1, len(target))}
-    for joint in range(1, len(target)):
+    # both hips before either knee
+    for joint in [*hips, *(joint for joint in range(1, len(target)) if joint not in hips)]:
         if joint in pairs:
             start = above[joint]
+            own_start = pairs[start]
+            together = motion.skeleton.parents.count(own_start) > 1
+            if together and motion.skeleton.parents[pairs[joint]] == own_start:
+                aims[:, joint] = aims[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
+                continue
+            if joint in lower:
+                from_hips = seen[:, pairs[joint]] - seen[:, own_hips].mean(axis=1)
+                aims[:, joint] = aims[:, hips].mean(axis=1) + legs * from_hips
+                continue
             ours_apart = float(np.linalg.norm(rest[joint] - rest[start]))
-            theirs_apart = float(np.linalg.norm(own_rest[pairs[joint]] - own_rest[pairs[start]]))
+            theirs_apart = float(np.linalg.norm(own_rest[pairs[joint]] - own_rest[own_start]))
             scale = ours_apart / max(theirs_apart, 1e-6)
-            aims[:, joint] = aims[:, start] + scale * (seen[:, pairs[joint]] - seen[:, pairs[start]])
+            aims[:, joint] = aims[:, start] + scale * (seen[:, pairs[joint]] - seen[:, own_start])
     for joint in range(1, len(target)):
         if joint not in pairs:
             end = next((other for other in pairs if joint in _path(target, other)), None)
@@ -227,6 +245,14 @@ def _aims(motion: Motion, target: Skeleton, pairs: dict[int, int]) -> Array:
                 share = float(np.linalg.norm(rest[joint] - rest[start])) / max(whole, 1e-6)
                 aims[:, joint] = aims[:, start] + min(share, 1.0) * (aims[:, end] - aims[:, start])
     return aims
+
+
+def _world_rotations(motion: Motion) -> Array:
+    """(T, J, 3, 3): every joint's rotation in the world."""
+    world = motion.rotations.astype(np.float64)
+    for joint, parent in enumerate(motion.skeleton.parents[1:], start=1):
+        world[:, joint] = world[:, parent] @ world[:, joint]
+    return world
 
 
 def _leg(rest: Array, found: dict[str, int]) -> float:
