@@ -34,6 +34,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
             ("scalar", np.float64(0).__reduce__()[0]),
         )
     },
+    **{
+        (module, "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0]
+        for module in ("numpy.core.numeric", "numpy._core.numeric")
+    },
 }
 
 

@@ -124,9 +124,10 @@ def read_motion(path: Path, rest: Path | None = None) -> Motion:
         raise InputError(
             f"{path}: poses {poses.shape} and trans {trans.shape}; (frames, 156 or 165) and (frames, 3) wanted"
         )
-    poses, trans = poses[:, : 3 * JOINTS].astype(np.float64), trans.astype(np.float64)
+    poses = poses[:, : 3 * JOINTS]
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()) or np.abs(trans).max() > REACH:
         raise InputError(f"{path}: holds values that are not finite, or positions beyond {REACH:g} m")
+    poses, trans = poses.astype(np.float64), trans.astype(np.float64)
     skeleton, pelvis = rest_skeleton(rest, JOINTS) if rest else (mean_skeleton(JOINTS), np.array(PELVIS))
     rotations = rearrange(
         Rotation.from_rotvec(rearrange(poses, "t (joint xyz) -> (t joint) xyz", xyz=3)).as_matrix(),

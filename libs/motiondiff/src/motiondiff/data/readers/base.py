@@ -119,10 +119,10 @@ def read_text(path: Path) -> str:
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
-    """The numbers of an .npy file; nothing is unpickled.
+    """The finite numbers of an .npy file; nothing is unpickled.
 
     Raises:
-        InputError: missing, damaged, or no array of numbers.
+        InputError: missing, damaged, or no array of finite numbers.
     """
     try:
         with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
@@ -133,6 +133,8 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         raise InputError(f"{path}: not a readable .npy without object arrays: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: not an array of numbers")
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: holds NaN or infinite values")
     return array
 
 

@@ -63,7 +63,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         isinstance(content.get(key), (list, tuple, np.ndarray)) for key in _KEYS
     ):
         raise InputError(f"{path}: a dictionary with lists {', '.join(_KEYS)} expected")
-    counts = {key: len(content[key]) if np.ndim(content[key]) or isinstance(content[key], list) else 0 for key in _KEYS}
+    counts = {key: len(content[key]) if getattr(content[key], "shape", None) != () else 0 for key in _KEYS}
     if len(set(counts.values())) != 1 or not counts["y"]:
         raise InputError(f"{path}: as many poses as joints3D as y expected, found {counts}")
     read: list[tuple[str, Array, Array, str]] = []
