@@ -173,7 +173,7 @@ def sources(tmp_path: Path) -> Path:
         ("S001C001P001R001A001", "S001C001P002R001A008", "S001C001P002R001A014", "S001C001P002R001A051")
     ):
         frames = [{"1": joints} for joints in seen(20, seed)]
-        (folder / "ntu" / f"S001C001{name}.skeleton").write_text(ntu_text(frames))
+        (folder / "ntu" / f"{name}.skeleton").write_text(ntu_text(frames))
     for name in ("A004_P001_G001_C001", "A018_P060_G001_C001"):
         (folder / "etri" / f"{name}.csv").write_text(etri_text([{"1": joints} for joints in seen(20, 7)]))
     for number, action in enumerate(("walk", "wave")):

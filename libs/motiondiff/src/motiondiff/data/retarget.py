@@ -173,7 +173,7 @@ def retarget(motion: Motion, target: Skeleton) -> Motion:
     observed = aims[:, kept]
     root, local, residual = fit_rotations(observed, body)
     for _ in range(ROUNDS if free else 0):
-        fitted = Motion(root, local, body, motion.fps).positions
+        fitted = Motion(root.astype(np.float32), local.astype(np.float32), body, motion.fps).positions
         observed[:, free] = fitted[:, free]
         root, local, residual = fit_rotations(observed, body)
     rotations = np.tile(np.eye(3), (len(motion), len(target), 1, 1))
