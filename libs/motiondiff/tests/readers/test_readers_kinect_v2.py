@@ -226,7 +226,7 @@ def test_pku_mmd_to_the_letter(tmp_path):
     check_same(clips["0002-L.001"], first[:30])
     assert len(pku_mmd.ACTIONS) == 51 and all("other" in pku_mmd.ACTIONS[n - 1] or n == 14 for n in pku_mmd.TWO_PEOPLE)
     assert "action 60 is not from 1 to 51" in reasons["0002-L.004"]
-    assert "frames 300 to 400 show no body" in reasons["0002-L.005"]
+    assert "0002-L.txt frames 300-400: no frame shows a body" in reasons["0002-L.005"]
     assert "line 6: 'action,first,last,confidence' expected" in reasons["0002-L.006"]
     assert "no label file of this name" in reasons["0004-M"]
     for name in ("0002-L", "0003-R"):

@@ -21,7 +21,7 @@ from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, fi
 
 TWO_PEOPLE = frozenset(range(45, 49))
 """Activities that two people do together."""
-LIMITS = {"action": len(ETRI_ACTIVITY3D), "person": 100, "camera": 8}
+LIMITS = {"action": (1, len(ETRI_ACTIVITY3D)), "person": (1, 100), "camera": (1, 8)}
 COORDINATES = tuple(f"joint{joint}_3d{axis}" for joint in range(1, 26) for axis in "XYZ")
 ELDERLY = range(1, 51)
 
@@ -73,26 +73,16 @@ def _read_sample(path: Path) -> tuple[list[kinect_v2.Found], str]:
     match = _NAME.fullmatch(path.stem)
     if match is None:
         raise InputError(f"{path}: the name is not Aaaa_Pppp_Gggg_Cccc.csv")
-    number = {key: int(value) for key, value in match.groupdict().items()}
-    for key, most in LIMITS.items():
-        if not 1 <= number[key] <= most:
-            raise InputError(f"{path}: {key} {number[key]} is not from 1 to {most}")
-    together = number["action"] in TWO_PEOPLE
-    bodies = kinect_v2.performers(read_skeleton(path), 2 if together else 1)
-    if not bodies:
-        raise InputError(f"{path}: no frame shows a body")
-    clips = [
-        kinect_v2.Found(
-            clip_id=path.stem if place == 0 else f"{path.stem}.{place + 1}",
-            track=track,
-            action=ETRI_ACTIVITY3D[number["action"] - 1],
-            subject=f"P{match['person']}",
-            source=path.name,
-            camera=f"A{match['action']}G{match['group']}C{match['camera']}",
-            own_body=together,
-        )
-        for place, track in enumerate(bodies)
-    ]
+    number = kinect_v2.numbers_in(match, LIMITS, path)
+    clips = kinect_v2.found_in(
+        read_skeleton(path),
+        together=number["action"] in TWO_PEOPLE,
+        clip_id=path.stem,
+        action=ETRI_ACTIVITY3D[number["action"] - 1],
+        subject=f"P{match['person']}",
+        source=path.name,
+        camera=f"A{match['action']}G{match['group']}C{match['camera']}",
+    )
     return clips, "elderly" if number["person"] in ELDERLY else "young"
 
 

@@ -6,8 +6,10 @@ and right are the subject's. A frame holds up to six tracked bodies, and some of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from einops import rearrange
@@ -38,7 +40,7 @@ KINECT_V2 = kinect.Joints(
 )
 LONGEST_GAP = 0.5
 """Seconds without the body that are interpolated; with more the clip is rejected."""
-MOVES_ENOUGH = 0.5
+THERE_ENOUGH = 0.5
 """A body tracked for less than this share of the frames of the longest tracked one is not the performer."""
 
 
@@ -118,8 +120,47 @@ def performers(tracks: Iterable[Track], count: int) -> list[Track]:
     """
     tracks = list(tracks)
     longest = max((len(track.frames) for track in tracks), default=0)
-    there = [track for track in tracks if len(track.frames) >= MOVES_ENOUGH * longest]
+    there = [track for track in tracks if len(track.frames) >= THERE_ENOUGH * longest]
     return sorted(there, key=lambda track: -float(track.positions.var(axis=0).sum()))[:count]
+
+
+def numbers_in(name: re.Match[str], limits: Mapping[str, tuple[int, int]], path: Path) -> dict[str, int]:
+    """The numbers of a file's name, by group.
+
+    Raises:
+        InputError: one is outside its limits, which are included.
+    """
+    numbers = {key: int(value) for key, value in name.groupdict().items()}
+    for key, (least, most) in limits.items():
+        if not least <= numbers[key] <= most:
+            raise InputError(f"{path}: {key} {numbers[key]} is not from {least} to {most}")
+    return numbers
+
+
+def found_in(
+    tracks: Iterable[Track], *, together: bool, clip_id: str, action: str, subject: str | None, source: str, camera: str
+) -> list[Found]:
+    """The clips of one recording: the performer's, or two people's, the second under ``<clip_id>.2``.
+
+    Args:
+        tracks: the bodies of the recording.
+        together: whether two people do it together; who the partner is no set says, so each then has bones of its own.
+        clip_id: the clip's id, the first one's of two people.
+        action: its label.
+        subject: who acts.
+        source: for people, in messages.
+        camera: see `Found`.
+
+    Raises:
+        InputError: no frame shows a body.
+    """
+    bodies = performers(tracks, 2 if together else 1)
+    if not bodies:
+        raise InputError(f"{source}: no frame shows a body")
+    return [
+        Found(f"{clip_id}.{place}" if place > 1 else clip_id, track, action, subject, source, camera, together)
+        for place, track in enumerate(bodies, start=1)
+    ]
 
 
 def check_gaps(track: Track, fps: float = FPS) -> None:

@@ -31,7 +31,7 @@ from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, fi
 
 TWO_PEOPLE = frozenset({*range(50, 61), *range(106, 121)})
 """Actions that two people do together."""
-LIMITS = {"setup": 32, "camera": 3, "performer": 106, "replication": 2, "action": 120}
+LIMITS = {"setup": (1, 32), "camera": (1, 3), "performer": (1, 106), "replication": (1, 2), "action": (1, 120)}
 
 _SUFFIX = ".skeleton"
 _SAMPLE = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
@@ -111,26 +111,16 @@ def _read_sample(path: Path, name: str) -> list[kinect_v2.Found]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise InputError(f"{path}: the name is not SsssCcccPpppRrrrAaaa{_SUFFIX}")
-    number = {key: int(value) for key, value in match.groupdict().items()}
-    for key, most in LIMITS.items():
-        if not 1 <= number[key] <= most:
-            raise InputError(f"{path}: {key} {number[key]} is not from 1 to {most}")
-    together = number["action"] in TWO_PEOPLE
-    bodies = kinect_v2.performers(read_skeleton(path), 2 if together else 1)
-    if not bodies:
-        raise InputError(f"{path}: no frame shows a body")
-    return [
-        kinect_v2.Found(
-            clip_id=name if place == 0 else f"{name}.{place + 1}",
-            track=track,
-            action=NTU_RGBD[number["action"] - 1],
-            subject=f"P{match['performer']}",
-            source=path.name,
-            camera=f"S{match['setup']}C{match['camera']}",
-            own_body=together,
-        )
-        for place, track in enumerate(bodies)
-    ]
+    action = kinect_v2.numbers_in(match, LIMITS, path)["action"]
+    return kinect_v2.found_in(
+        read_skeleton(path),
+        together=action in TWO_PEOPLE,
+        clip_id=name,
+        action=NTU_RGBD[action - 1],
+        subject=f"P{match['performer']}",
+        source=path.name,
+        camera=f"S{match['setup']}C{match['camera']}",
+    )
 
 
 def read_skeleton(path: Path) -> list[kinect_v2.Track]:

@@ -110,24 +110,15 @@ def _cut(
     name: str, number: int, label: tuple[int, int, int], tracks: list[kinect_v2.Track], part: str | None, path: Path
 ) -> list[kinect_v2.Found]:
     action, first, last = label
-    together = action in TWO_PEOPLE
-    source = f"{path.name} frames {first}-{last}"
-    inside = [cut for track in tracks if len((cut := track.cut(first, last)).frames)]
-    bodies = kinect_v2.performers(inside, 2 if together else 1)
-    if not bodies:
-        raise InputError(f"{path}: frames {first} to {last} show no body")
-    return [
-        kinect_v2.Found(
-            clip_id=f"{name}.{number:03d}" if place == 0 else f"{name}.{number:03d}.{place + 1}",
-            track=body,
-            action=ACTIONS[action - 1],
-            subject=part,
-            source=source,
-            camera=name,
-            own_body=together,
-        )
-        for place, body in enumerate(bodies)
-    ]
+    return kinect_v2.found_in(
+        [cut for track in tracks if len((cut := track.cut(first, last)).frames)],
+        together=action in TWO_PEOPLE,
+        clip_id=f"{name}.{number:03d}",
+        action=ACTIONS[action - 1],
+        subject=part,
+        source=f"{path.name} frames {first}-{last}",
+        camera=name,
+    )
 
 
 def _holds_labels(path: Path) -> bool:

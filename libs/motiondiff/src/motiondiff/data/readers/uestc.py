@@ -82,10 +82,7 @@ def _read_sample(path: Path, subject: str) -> kinect_v2.Found:
     match = _NAME.fullmatch(path.stem)
     if match is None:
         raise InputError(f"{path}: the name is not aA_dD_pPPP_cC_skeleton{path.suffix}")
-    number = {key: int(value) for key, value in match.groupdict().items()}
-    for key, (least, most) in LIMITS.items():
-        if not least <= number[key] <= most:
-            raise InputError(f"{path}: {key} {number[key]} is not from {least} to {most}")
+    number = kinect_v2.numbers_in(match, LIMITS, path)
     tracks = read_mat(path) if path.suffix.lower() == ".mat" else read_skeleton(path)
     if not tracks:
         raise InputError(f"{path}: no frame shows a body")
