@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from icube_common.errors import InputError
 from motiondiff.export.body import Points, body_size, leaf_tip, rest_positions, typical_length
@@ -94,7 +93,7 @@ def blender_python() -> str:
     return named
 
 
-def _arrays(motion: Motion) -> dict[str, npt.NDArray[Any]]:
+def _arrays(motion: Motion) -> dict[str, Any]:
     """What ``blender/scene.py`` wants to know; metres, y-up (J joints, T frames, V vertices, F triangles, P parts).
 
     ``joint_names`` (J,), ``parents`` (J,), ``heads``, ``tails`` (J, 3) rest pose of the bones, ``root`` (T, 3),

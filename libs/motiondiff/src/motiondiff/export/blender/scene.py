@@ -24,7 +24,7 @@ def make_armature(clip: dict[str, Any]) -> Any:
     bpy.context.view_layer.objects.active = armature
     bpy.ops.object.mode_set(mode="EDIT")
     heads, tails = clip["heads"] @ UP.T, clip["tails"] @ UP.T
-    bones = []
+    bones: list[Any] = []
     for joint, name in enumerate(clip["joint_names"]):
         bone = armature.data.edit_bones.new(str(name))
         bone.head, bone.tail = Vector(heads[joint]), Vector(tails[joint])
