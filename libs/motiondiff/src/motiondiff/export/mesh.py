@@ -98,8 +98,11 @@ def _capsule(end: Points, radius: float) -> tuple[Points, Points, npt.NDArray[np
     across = np.cross(axis, helper)
     across /= np.linalg.norm(across)
     third = np.cross(axis, across)
-    latitudes = np.radians([-67.5, -45.0, -22.5, 0.0, 0.0, 22.5, 45.0, 67.5])
-    shift = np.repeat([0.0, length], 4)
+    half = np.radians([0.0, 22.5, 45.0, 67.5])
+    # a ball has its equator once: twice would make triangles without area
+    upper = half if length > 0 else half[1:]
+    latitudes = np.concatenate((-half[::-1], upper))
+    shift = np.repeat([0.0, length], (len(half), len(upper)))
     around = np.arange(_SIDES) * 2 * np.pi / _SIDES
     circle = np.cos(around)[:, None] * across + np.sin(around)[:, None] * third
     rings = np.cos(latitudes)[:, None, None] * circle + np.sin(latitudes)[:, None, None] * axis
