@@ -133,8 +133,7 @@ def _page(title: str, data: dict[str, Any]) -> str:
     template, style, stage, controls = ((folder / name).read_text(encoding="utf-8") for name in names)
     script = f'"use strict";\n(() => {{\n{stage}{controls}}})();\n'
     policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; style-src-attr 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
     # inside <script> only "<" could end the element; JSON may say it otherwise
     content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -107,7 +107,7 @@ function wire() {
   $("help").onclick = help;
   document.addEventListener("keydown", (event) => {
     const typing = /^(search|text)$/.test(event.target.type) || event.target.tagName === "SELECT";
-    const pressing = event.key === " " && event.target.tagName === "BUTTON";
+    const pressing = event.key === " " && (event.target.tagName === "BUTTON" || event.target.type === "checkbox");
     if (typing || pressing || event.ctrlKey || event.metaKey || event.altKey) return;
     const action = KEYS[event.key] || KEYS[event.key.toLowerCase()];
     if (!action) return;
