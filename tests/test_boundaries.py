@@ -56,7 +56,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"manifest", "video"},
         {"manifest_writer", "datasets", "features"},
         {"prepare", "extract", "courses", "statements", "simulate"},
-        {"temporal", "visual_prompts", "textmap", "inputs", "texts", "protocols", "captions"},
+        {"temporal", "visual_prompts", "inputs", "texts", "protocols", "captions"},
         {"clips", "baselines"},
         {"model"},
         {"fitting", "saved", "reasons"},
