@@ -172,8 +172,7 @@ def inner_logits(
         return found, [f"Not calibrated, and no threshold of confidence: {error}."]
     for inner in folds:
         with tempfile.TemporaryDirectory() as folder:
-            run = RunFolder(Path(folder) / "run")
-            run.path.mkdir()
+            run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
             model, _, _ = _train(seen, inner, plain, vlm, texts, run)
         found[inner.test] = predict_logits(model, seen.part(inner.test_inputs))
     return found, []
