@@ -171,7 +171,7 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained) 
     report.facts(
         {
             "classes": ", ".join(model.labels),
-            "scans": int(len(trained.inner)),
+            "scans": len(trained.inner),
             "steps": trained.result.steps,
             "seconds": round(trained.result.seconds, 1),
             "stopped because": trained.result.stopped_because,
