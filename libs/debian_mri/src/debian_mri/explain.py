@@ -1,4 +1,4 @@
-"""Why: the terms that a prediction is the sum of, the slices that carried weight, and the record that texts are made of.
+"""Why: the terms that a prediction is the sum of, the slices that carried weight, the record that texts are made of.
 
 `contributions` gives every term of the logits by name, before and after calibration; `explanation_of` gathers what a
 report may say about one scan.
