@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from debian_mri.config import MriConfig
+from debian_mri.features import SliceInfo
 from debian_mri.inputs import Inputs
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import write_manifest
@@ -61,7 +62,7 @@ def people(count: int = 24, *, slices: int = 3, dim: int = 64, seed: int = 0) ->
     inputs = Inputs(
         ids,
         features,
-        {},
+        dict.fromkeys(ids, tuple(SliceInfo("coronal", float(place), ()) for place in range(slices))),
         NumericTable(ids=ids, names=SIGNS, values=signs, units=("log share of fluid",) * len(SIGNS)),
         NumericTable(ids=ids, names=VARIABLE_NAMES, values=np.stack([ages, sexes], 1), units=("years", "")),
         tuple(VARIABLES[name] for name in VARIABLE_NAMES),

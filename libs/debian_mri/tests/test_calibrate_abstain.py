@@ -53,7 +53,9 @@ def test_the_threshold_answers_the_wanted_share_or_bounds_the_risk() -> None:
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.1).threshold == 0.8
     nobody = choose_threshold(PROBABILITIES[2:3], LABELS[2:3], coverage=1.0, risk=0.1)
     assert (nobody.threshold, nobody.coverage, nobody.risk) == (NOBODY, 0.0, None)
-    assert choose_threshold(PROBABILITIES, LABELS, coverage=0.7).answered(PROBABILITIES).tolist() == [True] * 4 + [False]
+    assert choose_threshold(PROBABILITIES, LABELS, coverage=0.7).answered(PROBABILITIES).tolist() == [True] * 4 + [
+        False
+    ]
 
 
 def test_equal_confidences_are_answered_together() -> None:

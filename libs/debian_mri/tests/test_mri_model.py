@@ -126,9 +126,7 @@ def test_a_missing_value_is_neutral_with_an_indicator() -> None:
     late = LateTerms(2, 2)
     with torch.no_grad():
         late.weight.copy_(torch.tensor([[1.0, 0, 0.5, 0], [0, 0, -0.5, 0]]))
-    torch.testing.assert_close(
-        late(found), torch.tensor([[[10 / deviation, 0], [0, 0]], [[0.5, 0], [-0.5, 0]]])
-    )
+    torch.testing.assert_close(late(found), torch.tensor([[[10 / deviation, 0], [0, 0]], [[0.5, 0], [-0.5, 0]]]))
 
 
 def test_signs_are_scored_against_the_controls_and_weighted_as_published() -> None:

@@ -161,7 +161,7 @@ def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptBan
                 label=concept.label,
                 contributions=_values(terms, SIGN, name),
                 score=float(scores[0, at]),
-                percentile=float(percentiles[0, at]),
+                percentile=float(percentiles[0, at]) if int(model.signs.control_count) else None,
                 regions=concept.regions,
                 requires=concept.requires,
                 expected=tuple(concept.direction(label) for label in model.labels),
