@@ -56,7 +56,8 @@ class SliceImage:
     Attributes:
         image: (H, W) grey, 0 to 1.
         plane: "axial", "coronal" or "sagittal".
-        position_mm: of the voxels' middle along the plane's normal, RAS; None for a picture of unknown place.
+        position_mm: of the voxels' middle along the plane's normal, MNI; None for a picture of unknown place, and
+            outside MNI space.
         regions: names of the regions that it cuts (`debian_mri.regions`); empty outside MNI space.
     """
 
@@ -104,8 +105,9 @@ def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) ->
     pictures = []
     for plane, index in dict.fromkeys(_planes(volume, config)):
         axis = PLANES[plane]
-        place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3)
-        regions = regions_cut(plane, place) if in_mni else ()
+        # a native grid may be oblique: its planes then lie at no one place
+        place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
+        regions = () if place is None else regions_cut(plane, place)
         pictures.append(
             SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions)
         )
