@@ -120,9 +120,7 @@ class Region:
     words: str
     shapes: tuple[Shape, ...]
 
-    def mask(
-        self, shape: Sequence[int], affine: Float64[np.ndarray, "4 4"]
-    ) -> Bool[np.ndarray, "x y z"]:
+    def mask(self, shape: Sequence[int], affine: Float64[np.ndarray, "4 4"]) -> Bool[np.ndarray, "x y z"]:
         """Voxels of an upright grid whose middle lies in the region."""
         points = [affine[a, 3] + affine[a, a] * np.arange(n) for a, n in enumerate(shape)]
         grids = np.ix_(*points)

@@ -28,9 +28,7 @@ _LEAST_SECTION = 0.2
 class SliceConfig(Config):
     """Which planes of a volume become pictures; a set of slice images gives all that it has of ``planes``."""
 
-    mode: str = option(
-        "regions", "planes through named regions, or evenly over the brain", choices=("regions", "even")
-    )
+    mode: str = option("regions", "planes through named regions, or evenly over the brain", choices=("regions", "even"))
     planes: list[str] = option(["coronal", "axial", "sagittal"], "orientations", choices=tuple(PLANES))
     regions: list[str] = option(
         ["hippocampus", "lateral_ventricles", "parietal", "midbrain", "occipital"], "of mode regions"
@@ -108,9 +106,7 @@ def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) ->
         # a native grid may be oblique: its planes then lie at no one place
         place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
         regions = () if place is None else regions_cut(plane, place)
-        pictures.append(
-            SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions)
-        )
+        pictures.append(SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions))
     return pictures
 
 
@@ -174,9 +170,7 @@ def _planes(volume: Volume, config: SliceConfig) -> Iterator[tuple[str, int]]:
                 yield plane, _index(volume.affine, volume.data.shape, PLANES[plane], place, name)
 
 
-def _index(
-    affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, place: float, name: str
-) -> int:
+def _index(affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, place: float, name: str) -> int:
     index = round((place - affine[axis, 3]) / affine[axis, axis])
     if not 0 <= index < shape[axis]:
         raise InputError(f"region {name}: {'xyz'[axis]} = {place:g} mm lies outside the field of view: widen it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,7 @@ class CohortConfig(Config):
             raise InputError(f"subjects={self.subjects}: at least one for each of {len(self.classes)} classes")
 
 
-def simulate_cohort(
-    out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False
-) -> Manifest:
+def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False) -> Manifest:
     """Simulate people and write them as a prepared folder.
 
     The same configuration gives the same voxels, whatever the number of workers.
@@ -160,6 +159,7 @@ def _simulate_one(
     return scan, row
 
 
+@cache
 def volumes_of_template() -> dict[str, float]:
     """Volumes in mL of the template itself."""
     return volumes(displacement({}))

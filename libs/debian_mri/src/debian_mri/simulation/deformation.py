@@ -25,7 +25,7 @@ from debian_mri.template import Grid, Template, load_template, mni_grid, resampl
 
 COARSE = 3.0  # mm
 # of the random field: mm that points move (root mean square along an axis), mm over which neighbours move alike
-_WANDER, _ALIKE = 1.5, 13.0
+_WANDER, _ALIKE = 1.2, 13.0
 _SQUARINGS = 5
 # how far around a structure its change is made up for, mm
 _AROUND = {"lateral_ventricles": 24.0, "parietal": 6.0, "cortex": 4.0}
@@ -183,7 +183,9 @@ def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndar
     world = np.stack(
         [
             np.broadcast_to(places, grid.shape)
-            for places in np.ix_(*(grid.affine[a, 3] + grid.affine[a, a] * np.arange(n) for a, n in enumerate(grid.shape)))
+            for places in np.ix_(
+                *(grid.affine[a, 3] + grid.affine[a, a] * np.arange(n) for a, n in enumerate(grid.shape))
+            )
         ]
     ).astype(np.float32) / np.float32(head)
     origin = mni_grid(COARSE).affine[:3, 3].astype(np.float32)
@@ -191,9 +193,7 @@ def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndar
     return world + np.stack([ndimage.map_coordinates(part, there, order=1, mode="nearest") for part in field])
 
 
-def read_template(
-    image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]
-) -> Scalar:
+def read_template(image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]) -> Scalar:
     """An image in template space, linearly, at places in mm; 0 outside."""
     step = np.diag(affine)[:3].astype(np.float32)[:, None, None, None]
     origin = affine[:3, 3].astype(np.float32)[:, None, None, None]

@@ -2,7 +2,7 @@
 
 The directions follow the literature, the sizes are chosen so that classes overlap:
 
-- AD: the hippocampus loses about a quarter, ventricles grow by half (Jack et al., Neurology 1999; Thompson et al.,
+- AD: the hippocampus loses about a third, ventricles grow by three quarters (Jack et al., Neurology 1999; Thompson et al.,
   NeuroImage 2004); MCI lies half way.
 - DLB: the medial temporal lobe is relatively preserved (McKeith et al., Neurology 2017, a supportive biomarker), the
   midbrain is smaller (Whitwell et al., Brain 2007), ventricles are a little wide.
@@ -25,17 +25,17 @@ STRUCTURES = ("hippocampus", "medial_temporal", "lateral_ventricles", "parietal"
 CLASSES: Mapping[str, Mapping[str, float]] = {
     "CN": {},
     "MCI": {
-        "hippocampus": -0.14,
-        "medial_temporal": -0.06,
-        "lateral_ventricles": 0.20,
-        "parietal": -0.04,
+        "hippocampus": -0.18,
+        "medial_temporal": -0.08,
+        "lateral_ventricles": 0.30,
+        "parietal": -0.05,
         "cortex": -0.015,
     },
     "AD": {
-        "hippocampus": -0.28,
-        "medial_temporal": -0.12,
-        "lateral_ventricles": 0.42,
-        "parietal": -0.09,
+        "hippocampus": -0.36,
+        "medial_temporal": -0.16,
+        "lateral_ventricles": 0.60,
+        "parietal": -0.10,
         "cortex": -0.03,
     },
     "DLB": {
@@ -60,14 +60,14 @@ _PER_DECADE = {
 }
 # between people of one class and age, beside what the random deformation does
 _SPREAD = {
-    "hippocampus": 0.08,
+    "hippocampus": 0.07,
     "medial_temporal": 0.04,
-    "lateral_ventricles": 0.28,
+    "lateral_ventricles": 0.24,
     "parietal": 0.03,
     "midbrain": 0.03,
     "cortex": 0.015,
 }
-_HEAD = {"F": -0.018, "M": 0.018}  # log of the head's length against the template
+_HEAD = {"F": -0.012, "M": 0.012}  # log of the head's length against the template, after rough alignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +136,12 @@ def draw_person(label: str, generator: np.random.Generator) -> Person:
     group = _GROUPS[label]
     age = float(np.clip(group.age + 8 * generator.standard_normal(), 52, 93))
     sex = "F" if generator.uniform() < group.women else "M"
-    severity = float(np.exp(0.35 * generator.standard_normal() - 0.06))
+    severity = float(np.exp(0.3 * generator.standard_normal() - 0.045))
     education = int(np.clip(round(group.education + 3 * generator.standard_normal()), 4, 22))
     # the more severe, the fewer points
     points = group.mmse - (severity - 1) * group.mmse_spread + 0.8 * group.mmse_spread * generator.standard_normal()
     mmse = int(np.clip(round(points), 5, 30))
-    head = float(np.exp(_HEAD[sex] + 0.012 * generator.standard_normal()))
+    head = float(np.exp(_HEAD[sex] + 0.008 * generator.standard_normal()))
     own = {name: _SPREAD[name] * generator.standard_normal() for name in STRUCTURES}
     education_there, mmse_there = generator.uniform(size=2) > (0.03, 0.05)
     disease = {name: severity * change for name, change in CLASSES[label].items()}

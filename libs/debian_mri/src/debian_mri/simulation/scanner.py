@@ -31,8 +31,8 @@ class Site:
 
 
 _FIRST = (
-    Site(name="site-1", gain=780, gamma=1.0, blur=0.0, unevenness=0.06, noise=0.025),
-    Site(name="site-2", gain=1150, gamma=0.85, blur=0.9, unevenness=0.12, noise=0.04),
+    Site(name="site-1", gain=780, gamma=1.0, blur=0.0, unevenness=0.05, noise=0.02),
+    Site(name="site-2", gain=1150, gamma=0.92, blur=0.8, unevenness=0.09, noise=0.03),
 )
 
 
@@ -73,7 +73,9 @@ def scanned(
     image = np.clip(anatomy, 0, None) ** site.gamma
     if site.blur:
         image = ndimage.gaussian_filter(image, site.blur / spacing)
-    image = image * (site.gain * np.exp(0.05 * generator.standard_normal())) * _sensitivity(image.shape, site, generator)
+    image = (
+        image * (site.gain * np.exp(0.05 * generator.standard_normal())) * _sensitivity(image.shape, site, generator)
+    )
     level = site.noise * site.gain
     # a magnitude image: noise is Rician (Gudbjartsson and Patz, MRM 1995)
     real = image + level * generator.standard_normal(image.shape, dtype=np.float32)
@@ -82,9 +84,7 @@ def scanned(
     return seen
 
 
-def _sensitivity(
-    shape: tuple[int, ...], site: Site, generator: np.random.Generator
-) -> Float32[np.ndarray, "x y z"]:
+def _sensitivity(shape: tuple[int, ...], site: Site, generator: np.random.Generator) -> Float32[np.ndarray, "x y z"]:
     """A smooth factor about 1: the exponential of a polynomial of second degree."""
     x, y, z = np.ix_(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape))
     a = generator.standard_normal(9).astype(np.float32)
