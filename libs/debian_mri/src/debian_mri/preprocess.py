@@ -99,7 +99,8 @@ def pipeline(config: PreprocessConfig) -> Callable[[Any], Any]:
     """The torchio Compose: takes a subject with a scalar image ``image``, and returns it with a label map ``mask``."""
     import torchio as tio
 
-    steps: list[Callable[[Any], Any]] = [tio.ToCanonical()]
+    # Compose takes any function of a subject beside its own transforms
+    steps: list[Any] = [tio.ToCanonical()]
     if config.n4:
         steps.append(_n4)
     if config.space == "mni":

@@ -64,7 +64,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
     """
     out = refuse_existing(out, overwrite=overwrite)
     sites = make_sites(config.sites)
-    labels, where = _assigned(config)
+    labels, where = assigned(config)
     with atomic_folder(out, overwrite=overwrite) as folder:
         (folder / "nifti").mkdir()
         write_truth(folder / "truth", config.classes, config.spacing)
@@ -110,7 +110,7 @@ def simulate_brain(
     return voxels, volumes(field, person.head)
 
 
-def _assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
+def assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
     """Class and site of each person; sites have the same share of each class unless they are confounded."""
     labels = [config.classes[at % len(config.classes)] for at in range(config.subjects)]
     generator = np.random.default_rng([config.seed, 2**31])
@@ -154,7 +154,7 @@ def _simulate_one(
         "eTIV": f"{skull:.0f}",
         "MMSE": "" if person.mmse is None else str(person.mmse),
     }
-    digest = hashlib.sha256(np.ascontiguousarray(voxels)).hexdigest()
+    digest = hashlib.sha256(voxels.tobytes()).hexdigest()
     scan = Scan(id=name, subject=name, label=label, site=site.name, paths=(path,), sha256=digest)
     return scan, row
 

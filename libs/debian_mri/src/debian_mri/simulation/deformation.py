@@ -1,11 +1,11 @@
 """Smooth, invertible deformations that change the volumes of chosen structures by chosen amounts.
 
 A brain is the template read at other places: ``brain(x) = template(phi(x))``, phi the exponential of a stationary
-velocity field (scaling and squaring, Arsigny et al., MICCAI 2006). Where phi's Jacobian determinant is above 1 the brain
-is smaller than the template; to first order its logarithm is the velocity's divergence. A structure's field is the
-gradient of a potential whose Laplacian is 1 in the structure and negative around it, preferably in fluid, so that it
-sums to 0 and what lies further away stays where it is. The fields of structures add up, with a random field that makes
-every brain another one.
+velocity field (scaling and squaring, Arsigny et al., MICCAI 2006). Where phi's Jacobian determinant is above 1 the
+brain is smaller than the template; to first order its logarithm is the velocity's divergence. A structure's field is
+the gradient of a potential whose Laplacian is 1 in the structure and negative around it, preferably in fluid, so that
+it sums to 0 and what lies further away stays where it is. The fields of structures add up, with a random field that
+makes every brain another one.
 
 World: MNI mm, RAS. Fields are (3, X, Y, Z) on `mni_grid` of `COARSE` mm.
 """

@@ -2,8 +2,8 @@
 
 The directions follow the literature, the sizes are chosen so that classes overlap:
 
-- AD: the hippocampus loses about a third, ventricles grow by three quarters (Jack et al., Neurology 1999; Thompson et al.,
-  NeuroImage 2004); MCI lies half way.
+- AD: the hippocampus loses about a third, ventricles grow by three quarters (Jack et al., Neurology 1999; Thompson
+  et al., NeuroImage 2004); MCI lies half way.
 - DLB: the medial temporal lobe is relatively preserved (McKeith et al., Neurology 2017, a supportive biomarker), the
   midbrain is smaller (Whitwell et al., Brain 2007), ventricles are a little wide.
 - PD without dementia: near normal on T1.

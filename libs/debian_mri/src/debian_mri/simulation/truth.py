@@ -89,7 +89,7 @@ def shows_change(folder: str | Path, label: str, plane: str, position_mm: float)
     known = read_json(truth / "classes.json")["classes"]
     if label not in known:
         raise InputError(f"{truth}: nothing is known of class {label!r} (there are {', '.join(known)})")
-    image = nibabel.load(truth / known[label]["mask"])
+    image: Any = nibabel.load(truth / known[label]["mask"])
     axis = PLANES[plane]
     areas = np.asarray(image.dataobj).sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.int64)
     index = round((position_mm - image.affine[axis, 3]) / image.affine[axis, axis])
