@@ -169,7 +169,7 @@ def measure(manifest: Manifest, config: PreprocessConfig, *, workers: int = 1) -
             config_all = SliceConfig(planes=list(PLANES))
             pictures[scan.id] = list(read_slices(manifest.paths_of(scan), scan.planes, config_all))
         except InputError as error:
-            refused[scan.id] = str(error)
+            refused[scan.id] = str(error).rpartition("/")[2]
     means = _mean_pictures(list(pictures.values()))
     found += [_measured_slices(scan, pictures[scan.id], means) for scan in sets if scan.id in pictures]
     return found, refused

@@ -100,7 +100,8 @@ def preprocess_all(
             elif strict:
                 raise InputError(result)
             else:
-                reasons[scan_id] = result
+                # paths may hold people's names; the id has a column of its own
+                reasons[scan_id] = result.removeprefix(f"{manifest.paths_of(manifest.scan(scan_id))[0]}: ")
     rejected = manifest.folder / "volumes" / "rejected.csv"
     with atomic_file(rejected) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
