@@ -26,8 +26,8 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
-        {"errors", "lazy"},
-        {"config", "runs"},
+        {"errors", "lazy", "processes"},
+        {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},
         {"prompts", "numeric"},
@@ -69,13 +69,12 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "debian_mri": [
-        {"notice", "dicom", "variables"},
-        {"participants"},
-        {"manifest"},
-        {"manifest_writer", "guards", "slices"},
-        {"cohorts", "preprocess"},
-        {"duplicates", "info"},
-        {"prepare"},
+        {"notice", "dicom", "variables", "regions", "template", "volumes"},
+        {"participants", "columns", "registration"},
+        {"manifest", "preprocess"},
+        {"manifest_writer", "guards", "volume_cache"},
+        {"cohorts", "duplicates", "info", "slices"},
+        {"prepare", "simulation", "qc"},
         {"baselines", "concepts", "reasons"},
         {"model"},
         {"train", "evaluate", "predict"},

@@ -30,7 +30,16 @@ from actprompt.texts import ClassTexts
 from actprompt.train import features_folder
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, score, zero_shot
+from icube_common.evaluation import (
+    BaseToNew,
+    Fold,
+    Predictions,
+    Samples,
+    concatenate,
+    refuse_trained,
+    score,
+    zero_shot,
+)
 from icube_common.runs import RunFolder, read_json, refuse_existing, write_json
 from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
@@ -328,7 +337,9 @@ def evaluate_run(
         if strange := sorted(set(subjects) - set(groups)):
             raise InputError(f"--subjects {strange[0]}: no such subject; there are {', '.join(sorted(set(groups)))}")
         chosen = np.flatnonzero(np.isin(groups, list(subjects)))
-    refuse_trained(samples, chosen, saved.about, same_set=manifest.about["format"] == saved.about["data"]["format"])
+    # ids and people of another set are others, even if they are called the same
+    if manifest.about["format"] == saved.about["data"]["format"]:
+        refuse_trained(samples, chosen, saved.about["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     if strange := sorted(classes - set(model.labels)):
         raise InputError(
@@ -359,22 +370,6 @@ def evaluate_run(
         backbone=str(model.vlm.origin),
         settings=config_to_yaml(config),
     )
-
-
-def refuse_trained(samples: Samples, rows: Any, about: Mapping[str, Any], *, same_set: bool) -> None:
-    """Hold people and clips against those that a model was trained on.
-
-    Raises:
-        InputError: some of them are the same; who, and how to leave them out.
-    """
-    trained = about["trained_on"]
-    ids = sorted({samples.ids[row] for row in rows} & set(trained["ids"]))
-    people = sorted({str(samples.group_array[row]) for row in rows} & set(trained["subjects"])) if same_set else []
-    if people or (ids and same_set):
-        who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"clip {ids[0]!r}"
-        others = sorted({str(group) for group in samples.group_array} - set(trained["subjects"]))
-        remedy = f"--subjects {','.join(others[:8])} takes the others" if others else "nobody else is in it"
-        raise InputError(f"the model was trained on {who}: test it on other people ({remedy})")
 
 
 def refuse_other_numbers(inputs: Inputs, saved: Any) -> None:

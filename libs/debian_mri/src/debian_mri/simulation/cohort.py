@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Int16
 from tqdm import tqdm
 
+from debian_mri.cohorts.images import volume_digest
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.manifest_writer import write_manifest
 from debian_mri.simulation.deformation import displacement, places_in_template, random_field, read_template, volumes
@@ -154,7 +154,7 @@ def _simulate_one(
         "eTIV": f"{skull:.0f}",
         "MMSE": "" if person.mmse is None else str(person.mmse),
     }
-    digest = hashlib.sha256(voxels.tobytes()).hexdigest()
+    digest = volume_digest(voxels, affine)
     scan = Scan(id=name, subject=name, label=label, site=site.name, paths=(path,), sha256=digest)
     return scan, row
 
