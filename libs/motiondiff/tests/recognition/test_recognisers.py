@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from motiondiff.data.readers.base import Clip
 from motiondiff.data.simulate import simulate_clips, simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
+from motiondiff.recognition.features import resample
 from motiondiff.recognition.recognise import recognise
 
 TINY = RecogniserConfig(frames=12, steps=40, batch_size=16, ema_decay=0.9)
@@ -102,16 +104,27 @@ def test_a_subject_on_both_sides_is_refused(store_path: Path, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
-def test_utkinect_two_subjects_left_out(real_data: Callable[[str], Path], tmp_path: Path) -> None:
-    """The visible people, two of them held out: as good as a nearest neighbour, which knows 85 %."""
+@pytest.mark.skipif(not os.environ.get("ICUBE_SLOW"), reason="minutes: ICUBE_SLOW=1 runs it")
+def test_utkinect_each_subject_left_out(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    """Better than the plain nearest neighbour on 16 root-centred frames, with the same clips on either side."""
     from motiondiff.data.prepare import prepare
 
-    store = prepare(
-        "utkinect", real_data("utkinect"), tmp_path / "store", PrepareOptions(fps=20, test_groups=("s05", "s06"))
-    )
-    result = recognise(store.path, store.path, tmp_path / "out", RecogniserConfig(steps=150))
-    assert result["test_clips"] == 40 and result["top1"]["mean"] >= 0.85
+    store = prepare("utkinect", real_data("utkinect"), tmp_path / "store", PrepareOptions(fps=20))
+    clips = ClipSet.from_store(store)
+    subjects = np.array(clips.subjects)
+    moments = [resample(clip, 16) for clip in clips.positions]
+    points = np.stack([(found - found[:, :1]).ravel() for found in moments])
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    apart[subjects[:, None] == subjects[None]] = np.inf
+    plain = (clips.labels[apart.argmin(axis=1)] == clips.labels).mean()
+    right = []
+    for name in np.unique(subjects):
+        recogniser = fit_recogniser(clips.take(np.flatnonzero(subjects != name)), RecogniserConfig())
+        left_out = clips.take(np.flatnonzero(subjects == name))
+        right.extend(recogniser.predict(left_out).argmax(axis=1) == left_out.labels)
+    assert np.mean(right) > plain > 0.8
 
 
 def test_config_is_checked() -> None:
