@@ -36,6 +36,33 @@ class FilterConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentConfig(Config):
+    """All sections of ``motiondiff augment``."""
+
+    filter: FilterConfig = section(FilterConfig)
+    recogniser: RecogniserConfig = section(RecogniserConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(Config):
+    """How the motions of a cell are made."""
+
+    per_class: int = option(20, "motions of every class", ge=2)
+    steps: int = option(20, "denoising steps", ge=1)
+    scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
+    guidance: float = option(2.5, "classifier-free guidance, 1 = none", ge=0, lt=1000)
+    seed: int = option(0, "of the motions", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellConfig(MotionDiffConfig):
+    """All sections of one cell of ``motiondiff ablate`` and ``tune``: a training, and how its motions are judged."""
+
+    sample: SampleConfig = section(SampleConfig)
+    recogniser: RecogniserConfig = section(RecogniserConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyConfig(Config):
     """All sections of ``motiondiff augmentation-study``; generators have three minutes for each fraction."""
 

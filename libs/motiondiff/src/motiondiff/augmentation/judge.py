@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
+from motiondiff.augmentation.measures import clip_physics, nearest_distances
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.memorisation import nearest_distances
-from motiondiff.evaluation.physics import clip_physics
 from motiondiff.motion import Motion
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
@@ -130,5 +128,3 @@ def choose(
     for row in filled:
         del left_out[row]
     return sorted(kept + filled), sorted(filled), left_out
-
-

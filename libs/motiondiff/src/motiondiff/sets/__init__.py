@@ -1,6 +1,6 @@
 """Sets of clips as files of the field: what recognition code elsewhere trains on.
 
-``write(clips, path, format)`` and ``read(path, format)``; what is read equals what was written.
+``write(clips, path, format)``; each format's module reads as well, and what is read equals what was written.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 FORMATS = ("pyskl", "ctr-gcn", "ntu-skeleton")
 
 
-def write(clips: LabelledSet, path: str | Path, format: str) -> None:
+def write(clips: LabelledSet, path: str | Path, format: str, *, joint_names: tuple[str, ...] = ()) -> None:
     """Write a set: ``pyskl`` and ``ctr-gcn`` one file with a list of class names beside it, ``ntu-skeleton`` a folder.
 
     Args:
         clips: what to write.
         path: the file, or the (existing, empty) folder.
         format: one of `FORMATS`.
+        joint_names: written beside the files of ``ntu-skeleton``.
 
     Raises:
         InputError: an unknown format, or a set that the format cannot hold.
@@ -38,6 +39,6 @@ def write(clips: LabelledSet, path: str | Path, format: str) -> None:
     elif format == "ntu-skeleton":
         from motiondiff.sets.ntu_skeleton import write_ntu_skeletons
 
-        write_ntu_skeletons(clips, path)
+        write_ntu_skeletons(clips, path, joint_names)
     else:
         raise unknown("format", format, FORMATS)

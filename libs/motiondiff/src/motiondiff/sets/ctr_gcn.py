@@ -57,7 +57,8 @@ def read_ctr_gcn(path: str | Path) -> LabelledSet:
         InputError: not readable, or not of this format.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # a handle of our own: given a name, NumPy leaves a broken archive open
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         ids, positions, labels, splits = [], [], [], []
         for split, key in SPLIT_KEYS.items():
