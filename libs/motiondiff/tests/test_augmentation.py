@@ -15,8 +15,7 @@ from icube_common.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.fractions import write_subset
-from motiondiff.augmentation.judge import Judge, Verdict, choose
-from motiondiff.augmentation.measures import clip_physics, drift, jitter, nearest_distances, penetration, skate
+from motiondiff.augmentation.filter import PHYSICS, MotionFilter, Verdict, choose, physics_of
 from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet
@@ -24,36 +23,6 @@ from motiondiff.recognition.config import RecogniserConfig
 
 QUICK = RecogniserConfig(model="gru", frames=16, steps=5, batch_size=8)
 SMALL = FilterConfig(per_class=2, overgenerate=1.5, steps=2, fill=True)
-
-
-def test_measures_by_hand() -> None:
-    time = np.arange(5)[:, None, None] / 10
-    # a foot at rest height slides 1 m/s along x, the other stands: 0.5 m/s in the mean
-    feet = np.zeros((5, 2, 3)) + np.array([1.0, 0, 0]) * time * np.array([[[1.0], [0.0]]])
-    assert skate(feet.astype("f4"), [0, 1], 10.0) == pytest.approx(0.5, abs=1e-6)
-    assert skate(feet.astype("f4"), [1], 10.0) == 0
-    lifted = feet.copy()
-    lifted[2:, 0, 1] = 1.0  # in the air from the third frame on: only the first step counts
-    lifted[1, 0, 0] += 0.1
-    assert skate(lifted.astype("f4"), [0], 10.0) == pytest.approx(2.0, abs=1e-6)
-    # x = t^3 has the third derivative 6 m/s^3
-    cubic = np.zeros((5, 1, 3))
-    cubic[:, 0, 0] = time[:, 0, 0] ** 3
-    assert jitter(cubic, 10.0) == pytest.approx(6.0) and jitter(cubic[:3], 10.0) == 0
-    bone = np.array([[[0, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 1.5, 0]]])
-    assert drift(bone, (-1, 0)) == pytest.approx(0.5 / 1.25)
-    below = np.array([[[0, -0.1, 0], [0, 1, 0]], [[0, 0.2, 0], [0, 1, 0]]])
-    assert penetration(below) == pytest.approx(0.05)
-
-
-def test_distance_to_the_nearest(store: MotionStore) -> None:
-    real = ClipSet.from_store(store, split="train")
-    assert nearest_distances(real, real).max() == 0
-    own = nearest_distances(real, real, leave_out_self=True)
-    assert own.min() > 0
-    moved = replace(real, positions=[clip + np.float32([0, 0.1, 0]) for clip in real.positions])
-    # only the root's place changes when the whole body is lifted by 10 cm
-    np.testing.assert_allclose(nearest_distances(moved, real), 0.1 / len(real.skeleton), rtol=1e-4)
 
 
 def verdict(kind: str = "", confidence: float = 0.9) -> Verdict:
@@ -73,7 +42,7 @@ def test_the_choice() -> None:
 
 
 def test_copies_of_training_clips_are_called_out(store: MotionStore) -> None:
-    judge = Judge(store, SMALL, QUICK)
+    judge = MotionFilter(store, SMALL, QUICK)
     clips = store.select("train")[:6]
     verdicts = judge.verdicts([store[int(clip)] for clip in clips])
     assert [one.kind for one in verdicts] == ["copy"] * 6
@@ -85,12 +54,20 @@ def test_every_rule_names_its_value(store: MotionStore) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, motion.root.shape)
     shaken = replace(motion, root=motion.root + noise)
     sunk = replace(motion, root=motion.root - np.float32([0, 0.5, 0]))
-    judge = Judge(store, replace(SMALL, copy_quantile=0.0), QUICK)
+    judge = MotionFilter(store, replace(SMALL, copy_quantile=0.0), QUICK)
     assert [one.kind for one in judge.verdicts([sunk])] == ["penetration"]
-    assert judge.verdicts([shaken])[0].kind in {"skate", "jitter"}
-    unsure = Judge(store, replace(SMALL, copy_quantile=0.0, slack=100, min_confidence=1.0), QUICK).verdicts([motion])[0]
+    assert judge.verdicts([shaken])[0].kind in {"foot_skate", "jitter"}
+    unsure = MotionFilter(store, replace(SMALL, copy_quantile=0.0, slack=100, min_confidence=1.0), QUICK).verdicts([motion])[0]
     assert unsure.kind == "confidence" and re.search(r"below 1, seen as '\w", unsure.reason)
-    assert set(judge.limits) == set(clip_physics(judge.real)) == {"skate", "jitter", "drift", "penetration"}
+    assert set(judge.limits) == set(PHYSICS)
+
+
+def test_limits_are_quantiles_of_the_training_clips(store: MotionStore) -> None:
+    judge = MotionFilter(store, replace(SMALL, quantile=0.5, slack=2), QUICK)
+    real = physics_of(ClipSet.from_store(store, split="train"))
+    for name, limit in judge.limits.items():
+        assert limit == pytest.approx(2 * np.nanmedian(real[name]))
+    assert judge.copy_limit >= np.quantile(judge.memory.own.distance, SMALL.copy_quantile) > 0
 
 
 def test_the_filter_reads_the_training_split_alone(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +80,7 @@ def test_the_filter_reads_the_training_split_alone(store_path: Path, monkeypatch
 
     monkeypatch.setattr(MotionStore, "rows", spy)
     store = MotionStore(store_path)
-    Judge(store, SMALL, QUICK)
+    MotionFilter(store, SMALL, QUICK)
     assert read == set(store.select("train").tolist())
 
 
@@ -158,7 +135,7 @@ def test_bad_input(run_path: Path, store_path: Path, store: MotionStore, tmp_pat
         strict = replace(SMALL, fill=False, min_confidence=1.0)
         augment(run_path, store_path, tmp_path / "a", strict, recogniser=QUICK)
     other = write_subset(store, store.select("train")[:20], tmp_path / "other")
-    with pytest.raises(InputError, match="was not trained on"):
+    with pytest.raises(InputError, match="is not the data that"):
         augment(run_path, other.path, tmp_path / "a", SMALL, recogniser=QUICK)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "precious.txt").write_text("years of work")

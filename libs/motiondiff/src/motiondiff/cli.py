@@ -12,7 +12,8 @@ from typing import Any
 
 from icube_common import cli
 from motiondiff import __version__
-from motiondiff.commands.augmentation import COMMANDS as AUGMENTATION_COMMANDS
+from motiondiff.commands.augmentation import AUGMENTATION_COMMANDS
+from motiondiff.commands.judge import JUDGE_COMMANDS
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
@@ -165,6 +166,7 @@ COMMANDS: Mapping[str, cli.Command] = {
     "info": cli.Command("what a store holds", _info, _info_arguments),
     "train": cli.Command("train a motion diffusion model", _train, _train_arguments, config=MotionDiffConfig),
     "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
+    **JUDGE_COMMANDS,
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
     **AUGMENTATION_COMMANDS,
     "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),

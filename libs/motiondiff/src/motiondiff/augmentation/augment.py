@@ -13,11 +13,12 @@ from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing, write_json
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.augmentation.generators import Generator, load_generator, refuse_other_data
-from motiondiff.augmentation.judge import Judge, Verdict, choose
+from motiondiff.augmentation.filter import MotionFilter, Verdict, choose
+from motiondiff.augmentation.generators import Generator, load_generator
 from motiondiff.augmentation.videos import render_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
+from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.motion import Motion, canonicalise
 from motiondiff.recognition.config import RecogniserConfig
 
@@ -63,10 +64,10 @@ def augment(
     config, recogniser = config or FilterConfig(), recogniser or RecogniserConfig()
     refuse_existing(out, overwrite=overwrite)
     store = MotionStore(data)
-    refuse_other_data(run, store.fingerprint, data)
+    refuse_other_data(run, store)
     generator, kind = load_generator(run, config)
-    judge = Judge(store, config, recogniser)
-    motions, verdicts = _generate(generator, judge, config)
+    motion_filter = MotionFilter(store, config, recogniser)
+    motions, verdicts = _generate(generator, motion_filter, config)
     actions = [str(motion.action) for motion in motions]
     kept, filled, left_out = choose(verdicts, actions, config.per_class, fill=config.fill)
     _refuse_short(kept, actions, verdicts, config, generator.actions)
@@ -90,7 +91,7 @@ def augment(
             }
             for action in generator.actions
         },
-        "limits": judge.to_dict(),
+        "limits": motion_filter.to_dict(),
     }
     about = {
         "format": "generated",
@@ -113,7 +114,7 @@ def augment(
     return {**result, "videos": str(Path(out) / VIDEOS)} if render else result
 
 
-def _generate(generator: Generator, judge: Judge, config: FilterConfig) -> tuple[list[Motion], list[Verdict]]:
+def _generate(generator: Generator, motion_filter: MotionFilter, config: FilterConfig) -> tuple[list[Motion], list[Verdict]]:
     """Motions of every class, class by class, and more of those that fall short."""
     amount = math.ceil(config.per_class * config.overgenerate)
     wanted = [action for action in generator.actions for _ in range(amount)]
@@ -123,7 +124,7 @@ def _generate(generator: Generator, judge: Judge, config: FilterConfig) -> tuple
         numbers = range(len(motions), len(motions) + len(wanted))
         new = list(generator.generate(wanted, numbers, config.seed))
         motions += new
-        verdicts += judge.verdicts(new)
+        verdicts += motion_filter.verdicts(new)
         passed = Counter(motion.action for motion, verdict in zip(motions, verdicts, strict=True) if not verdict.kind)
         short = [action for action in generator.actions if passed[action] < config.per_class]
         if not short:

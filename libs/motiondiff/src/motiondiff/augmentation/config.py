@@ -22,7 +22,7 @@ class FilterConfig(Config):
     per_class: int = option(30, "motions kept of every class", ge=1)
     overgenerate: float = option(3.0, "motions generated for each one kept", ge=1)
     min_confidence: float = option(0.5, "least probability that the recogniser gives the class asked for", ge=0, le=1)
-    quantile: float = option(0.95, "of the training clips' skate, jitter, drift and penetration", gt=0, le=1)
+    quantile: float = option(0.95, "of the training clips' foot skate, jitter, bone drift and penetration", gt=0, le=1)
     slack: float = option(1.25, "a motion may exceed that quantile by this factor", ge=1)
     copy_quantile: float = option(
         0.05, "nearer to a training clip than this quantile of training clips to each other is a copy", ge=0, lt=1

@@ -9,7 +9,6 @@ from typing import Protocol
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from icube_common.runs import read_json
 from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
 from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
@@ -90,20 +89,6 @@ def load_generator(run: str | Path, config: FilterConfig) -> tuple[Generator, st
     if not generator.actions:
         raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")
     return generator, "diffusion"
-
-
-def refuse_other_data(run: str | Path, fingerprint: str, data: str | Path) -> None:
-    """A filter that was made on other data than the generator's would judge by other people.
-
-    Raises:
-        InputError: the run says that it was trained on other data.
-    """
-    path = Path(run) / "environment.json"
-    if not path.is_file():
-        return  # a model folder that was copied alone does not say
-    trained_on = read_json(path).get("data_fingerprint")
-    if trained_on is not None and trained_on != fingerprint:
-        raise InputError(f"{run}: was not trained on {data} (fingerprints differ): give the store it was trained on")
 
 
 def _batches(count: int, size: int) -> Iterator[range]:

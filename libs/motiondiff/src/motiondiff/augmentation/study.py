@@ -21,7 +21,6 @@ from tqdm import tqdm
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation.metrics import find_metric
-from icube_common.evaluation.predictions import Predictions
 from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_folder, read_result, run_cell
 from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.study import open_study
@@ -31,6 +30,7 @@ from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, sourc
 from motiondiff.augmentation.summary import StudySummary, summarise, write_report
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet
+from motiondiff.recognition.recognise import predictions_of
 from motiondiff.recognition.train import fit_recogniser
 
 logger = logging.getLogger(__name__)
@@ -159,18 +159,14 @@ def run_recogniser(
     training = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
     recogniser = fit_recogniser(training, config.recogniser, seed)
     held_out = ClipSet.from_store(store, rows=test)
-    probabilities = recogniser.predict(held_out)
-    predictions = Predictions(
-        ids=held_out.ids,
-        subjects=held_out.subjects,
-        repeats=np.zeros(len(held_out), dtype=np.int64),
-        folds=np.zeros(len(held_out), dtype=np.int64),
-        labels=held_out.labels,
-        probabilities=probabilities,
-        class_names=held_out.class_names,
-    ).write_csv(folder / "predictions.csv")
-    value = find_metric(METRIC)(held_out.labels, probabilities)
-    return Outcome(metrics={METRIC: value, "training_clips": len(training)}, predictions=predictions)
+    predictions = predictions_of(recogniser, held_out, repeat=0)
+    return Outcome(
+        metrics={
+            METRIC: find_metric(METRIC)(predictions.labels, predictions.probabilities),
+            "training_clips": len(training),
+        },
+        predictions=predictions.write_csv(folder / "predictions.csv"),
+    )
 
 
 def _cell(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric: str) -> Cell:

@@ -132,7 +132,7 @@ def _make_run(args: argparse.Namespace) -> Run:
     return functools.partial(run_cell, data=args.data)
 
 
-COMMANDS: Mapping[str, cli.Command] = {
+AUGMENTATION_COMMANDS: Mapping[str, cli.Command] = {
     "train-actor": cli.Command(
         "train ACTOR, a published method, on the same data", _train_actor, _train_actor_arguments, config=ActorConfig
     ),

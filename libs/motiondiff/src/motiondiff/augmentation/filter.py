@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.augmentation.measures import clip_physics, nearest_distances
 from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.memorisation import TrainingMemory
+from motiondiff.evaluation.physics import clip_physics
 from motiondiff.motion import Motion
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
@@ -18,6 +20,8 @@ from motiondiff.recognition.train import fit_recogniser
 
 COPY = "copy"
 UNSURE = "confidence"
+PHYSICS = ("foot_skate", "jitter", "bone_length_drift", "penetration")
+"""Figures of `motiondiff.evaluation.physics` that are held against real training clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class Verdict:
 
     Attributes:
         confidence: probability of the class that was asked for.
-        distance: to the nearest training clip, metres (mean over joints).
+        distance: to the nearest training clip or part of one, metres (`motiondiff.evaluation.memorisation`).
         kind: what it is rejected for first; empty where it is kept.
         reason: the same in words, with the values.
     """
@@ -37,8 +41,8 @@ class Verdict:
     reason: str
 
 
-class Judge:
-    """The filter, made from the training split of a store and nothing else.
+class MotionFilter:
+    """Made from the training split of a store and nothing else.
 
     Args:
         store: its training split gives the recogniser, the physical limits, and the clips not to copy.
@@ -53,20 +57,23 @@ class Judge:
         self.config = config
         self.real = ClipSet.from_store(store, split="train")
         self.recogniser = fit_recogniser(self.real, recogniser, config.seed)
-        physics = clip_physics(self.real)
         self.limits = {
-            name: config.slack * float(np.quantile(values, config.quantile)) for name, values in physics.items()
+            # a clip without a foot on the floor has no skate
+            name: config.slack * float(np.nanquantile(values, config.quantile))
+            for name, values in physics_of(self.real).items()
+            if np.isfinite(values).any()
         }
-        own = nearest_distances(self.real, self.real, leave_out_self=True)
-        self.copy_limit = float(np.quantile(own, config.copy_quantile))
+        self.memory = TrainingMemory(self.real)
+        own = float(np.quantile(self.memory.own.distance, config.copy_quantile))
+        self.copy_limit = max(own, self.memory.copy_distance)
 
     def verdicts(self, motions: Sequence[Motion]) -> list[Verdict]:
         """A verdict on each motion; its action is the class that was asked for."""
         clips = ClipSet.from_motions(motions, self.real.class_names)
         probabilities = self.recogniser.predict(clips)
         asked = probabilities[np.arange(len(clips)), clips.labels]
-        distances = nearest_distances(clips, self.real)
-        physics = clip_physics(clips)
+        distances = self.memory.nearest(clips).distance
+        physics = physics_of(clips)
         return [
             self._verdict(
                 float(asked[row]),
@@ -84,7 +91,7 @@ class Judge:
             kind = COPY
             reason = f"copy: {distance:.4g} m from a training clip, below {self.copy_limit:.4g}"
         for name, limit in self.limits.items():
-            if not kind and physics[name] > limit:
+            if not kind and physics[name] > limit:  # never where it is NaN
                 kind, reason = name, f"{name}: {physics[name]:.4g}, above {limit:.4g}"
         if not kind and confidence < self.config.min_confidence:
             kind = UNSURE
@@ -94,6 +101,12 @@ class Judge:
     def to_dict(self) -> dict[str, Any]:
         """The limits, for the record."""
         return {"physics_at_most": self.limits, "distance_at_least_m": self.copy_limit}
+
+
+def physics_of(clips: ClipSet) -> dict[str, npt.NDArray[np.float64]]:
+    """(N,) each of `PHYSICS`; NaN where a clip does not have it."""
+    rows = [clip_physics(clip, clips.skeleton, clips.fps) for clip in clips.positions]
+    return {name: np.array([row[name] for row in rows]) for name in PHYSICS}
 
 
 def choose(
