@@ -40,9 +40,7 @@ def study_store(tmp_path_factory: pytest.TempPathFactory) -> MotionStore:
     return write_store(simulate_clips(75, fps=10), path, PrepareOptions(), about=about)
 
 
-def test_an_ablation_from_end_to_end(
-    study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[int] = set()
     rows = MotionStore.rows
 
@@ -56,7 +54,8 @@ def test_an_ablation_from_end_to_end(
         f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"
         "seeds: [0, 1]\nmetric: accuracy\nbaseline: base\n"
     )
-    study = ablate(functools.partial(run_cell, data=str(study_store.path)), Grid.load(grid, CellConfig), tmp_path / "study")
+    run = functools.partial(run_cell, data=str(study_store.path))
+    study = ablate(run, Grid.load(grid, CellConfig), tmp_path / "study")
     assert study.failed == 0
     found = {"within_class_diversity", "kid", "jitter", "penetration", "accuracy_of_real", "training_seconds"}
     for variant in study.variants:
@@ -90,7 +89,8 @@ def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> N
         f"{BASE}space: {{sample.guidance: {{type: float, low: 1.0, high: 5.0}}}}\n"
         "metric: kid\ndirection: minimize\ntrials: 2\nseeds: [0]\n"
     )
-    result = tune(functools.partial(run_cell, data=str(study_store.path)), Search.load(space, CellConfig), tmp_path / "study")
+    run = functools.partial(run_cell, data=str(study_store.path))
+    result = tune(run, Search.load(space, CellConfig), tmp_path / "study")
     assert result.count("finished") == 2 and 1 <= result.overrides["sample.guidance"] <= 5
 
 

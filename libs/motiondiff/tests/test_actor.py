@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from motiondiff.actor.generate import ActorGenerator
 
 TINY = ActorConfig(
-    train=TrainConfig(max_steps=4, batch_size=8, checkpoint_every=2, log_every=1, device="cpu", trackers="none", seed=3),
+    train=TrainConfig(max_steps=4, batch_size=8, checkpoint_every=2, log_every=1, device="cpu", trackers="none"),
     model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
     data=DataConfig(max_frames=32, min_frames=8),
 )

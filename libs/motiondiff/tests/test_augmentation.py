@@ -1,4 +1,4 @@
-"""Balanced sets: measures by hand, the choice among motions, the store that comes out, and bad input."""
+"""Balanced sets: the limits, the choice among motions, the store that comes out, and bad input."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from icube_common.errors import InputError
 from icube_common.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.augmentation.fractions import write_subset
 from motiondiff.augmentation.filter import PHYSICS, MotionFilter, Verdict, choose, physics_of
+from motiondiff.augmentation.fractions import write_subset
 from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet
@@ -30,7 +30,8 @@ def verdict(kind: str = "", confidence: float = 0.9) -> Verdict:
 
 
 def test_the_choice() -> None:
-    verdicts = [verdict("skate", 0.7), verdict(), verdict("copy", 0.99), verdict("confidence", 0.2), verdict(), verdict()]
+    passed = verdict()
+    verdicts = [verdict("skate", 0.7), passed, verdict("copy", 0.99), verdict("confidence", 0.2), passed, passed]
     actions = ["a", "a", "a", "a", "b", "b"]
     kept, filled, left_out = choose(verdicts, actions, 2, fill=False)
     assert kept == [1, 4, 5] and filled == []
@@ -57,7 +58,8 @@ def test_every_rule_names_its_value(store: MotionStore) -> None:
     judge = MotionFilter(store, replace(SMALL, copy_quantile=0.0), QUICK)
     assert [one.kind for one in judge.verdicts([sunk])] == ["penetration"]
     assert judge.verdicts([shaken])[0].kind in {"foot_skate", "jitter"}
-    unsure = MotionFilter(store, replace(SMALL, copy_quantile=0.0, slack=100, min_confidence=1.0), QUICK).verdicts([motion])[0]
+    lenient = replace(SMALL, copy_quantile=0.0, slack=100, min_confidence=1.0)
+    unsure = MotionFilter(store, lenient, QUICK).verdicts([motion])[0]
     assert unsure.kind == "confidence" and re.search(r"below 1, seen as '\w", unsure.reason)
     assert set(judge.limits) == set(PHYSICS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_fractions_nest_and_keep_the_proportions(store: MotionStore) -> None:
     real, test = real_and_test(store)
     assert set(real) | set(test) == set(range(len(store))) and not set(real) & set(test)
     shares = [draw_fraction(store, real, fraction, seed=0) for fraction in (0.1, 0.25, 0.5, 1.0)]
-    for smaller, larger in zip(shares, shares[1:], strict=False):
+    for smaller, larger in itertools.pairwise(shares):
         assert set(smaller) <= set(larger)
     np.testing.assert_array_equal(shares[-1], real)
     for rows, fraction in zip(shares, (0.1, 0.25, 0.5, 1.0), strict=True):
@@ -189,9 +190,7 @@ def test_a_study_goes_on(
         augmentation_study(store_path, out, replace(config, draw_seed=1))
 
 
-def test_a_broken_generator_is_told_and_the_rest_goes_on(
-    store_path: Path, config: StudyConfig, tmp_path: Path
-) -> None:
+def test_a_broken_generator_is_told_and_the_rest_goes_on(store_path: Path, config: StudyConfig, tmp_path: Path) -> None:
     # half precision needs a GPU: this generator cannot be trained here
     train = replace(config.actor.train, mixed_precision="fp16")
     hopeless = replace(config, fractions=[0.5], methods=["actor"], actor=replace(config.actor, train=train))

@@ -71,7 +71,7 @@ def test_pyskl_to_the_letter(two: LabelledSet, tmp_path: Path) -> None:
     assert first["keypoint"].shape == (1, 2, 2, 3) and first["keypoint"].dtype == np.float32
     assert (first["frame_dir"], first["total_frames"], first["label"]) == ("a", 2, 1)
     np.testing.assert_array_equal(second["keypoint"][0, 0, 1], [1.5, 2, 1.25])
-    assert (tmp_path / "set.classes.txt").read_text() == "sit\nwalk\n"
+    assert (tmp_path / "set.pkl.classes.txt").read_text() == "sit\nwalk\n"
 
 
 class Malicious:

@@ -24,7 +24,6 @@ from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.train import measure_representation
 
-
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
 
@@ -148,8 +147,9 @@ def train_actor(
 
 def _card(store: MotionStore, config: ActorConfig, steps: int) -> str:
     """Markdown for ``model/README.md``."""
-    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if store.info()["simulated"] else ""
+    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n"
+    simulated = simulated if store.header.get("simulated") else ""
     return (
-        f"# ACTOR\n\n{simulated}Petrovich, Black and Varol, ICCV 2021, written from the paper. Trained for {steps} steps "
-        f"on data `{store.fingerprint[:16]}`.\n\n```yaml\n{config_to_yaml(config)}```\n"
+        f"# ACTOR\n\n{simulated}Petrovich, Black and Varol, ICCV 2021, written from the paper. Trained for {steps} "
+        f"steps on data `{store.fingerprint[:16]}`.\n\n```yaml\n{config_to_yaml(config)}```\n"
     )

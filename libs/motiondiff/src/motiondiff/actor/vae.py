@@ -6,6 +6,7 @@ Shapes: B batch, T frames, D features per frame, W width and size of the latent,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -50,7 +51,7 @@ class ActorVae(ModelMixin, ConfigMixin):
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
         if not actions:
             raise ValueError("ACTOR is conditioned on actions, and there are none")
-        shape = {"nhead": num_heads, "dim_feedforward": feedforward, "dropout": dropout, "activation": "gelu"}
+        shape: dict[str, Any] = {"nhead": num_heads, "dim_feedforward": feedforward, "dropout": dropout, "activation": "gelu"}
         self.embed_frames = nn.Linear(feature_size, width)
         # one pair of tokens for each action: what the encoder makes of them is the clip's distribution
         self.mu_token = nn.Parameter(torch.randn(len(actions), width))

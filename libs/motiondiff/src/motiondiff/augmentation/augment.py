@@ -114,7 +114,9 @@ def augment(
     return {**result, "videos": str(Path(out) / VIDEOS)} if render else result
 
 
-def _generate(generator: Generator, motion_filter: MotionFilter, config: FilterConfig) -> tuple[list[Motion], list[Verdict]]:
+def _generate(
+    generator: Generator, motion_filter: MotionFilter, config: FilterConfig
+) -> tuple[list[Motion], list[Verdict]]:
     """Motions of every class, class by class, and more of those that fall short."""
     amount = math.ceil(config.per_class * config.overgenerate)
     wanted = [action for action in generator.actions for _ in range(amount)]

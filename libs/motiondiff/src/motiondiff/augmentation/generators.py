@@ -71,9 +71,7 @@ class VaeGenerator:
     def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
         """A motion for each action; see `Generator`."""
         for rows in _batches(len(wanted), self.config.batch_size):
-            yield from self.model(
-                [wanted[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows]
-            )
+            yield from self.model([wanted[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows])
 
 
 def load_generator(run: str | Path, config: FilterConfig) -> tuple[Generator, str]:

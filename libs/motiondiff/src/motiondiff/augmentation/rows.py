@@ -47,7 +47,8 @@ def rows_of(config: StudyConfig) -> list[Row]:
     rows = []
     for fraction in config.fractions:
         rows.append(Row(fraction=fraction, method="", real=True))
-        rows += [Row(fraction=fraction, method=method, real=real) for method in config.methods for real in (False, True)]
+        for method in config.methods:
+            rows += [Row(fraction=fraction, method=method, real=real) for real in (False, True)]
     return rows
 
 

@@ -71,7 +71,7 @@ def augmentation_study(
     free = {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods}
     with open_study(out, kind="augmentation", fixed=fixed, free=free, resume=True, overwrite=overwrite) as folder:
         where = folder.absolute()
-        bind = {"data": str(Path(data).absolute()), "config": config}
+        bind: dict[str, Any] = {"data": str(Path(data).absolute()), "config": config}
         sources = [
             _cell(where, source_name(fraction, method), {"fraction": fraction, "method": method}, 0, "passed")
             for fraction in config.fractions
@@ -121,9 +121,7 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         from motiondiff.actor.train import train_actor
 
         trained = train_actor(share.path, run, config.actor)
-    made = augment(
-        run, share.path, folder / SYNTHETIC, replace(config.filter, fill=True), recogniser=config.recogniser
-    )
+    made = augment(run, share.path, folder / SYNTHETIC, replace(config.filter, fill=True), recogniser=config.recogniser)
     return Outcome(
         metrics={
             "passed": made["share_passed"],
@@ -211,5 +209,3 @@ def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
         if (codes >= 0).any():
             return [names[code] for code in codes if code >= 0]
     return []
-
-

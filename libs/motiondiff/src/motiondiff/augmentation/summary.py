@@ -96,8 +96,8 @@ class StudySummary:
         return Table(
             columns,
             tuple(cells),
-            f"{METRIC} on held-out {held_out}: mean and 95 % t-interval over recogniser seeds (not over people). Generator, "
-            "filter and statistics of a row have seen that row's share of the real clips only.",
+            f"{METRIC} on held-out {held_out}: mean and 95 % t-interval over recogniser seeds (not over people). "
+            "Generator, filter and statistics of a row have seen that row's share of the real clips only.",
         )
 
     def contrast_table(self) -> Table:
@@ -114,8 +114,8 @@ class StudySummary:
         return Table(
             columns,
             tuple(cells),
-            f"{METRIC}, first minus second, paired: over recogniser seeds (t), and over held-out subjects with the seeds "
-            "as repeats (sign flips; no interval with one subject).",
+            f"{METRIC}, first minus second, paired: over recogniser seeds (t), and over held-out subjects with the "
+            "seeds as repeats (sign flips; no interval with one subject).",
         )
 
     def source_table(self) -> Table:
@@ -123,7 +123,8 @@ class StudySummary:
         names = ("real_clips", "steps", "training_seconds", "passed", "filled", "synthetic_clips")
         cells = [(one.name, *(one.metrics.get(name) for name in names), one.error or "") for one in self.sources]
         columns = ("generator", "real clips", "steps", "seconds", "share that passes", "filled", "motions", "failed")
-        return Table(columns, tuple(cells), "One generator for each share; filled: kept though not passed, never copies.")
+        caption = "One generator for each share; filled: kept though they do not pass, never copies."
+        return Table(columns, tuple(cells), caption)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -226,7 +227,8 @@ def _contrast(folder: Path, first: Row, second: Row, found: Mapping[Row, RowResu
     subjects = None
     if shared:
         files = [
-            {seed: cell_folder(folder, row.name, seed) / "predictions.csv" for seed in shared} for row in (first, second)
+            {seed: cell_folder(folder, row.name, seed) / "predictions.csv" for seed in shared}
+            for row in (first, second)
         ]
         subjects = over_groups(files[0], files[1], METRIC)
     return Contrast(first=first, second=second, seeds=over_seeds(*values), subjects=subjects)
@@ -266,7 +268,7 @@ def draw_study(summary: StudySummary) -> Figure:
 
 
 def write_report(summary: StudySummary) -> None:
-    """Write ``table.*``, ``differences.*``, ``generators.*``, ``plot.*`` and ``report.html`` into the study's folder."""
+    """Write ``table.*``, ``differences.*``, ``generators.*``, ``plot.*`` and ``report.html`` into the folder."""
     tables = {"table": summary.table(), "differences": summary.contrast_table(), "generators": summary.source_table()}
     for stem, table in tables.items():
         table.save(summary.folder, stem)

@@ -16,7 +16,7 @@ SIZE = (240, 240)
 def render_store(
     store: MotionStore, folder: str | Path, *, split: str | None = None, size: tuple[int, int] = SIZE
 ) -> int:
-    """Draw every labelled clip into ``<class>/<clip>.mp4``, without a word in the picture: it would give the class away.
+    """Draw every labelled clip into ``<class>/<clip>.mp4``, without a word in the picture: that would tell the class.
 
     Args:
         store: what is drawn.
@@ -28,7 +28,7 @@ def render_store(
         How many videos were written.
 
     Raises:
-        InputError: a clip without an action, an action or clip id that is no file name, or a file that cannot be written.
+        InputError: a clip without an action, an action or id that is no file name, or a file that cannot be written.
     """
     clips = store.select(split)
     for clip in clips.tolist():
@@ -37,7 +37,7 @@ def render_store(
             raise InputError(f"{store.path}: clip {store.clip_ids[clip]!r} names no action: it has no class folder")
         for name in (store.actions[code], store.clip_ids[clip]):
             if name != Path(name).name or name in {".", ".."} or "\\" in name:
-                raise InputError(f"{store.path}: {name!r} cannot be the name of a folder or file; rename it with --labels")
+                raise InputError(f"{store.path}: {name!r} cannot name a folder or file; rename it (prepare --labels)")
     with tqdm(clips.tolist(), desc="render", unit="clip") as bar:
         for clip in bar:
             path = Path(folder) / store.actions[int(store.columns["action"][clip])] / f"{store.clip_ids[clip]}.mp4"

@@ -82,9 +82,11 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         InputError: the file is missing or broken.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
-            return read(loaded)
+        # a handle of our own: given a name, NumPy leaves a broken archive open
+        with path.open("rb") as handle:
+            loaded = np.load(handle, allow_pickle=False)
+            with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
+                return read(loaded)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
 

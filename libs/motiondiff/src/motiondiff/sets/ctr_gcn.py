@@ -30,7 +30,7 @@ def centred(positions: Array) -> Array:
 
 
 def write_ctr_gcn(clips: LabelledSet, path: str | Path) -> None:
-    """Write ``set.npz`` and ``set.classes.txt``."""
+    """Write ``set.npz`` and ``set.npz.classes.txt``."""
     longest = max(map(len, clips.positions))
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:

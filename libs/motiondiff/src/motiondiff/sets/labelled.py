@@ -41,12 +41,12 @@ class LabelledSet:
     def __post_init__(self) -> None:
         counts = {len(values) for values in (self.ids, self.positions, self.labels, self.splits, self.subjects)}
         if counts == {0} or len(counts) != 1:
-            raise InputError(f"a set of clips: {sorted(counts)} ids, positions, labels, splits: as many of each, and some")
+            raise InputError(f"a set of clips: {sorted(counts)} ids, positions, labels ...: as many of each, and some")
         if len(set(self.ids)) < len(self.ids):
             raise InputError("a set of clips: an id is there twice")
         joints = {clip.shape[1:] for clip in self.positions}
         if len(joints) != 1 or next(iter(joints))[-1:] != (3,):
-            raise InputError(f"a set of clips: frames of {sorted(joints)} differ: (joints, 3) is wanted, the same for all")
+            raise InputError(f"a set of clips: frames {sorted(joints)} differ: (joints, 3) is wanted, the same in all")
         if not all(0 <= label < len(self.class_names) for label in self.labels):
             raise InputError("a set of clips: a label has no class name")
 
@@ -82,8 +82,8 @@ class LabelledSet:
 
 
 def labels_file(path: str | Path) -> Path:
-    """Where the class names of a file lie: beside it, ``set.pkl`` -> ``set.classes.txt``."""
-    return Path(path).with_suffix(".classes.txt")
+    """Where the class names of a file lie: beside it, ``set.pkl`` -> ``set.pkl.classes.txt``."""
+    return Path(path).with_name(f"{Path(path).name}.classes.txt")
 
 
 def write_class_names(path: str | Path, names: tuple[str, ...]) -> None:

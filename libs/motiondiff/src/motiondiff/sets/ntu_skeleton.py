@@ -31,6 +31,7 @@ from motiondiff.sets.labelled import Array, LabelledSet, read_class_names, write
 
 DISTANCE = 3.0
 HEIGHT = 1.0
+_AWAY = np.array([0.0, -HEIGHT, DISTANCE])
 BODY_ID = 72057594037927936
 TRACKED = 2
 # focal length and centre, pixels: depth camera 512 x 424, colour camera 1920 x 1080
@@ -42,19 +43,19 @@ _LARGEST = 999
 
 
 def to_camera(positions: Array) -> Array:
-    """(T, J, 3) from the common frame (facing +z, floor at 0) to the camera's: a half turn about y, then away from it."""
+    """(T, J, 3) from the common frame (facing +z, floor at 0) to the camera's: a half turn about y, then away."""
     turned = positions.astype(np.float64) * (-1.0, 1.0, -1.0)
-    return np.asarray(turned + (0.0, -HEIGHT, DISTANCE), dtype=np.float32)
+    return np.asarray(turned + _AWAY, dtype=np.float32)
 
 
 def from_camera(positions: Array) -> Array:
     """The inverse of `to_camera`, to the rounding of float32."""
-    shifted = positions.astype(np.float64) - (0.0, -HEIGHT, DISTANCE)
+    shifted = positions.astype(np.float64) - _AWAY
     return np.asarray(shifted * (-1.0, 1.0, -1.0), dtype=np.float32)
 
 
 def skeleton_text(camera: Array) -> Iterator[str]:
-    """The lines of one file from (T, J, 3) positions in the camera's frame; each number reads back as the same float32."""
+    """The lines of a file from (T, J, 3) positions in the camera's frame; numbers read back as the same float32."""
     yield f"{len(camera)}\n"
     for frame in camera:
         yield f"1\n{BODY_ID} 0 1 1 1 1 0 0 0 {TRACKED}\n{len(frame)}\n"

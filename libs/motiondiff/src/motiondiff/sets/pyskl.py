@@ -51,7 +51,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 
 def write_pyskl(clips: LabelledSet, path: str | Path) -> None:
-    """Write ``set.pkl`` and ``set.classes.txt``; keypoints are float32 metres in the common frame, one person."""
+    """Write ``set.pkl`` and ``set.pkl.classes.txt``; keypoints are float32 metres in the common frame, one person."""
     content = {
         "split": {
             SPLIT_NAMES[split]: [name for name, own in zip(clips.ids, clips.splits, strict=True) if own == split]
