@@ -55,10 +55,10 @@ def test_every_rule_names_its_value(store: MotionStore) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, motion.root.shape)
     shaken = replace(motion, root=motion.root + noise)
     sunk = replace(motion, root=motion.root - np.float32([0, 0.5, 0]))
-    judge = MotionFilter(store, replace(SMALL, copy_quantile=0.0), QUICK)
+    judge = MotionFilter(store, replace(SMALL, copy_share=0.0), QUICK)
     assert [one.kind for one in judge.verdicts([sunk])] == ["penetration"]
     assert judge.verdicts([shaken])[0].kind in {"foot_skate", "jitter"}
-    lenient = replace(SMALL, copy_quantile=0.0, slack=100, min_confidence=1.0)
+    lenient = replace(SMALL, copy_share=0.0, slack=100, min_confidence=1.0)
     unsure = MotionFilter(store, lenient, QUICK).verdicts([motion])[0]
     assert unsure.kind == "confidence" and re.search(r"below 1, seen as '\w", unsure.reason)
     assert set(judge.limits) == set(PHYSICS)
@@ -69,7 +69,7 @@ def test_limits_are_quantiles_of_the_training_clips(store: MotionStore) -> None:
     real = physics_of(ClipSet.from_store(store, split="train"))
     for name, limit in judge.limits.items():
         assert limit == pytest.approx(2 * np.nanmedian(real[name]))
-    assert judge.copy_limit >= np.quantile(judge.memory.own.distance, SMALL.copy_quantile) > 0
+    assert judge.copy_limit == pytest.approx(0.1 * np.median(judge.memory.own.distance))
 
 
 def test_the_filter_reads_the_training_split_alone(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

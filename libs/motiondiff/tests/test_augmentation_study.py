@@ -40,7 +40,7 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
             data=DataConfig(max_frames=32, min_frames=8),
         ),
-        filter=FilterConfig(per_class=2, overgenerate=1, steps=2, fill=True, copy_quantile=0),
+        filter=FilterConfig(per_class=2, overgenerate=1, steps=2, fill=True, copy_share=0),
         recogniser=RecogniserConfig(model="gru", frames=16, steps=3, batch_size=8),
     )
 

@@ -50,7 +50,7 @@ def test_from_training_to_exports(run: Run, store_path: Path, store: MotionStore
     made = as_json(
         run(
             "augment", tmp_path / "actor", "--data", store_path, "--per-class", 2, "--out", tmp_path / "set", "--fill",
-            "--overgenerate", 1.5, "--copy-quantile", 0, *QUICK, "--json",
+            "--overgenerate", 1.5, "--copy-share", 0, *QUICK, "--json",
         )
     )  # fmt: skip
     assert made["generator"] == "ACTOR" and made["kept"] == 10

@@ -24,8 +24,8 @@ class FilterConfig(Config):
     min_confidence: float = option(0.5, "least probability that the recogniser gives the class asked for", ge=0, le=1)
     quantile: float = option(0.95, "of the training clips' foot skate, jitter, bone drift and penetration", gt=0, le=1)
     slack: float = option(1.25, "a motion may exceed that quantile by this factor", ge=1)
-    copy_quantile: float = option(
-        0.05, "nearer to a training clip than this quantile of training clips to each other is a copy", ge=0, lt=1
+    copy_share: float = option(
+        0.1, "nearer to a training clip than this share of training clips' median distance is a copy", ge=0
     )
     fill: bool = option(False, "fill a class that falls short with the most confident of its rejected, except copies")
     steps: int = option(20, "denoising steps (a diffusion model)", ge=1)

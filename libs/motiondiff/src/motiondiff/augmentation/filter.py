@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.memorisation import TrainingMemory
+from motiondiff.evaluation.memorisation import SMALLEST_COPY, TrainingMemory
 from motiondiff.evaluation.physics import clip_physics
 from motiondiff.motion import Motion
 from motiondiff.recognition.clips import ClipSet
@@ -64,8 +64,8 @@ class MotionFilter:
             if np.isfinite(values).any()
         }
         self.memory = TrainingMemory(self.real)
-        own = float(np.quantile(self.memory.own.distance, config.copy_quantile))
-        self.copy_limit = max(own, self.memory.copy_distance)
+        # motions near the mean of a class are nearer to its clips than these are to each other, and no copies
+        self.copy_limit = max(SMALLEST_COPY, config.copy_share * float(np.median(self.memory.own.distance)))
 
     def verdicts(self, motions: Sequence[Motion]) -> list[Verdict]:
         """A verdict on each motion; its action is the class that was asked for."""

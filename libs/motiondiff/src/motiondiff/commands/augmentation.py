@@ -46,7 +46,7 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "min_confidence": float,
     "quantile": float,
     "slack": float,
-    "copy_quantile": float,
+    "copy_share": float,
     "steps": int,
     "guidance": float,
     "scheduler": str,

@@ -11,14 +11,11 @@ from motiondiff.recognition.config import MODELS, RecogniserConfig
 from motiondiff.schedulers import SCHEDULERS
 
 
-def _recogniser_config(args: argparse.Namespace, default: str) -> RecogniserConfig:
-    """The configuration of ``--config`` and ``key=value`` words, its network by ``--model`` or the default."""
+def _recogniser_config(args: argparse.Namespace) -> RecogniserConfig:
+    """The configuration of ``--config`` and ``key=value`` words, its network that of ``--model`` where given."""
     from icube_common.config import load_config
 
     named = [f"model={args.model}"] if args.model else []
-    if not named and args.config is None:
-        named = [f"model={default}"]
-        return load_config(RecogniserConfig, overrides=[*named, *args.overrides])
     return load_config(RecogniserConfig, file=args.config, overrides=[*args.overrides, *named])
 
 
@@ -29,14 +26,14 @@ def _recognise_arguments(parser: argparse.ArgumentParser) -> None:
         "--test", required=True, metavar="STORE", help="test clips; the same store: its splits are used"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--model", metavar="NAME", help=f"one of: {', '.join(MODELS)} (default st-gcn)")
+    parser.add_argument("--model", metavar="NAME", help=f"one of: {', '.join(MODELS)} (default gru)")
     parser.add_argument("--seeds", type=int, default=1, help="recognisers trained, of seeds 0, 1, ... (default 1)")
     parser.add_argument("--min-clips", type=int, metavar="N", help="leave out classes with fewer training clips")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
 def _recognise(args: argparse.Namespace) -> Mapping[str, Any]:
-    config = _recogniser_config(args, RecogniserConfig().model)
+    config = _recogniser_config(args)
     from motiondiff.recognition.recognise import recognise
 
     return recognise(
@@ -80,7 +77,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         guidance=args.guidance,
         split=args.split,
         min_clips=args.min_clips,
-        recogniser=_recogniser_config(args, "gru"),
+        recogniser=_recogniser_config(args),
         evaluator_seed=args.evaluator_seed,
         batch_size=args.batch_size,
         device=args.device,

@@ -82,8 +82,7 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         InputError: the file is missing or broken.
     """
     try:
-        # a handle of our own: given a name, NumPy leaves a broken archive open
-        with path.open("rb") as handle:
+        with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
             loaded = np.load(handle, allow_pickle=False)
             with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
                 return read(loaded)

@@ -1,6 +1,7 @@
 """How good generated motions are: distances, coverage, diversity, physics, memorisation, beside real motion.
 
->>> from motiondiff.evaluation import EvaluateOptions, evaluate
+>>> from motiondiff.evaluation import EvaluateOptions
+>>> from motiondiff.evaluation.evaluate import evaluate
 >>> evaluate("RUN", "STORE", "EVAL", EvaluateOptions(seeds=20, steps=10))
 """
 
@@ -10,7 +11,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "EvaluateOptions": "options",
-        "evaluate": "evaluate",
+        "Judge": "figures",
         "evaluate_sets": "figures",
         "fid": "distances",
         "kid": "distances",

@@ -12,27 +12,53 @@ from jaxtyping import Float
 from icube_common.errors import InputError
 
 Features = Float[npt.NDArray[np.float64], "N D"]
+Labels = npt.NDArray[np.int64]
 
 CLIPS_PER_DIMENSION = 10
 """FID estimates a D x D covariance on both sides: with fewer clips than this times D its bias exceeds what it tells."""
 
 
-def kid(x: Features, y: Features) -> float:
+def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labels | None = None) -> float:
     """Kernel distance of two sets: squared MMD, unbiased, with the kernel ``(x.y / D + 1)^3``.
 
     Binkowski et al., "Demystifying MMD GANs", ICLR 2018, section 4 and eq. 4, over all clips at once rather than over
     drawn blocks. Its expectation is 0 for two samples of one distribution, whatever their sizes, and a single value may
     be negative.
 
+    With labels, the sets are taken as drawn class by class and compared as mixtures in which every class weighs the
+    same: the mean of the kernel over pairs is taken for each pair of classes, then over pairs of classes. Without that,
+    a balanced set with few clips of each class has too few pairs within classes and comes out clearly below 0.
+
+    Args:
+        x: (N, D).
+        y: (M, D).
+        x_labels: (N,) class numbers, or None.
+        y_labels: (M,) class numbers, or None.
+
     Raises:
-        InputError: fewer than two clips on a side, or another number of features.
+        InputError: fewer than two clips on a side (with labels: of a class), another number of features, or other
+            classes on the two sides.
     """
     _check(x, y, fewest=2)
-    count, others = len(x), len(y)
-    own, theirs, across = (_kernel(a, b) for a, b in ((x, x), (y, y), (x, y)))
-    within = (own.sum() - np.trace(own)) / (count * (count - 1))
-    within += (theirs.sum() - np.trace(theirs)) / (others * (others - 1))
-    return float(within - 2 * across.mean())
+    groups = [np.zeros(len(a), dtype=np.int64) if b is None else b for a, b in ((x, x_labels), (y, y_labels))]
+    classes = [np.unique(labels) for labels in groups]
+    if not np.array_equal(*classes):
+        raise InputError(f"KID: classes {classes[0].tolist()} on one side, {classes[1].tolist()} on the other")
+    members = [(labels[None] == classes[0][:, None]).astype(np.float64) for labels in groups]
+    own, theirs = (_within(a, rows) for a, rows in zip((x, y), members, strict=True))
+    sizes = [rows.sum(axis=1) for rows in members]
+    across = (members[0] @ _kernel(x, y) @ members[1].T / np.outer(*sizes)).mean()
+    return float(own + theirs - 2 * across)
+
+
+def _within(x: Features, members: npt.NDArray[np.float64]) -> float:
+    """Mean over pairs of classes of the mean kernel of their clips, no clip paired with itself; members (C, N)."""
+    sizes = members.sum(axis=1)
+    if sizes.min() < 2:
+        raise InputError(f"KID: a class with {int(sizes.min())} clip, two of each are needed")
+    kernel = _kernel(x, x)
+    np.fill_diagonal(kernel, 0)
+    return float((members @ kernel @ members.T / (np.outer(sizes, sizes) - np.diag(sizes))).mean())
 
 
 def _kernel(x: Features, y: Features) -> npt.NDArray[np.float64]:
@@ -51,8 +77,8 @@ def fid(x: Features, y: Features) -> float:
     _check(x, y, fewest=2)
     centred = [(a - a.mean(axis=0)) / np.sqrt(len(a) - 1) for a in (x, y)]
     # QR first: the product of the factors is D x D however many clips there are
-    factors = [np.linalg.qr(a, mode="r") for a in centred]
-    root = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
+    first, second = (np.asarray(np.linalg.qr(a, mode="r")) for a in centred)
+    root = float(np.linalg.norm(first @ second.T, ord="nuc"))
     apart = np.square(x.mean(axis=0) - y.mean(axis=0)).sum()
     spread = sum(float(np.square(a).sum()) for a in centred)
     return float(max(apart + spread - 2 * root, 0.0))

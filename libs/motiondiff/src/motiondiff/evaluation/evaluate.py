@@ -107,9 +107,9 @@ def evaluate(
     refuse_existing(out, overwrite=overwrite)
     options = options or EvaluateOptions()
     store = MotionStore(data)
+    train, held_out = real_clips(store, options)
     pipeline = load_pipeline(run, options.scheduler)
     refuse_other_data(run, store)
-    train, held_out = real_clips(store, options)
     sampling = SampleOptions(
         count=options.per_action,
         steps=options.steps,

@@ -37,7 +37,7 @@ class EvaluateOptions:
     guidance: float = 2.5
     split: str = "test"
     min_clips: int | None = None
-    recogniser: RecogniserConfig = field(default_factory=lambda: RecogniserConfig(model="gru"))
+    recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
     evaluator_seed: int = 0
     batch_size: int = 32
     device: str = "cpu"

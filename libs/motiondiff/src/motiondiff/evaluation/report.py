@@ -20,7 +20,7 @@ from motiondiff.sample import slug
 
 SAMPLES = 3
 """Motions of each class on the page."""
-FRAMES, CELL = 6, (88, 118)
+FRAMES, CELL = 5, (84, 116)  # two sheets of 420 pixels stand side by side on a page
 LARGEST_MATRIX = 40
 """Classes that a confusion matrix is drawn for, at most."""
 

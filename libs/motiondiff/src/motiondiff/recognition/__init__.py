@@ -14,6 +14,5 @@ __getattr__, __dir__ = lazy_exports(
         "Recogniser": "recogniser",
         "RecogniserConfig": "config",
         "fit_recogniser": "train",
-        "recognise": "recognise",
     },
 )

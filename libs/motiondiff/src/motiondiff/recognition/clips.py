@@ -218,8 +218,8 @@ def refuse_shared_subjects(train: ClipSet, test: ClipSet) -> None:
 
 
 def _number(motion: Motion, names: Sequence[str]) -> int:
+    if motion.action is None:
+        raise InputError(f"{motion.source or 'motion'}: has no action")
     if motion.action not in names:
-        if motion.action is None:
-            raise InputError(f"{motion.source or 'motion'}: has no action")
         raise unknown("action", motion.action, names)
     return list(names).index(motion.action)

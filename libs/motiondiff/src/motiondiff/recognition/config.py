@@ -13,9 +13,9 @@ MODELS = ("gru", "st-gcn")
 class RecogniserConfig(Config):
     """Which network, how long it trains, and how training clips are varied."""
 
-    model: str = option("st-gcn", "network", choices=MODELS)
+    model: str = option("gru", "network", choices=MODELS)
     frames: int = option(48, "every clip is resampled to this many frames", ge=8)
-    steps: int = option(400, "optimiser steps", ge=1)
+    steps: int = option(300, "optimiser steps", ge=1)
     batch_size: int = option(32, "clips per step", ge=2)
     learning_rate: float = option(3e-3, "peak learning rate of AdamW", gt=0)
     weight_decay: float = option(0.01, "decoupled weight decay of AdamW", ge=0)
