@@ -51,16 +51,27 @@ class ActorVae(ModelMixin, ConfigMixin):
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
         if not actions:
             raise ValueError("ACTOR is conditioned on actions, and there are none")
-        shape: dict[str, Any] = {"nhead": num_heads, "dim_feedforward": feedforward, "dropout": dropout, "activation": "gelu"}
+        shape: dict[str, Any] = {
+            "nhead": num_heads,
+            "dim_feedforward": feedforward,
+            "dropout": dropout,
+            "activation": "gelu",
+            "batch_first": True,
+            # The paper does not say where the norms are. One after the last layer would give every clip's mean the same
+            # length and its log variances a mean of 0: in minutes of training the noise would drown what is encoded.
+            "norm_first": True,
+        }
         self.embed_frames = nn.Linear(feature_size, width)
         # one pair of tokens for each action: what the encoder makes of them is the clip's distribution
         self.mu_token = nn.Parameter(torch.randn(len(actions), width))
         self.sigma_token = nn.Parameter(torch.randn(len(actions), width))
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(width, batch_first=True, **shape), num_layers, enable_nested_tensor=False
+            nn.TransformerEncoderLayer(width, **shape), num_layers, enable_nested_tensor=False
         )
         self.action_bias = nn.Parameter(torch.randn(len(actions), width))
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, batch_first=True, **shape), num_layers)
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(width, **shape), num_layers, norm=nn.LayerNorm(width)
+        )
         self.predict = nn.Linear(width, feature_size)
         self.register_buffer("position", sinusoidal_positions(max_frames + 2, width), persistent=False)
 
