@@ -17,6 +17,7 @@ from icube_common.training import TrainConfig
 from motiondiff.actor.config import ActorConfig, ActorModelConfig
 from motiondiff.augmentation import study as study_module
 from motiondiff.augmentation.config import FilterConfig, StudyConfig
+from motiondiff.augmentation.filter import MotionFilter
 from motiondiff.augmentation.fractions import draw_fraction, real_and_test, write_subset
 from motiondiff.augmentation.rows import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
@@ -231,6 +232,19 @@ def test_splits_that_cannot_be(clips: list[tuple[str, str, str]], words: str, tm
     with pytest.raises(InputError, match=words):
         augmentation_study(store.path, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([("run", "ben", "test")], "class 'run' has no clip to train on"),
+        ([("run", "anna", "train"), ("run", "ben", "test")], "class 'run' has a single clip to train on"),
+    ],
+)
+def test_a_filter_needs_clips_of_every_class(more: list[tuple[str, str, str]], words: str, tmp_path: Path) -> None:
+    store = write_clips(tmp_path / "store", [*GOOD, *more])
+    with pytest.raises(InputError, match=words):
+        MotionFilter(store, FilterConfig(), RecogniserConfig(steps=1))
 
 
 def test_held_out_subjects_may_be_named(store: MotionStore) -> None:

@@ -11,7 +11,6 @@ import functools
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,7 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         from motiondiff.actor.train import train_actor
 
         trained = train_actor(share.path, run, config.actor)
-    made = augment(run, share.path, folder / SYNTHETIC, replace(config.filter, fill=True), recogniser=config.recogniser)
+    made = augment(run, share.path, folder / SYNTHETIC, config.filter, recogniser=config.recogniser)
     return Outcome(
         metrics={
             "passed": made["share_passed"],
