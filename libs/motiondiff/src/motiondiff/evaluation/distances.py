@@ -41,10 +41,10 @@ def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labe
     """
     _check(x, y, fewest=2)
     groups = [np.zeros(len(a), dtype=np.int64) if b is None else b for a, b in ((x, x_labels), (y, y_labels))]
-    classes = [np.unique(labels) for labels in groups]
-    if not np.array_equal(*classes):
-        raise InputError(f"KID: classes {classes[0].tolist()} on one side, {classes[1].tolist()} on the other")
-    members = [(labels[None] == classes[0][:, None]).astype(np.float64) for labels in groups]
+    classes, others = (np.unique(labels) for labels in groups)
+    if not np.array_equal(classes, others):
+        raise InputError(f"KID: classes {classes.tolist()} on one side, {others.tolist()} on the other")
+    members = [(labels[None] == classes[:, None]).astype(np.float64) for labels in groups]
     own, theirs = (_within(a, rows) for a, rows in zip((x, y), members, strict=True))
     sizes = [rows.sum(axis=1) for rows in members]
     across = (members[0] @ _kernel(x, y) @ members[1].T / np.outer(*sizes)).mean()

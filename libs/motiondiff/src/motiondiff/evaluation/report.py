@@ -142,7 +142,7 @@ def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
     """A confusion matrix as SVG: shade is the share of the row, the number in a cell the count."""
     from matplotlib.figure import Figure
 
-    size = max(4.2, 0.42 * len(names) + 1.6)
+    size = max(3.6, 0.28 * len(names) + 1.6)  # two of up to ten classes stand side by side
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
