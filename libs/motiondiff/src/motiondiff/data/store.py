@@ -242,6 +242,7 @@ class MotionStore:
             },
             "rejected": int(self.header["rejected"]),
             "simulated": bool(self.header.get("simulated", False)),
+            "generated": bool(self.header.get("generated", False)),
             "format": self.header.get("format"),
             "fingerprint": self.fingerprint,
         }
