@@ -1,0 +1,102 @@
+"""The folder of an evaluation: one question, gone on with where it was interrupted; and whom a model has seen already.
+
+``evaluation.json`` says what was asked. Each training's predictions are kept as soon as they are made, so that the same
+command goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from icube_common.errors import InputError
+from icube_common.evaluation.manifest import Samples
+from icube_common.evaluation.metrics import Array
+from icube_common.evaluation.predictions import Predictions
+from icube_common.runs import read_json, refuse_existing, write_json
+
+RECORD = "evaluation.json"
+
+
+def refuse_other(out: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """An evaluation goes on with what it began with.
+
+    Args:
+        out: its folder.
+        record: what is asked: settings, data, protocol.
+        overwrite: whatever is there will be replaced.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    if (out / RECORD).is_file() and not overwrite:
+        if read_json(out / RECORD) != json.loads(json.dumps(record)):
+            raise InputError(f"{out}: holds an evaluation of other settings or data (--overwrite replaces it)")
+        return
+    refuse_existing(out, overwrite=overwrite)
+
+
+def open_folder(out: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    """Make the folder of an evaluation, unless it is gone on with; call `refuse_other` before."""
+    if (out / RECORD).is_file() and not overwrite:
+        return
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    write_json(out / RECORD, record)
+
+
+def kept(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]) -> tuple[Predictions, tuple[str, ...]]:
+    """The predictions and notes of one training, computed once: what ``folder`` holds is read and not made again.
+
+    Args:
+        folder: holds ``predictions.csv``, written last, and ``notes.json``.
+        compute: trains and predicts.
+    """
+    done = folder / "predictions.csv"
+    if done.is_file():
+        return Predictions.read_csv(done), tuple(read_json(folder / "notes.json"))
+    predictions, notes = compute()
+    write_json(folder / "notes.json", list(notes))
+    predictions.write_csv(done)
+    return predictions, tuple(notes)
+
+
+def all_notes(results: Iterable[tuple[Predictions, Sequence[str]]]) -> list[str]:
+    """What several trainings have to say, each line once."""
+    return list(dict.fromkeys(note for _, notes in results for note in notes))
+
+
+def refuse_trained(
+    samples: Samples, rows: Array, trained_on: Mapping[str, Any], *, same_set: bool = True, what: str = "sample"
+) -> None:
+    """Hold people and samples against those that a model was trained on.
+
+    Args:
+        samples: the table.
+        rows: numbers of the rows to be tested.
+        trained_on: ``subjects`` and ``ids``.
+        same_set: whether a name means the same person and sample in both.
+        what: one sample, in a word.
+
+    Raises:
+        InputError: some of them are the same; who, and how to leave them out.
+    """
+    if not same_set:
+        return
+    ids = sorted({samples.ids[row] for row in rows} & set(trained_on["ids"]))
+    people = sorted({str(samples.group_array[row]) for row in rows} & set(trained_on["subjects"]))
+    if people or ids:
+        who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"{what} {ids[0]!r}"
+        others = sorted({str(group) for group in samples.group_array} - set(trained_on["subjects"]))
+        remedy = f"--subjects {','.join(others[:8])} takes the others" if others else "nobody else is in it"
+        raise InputError(f"the model was trained on {who}: test it on other people ({remedy})")
+
+
+def interval_text(found: Mapping[str, Any]) -> str:
+    """The 95 % interval of `Interval.to_dict` in words, an en dash where there is none."""
+    low, high = found["ci95"] or (None, None)
+    return "\N{EN DASH}" if low is None or high is None else f"{low:.3f} to {high:.3f}"
