@@ -25,12 +25,13 @@ from actprompt.judging import Judgement, judge_draws, metrics_of, on_all_classes
 from actprompt.manifest import Manifest
 from actprompt.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
 from actprompt.saved import load_model
-from actprompt.texts import ClassTexts
+from actprompt.texts import class_texts
 from actprompt.train import features_folder
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, score, zero_shot
 from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, refuse_trained
+from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder, refuse_existing, write_json
 from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
@@ -67,14 +68,14 @@ class Bench:
         """Load everything that folds need."""
         check_config(config.train)
         manifest = Manifest.load(data, root=root)
-        texts = ClassTexts.of(manifest, config)
+        texts = class_texts(manifest, config)
         vlm = config.vlm.load()
         inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
         return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out)
 
     def with_config(self, config: ActConfig, out: Path) -> Bench:
         """The same set and backbone under other settings."""
-        texts = ClassTexts.of(self.manifest, config)
+        texts = class_texts(self.manifest, config)
         return replace(self, config=config, texts=texts, inputs=used_by(self.inputs, config), out=out)
 
     def run(self, fold: Fold, name: str, tests: Sequence[Fold] = ()) -> tuple[Predictions, tuple[str, ...]]:

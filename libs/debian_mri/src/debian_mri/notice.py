@@ -1,0 +1,3 @@
+"""What every output says."""
+
+RESEARCH_ONLY = "For research, not for clinical use."
