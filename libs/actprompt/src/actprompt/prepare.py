@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
-import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from actprompt.manifest_writer import write_manifest, write_numeric, write_skele
 from actprompt.numeric_features import limb_parameters, parameter_table
 from actprompt.video import VideoError, probe
 from icube_common.errors import InputError
+from icube_common.processes import map_in_processes
 from icube_common.runs import atomic_folder, refuse_existing
 
 logger = logging.getLogger(__name__)
@@ -110,16 +109,9 @@ def _look_into(found: Found, strict: bool, executor: Executor | None) -> tuple[l
 
 def _probe_all(found: Found, executor: Executor | None) -> Iterator[Clip | Rejection]:
     """Each clip looked into, in order."""
-    work = partial(_probe_one, found.root)
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is not None:
-        yield from executor.map(work, found.clips, chunksize=16)
-    elif len(found.clips) < CLIPS_WORTH_A_POOL or processes == 1:
-        yield from map(work, found.clips)
-    else:
-        # forking a process that already runs threads may hang
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield from pool.map(work, found.clips, chunksize=16)
+    return map_in_processes(
+        partial(_probe_one, found.root), found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL
+    )
 
 
 def _probe_one(root: Path, clip: Clip) -> Clip | Rejection:

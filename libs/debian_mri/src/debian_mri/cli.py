@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import icube_common.cli
 from debian_mri import __version__
+from debian_mri.commands import words
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 
@@ -64,6 +65,7 @@ def _render_convert(result: Mapping[str, Any]) -> str:
 COMMANDS: Mapping[str, Command] = {
     "convert": Command("DICOM files to NIfTI, de-identified", _convert, _convert_arguments, _render_convert),
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    **words.COMMANDS,
 }
 
 

@@ -177,7 +177,14 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     about = read_json(path)
     if not isinstance(about, dict):
         raise InputError(f"{path}: must hold an object")
-    kinds = {"format": str, "title": str, "root": str, "class_names": list, "columns": dict, "counts": dict}
+    kinds: dict[str, type] = {
+        "format": str,
+        "title": str,
+        "root": str,
+        "class_names": list,
+        "columns": dict,
+        "counts": dict,
+    }
     kinds |= {"simulated": bool, "citation": str, "manifest_sha256": str, "space": str}
     for key, kind in kinds.items():
         if not isinstance(about.get(key), kind):

@@ -19,10 +19,17 @@ from icube_common.tables import file_digest
 
 @dataclass(frozen=True)
 class Rejection:
-    """What cannot be used, and why, in one line; where people's names may be in paths, the source is a number."""
+    """What is not used, and why.
+
+    Attributes:
+        source: which one; where paths may tell who was scanned, a line or a hashed key.
+        reason: in one line.
+        by_rule: nothing is wrong with it, a rule of the cohort or an option leaves it out; ``--strict`` goes on.
+    """
 
     source: str
     reason: str
+    by_rule: bool = False
 
 
 def write_manifest(

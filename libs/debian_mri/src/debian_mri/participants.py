@@ -1,4 +1,4 @@
-"""The people's variables beside the scans: one row a scan, missing values as NaN, tiers that guard the model's input."""
+"""The people's variables: one row a scan, missing values as NaN, tiers that guard what a model is given."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Participants:
 
     def of_tier(self, tier: str) -> tuple[str, ...]:
         """Names of the variables of a tier, without those that are missing everywhere."""
-        present = ~np.isnan(self.values).all(axis=0)
+        missing = self.missing()
         return tuple(
-            column.name for column, there in zip(self.columns, present, strict=True) if column.tier == tier and there
+            column.name for column in self.columns if column.tier == tier and missing[column.name] < len(self.ids)
         )
 
     def missing(self) -> dict[str, int]:

@@ -63,7 +63,7 @@ VARIABLES: Mapping[str, Column] = {
             tier="A",
             meaning="OASIS-1's code: 1 less than high school, 2 high school, 3 some college, 4 college, 5 beyond",
         ),
-        Column(name="handedness", tier="A", kind="category", values=("L", "R", "A"), meaning="dominant hand"),
+        Column(name="handedness", tier="B", kind="category", values=("L", "R", "A"), meaning="dominant hand"),
         Column(name="nWBV", tier="B", meaning="whole-brain volume as a share of the intracranial volume"),
         Column(name="eTIV", tier="B", unit="mL", meaning="estimated total intracranial volume"),
         Column(name="ASF", tier="B", meaning="factor of the scaling to the atlas"),

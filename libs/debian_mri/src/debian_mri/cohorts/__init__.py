@@ -1,0 +1,52 @@
+"""Readers of cohorts, one file a format: a source in, scans with their labels and the people's variables out."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import cast
+
+from debian_mri.cohorts.base import Reader
+from icube_common.errors import unknown
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """A format: the module that reads it, one line for people, and the options of ``prepare`` that mean something."""
+
+    module: str
+    description: str
+    options: tuple[str, ...] = ()
+
+
+FORMATS: dict[str, ReaderInfo] = {
+    "adni": ReaderInfo(
+        "adni",
+        "LONI download: <subject>/<description>/<date>/<I...|S...>/ with the collection's CSV",
+        ("collection_csv", "adnimerge", "image_type", "sequences", "salt_file", "label_column"),
+    ),
+    "bids": ReaderInfo(
+        "bids", "BIDS: participants.tsv, sub-*/[ses-*/]anat/*_T1w.nii.gz", ("label_column", "sequences")
+    ),
+    "dicom": ReaderInfo(
+        "dicom_folder",
+        "a folder a subject with DICOM files, and a CSV of labels",
+        ("participants", "sequences", "salt_file"),
+    ),
+    "oasis1": ReaderInfo(
+        "oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
+    ),
+    "oasis-slices": ReaderInfo("oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
+    "csv": ReaderInfo("csv_list", "a CSV with path, label, subject and any more columns"),
+}
+
+
+def get_reader(name: str) -> Reader:
+    """The reader of a format.
+
+    Raises:
+        InputError: there is none of that name; the nearest is given.
+    """
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
+    return cast("Reader", importlib.import_module(f"debian_mri.cohorts.{FORMATS[name].module}"))

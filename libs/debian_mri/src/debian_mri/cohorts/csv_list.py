@@ -1,0 +1,98 @@
+"""A CSV file with ``path`` (or ``paths``), ``label``, ``subject`` and any more columns.
+
+Known further columns: ``id``, ``session``, ``site``, ``sequence``, ``planes`` (of 2-D images, one a path); every other
+one is a variable of the person. Several paths stand in one cell with ``;`` between them. Paths are relative to the
+file's folder, or absolute.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from debian_mri.cohorts.base import (
+    Candidate,
+    Found,
+    Options,
+    implausible,
+    person_row,
+    reject_repeated_ids,
+    require_file,
+)
+from debian_mri.manifest import PLANES, SEPARATOR, Scan
+from debian_mri.manifest_writer import Rejection
+from icube_common.errors import InputError
+from icube_common.tables import read_table
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
+OWN = ("id", "path", "paths", "label", "subject", "session", "site", "sequence", "planes")
+
+
+def find(source: Path, options: Options) -> Found:
+    """One scan a row; a row without label, subject or file is rejected.
+
+    Raises:
+        InputError: no such file, a column is missing, or no row.
+    """
+    path = require_file(source, "SOURCE", "a CSV file with the head line path,label,subject,...")
+    root = path.resolve().parent
+    rows = list(read_table(path, ("label", "subject")))
+    if not rows:
+        raise InputError(f"{path}: no row below the head line")
+    column = next((name for name in ("path", "paths") if name in rows[0][1]), None)
+    if column is None:
+        raise InputError(f"{path}: line 1: no column 'path' in the head line {','.join(rows[0][1])!r}")
+    stems = Counter(_stem(cells[column]) for _, cells in rows)
+    candidates: list[Candidate] = []
+    rejected: list[Rejection] = []
+    for line, cells in rows:
+        where = f"line {line}"
+        paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
+        planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
+        row = person_row(cells, OWN)
+        kind, reason = _kind(paths, planes)
+        reason = reason or implausible(row)
+        for name in (column, "label", "subject"):
+            if not cells[name]:
+                reason = f"{name} is empty"
+        missing = [part for part in paths if not (root / part).is_file()]
+        reason = reason or (f"{missing[0]}: no such file" if missing else "")
+        if reason:
+            rejected.append(Rejection(where, reason))
+            continue
+        stem = _stem(cells[column])
+        scan = Scan(
+            id=cells.get("id") or (stem if stems[stem] == 1 else f"{cells['subject']}_{stem}"),
+            subject=cells["subject"],
+            label=cells["label"],
+            session=cells.get("session") or None,
+            site=cells.get("site") or None,
+            sequence=cells.get("sequence") or "T1w",
+            kind=kind,
+            paths=paths,
+            planes=planes,
+        )
+        candidates.append(Candidate(scan=scan, row=row, source=where))
+    kept, repeated = reject_repeated_ids(candidates)
+    notes = [] if "sequence" in rows[0][1] else ["no column 'sequence': every scan is taken for T1w"]
+    return Found(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+
+
+def _stem(paths: str) -> str:
+    """The first file's name without its suffixes."""
+    return re.sub(r"\.(nii\.gz|[a-z]+)$", "", Path(paths.split(SEPARATOR)[0].strip()).name)
+
+
+def _kind(paths: tuple[str, ...], planes: tuple[str, ...]) -> tuple[str, str]:
+    """(kind, reason): what the paths are, or why they are nothing."""
+    if all(path.lower().endswith(PICTURES) for path in paths):
+        if len(planes) != len(paths):
+            return "", f"{len(paths)} images and {len(planes)} planes: the column 'planes' names one for each"
+        if strange := [plane for plane in planes if plane not in PLANES]:
+            return "", f"plane {strange[0]!r} is none of {', '.join(PLANES)}"
+        return "slices", ""
+    if len(paths) == 1 and paths[0].lower().endswith(VOLUMES):
+        return "volume", "a volume has no planes" if planes else ""
+    return "", f"paths are neither one volume ({', '.join(VOLUMES)}) nor images ({', '.join(PICTURES)})"

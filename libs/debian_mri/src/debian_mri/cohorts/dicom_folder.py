@@ -1,0 +1,203 @@
+"""Any folder of DICOM files, one subfolder a subject, with a CSV of labels: ``subject,label[,age,sex,...]``.
+
+``subject`` is the subfolder's name; it is hashed like every id of headers. Age and sex come from the headers where the
+table has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
+from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.identity import hash_subject
+from debian_mri.manifest import Scan
+from debian_mri.manifest_writer import Rejection
+from debian_mri.variables import is_number, tidy
+from icube_common.errors import InputError
+from icube_common.processes import map_in_processes
+from icube_common.tables import read_table
+
+EXPECTED = "a folder a subject, with DICOM files in it"
+AGE = re.compile(r"(\d{3})([DWMY])")
+DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
+YEARS_APART = 2.0  # between the table's age and the header's, at most
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A part of a series: its frames, or why there are none; ``order`` sorts studies, ``person`` is a keyed hash."""
+
+    frames: tuple[Frame, ...]
+    reason: str
+    sequence: str | None
+    order: tuple[str, str]
+    person: str
+    age: str
+    sex: str
+
+
+def find(source: Path, options: Options) -> Found:
+    """One scan a volume of the sequences asked for.
+
+    Raises:
+        InputError: no such folder, no subfolder in it, no table, or one without subject and label.
+    """
+    root = require_folder(source, EXPECTED)
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise InputError(f"{source}: no subfolder in it; expected {EXPECTED}")
+    table = require_file(options.participants, "--participants", "a CSV with subject (the subfolder's name) and label")
+    people, rejected = _people(table, {folder.name for folder in folders})
+    read = partial(_volumes, salt=options.salt)
+    headers = map_in_processes(read, folders, worth_a_pool=32, chunksize=1)
+    volumes = dict(
+        zip(
+            (folder.name for folder in folders),
+            tqdm(headers, desc="headers", unit="subject", total=len(folders), disable=None),
+            strict=True,
+        )
+    )
+    shared = _shared_people(volumes)
+    candidates: list[Candidate] = []
+    for folder, found in volumes.items():
+        key = hash_subject(folder, options.salt)
+        made, refused = _subject(key, people.get(folder), found, shared, options.sequences)
+        candidates += made
+        rejected += refused
+    return Found(
+        title="DICOM folder",
+        root=root,
+        candidates=candidates,
+        rejected=rejected,
+        notes=["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"],
+    )
+
+
+def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
+    """Subfolder -> its row; rows that are there twice, or name no folder, are rejected."""
+    rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
+    for line, cells in read_table(table, ("subject", "label")):
+        rows[cells["subject"]].append((line, cells))
+    people = {}
+    rejected = []
+    for subject, same in rows.items():
+        names = [f"line {line} of --participants" for line, _ in same]
+        if any(cells != same[0][1] for _, cells in same):
+            rejected += [Rejection(name, "one subject is there with different values") for name in names]
+        elif subject not in folders:
+            rejected += [Rejection(name, "names a folder that is not there") for name in names]
+        else:
+            people[subject] = same[0][1]
+    return people, rejected
+
+
+def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
+    """Headers below a subject's folder."""
+    from debian_mri.dicom.reading import text
+    from debian_mri.dicom.series import find_series, split
+
+    def read(header: object, keyword: str) -> str:
+        try:
+            return text(header, keyword)  # type: ignore[arg-type]
+        except Refusal:
+            return ""
+
+    answer = []
+    try:
+        series_found = find_series(folder)
+    except InputError:
+        return [_Volume((), "the folder is empty", None, ("", ""), "", "", "")]
+    for series in series_found:
+        header = series.header
+        words = f"{read(header, 'SeriesDescription')} {read(header, 'ProtocolName')}"
+        patient = read(header, "PatientID")
+        # the key of a study, not its date: no more leaves this function than its place in the order
+        order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
+        for part in split(series):
+            answer.append(
+                _Volume(
+                    frames=part.frames if part.refusal is None else (),
+                    reason=str(part.refusal) if part.refusal is not None else "",
+                    sequence=sequence_of(words),
+                    order=order,
+                    person=hash_subject(patient, salt) if patient.strip() else "",
+                    age=_years(read(header, "PatientAge")),
+                    sex=tidy("sex", read(header, "PatientSex")),
+                )
+            )
+    return answer
+
+
+def _years(text: str) -> str:
+    match = AGE.fullmatch(text.strip())
+    return f"{int(match[1]) * DAYS[match[2]] / DAYS['Y']:.4g}" if match else ""
+
+
+def _shared_people(volumes: Mapping[str, list[_Volume]]) -> set[str]:
+    """Keys of patients who are in several subfolders."""
+    people = Counter(person for found in volumes.values() for person in {one.person for one in found} - {""})
+    return {person for person, folders in people.items() if folders > 1}
+
+
+def _subject(
+    key: str, cells: dict[str, str] | None, volumes: list[_Volume], shared: set[str], sequences: tuple[str, ...]
+) -> tuple[list[Candidate], list[Rejection]]:
+    """A subject's scans, and why the other series are none."""
+    people = {one.person for one in volumes} - {""}
+    sexes = {one.sex for one in volumes} - {""}
+    own = person_row(cells or {}, ("subject", "label"))
+    whole = ""
+    if cells is None:
+        whole = "its folder has no row in --participants that can be used"
+    elif not cells["label"]:
+        whole = "label is empty"
+    elif len(people) > 1:
+        whole = f"the headers in its folder are of {len(people)} people"
+    elif people & shared:
+        whole = "the headers' patient is in another subject's folder as well"
+    elif len(sexes | ({own.get("sex", "")} - {""})) > 1:
+        whole = "the table and the headers contradict each other about sex"
+    studies = sorted({one.order for one in volumes if one.frames})
+    kept: list[Candidate] = []
+    rejected: list[Rejection] = []
+    runs: Counter[str] = Counter()
+    for number, one in enumerate(volumes, 1):
+        name = f"{key}, series {number}"
+        reason, by_rule = whole or one.reason, False
+        row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
+        if not reason and one.sequence is None:
+            reason, by_rule = "the description names no sequence that is known", True
+        elif not reason and one.sequence not in sequences:
+            reason, by_rule = f"{one.sequence} was not asked for (--sequences {','.join(sequences)})", True
+        elif not reason and _ages_differ(own.get("age", ""), one.age):
+            reason = "the table and the headers contradict each other about age"
+        reason = reason or implausible(row)
+        if reason or cells is None or one.sequence is None:
+            rejected.append(Rejection(name, reason, by_rule=by_rule))
+            continue
+        session = f"visit{studies.index(one.order) + 1}"
+        runs[session + one.sequence] += 1
+        run = f"_run-{runs[session + one.sequence]}" if runs[session + one.sequence] > 1 else ""
+        scan = Scan(
+            id=f"{key}_ses-{session}{run}_{one.sequence}",
+            subject=key,
+            session=session,
+            label=cells["label"],
+            sequence=one.sequence,
+            paths=("",),
+        )
+        kept.append(Candidate(scan=scan, row=row, source=name, handling="dicom", frames=one.frames))
+    return kept, rejected
+
+
+def _ages_differ(table: str, header: str) -> bool:
+    return is_number(table) and is_number(header) and abs(float(table) - float(header)) > YEARS_APART

@@ -1,0 +1,186 @@
+"""From a cohort to a manifest: find scans, open each image, record what cannot be used and why."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from debian_mri.cohorts import FORMATS, get_reader
+from debian_mri.cohorts.base import Candidate, Found, Options
+from debian_mri.cohorts.images import examiner
+from debian_mri.columns import describe_columns
+from debian_mri.duplicates import drop_duplicates
+from debian_mri.manifest import Manifest, Scan
+from debian_mri.manifest_writer import Rejection, write_manifest
+from icube_common.errors import InputError
+from icube_common.processes import map_in_processes
+from icube_common.runs import atomic_folder, refuse_existing
+
+logger = logging.getLogger(__name__)
+
+# below this many, starting processes takes about as long as reading voxels
+SCANS_WORTH_A_POOL = 128
+# an order that people expect; other classes follow by name
+CLASS_ORDER = ("CN", "SMC", "EMCI", "MCI", "LMCI", "AD", "PD", "DLB")
+
+
+def prepare(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    options: Options | None = None,
+    labels: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    tiers: Mapping[str, str] | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+) -> Manifest:
+    """Make a prepared folder (see `debian_mri.manifest`) of a cohort.
+
+    Every image is opened once. What is not used ends in ``rejected.csv`` with the reason; nothing is guessed. Images
+    whose paths or headers may tell who was scanned are written anew below ``nifti/``; others stay where they are.
+
+    Args:
+        format: a key of `debian_mri.cohorts.FORMATS`.
+        source: the cohort's folder; for "csv", the file.
+        out: the folder to make.
+        options: what the format's reader takes.
+        labels: the cohort's word -> the class to write in its place.
+        classes: those to take, in this order; by default all that there are.
+        tiers: variable -> tier, for what is not known (`debian_mri.variables`).
+        strict: stop at the first fault; what a rule leaves out is none.
+        overwrite: replace an existing ``out``.
+        executor: where images are opened; by default a local process pool.
+
+    Raises:
+        InputError: unknown format, nothing of it in the source, a damaged table, no usable scan, ``out`` exists, or
+            (strict) a fault; nothing is written then.
+    """
+    reader = get_reader(format)
+    options = options or Options()
+    refuse_existing(out, overwrite=overwrite)
+    found = reader.find(Path(source), options)
+    candidates, rejected = _labelled(found.candidates, labels or {}, classes)
+    rejected = [*found.rejected, *rejected]
+    _refuse_faults(rejected, strict)
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        scans: list[Scan] = []
+        work = examiner(found.root, folder)
+        answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
+        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates), disable=None):
+            if isinstance(answer, Scan):
+                scans.append(answer)
+            else:
+                rejected.append(answer)
+                _refuse_faults([answer], strict)
+        scans, copies = drop_duplicates(scans, {one.scan.id: one.source for one in candidates})
+        _refuse_faults(copies, strict)
+        rejected += copies
+        if not scans:
+            raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
+        _remove_unused(folder, scans)
+        rows = {one.scan.id: one.row for one in candidates}
+        columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, tiers or {})
+        converted = any(one.handling != "as is" for one in candidates)
+        about = {
+            "format": format,
+            "title": found.title,
+            # where every image is in the folder itself, it can be moved as a whole
+            "root": "." if converted else str(found.root),
+            "class_names": list(classes) if classes else _in_order(scan.label for scan in scans),
+            "citation": found.citation,
+            "labels": dict(labels or {}),
+            "notes": [*found.notes, *notes],
+            **found.about,
+        }
+        write_manifest(folder, about, scans, table, rejected, columns=columns)
+    if rejected:
+        logger.warning("%d scans are not used: see %s", len(rejected), Path(out) / "rejected.csv")
+    return Manifest.load(out)
+
+
+def _labelled(
+    candidates: Sequence[Candidate], labels: Mapping[str, str], classes: Sequence[str]
+) -> tuple[list[Candidate], list[Rejection]]:
+    """Candidates under the classes that are asked for, and those of other classes."""
+    kept, rejected = [], []
+    for one in candidates:
+        label = labels.get(one.scan.label, one.scan.label)
+        if classes and label not in classes:
+            reason = f"class {label!r} is none of --classes {','.join(classes)}"
+            rejected.append(Rejection(one.source, reason, by_rule=True))
+        else:
+            kept.append(replace(one, scan=replace(one.scan, label=label)))
+    if strange := sorted(set(labels) - {one.scan.label for one in candidates}):
+        logger.warning("--labels: no scan is %r", strange[0])
+    return kept, rejected
+
+
+def _refuse_faults(rejected: Iterable[Rejection], strict: bool) -> None:
+    for one in rejected:
+        if strict and not one.by_rule:
+            raise InputError(f"{one.source}: {one.reason} (without --strict the others go on)")
+
+
+def _remove_unused(folder: Path, scans: Sequence[Scan]) -> None:
+    """Remove converted images of scans that turned out to be copies."""
+    used = {path for scan in scans for path in scan.paths}
+    for path in folder.glob("nifti/*"):
+        if path.relative_to(folder).as_posix() not in used:
+            path.unlink()
+
+
+def _in_order(labels: Iterable[str]) -> list[str]:
+    present = set(labels)
+    return [name for name in CLASS_ORDER if name in present] + sorted(present - set(CLASS_ORDER))
+
+
+def _most_frequent(rejected: Sequence[Rejection]) -> str:
+    if not rejected:
+        return ""
+    (reason, count), *_ = Counter(one.reason for one in rejected).most_common(1)
+    return f" ({count} of {len(rejected)}: {reason})"
+
+
+def parse_pairs(text: str, option: str) -> dict[str, str]:
+    """``"EMCI=MCI,LMCI=MCI"``, or a CSV file with the columns from and to, as a mapping.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not text:
+        return {}
+    if Path(text).suffix == ".csv":
+        from icube_common.tables import read_table
+
+        return {row["from"]: row["to"] for _, row in read_table(Path(text), ("from", "to"))}
+    pairs = [part.split("=") for part in text.split(",")]
+    if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
+        raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")
+    return {old.strip(): new.strip() for old, new in pairs}
+
+
+def check_format_options(format: str, given: Iterable[str]) -> None:
+    """Hold given options against those that the format's reader takes.
+
+    Raises:
+        InputError: one would be ignored.
+    """
+    get_reader(format)
+    for name in given:
+        if name not in FORMATS[format].options:
+            option = "--" + re.sub("_", "-", name)
+            takes = ", ".join("--" + re.sub("_", "-", known) for known in FORMATS[format].options) or "none of the kind"
+            raise InputError(f"{option}: means nothing for --format {format} (it takes {takes})")
+
+
+__all__ = ["Found", "check_format_options", "parse_pairs", "prepare"]
