@@ -144,6 +144,7 @@ class Bench:
         inputs: tables of all scans, for the configured model and for what it is compared with.
         tables: for plain baselines.
         out: the evaluation's folder.
+        folds: where trainings of the configured model on the protocol's folds are kept; None where there are none.
     """
 
     manifest: Manifest
@@ -154,6 +155,7 @@ class Bench:
     inputs: Inputs
     tables: Tables
     out: Path
+    folds: Path | None = None
 
     @classmethod
     def of(
@@ -163,6 +165,7 @@ class Bench:
         out: Path,
         *,
         wider: bool = False,
+        folds: Path | None = None,
         features: str | Path | None = None,
     ) -> Bench:
         """Load everything that folds need.
@@ -172,6 +175,7 @@ class Bench:
             config: all settings.
             out: the evaluation's folder.
             wider: load what comparisons use beside the configured model: the tower's features and the variables.
+            folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
         """
         texts = MriTexts.of(manifest.class_names, config)
@@ -187,7 +191,7 @@ class Bench:
                     pass  # comparisons with the table are left out, with this reason
         vlm = loaded.vlm.load() if loaded.needs_tower else None
         inputs = load_inputs(manifest, loaded, vlm, features=features)
-        return cls(manifest, manifest.samples(), config, vlm, texts, inputs, Tables(manifest, config), out)
+        return cls(manifest, manifest.samples(), config, vlm, texts, inputs, Tables(manifest, config), out, folds)
 
     def train(
         self, fold: Fold, folder: Path, *, config: MriConfig | None = None, samples: Samples | None = None

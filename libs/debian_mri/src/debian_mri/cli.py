@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import icube_common.cli
 from debian_mri import __version__
-from debian_mri.commands import words
+from debian_mri.commands import evaluation, words
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 
@@ -66,6 +66,7 @@ COMMANDS: Mapping[str, Command] = {
     "convert": Command("DICOM files to NIfTI, de-identified", _convert, _convert_arguments, _render_convert),
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **words.COMMANDS,
+    **evaluation.COMMANDS,
 }
 
 

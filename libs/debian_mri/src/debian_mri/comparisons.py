@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from debian_mri.baselines.linear import logistic, prior
 from debian_mri.baselines.rows import Array, Rows, rows_of, with_indicators
-from debian_mri.baselines.tower import COOP_SETTINGS, coop, slice_mean, zero_shot
+from debian_mri.baselines.tower import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
 from debian_mri.bench import Bench, fold_name, seconds_of, timed
 from debian_mri.config import PARTS, part_of
 from debian_mri.daft import NOTE as DAFT_NOTE
@@ -76,7 +76,7 @@ def _part(part: str) -> Callable[[Bench, Sequence[Fold], Path], Predictions]:
         if part == "image" and not (config.visual.enabled or config.concepts.enabled):
             raise InputError("neither the picture nor signs are in use")
         # the configured model is one of the three: its folds are not trained again
-        base = bench.out / "folds" if config == bench.config else folder
+        base = bench.folds if bench.folds is not None and config == bench.config else folder
         return concatenate(
             [bench.train(fold, base / fold_name(fold), config=config)[0] for fold in _bar(folds, folder)]
         )
@@ -176,14 +176,18 @@ def _daft(bench: Bench, fold: Fold, place: Path) -> Array:
     return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes)
 
 
+def _names(bench: Bench) -> dict[str, str]:
+    return {label: class_words(label) for label in bench.samples.class_names}
+
+
 def _coop(bench: Bench, fold: Fold, place: Path) -> Array:
     assert bench.vlm is not None
-    return coop(fold, _tower(bench)[0], bench.vlm, bench.texts.names, _fresh_run(place, COOP_SETTINGS))
+    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), _fresh_run(place, COOP_SETTINGS))
 
 
 def _zero_shot(bench: Bench, fold: Fold, place: Path) -> Array:
     assert bench.vlm is not None
-    return zero_shot(fold, _tower(bench)[0], bench.vlm, bench.texts.names)
+    return zero_shot(fold, _tower(bench)[0], bench.vlm, _names(bench))
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -299,7 +303,7 @@ def compare(bench: Bench, folds: Sequence[Fold], ours: Predictions, names: Seque
             row["holds_chance"] = holds_chance(row["auc"])
         if name == "site-from-image":
             row["chance"] = 1 / len(predictions.class_names)
-        if name in PARTS and part_of(bench.config, name) == bench.config:
+        if bench.folds is not None and name in PARTS and part_of(bench.config, name) == bench.config:
             row["configured"] = True
         found[name] = row
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from debian_mri.baselines.linear import logistic
 from debian_mri.baselines.rows import Array, Rows, rows_of
 from icube_common.evaluation import Fold
+from icube_common.knowledge.names import readable_name
 from icube_common.prompts import PromptConfig, PromptLearner
 from icube_common.runs import RunFolder
 from icube_common.training import Draw, StepRandom, TrainConfig, fit
@@ -20,6 +22,14 @@ from icube_common.vlm import FrozenVLM
 
 COMPONENTS = 64
 TEMPLATE = "a brain MRI of a person with"
+WORDS = {
+    "CN": "normal cognition",
+    "MCI": "mild cognitive impairment",
+    "AD": "Alzheimer's disease",
+    "DLB": "dementia with Lewy bodies",
+    "PD": "Parkinson's disease",
+}
+"""Classes in the words of a caption; other labels stay as they are."""
 COOP = PromptConfig(init="random", num_context="16", class_token="end")
 """Sixteen shared context vectors before the class name (Zhou et al., IJCV 2022)."""
 COOP_SETTINGS = TrainConfig(
@@ -32,6 +42,11 @@ COOP_SETTINGS = TrainConfig(
     trackers="none",
     device="cpu",
 )
+
+
+def class_words(label: str) -> str:
+    """A class as a caption would name it."""
+    return WORDS.get(label, readable_name(label))
 
 
 def slice_mean(
@@ -100,8 +115,6 @@ def coop(
         run: folder of the training.
         settings: of the loop; its seed is the fold's.
     """
-    import dataclasses
-
     labels = np.concatenate([fold.train_labels, fold.validation_labels])
     seen = fold.side_table(features)
     order = [fold.samples.ids[row] for row in np.concatenate([fold.train, fold.validation])]
@@ -132,7 +145,7 @@ class _Features:
         return {"feature": self._features[draw.index], "label": self._labels[draw.index]}
 
 
-def _probabilities(prompts: PromptLearner, scans: Sequence[Tensor]) -> Array:
+def _probabilities(prompts: PromptLearner, scans: Iterable[Tensor]) -> Array:
     means = torch.stack([scan.float().mean(0) for scan in scans])
     probabilities: Array = (prompts.vlm.logit_scale * means @ prompts().T).double().softmax(-1).numpy()
     return probabilities
