@@ -27,7 +27,7 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
         {"errors", "lazy", "processes"},
-        {"config", "runs"},
+        {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},
         {"prompts", "numeric"},
@@ -70,7 +70,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "debian_mri": [
         {"notice", "dicom", "variables", "regions", "knowledge"},
-        {"participants", "concepts", "phrases", "parts", "volumes", "template"},
+        {"participants", "columns", "concepts", "phrases", "parts", "volumes", "template"},
         {"manifest", "explanation", "registration", "preprocess"},
         {"manifest_writer", "guards", "volume_cache", "reasons", "verify"},
         {"cohorts", "slices", "page"},
@@ -80,11 +80,13 @@ FLOORS: dict[str, list[set[str]]] = {
         {"features", "texts", "demographics", "attention"},
         {"inputs", "signlayer", "picture", "calibrate", "abstain"},
         {"batches", "baselines"},
-        {"model"},
+        {"model", "daft", "protocols"},
         {"starting", "saved"},
         {"fitting", "explain"},
-        {"train"},
+        {"train", "bench", "judging"},
+        {"comparisons"},
         {"evaluate", "predict"},
+        {"study"},
         {"demo"},
         {"commands"},
         {"cli"},

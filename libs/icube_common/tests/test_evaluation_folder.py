@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.evaluation import Predictions, Samples
+from icube_common.evaluation import Predictions, Samples, refuse_trained
 from icube_common.evaluation.folder import (
     all_notes,
     interval_text,
     kept,
     open_folder,
     refuse_other,
-    refuse_trained,
 )
 
 SAMPLES = Samples(
@@ -76,9 +75,8 @@ def test_a_training_is_computed_once(tmp_path: Path) -> None:
 )
 def test_people_that_were_trained_on_are_refused(rows: list[int], trained: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        refuse_trained(SAMPLES, np.array(rows), trained, what="scan")
-    refuse_trained(SAMPLES, np.array(rows), trained, same_set=False)
-    refuse_trained(SAMPLES, np.array(rows), {"subjects": ["c"], "ids": ["c1"]})
+        refuse_trained(SAMPLES, rows, trained, kind="scan")
+    refuse_trained(SAMPLES, rows, {"subjects": ["c"], "ids": ["c1"]})
 
 
 def test_intervals_in_words() -> None:

@@ -29,8 +29,8 @@ from actprompt.texts import class_texts
 from actprompt.train import features_folder
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, score, zero_shot
-from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, refuse_trained
+from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
+from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other
 from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder, refuse_existing, write_json
 from icube_common.training import check_config, open_run
@@ -302,8 +302,9 @@ def evaluate_run(
         if strange := sorted(set(subjects) - set(groups)):
             raise InputError(f"--subjects {strange[0]}: no such subject; there are {', '.join(sorted(set(groups)))}")
         chosen = np.flatnonzero(np.isin(groups, list(subjects)))
-    same_set = manifest.about["format"] == saved.about["data"]["format"]
-    refuse_trained(samples, chosen, saved.about["trained_on"], same_set=same_set, what="clip")
+    # ids and people of another set are others, even if they are called the same
+    if manifest.about["format"] == saved.about["data"]["format"]:
+        refuse_trained(samples, chosen, saved.about["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     if strange := sorted(classes - set(model.labels)):
         raise InputError(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import __version__
+<<<<<<< HEAD
 from debian_mri.commands import evaluation, words
+=======
+from debian_mri.commands import data
+from debian_mri.notice import RESEARCH_ONLY
+>>>>>>> cohorts
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 
@@ -16,8 +20,7 @@ if TYPE_CHECKING:
     from icube_common.vlm import FrozenVLM
 
 DESCRIPTION = (
-    "Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts. "
-    "For research, not for clinical use."
+    f"Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts. {RESEARCH_ONLY}"
 )
 DOMAIN = "structural magnetic resonance images of the adult brain"
 QUESTIONS = (
@@ -35,35 +38,8 @@ def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
     return load_vlm(name, pretrained)
 
 
-def _convert_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DICOM_DIR", help="searched with all folders below; files may be gzipped")
-    parser.add_argument("--out", required=True, metavar="NIFTI_DIR", help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace NIFTI_DIR where it exists")
-    parser.add_argument("--strict", action="store_true", help="stop at the first series that is refused")
-    parser.add_argument(
-        "--salt-file",
-        metavar="FILE",
-        help="the project's secret, made where it does not exist: adds hashed keys of subject and series to the JSON",
-    )
-
-
-def _convert(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.dicom import convert_folder, project_salt
-
-    salt = project_salt(args.salt_file) if args.salt_file else None
-    return convert_folder(args.folder, args.out, overwrite=args.overwrite, strict=args.strict, salt=salt)
-
-
-def _render_convert(result: Mapping[str, Any]) -> str:
-    lines = [
-        f"{series['status']:<10}{series['n_files']:>6} files  {series['path'] or series['reason']}"
-        for series in result["series"]
-    ]
-    return "\n".join([*lines, f"{result['converted']} converted, {result['refused']} refused"])
-
-
 COMMANDS: Mapping[str, Command] = {
-    "convert": Command("DICOM files to NIfTI, de-identified", _convert, _convert_arguments, _render_convert),
+    **data.COMMANDS,
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **words.COMMANDS,
     **evaluation.COMMANDS,

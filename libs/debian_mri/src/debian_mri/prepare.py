@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -13,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from debian_mri.cohorts import FORMATS, get_reader
-from debian_mri.cohorts.base import Candidate, Found, Options
+from debian_mri.cohorts.base import Candidate, Options
 from debian_mri.cohorts.images import examiner
 from debian_mri.columns import describe_columns
 from debian_mri.duplicates import drop_duplicates
@@ -40,6 +41,7 @@ def prepare(
     labels: Mapping[str, str] | None = None,
     classes: Sequence[str] = (),
     tiers: Mapping[str, str] | None = None,
+    space: str = "native",
     strict: bool = False,
     overwrite: bool = False,
     executor: Executor | None = None,
@@ -57,6 +59,7 @@ def prepare(
         labels: the cohort's word -> the class to write in its place.
         classes: those to take, in this order; by default all that there are.
         tiers: variable -> tier, for what is not known (`debian_mri.variables`).
+        space: "mni" where the volumes are in the space of the MNI template already, "native" otherwise.
         strict: stop at the first fault; what a rule leaves out is none.
         overwrite: replace an existing ``out``.
         executor: where images are opened; by default a local process pool.
@@ -98,6 +101,7 @@ def prepare(
             "root": "." if converted else str(found.root),
             "class_names": list(classes) if classes else _in_order(scan.label for scan in scans),
             "citation": found.citation,
+            "space": space,
             "labels": dict(labels or {}),
             "notes": [*found.notes, *notes],
             **found.about,
@@ -169,6 +173,19 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     return {old.strip(): new.strip() for old, new in pairs}
 
 
+def salt_of(format: str, salt_file: str | Path | None) -> bytes:
+    """The project's secret, or for formats whose subjects are hashed a fresh one that is kept nowhere."""
+    from debian_mri.dicom.identity import project_salt
+
+    if salt_file is not None:
+        return project_salt(salt_file)
+    get_reader(format)
+    if "salt_file" not in FORMATS[format].options:
+        return b""
+    logger.warning("no --salt-file: subjects get keys that no other preparation of this project will have")
+    return secrets.token_bytes(32)
+
+
 def check_format_options(format: str, given: Iterable[str]) -> None:
     """Hold given options against those that the format's reader takes.
 
@@ -181,6 +198,3 @@ def check_format_options(format: str, given: Iterable[str]) -> None:
             option = "--" + re.sub("_", "-", name)
             takes = ", ".join("--" + re.sub("_", "-", known) for known in FORMATS[format].options) or "none of the kind"
             raise InputError(f"{option}: means nothing for --format {format} (it takes {takes})")
-
-
-__all__ = ["Found", "check_format_options", "parse_pairs", "prepare"]

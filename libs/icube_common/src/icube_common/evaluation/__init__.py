@@ -32,6 +32,7 @@ __getattr__, __dir__ = lazy_exports(
         "paired_mean_test": "paired",
         "paired_test": "paired",
         "per_class_recall": "metrics",
+        "refuse_trained": "trained",
         "score": "predictions",
         "zero_shot": "protocols",
     },

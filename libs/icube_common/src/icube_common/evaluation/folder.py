@@ -1,4 +1,4 @@
-"""The folder of an evaluation: one question, gone on with where it was interrupted; and whom a model has seen already.
+"""The folder of an evaluation: one question, gone on with where it was interrupted.
 
 ``evaluation.json`` says what was asked. Each training's predictions are kept as soon as they are made, so that the same
 command goes on with what is missing.
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError
-from icube_common.evaluation.manifest import Samples
-from icube_common.evaluation.metrics import Array
 from icube_common.evaluation.predictions import Predictions
 from icube_common.runs import read_json, refuse_existing, write_json
 
@@ -68,32 +66,6 @@ def kept(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]])
 def all_notes(results: Iterable[tuple[Predictions, Sequence[str]]]) -> list[str]:
     """What several trainings have to say, each line once."""
     return list(dict.fromkeys(note for _, notes in results for note in notes))
-
-
-def refuse_trained(
-    samples: Samples, rows: Array, trained_on: Mapping[str, Any], *, same_set: bool = True, what: str = "sample"
-) -> None:
-    """Hold people and samples against those that a model was trained on.
-
-    Args:
-        samples: the table.
-        rows: numbers of the rows to be tested.
-        trained_on: ``subjects`` and ``ids``.
-        same_set: whether a name means the same person and sample in both.
-        what: one sample, in a word.
-
-    Raises:
-        InputError: some of them are the same; who, and how to leave them out.
-    """
-    if not same_set:
-        return
-    ids = sorted({samples.ids[row] for row in rows} & set(trained_on["ids"]))
-    people = sorted({str(samples.group_array[row]) for row in rows} & set(trained_on["subjects"]))
-    if people or ids:
-        who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"{what} {ids[0]!r}"
-        others = sorted({str(group) for group in samples.group_array} - set(trained_on["subjects"]))
-        remedy = f"--subjects {','.join(others[:8])} takes the others" if others else "nobody else is in it"
-        raise InputError(f"the model was trained on {who}: test it on other people ({remedy})")
 
 
 def interval_text(found: Mapping[str, Any]) -> str:

@@ -1,0 +1,191 @@
+"""Against leakage and confounding: the site that names the diagnosis, a person in two parts, people of the training."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from debian_mri.manifest import Manifest, Scan
+from icube_common.errors import InputError
+
+if TYPE_CHECKING:
+    from icube_common.evaluation import Samples
+
+# from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
+STRONG = 0.5
+# names of people that are the same person in any set: OASIS's, and keyed hashes
+_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|sub-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class SiteAssociation:
+    """How well the site tells the class, people counted once for each site and class.
+
+    Attributes:
+        sites: number of sites.
+        people: number of people counted.
+        cramers_v: Cramer's V with Bergsma's correction for small tables (J Korean Stat Soc 42, 2013), 0 to 1.
+        mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
+        named: whether the site names the class: see `refuse_confounded_sites`.
+    """
+
+    sites: int
+    people: int
+    cramers_v: float
+    mutual_information: float
+    named: bool
+
+    def about(self) -> dict[str, Any]:
+        """The numbers for a report."""
+        return asdict(self)
+
+
+def site_association(
+    labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
+) -> SiteAssociation | None:
+    """How well the site tells the class; None where fewer than two sites or classes are known.
+
+    Args:
+        labels: the class of each scan.
+        sites: where it was made; scans without a site are left out.
+        subjects: whose it is.
+    """
+    people = {(who, where, what) for what, where, who in zip(labels, sites, subjects, strict=True) if where}
+    classes, places = sorted({what for _, _, what in people}), sorted({str(where) for _, where, _ in people})
+    if len(classes) < 2 or len(places) < 2:
+        return None
+    table = np.zeros((len(places), len(classes)))
+    for _, where, what in people:
+        table[places.index(str(where)), classes.index(what)] += 1
+    return SiteAssociation(
+        sites=len(places),
+        people=len(people),
+        cramers_v=_cramers_v(table),
+        mutual_information=_mutual_information(table),
+        named=_names_the_class(table),
+    )
+
+
+def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
+    # a site of one person has one class whatever happens
+    larger = table[table.sum(axis=1) > 1]
+    single = (larger > 0).sum(axis=1) == 1
+    return bool(len(larger) > 1 and single.all() and len(set(larger.argmax(axis=1).tolist())) > 1)
+
+
+def _cramers_v(table: npt.NDArray[np.float64]) -> float:
+    n = float(table.sum())
+    if n < 2:
+        return 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+    phi2 = float(((table - expected) ** 2 / expected).sum()) / n
+    rows, columns = table.shape
+    corrected = max(0.0, phi2 - (rows - 1) * (columns - 1) / (n - 1))
+    least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    return min(1.0, math.sqrt(corrected / least)) if least > 0 else 0.0
+
+
+def _mutual_information(table: npt.NDArray[np.float64]) -> float:
+    p = table / table.sum()
+    rows, columns = p.sum(axis=1), p.sum(axis=0)
+    both = p > 0
+    information = float((p[both] * np.log(p[both] / np.outer(rows, columns)[both])).sum())
+    entropies = [-float((q[q > 0] * np.log(q[q > 0])).sum()) for q in (rows, columns)]
+    return min(1.0, max(0.0, information / (sum(entropies) / 2)))
+
+
+def refuse_confounded_sites(samples: Samples) -> None:
+    """Refuse sets pooled so that the site names the class: a model would learn the scanner.
+
+    The criterion: among the sites with two people or more, none has people of two classes, and they do not all have the
+    same class. Anything less is not refused but reported (`site_association`).
+
+    Args:
+        samples: with sites; without, there is nothing to hold against the classes.
+
+    Raises:
+        InputError: it does; which sites and classes.
+    """
+    if samples.sites is None:
+        return
+    labels = [samples.class_names[label] for label in samples.labels]
+    found = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
+    if found is None or not found.named:
+        return
+    classes: dict[str, set[str]] = defaultdict(set)
+    for site, label in zip(samples.sites, labels, strict=True):
+        classes[site].add(label)
+    shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
+    raise InputError(
+        f"the site names the class ({shown}): no site has people of two classes, so nothing tells a disease from a "
+        "scanner; add people of other classes from the same sites, or take one site alone"
+    )
+
+
+def refuse_shared_people(parts: Mapping[str, Iterable[str]]) -> None:
+    """No person is in two parts of a split.
+
+    Args:
+        parts: name of the part -> its scans' subjects.
+
+    Raises:
+        InputError: somebody is.
+    """
+    first: dict[str, str] = {}
+    for part, subjects in parts.items():
+        for subject in sorted(set(subjects)):
+            if subject in first:
+                raise InputError(f"subject {subject!r} is in {first[subject]} and in {part}: divide people, not scans")
+            first[subject] = part
+
+
+def trained_on(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
+    """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
+    scans = [manifest.scans[row] for row in rows]
+    return {
+        "format": manifest.about["format"],
+        "title": manifest.about["title"],
+        "ids": sorted(scan.id for scan in scans),
+        "subjects": sorted({scan.subject for scan in scans}),
+        "images": sorted({scan.sha256 for scan in scans} - {""}),
+    }
+
+
+def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+    """Hold scans against those that a model was trained on.
+
+    Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
+    set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
+
+    Args:
+        manifest: the set.
+        rows: the scans that are to be tested.
+        trained: of `trained_on`.
+
+    Raises:
+        InputError: some are the same; who, and how to leave them out.
+    """
+    from icube_common.evaluation import refuse_trained as refuse
+
+    rows = list(rows)
+    same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
+    known = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
+    refuse(
+        manifest.samples(),
+        rows,
+        {"ids": trained["ids"] if same_set else [], "subjects": known},
+        kind="scan",
+    )
+    scans: list[Scan] = [manifest.scans[row] for row in rows]
+    if same := [scan.id for scan in scans if scan.sha256 and scan.sha256 in set(trained["images"])]:
+        raise InputError(
+            f"the model was trained on the image of scan {same[0]!r} ({len(same)} of {len(scans)}), under another id: "
+            "test it on other people"
+        )
