@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import __version__
-<<<<<<< HEAD
-from debian_mri.commands import evaluation, words
-=======
-from debian_mri.commands import data
+from debian_mri.commands import data, evaluation, words
 from debian_mri.notice import RESEARCH_ONLY
->>>>>>> cohorts
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 
