@@ -178,7 +178,7 @@ class Bench:
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
         """
-        texts = MriTexts.of(manifest.class_names, config)
+        texts = MriTexts.of(manifest, config)
         loaded = config
         if wider:
             loaded = replace(loaded, visual=replace(loaded.visual, enabled=True))
