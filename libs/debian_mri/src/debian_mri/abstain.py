@@ -85,6 +85,4 @@ def coverage_and_risk(
     # people of one confidence are answered together
     last = np.append(np.diff(confidence) != 0, True)
     shares, risks = counts / len(labels), np.cumsum(wrong) / counts
-    return [
-        (float(confidence[at]), float(shares[at]), float(risks[at])) for at in np.flatnonzero(last)
-    ]
+    return [(float(confidence[at]), float(shares[at]), float(risks[at])) for at in np.flatnonzero(last)]

@@ -66,7 +66,9 @@ class Pooling(nn.Module):
         """
         if self.kind == "concat":
             if slices.shape[1] != self.slices or slices.isnan().any():
-                raise InputError(f"visual.pooling=concat: trained on {self.slices} slices a scan, here it is another number")
+                raise InputError(
+                    f"visual.pooling=concat: trained on {self.slices} slices a scan, here it is another number"
+                )
             return rearrange(slices, "b s d -> b (s d)")
         if self.kind == "max":
             return slices.nan_to_num(nan=-torch.inf).amax(1)

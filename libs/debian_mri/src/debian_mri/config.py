@@ -127,7 +127,9 @@ class MriConfig(Config):
                 "set demographics.mode=late"
             )
         if mode != "none" and not self.demographics.columns:
-            raise InputError(f"demographics.mode={mode}: demographics.columns is empty; name variables, or set mode=none")
+            raise InputError(
+                f"demographics.mode={mode}: demographics.columns is empty; name variables, or set mode=none"
+            )
         if self.prompt.conditional:
             raise InputError(
                 "prompt.conditional=true: each description's share of a logit would depend on the scan twice; set false"

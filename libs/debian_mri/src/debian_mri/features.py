@@ -81,7 +81,7 @@ class ScanImages:
         digest = hashlib.sha256()
         for picture in self.slices:
             digest.update(f"{picture.plane} {picture.image.shape}".encode())
-            digest.update(picture.image)
+            digest.update(picture.image.tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -197,7 +197,9 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
     boxes = {name: asdict(signs.SIGNS[name]) for name in names}
-    found = cache.get_or_compute(feature_key("signs", images.content, {"version": signs.VERSION, "boxes": boxes}), compute)
+    found = cache.get_or_compute(
+        feature_key("signs", images.content, {"version": signs.VERSION, "boxes": boxes}), compute
+    )
     values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
     values[found["measured"].numpy() == 0] = np.nan
     return values

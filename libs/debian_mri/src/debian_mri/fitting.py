@@ -75,7 +75,7 @@ def fit_fold(
 ) -> Trained:
     """Train on a fold's training rows; its validation rows stop the training early where ``train.patience`` is set.
 
-    Calibration and the threshold of confidence come from inner folds of the training rows, each with a model of its own.
+    Calibration and the threshold of confidence come from inner folds of the training rows, a model for each.
 
     Args:
         inputs: the tables of all scans; only the fold's own rows are read.
@@ -294,7 +294,9 @@ def _validation(inputs: Inputs, fold: Fold) -> Any:
 
     def validate(model: nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
-        parts = [model({key: value.to(device) for key, value in batch.items()}).float().cpu() for batch in batches(rows)]
+        parts = [
+            model({key: value.to(device) for key, value in batch.items()}).float().cpu() for batch in batches(rows)
+        ]
         logits = torch.cat(parts)
         return {
             "loss": float(F.cross_entropy(logits, labels)),

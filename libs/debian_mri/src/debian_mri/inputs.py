@@ -22,6 +22,7 @@ from debian_mri.features import ScanImages, SliceInfo, features_folder, open_fol
 from debian_mri.manifest import Manifest
 from debian_mri.participants import Participants
 from debian_mri.signs import SIGNS
+from debian_mri.variables import Column
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM
@@ -39,6 +40,7 @@ class Inputs:
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
+        columns: descriptions of the variables.
         stamps: what every report must carry: variables of tier C.
         notes: what a report has to say about the tables.
     """
@@ -48,11 +50,12 @@ class Inputs:
     slices: Mapping[str, tuple[SliceInfo, ...]] = field(default_factory=dict)
     signs: NumericTable | None = None
     demographics: NumericTable | None = None
+    columns: tuple[Column, ...] = ()
     stamps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def part(self, view: View) -> Inputs:
-        """The tables through a view of a fold: ``fold.side_table``, ``fold.test_inputs``, ...; only its rows are read."""
+        """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
         features = None if self.features is None else view(self.features)
         signs, demographics = _through(self.signs, view), _through(self.demographics, view)
         table = features if features is not None else signs or demographics
@@ -83,7 +86,7 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
     for name, wants in wanted.items():
         if wants and getattr(inputs, name) is None:
             raise InputError(f"{name}: the settings use them, and they were not loaded for this set")
-    kept = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
+    kept: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
     signs = kept["signs"]
     if signs is not None and config.concepts.names:
         places = [_place(name, signs.names) for name in config.concepts.names]
@@ -93,8 +96,9 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
             values=signs.values[:, places],
             units=tuple(signs.units[place] for place in places),
         )
-    stamps = inputs.stamps if wanted["demographics"] else ()
-    return replace(inputs, **kept, stamps=stamps)
+    if not wanted["demographics"]:
+        kept |= {"columns": (), "stamps": ()}
+    return replace(inputs, **kept)
 
 
 def load_inputs(
@@ -136,19 +140,19 @@ def load_inputs(
                     rows.append(scan_signs(images, names, sign_cache))
             except InputError as error:
                 raise InputError(f"scan {scan.id}: {error}") from error
-    notes = []
+    notes: list[str] = []
     signs = None
     if config.concepts.enabled:
         signs, notes = _sign_table(manifest, config, names, np.stack(rows))
-    demographics, stamps = None, ()
+    demographics: NumericTable | None = None
+    columns: tuple[Column, ...] = ()
+    stamps: tuple[str, ...] = ()
     if config.demographics.mode != "none":
-        demographics, stamps, said = demographic_table(manifest.participants(), config)
+        demographics, columns, stamps, said = demographic_table(manifest.participants(), config)
         notes += said
     if config.visual.enabled and vlm is not None and vlm.untrained_note:
         notes.append(f"Backbone: {vlm.untrained_note}.")
-    return Inputs(
-        ids, found if config.visual.enabled else None, slices, signs, demographics, stamps, (*stamps, *notes)
-    )
+    return Inputs(ids, found if config.visual.enabled else None, slices, signs, demographics, columns, stamps, (*stamps, *notes))
 
 
 def _sign_table(
@@ -161,8 +165,8 @@ def _sign_table(
     there = ~np.isnan(values).all(axis=0)
     if not there.any():
         raise InputError(
-            f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a known "
-            "frame (concepts.geometry); set concepts.enabled=false"
+            f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
+            "known frame (concepts.geometry); set concepts.enabled=false"
         )
     notes = [f"Not measured on these images: {name}." for name, found in zip(names, there, strict=True) if not found]
     if config.concepts.names and notes:
@@ -173,10 +177,8 @@ def _sign_table(
     return table, notes
 
 
-def demographic_table(
-    participants: Participants, config: MriConfig
-) -> tuple[NumericTable, tuple[str, ...], list[str]]:
-    """The wanted variables, stamps for those of tier C, and notes on those that are not there.
+def demographic_table(participants: Participants, config: MriConfig) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
+    """The wanted variables and their descriptions, stamps for those of tier C, and notes on those that are not there.
 
     Raises:
         InputError: none of them is there, one is of tier C without the flag, or a value is missing and
@@ -206,7 +208,7 @@ def demographic_table(
         for name in close
     )
     notes = [f"Not in this set: {name}." for name in (*absent, *empty)]
-    return table, stamps, notes
+    return table, tuple(map(participants.column, names)), stamps, notes
 
 
 def _place(name: str, known: tuple[str, ...]) -> int:

@@ -1,4 +1,4 @@
-"""The picture's part of the logits: slice features -> one feature in the space of the texts -> cosines with the prompts.
+"""The picture's part of the logits: slice features -> a feature in the space of the texts -> cosines with prompts.
 
     slices -> frozen tower (cached) -> pooling -> linear map -> x = normalised(known + map) -> cos(x, description)
 
@@ -58,9 +58,7 @@ class Picture(nn.Module):
         dim = prompts.vlm.embed_dim
         visual = config.visual
         self.trained = prompts.vlm.origin.image_trained
-        self.pooling = Pooling(
-            visual.pooling, dim, slices=slices, width=visual.attention_width, seed=config.train.seed
-        )
+        self.pooling = Pooling(visual.pooling, dim, slices=slices, width=visual.attention_width, seed=config.train.seed)
         self.map = TextMap(self.pooling.features, dim)
         self.film = Film(numbers, dim) if numbers else None
         self.branch = branch
@@ -75,10 +73,11 @@ class Picture(nn.Module):
 
     def texts(self) -> Float[Tensor, "n d"]:
         """Features of all descriptions, normalised; the tower runs once where nothing about them is learned."""
-        if any(value.requires_grad for value in self.prompts.parameters()):
-            if self.training or torch.is_grad_enabled():
-                self._kept = None
-                return self.prompts(per_description=True)
+        learned = any(value.requires_grad for value in self.prompts.parameters())
+        if learned and (self.training or torch.is_grad_enabled()):
+            self._kept = None
+            found: Tensor = self.prompts(per_description=True)
+            return found
         if self._kept is None:
             with torch.no_grad():
                 self._kept = self.prompts(per_description=True)

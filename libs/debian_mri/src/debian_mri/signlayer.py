@@ -2,8 +2,8 @@
 
     contribution of sign k to class c:  A[c, k] s_k        A = gain * prior + deviation
 
-``prior`` is the known direction (+1, 0, -1) over the number of signs; training learns the common ``gain`` and, against a
-penalty, a small deviation: a hundred people do not carry a free weight for every sign.
+``prior`` is the known direction (+1, 0, -1) over the number of signs; training learns the common ``gain`` and, against
+a penalty, a small deviation: a hundred people do not carry a free weight for every sign.
 
 ``s`` is a sign's score: how many deviations of the training controls it lies above their mean; with ``adjust`` above
 what their regression on the people's variables expects (w-scores; La Joie et al., J Neurosci 2012).
@@ -47,6 +47,7 @@ class SignLayer(nn.Module):
     deviation: Tensor
     slope: Tensor
     controls: Tensor
+    control_count: Tensor
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class SignLayer(nn.Module):
         self.register_buffer("deviation", torch.ones(count))
         self.register_buffer("slope", torch.zeros(numbers, count))
         self.register_buffer("controls", torch.full((_PERCENTILES, count), torch.nan))
+        self.register_buffer("control_count", torch.zeros((), dtype=torch.int64))
         self.log_gain = nn.Parameter(torch.tensor(math.log(gain)), requires_grad=learn_gain)
         self.delta = nn.Parameter(torch.zeros(classes, count))
 
@@ -105,6 +107,7 @@ class SignLayer(nn.Module):
             _, deviation = mean_and_deviation(base)
         self.center.copy_(center)
         self.deviation.copy_(deviation)
+        self.control_count.fill_(int(rows.sum()))
         scores = self.scores(values[rows], None if numbers is None else numbers[rows], missing=torch.nan)
         share = torch.linspace(0, 1, _PERCENTILES)
         self.controls.copy_(torch.nanquantile(scores, share, dim=0))

@@ -1,9 +1,9 @@
 """Signs of atrophy that are measured on a T1-weighted image: how much fluid there is in boxes around known structures.
 
 Where tissue is lost, fluid takes its place. A pixel's share of fluid is ``sigmoid((0.45 - I / I_wm) / 0.06)`` with
-I_wm the intensity of white matter, the mode of the histogram's upper part; a sign is ``log(mean share + 0.02)`` over its
-box. No threshold on the scanner's units, no segmentation, both sides together: it works on slices of a known frame and
-on volumes in MNI space alike. Scans without contrast between fluid and white matter are refused by `white_level`.
+I_wm the intensity of white matter, the mode of the histogram's upper part; a sign is ``log(mean share + 0.02)`` over
+its box. No threshold on the scanner's units, no segmentation, both sides together: it works on slices of a known frame
+and on volumes in MNI space alike. Scans without contrast between fluid and white matter are refused by `white_level`.
 
 Coordinates are mm, RAS, of MNI or the OASIS sets' T88 space, which differ by a few mm here. |x| is the distance from
 the middle: which side is left does not matter.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -229,6 +230,6 @@ def white_level(values: Float[np.ndarray, " n"]) -> float:
     return float(edges[top] + edges[top + 1]) / 2
 
 
-def _within(axis: int, places: Array, bounds: Range) -> npt.NDArray[np.bool_]:
+def _within(axis: int, places: npt.NDArray[np.floating[Any]], bounds: Range) -> npt.NDArray[np.bool_]:
     places = np.abs(places) if axis == 0 else places
     return (places >= bounds[0]) & (places <= bounds[1])

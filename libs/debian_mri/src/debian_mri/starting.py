@@ -52,7 +52,8 @@ def start_picture(
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
     block = Block(picture.map.standard(pooled), visual.shrinkage, picture.map)
-    choice, notes = Choice(1.0, visual.trust), []
+    choice = Choice(1.0, visual.trust)
+    notes: list[str] = []
     if visual.select:
         others = model.signs(rows["signs"], _numbers(model, rows)).sum(-1) if model.signs is not None else None
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
@@ -108,9 +109,7 @@ def _select(
     return best[1], []
 
 
-def _fitted_loss(
-    logits: Float[Tensor, "n c"], others: Float[Tensor, "n c"] | None, labels: Int[Tensor, " n"]
-) -> float:
+def _fitted_loss(logits: Float[Tensor, "n c"], others: Float[Tensor, "n c"] | None, labels: Int[Tensor, " n"]) -> float:
     """Mean loss with a bias of each class and, where there are other parts, their common weight fitted."""
     from scipy.optimize import minimize
 

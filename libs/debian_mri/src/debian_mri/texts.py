@@ -6,7 +6,7 @@ Only what can be seen on the sequences at hand is used: sentences and concepts t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from debian_mri.concepts import ConceptBank, load_concepts
 from debian_mri.config import MriConfig
@@ -34,7 +34,7 @@ class MriTexts:
     concepts: ConceptBank | None
     stands_for: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    provenance: Mapping[str, object] | None = None
+    provenance: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, manifest: Manifest, config: MriConfig) -> MriTexts:
