@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,24 @@ from tqdm import tqdm
 from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
-from debian_mri.fitting import check_fold
+from debian_mri.fitting import check_fold, predict_logits
 from debian_mri.guards import refuse_confounded_sites, refuse_trained, site_association
+from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
+from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
 from icube_common.evaluation.folder import all_notes, open_folder, refuse_other
+from icube_common.numeric import NumericTable
 from icube_common.training import check_config
 
 logger = logging.getLogger(__name__)
 
+# what a fold says where nothing is validated: by design here
+_NO_VALIDATION = "no validation rows: none asked for"
 INSIDE = ProtocolOptions(folds=5, repeats=1)
 """With a trained run, comparisons are retrained inside the cohort on such folds."""
 
@@ -155,7 +161,8 @@ def evaluate_run(
     saved = load_model(run)
     config, labels = saved.model.config, list(saved.model.labels)
     manifest = _only(Manifest.load(data, root=root), subjects)
-    refuse_trained(manifest, range(len(manifest.scans)), saved.about["trained_on"])
+    trained = saved.about["trained_on"]
+    refuse_trained(manifest, range(len(manifest.scans)), trained)
     there = {scan.label for scan in manifest.scans}
     if strange := sorted(there - set(labels)):
         raise InputError(
@@ -163,23 +170,28 @@ def evaluate_run(
         )
     record = {
         "run": str(run),
-        "trained_on": saved.about["trained_on"]["ids"],
+        "trained_on": trained["ids"],
         "data": manifest.fingerprint,
         "subjects": list(subjects),
         "comparisons": list(names),
     }
     refuse_other(out, record, overwrite=overwrite)
+    manifest = _present(manifest, labels)
     bench = Bench.of(manifest, config, out, wider=bool(names), features=features)
-    predictions = _in_classes(manifest, saved, bench, labels)
+    inputs, said = aligned(used_by(bench.inputs, config), saved.model)
+    fold = zero_shot(bench.samples)
+    logits = predict_logits(saved.model, inputs.part(fold.test_inputs))
+    probabilities = among(saved.calibration.probabilities(logits), labels, manifest.class_names)
+    predictions = score(bench.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
     found, note = _inside(bench, predictions, names)
     judgement = Judgement(
         predictions,
-        _notes(manifest, list(dict.fromkeys([*saved.about["notes"], *bench.inputs.notes]))),
+        _notes(manifest, [*saved.about["notes"], *said, *_absent(labels, manifest.class_names)]),
         stamps=bench.inputs.stamps,
         facts={
             "protocol": "unseen cohort",
-            "trained on": f"{len(saved.about['trained_on']['subjects'])} people of {saved.about['trained_on']['title']}",
+            "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
             "mode": _mode(config),
             "seconds": round(time.monotonic() - begun, 1),
         },
@@ -221,6 +233,35 @@ def among(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present
     return kept / kept.sum(axis=1, keepdims=True)
 
 
+def aligned(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
+    """The tables with the model's columns, in its order; what the set lacks is missing, and the notes say so."""
+    notes = []
+    wanted = {
+        "signs": () if model.signs is None else model.signs.names,
+        "demographics": () if model.variables is None else model.variables.names,
+    }
+    tables: dict[str, Any] = {}
+    for kind, names in wanted.items():
+        table: NumericTable | None = getattr(inputs, kind)
+        if table is None:
+            continue
+        values = np.full((len(table.ids), len(names)), np.nan)
+        for place, name in enumerate(names):
+            if name in table.names:
+                values[:, place] = table.values[:, table.names.index(name)]
+            else:
+                notes.append(f"Not in this set, though the model uses it: {name}.")
+        units = tuple(table.units[table.names.index(name)] if name in table.names else "" for name in names)
+        tables[kind] = NumericTable(ids=table.ids, names=tuple(names), values=values, units=units)
+    return replace(inputs, **tables), notes
+
+
+def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:
+    """What to say where a set lacks classes of the model."""
+    gone = [label for label in labels if label not in present]
+    return [f"No scan of {', '.join(gone)}: predictions choose among {', '.join(present)}."] if gone else []
+
+
 def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Comparisons that are retrained inside the cohort, and how."""
     if not names:
@@ -245,7 +286,8 @@ def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict
 
 def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
     simulated = ["Simulated images, of nobody: nothing here says how well it works on people."]
-    return [*(simulated if manifest.simulated else []), *notes]
+    said = [note for note in notes if note != _NO_VALIDATION]
+    return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
 
 
 def _mode(config: MriConfig) -> str:

@@ -194,16 +194,13 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
     for row in (row for row in made.values() if not row["check"]):
         paired = row["difference"]["auc"]
         title = f"{row['title']}: the configured model" if row.get("configured") else row["title"]
-        rows.append(
-            [
-                title,
-                row["auc"]["mean"],
-                interval_text(row["auc"]),
-                row["balanced_accuracy"]["mean"],
-                row["brier"]["mean"],
-            ]
-            + [paired["mean"], interval_text(paired), paired["p"]]
-        )
+        figures = [
+            row["auc"]["mean"],
+            interval_text(row["auc"]),
+            row["balanced_accuracy"]["mean"],
+            row["brier"]["mean"],
+        ]
+        rows.append([title, *figures, paired["mean"], interval_text(paired), paired["p"]])
     report.table(
         ["", "AUC", "95 % interval", "balanced accuracy", "Brier", "AUC: model minus it", "95 % interval", "p"],
         rows,
