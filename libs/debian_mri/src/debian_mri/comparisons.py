@@ -143,11 +143,13 @@ def _site_from_image(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predi
     )
     drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
     features, planes = _tower(bench)
-    parts = []
-    for fold in _bar(drawn, folder):
-        place = folder / fold_name(fold)
-        parts.append(timed(place, lambda fold=fold: (score(samples, fold, slice_mean(fold, features, planes)), ()))[0])
-    return concatenate(parts)
+
+    def one(fold: Fold) -> Predictions:
+        return timed(folder / fold_name(fold), lambda: (score(samples, fold, slice_mean(fold, features, planes)), ()))[
+            0
+        ]
+
+    return concatenate([one(fold) for fold in _bar(drawn, folder)])
 
 
 def _tower(bench: Bench) -> tuple[Mapping[str, Any], dict[str, list[str]]]:

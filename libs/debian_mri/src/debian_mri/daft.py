@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from debian_mri.baselines.rows import Array, as_samples, rows_of, with_indicators
+from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.evaluation.splits import inner_split
 from icube_common.runs import RunFolder
