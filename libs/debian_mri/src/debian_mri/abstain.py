@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# no probability is above it: everybody is abstained on
-NOBODY = 1.01
+# only certainty is not below it: in effect everybody is abstained on
+NOBODY = 1.0
 
 
 @dataclass(frozen=True)

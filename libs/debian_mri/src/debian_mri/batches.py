@@ -58,3 +58,13 @@ class TrainingScans:
 
     def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
         return {name: table[draw.index] for name, table in self._rows.items()}
+
+    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """A whole batch at once, as torch's loader asks for it; collated already."""
+        places = torch.tensor([draw.index for draw in draws])
+        return {name: table[places] for name, table in self._rows.items()}
+
+
+def collated(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `TrainingScans.__getitems__` gives is a batch."""
+    return batch

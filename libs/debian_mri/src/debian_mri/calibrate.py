@@ -1,6 +1,7 @@
 """Probabilities that mean what they say: a temperature, and where asked for a bias of each class.
 
-Fitted on logits that models gave to people they had not been trained on: inner folds of the training people. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, sec. 4: ``softmax((z + b) / T)``.
+Fitted on logits that models gave to people they had not been trained on: inner folds of the training people. Guo et
+al., "On Calibration of Modern Neural Networks", ICML 2017, sec. 4: ``softmax((z + b) / T)``.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class ConceptConfig(Config):
         False, "scores given the demographics, by regression over the controls (w-scores); only where these enter"
     )
     gain: float = option(0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0)
-    anchor: float = option(30.0, "how strongly weights are held to the known directions", ge=0)
+    anchor: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
     learn_gain: bool = option(True, "train the common weight of the known directions")
 
 

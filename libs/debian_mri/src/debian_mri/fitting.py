@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from debian_mri.abstain import Abstention, always, choose_threshold
-from debian_mri.batches import TrainingScans, batches, rows_of
+from debian_mri.batches import TrainingScans, batches, collated, rows_of
 from debian_mri.calibrate import Calibration, calibrate, uncalibrated
 from debian_mri.config import MriConfig
 from debian_mri.demographics import Variables
@@ -205,6 +205,7 @@ def _train(
         TrainingScans(rows, labels),
         config=config.train,
         run=run,
+        collate=collated,
         validate=_validation(inputs, fold) if config.train.validate_every else None,
         resume=resume,
     )

@@ -152,7 +152,9 @@ def load_inputs(
         notes += said
     if config.visual.enabled and vlm is not None and vlm.untrained_note:
         notes.append(f"Backbone: {vlm.untrained_note}.")
-    return Inputs(ids, found if config.visual.enabled else None, slices, signs, demographics, columns, stamps, (*stamps, *notes))
+    return Inputs(
+        ids, found if config.visual.enabled else None, slices, signs, demographics, columns, stamps, (*stamps, *notes)
+    )
 
 
 def _sign_table(
@@ -177,7 +179,9 @@ def _sign_table(
     return table, notes
 
 
-def demographic_table(participants: Participants, config: MriConfig) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
+def demographic_table(
+    participants: Participants, config: MriConfig
+) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
     """The wanted variables and their descriptions, stamps for those of tier C, and notes on those that are not there.
 
     Raises:

@@ -33,7 +33,18 @@ from icube_common.runs import atomic_folder, read_json, write_json
 from icube_common.vlm import FrozenVLM
 
 CONFIG, ABOUT, WEIGHTS, PROMPTS, CARD = "config.yaml", "model.json", "model.safetensors", "prompts", "README.md"
-_KEYS = ("data", "trained_on", "notes", "stamps", "labels", "signs", "variables", "calibration", "abstention", "picture")
+_KEYS = (
+    "data",
+    "trained_on",
+    "notes",
+    "stamps",
+    "labels",
+    "signs",
+    "variables",
+    "calibration",
+    "abstention",
+    "picture",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,6 +49,7 @@ class Sign:
         side: |x| in mm.
         front: y in mm.
         height: z in mm.
+        plane: of the slice images on which it is read; the box is a thin slab along it.
         requires: the sequence on which fluid is dark.
     """
 
@@ -57,6 +58,7 @@ class Sign:
     side: Range
     front: Range
     height: Range
+    plane: str = "coronal"
     requires: str = "T1w"
 
 
@@ -114,7 +116,9 @@ class Frame:
     shape: tuple[int, int]
 
     def inside(self, sign: Sign) -> Bool[np.ndarray, "h w"] | None:
-        """The pixels in a sign's box; None where the plane does not pass it."""
+        """The pixels in a sign's box; None where the plane does not pass it, or is none on which it is read."""
+        if self.plane != sign.plane:
+            return None
         ranges = (sign.side, sign.front, sign.height)
         normal = PLANES[self.plane]
         low, high = ranges[normal]

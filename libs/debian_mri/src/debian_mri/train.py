@@ -127,7 +127,9 @@ def training_fold(manifest: Manifest, config: MriConfig, *, leave_out: Sequence[
     if leave_out:
         groups = samples.group_array
         if strange := sorted(set(leave_out) - set(groups)):
-            raise InputError(f"--leave-out {strange[0]}: no such subject; there are {', '.join(sorted(set(groups))[:8])}")
+            raise InputError(
+                f"--leave-out {strange[0]}: no such subject; there are {', '.join(sorted(set(groups))[:8])}"
+            )
         kept = np.flatnonzero(~np.isin(groups, list(leave_out)))
         if not len(kept):
             raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
@@ -169,7 +171,7 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained) 
     report.facts(
         {
             "classes": ", ".join(model.labels),
-            "scans": int(len(trained.inner)),
+            "scans": len(trained.inner),
             "steps": trained.result.steps,
             "seconds": round(trained.result.seconds, 1),
             "stopped because": trained.result.stopped_because,
