@@ -41,7 +41,7 @@ def write_cohort(
     people: int = 16,
     sessions: int = 1,
     labels: Sequence[str] = ("CN", "AD"),
-    sites: bool = False,
+    sites: str = "",
     prefix: str = "p",
     seed: int = 0,
     columns: Sequence[str] = ("age", "sex"),
@@ -53,7 +53,7 @@ def write_cohort(
         people: as many of each class, in turn.
         sessions: scans of each person.
         labels: the classes.
-        sites: whether there are two, of which each has both classes.
+        sites: "even": two, of which each has both classes; "named": each class has a site of its own; else none.
         prefix: of the people's names.
         seed: of the pictures.
         columns: the variables.
@@ -63,6 +63,7 @@ def write_cohort(
     scans, rows = [], {}
     for number in range(people):
         place = number % len(labels)
+        site = {"even": f"S{number // 2 % 2}", "named": f"S{place}"}
         for session in range(sessions):
             name = f"{prefix}{number:02d}-{session}"
             paths = []
@@ -73,7 +74,7 @@ def write_cohort(
             scans.append(
                 Scan(
                     id=name, subject=f"{prefix}{number:02d}", session=str(session), label=labels[place],
-                    site=f"S{number // 2 % 2}" if sites else None, kind="slices", paths=tuple(paths), planes=PLANES,
+                    site=site.get(sites), kind="slices", paths=tuple(paths), planes=PLANES,
                     sha256=f"{seed:04x}{number:02x}{session:02x}".rjust(64, "0"),
                 )
             )  # fmt: skip

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -159,16 +161,16 @@ def tiny() -> FrozenVLM:
     return load_vlm("icube-tiny")
 
 
-def unit(table: dict[str, np.ndarray], width: int) -> dict[str, torch.Tensor]:
+def unit(table: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {
         name: torch.nn.functional.normalize(torch.from_numpy(np.stack([row, row])).float(), dim=-1)
         for name, row in table.items()
     }
 
 
-def test_zero_shot_reads_no_label_and_coop_learns(tiny: FrozenVLM, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    samples, fold, table = fold_and_table(tiny.embed_dim)
-    features = unit(table, tiny.embed_dim)
+def test_zero_shot_reads_no_label_and_coop_learns(tiny: FrozenVLM, tmp_path: Path) -> None:
+    _, fold, table = fold_and_table(tiny.embed_dim)
+    features = unit(table)
     names = {"CN": class_words("CN"), "AD": class_words("AD")}
     found = zero_shot(fold, features, tiny, names)
     assert found.shape == (len(fold.test), 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import re
@@ -36,16 +35,9 @@ BAR = re.compile(r"\d+%\||\[\d+:\d\d")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort of 16 people at two sites, one of 8 others, one in which the site names the class."""
     folder = tmp_path_factory.mktemp("mri")
-    write_cohort(folder / "data", sites=True, columns=("age", "sex", "MMSE"))
+    write_cohort(folder / "data", sites="even", columns=("age", "sex", "MMSE"))
     write_cohort(folder / "others", people=8, prefix="q", seed=7)
-    named = write_cohort(folder / "named", sites=True)
-    manifest = named.folder / "manifest.csv"
-    rows = list(csv.reader(manifest.open(newline="")))
-    label, site = rows[0].index("label"), rows[0].index("site")
-    for row in rows[1:]:
-        row[site] = {"CN": "S0", "AD": "S1"}[row[label]]
-    with manifest.open("w", newline="") as handle:
-        csv.writer(handle, lineterminator="\n").writerows(rows)
+    write_cohort(folder / "named", sites="named")
     write_cohort(folder / "strange", labels=("CN", "XYZ"), people=8, prefix="x", seed=9)
     return folder
 
@@ -207,7 +199,9 @@ def test_people_and_classes_of_a_run(place: Path, run: Path, tmp_path: Path, com
     refused(command("evaluate", run, "--data", place / "data", "--subjects", "p00,p05", *out), "'p05'")
     refused(command("evaluate", run, "--data", place / "data", "--subjects", "nobody", *out), "no such subject")
     refused(command("evaluate", run, "--data", place / "strange", *out), "class 'XYZ' is none of the 2")
-    refused(command("evaluate", run, "--data", place / "others", *out, "train.seed=1"), "a trained RUN has its settings")
+    refused(
+        command("evaluate", run, "--data", place / "others", *out, "train.seed=1"), "a trained RUN has its settings"
+    )
     refused(command("evaluate", run, "--data", place / "others", *out, "--folds", "3"), "--folds: a trained RUN")
     refused(command("evaluate", place, "--data", place / "others", *out), "no trained model in it")
     assert not (tmp_path / "e").exists()
@@ -216,7 +210,7 @@ def test_people_and_classes_of_a_run(place: Path, run: Path, tmp_path: Path, com
 @pytest.mark.parametrize(
     ("data", "words", "message"),
     [
-        ("strange", ["prompt.init=descriptions"], "XYZ"),
+        ("strange", ["--folds", "2", "prompt.init=descriptions"], "XYZ"),
         ("named", [], "the site names the class"),
         ("data", ["--comparisons", "dafd"], "did you mean 'daft'"),
         ("data", ["--protocol", "kfold"], "did you mean 'group-kfold'"),
@@ -243,7 +237,18 @@ def test_a_split_with_a_person_on_both_sides_is_refused(tmp_path: Path, command:
 
 def test_variables_of_tier_c_are_stamped(place: Path, tmp_path: Path, command: Command) -> None:
     words = ["demographics.mode=late", "demographics.columns=[MMSE]", "demographics.allow_tier_c=true"]
-    out = ["--data", place / "data", "--folds", 2, "--comparisons", "none", "--out", tmp_path / "e", "--json", "--quiet"]
+    out = [
+        "--data",
+        place / "data",
+        "--folds",
+        2,
+        "--comparisons",
+        "none",
+        "--out",
+        tmp_path / "e",
+        "--json",
+        "--quiet",
+    ]
     found = as_json(command("evaluate", *out, *SETTINGS, *words))
     assert found["stamps"] and "MMSE" in found["stamps"][0]
     assert found["stamps"][0] in (tmp_path / "e" / "report.html").read_text()
@@ -256,7 +261,7 @@ def test_ablate_and_tune(place: Path, tmp_path: Path, command: Command) -> None:
     words = ["--data", place / "data", "--folds", 2, "--out", tmp_path / "study", "--json", "--quiet"]
     found = as_json(command("ablate", *words, "--grid", tmp_path / "grid.yaml"))
     assert [row["name"] for row in found["variants"]] == ["base", "max"] and not found["failed"]
-    space = f"base:\n{base}\nspace:\n  visual.pooling: {{choices: [mean, max]}}\nmetric: auc\nseeds: [0]\ntrials: 2\n"
+    space = f"base:\n{base}\nspace:\n  visual.pooling: {{type: categorical, choices: [mean, max]}}\nmetric: auc\nseeds: [0]\ntrials: 2\n"
     (tmp_path / "space.yaml").write_text(space)
     words = ["--data", place / "data", "--folds", 2, "--out", tmp_path / "search", "--json", "--quiet"]
     assert as_json(command("tune", *words, "--space", tmp_path / "space.yaml"))["finished"] == 2

@@ -103,11 +103,11 @@ class Tables:
     @cached_property
     def sites(self) -> dict[str, Array]:
         """Scan id -> an indicator for each site; empty where sites are not all known, or there is one."""
-        sites = self.manifest.samples().sites
-        names = sorted(set(sites or ()))
-        if sites is None or len(names) < 2:
+        sites = [scan.site for scan in self.manifest.scans]
+        names = sorted({site for site in sites if site})
+        if not all(sites) or len(names) < 2:
             return {}
-        table = (np.asarray(sites, dtype=str)[:, None] == np.asarray(names)).astype(np.float64)
+        table = (np.asarray(sites, dtype=str)[:, None] == np.asarray(names, dtype=str)).astype(np.float64)
         return {scan.id: row for scan, row in zip(self.manifest.scans, table, strict=True)}
 
     @cached_property
@@ -164,6 +164,7 @@ class Bench:
         config: MriConfig,
         out: Path,
         *,
+        samples: Samples | None = None,
         wider: bool = False,
         folds: Path | None = None,
         features: str | Path | None = None,
@@ -174,11 +175,14 @@ class Bench:
             manifest: the set.
             config: all settings.
             out: the evaluation's folder.
+            samples: some of the set's scans, with some of its classes; by default all.
             wider: load what comparisons use beside the configured model: the tower's features and the variables.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
         """
-        texts = MriTexts.of(manifest, config)
+        samples = samples or manifest.samples()
+        sequences = sorted({scan.sequence for scan in manifest.scans})
+        texts = MriTexts.make(samples.class_names, config, sequences)
         loaded = config
         if wider:
             loaded = replace(loaded, visual=replace(loaded.visual, enabled=True))
@@ -191,7 +195,7 @@ class Bench:
                     pass  # comparisons with the table are left out, with this reason
         vlm = loaded.vlm.load() if loaded.needs_tower else None
         inputs = load_inputs(manifest, loaded, vlm, features=features)
-        return cls(manifest, manifest.samples(), config, vlm, texts, inputs, Tables(manifest, config), out, folds)
+        return cls(manifest, samples, config, vlm, texts, inputs, Tables(manifest, config), out, folds)
 
     def train(
         self, fold: Fold, folder: Path, *, config: MriConfig | None = None, samples: Samples | None = None

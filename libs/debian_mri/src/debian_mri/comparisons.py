@@ -175,7 +175,7 @@ def _fresh_run(place: Path, settings: TrainConfig) -> RunFolder:
 
 def _daft(bench: Bench, fold: Fold, place: Path) -> Array:
     run, tables = _fresh_run(place, DAFT_SETTINGS), bench.tables
-    return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes)
+    return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes, settings=DAFT_SETTINGS)
 
 
 def _names(bench: Bench) -> dict[str, str]:
@@ -184,7 +184,8 @@ def _names(bench: Bench) -> dict[str, str]:
 
 def _coop(bench: Bench, fold: Fold, place: Path) -> Array:
     assert bench.vlm is not None
-    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), _fresh_run(place, COOP_SETTINGS))
+    run = _fresh_run(place, COOP_SETTINGS)
+    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=COOP_SETTINGS)
 
 
 def _zero_shot(bench: Bench, fold: Fold, place: Path) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 # what a fold says where nothing is validated: by design here
 _NO_VALIDATION = "no validation rows: none asked for"
-INSIDE = ProtocolOptions(folds=5, repeats=1)
-"""With a trained run, comparisons are retrained inside the cohort on such folds."""
+INSIDE = 5
+"""With a trained run, comparisons are retrained inside the cohort on so many folds, fewer where a class is small."""
 
 
 def evaluate(
@@ -160,10 +161,11 @@ def evaluate_run(
     out, names = Path(out), chosen(comparisons)
     saved = load_model(run)
     config, labels = saved.model.config, list(saved.model.labels)
-    manifest = _only(Manifest.load(data, root=root), subjects)
+    manifest = Manifest.load(data, root=root)
+    rows = _rows_of(manifest, subjects)
     trained = saved.about["trained_on"]
-    refuse_trained(manifest, range(len(manifest.scans)), trained)
-    there = {scan.label for scan in manifest.scans}
+    refuse_trained(manifest, rows, trained)
+    there = {manifest.scans[row].label for row in rows}
     if strange := sorted(there - set(labels)):
         raise InputError(
             f"{data}: class {strange[0]!r} is none of the {len(labels)} that {run} was trained on ({', '.join(labels)})"
@@ -176,18 +178,18 @@ def evaluate_run(
         "comparisons": list(names),
     }
     refuse_other(out, record, overwrite=overwrite)
-    manifest = _present(manifest, labels)
-    bench = Bench.of(manifest, config, out, wider=bool(names), features=features)
+    samples = _samples(manifest, rows, labels)
+    bench = Bench.of(manifest, config, out, samples=samples, wider=bool(names), features=features)
     inputs, said = aligned(used_by(bench.inputs, config), saved.model)
     fold = zero_shot(bench.samples)
     logits = predict_logits(saved.model, inputs.part(fold.test_inputs))
-    probabilities = among(saved.calibration.probabilities(logits), labels, manifest.class_names)
+    probabilities = among(saved.calibration.probabilities(logits), labels, samples.class_names)
     predictions = score(bench.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
     found, note = _inside(bench, predictions, names)
     judgement = Judgement(
         predictions,
-        _notes(manifest, [*saved.about["notes"], *said, *_absent(labels, manifest.class_names)]),
+        _notes(manifest, [*saved.about["notes"], *said, *_absent(labels, samples.class_names)]),
         stamps=bench.inputs.stamps,
         facts={
             "protocol": "unseen cohort",
@@ -207,24 +209,28 @@ def evaluate_run(
     )
 
 
-def _only(manifest: Manifest, subjects: Sequence[str]) -> Manifest:
-    """The scans of some people."""
-    if not subjects:
-        return manifest
+def _rows_of(manifest: Manifest, subjects: Sequence[str]) -> list[int]:
+    """The scans of some people, or of all where none are named."""
     there = {scan.subject for scan in manifest.scans}
     if strange := sorted(set(subjects) - there):
         raise InputError(f"--subjects {strange[0]}: no such subject; there are {', '.join(sorted(there)[:30])}")
-    scans = [scan for scan in manifest.scans if scan.subject in set(subjects)]
-    return Manifest(manifest.folder, manifest.about, scans, root=manifest.root)
+    return [row for row, scan in enumerate(manifest.scans) if not subjects or scan.subject in subjects]
 
 
-def _present(manifest: Manifest, labels: Sequence[str]) -> Manifest:
-    """The set with the classes that it has, in the model's order: those that predictions choose among."""
-    there = {scan.label for scan in manifest.scans}
-    present = [label for label in labels if label in there]
+def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> Samples:
+    """Some scans with the classes that they have, in the model's order: those that predictions choose among."""
+    scans = [manifest.scans[row] for row in rows]
+    present = [label for label in labels if label in {scan.label for scan in scans}]
     if len(present) < 2:
         raise InputError(f"{manifest.folder}: all scans are {present[0]!r}: at least two classes are needed")
-    return Manifest(manifest.folder, {**manifest.about, "class_names": present}, manifest.scans, root=manifest.root)
+    sites = [scan.site for scan in scans if scan.site]
+    return Samples(
+        ids=[scan.id for scan in scans],
+        labels=np.array([present.index(scan.label) for scan in scans]),
+        class_names=present,
+        groups=[scan.subject for scan in scans],
+        sites=sites if len(sites) == len(scans) else None,
+    )
 
 
 def among(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
@@ -267,8 +273,10 @@ def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict
     if not names:
         return {}, ""
     folds: list[Fold]
+    people = {(group, label) for group, label in zip(bench.samples.group_array, bench.samples.labels, strict=True)}
+    smallest = min(Counter(int(label) for _, label in people).values())
     try:
-        folds = folds_of(bench.samples, "group-kfold", INSIDE)
+        folds = folds_of(bench.samples, "group-kfold", ProtocolOptions(folds=max(2, min(INSIDE, smallest))))
         for fold in folds:
             check_fold(fold, bench.config)
     except InputError as error:
@@ -278,7 +286,7 @@ def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict
             for name in names
         }, ""
     note = (
-        f"Comparisons were retrained inside this cohort, on {INSIDE.folds} folds of its people: what a model of this "
+        f"Comparisons were retrained inside this cohort, on {len(folds)} folds of its people: what a model of this "
         "cohort gets. The trained model has seen none of them."
     )
     return compare(bench, folds, ours, names), note
