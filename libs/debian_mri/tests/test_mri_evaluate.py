@@ -256,12 +256,14 @@ def test_variables_of_tier_c_are_stamped(place: Path, tmp_path: Path, command: C
 
 def test_ablate_and_tune(place: Path, tmp_path: Path, command: Command) -> None:
     base = "\n".join(f"  {word.replace('=', ': ')}" for word in SETTINGS)
-    grid = f"base:\n{base}\nvariants:\n  - {{name: base}}\n  - {{name: max, visual.pooling: max}}\nseeds: [0, 1]\nmetric: auc\n"
+    variants = "variants:\n  - {name: base}\n  - {name: max, visual.pooling: max}"
+    grid = f"base:\n{base}\n{variants}\nseeds: [0, 1]\nmetric: auc\n"
     (tmp_path / "grid.yaml").write_text(grid)
     words = ["--data", place / "data", "--folds", 2, "--out", tmp_path / "study", "--json", "--quiet"]
     found = as_json(command("ablate", *words, "--grid", tmp_path / "grid.yaml"))
     assert [row["name"] for row in found["variants"]] == ["base", "max"] and not found["failed"]
-    space = f"base:\n{base}\nspace:\n  visual.pooling: {{type: categorical, choices: [mean, max]}}\nmetric: auc\nseeds: [0]\ntrials: 2\n"
+    searched = "space:\n  visual.pooling: {type: categorical, choices: [mean, max]}"
+    space = f"base:\n{base}\n{searched}\nmetric: auc\ndirection: maximize\nseeds: [0]\ntrials: 2\n"
     (tmp_path / "space.yaml").write_text(space)
     words = ["--data", place / "data", "--folds", 2, "--out", tmp_path / "search", "--json", "--quiet"]
     assert as_json(command("tune", *words, "--space", tmp_path / "space.yaml"))["finished"] == 2

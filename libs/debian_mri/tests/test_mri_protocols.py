@@ -78,7 +78,7 @@ def test_a_given_split_is_taken_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"s00-1": "b"}, r"line 3: subject 's00' is in fold b and, by line 2, in fold a: .*give all scans of a subject"),
+        ({"s00-1": "b"}, r"line 3: subject 's00' is in fold b and, by line 2, in fold a: .*give all scans"),
         ({"s00-1": ""}, "line 3: 's00-1' has an empty fold"),
         ({"s00-1": None}, "repeat 0: 's00-1' has no fold"),
         ({"s09-0": "a"}, "unknown scan 's09-0'"),
