@@ -1,4 +1,4 @@
-"""Why: the terms that a prediction is the sum of, the slices that carried weight, and the record that texts are made of.
+"""Why: the terms that a prediction is the sum of, the slices that carried weight, the record that texts are made of.
 
 `contributions` gives every term of the logits by name, before and after calibration; `explanation_of` gathers what a
 report may say about one scan.
@@ -161,7 +161,7 @@ def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptBan
                 label=concept.label,
                 contributions=_values(terms, SIGN, name),
                 score=float(scores[0, at]),
-                percentile=float(percentiles[0, at]),
+                percentile=float(percentiles[0, at]) if int(model.signs.control_count) else None,
                 regions=concept.regions,
                 requires=concept.requires,
                 expected=tuple(concept.direction(label) for label in model.labels),

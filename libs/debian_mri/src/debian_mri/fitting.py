@@ -30,7 +30,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold
 from icube_common.losses import make_loss
 from icube_common.numeric import NumericBranch
-from icube_common.prompts import PromptLearner
 from icube_common.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM
@@ -247,7 +246,7 @@ def build(
     picture = None
     if train.features is not None:
         assert vlm is not None, "visual.enabled needs a backbone"
-        prompts: PromptLearner = texts.prompts(vlm, names, replace(config.prompt, seed=config.train.seed))
+        prompts, features = texts.prompts(vlm, names, replace(config.prompt, seed=config.train.seed))
         notes += prompts.notes
         branch = None
         if config.demographics.mode == "text":
@@ -257,7 +256,12 @@ def build(
         lengths = {len(train.features[name]) for name in train.ids}
         film = variables.width if config.demographics.mode == "film" and variables is not None else 0
         picture = Picture(
-            prompts, config, slices=lengths.pop() if len(lengths) == 1 else 0, numbers=film, branch=branch
+            prompts,
+            config,
+            slices=lengths.pop() if len(lengths) == 1 else 0,
+            numbers=film,
+            branch=branch,
+            features=features,
         )
     return MriModel(config, names, signs=signs, picture=picture, variables=variables), notes
 

@@ -164,5 +164,5 @@ class MriModel(nn.Module):
         return {
             name: value
             for name, value in self.state_dict().items()
-            if not name.startswith("picture.prompts.") and ".vlm." not in name
+            if not name.startswith("picture.owned.") and ".vlm." not in name
         }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from debian_mri.attention import Pooling
@@ -37,6 +37,7 @@ class Picture(nn.Module):
         slices: S of every scan, 0 where they differ.
         numbers: Q, for FiLM; 0 for none.
         branch: of ``demographics.mode=text``.
+        features: (N, D) of the descriptions, where they are known already and nothing about them is learned.
 
     Attributes:
         trust: factor on the part.
@@ -52,9 +53,13 @@ class Picture(nn.Module):
         slices: int,
         numbers: int = 0,
         branch: NumericBranch | None = None,
+        features: Float[Tensor, "n d"] | None = None,
     ) -> None:
         super().__init__()
-        self.prompts = prompts
+        self.learns_prompts = any(value.requires_grad for value in prompts.parameters())
+        # what nothing trains is referred to, not owned: no step walks through the backbone, no checkpoint hashes it
+        self._referred = (prompts,)
+        self.owned = prompts if self.learns_prompts or branch is not None else None
         dim = prompts.vlm.embed_dim
         visual = config.visual
         self.trained = prompts.vlm.origin.image_trained
@@ -64,7 +69,12 @@ class Picture(nn.Module):
         self.branch = branch
         self.register_buffer("trust", torch.tensor(visual.trust))
         self.log_scale = nn.Parameter(prompts.vlm.logit_scale.log().clone())
-        self._kept: Tensor | None = None
+        self._kept = features
+
+    @property
+    def prompts(self) -> PromptLearner:
+        """The class prompts."""
+        return self._referred[0]
 
     @property
     def vlm(self) -> FrozenVLM:
@@ -73,8 +83,7 @@ class Picture(nn.Module):
 
     def texts(self) -> Float[Tensor, "n d"]:
         """Features of all descriptions, normalised; the tower runs once where nothing about them is learned."""
-        learned = any(value.requires_grad for value in self.prompts.parameters())
-        if learned and (self.training or torch.is_grad_enabled()):
+        if self.learns_prompts and (self.training or torch.is_grad_enabled()):
             self._kept = None
             found: Tensor = self.prompts(per_description=True)
             return found
@@ -85,13 +94,17 @@ class Picture(nn.Module):
 
     def class_texts(self, texts: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
         """Mean features of the classes' descriptions, not normalised."""
-        owner = self.prompts.owner
+        owner = self.owner(texts)
         sums = texts.new_zeros(len(self.prompts.class_names), texts.shape[1]).index_add(0, owner, texts)
         return sums / self.counts(texts).unsqueeze(1)
 
+    def owner(self, like: Tensor) -> Int[Tensor, " n"]:
+        """The class of each description."""
+        return self.prompts.owner.to(like.device)
+
     def counts(self, like: Tensor) -> Float[Tensor, " c"]:
         """Descriptions of each class."""
-        return torch.bincount(self.prompts.owner, minlength=len(self.prompts.class_names)).to(like)
+        return torch.bincount(self.owner(like), minlength=len(self.prompts.class_names)).to(like)
 
     def known(self, slices: Float[Tensor, "b s d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
         """Where scans lie before anything is learned, length 1."""
@@ -120,16 +133,16 @@ class Picture(nn.Module):
         """What each description adds to its own class's logit."""
         classes = self.class_texts(texts)
         apart = texts - classes.mean(0)
-        share = self.trust * self.log_scale.exp() / self.counts(texts)[self.prompts.owner]
+        share = self.trust * self.log_scale.exp() / self.counts(texts)[self.owner(texts)]
         return feature @ apart.T * share
 
     def to_classes(self, parts: Float[Tensor, "b n"]) -> Float[Tensor, "b c"]:
         """Sums over the descriptions of each class."""
         zero = parts.new_zeros(len(parts), len(self.prompts.class_names))
-        return zero.index_add(1, self.prompts.owner, parts)
+        return zero.index_add(1, self.owner(parts), parts)
 
     def train(self, mode: bool = True) -> Picture:
         """As of any module; texts that were kept are forgotten where they may change."""
-        if any(value.requires_grad for value in self.prompts.parameters()):
+        if self.learns_prompts:
             self._kept = None
         return super().train(mode)

@@ -34,6 +34,9 @@ _RIDGE = 1.0
 class SignLayer(nn.Module):
     """See the head of this file.
 
+    Attributes:
+        control_count: controls that the scores are relative to; 0 where all training people stood in for them.
+
     Args:
         names: of the K signs.
         directions: (C, K) of +1, 0, -1.
@@ -107,7 +110,7 @@ class SignLayer(nn.Module):
             _, deviation = mean_and_deviation(base)
         self.center.copy_(center)
         self.deviation.copy_(deviation)
-        self.control_count.fill_(int(rows.sum()))
+        self.control_count.fill_(0 if few else int(controls.sum()))
         scores = self.scores(values[rows], None if numbers is None else numbers[rows], missing=torch.nan)
         share = torch.linspace(0, 1, _PERCENTILES)
         self.controls.copy_(torch.nanquantile(scores, share, dim=0))

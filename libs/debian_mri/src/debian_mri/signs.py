@@ -224,10 +224,12 @@ def white_level(values: Float[np.ndarray, " n"]) -> float:
     Raises:
         InputError: there is no brain, or all of it has one intensity.
     """
-    upper = values[values > np.percentile(values, _UPPER_PERCENTILE)] if len(values) else values
-    if len(upper) < 2 or upper.max() <= upper.min():
+    if len(values) < 2 or values.max() <= values.min():
         raise InputError("no contrast inside the brain: signs of atrophy cannot be measured")
+    upper = values[values >= np.percentile(values, _UPPER_PERCENTILE)]
     low, high = float(upper.min()), float(upper.max())
+    if low == high:
+        return low
     counts, edges = np.histogram(upper, bins=_BINS, range=(low, high))
     smooth = np.convolve(counts, np.ones(_SMOOTH) / _SMOOTH, "same")
     top = int(smooth.argmax())

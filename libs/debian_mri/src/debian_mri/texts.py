@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from debian_mri.concepts import ConceptBank, load_concepts
 from debian_mri.config import MriConfig
@@ -28,6 +32,7 @@ class MriTexts:
         stands_for: label -> the label whose directions it has; itself but for the control.
         notes: what every report repeats: that nobody has checked them, that they were exchanged.
         provenance: of sentences and concepts, for the record of a run.
+        made: prompts that nothing trains, with their features: all folds share them, so the text tower runs once.
     """
 
     classes: ClassTexts
@@ -35,6 +40,7 @@ class MriTexts:
     stands_for: Mapping[str, str]
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
+    made: dict[Any, tuple[PromptLearner, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, manifest: Manifest, config: MriConfig) -> MriTexts:
@@ -82,10 +88,20 @@ class MriTexts:
         known = [self.concepts[sign] for sign in signs]
         return [[float(concept.direction(self.stands_for[label])) for concept in known] for label in labels]
 
-    def prompts(self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig) -> PromptLearner:
-        """Prompts of some of the classes, untrained.
+    def prompts(
+        self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig
+    ) -> tuple[PromptLearner, Tensor | None]:
+        """Prompts of some of the classes, untrained; and their features (N, D) where nothing about them is learned.
 
         Raises:
             InputError: two classes are called the same, or what `PromptLearner` refuses.
         """
-        return self.classes.prompts(vlm, labels, config)
+        key = (vlm.fingerprint, tuple(labels), config)
+        if key in self.made:
+            return self.made[key]
+        prompts = self.classes.prompts(vlm, labels, config)
+        if any(value.requires_grad for value in prompts.parameters()):
+            return prompts, None
+        with torch.no_grad():
+            self.made[key] = (prompts, prompts(per_description=True))
+        return self.made[key]
