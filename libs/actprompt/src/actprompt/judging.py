@@ -12,12 +12,11 @@ import numpy as np
 from icube_common.evaluation import (
     Predictions,
     Samples,
-    confusion_matrix,
     harmonic_mean,
     mean_interval,
-    per_class_recall,
 )
 from icube_common.evaluation.folder import interval_text
+from icube_common.evaluation.pages import class_tables
 from icube_common.reports import Report
 from icube_common.runs import write_json
 
@@ -161,24 +160,7 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
         report.table(
             ["", "top-1", "95 % interval", "this run minus it", "95 % interval", "p (paired over people)"], rows
         )
-    report.section("Classes")
-    recall = per_class_recall(predictions.labels, predictions.probabilities)
-    counts = np.bincount(predictions.labels, minlength=len(predictions.class_names))
-    report.table(
-        ["action", "clips", "recognised"],
-        [
-            [name, int(count), None if not count else float(share)]
-            for name, count, share in zip(predictions.class_names, counts, recall, strict=True)
-        ],
-    )
-    if len(predictions.class_names) <= 30:
-        report.section("Confusions")
-        matrix = confusion_matrix(predictions.labels, predictions.probabilities)
-        report.table(
-            ["true action", *predictions.class_names],
-            [[name, *map(int, row)] for name, row in zip(predictions.class_names, matrix, strict=True)],
-            caption="Rows: what it was; columns: what it was taken for.",
-        )
+    class_tables(report, predictions, class_word="action", row_word="clips")
     report.section("Settings")
     report.paragraph(settings)
     return report

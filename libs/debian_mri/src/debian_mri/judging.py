@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri.notice import RESEARCH_ONLY
-from icube_common.evaluation import Predictions, confusion_matrix, per_class_recall
+from icube_common.evaluation import Predictions
 from icube_common.evaluation.folder import interval_text
+from icube_common.evaluation.pages import class_tables
 from icube_common.reports import Report
 from icube_common.runs import write_json
 
@@ -22,7 +23,6 @@ DIFFERENCES = ("auc", "balanced_accuracy", "brier")
 _GRID = np.linspace(0, 1, 101)
 _BINS = 10
 _DRAWN = ("image", "table", "logistic-pixels", "slice-mean", "daft")
-_MOST_CLASSES = 30
 
 Array = npt.NDArray[np.float64]
 
@@ -135,7 +135,7 @@ def _report(
     _plots(report, out, judgement)
     if judgement.comparisons:
         _comparisons(report, judgement)
-    _classes(report, predictions)
+    class_tables(report, predictions, class_word="class", row_word="predictions")
     report.section("Settings")
     report.paragraph(settings)
     return report
@@ -221,23 +221,3 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
     skipped = [[row["title"], row["skipped"]] for row in judgement.comparisons.values() if "skipped" in row]
     if skipped:
         report.table(["left out", "because"], skipped)
-
-
-def _classes(report: Report, predictions: Predictions) -> None:
-    report.section("Classes")
-    recall = per_class_recall(predictions.labels, predictions.probabilities)
-    counts = np.bincount(predictions.labels, minlength=len(predictions.class_names))
-    report.table(
-        ["class", "predictions", "recognised"],
-        [
-            [name, int(count), None if not count else float(share)]
-            for name, count, share in zip(predictions.class_names, counts, recall, strict=True)
-        ],
-    )
-    if len(predictions.class_names) <= _MOST_CLASSES:
-        matrix = confusion_matrix(predictions.labels, predictions.probabilities)
-        report.table(
-            ["true class", *predictions.class_names],
-            [[name, *map(int, row)] for name, row in zip(predictions.class_names, matrix, strict=True)],
-            caption="Rows: what it was; columns: what it was taken for; all repeats together.",
-        )
