@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from debian_mri.concepts import load_concepts
 from debian_mri.explanation import Explanation
-from debian_mri.parts import ConceptPart, DemographicPart, RestPart, SlicePart
+from debian_mri.parts import DemographicPart, RestPart, SlicePart, part_of
 
 CLASSES = ("CN", "MCI", "AD")
 BIAS = (0.25, 0.5, 0.0)
@@ -57,17 +57,12 @@ def make_explanation(sequences: Sequence[str] = ("T1w",), *, temperature: float 
     bank = load_concepts()
     kept, missing = bank.usable(sequences)
     concepts = tuple(
-        ConceptPart(
-            name=concept.name,
-            label=concept.label,
+        part_of(
+            concept,
+            CLASSES,
             contributions=SIGNS[concept.name][2],
             score=SIGNS[concept.name][0],
             percentile=SIGNS[concept.name][1],
-            regions=concept.regions,
-            requires=concept.requires,
-            expected=tuple(concept.direction(name) for name in CLASSES),
-            sure=concept.sure,
-            source=concept.source,
         )
         for concept in kept
     )

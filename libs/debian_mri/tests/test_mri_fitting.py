@@ -95,7 +95,7 @@ def test_the_best_validation_is_kept(tmp_path: Path) -> None:
 
 
 def test_tables_that_were_not_loaded_are_named(tmp_path: Path) -> None:
-    samples, inputs = people()
+    _, inputs = people()
     with pytest.raises(InputError, match="features"):
         used_by(replace(inputs, features=None), settings())
     with pytest.raises(InputError, match="sylvian_widening"):

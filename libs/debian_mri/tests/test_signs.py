@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from debian_mri.signs import (
     signs_of_volume,
     white_level,
 )
+from debian_mri.slices import read_picture
 from icube_common.errors import InputError
+from icube_common.tables import read_table
 
 FRAME = FRAMES["oasis-slices"][0]
 NAMES = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")
@@ -97,17 +101,42 @@ def test_other_sizes_and_images_without_contrast_are_refused() -> None:
         signs_of_slices([(np.ones((176, 176), dtype=np.float32), "coronal")], [FRAME], NAMES)
 
 
-def test_a_volume_gives_what_its_slice_gives_and_z_scores_will_do() -> None:
-    """A volume that is the same along y, on the frame's grid."""
-    image = brain()
-    image[112:134, 50:70] = 0.1
-    image[:20] = 0.0
-    rows = np.flipud(image)  # z upwards
-    data = np.repeat(rows.T[:, None, :], 30, axis=1)
-    affine = np.diag([1.0, 1.0, 1.0, 1.0])
-    affine[:3, 3] = (-88, -35, 101 - 175)
-    volume = Volume(((data - 0.5) / 0.2).astype(np.float32), affine, data > 0.05)
-    found = signs_of_volume(volume, NAMES)
-    np.testing.assert_allclose(found, signs_of_slices([(image, "coronal")], [FRAME], NAMES), atol=5e-3)
-    low = volume._replace(affine=affine + np.array([[0, 0, 0, 0], [0, 0, 0, 200], [0, 0, 0, 0], [0, 0, 0, 0]]))
-    assert np.isnan(signs_of_volume(low, NAMES)).all()
+def test_signs_of_a_volume_and_z_scores_will_do() -> None:
+    """White matter of 0.8 everywhere, air around it; a quarter of the voxels in one box is at the threshold."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-90, -126, -72)
+    data = np.zeros((91, 109, 91), dtype=np.float32)
+    data[5:-5, 5:-5, 5:-5] = 0.8
+    name = "third_ventricle_enlargement"
+    x, y, z = np.ix_(*(affine[axis, 3] + 2.0 * np.arange(n) for axis, n in enumerate(data.shape)))
+    inside = (np.abs(x) <= 8.5) & (y >= -26) & (y <= -14) & (z >= -14.5) & (z <= 13.5)
+    places = np.flatnonzero(inside)
+    data.flat[places[::4]] = 0.45 * 0.8
+    volume = Volume((data - 0.5) / np.float32(0.2), affine, data > 0.05)
+    found = signs_of_volume(volume, [name, "sylvian_widening"])
+    white = 1 / (1 + math.exp(0.55 / 0.06))
+    count = len(places[::4])
+    share = (count * 0.5 + (len(places) - count) * white) / len(places)
+    np.testing.assert_allclose(found, [math.log(share + FLOOR), math.log(white + FLOOR)], atol=1e-3)
+    away = affine.copy()
+    away[1, 3] = 500
+    assert np.isnan(signs_of_volume(volume._replace(affine=away), NAMES)).all()
+
+
+@pytest.mark.real_data
+def test_single_signs_tell_the_people_of_oasis() -> None:
+    """On the slices: fluid is wider in the ill, each sign alone better than chance by far (AUC 0.73 to 0.77)."""
+    data = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
+    folder = data / "mri" / "oasis1_slices"
+    if not (folder / "index.csv").is_file():
+        pytest.skip(f"no oasis1_slices in {data / 'mri'}")
+    rows = [row for _, row in read_table(folder / "index.csv", ("label", "coronal"))]
+    values = np.array(
+        [
+            signs_of_slices([(read_picture(folder / "images" / row["coronal"]), "coronal")], [FRAME], NAMES)
+            for row in rows
+        ]
+    )
+    ill = np.array([row["label"] == "AD" for row in rows])
+    for column in values.T:
+        assert (column[ill][:, None] > column[~ill][None]).mean() > 0.7

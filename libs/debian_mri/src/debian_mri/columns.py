@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from debian_mri.variables import TIERS, VARIABLES, Column, canonical, column_of, is_number
 from icube_common.errors import InputError, unknown
@@ -34,8 +34,7 @@ def describe_columns(
             be of another.
     """
     names = sorted({name for row in rows.values() for name in row}, key=_place)
-    wanted = {canonical(name): tier for name, tier in tiers.items()}
-    _check_tiers(wanted, names)
+    wanted = check_tiers(tiers, names)
     columns: list[Column] = []
     table: dict[str, dict[str, str]] = {scan_id: {} for scan_id in rows}
     notes: list[str] = []
@@ -66,8 +65,19 @@ def _place(name: str) -> tuple[int, str]:
     return (known.index(name) if name in VARIABLES else len(known), name)
 
 
-def _check_tiers(tiers: Mapping[str, str], names: list[str]) -> None:
-    for name, tier in tiers.items():
+def check_tiers(tiers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """Tiers by our names of the variables.
+
+    Args:
+        tiers: as asked for.
+        names: variables that are there.
+
+    Raises:
+        InputError: as `describe_columns`.
+    """
+    names = set(names)
+    wanted = {canonical(name): tier for name, tier in tiers.items()}
+    for name, tier in wanted.items():
         if name not in names:
             raise unknown("column of --tiers", name, names)
         if tier not in TIERS:
@@ -77,6 +87,7 @@ def _check_tiers(tiers: Mapping[str, str], names: list[str]) -> None:
                 f"--tiers {name}={tier}: {VARIABLES[name].meaning} is close to the diagnosis by construction and stays "
                 "of tier C (a model takes it with demographics.allow_tier_c=true)"
             )
+    return wanted
 
 
 def _private(name: str, cells: list[str]) -> str:

@@ -68,7 +68,8 @@ def prediction_page(
 
     Args:
         explanation: of the prediction.
-        images: (H, W) each, values 0 to 1, as they are to be looked at; one for each of the explanation's slices.
+        images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
+            `debian_mri.slices` makes them (x or y to the right, z or y up, RAS), as the page says which side is left.
         text: of `debian_mri.reasons.explain`.
         attention: for each slice None, or (h, w) how its attention is spread over it, laid over the picture in any
             resolution; only the ratios within a slice count.
@@ -87,14 +88,15 @@ def prediction_page(
         title="The model abstains" if explanation.abstained else explanation.predicted,
         notice=RESEARCH_ONLY,
         found=explanation,
-        probability=percent(explanation.probability(explanation.predicted)),
-        runner_up_probability=percent(explanation.probability(explanation.runner_up)),
-        threshold=None if explanation.threshold is None else percent(explanation.threshold),
+        probability=_unbroken(percent(explanation.probability(explanation.predicted))),
+        runner_up_probability=_unbroken(percent(explanation.probability(explanation.runner_up))),
+        threshold=None if explanation.threshold is None else _unbroken(percent(explanation.threshold)),
         scores=listed([part.name for part in explanation.demographics if part.tier == "C"], ""),
         absent=listed(sorted({name for names in explanation.not_judged.values() for name in names}), ""),
         probabilities=_probabilities(explanation),
         slices=_slices(explanation, images, attention),
         overlaid=attention is not None and any(found is not None for found in attention),
+        sides=_sides(explanation),
         hidden=max(0, len(explanation.slices) - SHOWN),
         concepts=_concepts(explanation),
         parts=_parts(explanation),
@@ -111,6 +113,19 @@ def prediction_page(
 def _unbroken(text: str) -> str:
     """The text with numbers kept on one line with their unit."""
     return re.sub(r"(?<=\d) (?=(?:%|mm)(?!\w))", "\N{NO-BREAK SPACE}", text)
+
+
+def _sides(explanation: Explanation) -> str:
+    """Which side of a picture is which; of an image without a position nobody can tell."""
+    placed = {part.plane for part in explanation.slices if part.position_mm is not None}
+    found = []
+    if placed & {"axial", "coronal"}:
+        found.append("Axial and coronal slices have the person's left on the left.")
+    if "sagittal" in placed:
+        found.append("Sagittal slices have the front on the right.")
+    if any(part.position_mm is None for part in explanation.slices):
+        found.append("Of slices without a position the sides are not known.")
+    return " ".join(found)
 
 
 def _probabilities(explanation: Explanation) -> list[dict[str, Any]]:
@@ -151,7 +166,7 @@ def _concepts(explanation: Explanation) -> list[dict[str, Any]]:
             "named": concept.name in named,
             "standing": standing(concept.score, None, explanation.n_controls),
             "percentile": concept.percentile,
-            "percent": None if concept.percentile is None else percent(concept.percentile / 100),
+            "percent": None if concept.percentile is None else _unbroken(percent(concept.percentile / 100)),
             "regions": listed(concept.regions, ""),
             "sure": concept.sure,
             "unexpected": explanation.unexpected(concept),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from debian_mri.concepts import Concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,37 @@ class ConceptPart:
     expected: tuple[int, ...] = ()
     sure: bool = True
     source: str = ""
+
+
+def part_of(
+    concept: Concept,
+    classes: Sequence[str],
+    *,
+    contributions: Sequence[float],
+    score: float,
+    percentile: float | None = None,
+) -> ConceptPart:
+    """What a prediction has computed for a concept, with all that its file says of it.
+
+    Args:
+        concept: of `debian_mri.concepts.load_concepts`.
+        classes: (C,) names, in the order of the logits.
+        contributions: (C,) added to each class's logit.
+        score: as in `ConceptPart`.
+        percentile: as in `ConceptPart`.
+    """
+    return ConceptPart(
+        name=concept.name,
+        label=concept.label,
+        contributions=tuple(float(value) for value in contributions),
+        score=float(score),
+        percentile=None if percentile is None else float(percentile),
+        regions=concept.regions,
+        requires=concept.requires,
+        expected=tuple(concept.direction(name) for name in classes),
+        sure=concept.sure,
+        source=concept.source,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

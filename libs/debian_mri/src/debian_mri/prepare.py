@@ -16,7 +16,7 @@ from tqdm import tqdm
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, Options
 from debian_mri.cohorts.images import examiner
-from debian_mri.columns import describe_columns
+from debian_mri.columns import check_tiers, describe_columns
 from debian_mri.duplicates import drop_duplicates
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.manifest_writer import Rejection, write_manifest
@@ -75,11 +75,14 @@ def prepare(
     candidates, rejected = _labelled(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]
     _refuse_faults(rejected, strict)
+    if not candidates:
+        raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
+    check_tiers(tiers or {}, {name for one in candidates for name in one.row})
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = examiner(found.root, folder)
         answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
-        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates), disable=None):
+        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
             if isinstance(answer, Scan):
                 scans.append(answer)
             else:
@@ -93,6 +96,8 @@ def prepare(
         _remove_unused(folder, scans)
         rows = {one.scan.id: one.row for one in candidates}
         columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, tiers or {})
+        if options.salt and not options.salt_kept:
+            notes.append("no --salt-file: subjects have keys that no other preparation will give them")
         converted = any(one.handling != "as is" for one in candidates)
         about = {
             "format": format,
@@ -180,10 +185,7 @@ def salt_of(format: str, salt_file: str | Path | None) -> bytes:
     if salt_file is not None:
         return project_salt(salt_file)
     get_reader(format)
-    if "salt_file" not in FORMATS[format].options:
-        return b""
-    logger.warning("no --salt-file: subjects get keys that no other preparation of this project will have")
-    return secrets.token_bytes(32)
+    return secrets.token_bytes(32) if "salt_file" in FORMATS[format].options else b""
 
 
 def check_format_options(format: str, given: Iterable[str]) -> None:

@@ -79,7 +79,7 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
                 fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
             )
         )
-        shift = np.array(rigid.GetTranslation()) + [0.0, 0.0, below]
+        shift = np.array(rigid.GetTranslation()) + np.array([0.0, 0.0, below])
         rigid.SetTranslation(shift.tolist())
         starts.append(_optimised(fixed, mask, moving, rigid, levels=((4, 4.0),)))
     by_mass = sitk.Euler3DTransform(

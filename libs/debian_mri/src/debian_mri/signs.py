@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from jaxtyping import Bool, Float, Float32
 
 from debian_mri.preprocess import Volume
 from debian_mri.regions import PLANES
+from debian_mri.template import Grid, load_template, resample
 from icube_common.errors import InputError, unknown
 
 Array = npt.NDArray[np.float64]
 Range = tuple[float, float]
 
 # bump when measured values change: it is part of caches' keys
-VERSION = 1
+VERSION = 2
 # of white matter's intensity: below it lies fluid
 FLUID_BELOW, SOFTNESS = 0.45, 0.06
 # keeps the logarithm of an empty box finite
@@ -37,6 +39,9 @@ FLOOR = 0.02
 _DARK = 0.04
 _UPPER_PERCENTILE = 55.0
 _BINS, _SMOOTH = 64, 5
+# of volumes: share of white matter in the template, and how far from a box it is looked for
+_SURELY_WHITE = 0.9
+_NEAR_MM = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,21 +192,41 @@ def signs_of_slices(
 def signs_of_volume(volume: Volume, names: Sequence[str]) -> Array:
     """(K,) signs of a preprocessed volume in MNI space; z-scores will do, NaN where a box lies outside the volume.
 
+    White matter is looked for where the template has it, near each box: a volume may hold a scalp that is brighter, and
+    coils make one part of a head brighter than another.
+
     Raises:
-        InputError: no contrast.
+        InputError: white matter is no brighter than background there.
     """
     # z-scores have lost their zero: the darkest voxels, air and fluid, are it again
     shifted = volume.data - np.float32(np.percentile(volume.data, 0.5))
-    share = fluid(shifted, volume.mask)
-    places = [volume.affine[axis, 3] + volume.affine[axis, axis] * np.arange(n) for axis, n in enumerate(share.shape)]
+    white = _template_white(volume.data.shape, tuple(volume.affine.ravel().tolist()))
+    places = [volume.affine[axis, 3] + volume.affine[axis, axis] * np.arange(n) for axis, n in enumerate(white.shape)]
     values = []
     for name in names:
         sign = SIGNS[name]
         ranges = (sign.side, sign.front, sign.height)
-        marks = [_within(axis, place, ranges[axis]) for axis, place in enumerate(places)]
-        box = share[np.ix_(*marks)]
-        values.append(math.log(float(box.mean()) + FLOOR) if box.size else math.nan)
+        box = np.ix_(*(_within(axis, place, ranges[axis]) for axis, place in enumerate(places)))
+        wide = ((low - _NEAR_MM, high + _NEAR_MM) for low, high in ranges)
+        near = np.ix_(
+            *(_within(axis, place, bounds) for (axis, place), bounds in zip(enumerate(places), wide, strict=True))
+        )
+        if not shifted[box].size or not white[near].any():
+            values.append(math.nan)
+            continue
+        level = float(np.median(shifted[near][white[near]]))
+        if level <= 0:
+            raise InputError("no contrast where white matter should be: signs of atrophy cannot be measured")
+        values.append(math.log(float(_share(shifted[box] / level).mean()) + FLOOR))
     return np.array(values)
+
+
+@lru_cache(maxsize=4)
+def _template_white(shape: tuple[int, int, int], affine: tuple[float, ...]) -> Bool[np.ndarray, "x y z"]:
+    template = load_template()
+    grid = Grid(shape, np.array(affine).reshape(4, 4))
+    found: Bool[np.ndarray, "x y z"] = resample(template.white, template.affine, grid) > _SURELY_WHITE
+    return found
 
 
 def fluid(image: Float[np.ndarray, "*shape"], brain: Bool[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
@@ -211,8 +236,13 @@ def fluid(image: Float[np.ndarray, "*shape"], brain: Bool[np.ndarray, "*shape"])
         image: intensities, 0 is black.
         brain: which pixels white matter is looked for in.
     """
-    ratio = image.astype(np.float64) / white_level(image[brain])
-    return 1 / (1 + np.exp(-(FLUID_BELOW - ratio) / SOFTNESS))
+    return _share(image.astype(np.float64) / white_level(image[brain]))
+
+
+def _share(ratio: npt.NDArray[np.floating[Any]]) -> Array:
+    """Share of fluid of intensities over that of white matter."""
+    share: Array = 1 / (1 + np.exp(-(FLUID_BELOW - ratio.astype(np.float64)) / SOFTNESS))
+    return share
 
 
 def white_level(values: Float[np.ndarray, " n"]) -> float:

@@ -28,9 +28,7 @@ _LEAST_SECTION = 0.2
 class SliceConfig(Config):
     """Which planes of a volume become pictures; a set of slice images gives all that it has of ``planes``."""
 
-    mode: str = option(
-        "regions", "planes through named regions, or evenly over the brain", choices=("regions", "even")
-    )
+    mode: str = option("regions", "planes through named regions, or evenly over the brain", choices=("regions", "even"))
     planes: list[str] = option(["coronal", "axial", "sagittal"], "orientations", choices=tuple(PLANES))
     regions: list[str] = option(
         ["hippocampus", "lateral_ventricles", "parietal", "midbrain", "occipital"], "of mode regions"
@@ -56,7 +54,8 @@ class SliceImage:
     Attributes:
         image: (H, W) grey, 0 to 1.
         plane: "axial", "coronal" or "sagittal".
-        position_mm: of the voxels' middle along the plane's normal, RAS; None for a picture of unknown place.
+        position_mm: of the voxels' middle along the plane's normal, MNI; None for a picture of unknown place, and
+            outside MNI space.
         regions: names of the regions that it cuts (`debian_mri.regions`); empty outside MNI space.
     """
 
@@ -104,11 +103,10 @@ def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) ->
     pictures = []
     for plane, index in dict.fromkeys(_planes(volume, config)):
         axis = PLANES[plane]
-        place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3)
-        regions = regions_cut(plane, place) if in_mni else ()
-        pictures.append(
-            SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions)
-        )
+        # a native grid may be oblique: its planes then lie at no one place
+        place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
+        regions = () if place is None else regions_cut(plane, place)
+        pictures.append(SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions))
     return pictures
 
 
@@ -172,9 +170,7 @@ def _planes(volume: Volume, config: SliceConfig) -> Iterator[tuple[str, int]]:
                 yield plane, _index(volume.affine, volume.data.shape, PLANES[plane], place, name)
 
 
-def _index(
-    affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, place: float, name: str
-) -> int:
+def _index(affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, place: float, name: str) -> int:
     index = round((place - affine[axis, 3]) / affine[axis, axis])
     if not 0 <= index < shape[axis]:
         raise InputError(f"region {name}: {'xyz'[axis]} = {place:g} mm lies outside the field of view: widen it")

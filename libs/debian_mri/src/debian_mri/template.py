@@ -1,6 +1,7 @@
-"""The ICBM152 template that nilearn carries (2009a, nonlinear, symmetric, 1 mm, skull stripped), and grids in its space.
+"""The ICBM152 template that nilearn carries (2009a, nonlinear, symmetric, 1 mm, without skull), and grids in its space.
 
-Fonov et al., NeuroImage 2011. No download: the files are part of the package nilearn. World coordinates are MNI, mm, RAS.
+Fonov et al., NeuroImage 2011. No download: the files are part of the package nilearn. World coordinates are MNI, mm,
+RAS.
 """
 
 from __future__ import annotations
@@ -66,13 +67,15 @@ def load_template() -> Template:
         array = np.asarray(image.dataobj, dtype=np.float32)
         array.setflags(write=False)
         arrays.append(array)
-    return Template(*arrays, np.asarray(images[0].affine, dtype=np.float64))
+    t1, grey, white = arrays
+    return Template(t1, grey, white, np.asarray(images[0].affine, dtype=np.float64))
 
 
 @cache
 def _on_grid(spacing: float, field_of_view: tuple[float, ...]) -> Template:
     grid, full = mni_grid(spacing, field_of_view), load_template()
-    return Template(*(resample(image, full.affine, grid) for image in full[:3]), grid.affine)
+    t1, grey, white = (resample(image, full.affine, grid) for image in (full.t1, full.grey, full.white))
+    return Template(t1, grey, white, grid.affine)
 
 
 def template_on_grid(spacing: float, field_of_view: Sequence[float] = FIELD_OF_VIEW) -> Template:

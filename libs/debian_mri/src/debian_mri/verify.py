@@ -12,12 +12,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from debian_mri.concepts import load_concepts, plain
+from debian_mri.concepts import Concept, load_concepts, plain
 from debian_mri.explanation import Explanation
 from debian_mri.phrases import (
     MOST_AGAINST,
@@ -97,7 +98,7 @@ def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
     words = f" {plain(seen)}"
     names = {concept.name for concept in explanation.concepts}
     labels = f" {plain(' | '.join(concept.label for concept in explanation.concepts))}"
-    for concept in load_concepts().concepts:
+    for concept in _known_signs():
         mentioned = [mention for mention in concept.mentions if f" {plain(mention)}" in words]
         if not mentioned:
             continue
@@ -106,6 +107,11 @@ def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
             yield f"names {mentioned[0]!r}, which cannot be seen without {', '.join(missing)}"
         elif concept.name not in names and not any(f" {plain(mention)}" in labels for mention in mentioned):
             yield f"names {mentioned[0]!r}, which the prediction has not computed"
+
+
+@cache
+def _known_signs() -> tuple[Concept, ...]:
+    return load_concepts().concepts
 
 
 def compare(given: Explanation, computed: Explanation) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -59,7 +59,7 @@ def read_affine(path: str | Path) -> Float64[np.ndarray, "4 4"]:
     import nibabel
 
     try:
-        header = nibabel.load(path).header
+        header: Any = nibabel.load(path).header
         qform, sform = int(header["qform_code"]), int(header["sform_code"])
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
         units = header.get_xyzt_units()[0]
@@ -78,7 +78,7 @@ def read_affine(path: str | Path) -> Float64[np.ndarray, "4 4"]:
     return affine
 
 
-def _checked_data(path: Path, data: np.ndarray) -> Float32[np.ndarray, "x y z"]:  # type: ignore[type-arg]
+def _checked_data(path: Path, data: np.ndarray[Any, Any]) -> Float32[np.ndarray, "x y z"]:
     while data.ndim > 3 and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim != 3 or min(data.shape) < 2:
@@ -97,5 +97,5 @@ def _checked_data(path: Path, data: np.ndarray) -> Float32[np.ndarray, "x y z"]:
 def voxel_digest(volume: RawVolume) -> str:
     """SHA-256 of voxels and affine."""
     digest = hashlib.sha256(repr((volume.data.shape, np.round(volume.affine, 6).tolist())).encode())
-    digest.update(volume.data)
+    digest.update(np.ascontiguousarray(volume.data).tobytes())
     return digest.hexdigest()

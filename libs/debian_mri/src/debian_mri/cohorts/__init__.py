@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from debian_mri.cohorts.base import Reader
 from icube_common.errors import unknown
+
+if TYPE_CHECKING:
+    from debian_mri.cohorts.base import Reader
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from debian_mri.cohorts.adnimerge import BASELINE, FAMILIES, Visits
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
 from debian_mri.cohorts.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.sequences import check_sequences, sequence_of
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
@@ -41,9 +41,10 @@ def find(source: Path, options: Options) -> Found:
     """One scan an image that is in the table and in the tree.
 
     Raises:
-        InputError: no such folder, no image folder in it, no table or one without LONI's columns, or DX is to be the
-            label without ADNIMERGE.
+        InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns,
+            or DX is to be the label without ADNIMERGE.
     """
+    check_sequences(options.sequences)
     root = require_folder(source, EXPECTED)
     table = require_file(options.collection_csv, "--collection-csv", "the CSV that LONI gives with a collection")
     label_column = options.label_column or "Group"
@@ -53,8 +54,7 @@ def find(source: Path, options: Options) -> Found:
         raise InputError("--label-column DX: is a column of ADNIMERGE: name its file with --adnimerge")
     visits = Visits.read(options.adnimerge) if options.adnimerge is not None else None
     rows, rejected = read_collection(table)
-    tree, tree_rejected = read_tree(root)
-    rejected += tree_rejected
+    tree = read_tree(root)
     images, refused = _images(rows, visits, label_column, options)
     rejected += refused
     images, refused = _one_type(images, options.image_type)
@@ -63,9 +63,9 @@ def find(source: Path, options: Options) -> Found:
     rejected += refused
     listed = {row.image for row in rows}
     rejected += [
-        Rejection(place.name, "is not in the collection's CSV")
+        Rejection(place.name, place.fault or "is not in the collection's CSV")
         for key, place in tree.items()
-        if key not in listed and place.files
+        if key not in listed
     ]
     notes, about = _notes(candidates, images, visits, label_column)
     return Found(
@@ -160,8 +160,8 @@ def _candidates(
         volumes = [name for name in place.files if name.endswith((".nii", ".nii.gz"))] if place else []
         if place is None:
             reason = "is in the CSV and not in the tree"
-        elif not place.files:
-            reason = "its folder is empty or there twice"
+        elif place.fault:
+            reason = place.fault
         elif place.subject != image.row.subject:
             reason = "the tree has it under another subject than the CSV"
         elif len(volumes) > 1:

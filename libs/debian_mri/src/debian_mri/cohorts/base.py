@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
 from debian_mri.variables import canonical, is_number, tidy
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from debian_mri.dicom.frames import Frame
@@ -33,6 +33,10 @@ class Options:
         image_type: of LONI: "original", "processed" or "all".
         sequences: those that are taken.
         salt: the project's secret for subject keys.
+        salt_kept: whether it is in a file of the project; one that is not gives keys that are never the same again.
+
+    Raises:
+        InputError: an unknown image type, or no sequence.
     """
 
     collection_csv: Path | None = None
@@ -42,6 +46,13 @@ class Options:
     image_type: str = "original"
     sequences: tuple[str, ...] = ("T1w",)
     salt: bytes = b""
+    salt_kept: bool = True
+
+    def __post_init__(self) -> None:
+        if self.image_type not in IMAGE_TYPES:
+            raise InputError(f"--image-type: {unknown('image type', self.image_type, IMAGE_TYPES)}")
+        if not self.sequences:
+            raise InputError("--sequences: must name one at least, such as T1w")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,8 @@ def find(source: Path, options: Options) -> Found:
         for name in (column, "label", "subject"):
             if not cells[name]:
                 reason = f"{name} is empty"
-        missing = [part for part in paths if not (root / part).is_file()]
-        reason = reason or (f"{missing[0]}: no such file" if missing else "")
+        if not reason and not all((root / part).is_file() for part in paths):
+            reason = f"{column} names a file that is not there"
         if reason:
             rejected.append(Rejection(where, reason))
             continue

@@ -1,7 +1,7 @@
 """Any folder of DICOM files, one subfolder a subject, with a CSV of labels: ``subject,label[,age,sex,...]``.
 
 ``subject`` is the subfolder's name; it is hashed like every id of headers. Age and sex come from the headers where the
-table has none.
+table has none; a column ``sequence`` says which one series are whose description names none.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.sequences import check_sequences, sequence_of
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
@@ -29,6 +29,15 @@ from icube_common.tables import read_table
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
+# words of the image type: phase and complex images, and what was computed from the volume
+NOT_AS_SCANNED = frozenset(
+    [
+        *("P", "PHASE", "P_FFE", "R", "REAL", "R_FFE", "I", "IMAGINARY", "I_FFE"),
+        *("MPR", "MIP", "REFORMATTED", "SUBTRACTION", "LOCALIZER"),
+    ]
+)
+# what anonymisers write in place of an id
+NOBODY = re.compile(r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE)
 YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 
@@ -38,6 +47,7 @@ class _Volume:
 
     frames: tuple[Frame, ...]
     reason: str
+    type: frozenset[str]
     sequence: str | None
     order: tuple[str, str]
     person: str
@@ -49,8 +59,9 @@ def find(source: Path, options: Options) -> Found:
     """One scan a volume of the sequences asked for.
 
     Raises:
-        InputError: no such folder, no subfolder in it, no table, or one without subject and label.
+        InputError: an unknown sequence, no such folder, no subfolder in it, no table, or one without subject and label.
     """
+    check_sequences(options.sequences)
     root = require_folder(source, EXPECTED)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
@@ -62,23 +73,27 @@ def find(source: Path, options: Options) -> Found:
     volumes = dict(
         zip(
             (folder.name for folder in folders),
-            tqdm(headers, desc="headers", unit="subject", total=len(folders), disable=None),
+            tqdm(headers, desc="headers", unit="subject", total=len(folders)),
             strict=True,
         )
     )
-    shared = _shared_people(volumes)
+    shared, everybody = _shared_people(volumes)
     candidates: list[Candidate] = []
     for folder, found in volumes.items():
         key = hash_subject(folder, options.salt)
+        found = [replace(one, person="") if one.person in everybody else one for one in found]
         made, refused = _subject(key, people.get(folder), found, shared, options.sequences)
         candidates += made
         rejected += refused
+    notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
+    if everybody:
+        notes.append("the headers give all people one id, which says nothing: the same person twice would not be seen")
     return Found(
         title="DICOM folder",
         root=root,
         candidates=candidates,
         rejected=rejected,
-        notes=["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"],
+        notes=notes,
     )
 
 
@@ -115,21 +130,22 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     try:
         series_found = find_series(folder)
     except InputError:
-        return [_Volume((), "the folder is empty", None, ("", ""), "", "", "")]
+        return [_Volume((), "the folder is empty", frozenset(), None, ("", ""), "", "", "")]
     for series in series_found:
         header = series.header
         words = f"{read(header, 'SeriesDescription')} {read(header, 'ProtocolName')}"
         patient = read(header, "PatientID")
-        # the key of a study, not its date: no more leaves this function than its place in the order
+        # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
         for part in split(series):
             answer.append(
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
                     reason=str(part.refusal) if part.refusal is not None else "",
+                    type=frozenset(part.frames[0].image_type) & NOT_AS_SCANNED if part.frames else frozenset(),
                     sequence=sequence_of(words),
                     order=order,
-                    person=hash_subject(patient, salt) if patient.strip() else "",
+                    person="" if NOBODY.fullmatch(patient.strip()) else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
                     sex=tidy("sex", read(header, "PatientSex")),
                 )
@@ -142,10 +158,12 @@ def _years(text: str) -> str:
     return f"{int(match[1]) * DAYS[match[2]] / DAYS['Y']:.4g}" if match else ""
 
 
-def _shared_people(volumes: Mapping[str, list[_Volume]]) -> set[str]:
-    """Keys of patients who are in several subfolders."""
+def _shared_people(volumes: Mapping[str, list[_Volume]]) -> tuple[set[str], set[str]]:
+    """Keys of patients who are in several subfolders, and of one that is in all of three or more: an anonymiser's."""
     people = Counter(person for found in volumes.values() for person in {one.person for one in found} - {""})
-    return {person for person, folders in people.items() if folders > 1}
+    with_id = sum(any(one.person for one in found) for found in volumes.values())
+    everybody = {person for person, folders in people.items() if folders == with_id >= 3}
+    return {person for person, folders in people.items() if folders > 1} - everybody, everybody
 
 
 def _subject(
@@ -154,7 +172,7 @@ def _subject(
     """A subject's scans, and why the other series are none."""
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
-    own = person_row(cells or {}, ("subject", "label"))
+    own = person_row(cells or {}, ("subject", "label", "sequence"))
     whole = ""
     if cells is None:
         whole = "its folder has no row in --participants that can be used"
@@ -173,8 +191,11 @@ def _subject(
     for number, one in enumerate(volumes, 1):
         name = f"{key}, series {number}"
         reason, by_rule = whole or one.reason, False
+        one = replace(one, sequence=one.sequence or (cells or {}).get("sequence") or None)
         row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
-        if not reason and one.sequence is None:
+        if not reason and one.type:
+            reason, by_rule = f"not the magnitude image as scanned ({', '.join(sorted(one.type))})", True
+        elif not reason and one.sequence is None:
             reason, by_rule = "the description names no sequence that is known", True
         elif not reason and one.sequence not in sequences:
             reason, by_rule = f"{one.sequence} was not asked for (--sequences {','.join(sequences)})", True

@@ -92,7 +92,7 @@ def read_nifti(path: Path, *, analyze: bool = False) -> tuple[npt.NDArray[Any], 
             raise Unusable("no orientation: the header is not of NIfTI")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not is_nifti:
-            if int(image.header["orient"]) != 0:
+            if image.header["orient"].item() not in (b"", b"\0"):
                 raise Unusable("the Analyze header's orientation is not transverse")
             affine = _analyze_affine(shape, tuple(map(float, image.header.get_zooms()[:3])))
         data = np.asanyarray(image.dataobj).reshape(shape)
@@ -155,16 +155,16 @@ def slices_digest(paths: list[Path]) -> str:
     from PIL import Image
 
     digests = []
-    for path in paths:
+    for number, path in enumerate(paths, 1):
         if not path.is_file():
-            raise Unusable(f"image {path.name} is not there")
+            raise Unusable(f"image {number} is not there")
         try:
             with Image.open(path) as image:
                 grey = np.asarray(image.convert("F"), dtype=np.float32)
         except Exception as error:  # as above
-            raise Unusable(f"image {path.name} cannot be read ({type(error).__name__})") from None
+            raise Unusable(f"image {number} cannot be read ({type(error).__name__})") from None
         if min(grey.shape) < FEWEST_VOXELS or grey.min() == grey.max():
-            raise Unusable(f"image {path.name} is empty: every pixel is {float(grey.flat[0]):g}")
+            raise Unusable(f"image {number} is empty: every pixel is {float(grey.flat[0]):g}")
         digests.append(_digest(grey))
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -28,12 +28,21 @@ _DATE_LIKE = re.compile(r"\d+[-/.]\d+[-/.]\d+|(19|20)\d{6}")
 
 @dataclass(frozen=True)
 class TreeImage:
-    """One image of the tree: its folder's number (in the order of paths), the folder, its files, and whose it is."""
+    """One image of the tree.
+
+    Attributes:
+        number: of its folder, in the order of paths.
+        folder: where its files are.
+        files: their names.
+        subject: whose it is.
+        fault: why it cannot be used; empty where it can.
+    """
 
     number: int
     folder: Path
     files: tuple[str, ...]
     subject: str
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -67,14 +76,13 @@ def image_key(text: str) -> str:
     return (match[1].upper() or "I") + match[2] if match else ""
 
 
-def read_tree(root: Path) -> tuple[dict[str, TreeImage], list[Rejection]]:
-    """Image id -> where it is, and what is wrong in the tree.
+def read_tree(root: Path) -> dict[str, TreeImage]:
+    """Image id -> where it is.
 
     Raises:
         InputError: there is no folder of an image.
     """
     found: dict[str, list[TreeImage]] = defaultdict(list)
-    rejected: list[Rejection] = []
     number = 0
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -91,20 +99,18 @@ def read_tree(root: Path) -> tuple[dict[str, TreeImage], list[Rejection]]:
             own = path.name if path.name.startswith("I") or not match else match[1]
             by_image[image_key(own)].append(name)
         if not files:
-            rejected.append(Rejection(f"image folder {number} of the tree", "the folder is empty"))
             by_image[image_key(path.name)] = []
         for key, members in by_image.items():
-            found[key].append(TreeImage(number, path, tuple(members), subject))
+            fault = "" if members else "its folder is empty"
+            found[key].append(TreeImage(number, path, tuple(members), subject, fault))
     if not number:
         raise InputError(f"{root}: no folder of an image in it; expected <subject>/<description>/<date>/<I...|S...>/")
-    images = {}
-    for key, places in found.items():
-        images[key] = places[0]
-        if len(places) > 1:
-            reason = f"one image is there in {len(places)} folders: which is meant is not said"
-            rejected += [Rejection(place.name, reason) for place in places]
-            images[key] = TreeImage(places[0].number, places[0].folder, (), places[0].subject)
-    return images, rejected
+    return {
+        key: places[0]
+        if len(places) == 1
+        else replace(places[0], fault=f"is there in {len(places)} folders: which is meant is not said")
+        for key, places in found.items()
+    }
 
 
 def read_collection(path: Path) -> tuple[list[TableRow], list[Rejection]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from icube_common.errors import InputError, unknown
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "SWI", "dwi", "bold", "asl")
 
@@ -19,6 +22,17 @@ _WORDS = (
     ("T2w", r"t2|t2w"),
 )
 _NO_SCAN = r"locali[sz]er|scout|survey|plane|field ?map|mapping|mask|b1|calibration|phase|segmentation|label|labels"
+
+
+def check_sequences(asked: Iterable[str]) -> None:
+    """Hold sequences that are asked for against those that a description can name.
+
+    Raises:
+        InputError: one is none; the nearest is given.
+    """
+    for name in asked:
+        if name not in SEQUENCES:
+            raise InputError(f"--sequences: {unknown('sequence', name, SEQUENCES)}")
 
 
 def sequence_of(description: str) -> str | None:

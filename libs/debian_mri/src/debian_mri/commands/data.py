@@ -87,6 +87,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         image_type=args.image_type or "original",
         sequences=_names(args.sequences or "T1w"),
         salt=salt_of(args.format, args.salt_file),
+        salt_kept=args.salt_file is not None,
     )
     prepare(
         args.format,
