@@ -118,7 +118,7 @@ def evaluate(
         out,
         judgement,
         title=f"{protocol} on {manifest.about['title']}",
-        backbone=str(bench.vlm.origin) if bench.vlm is not None else "none",
+        backbone=_backbone(bench),
         settings=config_to_yaml(config),
     )
 
@@ -204,7 +204,7 @@ def evaluate_run(
         out,
         judgement,
         title=f"{Path(run).name} on {manifest.about['title']}",
-        backbone=str(bench.vlm.origin) if bench.vlm is not None else "none",
+        backbone=_backbone(bench),
         settings=config_to_yaml(config),
     )
 
@@ -296,6 +296,14 @@ def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
     simulated = ["Simulated images, of nobody: nothing here says how well it works on people."]
     said = [note for note in notes if note != _NO_VALIDATION]
     return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
+
+
+def _backbone(bench: Bench) -> str:
+    """The frozen backbone, and whether it is the configured model's or only that of comparisons."""
+    if bench.vlm is None:
+        return "no backbone"
+    origin = str(bench.vlm.origin)
+    return origin if bench.config.needs_tower else f"no backbone; that of comparisons is {origin}"
 
 
 def _mode(config: MriConfig) -> str:
