@@ -21,7 +21,7 @@ from debian_mri.cli import main
 from debian_mri.comparisons import COMPARISONS, chosen, holds_chance
 from debian_mri.evaluate import among
 from debian_mri.fitting import fit_fold
-from debian_mri.judging import METRICS, reliability, roc_points
+from debian_mri.judging import METRICS, p_text, reliability, roc_points
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import read_json
@@ -280,6 +280,10 @@ def test_chance_is_held_or_not() -> None:
     assert holds_chance({"ci95": [0.4, 0.6]}) is True
     assert holds_chance({"ci95": [0.51, 0.6]}) is False
     assert holds_chance({"ci95": [None, None]}) is None
+
+
+def test_p_values_in_words() -> None:
+    assert [p_text(value) for value in (0.0002, 0.001, 0.5, None)] == ["< 0.001", "0.001", "0.500", "\N{EN DASH}"]
 
 
 def test_probabilities_among_some_classes() -> None:
