@@ -179,6 +179,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 TRAIN = "train --data {store} --out {new} "
 SAMPLE = "sample {run} --out {new} "
+EVALUATE = "evaluate {run} --data {store} --out {new} "
+RECOGNISE = "recognise --train {store} --test {store} --out {new} "
 BAD = {
     "unknown command": ("trian", "unknown command 'trian': did you mean 'train'"),
     "unknown option": ("info {store} --jason", "unknown argument '--jason': did you mean --json"),
@@ -242,6 +244,23 @@ BAD = {
     "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must not be negative"),
     "sample: device": (SAMPLE + "--action walk --device gpu", "--device gpu: "),
     "sample: existing": ("sample {run} --out {old} --action walk", "exists already"),
+    "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "holds no trained model"),
+    "evaluate: no store": ("evaluate {run} --data {empty} --out {new}", "is not a motion store"),
+    "evaluate: existing": ("evaluate {run} --data {store} --out {old}", "exists already"),
+    "evaluate: split": (EVALUATE + "--split train", "--split train: motions are held against clips that were held out"),
+    "evaluate: seeds": (EVALUATE + "--seeds 0", "--seeds 0: must be at least 1"),
+    "evaluate: one motion": (EVALUATE + "--per-action 1", "--per-action 1: must be at least 2"),
+    "evaluate: steps": (EVALUATE + "--steps 0", "--steps 0: must be at least 1"),
+    "evaluate: scheduler": (EVALUATE + "--scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
+    "evaluate: evaluator": (EVALUATE + "--model grru", "'grru': did you mean 'gru'"),
+    "evaluate: key": (EVALUATE + "step=3", "'step': did you mean 'steps'"),
+    "recognise: no store": ("recognise --train {empty} --test {store} --out {new}", "is not a motion store"),
+    "recognise: existing": ("recognise --train {store} --test {store} --out {old}", "exists already"),
+    "recognise: model": (RECOGNISE + "--model lstm", "unknown value of model 'lstm'"),
+    "recognise: seeds": (RECOGNISE + "--seeds 0", "--seeds 0: must be at least 1"),
+    "recognise: few clips": (RECOGNISE + "--min-clips 1", "--min-clips 1: must be at least 2"),
+    "recognise: many clips": (RECOGNISE + "--min-clips 99", "--min-clips 99: 0 classes"),
+    "recognise: same people": (RECOGNISE + "--with {store}", "is in the training and in the test clips"),
     "export: format": ("export {store} --to fbx --out {new}", "unknown format 'fbx'"),
     "export: absent": ("export {absent} --to bvh --out {new}", "does not exist"),
     "export: another file": ("export {text} --to bvh --out {new}", r"only \.npz and \.bvh files"),

@@ -12,6 +12,8 @@ from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.store import MotionStore
 from motiondiff.export import FORMATS, write
 from motiondiff.motion import Motion, place
+from motiondiff.sets import FORMATS as SET_FORMATS
+from motiondiff.sets import write as write_set
 
 # what a single motion file may be, by suffix -> reader
 READABLE = {".npz": "npz", ".bvh": "bvh"}
@@ -50,10 +52,11 @@ def export(
 
     Args:
         source: an .npz or .bvh file, or a store.
-        out: the file to write, or for a store the folder.
-        format: one of `motiondiff.export.FORMATS`.
+        out: the file to write, or for a store the folder (one file for the sets ``pyskl`` and ``ctr-gcn``).
+        format: one of `motiondiff.export.FORMATS`, or, for a store, of `motiondiff.sets.FORMATS`.
         split: only the clips of one split of a store.
-        world: where a store's clips were recorded, instead of the common frame.
+        world: where a store's clips were recorded, instead of the common frame; not for sets, which are in the frames
+            that their formats ask for.
         overwrite: replace what is at ``out``.
 
     Returns:
@@ -62,10 +65,12 @@ def export(
     Raises:
         InputError: unknown format, unreadable source, or ``out`` exists.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format not in (*FORMATS, *SET_FORMATS):
+        raise unknown("format", format, (*FORMATS, *SET_FORMATS))
     source = Path(source)
     refuse_existing(out, overwrite=overwrite)
+    if format in SET_FORMATS:
+        return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
         motion = read_motion(source)
         write(motion, Path(out), format, clip_id=source.stem)
@@ -83,4 +88,26 @@ def export(
                 raise InputError(f"{source}: the clip id {name!r} leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             write(motion, path, format, clip_id=name)
+    return {"out": str(out), "motions": len(clips)}
+
+
+def _export_set(
+    source: Path, out: Path, format: str, *, split: str | None, world: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Write a store as one set of `motiondiff.sets`."""
+    from motiondiff.sets.labelled import LabelledSet, labels_file
+
+    if source.is_file():
+        raise InputError(f"{source}: {format} holds a set: give a store; `motiondiff prepare` makes one")
+    if world:
+        raise InputError(f"--world: {format} has a frame of its own")
+    store = MotionStore(source)
+    clips = LabelledSet.from_store(store, split)
+    if format == "ntu-skeleton":
+        with atomic_folder(out, overwrite=overwrite) as folder:
+            write_set(clips, folder, format, joint_names=store.joint_names)
+    else:
+        # the class names are a second file beside the first
+        refuse_existing(labels_file(out), overwrite=overwrite)
+        write_set(clips, out, format)
     return {"out": str(out), "motions": len(clips)}
