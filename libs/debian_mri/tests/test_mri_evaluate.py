@@ -304,8 +304,13 @@ def test_roc_and_reliability_by_hand() -> None:
 
 
 def test_records_of_an_evaluation(place: Path, tmp_path: Path, command: Command) -> None:
-    words = ["--data", place / "data", "--folds", 2, "--comparisons", "none", "--out", tmp_path / "e", "--quiet"]
+    names = "confounds,linear-voxels,permutation"
+    words = ["--data", place / "data", "--folds", 2, "--comparisons", names, "--out", tmp_path / "e", "--quiet"]
     status, out, _ = command("evaluate", *words, *SETTINGS)
     assert status == 0 and "configured model" in out and "For research, not for clinical use." in out
+    assert "left out: the set has slices, not volumes" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("confounds only"))
+    # AUC, its interval, the difference with its sign, p
+    assert re.fullmatch(r"confounds only +0\.\d{3}  0\.\d{3} to [01]\.\d{3} +[+-]\d\.\d{3} +(< )?\d\.\d{3}", line)
     assert read_json(tmp_path / "e" / "evaluation.json")["protocol"] == "group-kfold"
     assert len(list((tmp_path / "e" / "folds").glob("*/seconds.json"))) == 2

@@ -83,6 +83,8 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _render_evaluation(result: Mapping[str, Any]) -> str:
     """The figures of the configured model and of what it is compared with, as a table."""
+    from debian_mri.judging import p_text
+
     lines = [
         *result["stamps"],
         *result["notes"],
