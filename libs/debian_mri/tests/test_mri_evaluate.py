@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judge_world import SETTINGS, write_cohort
+from judge_world import SETTINGS, people, write_cohort
 from numpy.testing import assert_allclose
 
 import debian_mri.bench as bench_module
 import debian_mri.comparisons as comparisons_module
 from debian_mri.cli import main
 from debian_mri.comparisons import COMPARISONS, chosen, holds_chance
-from debian_mri.evaluate import among
+from debian_mri.evaluate import among, site_warning
 from debian_mri.fitting import fit_fold
 from debian_mri.judging import METRICS, p_text, reliability, roc_points
 from icube_common.errors import InputError
@@ -280,6 +280,16 @@ def test_chance_is_held_or_not() -> None:
     assert holds_chance({"ci95": [0.4, 0.6]}) is True
     assert holds_chance({"ci95": [0.51, 0.6]}) is False
     assert holds_chance({"ci95": [None, None]}) is None
+
+
+def test_sites_that_tell_much_of_the_diagnosis_are_said() -> None:
+    assert site_warning(people()) == site_warning(people(sites=True)) == []
+    samples = people(40, sessions=1)
+    # two people of each class at the other site: not refused, and far from even
+    sites = [f"S{label if row >= 4 else 1 - label}" for row, label in enumerate(samples.labels)]
+    (found,) = site_warning(replace(samples, sites=sites))
+    # 18 of 20 and 2 of 20: phi squared 0.64, less 1/39, over 1 - 1/39
+    assert "Cramer's V 0.79" in found
 
 
 def test_p_values_in_words() -> None:

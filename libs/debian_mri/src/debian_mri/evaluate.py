@@ -22,7 +22,7 @@ from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
 from debian_mri.fitting import check_fold, predict_logits
-from debian_mri.guards import refuse_confounded_sites, refuse_trained, site_association
+from debian_mri.guards import STRONG, refuse_confounded_sites, refuse_trained, site_association
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
@@ -101,7 +101,7 @@ def evaluate(
     found = compare(bench, folds, ours, names)
     judgement = Judgement(
         ours,
-        _notes(manifest, all_notes(results)),
+        _notes(manifest, [*site_warning(samples), *all_notes(results)]),
         stamps=bench.inputs.stamps,
         facts={
             "protocol": protocol,
@@ -316,6 +316,17 @@ def _mode(config: MriConfig) -> str:
     if config.demographics.mode != "none":
         parts.append(f"variables ({config.demographics.mode})")
     return ", ".join(parts)
+
+
+def site_warning(samples: Samples) -> list[str]:
+    """What to say first where the site tells much of the diagnosis, though no site has one class only."""
+    found = _sites(samples)
+    if isinstance(found, str) or found["cramers_v"] < STRONG:
+        return []
+    return [
+        f"The site tells much of the diagnosis (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; see "
+        "the checks, and --protocol leave-one-site-out."
+    ]
 
 
 def _sites(samples: Samples) -> dict[str, Any] | str:
