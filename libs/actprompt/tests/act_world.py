@@ -20,10 +20,9 @@ from actprompt.limbs import LIMB_JOINTS
 from actprompt.manifest import Clip, NumericTable, Protocol
 from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.numeric_features import limb_parameters, parameter_table
-from actprompt.texts import ClassTexts
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable as Numbers
-from icube_common.prompts import PromptConfig
+from icube_common.prompts import ClassTexts, PromptConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 

@@ -13,7 +13,7 @@ from actprompt.clips import Tables
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from actprompt.limbs import LIMB_JOINTS, mirror
-from actprompt.textmap import TextMap
+from icube_common.prompts.textmap import TextMap
 from icube_common.vlm import FrozenVLM
 
 NAMES = ("head", "hand", "foot")

@@ -19,10 +19,10 @@ from actprompt.config import ActConfig
 from actprompt.fitting import Trained, fit_fold, predict_test, prompts_for
 from actprompt.inputs import Inputs
 from actprompt.saved import SavedModel, save_model
-from actprompt.texts import ClassTexts
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, score
 from icube_common.numeric import NumericTable
+from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 

@@ -19,14 +19,13 @@ from actprompt.config import ActConfig
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from actprompt.model import ActionModel
-from actprompt.textmap import Block, Choice, select, start_at_ridge
-from actprompt.texts import ClassTexts
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.losses import make_loss, supervised_contrastive
 from icube_common.numeric import NumericBranch
 from icube_common.numeric.table import training_values
-from icube_common.prompts import PromptLearner
+from icube_common.prompts import ClassTexts, PromptLearner
+from icube_common.prompts.textmap import Block, Choice, select, start_at_ridge
 from icube_common.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from actprompt.config import ActConfig, VisualConfig
 from actprompt.temporal import make_head
-from actprompt.textmap import StatedNumbers, TextMap
 from actprompt.visual_prompts import PromptedTower
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
+from icube_common.prompts.textmap import StatedNumbers, TextMap
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]

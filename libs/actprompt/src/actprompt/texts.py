@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
-
 from actprompt.config import ActConfig
 from actprompt.knowledge import load_knowledge
 from actprompt.manifest import Manifest
-from icube_common.errors import InputError
-from icube_common.prompts import PromptConfig, PromptLearner
-from icube_common.vlm import FrozenVLM
+from icube_common.prompts.texts import ClassTexts
 
 
-@dataclass(frozen=True)
-class ClassTexts:
-    """Names and sentences of classes.
+def class_texts(manifest: Manifest, config: ActConfig) -> ClassTexts:
+    """The texts of a set's classes under a configuration.
 
-    Attributes:
-        names: label -> name in words.
-        sentences: label -> its sentences in use; None where prompts need none.
-        provenance: of the sentences, for the record of a run.
-        notes: what every report repeats: that nobody has checked the sentences, that they were exchanged.
+    Raises:
+        InputError: prompts need descriptions and there is no file of them, or it misses a class (all that it misses
+            are listed).
     """
-
-    names: Mapping[str, str]
-    sentences: Mapping[str, Sequence[str]] | None
-    provenance: Mapping[str, object]
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, manifest: Manifest, config: ActConfig) -> ClassTexts:
-        """The texts of a set's classes under a configuration.
-
-        Raises:
-            InputError: prompts need descriptions and there is no file of them, or it misses a class (all that it misses
-                are listed).
-        """
-        labels = manifest.class_names
-        names = {label: manifest.class_texts.get(label, label) for label in labels}
-        texts = cls(names, None, {})
-        if config.prompt.init in ("descriptions", "knowledge"):
-            knowledge = load_knowledge(config.knowledge, format=str(manifest.about["format"]))
-            found = knowledge.descriptions(labels)
-            note = knowledge.review_note()
-            texts = cls(names, found, knowledge.provenance(), (note,) if note else ())
-        return texts.exchanged(config.exchange_texts) if config.exchange_texts else texts
-
-    def exchanged(self, number: int) -> ClassTexts:
-        """The control: each class gets name and sentences of another, none keeps its own.
-
-        Args:
-            number: what the exchange is drawn from.
-
-        Raises:
-            InputError: there is one class only.
-        """
-        labels = list(self.names)
-        if len(labels) < 2:
-            raise InputError("exchange_texts: one class cannot exchange its texts with another")
-        # a random cycle through all classes: Sattolo's algorithm gives each of them with the same chance
-        generator = np.random.default_rng(number)
-        order = list(labels)
-        for last in range(len(order) - 1, 0, -1):
-            other = int(generator.integers(last))
-            order[last], order[other] = order[other], order[last]
-        source = dict(zip(labels, order, strict=True))
-        return replace(
-            self,
-            names={label: self.names[source[label]] for label in labels},
-            sentences=None if self.sentences is None else {label: self.sentences[source[label]] for label in labels},
-            notes=(*self.notes, f"Control: class texts exchanged among the classes (draw {number})."),
-        )
-
-    def prompts(self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig) -> PromptLearner:
-        """Prompts of some of the classes, untrained.
-
-        Raises:
-            InputError: two classes are called the same, or what `PromptLearner` refuses.
-        """
-        names = [self.names[label] for label in labels]
-        knowledge = None
-        if self.sentences is not None:
-            knowledge = {self.names[label]: list(self.sentences[label]) for label in labels}
-        return PromptLearner.from_config(vlm, names, config, knowledge=knowledge)
+    labels = manifest.class_names
+    names = {label: manifest.class_texts.get(label, label) for label in labels}
+    texts = ClassTexts(names, None, {})
+    if config.prompt.init in ("descriptions", "knowledge"):
+        knowledge = load_knowledge(config.knowledge, format=str(manifest.about["format"]))
+        found = knowledge.descriptions(labels)
+        note = knowledge.review_note()
+        texts = ClassTexts(names, found, knowledge.provenance(), (note,) if note else ())
+    return texts.exchanged(config.exchange_texts) if config.exchange_texts else texts

@@ -17,10 +17,11 @@ from actprompt.inputs import Inputs, load_inputs
 from actprompt.manifest import Manifest
 from actprompt.protocols import official_fold, validation_share
 from actprompt.saved import SavedModel, save_model
-from actprompt.texts import ClassTexts
+from actprompt.texts import class_texts
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
+from icube_common.prompts import ClassTexts
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json, refuse_existing
 from icube_common.training import check_config, open_run
@@ -83,7 +84,7 @@ def train(
     if resume:
         _refuse_other(RunFolder(out), manifest, chosen)
     fold = training_fold(manifest, config, protocol=protocol, leave_out=leave_out)
-    texts = ClassTexts.of(manifest, config)
+    texts = class_texts(manifest, config)
     vlm = config.vlm.load()
     inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
     check_fold(inputs, fold, config)

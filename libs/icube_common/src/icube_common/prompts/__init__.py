@@ -8,9 +8,11 @@ from icube_common.lazy import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "ClassTexts": "texts",
         "PromptConfig": "config",
         "PromptLayout": "layout",
         "PromptLearner": "learner",
+        "TextMap": "textmap",
         "lay_out": "layout",
     },
 )

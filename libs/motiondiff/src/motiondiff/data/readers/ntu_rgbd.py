@@ -124,7 +124,25 @@ def _read_sample(path: Path, name: str) -> list[kinect_v2.Found]:
 
 
 def read_skeleton(path: Path) -> list[kinect_v2.Track]:
-    """Every body of a .skeleton file, in the camera's frame.
+    """Every body of a .skeleton file of 25 joints, in the camera's frame.
+
+    Raises:
+        InputError: cut short, or not to the letter of the format; the line is named.
+    """
+    tracks = kinect_v2.Tracks()
+    for frame, bodies in enumerate(read_frames(path)):
+        for line, body, joints in bodies:
+            try:
+                if len(joints) != _JOINTS:
+                    raise InputError(f"{len(joints)} joints, {_JOINTS} expected")
+                tracks.add(body, frame, [value for joint in joints for value in joint])
+            except InputError as error:
+                raise InputError(f"{path}: line {line} (frame {frame}): {error}") from error
+    return tracks.tracks()
+
+
+def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
+    """For each frame of a .skeleton file its bodies: the line they start in, their id, and x y z of their joints.
 
     Raises:
         InputError: cut short, or not to the letter of the format; the line is named.
@@ -147,25 +165,21 @@ def read_skeleton(path: Path) -> list[kinect_v2.Track]:
             raise InputError(f"{path}: line {place}: {word!r} is no number of {what}")
         return int(word)
 
-    tracks = kinect_v2.Tracks()
-    for frame in range(count("frames")):
+    def joint() -> list[float]:
+        found = words(_NUMBERS_A_JOINT, "a joint")[:3]
+        try:
+            return [float(word) for word in found]
+        except ValueError as error:
+            raise InputError(f"{path}: line {place}: {error}") from error
+
+    frames = []
+    for _ in range(count("frames")):
+        bodies = []
         for _ in range(count("bodies")):
             body = words(_NUMBERS_A_BODY, "a body")[0]
-            joints = count("joints")
-            if joints != _JOINTS:
-                raise InputError(f"{path}: line {place}: {joints} joints, {_JOINTS} expected")
-            values: list[float] = []
-            for _ in range(_JOINTS):
-                try:
-                    values += [float(word) for word in words(_NUMBERS_A_JOINT, "a joint")[:3]]
-                except ValueError as error:
-                    if isinstance(error, InputError):
-                        raise
-                    raise InputError(f"{path}: line {place}: {error}") from error
-            try:
-                tracks.add(body, frame, values)
-            except InputError as error:
-                raise InputError(f"{path}: line {place} (frame {frame}): {error}") from error
+            start = place
+            bodies.append((start, body, [joint() for _ in range(count("joints"))]))
+        frames.append(bodies)
     if any(line.strip() for line in lines[place:]):
-        raise InputError(f"{path}: line {place + 1}: more than the frames that the first line announces")
-    return tracks.tracks()
+        raise InputError(f"{path}: line {place + 1}: more than the {len(frames)} frames that the file announces")
+    return frames

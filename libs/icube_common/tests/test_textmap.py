@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import actprompt.textmap as textmap
-from actprompt.textmap import CHOICES, Block, Choice, StatedNumbers, TextMap, select, solve, start_at_ridge
+import icube_common.prompts.textmap as textmap
+from icube_common.prompts.textmap import CHOICES, Block, Choice, StatedNumbers, TextMap, select, solve, start_at_ridge
 
 NAN = math.nan
 
@@ -40,7 +40,7 @@ def test_the_start_is_the_least_of_what_is_minimised(rows: int) -> None:
     assert np.abs(expected).max() > 0.05
 
 
-def test_a_row_that_comes_twice_counts_as_a_clip_with_a_copy() -> None:
+def test_a_row_that_comes_twice_counts_as_a_sample_with_a_copy() -> None:
     rows, wanted = normal(6, 3), normal(6, 2, seed=1)
     once = solve([Block(rows, 0.7, TextMap(3, 2))], wanted, 1.0)[0]
     twice = solve([Block(rows.repeat(2, 1), 0.7, TextMap(3, 2))], wanted.repeat(2, 1), 2.0)[0]
@@ -82,7 +82,7 @@ def test_what_is_stated_has_one_length_and_is_centred() -> None:
     made.fit_center(captions)
     torch.testing.assert_close(made.center, torch.tensor([3.0, 3]))
     torch.testing.assert_close(made(captions), torch.tensor([[-0.5, 0], [0.5, 0], [0, 0]]))
-    # what all training clips say is worth nothing, what one of them alone says is
+    # what all training samples say is worth nothing, what one of them alone says is
     torch.testing.assert_close(made(torch.tensor([[3.0, 3], [3, 4]])), torch.tensor([[0.0, 0], [0, 0.5]]))
     nobody = StatedNumbers(2, weight=0.5)
     nobody.fit_center(captions[2:])
@@ -125,7 +125,7 @@ def best_factor(case: dict[str, object], *factors: float) -> float:
 
 
 def test_less_shrinkage_where_what_is_known_misleads() -> None:
-    # 4 rows, shrinkage 4 f: a left-out clip comes out as its target times 2.5 * 4 / (4 + 4 f) - 1.5, above 0 for 1/3
+    # 4 rows, shrinkage 4 f: a left-out sample comes out as its target times 2.5 * 4 / (4 + 4 f) - 1.5, above 0 for 1/3
     case = signed_case([1, 1, 1], -1.5)
     assert best_factor(case) == 1 / 3
     assert best_factor(case, 1.0, 3.0) == 1.0
@@ -137,7 +137,7 @@ def test_more_shrinkage_where_the_rows_mislead() -> None:
 
 
 def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_right() -> None:
-    # 4 rows, shrinkage 4: a left-out clip comes out as its target times 0.5 (1 + 1.5 t) - 1.5 t, above 0 for 0.5 alone
+    # 4 rows, shrinkage 4: a left-out sample comes out at the target times 0.5 (1 + 1.5 t) - 1.5 t, > 0 for 0.5 alone
     choices = [Choice(1.0, 1.0), Choice(1.0, 0.5)]
     assert select(**signed_case([1, 1, 1], -1.5), choices=choices).trust == 0.5  # type: ignore[arg-type]
     # rows of the third group mislead; only full trust in what is known puts its clips right

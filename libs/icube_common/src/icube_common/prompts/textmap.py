@@ -1,11 +1,11 @@
-"""Maps from what is measured of a clip into the space of the texts, and where they start.
+"""Maps from what is measured of a sample into the space of the texts, and where they start.
 
-A clip's feature is a sum of such maps, each standardised by the training rows and each linear, so that all of them can
-start together at the ridge regression to the class texts, in closed form, before a gradient step is made. What is known
-without training (sentences about numbers, a trained image tower) is the regression's centre: with few clips the maps
-stay near it.
+A sample's feature is a sum of such maps, each standardised by the training rows and each linear, so that all of them
+can start together at the ridge regression to the class texts, in closed form, before a gradient step is made. What is
+known without training (sentences about numbers, a trained image tower) is the regression's centre: with few samples the
+maps stay near it.
 
-Shapes: N clips, F numbers of a clip, D width of the space of the texts, C classes.
+Shapes: N samples, F numbers of a sample, D width of the space of the texts, C classes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 # standardised numbers beyond this are drawn in: a tracker's outlier has no say over all others
 _REACH = 3.0
-# A gradient step moves a clip's feature by this share of what it would without: the maps have more inputs than there
-# are training clips, and a few steps would take them anywhere. From a regression even less: it is left for a reason.
+# A gradient step moves a sample's feature by this share of what it would without: the maps have more inputs than there
+# are training samples, and a few steps would take them anywhere. From a regression even less: it is left for a reason.
 _GAIN, _GAIN_FROM_RIDGE = 0.02, 0.005
 
 
@@ -63,12 +63,12 @@ class TextMap(nn.Module):
         return z.nan_to_num() / values.shape[-1] ** 0.5
 
     def forward(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        """The rows' shares of their clips' features, not normalised."""
+        """The rows' shares of their samples' features, not normalised."""
         return self.standard(values) @ (self.start + self.gain * self.learned)
 
 
 class StatedNumbers(nn.Module):
-    """What the sentences about a clip's numbers say, as a share of its feature: their mean text feature, centred.
+    """What the sentences about a sample's numbers say, as a share of its feature: their mean text feature, centred.
 
     Args:
         dim: D.
@@ -83,13 +83,13 @@ class StatedNumbers(nn.Module):
         self.register_buffer("center", torch.zeros(dim))
 
     def fit_center(self, captions: Float[Tensor, "n d"]) -> None:
-        """Take the centre from training rows: what all clips' sentences share tells none of them from another."""
+        """Take the centre from training rows: what all samples' sentences share tells none of them from another."""
         there = captions[~captions.isnan().any(1)]
         if len(there):
             self.center.copy_(there.mean(0))
 
     def forward(self, captions: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """The share of the clips' features; nothing for a clip without sentences (NaN)."""
+        """The share of the samples' features; nothing for a sample without sentences (NaN)."""
         return self.weight * F.normalize((captions - self.center).nan_to_num(), dim=-1)
 
 
@@ -136,7 +136,7 @@ def start_at_ridge(
         blocks: the maps.
         targets: T, of each row.
         known: what is there without the maps.
-        copies: rows of each clip; the shrinkage counts as often.
+        copies: rows of each sample; the shrinkage counts as often.
         choice: of shrinkages and trust in what is known.
     """
     choice = choice or Choice()
@@ -172,16 +172,16 @@ def select(
     copies: int,
     choices: Sequence[Choice] = CHOICES,
 ) -> Choice:
-    """The choice with which the most clips of each left-out group are told right by the others.
+    """The choice with which the most samples of each left-out group are told right by the others.
 
     Args:
-        blocks: training rows only, the copies of all clips one after the other: ``copies`` times N rows.
+        blocks: training rows only, the copies of all samples one after the other: ``copies`` times N rows.
         targets: of each row.
         known: of each row.
-        labels: class of each clip, N of them.
-        groups: of each clip (the subject).
-        classes: text features; a clip's class is the one of the highest cosine.
-        copies: rows of each clip, the first without change: those are tested.
+        labels: class of each sample, N of them.
+        groups: of each sample (the subject).
+        classes: text features; a sample's class is the one of the highest cosine.
+        copies: rows of each sample, the first without change: those are tested.
         choices: what is tried; of equals the first.
 
     Returns:
@@ -191,7 +191,7 @@ def select(
     if len(names) < 3:
         return choices[0]
     shares: dict[Choice, list[float]] = {choice: [] for choice in choices}
-    clips, width = len(labels), targets.shape[1]
+    count, width = len(labels), targets.shape[1]
     for name in names:
         out = torch.tensor([group == name for group in groups])
         kept = (~out).repeat(copies)
@@ -200,11 +200,11 @@ def select(
         for factor in dict.fromkeys(choice.factor for choice in choices):
             # the solution is linear in what is wanted: one serves every trust
             weights = solve(inner, both, copies * factor)
-            found = sum(block.rows[:clips][out] @ weight for block, weight in zip(blocks, weights, strict=True))
+            found = sum(block.rows[:count][out] @ weight for block, weight in zip(blocks, weights, strict=True))
             assert isinstance(found, Tensor)
             for choice in choices:
                 if choice.factor == factor:
-                    feature = found[:, :width] + choice.trust * (known[:clips][out] - found[:, width:])
+                    feature = found[:, :width] + choice.trust * (known[:count][out] - found[:, width:])
                     right = (feature @ classes.T).argmax(1).eq(labels[out])
                     shares[choice].append(right.float().mean().item())
     return max(choices, key=lambda choice: sum(shares[choice]))

@@ -1,0 +1,114 @@
+"""What preprocessing a 1 mm volume costs with debian_mri and with a plain torchio pipeline, in one run.
+
+    OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py
+    OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py --volume SCAN.nii.gz    # in MNI space
+
+Without a volume: one simulated from the ICBM152 template, 1 mm, 16 bits, compressed. Both ways read the file and give
+the same grid at the same spacing: canonical axes, resampling, crop and padding, z-scores inside a mask. The plain
+pipeline is torchio's own (ToCanonical, Resample to the grid, ZNormalization above the mean) without a cache; ours also
+looks for what has to be refused, makes a mask of the brain and stores the result. Ways take turns; the best and the
+median round count. The last line says how far the stored volume is from one that is computed anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+import torchio as tio
+
+from debian_mri.manifest import Manifest, Scan
+from debian_mri.manifest_writer import write_manifest
+from debian_mri.preprocess import PreprocessConfig, preprocess
+from debian_mri.simulation.cohort import simulate_brain
+from debian_mri.simulation.effects import draw_person
+from debian_mri.simulation.scanner import make_sites
+from debian_mri.template import mni_grid
+from debian_mri.volume_cache import load_volume, preprocessed
+
+
+def simulated(path: Path) -> Path:
+    """A simulated brain at 1 mm."""
+    generator = np.random.default_rng(0)
+    voxels, _ = simulate_brain(draw_person("CN", generator), make_sites(1)[0], 1.0, generator)
+    image = nibabel.Nifti1Image(voxels, mni_grid(1.0).affine)
+    image.set_sform(image.affine, 4)
+    nibabel.save(image, path)
+    return path
+
+
+def plain(path: Path, spacing: float) -> np.ndarray:  # type: ignore[type-arg]
+    """The same steps by torchio alone."""
+    grid = mni_grid(spacing)
+    steps = tio.Compose(
+        [
+            tio.ToCanonical(),
+            tio.Resample((grid.shape, grid.affine), antialias=True),
+            tio.ZNormalization(masking_method=tio.ZNormalization.mean),
+        ]
+    )
+    return steps(tio.Subject(image=tio.ScalarImage(path)))["image"].numpy()[0]
+
+
+def seconds(job: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--volume", help="NIfTI, in MNI space; by default a simulated one")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    print(f"torchio {tio.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = Path(args.volume).resolve() if args.volume else simulated(folder / "brain.nii.gz")
+        scan = Scan(id="one", subject="one", label="CN", paths=(str(source),), sha256="0" * 64)
+        about = {"format": "benchmark", "title": "One volume", "root": ".", "class_names": ["CN"]}
+        write_manifest(folder, about, [scan], {})
+        manifest = Manifest.load(folder)
+        print(f"{source.name}: {source.stat().st_size / 1e6:.1f} MB, {nibabel.load(source).shape}")
+        for spacing in (1.0, 2.0):
+            config = PreprocessConfig(spacing=spacing)
+            # the template and the brain's surroundings are made once in a process
+            preprocess(source, config)
+
+            def cold(config: PreprocessConfig = config) -> None:
+                shutil.rmtree(folder / "volumes", ignore_errors=True)
+                preprocessed(manifest, scan, config)
+
+            ways: dict[str, Callable[[], object]] = {
+                "torchio alone": lambda spacing=spacing: plain(source, spacing),  # type: ignore[misc]
+                "ours, not stored": lambda config=config: preprocess(source, config),  # type: ignore[misc]
+                "ours, stored": cold,
+                "ours, from the cache": lambda config=config: load_volume(  # type: ignore[misc]
+                    preprocessed(manifest, scan, config)
+                ),
+            }
+            times: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(args.rounds):
+                for way, job in ways.items():
+                    times[way].append(seconds(job))
+            print(f"\nat {spacing:g} mm, {args.rounds} rounds{'':<10}best, s   median, s   of torchio alone")
+            base = min(times["torchio alone"])
+            for way, taken in times.items():
+                best = min(taken)
+                print(f"  {way:<26}{best:10.3f}{statistics.median(taken):12.3f}{best / base:15.2f}")
+            stored, fresh = load_volume(preprocessed(manifest, scan, config)), preprocess(source, config)
+            print(f"  stored and fresh differ by at most {abs(stored.data - fresh.data).max():.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The configuration of a training: every key with its range and meaning; imports no torch.
+
+Picture only, table only and both are settings of one model: see `part_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from debian_mri.preprocess import PreprocessConfig
+from debian_mri.slices import SliceConfig
+from icube_common.config import Config, option, section
+from icube_common.errors import InputError, unknown
+from icube_common.losses import LossConfig
+from icube_common.numeric import NumericConfig
+from icube_common.prompts import PromptConfig
+from icube_common.training import TrainConfig
+from icube_common.vlm import VLMConfig
+
+POOLINGS = ("mean", "attention", "max", "concat")
+MODES = ("none", "late", "text", "film")
+PARTS = ("image", "table", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualConfig(Config):
+    """What is made of the slices' features from the frozen tower."""
+
+    enabled: bool = option(True, "whether the tower's features enter at all")
+    pooling: str = option(
+        "mean", "slices to one feature; concat: side by side, where all scans have as many", choices=POOLINGS
+    )
+    attention_width: int = option(32, "hidden width of the gated attention", ge=1)
+    shrinkage: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
+    select: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
+    learn_map: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
+    trust: float = option(1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptConfig(Config):
+    """Signs that are measured on the image, with the direction that a publication gives."""
+
+    enabled: bool = option(True, "whether measured signs enter at all")
+    names: list[str] = option([], "signs to take; empty: all that can be measured on the images")
+    geometry: str = option(
+        "auto", "where pixels of slice images lie: a known set's frame, or nowhere (auto: by the set's format)"
+    )
+    controls: str = option("CN", "class that scores are relative to; all people where the set has no such class")
+    adjust: bool = option(
+        False, "scores given the demographics, by regression over the controls (w-scores); only where these enter"
+    )
+    gain: float = option(0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0)
+    anchor: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
+    learn_gain: bool = option(True, "train the common weight of the known directions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemographicsConfig(Config):
+    """How the people's variables enter."""
+
+    mode: str = option(
+        "none", "late: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
+    )
+    columns: list[str] = option(["age", "sex", "education"], "variables; those that a set does not have are said")
+    missing: str = option(
+        "neutral",
+        "a missing value: the middle of the training values with an indicator of its own, or an error",
+        choices=("neutral", "refuse"),
+    )
+    shrinkage: float = option(3.0, "how strongly the weights are held to 0", ge=0)
+    allow_tier_c: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationConfig(Config):
+    """Probabilities and the threshold of confidence, from inner folds of the training people."""
+
+    method: str = option(
+        "temperature", "temperature; bias: temperature and a bias a class", choices=("none", "temperature", "bias")
+    )
+    folds: int = option(5, "inner folds", ge=2, le=20)
+    coverage: float = option(0.8, "share of people that are answered; the others are abstained on", gt=0, le=1)
+    risk: float = option(0.0, "largest share of wrong answers among the answered; 0: coverage decides", ge=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MriConfig(Config):
+    """A whole training of debian_mri."""
+
+    vlm: VLMConfig = section(VLMConfig)
+    knowledge: str = option("diagnoses", "class descriptions: a file or a shipped name")
+    concept_file: str = option("", "concepts: a file (empty: those of the library)")
+    exchange_texts: int = option(
+        0, "control: texts and signs' directions are exchanged among the classes, drawn from this number; 0 = not", ge=0
+    )
+    prompt: PromptConfig = section(PromptConfig, init="descriptions", learn=False)
+    preprocess: PreprocessConfig = section(PreprocessConfig)
+    slices: SliceConfig = section(SliceConfig)
+    visual: VisualConfig = section(VisualConfig)
+    concepts: ConceptConfig = section(ConceptConfig)
+    demographics: DemographicsConfig = section(DemographicsConfig)
+    numeric: NumericConfig = section(NumericConfig, entry="fusion", scaling="standard")
+    loss: LossConfig = section(LossConfig)
+    calibration: CalibrationConfig = section(CalibrationConfig)
+    train: TrainConfig = section(
+        TrainConfig,
+        max_steps=60,
+        batch_size=64,
+        learning_rate=0.02,
+        weight_decay=0.0,
+        schedule="cosine",
+        checkpoint_every=1000,
+        trackers="none",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        mode = self.demographics.mode
+        if not self.visual.enabled and not self.concepts.enabled and mode == "none":
+            raise InputError(
+                "visual.enabled=false, concepts.enabled=false, demographics.mode=none: nothing is left to tell by"
+            )
+        if mode in ("text", "film") and not self.visual.enabled:
+            raise InputError(
+                f"demographics.mode={mode}: joins the variables to the picture's feature, and visual.enabled=false; "
+                "set demographics.mode=late"
+            )
+        if mode != "none" and not self.demographics.columns:
+            raise InputError(
+                f"demographics.mode={mode}: demographics.columns is empty; name variables, or set mode=none"
+            )
+        if self.prompt.conditional:
+            raise InputError(
+                "prompt.conditional=true: each description's share of a logit would depend on the scan twice; set false"
+            )
+        if self.numeric.entry != "fusion":
+            raise InputError(f"numeric.entry={self.numeric.entry}: demographics.mode=text takes numeric.entry=fusion")
+
+    @property
+    def needs_tower(self) -> bool:
+        """Whether a frozen backbone takes part."""
+        return self.visual.enabled
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the training groups that a fold keeps for stopping early: none where nothing is validated."""
+        return 0.2 if self.train.validate_every else 0.0
+
+
+def part_of(config: MriConfig, part: str) -> MriConfig:
+    """The same model with the image alone, the table alone, or both.
+
+    Args:
+        config: all settings.
+        part: ``"image"`` (picture and signs; no variable enters anywhere), ``"table"`` or ``"both"``.
+
+    Raises:
+        InputError: no such part; nothing would be left.
+    """
+    if part not in PARTS:
+        raise unknown("part", part, PARTS)
+    mode = config.demographics.mode
+    if part == "image":
+        return replace(config, demographics=replace(config.demographics, mode="none"))
+    if part == "table":
+        # there is no picture that text or film could join: the variables enter as terms of their own
+        return replace(
+            config,
+            visual=replace(config.visual, enabled=False),
+            concepts=replace(config.concepts, enabled=False),
+            demographics=replace(config.demographics, mode="late"),
+        )
+    return replace(config, demographics=replace(config.demographics, mode="late" if mode == "none" else mode))

@@ -1,0 +1,110 @@
+"""The people's variables as numbers that a model can take, with a declared way for missing ones, and two ways in.
+
+A missing value becomes 0 in the scaled space, the middle of the training values, and an indicator beside it becomes 1:
+the model can learn what missing means, and where nothing was missing in training the indicator has no weight. The
+other declared way is to refuse (``demographics.missing=refuse``).
+
+Shapes: B scans, P variables, C classes, D width of the picture's feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# scaled values beyond this are drawn in: a typing error has no say over all others
+_REACH = 4.0
+
+
+class Variables(nn.Module):
+    """Scaling and the way of missing values; `fit` sees training rows only.
+
+    Args:
+        names: of the P variables.
+    """
+
+    center: Tensor
+    deviation: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.register_buffer("center", torch.zeros(len(names)))
+        self.register_buffer("deviation", torch.ones(len(names)))
+
+    @property
+    def width(self) -> int:
+        """Numbers that come out: each variable and its indicator."""
+        return 2 * len(self.names)
+
+    def fit(self, values: Float[Tensor, "n p"]) -> None:
+        """Take mean and deviation from training rows; a constant variable is made 0 for good."""
+        center, deviation = mean_and_deviation(values)
+        self.center.copy_(center)
+        self.deviation.copy_(deviation)
+
+    def forward(self, values: Float[Tensor, "b p"]) -> Float[Tensor, "b q"]:
+        """(B, 2 P): scaled values, 0 where missing, then the indicators of missing values."""
+        scaled = ((values - self.center) / self.deviation).clamp(-_REACH, _REACH)
+        return torch.cat([scaled.nan_to_num(), values.isnan().to(scaled)], dim=1)
+
+
+class LateTerms(nn.Module):
+    """A linear term of each variable in each class's logit; starts at 0.
+
+    Args:
+        variables: P.
+        classes: C.
+    """
+
+    def __init__(self, variables: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes, 2 * variables))
+
+    def forward(self, numbers: Float[Tensor, "b q"]) -> Float[Tensor, "b c p"]:
+        """What each variable, present or missing, adds to each class's logit."""
+        values, absent = torch.einsum("bq,cq->bcq", numbers, self.weight).chunk(2, dim=-1)
+        return values + absent
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Sum of the squared weights."""
+        return self.weight.square().sum()
+
+
+class Film(nn.Module):
+    """The picture's feature, scaled and shifted by the variables; starts at doing nothing.
+
+    Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018, eq. 2; for MRI and
+    demographics: Wolf et al., "DAFT", NeuroImage 2022.
+
+    Args:
+        width: of the numbers.
+        dim: D.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(width, dim))
+        self.shift = nn.Parameter(torch.zeros(width, dim))
+
+    def forward(self, feature: Float[Tensor, "b d"], numbers: Float[Tensor, "b q"]) -> Float[Tensor, "b d"]:
+        """Another feature, not normalised."""
+        return feature * (1 + numbers @ self.scale) + numbers @ self.shift
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Sum of the squared weights."""
+        return self.scale.square().sum() + self.shift.square().sum()
+
+
+def mean_and_deviation(values: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+    """Of each column, NaN left out; the deviation of a constant or empty column is infinite, which makes it 0."""
+    there = ~values.isnan()
+    count = there.sum(0).clamp(min=1)
+    filled = values.double().nan_to_num()
+    center = filled.sum(0) / count
+    deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
+    constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
+    return center, torch.where(constant, torch.full_like(deviation, torch.inf), deviation)

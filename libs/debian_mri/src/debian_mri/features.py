@@ -1,0 +1,216 @@
+"""What is computed of each scan once and kept: features of its slices from the frozen tower, and measured signs.
+
+A folder of features holds ``features.json`` (backbone with its fingerprint, slices, preprocessing) and one file a scan
+(`icube_common.vlm.FeatureCache`), under a key of the scan's content: a job that was stopped goes on, a changed image
+is computed anew, and a folder of another backbone or other slices is refused.
+
+Shapes: S slices of a scan, D width of the space that images and texts share, K signs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from debian_mri import signs
+from debian_mri.config import MriConfig
+from debian_mri.manifest import PLANES, Manifest, Scan
+from debian_mri.regions import regions_cut
+from debian_mri.slices import SliceImage, read_slices, slice_volume
+from debian_mri.volume_cache import load_volume, preprocessed
+from icube_common.config import config_to_dict
+from icube_common.errors import InputError
+from icube_common.runs import read_json, write_json
+from icube_common.vlm import FeatureCache, FrozenVLM
+from icube_common.vlm.features import encode_frames, feature_key
+
+logger = logging.getLogger(__name__)
+
+HEAD = "features.json"
+_MICROMETRES = 1000
+
+
+@dataclass(frozen=True)
+class SliceInfo:
+    """A slice without its pixels.
+
+    Attributes:
+        plane: "axial", "coronal" or "sagittal".
+        position_mm: along the plane's normal, RAS; None for an image of unknown place.
+        regions: that it cuts.
+    """
+
+    plane: str
+    position_mm: float | None
+    regions: tuple[str, ...]
+
+
+class ScanImages:
+    """A scan's images, read when first asked for.
+
+    Args:
+        manifest: the set.
+        scan: one of it.
+        config: preprocessing and slices.
+
+    Raises:
+        InputError: (on access) an image cannot be used.
+    """
+
+    def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
+        self.manifest, self.scan, self.config = manifest, scan, config
+
+    @cached_property
+    def content(self) -> str:
+        """What the images hold, as a digest; of a volume with its preprocessing."""
+        if self.scan.kind == "volume":
+            return self._path.name.partition(".")[0]
+        digest = hashlib.sha256()
+        for picture in self.slices:
+            digest.update(f"{picture.plane} {picture.image.shape}".encode())
+            digest.update(picture.image.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def slices(self) -> list[SliceImage]:
+        """The pictures that the tower sees."""
+        if self.scan.kind == "slices":
+            return list(read_slices(self.manifest.paths_of(self.scan), self.scan.planes, self.config.slices))
+        in_mni = self.config.preprocess.space == "mni"
+        return slice_volume(load_volume(self._path), self.config.slices, in_mni=in_mni)
+
+    def signs(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(K,) measured signs, NaN where a structure is not shown."""
+        if self.scan.kind == "volume":
+            return signs.signs_of_volume(load_volume(self._path), names)
+        frames = signs.frames_of(self.config.concepts.geometry, str(self.manifest.about["format"]))
+        pictures = [(picture.image, picture.plane) for picture in self.slices]
+        return signs.signs_of_slices(pictures, frames, names)
+
+    @cached_property
+    def _path(self) -> Path:
+        return preprocessed(self.manifest, self.scan, self.config.preprocess)
+
+
+def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
+    """Where slice features are kept: where the user says, else below the prepared set, by backbone and slices."""
+    if features is not None:
+        return Path(features)
+    digest = hashlib.sha256(repr(sorted(_choices(config).items())).encode()).hexdigest()
+    folder = Path(data) / "features" / f"{vlm.fingerprint[:12]}-{digest[:8]}"
+    if folder.is_dir() or os.access(data, os.W_OK):
+        return folder
+    logger.warning("%s: cannot be written, features are computed and not kept; --features FOLDER keeps them", data)
+    return None
+
+
+def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> FeatureCache:
+    """The cache in a folder of features, made where it is not there.
+
+    Raises:
+        InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
+    """
+    folder = Path(folder)
+    about = {"backbone": vlm.describe(), "chosen": _choices(config)}
+    if not (folder / HEAD).is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
+        write_json(folder / HEAD, about)
+        return FeatureCache(folder, half=True)
+    recorded = read_json(folder / HEAD)
+    try:
+        backbone, chosen = recorded["backbone"], recorded["chosen"]
+        fingerprint, description = backbone["fingerprint"], backbone["description"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
+    if fingerprint != vlm.fingerprint:
+        raise InputError(
+            f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
+            f"fingerprint {vlm.fingerprint[:12]}; choose that backbone, or another folder for this one"
+        )
+    if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
+        raise InputError(
+            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "
+            "choose those, or another folder for these"
+        )
+    return FeatureCache(folder, half=True)
+
+
+def scan_features(
+    images: ScanImages, vlm: FrozenVLM, cache: FeatureCache | None
+) -> tuple[Float[Tensor, "s d"], tuple[SliceInfo, ...]]:
+    """Features of a scan's slices, in half precision whether they come from the cache or not, and what they are of.
+
+    Raises:
+        InputError: an image cannot be used.
+    """
+
+    def compute() -> dict[str, Tensor]:
+        pictures = images.slices
+        pixels = (vlm.preprocess(as_picture(picture)) for picture in pictures)
+        places = [picture.position_mm for picture in pictures]
+        return {
+            "features": encode_frames(vlm, pixels),
+            "plane": torch.tensor([PLANES.index(picture.plane) for picture in pictures]),
+            "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
+            "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
+        }
+
+    key = feature_key(vlm.fingerprint, images.content, _choices(images.config))
+    found = compute() if cache is None else cache.get_or_compute(key, compute)
+    in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
+    infos = []
+    rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
+    for number, place, placed in rows:
+        position = place / _MICROMETRES if placed else None
+        regions = regions_cut(PLANES[number], position) if in_mni and position is not None else ()
+        infos.append(SliceInfo(PLANES[number], position, regions))
+    return found["features"].half().float(), tuple(infos)
+
+
+def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | None) -> npt.NDArray[np.float64]:
+    """(K,) measured signs of a scan, NaN where a structure is not shown; of volumes from the cache where it is there.
+
+    Raises:
+        InputError: an image cannot be used.
+    """
+    if images.scan.kind == "slices" or cache is None:  # reading slices takes as long as reading the cache
+        return images.signs(names)
+
+    def compute() -> dict[str, Tensor]:
+        values = images.signs(names)
+        # the cache takes finite numbers only
+        measured = ~np.isnan(values)
+        return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
+
+    boxes = {name: asdict(signs.SIGNS[name]) for name in names}
+    found = cache.get_or_compute(
+        feature_key("signs", images.content, {"version": signs.VERSION, "boxes": boxes}), compute
+    )
+    values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
+    values[found["measured"].numpy() == 0] = np.nan
+    return values
+
+
+def as_picture(picture: SliceImage) -> Image.Image:
+    """A slice as the preprocessing of a tower takes it: 8-bit RGB."""
+    grey = np.round(np.clip(picture.image, 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _choices(config: MriConfig) -> dict[str, Any]:
+    """What decides the pictures beside the scans' content."""
+    return {"slices": config_to_dict(config.slices), "preprocess": config_to_dict(config.preprocess)}

@@ -1,0 +1,179 @@
+"""A prepared folder of simulated people: volumes, manifest, variables, and the truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int16
+from tqdm import tqdm
+
+from debian_mri.cohorts.images import volume_digest
+from debian_mri.manifest import Manifest, Scan
+from debian_mri.manifest_writer import write_manifest
+from debian_mri.simulation.deformation import displacement, places_in_template, random_field, read_template, volumes
+from debian_mri.simulation.effects import Person, check_classes, draw_person
+from debian_mri.simulation.scanner import Site, make_sites, scanned
+from debian_mri.simulation.truth import person_truth, write_truth
+from debian_mri.template import load_template, mni_grid
+from debian_mri.variables import VARIABLES
+from icube_common.config import Config, option
+from icube_common.errors import InputError
+from icube_common.experiments.executors import open_executor, run_each
+from icube_common.runs import atomic_folder, refuse_existing, write_json
+
+NOTE = "simulated: the ICBM152 template deformed by formulas, nobody's brain"
+_COLUMNS = ("age", "sex", "education", "nWBV", "eTIV", "MMSE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortConfig(Config):
+    """Which people are simulated."""
+
+    subjects: int = option(200, "people, shared evenly between the classes", ge=2, le=100_000)
+    classes: list[str] = option(["CN", "AD", "DLB", "PD"], "of CN, MCI, AD, DLB, PD")
+    seed: int = option(0, "of everything", ge=0)
+    spacing: float = option(2.0, "mm between voxels", ge=1, le=8)
+    sites: int = option(2, "scanners", ge=1, le=20)
+    confound_sites: bool = option(False, "let each class have a scanner of its own, as no cohort should")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_classes(self.classes)
+        if self.subjects < len(self.classes):
+            raise InputError(f"subjects={self.subjects}: at least one for each of {len(self.classes)} classes")
+
+
+def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False) -> Manifest:
+    """Simulate people and write them as a prepared folder.
+
+    The same configuration gives the same voxels, whatever the number of workers.
+
+    Args:
+        out: the folder to make.
+        config: who.
+        workers: local processes.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: ``out`` exists.
+    """
+    out = refuse_existing(out, overwrite=overwrite)
+    sites = make_sites(config.sites)
+    labels, where = assigned(config)
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        (folder / "nifti").mkdir()
+        write_truth(folder / "truth", config.classes, config.spacing)
+        calls = (
+            (at, (str(folder), _name(at), label, sites[where[at]], config.spacing, [config.seed, at]))
+            for at, label in enumerate(labels)
+        )
+        found: dict[int, tuple[Scan, dict[str, str]]] = {}
+        with open_executor(workers) as (executor, count), tqdm(desc="brains", unit="brain", total=len(labels)) as bar:
+            for at, result in run_each(_simulate_one, calls, executor, count):
+                found[at] = result
+                bar.update()
+        scans = [found[at][0] for at in range(len(labels))]
+        about = {
+            "format": "simulated",
+            "title": f"Simulated brains ({NOTE.partition(': ')[2]})",
+            "citation": "debian_mri.simulation; template: Fonov et al., NeuroImage 2011",
+            "simulated": True,
+            "space": "mni",
+            "root": ".",
+            "class_names": list(config.classes),
+            "simulation": {
+                "seed": config.seed,
+                "spacing_mm": config.spacing,
+                "sites": [site.name for site in sites],
+                "confound_sites": config.confound_sites,
+            },
+        }
+        rows = {scan.id: row for scan, row in (found[at] for at in range(len(labels)))}
+        write_manifest(folder, about, scans, rows, columns=[VARIABLES[name] for name in _COLUMNS])
+    return Manifest.load(out)
+
+
+def simulate_brain(
+    person: Person, site: Site, spacing: float, generator: np.random.Generator
+) -> tuple[Int16[np.ndarray, "x y z"], dict[str, float]]:
+    """A person's scan on `mni_grid`, and the true volumes in mL."""
+    template, grid = load_template(), mni_grid(spacing)
+    field = displacement(person.changes, random_field(generator))
+    places = places_in_template(field, person.head, grid)
+    anatomy = read_template(template.t1, template.affine, places)
+    voxels = scanned(anatomy, anatomy > 0.2, site, spacing, generator)
+    return voxels, volumes(field, person.head)
+
+
+def assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
+    """Class and site of each person; sites have the same share of each class unless they are confounded."""
+    labels = [config.classes[at % len(config.classes)] for at in range(config.subjects)]
+    generator = np.random.default_rng([config.seed, 2**31])
+    where = [0] * config.subjects
+    for number, label in enumerate(config.classes):
+        members = [at for at, other in enumerate(labels) if other == label]
+        for place, at in enumerate(generator.permutation(members)):
+            # the first of an odd number goes to another site in each class
+            where[at] = (number if config.confound_sites else number + place) % config.sites
+    return labels, where
+
+
+def _name(at: int) -> str:
+    return f"sim-{at + 1:04d}"
+
+
+def _simulate_one(
+    folder: str, name: str, label: str, site: Site, spacing: float, seed: Sequence[int]
+) -> tuple[Scan, dict[str, str]]:
+    import nibabel
+
+    generator = np.random.default_rng(list(seed))
+    person = draw_person(label, generator)
+    voxels, measured = simulate_brain(person, site, spacing, generator)
+    path = f"nifti/{name}_T1w.nii.gz"
+    affine = mni_grid(spacing).affine
+    image = nibabel.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = b"simulated, nobody's brain"
+    image.set_sform(affine, 4)
+    image.set_qform(affine, 4)
+    nibabel.save(image, Path(folder) / path)
+    write_json(Path(folder) / "truth" / f"{name}.json", person_truth(person, measured))
+    # the skull holds what the template's does, scaled; tissue is what the deformation has left
+    skull = volumes_of_template()["brain"] * person.head**3
+    row = {
+        "age": f"{person.age:.1f}",
+        "sex": person.sex,
+        "education": "" if person.education is None else str(person.education),
+        "nWBV": f"{measured['tissue'] / skull:.4f}",
+        "eTIV": f"{skull:.0f}",
+        "MMSE": "" if person.mmse is None else str(person.mmse),
+    }
+    digest = volume_digest(voxels, affine)
+    scan = Scan(id=name, subject=name, label=label, site=site.name, paths=(path,), sha256=digest)
+    return scan, row
+
+
+@cache
+def volumes_of_template() -> dict[str, float]:
+    """Volumes in mL of the template itself."""
+    return volumes(displacement({}))
+
+
+def describe_cohort(manifest: Manifest) -> dict[str, Any]:
+    """What the command says about a cohort that it has made."""
+    size = sum(path.stat().st_size for path in manifest.folder.rglob("*") if path.is_file())
+    counts = manifest.about["counts"]
+    return {
+        "data": str(manifest.folder),
+        "title": manifest.about["title"],
+        "subjects": counts["subjects"],
+        "classes": counts["classes"],
+        "sites": counts["sites"],
+        "megabytes": round(size / 1e6, 1),
+    }

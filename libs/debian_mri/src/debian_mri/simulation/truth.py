@@ -1,0 +1,106 @@
+"""What was truly changed in a simulated cohort, for testing explanations: ``truth/`` of its folder.
+
+- ``<id>.json``: the person's effects and the volumes that came of them;
+- ``structures.nii.gz``: a label map in MNI space of the structures that effects are defined on;
+- ``classes.json``: numbers of the label map, where each structure lies (mm), and which ones each class changes;
+- ``<class>_mask.nii.gz``: where the class was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from debian_mri.regions import PLANES
+from debian_mri.simulation.deformation import structure_mask
+from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
+from debian_mri.template import template_on_grid
+from icube_common.errors import InputError
+from icube_common.runs import read_json, write_json
+
+# of the changed voxels in the plane that has most of them: a plane with fewer only grazes the change
+_LEAST_SHARE = 0.2
+
+
+def changed_structures(label: str) -> tuple[str, ...]:
+    """The structures that a class changes notably; the cortex, which is everywhere, is not among them."""
+    effects = CLASSES[label]
+    return tuple(name for name in STRUCTURES if name != "cortex" and abs(effects.get(name, 0.0)) >= NOTABLE)
+
+
+def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
+    """Write the label map, the masks and what they mean."""
+    import nibabel
+
+    template = template_on_grid(spacing)
+    labels = np.zeros(template.t1.shape, dtype=np.uint8)
+    boxes: dict[str, Any] = {}
+    for number, name in enumerate(STRUCTURES, 1):
+        if name == "cortex":
+            continue
+        mask = structure_mask(name, template) > 0.5
+        labels[mask] = number
+        corners = np.argwhere(mask)
+        low, high = (template.affine[:3, 3] + spacing * corner for corner in (corners.min(0), corners.max(0)))
+        boxes[name] = {"number": number, "low_mm": low.tolist(), "high_mm": high.tolist()}
+    folder.mkdir(exist_ok=True)
+    _save(folder / "structures.nii.gz", labels, template.affine, nibabel)
+    about: dict[str, Any] = {}
+    for label in classes:
+        names = changed_structures(label)
+        mask = np.isin(labels, [boxes[name]["number"] for name in names])
+        _save(folder / f"{label}_mask.nii.gz", mask.astype(np.uint8), template.affine, nibabel)
+        about[label] = {"effects": dict(CLASSES[label]), "changed": list(names), "mask": f"{label}_mask.nii.gz"}
+    write_json(folder / "classes.json", {"space": "mni", "structures": boxes, "classes": about})
+
+
+def person_truth(person: Person, measured: Mapping[str, float]) -> dict[str, Any]:
+    """What ``<id>.json`` holds."""
+    return {
+        "simulated": True,
+        "label": person.label,
+        "severity": person.severity,
+        "head_length_factor": round(person.head, 5),
+        "changed": list(changed_structures(person.label)),
+        "log_volume_change": {name: round(value, 5) for name, value in person.changes.items()},
+        "of_which_disease": {name: round(value, 5) for name, value in person.disease.items()},
+        "volumes_ml": {name: round(value, 3) for name, value in measured.items()},
+    }
+
+
+def shows_change(folder: str | Path, label: str, plane: str, position_mm: float) -> bool:
+    """Whether a plane through a simulated brain shows what its class changes.
+
+    Args:
+        folder: of the cohort.
+        label: the class.
+        plane: "axial", "coronal" or "sagittal".
+        position_mm: along the plane's normal, MNI.
+
+    Raises:
+        InputError: the folder holds no truth about this class.
+    """
+    import nibabel
+
+    truth = Path(folder) / "truth"
+    known = read_json(truth / "classes.json")["classes"]
+    if label not in known:
+        raise InputError(f"{truth}: nothing is known of class {label!r} (there are {', '.join(known)})")
+    image: Any = nibabel.load(truth / known[label]["mask"])
+    axis = PLANES[plane]
+    areas = np.asarray(image.dataobj).sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.int64)
+    index = round((position_mm - image.affine[axis, 3]) / image.affine[axis, axis])
+    if not 0 <= index < len(areas) or not areas.any():
+        return False
+    return bool(areas[index] >= _LEAST_SHARE * areas.max())
+
+
+def _save(path: Path, values: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], nibabel: Any) -> None:
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 4)
+    image.set_qform(affine, 4)
+    nibabel.save(image, path)

@@ -1,0 +1,68 @@
+"""Names of classes and sentences about them, in the form that prompts take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from icube_common.errors import InputError
+from icube_common.prompts.config import PromptConfig
+from icube_common.prompts.learner import PromptLearner
+from icube_common.vlm.backbone import FrozenVLM
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """Names and sentences of classes.
+
+    Attributes:
+        names: label -> name in words.
+        sentences: label -> its sentences in use; None where prompts need none.
+        provenance: of the sentences, for the record of a run.
+        notes: what every report repeats: that nobody has checked the sentences, that they were exchanged.
+    """
+
+    names: Mapping[str, str]
+    sentences: Mapping[str, Sequence[str]] | None
+    provenance: Mapping[str, object]
+    notes: tuple[str, ...] = ()
+
+    def exchanged(self, number: int) -> ClassTexts:
+        """The control: each class gets name and sentences of another, none keeps its own.
+
+        Args:
+            number: what the exchange is drawn from.
+
+        Raises:
+            InputError: there is one class only.
+        """
+        labels = list(self.names)
+        if len(labels) < 2:
+            raise InputError("exchange_texts: one class cannot exchange its texts with another")
+        # a random cycle through all classes: Sattolo's algorithm gives each of them with the same chance
+        generator = np.random.default_rng(number)
+        order = list(labels)
+        for last in range(len(order) - 1, 0, -1):
+            other = int(generator.integers(last))
+            order[last], order[other] = order[other], order[last]
+        source = dict(zip(labels, order, strict=True))
+        return replace(
+            self,
+            names={label: self.names[source[label]] for label in labels},
+            sentences=None if self.sentences is None else {label: self.sentences[source[label]] for label in labels},
+            notes=(*self.notes, f"Control: class texts exchanged among the classes (draw {number})."),
+        )
+
+    def prompts(self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig) -> PromptLearner:
+        """Prompts of some of the classes, untrained.
+
+        Raises:
+            InputError: two classes are called the same, or what `PromptLearner` refuses.
+        """
+        names = [self.names[label] for label in labels]
+        knowledge = None
+        if self.sentences is not None:
+            knowledge = {self.names[label]: list(self.sentences[label]) for label in labels}
+        return PromptLearner.from_config(vlm, names, config, knowledge=knowledge)
