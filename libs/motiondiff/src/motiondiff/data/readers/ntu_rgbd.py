@@ -161,8 +161,8 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
 
     def count(what: str) -> int:
         word = words(1, what)[0]
-        if not (word.isascii() and word.isdigit()):
-            raise InputError(f"{path}: line {place}: {word!r} is no number of {what}")
+        if not (word.isascii() and word.isdigit() and len(word) < 10):
+            raise InputError(f"{path}: line {place}: {word[:40]!r} is no number of {what}")
         return int(word)
 
     def joint() -> list[float]:
