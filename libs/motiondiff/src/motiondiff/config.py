@@ -48,7 +48,9 @@ class DiffusionConfig(Config):
     )
     drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
     drop_tag: float = option(0.3, "how often the tag is replaced by its learned null", ge=0, le=1)
-    drop_text: float = option(0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1)
+    drop_text: float = option(
+        0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
+    )
     drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
     weight_simple: float = option(1.0, "weight of the loss on normalised features", ge=0)
     weight_positions: float = option(1.0, "weight of the loss on joint positions by forward kinematics", ge=0)
@@ -62,7 +64,8 @@ class TextConfig(Config):
 
     enabled: bool = option(False, "train with captions: those of the store, else made of action labels")
     encoder: str = option(
-        "icube-minilm", "sentence encoder icube-minilm (offline), open_clip name such as ViT-B-32, hf-hub:..., or folder"
+        "icube-minilm",
+        "sentence encoder icube-minilm (offline), open_clip name such as ViT-B-32, hf-hub:..., or folder",
     )
     pretrained: str | None = option(None, "open_clip tag or weight file of the encoder; icube-minilm brings its own")
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for encoders whose own one is on a hub")

@@ -235,7 +235,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         if num_motions is not None:
             sizes.add(num_motions)
         if len(sizes) > 1:
-            raise InputError(f"actions, tags, shapes, frames, generators and texts disagree on the number of motions: {sizes}")
+            raise InputError(
+                f"actions, tags, shapes, frames, generators and texts disagree on the number of motions: {sizes}"
+            )
         count = sizes.pop() if sizes else 1
         if count < 1:
             raise InputError(f"num_motions={count}: at least one motion must be asked for")

