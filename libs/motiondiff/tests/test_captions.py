@@ -27,9 +27,9 @@ from motiondiff.data.labels import shipped_map
 from motiondiff.data.store import MotionStore
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL_WORDS = set(
-    "a after along and back both by for from into lying of on one oneself onto out over someone person something the "
-    "through to with long heavy hard against closer overhead arms round shows book wall water taking getting".split()
+SMALL_WORDS = re.compile(
+    "after|along|and|back|both|for|from|into|lying|one|oneself|onto|out|over|someone|person|something|the|through|with|"
+    "long|heavy|hard|against|closer|overhead|arms|round|shows|book|wall|water|taking|getting"
 )
 """Words of held-out paraphrases that say nothing of the action, so that captions may use them."""
 
@@ -97,7 +97,7 @@ def test_held_out_paraphrases_never_occur_in_training(paraphrases: Any) -> None:
     for action, texts in paraphrases.HELD_OUT.items():
         assert len(texts) >= 4, action
         for text in texts:
-            telling = [word for word in re.findall(r"[a-z]{3,}", text.lower()) if word not in SMALL_WORDS]
+            telling = [word for word in re.findall(r"[a-z]{3,}", text.lower()) if not SMALL_WORDS.fullmatch(word)]
             assert telling, text
             for word in telling:
                 stem = re.sub(r"(ing|es|s|ed)$", "", word)

