@@ -164,6 +164,8 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
     store = MotionStore(store_path)
     refuse_other_data(run_path, store)
     pipeline = load_pipeline(run_path, options.scheduler)
+    if not pipeline.takes_text:
+        raise InputError(f"{run_path}: takes no text; train with text.enabled=true")
     captions = captions_of_store(store)
     held_out = {action: texts for action, texts in HELD_OUT.items() if action in store.actions}
     if not held_out:

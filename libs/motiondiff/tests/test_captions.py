@@ -25,6 +25,8 @@ from motiondiff.data.captions import (
 )
 from motiondiff.data.labels import shipped_map
 from motiondiff.data.store import MotionStore
+from motiondiff.recognition import RecogniserConfig
+from motiondiff.sample import SampleOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL_WORDS = re.compile(
@@ -178,3 +180,19 @@ def test_mean_of_actions() -> None:
     np.testing.assert_allclose(means, [[2**-0.5, 2**-0.5, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]], atol=1e-6)
     # clips that are not for training do not count
     np.testing.assert_allclose(embedded().mean_of_actions(np.array([0, 0, 2]), 3, np.array([0]))[2], 0)
+
+
+def test_the_benchmark(
+    paraphrases: Any, text_run_path: Path, run_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paraphrases, "RecogniserConfig", lambda: RecogniserConfig(steps=3, frames=8))
+    table = paraphrases.run(str(store_path), str(text_run_path), SampleOptions(count=4, steps=2))
+    assert set(table["actions"]) == {"walk"} and set(table["actions"]["walk"]["each"]) == set(
+        paraphrases.HELD_OUT["walk"]
+    )
+    assert table["chance"] == 1 / 5 and table["over_chance"] == pytest.approx(5 * table["paraphrases"])
+    assert table["goals"]["over_chance"] == (table["over_chance"] >= 3)
+    for name in ("class_name", "paraphrases", "by_action", "nearest_caption", "real_test_clips"):
+        assert 0 <= table[name] <= 1
+    with pytest.raises(InputError, match="takes no text"):
+        paraphrases.run(str(store_path), str(run_path), SampleOptions(count=4, steps=2))
