@@ -6,10 +6,9 @@ and, where models were trained, ``folds/<name>/`` with each training's records. 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,24 +29,14 @@ from actprompt.texts import class_texts
 from actprompt.train import features_folder
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import (
-    BaseToNew,
-    Fold,
-    Predictions,
-    Samples,
-    concatenate,
-    refuse_trained,
-    score,
-    zero_shot,
-)
+from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
+from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other
 from icube_common.prompts import ClassTexts
-from icube_common.runs import RunFolder, read_json, refuse_existing, write_json
+from icube_common.runs import RunFolder, refuse_existing, write_json
 from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
-
-_RECORD = "evaluation.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,24 +85,22 @@ class Bench:
             Predictions over all classes of the set, and the training's notes.
         """
         folder = self.out / "folds" / name
-        done = folder / "predictions.csv"
-        if done.is_file():
-            return Predictions.read_csv(done), tuple(read_json(folder / "notes.json"))
-        # an interrupted training of a fold is begun again: it takes seconds to minutes
-        run: RunFolder = open_run(
-            folder, config=self.config.train, config_yaml=config_to_yaml(self.config), overwrite=folder.exists()
-        )
-        trained = fit_fold(self.inputs, fold, self.config, self.vlm, self.texts, run)
-        found = [
-            on_all_classes(
-                score(self.samples, part, predict_test(trained, self.inputs, part, self.texts)), self.samples
+
+        def train_and_predict() -> tuple[Predictions, tuple[str, ...]]:
+            # an interrupted training of a fold is begun again: it takes seconds to minutes
+            run: RunFolder = open_run(
+                folder, config=self.config.train, config_yaml=config_to_yaml(self.config), overwrite=folder.exists()
             )
-            for part in (tests or [fold])
-        ]
-        predictions = replace_folds(concatenate(found))
-        write_json(folder / "notes.json", list(trained.notes))
-        predictions.write_csv(done)
-        return predictions, trained.notes
+            trained = fit_fold(self.inputs, fold, self.config, self.vlm, self.texts, run)
+            found = [
+                on_all_classes(
+                    score(self.samples, part, predict_test(trained, self.inputs, part, self.texts)), self.samples
+                )
+                for part in (tests or [fold])
+            ]
+            return replace_folds(concatenate(found)), trained.notes
+
+        return kept(folder, train_and_predict)
 
 
 def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
@@ -176,7 +163,7 @@ def evaluate(
         "options": vars(options),
         "comparisons": comparisons,
     }
-    _refuse_other(out, record, overwrite)
+    refuse_other(out, record, overwrite=overwrite)
     bench = Bench.of(data, config, out, features=features, root=root)
     folds: list[Any]
     if protocol == "few-shot":
@@ -190,7 +177,7 @@ def evaluate(
     for fold in trained:
         check_fold(bench.inputs, fold, config)
     # nothing is written, nor an earlier evaluation removed, before all that was asked for can be done
-    _open(out, record, overwrite)
+    open_folder(out, record, overwrite=overwrite)
     if protocol == "few-shot":
         judgement = _few_shot(bench, folds)
     elif protocol == "base-to-new":
@@ -209,25 +196,6 @@ def evaluate(
     )
 
 
-def _refuse_other(out: Path, record: Mapping[str, Any], overwrite: bool) -> None:
-    """An evaluation goes on with what it began with."""
-    if (out / _RECORD).is_file() and not overwrite:
-        if read_json(out / _RECORD) != json.loads(json.dumps(record)):
-            raise InputError(f"{out}: holds an evaluation of other settings or data (--overwrite replaces it)")
-        return
-    refuse_existing(out, overwrite=overwrite)
-
-
-def _open(out: Path, record: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the folder of an evaluation, unless it is gone on with."""
-    if (out / _RECORD).is_file() and not overwrite:
-        return
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
-    write_json(out / _RECORD, record)
-
-
 def _metric_of(manifest: Manifest, protocol: str) -> str:
     """The figure that a set's own protocol is about."""
     found = manifest.protocols.get(protocol)
@@ -238,7 +206,7 @@ def _plain(bench: Bench, folds: Sequence[Fold]) -> Judgement:
     results = [
         bench.run(fold, f"{fold.repeat:02d}-{fold.number:03d}") for fold in tqdm(folds, desc="folds", unit="fold")
     ]
-    return Judgement(concatenate(part for part, _ in results), _notes(results))
+    return Judgement(concatenate(part for part, _ in results), all_notes(results))
 
 
 def _few_shot(bench: Bench, folds: Sequence[tuple[int, Fold]]) -> Judgement:
@@ -250,7 +218,7 @@ def _few_shot(bench: Bench, folds: Sequence[tuple[int, Fold]]) -> Judgement:
         predictions.write_csv(bench.out / f"predictions_{shots}_shots.csv")
     details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
     every = [part for parts in found.values() for part in parts]
-    return Judgement(by_shots[max(by_shots)], _notes(every), details={"shots": details})
+    return Judgement(by_shots[max(by_shots)], all_notes(every), details={"shots": details})
 
 
 def _base_to_new(bench: Bench, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> Judgement:
@@ -261,11 +229,7 @@ def _base_to_new(bench: Bench, pairs: Sequence[tuple[int, list[str], BaseToNew]]
         results.append((predictions, notes))
         draws[draw] = new
     whole = concatenate(part for part, _ in results)
-    return Judgement(whole, _notes(results), details={"base_to_new": judge_draws(whole, draws)})
-
-
-def _notes(results: Iterable[tuple[Predictions, tuple[str, ...]]]) -> list[str]:
-    return list(dict.fromkeys(note for _, notes in results for note in notes))
+    return Judgement(whole, all_notes(results), details={"base_to_new": judge_draws(whole, draws)})
 
 
 def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str, Any]:
@@ -363,7 +327,7 @@ def evaluate_run(
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    write_json(out / _RECORD, {"run": str(run), "data": manifest.fingerprint})
+    write_json(out / RECORD, {"run": str(run), "data": manifest.fingerprint})
     return write_evaluation(
         out,
         Judgement(predictions, list(saved.about["notes"])),

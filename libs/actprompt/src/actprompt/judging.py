@@ -12,12 +12,12 @@ import numpy as np
 from icube_common.evaluation import (
     Predictions,
     Samples,
-    confusion_matrix,
     harmonic_mean,
     mean_interval,
-    per_class_recall,
 )
-from icube_common.reports import Report, format_value
+from icube_common.evaluation.folder import interval_text
+from icube_common.evaluation.pages import class_tables
+from icube_common.reports import Report
 from icube_common.runs import write_json
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
@@ -121,20 +121,23 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
         report.paragraph(note)
     report.table(
         ["metric", "value", "95 % interval", "over"],
-        [[name, found["mean"], _ends(found), f"{found['groups']} people or groups"] for name, found in figures.items()],
+        [
+            [name, found["mean"], interval_text(found), f"{found['groups']} people or groups"]
+            for name, found in figures.items()
+        ],
     )
     if shots := judgement.details.get("shots"):
         report.section("Few shots")
         report.table(
             ["clips of each class", "top-1", "95 % interval"],
-            [[int(count), found["top1"]["mean"], _ends(found["top1"])] for count, found in shots.items()],
+            [[int(count), found["top1"]["mean"], interval_text(found["top1"])] for count, found in shots.items()],
         )
     if found := judgement.details.get("base_to_new"):
         report.section("Base to new")
         report.table(
             ["figure", "mean over draws", "95 % interval over draws"],
-            [[key, found[key]["mean"], _ends(found[key])] for key in ("base", "new", "harmonic_mean")]
-            + [["new above chance", found["new_above_chance"]["mean"], _ends(found["new_above_chance"])]],
+            [[key, found[key]["mean"], interval_text(found[key])] for key in ("base", "new", "harmonic_mean")]
+            + [["new above chance", found["new_above_chance"]["mean"], interval_text(found["new_above_chance"])]],
         )
         report.table(
             ["new classes", "base", "new"], [[", ".join(r["new_classes"]), r["base"], r["new"]] for r in found["draws"]]
@@ -144,33 +147,20 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
         rows = []
         for name, row in judgement.comparisons.items():
             paired = row["difference_top1"]
-            rows.append([name, row["top1"]["mean"], _ends(row["top1"]), paired["mean"], _ends(paired), paired.get("p")])
+            rows.append(
+                [
+                    name,
+                    row["top1"]["mean"],
+                    interval_text(row["top1"]),
+                    paired["mean"],
+                    interval_text(paired),
+                    paired.get("p"),
+                ]
+            )
         report.table(
             ["", "top-1", "95 % interval", "this run minus it", "95 % interval", "p (paired over people)"], rows
         )
-    report.section("Classes")
-    recall = per_class_recall(predictions.labels, predictions.probabilities)
-    counts = np.bincount(predictions.labels, minlength=len(predictions.class_names))
-    report.table(
-        ["action", "clips", "recognised"],
-        [
-            [name, int(count), None if not count else float(share)]
-            for name, count, share in zip(predictions.class_names, counts, recall, strict=True)
-        ],
-    )
-    if len(predictions.class_names) <= 30:
-        report.section("Confusions")
-        matrix = confusion_matrix(predictions.labels, predictions.probabilities)
-        report.table(
-            ["true action", *predictions.class_names],
-            [[name, *map(int, row)] for name, row in zip(predictions.class_names, matrix, strict=True)],
-            caption="Rows: what it was; columns: what it was taken for.",
-        )
+    class_tables(report, predictions, class_word="action", row_word="clips")
     report.section("Settings")
     report.paragraph(settings)
     return report
-
-
-def _ends(found: Mapping[str, Any]) -> str:
-    low, high = found["ci95"] or (None, None)
-    return format_value(None) if low is None or high is None else f"{low:.3f} to {high:.3f}"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from icube_common.errors import InputError
+from icube_common.evaluation import Predictions, Samples, refuse_trained
+from icube_common.evaluation.folder import (
+    all_notes,
+    interval_text,
+    kept,
+    open_folder,
+    refuse_other,
+)
+
+SAMPLES = Samples(
+    ids=["a1", "a2", "b1"], labels=np.array([0, 1, 1]), class_names=["CN", "AD"], groups=["a", "a", "b"]
+)  # fmt: skip
+
+
+def predictions() -> Predictions:
+    return Predictions(
+        ids=["a1"], subjects=["a"], repeats=np.array([0]), folds=np.array([0]), labels=np.array([0]),
+        probabilities=np.array([[0.25, 0.75]]), class_names=["CN", "AD"],
+    )  # fmt: skip
+
+
+def test_the_same_question_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+    out, record = tmp_path / "eval", {"folds": (2, 3), "data": "abc"}
+    refuse_other(out, record)
+    open_folder(out, record)
+    (out / "kept").touch()
+    refuse_other(out, record)
+    open_folder(out, record)
+    assert (out / "kept").exists()
+    with pytest.raises(InputError, match="other settings or data"):
+        refuse_other(out, {**record, "data": "abd"})
+    refuse_other(out, {"data": "abd"}, overwrite=True)
+    open_folder(out, {"data": "abd"}, overwrite=True)
+    assert not (out / "kept").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(InputError, match="exists already"):
+        refuse_other(tmp_path / "mine", record)
+
+
+def test_a_training_is_computed_once(tmp_path: Path) -> None:
+    calls = []
+
+    def compute() -> tuple[Predictions, list[str]]:
+        calls.append(1)
+        return predictions(), ["untrained tower"]
+
+    first, again = (kept(tmp_path / "fold", compute) for _ in range(2))
+    assert len(calls) == 1
+    assert first[1] == again[1] == ("untrained tower",)
+    np.testing.assert_array_equal(first[0].probabilities, again[0].probabilities)
+    # the predictions are written last: a folder with notes alone is one that was interrupted
+    (tmp_path / "fold" / "predictions.csv").unlink()
+    kept(tmp_path / "fold", compute)
+    assert len(calls) == 2
+    assert all_notes([first, again]) == ["untrained tower"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "trained", "message"),
+    [
+        ([0, 2], {"subjects": ["a"], "ids": []}, r"subject 'a' \(1 of the set's\).*--subjects b takes the others"),
+        ([0, 1, 2], {"subjects": ["a", "b"], "ids": []}, r"subject 'a' \(2.*nobody else is in it"),
+        ([2], {"subjects": ["x"], "ids": ["b1"]}, "scan 'b1'"),
+    ],
+)
+def test_people_that_were_trained_on_are_refused(rows: list[int], trained: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        refuse_trained(SAMPLES, rows, trained, kind="scan")
+    refuse_trained(SAMPLES, rows, {"subjects": ["c"], "ids": ["c1"]})
+
+
+def test_intervals_in_words() -> None:
+    assert interval_text({"ci95": [0.5, 0.75]}) == "0.500 to 0.750"
+    assert interval_text({"ci95": [None, None]}) == interval_text({"ci95": None}) == "\N{EN DASH}"
