@@ -87,6 +87,7 @@ def explanation_of(
     space: str = "mni",
     simulated: bool = False,
     concepts: ConceptBank | None = None,
+    slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """All that may be said about the prediction for one scan.
 
@@ -98,6 +99,7 @@ def explanation_of(
         space: of the slices' positions.
         simulated: whether the image was made by a program.
         concepts: the file's that the model was trained with; read again where not given.
+        slices: with their evidence, of `debian_mri.evidence`; by default those of the tower with its attention.
 
     Raises:
         InputError: no such scan, or tables that the model needs are missing.
@@ -131,7 +133,8 @@ def explanation_of(
         concepts=() if bank is None else _concept_parts(model, batch, terms, bank),
         demographics=_demographic_parts(inputs, terms, saved.columns),
         rest=_rest(terms),
-        slices=_slice_parts(model, batch, inputs, scan_id),
+        slices=_slice_parts(model, batch, inputs, scan_id) if slices is None else slices,
+        weighting="attention" if slices is None else "evidence",
         n_controls=0 if model.signs is None else int(model.signs.control_count),
         sequences=tuple(sequences),
         not_judged={} if bank is None else bank.usable(sequences)[1],
