@@ -107,7 +107,8 @@ def read_scan(
         cache = None if folder is None else open_folder(folder, config, vlm)
         found = {scan.id: scan_features(images, vlm, cache)[0]}
     people = _person(saved, manifest, scan, values or {})
-    said = [*notes, *_unused(saved, values or {}), *_seen(saved, manifest, scan)]
+    placed = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
+    said = [*notes, *(placed if frames else []), *_unused(saved, values or {}), *_seen(saved, manifest, scan)]
     inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, saved.columns)
     shown = tuple(picture.image for picture in pictures)
     return OneScan(scan, inputs, infos, shown, measured, manifest.simulated, tuple(said))

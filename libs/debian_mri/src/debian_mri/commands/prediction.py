@@ -134,9 +134,29 @@ def _render_test(result: Mapping[str, Any]) -> str:
     return render(result)
 
 
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo/debian_mri", metavar="DIR", help="folder to make (demo/debian_mri)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.demo import demo
+
+    return demo(args.out, overwrite=args.overwrite)
+
+
+def _render_demo(result: Mapping[str, Any]) -> str:
+    from debian_mri.demo import render
+
+    return render(result)
+
+
 COMMANDS: Mapping[str, Command] = {
     "predict": Command("the class of a scan, with the reasons", _predict, _predict_arguments, _render_prediction),
     "explain-test": Command(
         "hold explanations against the truth of a simulated cohort", _test, _test_arguments, _render_test
+    ),
+    "demo": Command(
+        "simulated brains: prepare, look, train, evaluate, predict, pages", _demo, _demo_arguments, _render_demo
     ),
 }
