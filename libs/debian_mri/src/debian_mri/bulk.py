@@ -158,7 +158,9 @@ def _write(
                 found.write(html=temporary / "pages" / f"{file}.html")
             rows.append({"id": name, **known, **_row(found, classes)})
         if not rows:
-            raise InputError(f"none of {len(jobs)} scans can be used: {rejected[0][1] if rejected else 'there is none'}")
+            raise InputError(
+                f"none of {len(jobs)} scans can be used: {rejected[0][1] if rejected else 'there is none'}"
+            )
         _table(temporary / "predictions.tsv", rows)
         write_json(temporary / "predictions.json", {"notice": RESEARCH_ONLY, "classes": list(classes), "scans": rows})
         with (temporary / "rejected.csv").open("w", newline="", encoding="utf-8") as handle:

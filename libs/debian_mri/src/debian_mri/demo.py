@@ -73,25 +73,26 @@ def demo(
     config = CONFIG
     if spacing is not None:
         config = replace(config, preprocess=replace(config.preprocess, spacing=spacing))
-    common = {"overwrite": overwrite}
     logger.info("Simulating %d brains (%s)", subjects, NOTE)
     cohort = CohortConfig(subjects=subjects, classes=list(CLASSES), spacing=config.preprocess.spacing)
-    manifest = simulate_cohort(out / "data", cohort, workers=workers, **common)
+    manifest = simulate_cohort(out / "data", cohort, workers=workers, overwrite=overwrite)
     logger.info("Preparing the simulated volumes")
     preprocess_all(manifest, config.preprocess, workers=workers, strict=True)
-    quality_page(out / "data", out / "qc.html", config.preprocess, **common)
+    quality_page(out / "data", out / "qc.html", config.preprocess, overwrite=overwrite)
     held_out = _held_out(manifest)
     logger.info("Training on %d of the simulated people", subjects - len(held_out))
-    trained = train(out / "data", out / "run", config, leave_out=[scan.subject for scan in held_out], **common)
+    trained = train(
+        out / "data", out / "run", config, leave_out=[scan.subject for scan in held_out], overwrite=overwrite
+    )
     logger.info("Leaving a fifth of the people out in turn, beside images alone and a table alone")
-    judged = evaluate(out / "data", out / "evaluation", config, comparisons="image,table", **common)
+    judged = evaluate(out / "data", out / "evaluation", config, comparisons="image,table", overwrite=overwrite)
     chosen = next(scan for scan in held_out if scan.label == CLASSES[-1])
     logger.info("Predicting for %s, a simulated person that nothing was trained on", chosen.id)
     page = out / "prediction.html"
-    found = predict_one(out / "run", data=out / "data", scan_id=chosen.id, outputs=[page], **common)
-    found.write(html=page, report=out / "prediction.json", **common)
+    found = predict_one(out / "run", data=out / "data", scan_id=chosen.id, outputs=[page], overwrite=overwrite)
+    found.write(html=page, report=out / "prediction.json", overwrite=overwrite)
     logger.info("Holding explanations against what was changed in the simulated brains")
-    tested = explanation_test(out / "run", out / "data", out / "explanation", **common)
+    tested = explanation_test(out / "run", out / "data", out / "explanation", overwrite=overwrite)
     return {
         "notice": RESEARCH_ONLY,
         "note": NOTE,

@@ -231,7 +231,9 @@ def _shows(manifest: Manifest, label: str, structure: str, plane: str, position_
 
 def _shown(part: SlicePart, test: Callable[[str, float], bool]) -> bool:
     if part.position_mm is None:
-        raise InputError("the slices have no place in MNI space: explanation-test takes volumes with preprocess.space=mni")
+        raise InputError(
+            "the slices have no place in MNI space: explanation-test takes volumes with preprocess.space=mni"
+        )
     return test(part.plane, part.position_mm)
 
 

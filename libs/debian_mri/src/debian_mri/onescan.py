@@ -197,7 +197,7 @@ def _seen(saved: SavedModel, manifest: Manifest, scan: Scan) -> list[str]:
     """Whether the scan, or its person, was trained on."""
     trained = saved.about["trained_on"]
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
-    if scan.sha256 and scan.sha256 in trained["images"] or (same_set and scan.id in trained["ids"]):
+    if (scan.sha256 and scan.sha256 in trained["images"]) or (same_set and scan.id in trained["ids"]):
         return ["The model was trained on this image: its answer says nothing about new ones."]
     if same_set and scan.subject in trained["subjects"]:
         return ["The model was trained on another image of this person."]
@@ -254,9 +254,9 @@ def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path) -> tupl
                 raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
         check_planes(planes, len(files), str(first))
         resolved = tuple(str(file.resolve()) for file in files)
-        return Scan(
-            id=stem(first), subject="one", label="", kind="slices", paths=resolved, planes=tuple(planes)
-        ), [assumed]
+        return Scan(id=stem(first), subject="one", label="", kind="slices", paths=resolved, planes=tuple(planes)), [
+            assumed
+        ]
     digest = voxel_digest(read_volume(found.paths[0]))
     return Scan(**{**vars(found), "subject": "one", "sha256": digest}), notes
 

@@ -1,13 +1,13 @@
-"""Signs of atrophy that are measured on a T1-weighted image: how much fluid or grey matter there is where structures lie.
+"""Signs of atrophy, measured on a T1-weighted image: how much fluid or grey matter there is where structures lie.
 
 Where tissue is lost, fluid takes its place. A pixel's share of fluid is ``sigmoid((0.45 - I / I_wm) / 0.06)`` with
 I_wm the intensity of white matter, the mode of the histogram's upper part; a sign is ``log(mean share + 0.02)`` over
-its box in a plane, and the mean of that over the planes that pass the box: what a plane adds to a sign is known. Of a small structure it is the share of
-grey matter, what is neither fluid nor white matter, and the sign is minus its logarithm.
+its box in a plane, and the mean of that over the planes that pass the box: what a plane adds to a sign is known. Of a
+small structure it is the share of grey matter, what is neither fluid nor white matter, and the sign is minus its
+logarithm. No threshold on the scanner's units, no segmentation, both sides together: it works on slices of a known
+frame and on volumes in MNI space alike. Scans without contrast between fluid and white matter are refused.
 
 A slice image shows a slab of 12 mm at most, a volume the whole structure: there the box is as long as the structure is.
-No threshold on the scanner's units, no segmentation, both sides together: it works on slices of a known frame
-and on volumes in MNI space alike. Scans without contrast between fluid and white matter are refused by `white_level`.
 
 Coordinates are mm, RAS, of MNI or the OASIS sets' T88 space, which differ by a few mm here. |x| is the distance from
 the middle: which side is left does not matter.
@@ -194,7 +194,7 @@ class Measured(NamedTuple):
     """Signs, plane by plane.
 
     Attributes:
-        planes: (K, P) of each sign on each plane, NaN where the plane does not pass its box; a sign is the mean of them.
+        planes: (K, P) of each sign on each plane, NaN where the plane does not pass its box; their mean is the sign.
         places: (P,) mm along y; of slice images that of their frame.
         images: (P,) number of the slice image that a plane is; -1 for a plane of a volume.
     """

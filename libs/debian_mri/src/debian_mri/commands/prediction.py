@@ -23,7 +23,11 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sex", metavar="F|M", help="of the person")
     parser.add_argument("--education", metavar="YEARS", help="of the person")
     parser.add_argument(
-        "--set", metavar="COLUMN=VALUE", action="append", default=[], help="another variable; may be given several times"
+        "--set",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="another variable; may be given several times",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page: slices, bars, text")
     parser.add_argument("--tsv", metavar="FILE", help="write all numbers as a table")

@@ -71,7 +71,7 @@ _HEAD = {"F": -0.012, "M": 0.012}  # log of the head's length against the templa
 
 
 def most_changed(label: str) -> str | None:
-    """The structure that a class changes most, measured by how much people of one class differ in it; the cortex aside."""
+    """The structure that a class changes most, in deviations of the people of one class; the cortex aside."""
     effects = {
         name: abs(change) / _SPREAD[name]
         for name, change in CLASSES[label].items()
