@@ -87,7 +87,11 @@ def test_commands_parse(program: str, line: str) -> None:
 
         known = {"format": FORMATS}
     elif program == "motiondiff":
-        known = {"format": cli.READER_FORMATS, "scheduler": cli.SCHEDULERS, "to": cli.EXPORT_FORMATS}
+        known = {
+            "format": cli.READER_FORMATS,
+            "scheduler": cli.SCHEDULERS,
+            "to": (*cli.EXPORT_FORMATS, *cli.SET_FORMATS),
+        }
         formats = getattr(args, "formats", None)
         assert formats is None or set(formats.split(",")) <= set(cli.EXPORT_FORMATS)
     for option, choices in known.items():

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judge_world import SETTINGS, write_cohort
+from judge_world import SETTINGS, people, write_cohort
 from numpy.testing import assert_allclose
 
 import debian_mri.bench as bench_module
 import debian_mri.comparisons as comparisons_module
 from debian_mri.cli import main
 from debian_mri.comparisons import COMPARISONS, chosen, holds_chance
-from debian_mri.evaluate import among
+from debian_mri.evaluate import among, site_warning
 from debian_mri.fitting import fit_fold
-from debian_mri.judging import METRICS, reliability, roc_points
+from debian_mri.judging import METRICS, p_text, reliability, roc_points
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import read_json
@@ -282,6 +282,20 @@ def test_chance_is_held_or_not() -> None:
     assert holds_chance({"ci95": [None, None]}) is None
 
 
+def test_sites_that_tell_much_of_the_diagnosis_are_said() -> None:
+    assert site_warning(people()) == site_warning(people(sites=True)) == []
+    samples = people(40, sessions=1)
+    # two people of each class at the other site: not refused, and far from even
+    sites = [f"S{label if row >= 4 else 1 - label}" for row, label in enumerate(samples.labels)]
+    (found,) = site_warning(replace(samples, sites=sites))
+    # 18 of 20 and 2 of 20: phi squared 0.64, less 1/39, over 1 - 1/39
+    assert "Cramer's V 0.79" in found
+
+
+def test_p_values_in_words() -> None:
+    assert [p_text(value) for value in (0.0002, 0.001, 0.5, None)] == ["< 0.001", "0.001", "0.500", "\N{EN DASH}"]
+
+
 def test_probabilities_among_some_classes() -> None:
     found = among(np.array([[0.2, 0.5, 0.3]]), ["CN", "MCI", "AD"], ["CN", "AD"])
     assert_allclose(found, [[0.4, 0.6]])
@@ -300,8 +314,13 @@ def test_roc_and_reliability_by_hand() -> None:
 
 
 def test_records_of_an_evaluation(place: Path, tmp_path: Path, command: Command) -> None:
-    words = ["--data", place / "data", "--folds", 2, "--comparisons", "none", "--out", tmp_path / "e", "--quiet"]
+    names = "confounds,linear-voxels,permutation"
+    words = ["--data", place / "data", "--folds", 2, "--comparisons", names, "--out", tmp_path / "e", "--quiet"]
     status, out, _ = command("evaluate", *words, *SETTINGS)
     assert status == 0 and "configured model" in out and "For research, not for clinical use." in out
+    assert "left out: the set has slices, not volumes" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("confounds only"))
+    # AUC, its interval, the difference with its sign, p
+    assert re.fullmatch(r"confounds only +0\.\d{3}  0\.\d{3} to [01]\.\d{3} +[+-]\d\.\d{3} +(< )?\d\.\d{3}", line)
     assert read_json(tmp_path / "e" / "evaluation.json")["protocol"] == "group-kfold"
     assert len(list((tmp_path / "e" / "folds").glob("*/seconds.json"))) == 2

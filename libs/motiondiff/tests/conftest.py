@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +38,7 @@ TINY = MotionDiffConfig(
     data=DataConfig(max_frames=32, min_frames=8),
     diffusion=DiffusionConfig(num_train_timesteps=50),
 )
+ROOT = Path(__file__).resolve().parents[3]
 ConfigMaker = Callable[..., MotionDiffConfig]
 
 
@@ -45,6 +50,30 @@ def _tiny_config(**changes: Any) -> MotionDiffConfig:
 @pytest.fixture(scope="session")
 def tiny_config() -> ConfigMaker:
     return _tiny_config
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Unpacks ../shared/data/motion/<name>.tar.xz (or below $ICUBE_DATA) once into .cache; skips where it is absent."""
+
+    def unpacked(name: str) -> Path:
+        data = Path(os.environ.get("ICUBE_DATA", ROOT.parent / "shared" / "data"))
+        archive = data / "motion" / f"{name}.tar.xz"
+        if not archive.is_file():
+            pytest.skip(f"no {archive.name} in {data / 'motion'}")
+        target = ROOT / ".cache" / name
+        if not target.is_dir():
+            target.parent.mkdir(exist_ok=True)
+            work = Path(tempfile.mkdtemp(dir=target.parent))
+            with tarfile.open(archive) as tar:
+                tar.extractall(work, filter="data")
+            try:
+                work.rename(target)
+            except OSError:  # another test process was faster
+                shutil.rmtree(work)
+        return target
+
+    return unpacked
 
 
 @pytest.fixture(scope="session")

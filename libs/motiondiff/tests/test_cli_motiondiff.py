@@ -166,6 +166,42 @@ def test_export_a_file_and_a_store(command: Command, store_path: Path, recording
         np.testing.assert_allclose(arrays["root"][0], store[clip].root[0] + shift, atol=1e-5)
 
 
+def test_export_pages(command: Command, store_path: Path, recordings: Path, tmp_path: Path) -> None:
+    """Files of one name are told apart by their folders; a store is one page with all its clips."""
+    (tmp_path / "generated").mkdir()
+    second = write_npz(simulate_motion("run", 1, fps=20), tmp_path / "generated" / "0.npz")
+    page = tmp_path / "two.html"
+    result = as_json(command("export", recordings / "0.npz", second, "--to", "html", "--out", page, "--json"))
+    assert result == {"out": str(page), "motions": 2}
+    shown = page_data(page)
+    assert [motion["name"] for motion in shown["motions"]] == ["recordings/0", "generated/0"]
+    assert [motion["fps"] for motion in shown["motions"]] == [10, 20] and shown["compare"] == 1
+    assert "<title>recordings/0 and generated/0</title>" in page.read_text()
+    page = tmp_path / "all.html"
+    assert as_json(command("export", store_path, "--to", "html", "--out", page, "--json"))["motions"] == 40
+    assert [motion["name"] for motion in page_data(page)["motions"]] == list(MotionStore(store_path).clip_ids)
+    assert page_data(page)["compare"] == -1
+
+
+def page_data(page: Path) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_sample_pages(command: Command, run_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    options = ("--action", "walk", "--count", "2", "--steps", "2", "--seconds", "1", "--formats", "html,glb")
+    result = as_json(command("sample", run_path, "--out", out, *options, "--json"))
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["samples.csv", "viewer.html", "walk-000.glb", "walk-000.html", "walk-001.glb", "walk-001.html"]
+    assert result["viewer"] == str(out / "viewer.html")
+    assert [motion["name"] for motion in page_data(out / "viewer.html")["motions"]] == ["walk-000", "walk-001"]
+    assert [motion["name"] for motion in page_data(out / "walk-001.html")["motions"]] == ["walk-001"]
+    status, said, _ = command("sample", run_path, "--out", out, *options, "--overwrite")
+    assert status == 0 and said.splitlines()[-1] == f"all of them in the browser: {out / 'viewer.html'}"
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["--version"], __version__),
@@ -179,6 +215,8 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 TRAIN = "train --data {store} --out {new} "
 SAMPLE = "sample {run} --out {new} "
+EVALUATE = "evaluate {run} --data {store} --out {new} "
+RECOGNISE = "recognise --train {store} --test {store} --out {new} "
 BAD = {
     "unknown command": ("trian", "unknown command 'trian': did you mean 'train'"),
     "unknown option": ("info {store} --jason", "unknown argument '--jason': did you mean --json"),
@@ -242,10 +280,40 @@ BAD = {
     "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must not be negative"),
     "sample: device": (SAMPLE + "--action walk --device gpu", "--device gpu: "),
     "sample: existing": ("sample {run} --out {old} --action walk", "exists already"),
+    "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "holds no trained model"),
+    "evaluate: no store": ("evaluate {run} --data {empty} --out {new}", "is not a motion store"),
+    "evaluate: existing": ("evaluate {run} --data {store} --out {old}", "exists already"),
+    "evaluate: split": (EVALUATE + "--split train", "--split train: motions are held against clips that were held out"),
+    "evaluate: seeds": (EVALUATE + "--seeds 0", "--seeds 0: must be at least 1"),
+    "evaluate: one motion": (EVALUATE + "--per-action 1", "--per-action 1: must be at least 2"),
+    "evaluate: steps": (EVALUATE + "--steps 0", "--steps 0: must be at least 1"),
+    "evaluate: scheduler": (EVALUATE + "--scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
+    "evaluate: evaluator": (EVALUATE + "--model grru", "'grru': did you mean 'gru'"),
+    "evaluate: key": (EVALUATE + "step=3", "'step': did you mean 'steps'"),
+    "recognise: no store": ("recognise --train {empty} --test {store} --out {new}", "is not a motion store"),
+    "recognise: existing": ("recognise --train {store} --test {store} --out {old}", "exists already"),
+    "recognise: model": (RECOGNISE + "--model lstm", "unknown value of model 'lstm'"),
+    "recognise: seeds": (RECOGNISE + "--seeds 0", "--seeds 0: must be at least 1"),
+    "recognise: few clips": (RECOGNISE + "--min-clips 1", "--min-clips 1: must be at least 2"),
+    "recognise: many clips": (RECOGNISE + "--min-clips 99", "--min-clips 99: 0 classes"),
+    "recognise: same people": (RECOGNISE + "--with {store}", "is in the training and in the test clips"),
     "export: format": ("export {store} --to fbx --out {new}", "unknown format 'fbx'"),
     "export: absent": ("export {absent} --to bvh --out {new}", "does not exist"),
     "export: another file": ("export {text} --to bvh --out {new}", r"only \.npz and \.bvh files"),
     "export: broken file": ("export {bad}/0.npz --to bvh --out {new}", r"0\.npz: not a readable \.npz"),
+    "export: broken to glb": ("export {bad}/0.npz --to glb --out {new}", r"0\.npz: not a readable \.npz"),
+    "export: nearly html": (
+        "export {recordings}/0.npz --to htlm --out {new}",
+        "unknown format 'htlm': did you mean 'html'",
+    ),
+    "export: two in one": (
+        "export {recordings}/0.npz {recordings}/1.npz --to glb --out {new}",
+        "--to glb: 2 sources are given, and only html takes several",
+    ),
+    "export: broken second": ("export {recordings}/0.npz {bad}/0.npz --to html --out {new}", r"0\.npz: not a readable"),
+    "export: absent second": ("export {recordings}/0.npz {absent} --to html --out {new}", "absent: does not exist"),
+    "export: page is a folder": ("export {recordings}/0.npz --to html --out {store} --overwrite", "is a folder"),
+    "export: page exists": ("export {recordings}/0.npz --to html --out {text}", "exists already"),
     "export: split": ("export {store} --to npz --out {new} --split tset", "unknown split 'tset'"),
     "export: existing": ("export {store} --to npz --out {old}", "exists already"),
     "demo: steps": ("demo --out {new} --steps 0", "--steps 0: must be at least 1"),

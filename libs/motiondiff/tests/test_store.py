@@ -96,7 +96,7 @@ def test_info(store: MotionStore) -> None:
     info = store.info()
     assert set(info) == {
         "clips", "frames", "seconds", "fps", "joints", "bodies", "actions", "tags", "subjects", "splits", "split_by",
-        "frames_per_clip", "residual_mm", "rejected", "simulated", "format", "fingerprint",
+        "frames_per_clip", "residual_mm", "rejected", "simulated", "generated", "format", "fingerprint",
     }  # fmt: skip
     assert info["clips"] == 40 and info["joints"] == 18 and info["bodies"] == 5 and info["fps"] == 10
     assert info["actions"] == {"pick up": 8, "run": 8, "sit down": 8, "walk": 8, "wave": 8}

@@ -195,6 +195,10 @@ class Bench:
                     pass  # comparisons with the table are left out, with this reason
         vlm = loaded.vlm.load() if loaded.needs_tower else None
         inputs = load_inputs(manifest, loaded, vlm, features=features)
+        if vlm is not None and not config.needs_tower:
+            # the backbone is that of comparisons alone, which the title says
+            note = vlm.untrained_note
+            inputs = replace(inputs, notes=tuple(text for text in inputs.notes if not note or note not in text))
         return cls(manifest, samples, config, vlm, texts, inputs, Tables(manifest, config), out, folds)
 
     def train(

@@ -200,7 +200,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     "permutation": Comparison(
         "labels permuted",
         "labels exchanged among people, for training and test alike: the AUC interval has to hold 0.5, or test labels "
-        "leak (one interval in twenty misses by chance)",
+        "leak (with three repeats about one interval in ten misses by chance)",
         _permutation,
         paired=False,
         check=True,

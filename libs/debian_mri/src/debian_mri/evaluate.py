@@ -22,7 +22,7 @@ from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
 from debian_mri.fitting import check_fold, predict_logits
-from debian_mri.guards import refuse_confounded_sites, refuse_trained, site_association
+from debian_mri.guards import STRONG, refuse_confounded_sites, refuse_trained, site_association
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
@@ -101,7 +101,7 @@ def evaluate(
     found = compare(bench, folds, ours, names)
     judgement = Judgement(
         ours,
-        _notes(manifest, all_notes(results)),
+        _notes(manifest, [*site_warning(samples), *all_notes(results)]),
         stamps=bench.inputs.stamps,
         facts={
             "protocol": protocol,
@@ -118,7 +118,7 @@ def evaluate(
         out,
         judgement,
         title=f"{protocol} on {manifest.about['title']}",
-        backbone=str(bench.vlm.origin) if bench.vlm is not None else "none",
+        backbone=_backbone(bench),
         settings=config_to_yaml(config),
     )
 
@@ -204,7 +204,7 @@ def evaluate_run(
         out,
         judgement,
         title=f"{Path(run).name} on {manifest.about['title']}",
-        backbone=str(bench.vlm.origin) if bench.vlm is not None else "none",
+        backbone=_backbone(bench),
         settings=config_to_yaml(config),
     )
 
@@ -298,6 +298,14 @@ def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
 
 
+def _backbone(bench: Bench) -> str:
+    """The frozen backbone, and whether it is the configured model's or only that of comparisons."""
+    if bench.vlm is None:
+        return "no backbone"
+    origin = str(bench.vlm.origin)
+    return origin if bench.config.needs_tower else f"no backbone; that of comparisons is {origin}"
+
+
 def _mode(config: MriConfig) -> str:
     """What enters the configured model, in words."""
     parts = []
@@ -308,6 +316,17 @@ def _mode(config: MriConfig) -> str:
     if config.demographics.mode != "none":
         parts.append(f"variables ({config.demographics.mode})")
     return ", ".join(parts)
+
+
+def site_warning(samples: Samples) -> list[str]:
+    """What to say first where the site tells much of the diagnosis, though no site has one class only."""
+    found = _sites(samples)
+    if isinstance(found, str) or found["cramers_v"] < STRONG:
+        return []
+    return [
+        f"The site tells much of the diagnosis (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
+        "see the checks, and --protocol leave-one-site-out."
+    ]
 
 
 def _sites(samples: Samples) -> dict[str, Any] | str:

@@ -14,7 +14,7 @@ from debian_mri.notice import RESEARCH_ONLY
 from icube_common.evaluation import Predictions
 from icube_common.evaluation.folder import interval_text
 from icube_common.evaluation.pages import class_tables
-from icube_common.reports import Report
+from icube_common.reports import Report, format_value
 from icube_common.runs import write_json
 
 METRICS = ("auc", "balanced_accuracy", "mcc", "ece", "brier")
@@ -124,7 +124,7 @@ def _report(
             "scans": len(set(predictions.ids)),
             "people": len(set(predictions.subjects)),
             "classes": ", ".join(predictions.class_names),
-            **judgement.facts,
+            **{name.replace("_", " "): value for name, value in judgement.facts.items()},
         }
     )
     report.table(
@@ -194,17 +194,14 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
     for row in (row for row in made.values() if not row["check"]):
         paired = row["difference"]["auc"]
         title = f"{row['title']}: the configured model" if row.get("configured") else row["title"]
-        figures = [
-            row["auc"]["mean"],
-            interval_text(row["auc"]),
-            row["balanced_accuracy"]["mean"],
-            row["brier"]["mean"],
-        ]
-        rows.append([title, *figures, paired["mean"], interval_text(paired), paired["p"]])
+        auc, balanced = _short(row["auc"]["mean"]), _short(row["balanced_accuracy"]["mean"])
+        gap = f"{_short(paired['mean'])} ({interval_text(paired)})"
+        rows.append([title, auc, interval_text(row["auc"]), balanced, gap, p_text(paired["p"])])
     report.table(
-        ["", "AUC", "95 % interval", "balanced accuracy", "Brier", "AUC: model minus it", "95 % interval", "p"],
+        ["", "AUC", "95 % interval", "balanced accuracy", "AUC: model minus it", "p"],
         rows,
-        caption="Differences are paired over people (sign flips); p is not corrected for the number of comparisons.",
+        caption="Differences are paired over people (sign flips), with 95 % intervals; p is not corrected for the "
+        "number of comparisons.",
     )
     report.section("Checks")
     rows = []
@@ -212,7 +209,7 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
         verdict = {True: "holds 0.5", False: "does not hold 0.5: look for a leak", None: ""}[row.get("holds_chance")]
         if name == "site-from-image":
             verdict = f"balanced accuracy {row['balanced_accuracy']['mean']:.3f}; chance {row['chance']:.3f}"
-        rows.append([row["title"], row["auc"]["mean"], interval_text(row["auc"]), verdict, row["what"]])
+        rows.append([row["title"], _short(row["auc"]["mean"]), interval_text(row["auc"]), verdict, row["what"]])
     report.table(["", "AUC", "95 % interval", "", "what it is"], rows)
     report.table(
         ["comparison", "what it is", "seconds"],
@@ -221,3 +218,13 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
     skipped = [[row["title"], row["skipped"]] for row in judgement.comparisons.values() if "skipped" in row]
     if skipped:
         report.table(["left out", "because"], skipped)
+
+
+def _short(value: float | None) -> str:
+    """Three decimals, an en dash where undefined."""
+    return format_value(None) if value is None else f"{value:.3f}"
+
+
+def p_text(value: float | None) -> str:
+    """A p-value with three decimals, never as zero."""
+    return "< 0.001" if value is not None and value < 0.001 else _short(value)

@@ -12,10 +12,13 @@ from typing import Any
 
 from icube_common import cli
 from motiondiff import __version__
+from motiondiff.commands.augmentation import AUGMENTATION_COMMANDS
+from motiondiff.commands.judge import JUDGE_COMMANDS
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
 from motiondiff.schedulers import SCHEDULERS
+from motiondiff.sets import FORMATS as SET_FORMATS
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,13 +130,19 @@ def _render_samples(result: Mapping[str, Any]) -> str:
         + (" (model trained on simulated motions)" if result["simulated_training_data"] else "")
     ]
     lines += [f"  {path}" for row in result["samples"] for path in row["files"].values()]
+    if "viewer" in result:
+        lines.append(f"all of them in the browser: {result['viewer']}")
     return "\n".join(lines)
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz or .bvh file, or a store")
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of: {', '.join(EXPORT_FORMATS)}")
-    parser.add_argument("--out", required=True, metavar="PATH", help="the file to write; for a store, the folder")
+    parser.add_argument("more", nargs="*", metavar="FILE2", help="for html: more of them, two are shown side by side")
+    known = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=known)
+    parser.add_argument(
+        "--out", required=True, metavar="PATH", help="the file to write; for a store, the folder (html: one page)"
+    )
     parser.add_argument("--split", help="only this split of a store: train, validation or test")
     parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
@@ -142,7 +151,15 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 def _export(args: argparse.Namespace) -> Mapping[str, Any]:
     from motiondiff.convert import export
 
-    return export(args.source, args.out, args.to, split=args.split, world=args.world, overwrite=args.overwrite)
+    return export(
+        args.source,
+        args.out,
+        args.to,
+        more=args.more,
+        split=args.split,
+        world=args.world,
+        overwrite=args.overwrite,
+    )
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +179,9 @@ COMMANDS: Mapping[str, cli.Command] = {
     "info": cli.Command("what a store holds", _info, _info_arguments),
     "train": cli.Command("train a motion diffusion model", _train, _train_arguments, config=MotionDiffConfig),
     "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
+    **JUDGE_COMMANDS,
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
+    **AUGMENTATION_COMMANDS,
     "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.store import MotionStore
 from motiondiff.export import FORMATS, write
 from motiondiff.motion import Motion, place
+from motiondiff.sets import FORMATS as SET_FORMATS
+from motiondiff.sets import write as write_set
 
 # what a single motion file may be, by suffix -> reader
 READABLE = {".npz": "npz", ".bvh": "bvh"}
@@ -42,6 +45,7 @@ def export(
     out: str | Path,
     format: str,
     *,
+    more: Sequence[str | Path] = (),
     split: str | None = None,
     world: bool = False,
     overwrite: bool = False,
@@ -50,22 +54,31 @@ def export(
 
     Args:
         source: an .npz or .bvh file, or a store.
-        out: the file to write, or for a store the folder.
-        format: one of `motiondiff.export.FORMATS`.
+        out: the file to write, or for a store the folder (one file for ``html``, and for the sets ``pyskl`` and
+            ``ctr-gcn``).
+        format: one of `motiondiff.export.FORMATS`, or, for a store, of `motiondiff.sets.FORMATS`.
+        more: further files or stores for the same ``html`` page; two motions in all are shown side by side.
         split: only the clips of one split of a store.
-        world: where a store's clips were recorded, instead of the common frame.
+        world: where a store's clips were recorded, instead of the common frame; not for sets, which are in the frames
+            that their formats ask for.
         overwrite: replace what is at ``out``.
 
     Returns:
         ``{"out": ..., "motions": N}``.
 
     Raises:
-        InputError: unknown format, unreadable source, or ``out`` exists.
+        InputError: unknown format, unreadable source, several sources for one file, or ``out`` exists.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format not in (*FORMATS, *SET_FORMATS):
+        raise unknown("format", format, (*FORMATS, *SET_FORMATS))
+    if more and format != "html":
+        raise InputError(f"--to {format}: {1 + len(more)} sources are given, and only html takes several")
     source = Path(source)
     refuse_existing(out, overwrite=overwrite)
+    if format == "html":
+        return _export_page([source, *(Path(other) for other in more)], Path(out), split=split, world=world)
+    if format in SET_FORMATS:
+        return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
         motion = read_motion(source)
         write(motion, Path(out), format, clip_id=source.stem)
@@ -74,13 +87,71 @@ def export(
     clips = store.select(split)
     with atomic_folder(out, overwrite=overwrite) as folder, tqdm(clips, desc="export", unit="clip") as bar:
         for clip in bar:
-            motion = store[int(clip)]
-            if world:
-                motion = place(motion, store.placement(int(clip)))
-            name = store.clip_ids[clip]
+            name, motion = _clip(store, int(clip), world=world)
             path = folder / f"{name}.{format}"
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"{source}: the clip id {name!r} leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             write(motion, path, format, clip_id=name)
+    return {"out": str(out), "motions": len(clips)}
+
+
+def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
+    motion = store[clip]
+    return store.clip_ids[clip], place(motion, store.placement(clip)) if world else motion
+
+
+def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world: bool) -> dict[str, Any]:
+    """Write one viewer page with the motions of all files and stores."""
+    from motiondiff.export.html import write_html
+
+    names = _distinct_names(sources)
+
+    def motions() -> Iterator[tuple[str, Motion]]:
+        for source, name in zip(sources, names, strict=True):
+            if source.is_file():
+                yield name, read_motion(source)
+                continue
+            store = MotionStore(source)
+            for clip in store.select(split):
+                clip_id, motion = _clip(store, int(clip), world=world)
+                yield (clip_id if len(sources) == 1 else f"{name}/{clip_id}"), motion
+
+    shown = list(motions())
+    title = names[0] if len(sources) == 1 else " and ".join(names[:2]) if len(sources) == 2 else f"{len(shown)} motions"
+    write_html(
+        [motion for _, motion in shown], out, names=[name for name, _ in shown], title=title, compare=len(shown) == 2
+    )
+    return {"out": str(out), "motions": len(shown)}
+
+
+def _distinct_names(sources: Sequence[Path]) -> list[str]:
+    """File names without suffix, each with as many folders before it as tell it from the others."""
+    parts = [source.resolve().with_suffix("").parts for source in sources]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [source.name for source in sources]  # one file twice, or walk.bvh beside walk.npz
+
+
+def _export_set(
+    source: Path, out: Path, format: str, *, split: str | None, world: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Write a store as one set of `motiondiff.sets`."""
+    from motiondiff.sets.labelled import LabelledSet, labels_file
+
+    if source.is_file():
+        raise InputError(f"{source}: {format} holds a set: give a store; `motiondiff prepare` makes one")
+    if world:
+        raise InputError(f"--world: {format} has a frame of its own")
+    store = MotionStore(source)
+    clips = LabelledSet.from_store(store, split)
+    if format == "ntu-skeleton":
+        with atomic_folder(out, overwrite=overwrite) as folder:
+            write_set(clips, folder, format, joint_names=store.joint_names)
+    else:
+        # the class names are a second file beside the first
+        refuse_existing(labels_file(out), overwrite=overwrite)
+        write_set(clips, out, format)
     return {"out": str(out), "motions": len(clips)}

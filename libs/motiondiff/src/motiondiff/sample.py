@@ -161,7 +161,7 @@ def parse_formats(text: str) -> list[str]:
     """``"bvh,npz"`` to a list of export formats.
 
     Raises:
-        InputError: none, or an unknown one.
+        InputError: none, an unknown one, or ``blend`` where there is no Blender to write it.
     """
     formats = [word.strip().lower() for word in text.split(",") if word.strip()]
     for name in formats:
@@ -169,6 +169,10 @@ def parse_formats(text: str) -> list[str]:
             raise unknown("format", name, FORMATS)
     if not formats:
         raise InputError(f"--formats {text!r}: names no format (known: {', '.join(FORMATS)})")
+    if "blend" in formats:
+        from motiondiff.export.blend import blender_python
+
+        blender_python()  # better now than after the motions are made
     return list(dict.fromkeys(formats))
 
 
@@ -186,7 +190,8 @@ def sample(
         run: a run folder or a saved model folder.
         out: the folder to make.
         options: what to generate.
-        formats: any of `motiondiff.export.FORMATS`.
+        formats: any of `motiondiff.export.FORMATS`; ``html`` makes a page of each motion, and of several motions also
+            one of all, ``viewer.html``.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -216,12 +221,19 @@ def sample(
                 {"name": name, "action": motion.action, "tag": motion.tag, "frames": len(motion), "number": number}
                 | {"files": files}
             )
+        pages: dict[str, str] = {}
+        if "html" in formats and len(motions) > 1:
+            from motiondiff.export.html import write_html
+
+            names = [row["name"] for row in samples]
+            write_html(motions, folder / "viewer.html", names=names, title=f"{len(motions)} generated motions")
+            pages["viewer"] = str(target / "viewer.html")
         with (folder / "samples.csv").open("w", newline="") as handle:
             writer = csv.writer(handle)
             writer.writerow(("name", "action", "tag", "frames", "number", *formats))
             for row in samples:
-                names = [Path(row["files"][kind]).name for kind in formats]
-                writer.writerow((row["name"], row["action"], row["tag"], row["frames"], row["number"], *names))
+                written = [Path(row["files"][kind]).name for kind in formats]
+                writer.writerow((row["name"], row["action"], row["tag"], row["frames"], row["number"], *written))
     return {
         "out": str(target),
         "motions": len(samples),
@@ -233,6 +245,7 @@ def sample(
         "simulated_training_data": bool(pipeline.representation.config.simulated),
         "denoising_seconds": round(seconds, 3),
         "samples": samples,
+        **pages,
     }
 
 

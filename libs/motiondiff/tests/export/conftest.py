@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +17,52 @@ from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import Motion
 
 MotionMaker = Callable[..., Motion]
+
+# found at the start of every script that runs in Blender: positions by frame and joint name, y up again
+_SHOWN = """
+import json, sys
+import bpy
+
+def shown(first, frames):
+    (armature,) = [thing for thing in bpy.data.objects if thing.type == "ARMATURE"]
+    poses = []
+    for frame in range(first, first + frames):
+        bpy.context.scene.frame_set(frame)
+        heads = {bone.name: armature.matrix_world @ bone.head for bone in armature.pose.bones}
+        poses.append({name: [head.x, head.z, -head.y] for name, head in heads.items()})
+    return poses
+
+def answer(**values):
+    open(sys.argv[1], "w").write(json.dumps(values))
+"""
+
+
+@pytest.fixture(scope="session")
+def blender_interpreter() -> str:
+    """An interpreter that can import bpy: this one, or the one that the environment names."""
+    python = sys.executable if importlib.util.find_spec("bpy") else os.environ.get("BLENDER_PYTHON")
+    if python is None:
+        pytest.skip(
+            "needs Blender: pip install 'motiondiff[blender]', or set BLENDER_PYTHON to an interpreter with bpy"
+        )
+    return python
+
+
+@pytest.fixture
+def in_blender(blender_interpreter: str, tmp_path: Path) -> Callable[..., Any]:
+    """Runs a script in Blender's Python; its arguments start at ``sys.argv[2]``, `answer(...)` says what comes back."""
+
+    def run(script: str, *arguments: object) -> Any:
+        program, said = tmp_path / "look" / "look.py", tmp_path / "look" / "answer.json"
+        program.parent.mkdir()
+        program.write_text(_SHOWN + script)
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = [blender_interpreter, str(program), str(said), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+        assert said.exists(), done.stderr
+        return json.loads(said.read_text())
+
+    return run
 
 
 def _random_motion(seed: int = 0, frames: int = 6, joints: int = 9, fps: float = 30.0, locked: float = 0.0) -> Motion:

@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -166,44 +161,19 @@ def test_refuses_what_bvh_cannot_hold(tmp_path, random_motion):
     assert list(tmp_path.iterdir()) == []
 
 
-_BLENDER = """
-import json, sys, bpy
-bvh, frames, answer = sys.argv[1:]
+_LOOK = """
 for thing in list(bpy.data.objects):
     bpy.data.objects.remove(thing)
-bpy.ops.import_anim.bvh(filepath=bvh, global_scale=1.0, axis_forward="-Z", axis_up="Y")
-(armature,) = [thing for thing in bpy.data.objects if thing.type == "ARMATURE"]
-poses = []
-for frame in range(int(frames)):
-    bpy.context.scene.frame_set(1 + frame)
-    heads = {bone.name: armature.matrix_world @ bone.head for bone in armature.pose.bones}
-    poses.append({name: [head.x, head.z, -head.y] for name, head in heads.items()})  # Blender is z-up
-shortest = min(bone.length for bone in armature.data.bones)
-open(answer, "w").write(json.dumps({"poses": poses, "shortest": shortest}))
+bpy.ops.import_anim.bvh(filepath=sys.argv[2], global_scale=1.0, axis_forward="-Z", axis_up="Y")
+bones = [thing for thing in bpy.data.objects if thing.type == "ARMATURE"][0].data.bones
+answer(poses=shown(1, int(sys.argv[3])), shortest=min(bone.length for bone in bones))
 """
 
 
-def _blender_python() -> str | None:
-    """An interpreter that can import bpy: this one, or the one that the environment names."""
-    return sys.executable if importlib.util.find_spec("bpy") else os.environ.get("BLENDER_PYTHON")
-
-
-@pytest.mark.skipif(
-    _blender_python() is None,
-    reason="needs Blender: pip install 'motiondiff[blender]', or set BLENDER_PYTHON to an interpreter with bpy",
-)
-def test_blender_shows_the_same_positions(tmp_path, random_motion):
+def test_blender_shows_the_same_positions(tmp_path, random_motion, in_blender):
     motion = random_motion(5, frames=8, joints=15, locked=0.3)
-    bvh = write_bvh(motion, tmp_path / "m.bvh")
-    npz = write_npz(motion, tmp_path / "m.npz")
-    script, answer = tmp_path / "look.py", tmp_path / "poses.json"
-    script.write_text(_BLENDER)
-    command = [_blender_python(), str(script), str(bvh), str(len(motion)), str(answer)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert answer.exists(), done.stderr
-    seen = json.loads(answer.read_text())
-    positions = np.load(npz)["positions"]
+    seen = in_blender(_LOOK, write_bvh(motion, tmp_path / "m.bvh"), len(motion))
+    positions = np.load(write_npz(motion, tmp_path / "m.npz"))["positions"]
     for frame, pose in enumerate(seen["poses"]):
         for joint, name in enumerate(motion.skeleton.names):
             np.testing.assert_allclose(pose[name], positions[frame, joint], atol=1e-4)

@@ -43,7 +43,7 @@ def test_the_name_given_is_the_name_written(tmp_path, random_motion):
     assert [path.name for path in tmp_path.iterdir()] == ["m.data"]
 
 
-@pytest.mark.parametrize("format", ["bvh", "npz"])
+@pytest.mark.parametrize("format", ["bvh", "npz", "gltf", "glb", "html"])
 def test_a_failed_write_leaves_what_was_there(tmp_path, random_motion, monkeypatch, format):
     target = tmp_path / f"m.{format}"
     target.write_text("old")
@@ -53,6 +53,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, random_motion, monkeypat
 
     monkeypatch.setattr("numpy.savez_compressed", fail)
     monkeypatch.setattr("pathlib.Path.write_text", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(InputError, match=rf"m\.{format}: cannot be written \(No space left on device\)"):
         export.write(random_motion(2), target, format)
     assert target.read_text() == "old"
@@ -68,7 +69,9 @@ def test_places_that_cannot_be_written(tmp_path, random_motion):
 
 
 def test_unknown_formats_are_named_with_the_known_ones(tmp_path, random_motion):
-    with pytest.raises(InputError, match=r"unknown format 'bhv': did you mean 'bvh'\? \(known: bvh, gif, mp4, npz\)"):
+    with pytest.raises(
+        InputError, match=r"unknown format 'bhv': did you mean 'bvh'\? \(known: blend, bvh, gif, glb, .*\)"
+    ):
         export.write(random_motion(2), tmp_path / "m.bvh", "bhv")
     with pytest.raises(InputError, match="unknown format ''"):
         export.write(random_motion(2), tmp_path / "m")

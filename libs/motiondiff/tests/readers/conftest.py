@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import os
-import shutil
-import tarfile
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +9,6 @@ from scipy.spatial.transform import Rotation
 from motiondiff.data.readers import kinect
 from motiondiff.geometry.fitting import swing
 from motiondiff.geometry.skeleton import Skeleton
-
-ROOT = Path(__file__).resolve().parents[4]
 
 KINECT_OFFSETS = np.array(
     [
@@ -26,30 +19,6 @@ KINECT_OFFSETS = np.array(
         [-0.08, -0.07, 0], [0, -0.42, 0], [0, -0.38, 0], [0, 0, 0.1],
     ]
 )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Callable[[str], Path]:
-    """Unpacks ../shared/data/motion/<name>.tar.xz (or below $ICUBE_DATA) once into .cache; skips where it is absent."""
-
-    def unpacked(name: str) -> Path:
-        data = Path(os.environ.get("ICUBE_DATA", ROOT.parent / "shared" / "data"))
-        archive = data / "motion" / f"{name}.tar.xz"
-        if not archive.is_file():
-            pytest.skip(f"no {archive.name} in {data / 'motion'}")
-        target = ROOT / ".cache" / name
-        if not target.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            work = Path(tempfile.mkdtemp(dir=target.parent))
-            with tarfile.open(archive) as tar:
-                tar.extractall(work, filter="data")
-            try:
-                work.rename(target)
-            except OSError:  # another test process was faster
-                shutil.rmtree(work)
-        return target
-
-    return unpacked
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,8 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _render_evaluation(result: Mapping[str, Any]) -> str:
     """The figures of the configured model and of what it is compared with, as a table."""
+    from debian_mri.judging import p_text
+
     lines = [
         *result["stamps"],
         *result["notes"],
@@ -98,7 +100,7 @@ def _render_evaluation(result: Mapping[str, Any]) -> str:
         paired = row.get("difference", {}).get("auc", {})
         value = "" if auc["mean"] is None else f"{auc['mean']:.3f}"
         difference = "" if paired.get("mean") is None else f"{paired['mean']:+.3f}"
-        p = "" if paired.get("p") is None else f"{paired['p']:.3f}"
+        p = "" if paired.get("p") is None else p_text(paired["p"])
         lines.append(f"{title:<32}{value:>7}  {ends:<16}{difference:>15}{p:>8}")
     return "\n".join([*lines, result["report"], result["notice"]])
 

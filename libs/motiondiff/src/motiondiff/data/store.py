@@ -82,9 +82,10 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         InputError: the file is missing or broken.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
-            return read(loaded)
+        with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
+            loaded = np.load(handle, allow_pickle=False)
+            with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
+                return read(loaded)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
 
@@ -241,6 +242,7 @@ class MotionStore:
             },
             "rejected": int(self.header["rejected"]),
             "simulated": bool(self.header.get("simulated", False)),
+            "generated": bool(self.header.get("generated", False)),
             "format": self.header.get("format"),
             "fingerprint": self.fingerprint,
         }

@@ -1,4 +1,4 @@
-"""Motions as files: BVH for Blender, npz for training scripts, GIF and MP4 for people."""
+"""Motions as files: BVH, glTF and .blend for programs, npz for training scripts, GIF, MP4 and HTML for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from icube_common.errors import unknown
 if TYPE_CHECKING:
     from motiondiff.motion import Motion
 
-FORMATS = ("bvh", "npz", "gif", "mp4")
+FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html")
 
 
 def write(
@@ -28,13 +28,13 @@ def write(
         path: the file to write.
         format: one of `FORMATS`; by default what the suffix of ``path`` says.
         caption: text on the pictures of ``gif`` and ``mp4``; by default the motion's action.
-        clip_id: the clip's name in its collection, recorded in ``npz``.
+        clip_id: the clip's name in its collection, recorded in ``npz`` and heading of the ``html`` page.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown format, or a file that cannot be written.
+        InputError: unknown format, no Blender for ``blend``, or a file that cannot be written.
     """
     name = Path(path).suffix.lstrip(".").lower() if format is None else format.lower()
     if name == "bvh":
@@ -53,4 +53,16 @@ def write(
         from motiondiff.export.render import write_mp4
 
         return write_mp4(motion, path, caption=caption)
+    if name in ("gltf", "glb"):
+        from motiondiff.export.gltf import write_gltf
+
+        return write_gltf(motion, path, container=name)
+    if name == "blend":
+        from motiondiff.export.blend import write_blend
+
+        return write_blend(motion, path)
+    if name == "html":
+        from motiondiff.export.html import write_html
+
+        return write_html([motion], path, names=[clip_id] if clip_id else None)
     raise unknown("format", name, FORMATS)

@@ -19,7 +19,9 @@ import numpy.typing as npt
 from einops import rearrange
 
 from icube_common.errors import InputError
+from motiondiff.export.body import leaf_tip, typical_length
 from motiondiff.export.files import output_file
+from motiondiff.export.rotations import check_rotations
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import Motion
 
@@ -52,7 +54,7 @@ def write_bvh(motion: Motion, path: str | Path, *, scale: float = 1.0, order: st
         raise InputError(f"order {order!r}: must be one of {', '.join(_ORDERS)}")
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"scale {scale}: must be a positive number of file units per metre")
-    _check_rotations(motion)
+    check_rotations(motion, "BVH")
     skeleton = motion.skeleton
     decimals = max(2, 7 - math.floor(math.log10(scale)))  # a tenth of a micrometre, whatever the unit
     rotation_channels = " ".join(f"{axis}rotation" for axis in order)
@@ -105,19 +107,6 @@ def continuous_euler(rotations: npt.ArrayLike, order: str) -> npt.NDArray[np.flo
     return angles
 
 
-def _check_rotations(motion: Motion) -> None:
-    """Refuse matrices that Euler angles cannot express; float32 rounding passes."""
-    matrices = motion.rotations
-    error = np.abs(matrices @ matrices.swapaxes(-1, -2) - np.eye(3, dtype=np.float32)).max((-2, -1))
-    bad = (error > 1e-3) | (np.linalg.det(matrices) < 0)
-    if bad.any():
-        frame, joint = (int(index) for index in np.argwhere(bad)[0])
-        raise InputError(
-            f"{motion.source or 'motion'}: joint {motion.skeleton.names[joint]!r} in frame {frame} holds no rotation "
-            "(its matrix is not orthonormal with determinant 1) and BVH can hold nothing else"
-        )
-
-
 def _depth_first(parents: Sequence[int]) -> list[int]:
     """Joints in the order in which the hierarchy names them: parent, then each child with all that hangs on it."""
     sequence, stack = [], [0]
@@ -146,8 +135,7 @@ def _hierarchy(
 ) -> Iterator[str]:
     """Lines of the HIERARCHY section after its heading."""
     offsets = skeleton.offsets.astype(np.float64)
-    lengths = skeleton.bone_lengths[1:]
-    typical = float(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0.1
+    typical = typical_length(skeleton)
 
     def joint_lines(joint: int, indent: str) -> Iterator[str]:
         yield f"{indent}{'JOINT' if joint else 'ROOT'} {names[joint]}"
@@ -162,19 +150,11 @@ def _hierarchy(
         if not children:
             yield f"{inner}End Site"
             yield f"{inner}{{"
-            yield f"{inner}  OFFSET {_numbers(_tip(offsets[joint], typical) * scale, decimals)}"
+            yield f"{inner}  OFFSET {_numbers(leaf_tip(offsets[joint], typical) * scale, decimals)}"
             yield f"{inner}}}"
         yield f"{indent}}}"
 
     return joint_lines(0, "")
-
-
-def _tip(offset: npt.NDArray[np.float64], typical: float) -> npt.NDArray[np.float64]:
-    """(3,) metres: half the leaf's own bone again, a quarter of a typical bone at least; upwards where it has none."""
-    length = float(np.linalg.norm(offset))
-    if length < 1e-3:
-        return np.array([0.0, typical / 2, 0.0])
-    return offset / length * max(length / 2, typical / 4)
 
 
 def _numbers(values: npt.NDArray[np.float64], decimals: int) -> str:

@@ -7,7 +7,6 @@ sheets of several motions. It also takes about five times as long, drawing with 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,12 +16,11 @@ import numpy.typing as npt
 from einops import rearrange
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.export.body import LEFT, RIGHT, TORSO, body_size, head_centre, head_joint, side_colour
 from motiondiff.motion import Motion, headings
 
 Points = npt.NDArray[np.float64]
 
-LEFT, RIGHT, TORSO = "#1f77c8", "#e8702a", "#3a4150"
 _PAPER, _FLOOR, _GRID, _SHADOW, _TRAIL, _INK, _FAINT = (
     "#ffffff", "#f0f2f5", "#d5dae1", "#c3cad4", "#8f9bab", "#222833", "#7b8492",
 )  # fmt: skip
@@ -83,23 +81,6 @@ class Camera:
         return np.stack((local[..., 0], -local[..., 1]), axis=-1) * scale[..., None] + self.centre, scale
 
 
-def side_colour(name: str) -> str:
-    """Blue for what the joint's name says is left, orange for right, dark grey for the rest."""
-    for word, colour in (("left", LEFT), ("right", RIGHT)):
-        small, large = word[0], word[0].upper()
-        if re.search(rf"(?i:{word})|(^|[_\-. :])[{small}{large}]([_\-. ]|$)|^{large}[A-Z]|[a-z]{large}$", name):
-            return colour
-    return TORSO
-
-
-def body_size(skeleton: Skeleton) -> float:
-    """About the height of the body, metres: twice the longest way from the root to a leaf."""
-    reach = np.zeros(len(skeleton))
-    for joint, parent in enumerate(skeleton.parents[1:], start=1):
-        reach[joint] = reach[parent] + skeleton.bone_lengths[joint]
-    return max(2 * float(reach.max()), 0.1)
-
-
 @lru_cache(maxsize=16)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own scalable font: the same letters on every machine."""
@@ -133,7 +114,7 @@ class Scene:
         self._positions = motion.positions.astype(np.float64)
         self._ground = self._positions * (1, 0, 1)
         self._colours = [side_colour(name) for name in motion.skeleton.names]
-        self._head = next((i for i, name in enumerate(motion.skeleton.names) if "head" in name.lower()), None)
+        self._head = head_joint(motion.skeleton)
         self._letters = max(11, round(min(size) / 17))
         # where the picture's middle is, on the floor: fixed, or below the root of each frame
         self._middle = self._ground[:, :1] if follow else np.zeros((1, 1, 3))
@@ -218,11 +199,8 @@ class Scene:
             draw.line((*start, *end), fill=_PAPER, width=round(rim))
             _capsule(draw, start, end, width, self._colours[joint])
             if joint == self._head:
-                # most skeletons put the joint at the skull's base: the ball sits on it, along the neck
-                along = points[joint] - points[parents[joint]]
-                length = float(np.linalg.norm(along))
-                up = along / length if length > 1e-6 else np.array([0.0, 1.0, 0.0])
-                centre, grown = self._camera.project(points[joint] + 0.025 * self._body * up)
+                above = head_centre(points[joint] - points[parents[joint]], self._body)
+                centre, grown = self._camera.project(points[joint] + above)
                 _ball(draw, centre, 0.06 * self._body * float(grown), _PAPER)
                 _ball(draw, centre, 0.052 * self._body * float(grown), TORSO)
         if len(parents) == 1:

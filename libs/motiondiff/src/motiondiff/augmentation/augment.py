@@ -1,0 +1,165 @@
+"""``motiondiff augment``: a balanced, filtered set of generated motions as a store."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from icube_common.config import config_to_dict
+from icube_common.errors import InputError
+from icube_common.runs import atomic_folder, refuse_existing, write_json
+from motiondiff.augmentation.config import FilterConfig
+from motiondiff.augmentation.filter import MotionFilter, Verdict, choose
+from motiondiff.augmentation.generators import Generator, load_generator
+from motiondiff.augmentation.videos import render_store
+from motiondiff.data.store import MotionStore
+from motiondiff.data.store_writer import StoreWriter
+from motiondiff.evaluation.evaluate import refuse_other_data
+from motiondiff.motion import Motion, canonicalise
+from motiondiff.recognition.config import RecogniserConfig
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 3
+"""Times that a class which falls short is generated for again, unless it is filled."""
+VIDEOS = "videos"
+
+
+def augment(
+    run: str | Path,
+    data: str | Path,
+    out: str | Path,
+    config: FilterConfig | None = None,
+    *,
+    recogniser: RecogniserConfig | None = None,
+    render: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Generate motions of every class, keep those that pass, and write them as a store.
+
+    The recogniser, the physical limits and the distance to training come from the training split of ``data`` alone.
+    ``rejected.csv`` of the store says of every other motion why it is not there; ``augment.json`` holds the limits and
+    what was found.
+
+    Args:
+        run: a run folder of either generator.
+        data: the store that it was trained on.
+        out: the store to make.
+        config: how many, and how strict.
+        recogniser: settings of the filter's recogniser.
+        render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``.
+        overwrite: replace an existing ``out``.
+
+    Returns:
+        Where the store is, how many of each class were generated and kept, and what the others were rejected for.
+
+    Raises:
+        InputError: a bad run, store or setting, another store than the run's, or a class of which too few pass (with
+            ``fill``: of which all are copies); nothing is written then.
+    """
+    config, recogniser = config or FilterConfig(), recogniser or RecogniserConfig()
+    refuse_existing(out, overwrite=overwrite)
+    store = MotionStore(data)
+    refuse_other_data(run, store)
+    generator, kind = load_generator(run, config)
+    motion_filter = MotionFilter(store, config, recogniser)
+    motions, verdicts = _generate(generator, motion_filter, config)
+    actions = [str(motion.action) for motion in motions]
+    kept, filled, left_out = choose(verdicts, actions, config.per_class, fill=config.fill)
+    _refuse_short(kept, actions, verdicts, config, generator.actions)
+    names = _names(actions)
+    rejected = [(names[row], left_out[row]) for row in sorted(left_out)]
+    counts = Counter(verdict.kind or "passed" for verdict in verdicts)
+    facts = {
+        "generator": kind,
+        "trained_on": store.fingerprint,
+        "generated": len(motions),
+        "kept": len(kept),
+        "filled": len(filled),
+        "share_passed": counts["passed"] / len(verdicts),
+        "first_reason": {name: count for name, count in counts.items() if name != "passed"},
+        "per_class": {
+            action: {
+                "generated": actions.count(action),
+                "passed": sum(not verdicts[row].kind for row, own in enumerate(actions) if own == action),
+                "kept": sum(actions[row] == action for row in kept),
+                "filled": sum(actions[row] == action for row in filled),
+            }
+            for action in generator.actions
+        },
+        "limits": motion_filter.to_dict(),
+    }
+    about = {
+        "format": "generated",
+        "source": f"{kind} model",
+        "generated": True,
+        "simulated": bool(store.header.get("simulated", False)),
+        "split_by": "none",
+    }
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        with StoreWriter(folder) as writer:
+            for row in kept:
+                motion, placement = canonicalise(motions[row], floor=0.0)
+                writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
+            writer.finish(about=about, rejected=rejected)
+        settings = {"filter": config_to_dict(config), "recogniser": config_to_dict(recogniser)}
+        write_json(folder / "augment.json", {**facts, "settings": settings})
+        if render:
+            render_store(MotionStore(folder), folder / VIDEOS)
+    result = {"store": str(out), **facts}
+    return {**result, "videos": str(Path(out) / VIDEOS)} if render else result
+
+
+def _generate(
+    generator: Generator, motion_filter: MotionFilter, config: FilterConfig
+) -> tuple[list[Motion], list[Verdict]]:
+    """Motions of every class, class by class, and more of those that fall short."""
+    amount = math.ceil(config.per_class * config.overgenerate)
+    wanted = [action for action in generator.actions for _ in range(amount)]
+    motions: list[Motion] = []
+    verdicts: list[Verdict] = []
+    for turn in range(1 if config.fill else ROUNDS):
+        numbers = range(len(motions), len(motions) + len(wanted))
+        new = list(generator.generate(wanted, numbers, config.seed))
+        motions += new
+        verdicts += motion_filter.verdicts(new)
+        passed = Counter(motion.action for motion, verdict in zip(motions, verdicts, strict=True) if not verdict.kind)
+        short = [action for action in generator.actions if passed[action] < config.per_class]
+        if not short:
+            break
+        logger.info("round %d: short of %s", turn + 1, ", ".join(f"{a} ({passed[a]})" for a in short))
+        wanted = [action for action in short for _ in range(amount)]
+    return motions, verdicts
+
+
+def _refuse_short(
+    kept: list[int], actions: list[str], verdicts: list[Verdict], config: FilterConfig, wanted: list[str]
+) -> None:
+    """InputError for the first class that has too few."""
+    counts = Counter(actions[row] for row in kept)
+    for action in wanted:
+        if counts[action] < config.per_class:
+            rows = [row for row, own in enumerate(actions) if own == action]
+            reasons = Counter(verdicts[row].kind for row in rows if verdicts[row].kind)
+            told = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
+            raise InputError(
+                f"class {action!r}: {counts[action]} of {len(rows)} generated motions pass, {config.per_class} wanted "
+                f"(rejected for: {told}); train longer, loosen --min-confidence or --slack, or take --fill"
+            )
+
+
+def _names(actions: list[str]) -> list[str]:
+    """``generated-walk-007``: the clip's id says that nobody was recorded."""
+    from motiondiff.sample import slug
+
+    numbers: Counter[str] = Counter()
+    names = []
+    for action in actions:
+        stem = slug(action)
+        names.append(f"generated-{stem}-{numbers[stem]:04d}")
+        numbers[stem] += 1
+    return names

@@ -1,0 +1,69 @@
+"""One cell of an ablation or a search: a training under some settings and a seed, and how its motions are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from icube_common.config import load_config
+from icube_common.errors import InputError
+from icube_common.experiments import Outcome, override_texts
+from motiondiff.augmentation.config import CellConfig
+from motiondiff.config import MotionDiffConfig
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.evaluate import generated_set, real_clips
+from motiondiff.evaluation.figures import Judge
+from motiondiff.evaluation.options import EvaluateOptions
+from motiondiff.recognition.clips import ClipSet
+from motiondiff.recognition.train import fit_recogniser
+from motiondiff.sample import SampleOptions, load_pipeline
+from motiondiff.train import train
+
+SPLIT = "validation"
+"""What a cell's motions are held against: settings are chosen without a look at the test subjects."""
+RATIOS = ("accuracy", "within_class_diversity", "foot_skate", "jitter")
+"""Figures that are also told as a share of held-out real motion's."""
+
+
+def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str) -> Outcome:
+    """Train once, make a balanced set, and judge it by the store's validation split.
+
+    Args:
+        overrides: keys of `CellConfig`.
+        seed: of the training; motions, recogniser and drawn clips have seeds of their own, the same in every cell.
+        folder: of the cell; ``run`` comes to lie here.
+        data: a prepared store.
+
+    Returns:
+        The figures of `motiondiff.evaluation.figures.Judge.generated` that are defined, some of them also as
+        ``..._of_real``, and ``training_seconds``.
+
+    Raises:
+        InputError: a store without a validation split, or with a class that has fewer than two clips on a side.
+    """
+    texts = override_texts({**overrides, "train.seed": seed, "train.trackers": "none"})
+    config = load_config(CellConfig, overrides=texts)
+    store = MotionStore(data)
+    if SPLIT not in store.info()["splits"]:
+        raise InputError(f"{store.path}: has no {SPLIT} split to choose settings by; prepare it with more subjects")
+    training, held_out = real_clips(store, EvaluateOptions(split=SPLIT))
+    run = Path(folder) / "run"
+    parts = {name: getattr(config, name) for name in ("train", "model", "data", "diffusion")}
+    trained = train(data, run, MotionDiffConfig(**parts))
+    sampling = SampleOptions(
+        count=config.sample.per_class,
+        steps=config.sample.steps,
+        scheduler=config.sample.scheduler,
+        guidance=config.sample.guidance,
+        seed=config.sample.seed,
+    )
+    classes = tuple(training.class_names)
+    motions = generated_set(load_pipeline(run, config.sample.scheduler), classes, sampling)
+    judge = Judge(training, held_out, fit_recogniser(training, config.recogniser, 0))
+    figures = judge.generated(judge.look_at(ClipSet.from_motions(motions, classes)), 0)
+    real = judge.of_itself(judge.held_out)
+    ratios = {f"{name}_of_real": figures[name] / real[name] for name in RATIOS if real[name]}
+    known = {name: value for name, value in {**figures, **ratios}.items() if math.isfinite(value)}
+    return Outcome(metrics={**known, "training_seconds": trained["seconds"]})

@@ -1,0 +1,97 @@
+"""Whatever makes motions of an action, behind one call: the diffusion pipeline or ACTOR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from icube_common.errors import InputError
+from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
+from motiondiff.actor.generate import ActorGenerator
+from motiondiff.augmentation.config import FilterConfig
+from motiondiff.motion import Motion
+from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.sample import clip_generator, load_pipeline
+
+
+class Generator(Protocol):
+    """Makes motions of the actions it knows."""
+
+    @property
+    def actions(self) -> list[str]:
+        """What it can be asked for."""
+        ...
+
+    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+        """A motion for each action; motion i depends on (seed, numbers[i]) and its action alone."""
+        ...
+
+
+class DiffusionGenerator:
+    """Our pipeline with a filter's sampling settings."""
+
+    def __init__(self, pipeline: MotionDiffusionPipeline, config: FilterConfig) -> None:
+        self.pipeline = pipeline
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.config = config
+
+    @property
+    def actions(self) -> list[str]:
+        """What it can be asked for."""
+        return list(self.pipeline.denoiser.config.actions)
+
+    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+        """A motion for each action; see `Generator`."""
+        for rows in _batches(len(wanted), self.config.batch_size):
+            output = self.pipeline(
+                actions=[wanted[row] for row in rows],
+                num_inference_steps=self.config.steps,
+                guidance_scale=self.config.guidance,
+                generator=[clip_generator(seed, numbers[row]) for row in rows],
+                return_dict=False,
+            )
+            yield from output[0]
+
+
+class VaeGenerator:
+    """ACTOR."""
+
+    def __init__(self, model: ActorGenerator, config: FilterConfig) -> None:
+        self.model = model
+        self.config = config
+
+    @property
+    def actions(self) -> list[str]:
+        """What it can be asked for."""
+        return self.model.actions
+
+    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+        """A motion for each action; see `Generator`."""
+        for rows in _batches(len(wanted), self.config.batch_size):
+            yield from self.model([wanted[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows])
+
+
+def load_generator(run: str | Path, config: FilterConfig) -> tuple[Generator, str]:
+    """The generator of a run folder, of either kind, and the kind's name.
+
+    Raises:
+        InputError: no trained model is there, or one that was trained without actions.
+    """
+    for folder in (Path(run) / "model", Path(run)):
+        if (folder / ACTOR_FOLDER).is_dir():
+            return VaeGenerator(ActorGenerator.from_pretrained(folder), config), "ACTOR"
+    generator = DiffusionGenerator(load_pipeline(run, config.scheduler), config)
+    if not generator.actions:
+        raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")
+    return generator, "diffusion"
+
+
+def _batches(count: int, size: int) -> Iterator[range]:
+    with tqdm(total=count, desc="generate", unit="motion", leave=False) as bar:
+        for first in range(0, count, size):
+            rows = range(first, min(first + size, count))
+            yield rows
+            bar.update(len(rows))

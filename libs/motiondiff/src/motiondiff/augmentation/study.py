@@ -1,0 +1,210 @@
+"""``motiondiff augmentation-study``: does generated motion help recognition, and at which amount of real data?
+
+For each share of the real training clips and each generator one *source* cell trains the generator on that share alone
+and makes a filtered set with it; then each *row* (share, training set) is learnt by recognisers with several seeds and
+tested on held-out subjects. Both kinds of cells are `icube_common.experiments` cells: finished ones are not run again.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from icube_common.config import config_to_dict
+from icube_common.errors import InputError
+from icube_common.evaluation.metrics import find_metric
+from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_folder, read_result, run_cell
+from icube_common.experiments.executors import InlineExecutor, run_each
+from icube_common.experiments.study import open_study
+from motiondiff.augmentation.config import StudyConfig
+from motiondiff.augmentation.fractions import draw_fraction, real_and_test, write_subset
+from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, source_name
+from motiondiff.augmentation.summary import StudySummary, summarise, write_report
+from motiondiff.data.store import MotionStore
+from motiondiff.recognition.clips import ClipSet
+from motiondiff.recognition.recognise import predictions_of
+from motiondiff.recognition.train import fit_recogniser
+
+logger = logging.getLogger(__name__)
+
+
+def augmentation_study(
+    data: str | Path,
+    out: str | Path,
+    config: StudyConfig | None = None,
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+) -> StudySummary:
+    """Run or go on with a study, and write ``table.*``, ``plot.*``, ``predictions.csv`` of every cell, ``report.html``.
+
+    The generator, the filter and all statistics of a row are made from a store that holds exactly the row's share of
+    the real training clips; the recogniser of a row reads those clips, what the generator made, and the held-out
+    subjects' clips to be tested on.
+
+    Args:
+        data: the store; its test split, or ``config.test_subjects``, is held out.
+        out: the study's folder; a study that is there goes on.
+        config: fractions, seeds, generators, filter.
+        executor: where cells run; by default in this process.
+        workers: how many cells run at the same time.
+        retry_failed: run cells again that failed.
+        overwrite: delete the study that is there and start afresh.
+
+    Raises:
+        InputError: a bad store or split (`real_and_test`), another study in the folder, or no cell that could be run.
+    """
+    config = config or StudyConfig()
+    store = MotionStore(data)
+    real, test = real_and_test(store, config.test_subjects)
+    fixed = {"data": store.fingerprint, "config": _asked(config)}
+    free = {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods}
+    with open_study(out, kind="augmentation", fixed=fixed, free=free, resume=True, overwrite=overwrite) as folder:
+        where = folder.absolute()
+        bind: dict[str, Any] = {"data": str(Path(data).absolute()), "config": config}
+        sources = [
+            _cell(where, source_name(fraction, method), {"fraction": fraction, "method": method}, 0, "passed")
+            for fraction in config.fractions
+            for method in config.methods
+        ]
+        made = _run_all(functools.partial(run_source, **bind), sources, executor, workers, retry_failed, "generators")
+        broken = {name for (name, _), result in made.items() if result.error is not None}
+        cells = [
+            _cell(where, row.name, row.settings(), seed, METRIC)
+            for seed in range(config.seeds)  # seed by seed: a study that is stopped early has every row
+            for row in rows_of(config)
+            if not row.method or source_name(row.fraction, row.method) not in broken
+        ]
+        run_row = functools.partial(run_recogniser, study=str(where), **bind)
+        results = _run_all(run_row, cells, executor, workers, retry_failed, "recognisers")
+        if all(result.error is not None for result in results.values()):
+            first = next(iter(results.values()))
+            raise InputError(f"{folder}: all {len(results)} recognisers failed, {first.name}: {first.error}")
+        summary = summarise(folder, store, config, rows_of(config), made, results, test_subjects=_names(store, test))
+        write_report(summary)
+    logger.info("%s: %d real clips in the pool, %d test clips", folder, len(real), len(test))
+    return summary
+
+
+def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str, config: StudyConfig) -> Outcome:
+    """Train a generator on a share of the real clips and make its filtered set.
+
+    Args:
+        overrides: ``fraction`` and ``method``.
+        seed: not used: one generator serves all recogniser seeds.
+        folder: ``real`` (the share as a store), ``generator`` (its run) and ``synthetic`` (its set) come to lie here.
+        data: the whole store.
+        config: of the study.
+    """
+    from motiondiff.augmentation.augment import augment
+
+    store = MotionStore(data)
+    real, _ = real_and_test(store, config.test_subjects)
+    rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
+    share = write_subset(store, rows, folder / REAL, {"fraction": overrides["fraction"]})
+    run = folder / "generator"
+    if overrides["method"] == "ours":
+        from motiondiff.train import train
+
+        trained = train(share.path, run, config.ours)
+    else:
+        from motiondiff.actor.train import train_actor
+
+        trained = train_actor(share.path, run, config.actor)
+    made = augment(run, share.path, folder / SYNTHETIC, config.filter, recogniser=config.recogniser)
+    return Outcome(
+        metrics={
+            "passed": made["share_passed"],
+            "real_clips": len(rows),
+            "synthetic_clips": made["kept"],
+            "filled": made["filled"],
+            "steps": trained["steps"],
+            "training_seconds": trained["seconds"],
+        }
+    )
+
+
+def run_recogniser(
+    overrides: Mapping[str, Any], seed: int, folder: Path, *, study: str, data: str, config: StudyConfig
+) -> Outcome:
+    """Train a recogniser on a row's clips and test it on the held-out subjects.
+
+    Args:
+        overrides: as `Row.settings`.
+        seed: of the recogniser.
+        folder: ``predictions.csv`` comes to lie here.
+        study: folder of the study, where the source cells are.
+        data: the whole store.
+        config: of the study.
+    """
+    store = MotionStore(data)
+    real, test = real_and_test(store, config.test_subjects)
+    rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
+    parts = [ClipSet.from_store(store, rows=rows)] if overrides["real"] else []
+    if overrides["method"]:
+        source = cell_folder(Path(study), source_name(overrides["fraction"], overrides["method"]), 0) / SYNTHETIC
+        parts.append(ClipSet.from_store(MotionStore(source), class_names=store.actions))
+    training = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
+    recogniser = fit_recogniser(training, config.recogniser, seed)
+    held_out = ClipSet.from_store(store, rows=test)
+    predictions = predictions_of(recogniser, held_out, repeat=0)
+    return Outcome(
+        metrics={
+            METRIC: find_metric(METRIC)(predictions.labels, predictions.probabilities),
+            "training_clips": len(training),
+        },
+        predictions=predictions.write_csv(folder / "predictions.csv"),
+    )
+
+
+def _cell(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric: str) -> Cell:
+    return Cell(name=name, overrides=settings, seed=seed, metric=metric, folder=cell_folder(study, name, seed))
+
+
+def _run_all(
+    run: Run, cells: list[Cell], executor: Executor | None, workers: int, retry_failed: bool, what: str
+) -> dict[tuple[str, int], CellResult]:
+    """The results of all cells, those that are there and those that are run now."""
+    results: dict[tuple[str, int], CellResult] = {}
+    todo = []
+    for cell in cells:
+        found = read_result(cell)
+        if found is None or (retry_failed and found.error is not None):
+            todo.append(cell)
+        else:
+            results[cell.name, cell.seed] = found
+
+    def calls() -> Iterator[tuple[tuple[str, int], tuple[Any, ...]]]:
+        for cell in todo:
+            yield (cell.name, cell.seed), (run, cell)
+
+    made = run_each(run_cell, calls(), executor or InlineExecutor(), workers)
+    for key, result in tqdm(made, total=len(todo), desc=what, unit="cell"):
+        results[key] = result
+        if result.error is not None:
+            logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
+    return {(cell.name, cell.seed): results[cell.name, cell.seed] for cell in cells}
+
+
+def _asked(config: StudyConfig) -> dict[str, Any]:
+    """What has to be the same when a study goes on; rows and seeds may be added."""
+    asked = config_to_dict(config)
+    return {name: value for name, value in asked.items() if name not in {"seeds", "fractions", "methods"}}
+
+
+def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
+    """Who is held out: subjects, else tags."""
+    for column, names in (("subject", store.subjects), ("tag", store.tags)):
+        codes = np.unique(store.columns[column][clips])
+        if (codes >= 0).any():
+            return [names[code] for code in codes if code >= 0]
+    return []

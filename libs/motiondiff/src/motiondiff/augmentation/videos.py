@@ -1,0 +1,46 @@
+"""A store as videos in class folders: what recognition from video is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from icube_common.errors import InputError
+from motiondiff.data.store import NO_LABEL, MotionStore
+from motiondiff.export.render import write_mp4
+
+SIZE = (240, 240)
+
+
+def render_store(
+    store: MotionStore, folder: str | Path, *, split: str | None = None, size: tuple[int, int] = SIZE
+) -> int:
+    """Draw every labelled clip into ``<class>/<clip>.mp4``, without a word in the picture: that would tell the class.
+
+    Args:
+        store: what is drawn.
+        folder: made where it is not there.
+        split: only one split.
+        size: (width, height) pixels.
+
+    Returns:
+        How many videos were written.
+
+    Raises:
+        InputError: a clip without an action, an action or id that is no file name, or a file that cannot be written.
+    """
+    clips = store.select(split)
+    for clip in clips.tolist():
+        code = int(store.columns["action"][clip])
+        if code == NO_LABEL:
+            raise InputError(f"{store.path}: clip {store.clip_ids[clip]!r} names no action: it has no class folder")
+        for name in (store.actions[code], store.clip_ids[clip]):
+            if name != Path(name).name or name in {".", ".."} or "\\" in name:
+                raise InputError(f"{store.path}: {name!r} cannot name a folder or file; rename it (prepare --labels)")
+    with tqdm(clips.tolist(), desc="render", unit="clip") as bar:
+        for clip in bar:
+            path = Path(folder) / store.actions[int(store.columns["action"][clip])] / f"{store.clip_ids[clip]}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_mp4(store[clip], path, size=size, caption="")
+    return len(clips)

@@ -1,0 +1,1 @@
+"""The subcommands, a file for each kind of work. Nothing heavy is imported before one runs."""

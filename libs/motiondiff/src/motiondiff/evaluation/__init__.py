@@ -1,0 +1,20 @@
+"""How good generated motions are: distances, coverage, diversity, physics, memorisation, beside real motion.
+
+>>> from motiondiff.evaluation import EvaluateOptions
+>>> from motiondiff.evaluation.evaluate import evaluate
+>>> evaluate("RUN", "STORE", "EVAL", EvaluateOptions(seeds=20, steps=10))
+"""
+
+from icube_common.lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "EvaluateOptions": "options",
+        "Judge": "figures",
+        "evaluate_sets": "figures",
+        "fid": "distances",
+        "kid": "distances",
+        "precision_recall": "manifold",
+    },
+)

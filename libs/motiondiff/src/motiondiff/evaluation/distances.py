@@ -1,0 +1,101 @@
+"""Distances between two sets of features: KID, and FID where there are enough clips for it.
+
+Shapes: N and M clips, D features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float
+
+from icube_common.errors import InputError
+
+Features = Float[npt.NDArray[np.float64], "N D"]
+Labels = npt.NDArray[np.int64]
+
+CLIPS_PER_DIMENSION = 10
+"""FID estimates a D x D covariance on both sides: with fewer clips than this times D its bias exceeds what it tells."""
+
+
+def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labels | None = None) -> float:
+    """Kernel distance of two sets: squared MMD, unbiased, with the kernel ``(x.y / D + 1)^3``.
+
+    Binkowski et al., "Demystifying MMD GANs", ICLR 2018, section 4 and eq. 4, over all clips at once rather than over
+    drawn blocks. Its expectation is 0 for two samples of one distribution, whatever their sizes, and a single value may
+    be negative.
+
+    With labels, the sets are taken as drawn class by class and compared as mixtures in which every class weighs the
+    same: the mean of the kernel over pairs is taken for each pair of classes, then over pairs of classes. Without that,
+    a balanced set with few clips of each class has too few pairs within classes and comes out clearly below 0.
+
+    Args:
+        x: (N, D).
+        y: (M, D).
+        x_labels: (N,) class numbers, or None.
+        y_labels: (M,) class numbers, or None.
+
+    Raises:
+        InputError: fewer than two clips on a side (with labels: of a class), another number of features, or other
+            classes on the two sides.
+    """
+    _check(x, y, fewest=2)
+    groups = [np.zeros(len(a), dtype=np.int64) if b is None else b for a, b in ((x, x_labels), (y, y_labels))]
+    classes, others = (np.unique(labels) for labels in groups)
+    if not np.array_equal(classes, others):
+        raise InputError(f"KID: classes {classes.tolist()} on one side, {others.tolist()} on the other")
+    members = [(labels[None] == classes[:, None]).astype(np.float64) for labels in groups]
+    own, theirs = (_within(a, rows) for a, rows in zip((x, y), members, strict=True))
+    sizes = [rows.sum(axis=1) for rows in members]
+    across = (members[0] @ _kernel(x, y) @ members[1].T / np.outer(*sizes)).mean()
+    return float(own + theirs - 2 * across)
+
+
+def _within(x: Features, members: npt.NDArray[np.float64]) -> float:
+    """Mean over pairs of classes of the mean kernel of their clips, no clip paired with itself; members (C, N)."""
+    sizes = members.sum(axis=1)
+    if sizes.min() < 2:
+        raise InputError(f"KID: a class with {int(sizes.min())} clip, two of each are needed")
+    kernel = _kernel(x, x)
+    np.fill_diagonal(kernel, 0)
+    return float((members @ kernel @ members.T / (np.outer(sizes, sizes) - np.diag(sizes))).mean())
+
+
+def _kernel(x: Features, y: Features) -> npt.NDArray[np.float64]:
+    return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
+
+
+def fid(x: Features, y: Features) -> float:
+    """Frechet distance of the normal distributions of two sets (Heusel et al., NeurIPS 2017, eq. 6).
+
+    ``|m_x - m_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2))``. The trace of the root is the sum of the singular values of
+    ``A_x A_y^T``, with ``A^T A = S``: no matrix root, which is ill-conditioned where features are constant.
+
+    Raises:
+        InputError: fewer than two clips on a side, or another number of features.
+    """
+    _check(x, y, fewest=2)
+    centred = [(a - a.mean(axis=0)) / np.sqrt(len(a) - 1) for a in (x, y)]
+    # QR first: the product of the factors is D x D however many clips there are
+    first, second = (np.asarray(np.linalg.qr(a, mode="r")) for a in centred)
+    root = float(np.linalg.norm(first @ second.T, ord="nuc"))
+    apart = np.square(x.mean(axis=0) - y.mean(axis=0)).sum()
+    spread = sum(float(np.square(a).sum()) for a in centred)
+    return float(max(apart + spread - 2 * root, 0.0))
+
+
+def why_no_fid(generated: int, real: int, dimensions: int) -> str:
+    """Why FID may not be given for these counts; empty where it may."""
+    if generated != real:
+        return f"{generated} clips on one side and {real} on the other: FID's bias differs, equal counts are needed"
+    needed = CLIPS_PER_DIMENSION * dimensions
+    if real < needed:
+        return (
+            f"{real} clips a side: FID over {dimensions} features needs {needed} ({CLIPS_PER_DIMENSION} each); see kid"
+        )
+    return ""
+
+
+def _check(x: Features, y: Features, *, fewest: int) -> None:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < fewest:
+        raise InputError(f"features {x.shape} and {y.shape}: need two tables of the same width, {fewest} rows or more")

@@ -1,0 +1,81 @@
+"""What a skeleton says about the body to be shown: its size, its sides, where it rests, where its bones end."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from motiondiff.geometry.skeleton import Skeleton
+
+Points = npt.NDArray[np.float64]
+
+LEFT, RIGHT, TORSO = "#1f77c8", "#e8702a", "#3a4150"
+
+
+def side_colour(name: str) -> str:
+    """Blue for what the joint's name says is left, orange for right, dark grey for the rest."""
+    for word, colour in (("left", LEFT), ("right", RIGHT)):
+        small, large = word[0], word[0].upper()
+        if re.search(rf"(?i:{word})|(^|[_\-. :])[{small}{large}]([_\-. ]|$)|^{large}[A-Z]|[a-z]{large}$", name):
+            return colour
+    return TORSO
+
+
+def body_size(skeleton: Skeleton) -> float:
+    """About the height of the body, metres: twice the longest way from the root to a leaf."""
+    reach = np.zeros(len(skeleton))
+    for joint, parent in enumerate(skeleton.parents[1:], start=1):
+        reach[joint] = reach[parent] + skeleton.bone_lengths[joint]
+    return max(2 * float(reach.max()), 0.1)
+
+
+def rest_positions(skeleton: Skeleton) -> Points:
+    """(J, 3) metres: the joints with every rotation at rest and the root in the origin."""
+    positions = np.zeros((len(skeleton), 3))
+    for joint, parent in enumerate(skeleton.parents[1:], start=1):
+        positions[joint] = positions[parent] + skeleton.offsets[joint]
+    return positions
+
+
+def typical_length(skeleton: Skeleton) -> float:
+    """Metres: the median bone; 0.1 where no bone has a length."""
+    lengths = skeleton.bone_lengths[1:]
+    return float(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0.1
+
+
+def leaf_tip(offset: Points, typical: float) -> Points:
+    """Where a leaf's bone ends, seen from the leaf, so that there is something to see.
+
+    Args:
+        offset: (3,) metres: the leaf's own offset from its parent.
+        typical: metres: `typical_length` of the skeleton.
+
+    Returns:
+        (3,) metres: half the leaf's own bone again, a quarter of a typical bone at least; upwards where it has none.
+    """
+    length = float(np.linalg.norm(offset))
+    if length < 1e-3:
+        return np.array([0.0, typical / 2, 0.0])
+    return offset / length * max(length / 2, typical / 4)
+
+
+def head_joint(skeleton: Skeleton) -> int | None:
+    """The joint that carries the head, by name; None where no name says so."""
+    return next((joint for joint, name in enumerate(skeleton.names) if "head" in name.lower()), None)
+
+
+def head_centre(bone: Points, size: float) -> Points:
+    """The middle of the skull, seen from the head joint, which most skeletons have at the skull's base.
+
+    Args:
+        bone: (3,) metres: from the parent to the head joint; the skull goes on that way, upwards without one.
+        size: metres: `body_size` of the skeleton.
+
+    Returns:
+        (3,) metres in the axes of ``bone``.
+    """
+    length = float(np.linalg.norm(bone))
+    up = bone / length if length > 1e-6 else np.array([0.0, 1.0, 0.0])
+    return np.asarray(0.025 * size * up)

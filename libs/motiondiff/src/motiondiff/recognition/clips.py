@@ -1,0 +1,225 @@
+"""`ClipSet`: labelled clips as joint positions, from a store or from motions, for whatever looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from icube_common.errors import InputError, unknown
+from motiondiff.data.store import NO_LABEL, MotionStore
+from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.motion import Motion, canonicalise
+
+Array = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
+
+UNKNOWN_GROUP = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClipSet:
+    """N clips of one skeleton topology and one frame rate.
+
+    Attributes:
+        positions: N arrays (T, J, 3) float32, metres, y-up, each in the common frame: in its first frame the root is
+            above the origin and faces +z; the floor is at y = 0 (of generated motions: where the model thinks it is).
+        labels: (N,) class numbers.
+        ids: N names.
+        subjects: N names of who moves; where a store was split by tag (style), the tag; "" where neither is known.
+        class_names: (C,) names of the classes.
+        skeleton: joint names and parents; offsets of the first clip's body.
+        fps: frames per second.
+
+    Raises:
+        InputError: lengths that do not fit, a label out of range, positions of another shape or not finite.
+    """
+
+    positions: Sequence[Array]
+    labels: Index
+    ids: Sequence[str]
+    subjects: Sequence[str]
+    class_names: Sequence[str]
+    skeleton: Skeleton
+    fps: float
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels, dtype=np.int64)
+        object.__setattr__(self, "labels", labels)
+        for name in ("positions", "ids", "subjects", "class_names"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        lengths = {len(self.positions), len(self.ids), len(self.subjects), len(labels)}
+        if len(lengths) > 1 or labels.ndim != 1:
+            raise InputError(f"clips: {len(self.positions)} positions, {len(labels)} labels, {len(self.ids)} ids")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
+            raise InputError(f"clips: labels {labels.min()} to {labels.max()} of {len(self.class_names)} classes")
+        for name, positions in zip(self.ids, self.positions, strict=True):
+            if positions.ndim != 3 or positions.shape[1:] != (len(self.skeleton), 3) or len(positions) == 0:
+                raise InputError(f"{name}: positions {positions.shape}, need (frames, {len(self.skeleton)}, 3)")
+            if not np.isfinite(positions).all():
+                raise InputError(f"{name}: positions that are NaN or infinite")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def counts(self) -> Index:
+        """(C,) how many clips each class has."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def take(self, rows: npt.ArrayLike) -> ClipSet:
+        """Some of the clips, in the given order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return replace(
+            self,
+            positions=[self.positions[row] for row in chosen],
+            labels=self.labels[chosen],
+            ids=[self.ids[row] for row in chosen],
+            subjects=[self.subjects[row] for row in chosen],
+        )
+
+    def with_classes(self, names: Sequence[str]) -> ClipSet:
+        """The clips of the named classes alone, numbered in that order.
+
+        Raises:
+            InputError: none of the clips is of these classes.
+        """
+        place = {name: number for number, name in enumerate(names)}
+        rows = [row for row, label in enumerate(self.labels) if self.class_names[label] in place]
+        if not rows:
+            raise InputError(f"clips: none is of the classes {', '.join(names) or '(none)'}")
+        chosen = self.take(rows)
+        labels = np.array([place[self.class_names[label]] for label in chosen.labels])
+        return replace(chosen, labels=labels, class_names=tuple(names))
+
+    def joined(self, other: ClipSet) -> ClipSet:
+        """The clips of both; ids of the other that are taken already get a ``+`` before them.
+
+        Raises:
+            InputError: another skeleton, frame rate or list of classes.
+        """
+        self.refuse_other_body(other.skeleton, other.fps, "the second set")
+        if self.class_names != other.class_names:
+            raise InputError(f"clips: classes {list(self.class_names)} and {list(other.class_names)} cannot be joined")
+        taken = set(self.ids)
+        return replace(
+            self,
+            positions=[*self.positions, *other.positions],
+            labels=np.concatenate([self.labels, other.labels]),
+            ids=[*self.ids, *(f"+{name}" if name in taken else name for name in other.ids)],
+            subjects=[*self.subjects, *other.subjects],
+        )
+
+    def refuse_other_body(self, skeleton: Skeleton, fps: float, where: str) -> None:
+        """Hold another set's joints and frame rate against this one's.
+
+        Raises:
+            InputError: they differ.
+        """
+        if not self.skeleton.same_topology(skeleton):
+            raise InputError(
+                f"{where}: its {len(skeleton)} joints are not the {len(self.skeleton)} joints of the training clips"
+            )
+        if abs(self.fps - fps) > 1e-3:
+            raise InputError(f"{where}: {fps:g} fps, the training clips have {self.fps:g}: prepare with --fps")
+
+    @classmethod
+    def from_store(
+        cls,
+        store: MotionStore,
+        *,
+        split: str | None = None,
+        rows: npt.ArrayLike | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> ClipSet:
+        """Clips of a store that have an action.
+
+        Args:
+            store: the prepared data.
+            split: one of its splits; all clips by default.
+            rows: indices of clips, instead of a split.
+            class_names: the classes and their order; the store's actions by default.
+
+        Raises:
+            InputError: the split or the rows hold no clip with an action, an action that is none of the classes, or a
+                broken store.
+        """
+        chosen = store.select(split) if rows is None else np.asarray(rows, dtype=np.int64)
+        names = tuple(store.actions if class_names is None else class_names)
+        by_tag = store.header.get("split_by") == "tag"
+        positions, labels, ids, subjects = [], [], [], []
+        for row in chosen:
+            if store.columns["action"][row] == NO_LABEL:
+                continue
+            motion = store[int(row)]
+            labels.append(_number(motion, names))
+            positions.append(motion.positions)
+            ids.append(store.clip_ids[row])
+            subjects.append((motion.tag if by_tag else motion.subject) or UNKNOWN_GROUP)
+        if not positions:
+            raise InputError(f"{store.path}: no clip{f' of the split {split!r}' if split else ''} has an action")
+        return cls(
+            positions=positions,
+            labels=np.array(labels),
+            ids=ids,
+            subjects=subjects,
+            class_names=names,
+            skeleton=store.skeleton(int(chosen[0])),
+            fps=store.fps,
+        )
+
+    @classmethod
+    def from_motions(
+        cls, motions: Iterable[Motion], class_names: Sequence[str], *, ids: Sequence[str] | None = None
+    ) -> ClipSet:
+        """Motions with an action, turned and moved along the floor into the common frame; heights stay as they are.
+
+        Args:
+            motions: of one skeleton topology and frame rate.
+            class_names: the classes and their order.
+            ids: one name each; by default the action and a number.
+
+        Raises:
+            InputError: no motion, one without an action or with one that is none of the classes, or another skeleton
+                or frame rate.
+        """
+        found = list(motions)
+        if not found:
+            raise InputError("clips: no motion given")
+        first = found[0]
+        for motion in found:
+            if not motion.skeleton.same_topology(first.skeleton) or abs(motion.fps - first.fps) > 1e-3:
+                raise InputError(f"{motion.source or 'motion'}: another skeleton or frame rate than the first motion")
+        return cls(
+            positions=[canonicalise(motion, floor=0.0)[0].positions for motion in found],
+            labels=np.array([_number(motion, class_names) for motion in found]),
+            ids=ids or [f"{motion.action}-{number}" for number, motion in enumerate(found)],
+            subjects=[motion.subject or UNKNOWN_GROUP for motion in found],
+            class_names=class_names,
+            skeleton=first.skeleton,
+            fps=first.fps,
+        )
+
+
+def refuse_shared_subjects(train: ClipSet, test: ClipSet) -> None:
+    """A person on both sides makes a test of remembering, not of recognising.
+
+    Raises:
+        InputError: a subject (or tag) is in both; the first is named.
+    """
+    shared = sorted((set(train.subjects) & set(test.subjects)) - {UNKNOWN_GROUP})
+    if shared:
+        raise InputError(
+            f"subject {shared[0]!r} is in the training and in the test clips ({len(shared)} such): hold them apart "
+            "with `motiondiff prepare --test-groups`"
+        )
+
+
+def _number(motion: Motion, names: Sequence[str]) -> int:
+    if motion.action is None:
+        raise InputError(f"{motion.source or 'motion'}: has no action")
+    if motion.action not in names:
+        raise unknown("action", motion.action, names)
+    return list(names).index(motion.action)

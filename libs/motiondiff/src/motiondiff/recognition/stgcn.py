@@ -1,0 +1,84 @@
+"""The ST-GCN recogniser: B clips, T frames, J joints, K partitions of the graph, C classes, D = 64 features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from motiondiff.recognition.features import CHANNELS, with_speed
+from motiondiff.recognition.graph import spatial_partition
+
+BLOCKS = ((32, 1), (32, 1), (64, 2), (64, 1))
+"""Channels and stride in time of each block: the paper's scheme, smaller, for sets of hundreds of clips."""
+KERNEL = 9
+
+
+class GraphBlock(nn.Module):
+    """Graph convolution over joints, then a convolution over time, with a residual path (Yan et al., section 3)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, adjacency: Tensor) -> None:
+        super().__init__()
+        self.partitions = len(adjacency)
+        self.importance = nn.Parameter(torch.ones_like(adjacency))
+        self.mix = nn.Conv2d(inputs, outputs * self.partitions, 1)
+        self.over_time = nn.Sequential(
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, (KERNEL, 1), (stride, 1), (KERNEL // 2, 0)),
+            nn.BatchNorm2d(outputs),
+        )
+        same = inputs == outputs and stride == 1
+        self.residual: nn.Module = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, (stride, 1)), nn.BatchNorm2d(outputs))
+        )
+
+    def forward(self, x: Float[Tensor, "B in T J"], adjacency: Float[Tensor, "K J J"]) -> Float[Tensor, "B out t J"]:
+        """One block; ``t`` is T divided by the stride."""
+        mixed = rearrange(self.mix(x), "b (k c) t j -> b k c t j", k=self.partitions)
+        gathered = torch.einsum("bkctj,kij->bcti", mixed, adjacency * self.importance)
+        return torch.relu(self.over_time(gathered) + self.residual(x))
+
+
+class STGCNRecogniser(nn.Module):
+    """Blocks of `GraphBlock` on the skeleton's own graph, mean over frames and joints, and a classifier.
+
+    Args:
+        parents: parent of each joint, -1 for the root.
+        classes: C.
+        dropout: before the classifier.
+    """
+
+    adjacency: Tensor
+
+    def __init__(self, parents: Sequence[int], classes: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("adjacency", torch.from_numpy(spatial_partition(parents)), persistent=False)
+        self.normalise = nn.BatchNorm1d(len(parents) * CHANNELS)
+        widths = [CHANNELS, *(channels for channels, _ in BLOCKS)]
+        self.blocks = nn.ModuleList(
+            GraphBlock(inputs, outputs, stride, self.adjacency)
+            for inputs, (outputs, stride) in zip(widths, BLOCKS, strict=False)
+        )
+        self.drop = nn.Dropout(dropout)
+        self.classify = nn.Linear(widths[-1], classes)
+
+    def features(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B D"]:
+        """What distances between sets of motions are measured in."""
+        moving = with_speed(clips)
+        x = self.normalise(rearrange(moving, "b t j c -> b (j c) t"))
+        x = rearrange(x, "b (j c) t -> b c t j", c=CHANNELS)
+        for block in self.blocks:
+            x = block(x, self.adjacency)
+        pooled: Tensor = x.mean(dim=(2, 3))
+        return pooled
+
+    def forward(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B C"]:
+        """Logits of the classes."""
+        logits: Tensor = self.classify(self.drop(self.features(clips)))
+        return logits

@@ -1,0 +1,201 @@
+"""The whole evaluation on a tiny run: figures, files, the same again, copies called out, wrong input refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from icube_common.errors import InputError
+from icube_common.evaluation import Predictions
+from motiondiff.cli import main
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.readers.base import Clip
+from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation import EvaluateOptions, Judge, evaluate_sets
+from motiondiff.evaluation.evaluate import evaluate, real_clips, refuse_other_data
+from motiondiff.evaluation.figures import MEANING
+from motiondiff.evaluation.physics import FIGURES
+from motiondiff.recognition import Recogniser, RecogniserConfig, fit_recogniser
+
+TINY = RecogniserConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)
+OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, recogniser=TINY)
+ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
+
+
+@pytest.fixture(scope="module")
+def judge(store: MotionStore) -> Judge:
+    train, held_out = real_clips(store, OPTIONS)
+    return Judge(train, held_out, fit_recogniser(train, TINY))
+
+
+@pytest.fixture(scope="module")
+def evaluated(run_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    out = tmp_path_factory.mktemp("evaluated") / "out"
+    yield evaluate(run_path, store_path, out, OPTIONS), out
+
+
+def test_every_figure_stands_beside_its_floor(evaluated: Any, store: MotionStore) -> None:
+    result, out = evaluated
+    names = {*MEANING, *FIGURES}
+    assert names <= set(result) and names == set(result["real"])
+    for name in names:
+        for figure in (result[name], result["real"][name]):
+            assert set(figure) >= {"mean", "ci95"} and len(figure["ci95"]) == 2
+            if figure["mean"] is None:
+                assert figure["note"]
+            else:
+                assert math.isfinite(figure["mean"])
+    low, high = result["accuracy"]["ci95"]
+    assert low <= result["accuracy"]["mean"] <= high
+    assert result["fid"]["mean"] is None and "needs 300" in result["fid"]["note"]
+    assert result["counts"]["generated"] == 10 and result["counts"]["training"] == store.info()["splits"]["train"]
+    assert set(result["goals"]) >= {"accuracy_ratio", "within_class_diversity_ratio", "jitter_ratio"}
+    assert result["bone_length_drift"]["mean"] < 1e-4 and result["simulated"] is True
+    assert json.loads((out / "metrics.json").read_text())["kid"] == result["kid"]
+
+
+def test_the_files_hold_what_the_figures_say(evaluated: Any, store: MotionStore) -> None:
+    result, out = evaluated
+    predictions = Predictions.read_csv(out / "predictions.csv")
+    assert len(predictions) == 20 and set(predictions.repeats) == {0, 1}
+    shares = [
+        np.mean((predictions.predicted == predictions.labels)[(predictions.labels == c) & (predictions.repeats == r)])
+        for r in range(2)
+        for c in range(5)
+    ]
+    assert result["accuracy"]["mean"] == pytest.approx(np.mean(shares))
+    assert Recogniser.load(out / "evaluator").class_names == tuple(store.actions)
+    page = (out / "report.html").read_text()
+    assert "not recordings of people" in page and page.count("<img") == 3 + 2 * 5
+    for words in ("Goals", "Memorisation", "within_class_diversity", "nearest training clips"):
+        assert words in page
+    assert len(list((out / "sheets").glob("*.png"))) == 10
+
+
+def test_the_same_again_gives_the_same_figures(
+    evaluated: Any, run_path: Path, store_path: Path, tmp_path: Path
+) -> None:
+    result, _ = evaluated
+    again = evaluate(run_path, store_path, tmp_path / "again", OPTIONS)
+    varying = {"seconds", "predictions", "report", "environment"}
+    assert {k: v for k, v in again.items() if k not in varying} == {k: v for k, v in result.items() if k not in varying}
+
+
+def test_training_clips_given_back_are_called_out(judge: Judge) -> None:
+    result, _ = evaluate_sets([judge.train.clips, judge.train.clips], judge)
+    assert result["copies"]["mean"] == 1 and result["nearest_training_median"]["mean"] < 1e-6
+    assert not result["goals"]["nearest_training_over_held_out_p5"]["met"]
+    assert not result["goals"]["nearest_training_over_training"]["met"]
+    [note] = result["notes"]
+    count = 2 * len(judge.train.clips)
+    assert note.startswith(f"verbatim copies: {count} of {count} motions")
+    # what is given back does look right, which is why accuracy alone says nothing
+    assert result["accuracy"]["mean"] == result["training"]["accuracy"]
+
+
+def test_held_out_clips_judged_as_if_they_were_generated(judge: Judge) -> None:
+    """A perfect generator: every ratio is one, no copy, and KID against itself is at or below zero."""
+    result, _ = evaluate_sets([judge.held_out.clips] * 2, judge)
+    assert result["notes"] == [] and all(goal["met"] for goal in result["goals"].values())
+    for name in ("accuracy_ratio", "within_class_diversity_ratio", "foot_skate_ratio", "jitter_ratio"):
+        assert result["goals"][name]["value"] == pytest.approx(1)
+    assert result["kid"]["mean"] <= 0 < result["real"]["kid"]["mean"]
+    assert result["precision"]["mean"] == result["recall"]["mean"] == 1
+
+
+def test_a_class_that_collapses_is_seen(judge: Judge) -> None:
+    first = [int(np.flatnonzero(judge.held_out.clips.labels == label)[0]) for label in range(5)]
+    result, _ = evaluate_sets([judge.held_out.clips.take(np.repeat(first, 3))] * 2, judge)
+    assert result["within_class_diversity"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert not result["goals"]["within_class_diversity_ratio"]["met"]
+
+
+@pytest.mark.parametrize(("left", "words"), [(0, "has no clip generated"), (1, "has a single clip generated")])
+def test_sets_without_enough_of_a_class_are_refused(left: int, words: str, judge: Judge) -> None:
+    clips = judge.held_out.clips
+    rows = [*np.flatnonzero(clips.labels != 2), *np.flatnonzero(clips.labels == 2)[:left]]
+    with pytest.raises(InputError, match=words):
+        evaluate_sets([clips.take(rows)], judge)
+
+
+def small_store(path: Path, kept: dict[str, int], *, shared: bool = False) -> Path:
+    """Six clips of each action by three people; of the third person, who is held out, as many as ``kept`` says."""
+    clips = []
+    for action in ("walk", "run", "wave"):
+        for subject in range(3):
+            for number in range(kept.get(action, 2) if subject == 2 else 2):
+                motion = simulate_motion(action, number, fps=10, subject=subject)
+                clips.append(Clip(f"{action}-{subject}-{number}", motion))
+    options = PrepareOptions(split_by="subject", test_groups=("simulated-2",))
+    write_store(iter(clips), path, options, about=ABOUT)
+    if shared:  # a damaged index: a clip of the held-out person is said to be for training
+        with np.load(path / "clips.npz") as archive:
+            columns = dict(archive)
+        columns["split"][np.flatnonzero(columns["subject"] == 2)[0]] = 0
+        np.savez(path / "clips.npz", **columns)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kept", "shared", "words"),
+    [
+        ({"walk": 0}, False, "class 'walk' has no clip held out, at least 2 are needed"),
+        ({"wave": 1}, False, "class 'wave' has a single clip held out, at least 2 are needed"),
+        ({}, True, "subject 'simulated-2' is in the training and in the test clips"),
+    ],
+)
+def test_stores_that_cannot_be_evaluated(
+    kept: dict[str, int], shared: bool, words: str, run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = small_store(tmp_path / "store", kept, shared=shared)
+    with pytest.raises(InputError, match=words):
+        real_clips(MotionStore(data), OPTIONS)
+    run = tmp_path / "run"
+    shutil.copytree(run_path, run)
+    record = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**record, "data_fingerprint": MotionStore(data).fingerprint}))
+    assert main(["evaluate", str(run), "--data", str(data), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("motiondiff: ") and words in error and "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_classes_are_left_out_on_request(tmp_path: Path) -> None:
+    store = MotionStore(small_store(tmp_path / "store", {"walk": 1}))
+    train, held_out = real_clips(store, replace(OPTIONS, min_clips=2))
+    assert train.class_names == held_out.class_names == ("run", "wave")
+    with pytest.raises(InputError, match="--min-clips 5: 0 classes"):
+        real_clips(store, replace(OPTIONS, min_clips=5))
+
+
+def test_only_the_runs_own_data_will_do(run_path: Path, store: MotionStore, tmp_path: Path) -> None:
+    refuse_other_data(run_path, store)
+    refuse_other_data(run_path / "model", store)
+    other = MotionStore(small_store(tmp_path / "store", {}))
+    with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
+        refuse_other_data(run_path, other)
+    shutil.copytree(run_path / "model", tmp_path / "alone" / "model")
+    with pytest.raises(InputError, match=r"has no environment\.json"):
+        refuse_other_data(tmp_path / "alone" / "model", store)
+
+
+def test_for_people(run_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (
+        f"evaluate {run_path} --data {store_path} --out {tmp_path / 'out'} --seeds 1 --per-action 2 --steps 2 --quiet"
+    )
+    assert main([*words.split(), "steps=3", "frames=8"]) == 0
+    out = capsys.readouterr().out
+    assert "goals:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
+    words = f"recognise --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
+    assert main([*words.split(), "steps=3", "frames=8"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("accuracy ") and "walk: " in out and str(tmp_path / "rec" / "predictions.csv") in out

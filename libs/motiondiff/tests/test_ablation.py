@@ -1,0 +1,119 @@
+"""``ablate`` and ``tune``: one cell from end to end, what it is judged by, the grid that is shipped, bad stores."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from icube_common.config import read_yaml
+from icube_common.errors import InputError
+from icube_common.experiments.ablate import ablate
+from icube_common.experiments.grid import Grid
+from icube_common.experiments.search import Search
+from icube_common.experiments.tune import tune
+from motiondiff.augmentation.cells import run_cell
+from motiondiff.augmentation.config import CellConfig
+from motiondiff.augmentation.fractions import write_subset
+from motiondiff.cli import main
+from motiondiff.data.prepare import PrepareOptions, write_store
+from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.store import MotionStore
+
+ROOT = Path(__file__).resolve().parents[3]
+BASE = """
+base: {train.max_steps: 1, train.batch_size: 4, train.device: cpu, model.num_layers: 1, model.width: 16,
+       model.num_heads: 2, model.feedforward: 16, data.max_frames: 32, data.min_frames: 8,
+       diffusion.num_train_timesteps: 50, sample.per_class: 2, sample.steps: 2, recogniser.model: gru,
+       recogniser.frames: 16, recogniser.steps: 3, recogniser.batch_size: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def study_store(tmp_path_factory: pytest.TempPathFactory) -> MotionStore:
+    """75 simulated clips: three of each action by each of five subjects, one of them validation, one test."""
+    path = tmp_path_factory.mktemp("ablation") / "store"
+    about = {"format": "simulated", "source": "tests", "simulated": True}
+    return write_store(simulate_clips(75, fps=10), path, PrepareOptions(), about=about)
+
+
+def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[int] = set()
+    rows = MotionStore.rows
+
+    def spy(self: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        read.add(int(clip))
+        return rows(self, clip, start, stop)
+
+    monkeypatch.setattr(MotionStore, "rows", spy)
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"
+        "seeds: [0, 1]\nmetric: accuracy\nbaseline: base\n"
+    )
+    run = functools.partial(run_cell, data=str(study_store.path))
+    study = ablate(run, Grid.load(grid, CellConfig), tmp_path / "study")
+    assert study.failed == 0
+    found = {"within_class_diversity", "kid", "jitter", "penetration", "accuracy_of_real", "training_seconds"}
+    for variant in study.variants:
+        assert found <= set(variant.others) and set(variant.values) == {0, 1}
+    difference = study.variant("no contact").difference
+    assert difference is not None and difference.over == "2 seeds"
+    a, b = (study.variant(name).values for name in ("no contact", "base"))
+    assert difference.interval.mean == pytest.approx(np.mean([a[seed] - b[seed] for seed in (0, 1)]))
+    assert (tmp_path / "study" / "report.html").is_file()
+    # settings are chosen without a look at the test subjects
+    assert read and not read & set(study_store.select("test").tolist())
+    assert read == {*study_store.select("train").tolist(), *study_store.select("validation").tolist()}
+
+
+def test_a_cell_comes_from_its_seed(study_store: MotionStore, tmp_path: Path) -> None:
+    file = tmp_path / "base.yaml"
+    file.write_text(BASE)
+    base = read_yaml(file)["base"]
+    outcome = run_cell(base, 0, tmp_path / "one", data=str(study_store.path))
+    judged = outcome.metrics
+    assert judged["jitter_of_real"] > 0 and judged["accuracy"] <= 1
+    again = run_cell(base, 0, tmp_path / "again", data=str(study_store.path)).metrics
+    names = [name for name in judged if name != "training_seconds"]
+    assert [judged[name] for name in names] == [again[name] for name in names]
+    assert run_cell(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
+
+
+def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        f"{BASE}space: {{sample.guidance: {{type: float, low: 1.0, high: 5.0}}}}\n"
+        "metric: kid\ndirection: minimize\ntrials: 2\nseeds: [0]\n"
+    )
+    run = functools.partial(run_cell, data=str(study_store.path))
+    result = tune(run, Search.load(space, CellConfig), tmp_path / "study")
+    assert result.count("finished") == 2 and 1 <= result.overrides["sample.guidance"] <= 5
+
+
+def test_the_shipped_grid_fits_the_schema() -> None:
+    grid = Grid.load(ROOT / "libs" / "motiondiff" / "configs" / "ablation_utkinect.yaml", CellConfig)
+    assert len(grid.seeds) >= 3 and len(grid.variants) == 10
+    losses = [dict(variant.changes) for variant in grid.variants[1:4]]
+    assert [len(changes) for changes in losses] == [3, 2, 1]
+
+
+def test_a_store_without_validation_subjects(store: MotionStore, tmp_path: Path) -> None:
+    part = write_subset(store, store.select("train"), tmp_path / "part")
+    with pytest.raises(InputError, match="has no validation split to choose settings by"):
+        run_cell({}, 0, tmp_path, data=str(part.path))
+
+
+def test_the_command(study_store: MotionStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("variants: [{name: a, sample.guidence: 1}]\nseeds: [0]\nmetric: accuracy\n")
+    words = ["ablate", "--data", str(study_store.path), "--grid", str(grid), "--out", str(tmp_path / "study")]
+    assert main(words) == 2
+    assert "'sample.guidence': did you mean 'sample.guidance'" in capsys.readouterr().err
+    grid.write_text(f"{BASE}variants: [{{name: a}}]\nseeds: [0]\nmetric: accuracy\n")
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == 0 and told["variants"][0]["interval"]["groups"] == 1
