@@ -9,7 +9,11 @@ import pytest
 from debian_mri.config import MriConfig
 from icube_common.config import load_config
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*s.yaml"))
+CONFIGS = [
+    file
+    for file in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+    if not file.name.startswith("ablation")
+]
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

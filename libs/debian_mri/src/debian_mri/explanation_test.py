@@ -48,7 +48,7 @@ Array = npt.NDArray[np.float64]
 
 WANTED_RATIO = 3.0
 """How much more often than by chance named slices have to show the structure."""
-FEWEST = 5
+FEWEST = 3
 """People that are needed for figures."""
 
 
@@ -167,6 +167,8 @@ def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]
         raise InputError(
             f"the model tells {', '.join(saved.model.labels)}: the set has none of them that changes anything"
         )
+    for label in labels:
+        shows_change(manifest.folder, label, "coronal", 0.0)  # whether there is a truth at all
     found, seen = [], 0
     for row, scan in enumerate(manifest.scans):
         if scan.label not in labels:

@@ -10,13 +10,14 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from debian_mri.cohorts.images import Unusable, slices_digest, volume_digest
 from debian_mri.cohorts.sequences import sequence_of
 from debian_mri.features import ScanImages, SliceInfo, features_folder, open_folder, scan_features
 from debian_mri.inputs import Inputs
@@ -28,7 +29,7 @@ from debian_mri.saved import SavedModel
 from debian_mri.signs import Measured, frames_of
 from debian_mri.slices import SliceImage
 from debian_mri.variables import VARIABLES, Column, canonical, is_number, tidy
-from debian_mri.volumes import read_volume, voxel_digest
+from debian_mri.volumes import read_volume
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 
@@ -95,8 +96,8 @@ def read_scan(
         measured = images.signs(model.signs.names)
         if np.isnan(measured.values).all():
             raise InputError(
-                f"{scan.id}: none of the signs that the model was trained on can be measured on it: it takes T1w volumes "
-                "in MNI space (preprocess.registration=affine brings them there), or slices of a known frame"
+                f"{scan.id}: none of the signs that the model was trained on can be measured on it: it takes T1w "
+                "volumes in MNI space (preprocess.registration=affine brings them there), or slices of a known frame"
             )
         units = ("log share",) * len(model.signs.names)
         table = NumericTable(ids=(scan.id,), names=model.signs.names, values=measured.values[None], units=units)
@@ -230,7 +231,7 @@ def single(saved: SavedModel, paths: Sequence[str | Path], *, planes: Sequence[s
             "class_names": list(saved.model.labels),
             "simulated": _is_simulated(files[0]),
         }
-        scan = Scan(**{**vars(scan), "label": saved.model.labels[0]})
+        scan = replace(scan, label=saved.model.labels[0])
         write_manifest(folder, about, [scan], {})
         yield Manifest.load(folder), scan, notes
 
@@ -253,12 +254,19 @@ def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path) -> tupl
                 kinds = ", ".join((*VOLUMES, *PICTURES))
                 raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
         check_planes(planes, len(files), str(first))
-        resolved = tuple(str(file.resolve()) for file in files)
-        return Scan(id=stem(first), subject="one", label="", kind="slices", paths=resolved, planes=tuple(planes)), [
-            assumed
-        ]
-    digest = voxel_digest(read_volume(found.paths[0]))
-    return Scan(**{**vars(found), "subject": "one", "sha256": digest}), notes
+        resolved = [file.resolve() for file in files]
+        try:
+            digest = slices_digest(resolved)
+        except Unusable as error:
+            raise InputError(f"{first}: {error}") from None
+        paths = tuple(map(str, resolved))
+        slices = Scan(
+            id=stem(first), subject="one", label="", kind="slices", paths=paths, planes=tuple(planes), sha256=digest
+        )
+        return slices, [assumed]
+    # the digest of prepared sets: by it an image is known again that was trained on
+    volume = read_volume(found.paths[0])
+    return replace(found, subject="one", sha256=volume_digest(volume.data, volume.affine)), notes
 
 
 def check_planes(planes: Sequence[str], images: int, first: str) -> None:

@@ -144,9 +144,9 @@ def predict_one(
     """As `predict`, with text and pictures, and without writing; ``outputs`` are checked to be free first."""
     for path in outputs:
         if path is not None:
-            refuse_existing(path, overwrite=overwrite)
             if Path(path).is_dir():
                 raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
+            refuse_existing(path, overwrite=overwrite)
     if (image is None) == (data is None):
         raise InputError("one image, or --data DATA with --id ID, is needed")
     if data is not None and scan_id is None:
