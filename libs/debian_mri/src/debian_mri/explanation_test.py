@@ -366,7 +366,9 @@ def _report(path: Path, result: Mapping[str, Any], title: str) -> None:
     ]
     report.table(["loss of", "named", "random", "difference, paired"], rows)
     report.section("As wanted")
-    report.table(["", ""], [[words, "yes" if fine else "no"] for words, fine in result["as_wanted"].items()])
+    report.table(
+        ["question", "answer"], [[words, "yes" if fine else "no"] for words, fine in result["as_wanted"].items()]
+    )
     report.save(path)
 
 

@@ -117,12 +117,22 @@ def read_scan(
 
 def _info(picture: SliceImage, known: Mapping[str, tuple[str, ...]]) -> SliceInfo:
     names = picture.regions or known.get(picture.plane, ())
-    # of a structure with two sides: both, or the one that is shown
-    both = {name.rsplit("_", 1)[0] for name in names if name.endswith("_left")}
-    both &= {name.rsplit("_", 1)[0] for name in names if name.endswith("_right")}
-    sided = {name.rsplit("_", 1)[0] for name in names if name.endswith(("_left", "_right"))} - both
-    kept = [name for name in names if name not in sided and name.rsplit("_", 1)[0] not in both]
-    return SliceInfo(picture.plane, picture.position_mm, tuple(kept))
+    return SliceInfo(picture.plane, picture.position_mm, without_sides(names))
+
+
+def without_sides(names: Sequence[str]) -> tuple[str, ...]:
+    """Regions without ``_left`` and ``_right`` where a slice passes both sides, and with the side where one.
+
+    >>> without_sides(("hippocampus", "hippocampus_left", "hippocampus_right", "midbrain"))
+    ('hippocampus', 'midbrain')
+    >>> without_sides(("hippocampus", "hippocampus_left"))
+    ('hippocampus_left',)
+    """
+    sides = {name: {f"{name}_left", f"{name}_right"} & set(names) for name in names}
+    sided = {side for found in sides.values() for side in found}
+    whole = {name for name, found in sides.items() if len(found) != 1 and name not in sided}
+    alone = {side for found in sides.values() if len(found) == 1 for side in found}
+    return tuple(name for name in names if name in whole | alone)
 
 
 def _person(saved: SavedModel, manifest: Manifest, scan: Scan, given: Mapping[str, str]) -> NumericTable | None:
