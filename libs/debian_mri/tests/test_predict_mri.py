@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+from dicom_phantoms import Phantom
 from model_world import SIGNS_ONLY, settings, write_slices
 
 import debian_mri.demo as demo_module
@@ -308,7 +310,32 @@ def test_sides_are_said_where_one_is_shown() -> None:
 
 
 def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    (tmp_path / "series").mkdir()
-    (tmp_path / "series" / "note.txt").write_text("no image")
+    """A simulated volume as an axial series: the same probabilities, and the sequence by its description."""
+    _, path = volume_of(world[0])
+    image: Any = nibabel.load(path)
+    voxels, affine = np.asarray(image.dataobj), image.affine
+    # columns of an axial series run to the left, rows to the back
+    planes = (voxels - voxels.min())[::-1, ::-1].transpose(2, 1, 0)
+    last = affine @ [voxels.shape[0] - 1, voxels.shape[1] - 1, 0, 1]
+    phantom = Phantom(
+        slices=planes.shape[0],
+        rows=planes.shape[1],
+        columns=planes.shape[2],
+        origin=(-last[0], -last[1], last[2]),
+        spacing=(affine[1, 1], affine[0, 0]),
+        step=affine[2, 2],
+    )
+    phantom.data = planes[None].astype("<u2")
+    folder = phantom.write(tmp_path / "series")
+    found = predict(world[0] / "run", folder, values={"age": "70", "sex": "F"})
+    by_file = predict(world[0] / "run", path, values={"age": "70", "sex": "F"})
+    assert found.probabilities == pytest.approx(by_file.probabilities, abs=0.01)
+    assert found.id == "series" and not any("which sequence it is" in note for note in found.notes)
+    other = Phantom(slices=5, rows=12, columns=12, seed=4, changes={"SeriesDescription": "t1 mprage again"})
+    other.write(folder / "more")
+    with pytest.raises(InputError, match="2 volumes, of which 2 are T1w"):
+        predict(world[0] / "run", folder)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "note.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no DICOM file"):
-        predict(world[0] / "run", tmp_path / "series")
+        predict(world[0] / "run", tmp_path / "none")
