@@ -26,7 +26,7 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
-        {"errors", "lazy", "processes"},
+        {"errors", "lazy", "processes", "classes"},
         {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},

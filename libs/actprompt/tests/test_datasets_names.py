@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from actprompt.datasets import FORMATS, Found, etri, folder, get_reader, ntu_rgbd, smarthome
-from actprompt.datasets.ntu_classes import CLASSES
 from actprompt.datasets.split_lists import lines_of
 from actprompt.manifest import Clip
+from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]
@@ -77,7 +77,7 @@ def test_ntu_120(fill: Fill, tmp_path: Path) -> None:
 def test_ntu_published_numbers() -> None:
     assert len(ntu_rgbd.TRAIN_60) == 20 and len(ntu_rgbd.TRAIN_120) == 53
     assert max(ntu_rgbd.TRAIN_60) <= 40 and max(ntu_rgbd.TRAIN_120) <= 106
-    assert len(CLASSES) == len(set(CLASSES)) == 120
+    assert len(NTU_RGBD) == len(set(NTU_RGBD)) == 120
 
 
 def test_ntu_names_that_are_none(fill: Fill, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_ntu_published_lists(label_files: Path) -> None:
     folder = label_files / "mmaction2_label_maps" / "skeleton"
     assert len(ntu_rgbd.missing_skeletons([folder])) == 535
     names = [text for _, text in lines_of(folder / "label_map_ntu60.txt")]
-    differs = [(ours, theirs) for ours, theirs in zip(CLASSES, names, strict=False) if ours != theirs]
+    differs = [(ours, theirs) for ours, theirs in zip(NTU_RGBD, names, strict=False) if ours != theirs]
     assert len(names) == 60
     assert differs == [("put something inside pocket / take out something from pocket", "reach into pocket")]
 

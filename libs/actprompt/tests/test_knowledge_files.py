@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from actprompt.cli import QUESTIONS
-from actprompt.datasets import FORMATS, etri, hmdb51, ntu_classes, smarthome, ucf101
+from actprompt.datasets import FORMATS, etri, hmdb51, smarthome, ucf101
 from actprompt.knowledge import SHIPPED, load_knowledge
+from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
 from icube_common.knowledge.bank import UNREVIEWED, ClassKnowledge
 
 PACKAGE = files("actprompt.knowledge")
 CLASSES = {
-    "ntu-rgbd": ntu_classes.CLASSES,
+    "ntu-rgbd": NTU_RGBD,
     "smarthome": tuple(smarthome.CLASSES),
     "etri": etri.CLASSES,
 }

@@ -16,7 +16,7 @@ import pytest
 
 from motiondiff import __version__
 from motiondiff.cli import COMMANDS, main
-from motiondiff.data.readers import get_reader
+from motiondiff.data.readers import FORMATS, get_reader
 from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.export.npz import write_npz
@@ -355,3 +355,52 @@ def test_wrong_input(case: str, command: Command, places: dict[str, Path], tmp_p
 def test_debug_shows_the_traceback(command: Command, tmp_path: Path) -> None:
     status, _, lines = command("info", tmp_path, "--debug")
     assert status == 2 and lines[0].startswith("Traceback") and lines[-1].startswith("motiondiff: ")
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_folder_without_anything_of_the_format_is_one_line(command: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "absent"):
+        status, out, lines = command("prepare", tmp_path / folder, "--format", name, "--out", tmp_path / "store")
+        assert status == 2 and out == "" and len(lines) == 1 and folder in lines[0]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("ntu-rgbd", "S001C001P001R001A001.skeleton"),
+        ("etri", "A001_P001_G001_C001.csv"),
+        ("uestc", "a0_d1_p001_c1_skeleton.txt"),
+        ("humanact12", "humanact12poses.pkl"),
+        ("humanml3d", "new_joints/000001.npy"),
+        ("amass", "KIT/3/walk_poses.npz"),
+        ("florence3d", "Florence_dataset_WorldCoordinates.txt"),
+    ],
+)
+def test_a_file_that_is_none_is_one_line(command: Command, tmp_path: Path, name: str, path: str) -> None:
+    file = tmp_path / "data" / path
+    file.parent.mkdir(parents=True)
+    file.write_text("this is no recording\n")
+    status, out, lines = command("prepare", tmp_path / "data", "--format", name, "--out", tmp_path / "store")
+    assert status == 2 and out == "" and len(lines) == 1, lines
+    assert file.name in lines[0] and not (tmp_path / "store").exists()
+
+
+def test_prepare_takes_a_folder_or_a_mix(command: Command, recordings: Path, tmp_path: Path) -> None:
+    mix = tmp_path / "sources.yaml"
+    mix.write_text("skeleton: kinect-v1\nsources:\n  own: {format: npz, path: recordings}\n")
+    prepared = as_json(command("prepare", "--mix", mix, "--out", tmp_path / "store", "--fps", "5", "--json"))
+    assert prepared["sources"] == {"own": 6} and prepared["joints"] == 20 and prepared["bodies"] == 1
+    for arguments, words in (
+        ((), "give a folder and --format, or --mix"),
+        ((recordings,), "give a folder and --format, or --mix"),
+        ((recordings, "--mix", mix), "give neither a folder nor --format"),
+        (("--mix", mix, "--labels", "residential"), "write `labels:` into the file"),
+        (("--mix", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
+        ((recordings, "--format", "npz", "--labels", "residental"), "did you mean 'residential'"),
+        ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: cannot be read"),
+    ):
+        status, out, lines = command("prepare", *arguments, "--out", tmp_path / "other")
+        assert status == 2 and out == "" and len(lines) == 1 and words in lines[0], lines
+    assert not (tmp_path / "other").exists()

@@ -22,11 +22,21 @@ from motiondiff.sets import FORMATS as SET_FORMATS
 
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="DIR", help="folder of the recordings")
-    parser.add_argument("--format", required=True, help=f"one of: {', '.join(READER_FORMATS)}")
+    parser.add_argument("source", metavar="DIR", nargs="?", help="folder of the recordings")
+    parser.add_argument("--format", help=f"one of: {', '.join(READER_FORMATS)}")
+    parser.add_argument("--mix", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
     parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
     parser.add_argument("--fps", type=float, default=20.0, help="frames per second of the store (default 20)")
-    parser.add_argument("--labels", metavar="MAP.yaml", help="source label -> action (null leaves a label out)")
+    parser.add_argument(
+        "--labels", metavar="MAP", help="residential (daily actions in homes), or a YAML file: source label -> action"
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="LIST.txt",
+        help="samples to leave out, one a line; repeatable",
+    )
     parser.add_argument("--split-by", metavar="subject|tag", help="default: subject where there are several, else tag")
     parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or tags held out for testing")
     parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
@@ -37,18 +47,29 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.errors import InputError
     from motiondiff.data.labels import LabelMap
-    from motiondiff.data.prepare import PrepareOptions, prepare
+    from motiondiff.data.mix import count_sources, prepare_mix
+    from motiondiff.data.prepare import PrepareOptions, prepare, read_names
 
+    if args.mix and (args.source or args.format):
+        raise InputError("--mix names its sources: give neither a folder nor --format with it")
+    if not args.mix and not (args.source and args.format):
+        raise InputError("give a folder and --format, or --mix SOURCES.yaml")
+    if args.mix and args.labels:
+        raise InputError("--labels with --mix: write `labels:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
     options = PrepareOptions(
         fps=args.fps,
-        labels=LabelMap.from_yaml(args.labels) if args.labels else None,
+        labels=LabelMap.load(args.labels, args.format) if args.labels else None,
+        exclude=read_names(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
         strict=args.strict,
     )
+    if args.mix:
+        store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
+        return {"store": str(store.path), "sources": count_sources(store), **store.info()}
     store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
     return {"store": str(store.path), **store.info()}
 

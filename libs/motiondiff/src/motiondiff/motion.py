@@ -27,6 +27,7 @@ class Motion:
         tag: how or by whom it is done (a style), or None.
         subject: who does it, or None where the source does not say.
         source: where it came from, for people (file name, frame range).
+        texts: descriptions of the clip by people, one sentence each; empty where the source has none.
         residual: mean distance in metres between what was recorded and what the skeleton reproduces; 0 where the
             source holds rotations.
 
@@ -43,6 +44,7 @@ class Motion:
     subject: str | None = None
     source: str = ""
     residual: float = 0.0
+    texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", np.ascontiguousarray(self.root, dtype=np.float32))

@@ -13,25 +13,11 @@ from pathlib import Path
 
 from actprompt.datasets.base import Found, Rejection, in_order, read_names, require_folder
 from actprompt.manifest import Clip, Protocol
+from icube_common.classes import ETRI_ACTIVITY3D
 
 CITATION = "Jang et al.: ETRI-Activity3D, IROS 2020, arXiv:2003.01920"
 ELDERLY = range(1, 51)
-CLASSES = (
-    "eating food with a fork", "pouring water into a cup", "taking medicine", "drinking water",
-    "putting food in the fridge/taking food from the fridge", "trimming vegetables", "peeling fruit",
-    "using a gas stove", "cutting vegetable on the cutting board", "brushing teeth", "washing hands", "washing face",
-    "wiping face with a towel", "putting on cosmetics", "putting on lipstick", "brushing hair", "blow drying hair",
-    "putting on a jacket", "taking off a jacket", "putting on/taking off shoes", "putting on/taking off glasses",
-    "washing the dishes", "vacuuming the floor", "scrubbing the floor with a rag", "wiping off the dining table",
-    "rubbing up furniture", "spreading bedding/folding bedding", "washing a towel by hands", "hanging out laundry",
-    "looking around for something", "using a remote control", "reading a book", "reading a newspaper", "handwriting",
-    "talking on the phone", "playing with a mobile phone", "using a computer", "smoking", "clapping",
-    "rubbing face with hands", "doing freehand exercise", "doing neck roll exercise", "massaging a shoulder oneself",
-    "taking a bow", "talking to each other", "handshaking", "hugging each other", "fighting each other",
-    "waving a hand", "flapping a hand up and down (beckoning)", "pointing with a finger",
-    "opening the door and walking in", "fallen on the floor", "sitting up/standing up", "lying down",
-)  # fmt: skip
-"""Actions 1 to 55 as the set's page lists them, misspellings mended."""
+CLASSES = ETRI_ACTIVITY3D
 
 _NAME = re.compile(r"A(?P<action>\d{3})_?P(?P<person>\d{3})_?G(?P<group>\d{3})_?C(?P<camera>\d{3})\.\w+", re.IGNORECASE)
 LIMITS = {"action": len(CLASSES), "person": 100, "camera": 8}

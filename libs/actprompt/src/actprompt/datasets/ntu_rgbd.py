@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from actprompt.datasets.base import Found, Rejection, in_order, read_names, require_folder
-from actprompt.datasets.ntu_classes import CLASSES
 from actprompt.datasets.split_lists import find_split_files, lines_of
 from actprompt.manifest import Clip, Protocol
+from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
 
 CITATION_60 = "Shahroudy, Liu, Ng, Wang: NTU RGB+D, CVPR 2016"
@@ -63,7 +63,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         root=root,
         clips=clips,
         rejected=rejected,
-        class_names=in_order(CLASSES, clips),
+        class_names=in_order(NTU_RGBD, clips),
         protocols=protocols,
         notes={"missing_skeletons": sorted(clip.id for clip in clips if clip.id[:20].upper() in lost)},
     )
@@ -88,7 +88,7 @@ def read_name(name: str, path: str) -> Clip | Rejection:
     return Clip(
         id=name,
         path=path,
-        label=CLASSES[number["action"] - 1],
+        label=NTU_RGBD[number["action"] - 1],
         subject=str(number["performer"]),
         camera=str(number["camera"]),
         setup=str(number["setup"]),

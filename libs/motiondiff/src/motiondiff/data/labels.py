@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
+
+ALTERNATIVES = " | "
+"""Between the names of a label that has several (BABEL's categories)."""
+SHIPPED = ("residential",)
+"""Maps that come with the library, for every format at once."""
 
 
 @dataclass(frozen=True)
@@ -13,11 +20,45 @@ class LabelMap:
     """Source label -> action of the vocabulary, or None for "leave this clip out".
 
     A label that the map does not name keeps its own name, unless the map is ``strict``; then it is left out, as is a
-    clip without a label.
+    clip without a label. Of a label of several names (`ALTERNATIVES`) those count that the map turns into an action.
     """
 
     names: dict[str, str | None]
     strict: bool = False
+
+    @classmethod
+    def load(cls, name: str | Path, format: str) -> LabelMap:
+        """A map by its name (`SHIPPED`) for one format, or from a file.
+
+        Args:
+            name: one of `SHIPPED`, or a path for `from_yaml`.
+            format: the reader whose labels are mapped.
+
+        Raises:
+            InputError: as `from_yaml`; a word that is neither a file nor a shipped map gets the nearest name.
+        """
+        if str(name) in SHIPPED and not Path(name).is_file():
+            return cls.shipped(str(name), format)
+        if not Path(name).exists() and Path(name).suffix == "" and len(Path(name).parts) == 1:
+            raise unknown("label map", str(name), SHIPPED)
+        return cls.from_yaml(name)
+
+    @classmethod
+    def shipped(cls, name: str, format: str) -> LabelMap:
+        """A map that comes with the library, as it is for one format.
+
+        Formats with labels of the user's own (``npz``, ``bvh``) take the vocabulary itself, and what the labels of the
+        known sets mean.
+        """
+        content = shipped_map(name)
+        sources: dict[str, dict[str, str]] = content["sources"]
+        names: dict[str, str | None] = {}
+        if format in sources:
+            names |= sources[format]
+        else:
+            for of_source in sources.values():
+                names |= of_source
+        return cls({**names, **{action: action for action in content["vocabulary"] if format not in sources}}, True)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelMap:
@@ -56,6 +97,12 @@ class LabelMap:
             if self.strict:
                 raise InputError("the clip has no label, and the label map is strict")
             return None
+        if label not in self.names and ALTERNATIVES in label:
+            targets = {self.names.get(part) for part in label.split(ALTERNATIVES)} - {None}
+            if len(targets) > 1:
+                raise InputError(f"label {label!r} means several actions: {', '.join(sorted(map(str, targets)))}")
+            if targets:
+                return targets.pop()
         if label not in self.names:
             if self.strict:
                 raise InputError(f"label {label!r} is not in the label map")
@@ -64,3 +111,11 @@ class LabelMap:
         if target is None:
             raise InputError(f"label {label!r} is left out by the label map")
         return target
+
+
+def shipped_map(name: str) -> dict[str, Any]:
+    """The content of a map that comes with the library: ``vocabulary``, and ``sources`` by format."""
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load((files("motiondiff.data") / f"{name}.yaml").read_text(encoding="utf-8"))
+    return content

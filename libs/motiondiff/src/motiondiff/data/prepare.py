@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -18,15 +19,18 @@ from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.labels import LabelMap
 from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
+from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # below this many clips starting worker processes takes longer than reading
 CLIPS_WORTH_A_POOL = 64
+_ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class PrepareOptions:
     Attributes:
         fps: frames per second of the store; None keeps the source's, which must then be one.
         labels: source label -> action.
+        exclude: names of samples to leave out, as `read_names` gives them.
         split_by: "subject", "tag", or None for subject where there are several, else tag, else no split.
         test_groups: the groups held out for testing, instead of drawing them.
         split_seed: which groups are drawn.
@@ -46,6 +51,7 @@ class PrepareOptions:
 
     fps: float | None = 20.0
     labels: LabelMap | None = None
+    exclude: frozenset[str] = frozenset()
     split_by: str | None = None
     test_groups: Sequence[str] = ()
     split_seed: int = 0
@@ -82,14 +88,34 @@ def prepare(
     options = options or PrepareOptions()
     references = get_reader(format).find_clips(Path(source))
     refuse_existing(out, overwrite=overwrite)
-    bar = tqdm(_read_all(references, options, executor), desc="read", unit="clip", total=len(references))
+    items = read_all(references, partial(read_and_check, options=options), executor)
+    bar = tqdm(items, desc="read", unit="clip", total=len(references))
     about = {"format": format, "source": Path(source).name, "simulated": False}
-    with bar as items:  # closed also on an error, whose message then has a line of its own
-        store = write_store(items, out, options, about=about, overwrite=overwrite)
-    rejected = store.header["rejected"]
-    if rejected:
-        logger.warning("%d clips could not be used: see %s", rejected, store.path / "rejected.csv")
+    with bar as clips:  # closed also on an error, whose message then has a line of its own
+        store = write_store(clips, out, options, about=about, overwrite=overwrite)
+    warn_of_rejected(store)
     return store
+
+
+def warn_of_rejected(store: MotionStore) -> None:
+    """One line in the log where clips were left out."""
+    if store.header["rejected"]:
+        logger.warning("%d clips could not be used: see %s", store.header["rejected"], store.path / "rejected.csv")
+
+
+def read_names(paths: Iterable[str | Path]) -> frozenset[str]:
+    """The names in published lists of samples to leave out, one a line; endings of file names are taken off.
+
+    Raises:
+        InputError: a list cannot be read or names nothing.
+    """
+    names: set[str] = set()
+    for path in map(Path, paths):
+        found = {re.sub(_ENDING, "", line.strip()).upper() for line in read_text(path).splitlines() if line.strip()}
+        if not found:
+            raise InputError(f"--exclude {path}: names no sample; one a line is expected")
+        names |= found
+    return frozenset(names)
 
 
 def write_store(
@@ -140,11 +166,10 @@ def write_store(
     return MotionStore(out)
 
 
-def _read_all(
-    references: Sequence[ClipRef], options: PrepareOptions, executor: Executor | None
+def read_all(
+    references: Sequence[T], work: Callable[[T], list[Clip | Rejection]], executor: Executor | None
 ) -> Iterator[Clip | Rejection]:
-    """Every clip or rejection, in the order of the references."""
-    work = partial(_read_and_check, options=options)
+    """Every clip or rejection that ``work`` makes of the references, in their order; many are spread over processes."""
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if executor is None and (len(references) < CLIPS_WORTH_A_POOL or processes == 1):
         for reference in references:
@@ -159,17 +184,29 @@ def _read_all(
             yield from result
 
 
-def _read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:
+def read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:
     """Read one unit and apply label map and checks to each of its clips."""
     results: list[Clip | Rejection] = []
     for item in read_or_reject(reference, options.fps):
         if isinstance(item, Clip):
             try:
+                if listed := _listed(item.clip_id, options.exclude):
+                    raise InputError(f"{listed} is on a list of samples to leave out")
                 item = Clip(item.clip_id, _select(item.motion, options))
             except InputError as error:
                 item = Rejection(item.clip_id, str(error))
         results.append(item)
     return results
+
+
+def _listed(clip_id: str, exclude: frozenset[str]) -> str:
+    """The name on the lists that is the clip's, its file's, or that of the recording it was cut from; or nothing."""
+    if not exclude:
+        return ""
+    name = clip_id.upper()
+    parts = [name, PurePosixPath(name).name]
+    parts += [part.rsplit(".", cut)[0] for part in tuple(parts) for cut in range(1, part.count(".") + 1)]
+    return next((part for part in parts if part in exclude), "")
 
 
 def _select(motion: Motion, options: PrepareOptions) -> Motion:

@@ -7,6 +7,7 @@ A store folder holds
   rotations as 6D (Zhou et al., CVPR 2019), and the heading (rad);
 - ``clips.npz``: one column per property of a clip (first row, length, action, ...);
 - ``skeletons.npy``: (K, J, 3) float32 rest offsets in metres, one for each body;
+- ``texts.json``: a list of descriptions for each clip, where the source has some;
 - ``rejected.csv``: what was left out, and why.
 
 Clips stand in the common frame (`motiondiff.motion.canonicalise`); their place in the recording's world is kept.
@@ -140,6 +141,21 @@ class MotionStore:
         return _load(self.path / "clips.npz", lambda archive: [raw.decode() for raw in archive["clip_id"]])
 
     @cached_property
+    def texts(self) -> list[tuple[str, ...]]:
+        """What people wrote about each clip; empty tuples where the store has no ``texts.json``.
+
+        Raises:
+            InputError: the file is broken or another store's.
+        """
+        path = self.path / "texts.json"
+        if not path.is_file():
+            return [()] * len(self)
+        texts = read_json(path)
+        if not isinstance(texts, list) or len(texts) != len(self):
+            raise InputError(f"{path}: is no list of {len(self)} lists of texts; prepare the store again")
+        return [tuple(str(text) for text in of_clip) for of_clip in texts]
+
+    @cached_property
     def offsets(self) -> Array:
         """(K, J, 3) metres: rest offsets of every body in the store."""
         return _load(self.path / "skeletons.npy", np.asarray)
@@ -199,6 +215,7 @@ class MotionStore:
             fps=self.fps,
             source=f"{self.path.name}/{self.clip_ids[clip]}",
             residual=float(self.columns["residual"][clip]),
+            texts=self.texts[clip],
             **labels,
         )
 

@@ -41,6 +41,7 @@ class StoreWriter:
         self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._clip_ids: list[str] = []
+        self._texts: list[Sequence[str]] = []
         self._known: set[str] = set()
         self._rows = 0
         self._digest = hashlib.sha256()
@@ -92,6 +93,7 @@ class StoreWriter:
         for name, value in values.items():
             self._columns[name].append(value)
         self._clip_ids.append(clip_id)
+        self._texts.append(motion.texts)
         self._rows += len(motion)
 
     def finish(
@@ -125,6 +127,10 @@ class StoreWriter:
         self._digest.update(json.dumps(body).encode())
         for array in (*columns.values(), ids, *self._offsets):
             self._digest.update(array.tobytes())
+        if any(self._texts):
+            texts = json.dumps(self._texts, ensure_ascii=False)
+            self._digest.update(texts.encode())
+            (self._folder / "texts.json").write_text(texts + "\n", encoding="utf-8")
         arrays: dict[str, Any] = {**columns, "clip_id": ids}
         np.savez(self._folder / "clips.npz", **arrays)
         np.save(self._folder / "skeletons.npy", np.stack(self._offsets))

@@ -26,6 +26,7 @@ import numpy as np
 
 from icube_common.errors import InputError
 from icube_common.tables import read_table
+from motiondiff.data.readers.ntu_rgbd import read_frames
 from motiondiff.data.store import SPLITS
 from motiondiff.sets.labelled import Array, LabelledSet, read_class_names, write_class_names
 
@@ -38,7 +39,6 @@ TRACKED = 2
 _DEPTH = (365.0, 256.0, 212.0)
 _COLOUR = (1060.0, 960.0, 540.0)
 _COLUMNS = ("file", "clip", "class", "subject", "split")
-_NUMBERS_A_JOINT = 12
 _LARGEST = 999
 
 
@@ -112,47 +112,14 @@ def read_ntu_skeleton(path: str | Path) -> Array:
     Raises:
         InputError: missing, cut short, or not of this format; the line is named.
     """
-    try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    place = 0
-
-    def line(wanted: int, what: str) -> list[str]:
-        nonlocal place
-        words = lines[place].split() if place < len(lines) else []
-        place += 1
-        if len(words) != wanted:
-            raise InputError(f"{path}: line {place}: {len(words)} numbers, {wanted} expected ({what})")
-        return words
-
-    def count(what: str) -> int:
-        word = line(1, what)[0]
-        if not word.isdigit():
-            raise InputError(f"{path}: line {place}: {word!r} is no number of {what}")
-        return int(word)
-
-    frames = []
-    for _ in range(count("frames")):
-        bodies = []
-        for _ in range(count("bodies")):
-            line(10, "a body")
-            joints = []
-            for _ in range(count("joints")):
-                words = line(_NUMBERS_A_JOINT, "a joint")
-                try:
-                    joints.append([np.float32(word) for word in words[:3]])
-                except ValueError as error:
-                    raise InputError(f"{path}: line {place}: {error}") from error
-            bodies.append(joints)
-        if not bodies:
-            raise InputError(f"{path}: line {place}: a frame without a body")
-        frames.append(bodies[0])
-    if place < len(lines) and any(text.strip() for text in lines[place:]):
-        raise InputError(f"{path}: line {place + 1}: more than the {len(frames)} frames that the file announces")
-    if not frames or len({len(joints) for joints in frames}) != 1:
+    bodies = []
+    for number, frame in enumerate(read_frames(Path(path))):
+        if not frame:
+            raise InputError(f"{path}: frame {number} is a frame without a body")
+        bodies.append([[np.float32(value) for value in joint] for joint in frame[0][2]])
+    if not bodies or len({len(joints) for joints in bodies}) != 1:
         raise InputError(f"{path}: no frame, or frames with different numbers of joints")
-    return np.array(frames, dtype=np.float32)
+    return np.array(bodies, dtype=np.float32)
 
 
 def read_ntu_skeletons(folder: str | Path) -> LabelledSet:

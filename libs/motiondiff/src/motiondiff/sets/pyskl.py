@@ -13,41 +13,17 @@ import io
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from icube_common.errors import InputError
 from icube_common.runs import atomic_file
+from motiondiff.data.pickles import load_restricted
 from motiondiff.data.store import SPLITS
 from motiondiff.sets.labelled import LabelledSet, labels_file, read_class_names, write_class_names
 
 # the splits under the names that PYSKL's configurations use
 SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-# functions and classes that a pickled array names, under NumPy 1's and NumPy 2's module
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-}
-
-
-class RestrictedUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, texts and NumPy arrays; any other name in the pickle is refused, not imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The allowed object of that name.
-
-        Raises:
-            InputError: not one of those that an array needs.
-        """
-        if (module, name) not in _ALLOWED:
-            raise InputError(f"names {module}.{name}: a set holds arrays and plain values only; do not open this file")
-        return _ALLOWED[module, name]
 
 
 def write_pyskl(clips: LabelledSet, path: str | Path) -> None:
@@ -101,23 +77,6 @@ def read_pyskl(path: str | Path) -> LabelledSet:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is not a PYSKL set ({type(error).__name__}: {error})") from error
-
-
-def load_restricted(path: str | Path) -> Any:
-    """Unpickle plain data.
-
-    Raises:
-        InputError: not readable, no pickle, or it names anything that is not plain data.
-    """
-    try:
-        with Path(path).open("rb") as handle:
-            return RestrictedUnpickler(handle).load()
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # a damaged pickle fails in a dozen ways, all of them "not readable"
-        raise InputError(f"{path}: is not a readable pickle ({type(error).__name__}: {error})") from error
 
 
 def _for_old_numpy(data: bytes) -> bytes:

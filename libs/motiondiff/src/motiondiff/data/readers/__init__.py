@@ -31,6 +31,40 @@ FORMATS: dict[str, ReaderInfo] = {
             "motiondiff.data.readers.msr_action3d",
             "MSR-Action3D: aXX_sYY_eZZ_skeleton3D.txt, Kinect v1 positions",
         ),
+        ReaderInfo(
+            "ntu-rgbd",
+            "motiondiff.data.readers.ntu_rgbd",
+            "NTU RGB+D 60 and 120: SsssCcccPpppRrrrAaaa.skeleton, Kinect v2 positions of one or two bodies",
+        ),
+        ReaderInfo(
+            "etri", "motiondiff.data.readers.etri", "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.csv, Kinect v2 positions"
+        ),
+        ReaderInfo(
+            "pku-mmd",
+            "motiondiff.data.readers.pku_mmd",
+            "PKU-MMD 1 and 2: skeleton files and label files with ranges of frames, Kinect v2 positions",
+        ),
+        ReaderInfo(
+            "uestc",
+            "motiondiff.data.readers.uestc",
+            "UESTC RGB-D: aA_dD_pPPP_cC_skeleton.txt or .mat, Kinect v2 positions",
+        ),
+        ReaderInfo(
+            "humanact12", "motiondiff.data.readers.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"
+        ),
+        ReaderInfo(
+            "humanml3d",
+            "motiondiff.data.readers.humanml3d",
+            "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions",
+        ),
+        ReaderInfo(
+            "amass", "motiondiff.data.readers.amass", "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations"
+        ),
+        ReaderInfo(
+            "florence3d",
+            "motiondiff.data.readers.florence3d",
+            "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
+        ),
         ReaderInfo("npz", "motiondiff.data.readers.npz", "motiondiff's own .npz: rotations, or positions to be fitted"),
     )
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +116,50 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InputError(f"{path}: line {line}: not UTF-8 text (byte {data[error.start]:#04x})") from error
+
+
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """The finite numbers of an .npy file; nothing is unpickled.
+
+    Raises:
+        InputError: missing, damaged, or no array of finite numbers.
+    """
+    try:
+        with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
+            array = np.load(handle, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # a damaged header fails in a dozen ways, all of them "not readable"
+        raise InputError(f"{path}: not a readable .npy without object arrays: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise InputError(f"{path}: not an array of numbers")
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: holds NaN or infinite values")
+    return array
+
+
+def load_arrays(path: Path, keys: Collection[str], *, largest: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file that are among ``keys``; nothing is unpickled.
+
+    Args:
+        path: the file.
+        keys: what to read; what is not there is left out.
+        largest: bytes, unpacked, beyond which a file is refused.
+
+    Raises:
+        InputError: missing, damaged, too large, or one of the arrays holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > largest:
+            raise InputError(f"{path}: {size} bytes unpacked, at most {largest} are accepted")
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files if key in keys}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged zip or array header fails in a dozen ways, all of them "not readable"
+        raise InputError(f"{path}: not a readable .npz without object arrays: {error}") from error
 
 
 def frame_times(seconds: float, fps: float) -> npt.NDArray[np.float64]:

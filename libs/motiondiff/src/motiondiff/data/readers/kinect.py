@@ -1,13 +1,15 @@
-"""What all Kinect v1 sets share: 20 joints, a camera that looks down a little, positions to be fitted.
+"""What all Kinect sets share: a camera that looks down a little, positions to be fitted. And a Kinect v1's 20 joints.
 
-Both sets read here are right-handed (x to the camera's left, y up, z away from it) and name left and right as the
-subject's: toes and knees point to the front that left and up give, and one-armed actions are done with the right arm.
+Both Kinect v1 sets read here are right-handed (x to the camera's left, y up, z away from it) and name left and right
+as the subject's: toes and knees point to the front that left and up give, and one-armed actions are done with the
+right arm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +41,30 @@ STANDS = 0.97
 LARGEST_TILT = 20.0
 """Degrees. A body that leans further on average is no measure of the camera."""
 
-_HEAD, _SHOULDERS = NAMES.index("Head"), NAMES.index("ShoulderCenter")
-_ANKLES = [NAMES.index("AnkleLeft"), NAMES.index("AnkleRight")]
-_LOWEST = [*_ANKLES, NAMES.index("FootLeft"), NAMES.index("FootRight")]
+
+@dataclass(frozen=True)
+class Joints:
+    """The joints of one Kinect: names in order, a parent before its children, and where the body's landmarks are."""
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    shoulders: str
+    """The joint between the shoulders."""
+    feet: tuple[str, ...] = ("AnkleLeft", "AnkleRight", "FootLeft", "FootRight")
+    """What stands on the ground."""
+
+    @cached_property
+    def ankles(self) -> list[int]:
+        """Indices of both ankles."""
+        return [self.names.index("AnkleLeft"), self.names.index("AnkleRight")]
+
+    @cached_property
+    def lowest(self) -> list[int]:
+        """Indices of what stands on the ground."""
+        return [self.names.index(name) for name in self.feet]
+
+
+KINECT_V1 = Joints(NAMES, PARENTS, "ShoulderCenter")
 
 
 def implausible(coordinates: Sequence[float]) -> str:
@@ -52,7 +75,7 @@ def implausible(coordinates: Sequence[float]) -> str:
     return ""
 
 
-def level(recordings: Sequence[Array]) -> Array:
+def level(recordings: Sequence[Array], joints: Joints = KINECT_V1) -> Array:
     """(3, 3) rotation from the camera's frame to one whose y is up, by how the subject stands.
 
     Up is the median direction from between the ankles to between the shoulders, over frames in which the subject
@@ -65,12 +88,13 @@ def level(recordings: Sequence[Array]) -> Array:
     so the floor does not show there how much of the lean is the camera's and how much is posture.
 
     Args:
-        recordings: (T, 20, 3) each, metres, all by one camera that stood still.
+        recordings: (T, J, 3) each, metres, all by one camera that stood still.
+        joints: which Kinect's joints these are.
     """
     positions = np.concatenate([np.asarray(recording, dtype=np.float64) for recording in recordings])
-    between = positions[:, _ANKLES].mean(axis=1)
-    height = np.linalg.norm(positions[:, _HEAD] - between, axis=-1)
-    trunk = positions[:, _SHOULDERS] - between
+    between = positions[:, joints.ankles].mean(axis=1)
+    height = np.linalg.norm(positions[:, joints.names.index("Head")] - between, axis=-1)
+    trunk = positions[:, joints.names.index(joints.shoulders)] - between
     standing = (height >= STANDS * np.percentile(height, 90)) & (np.linalg.norm(trunk, axis=-1) > 1e-6)
     if not standing.any():
         return np.eye(3)
@@ -79,13 +103,13 @@ def level(recordings: Sequence[Array]) -> Array:
     return turn if Rotation.from_matrix(turn).magnitude() <= np.radians(LARGEST_TILT) else np.eye(3)
 
 
-def floor(positions: Array) -> float:
+def floor(positions: Array, joints: Joints = KINECT_V1) -> float:
     """Height of the ground, metres: the 5th percentile over frames of the lowest ankle or foot."""
-    return float(np.percentile(positions[:, _LOWEST, 1].min(axis=1), 5))
+    return float(np.percentile(positions[:, joints.lowest, 1].min(axis=1), 5))
 
 
 def resample_positions(times: Array, positions: Array, fps: float) -> Array:
-    """(N, 20, 3) linear interpolation of (T, 20, 3) positions at ``fps``, from the first recorded time to the last.
+    """(N, J, 3) linear interpolation of (T, J, 3) positions at ``fps``, from the first recorded time to the last.
 
     Args:
         times: (T,) seconds, increasing.
@@ -104,21 +128,21 @@ class Recorded:
     """The positions of one clip, levelled, with what will label it.
 
     Attributes:
-        positions: (T, 20, 3) metres, y up, at ``fps``.
+        positions: (T, J, 3) metres, y up, at ``fps``.
         fps: frames per second.
     """
 
     clip_id: str
     positions: Array
     fps: float
-    action: str
-    subject: str
+    action: str | None
+    subject: str | None
     source: str
 
 
-def fit_subject(recorded: Sequence[Recorded]) -> list[Clip]:
+def fit_subject(recorded: Sequence[Recorded], joints: Joints = KINECT_V1) -> list[Clip]:
     """Each clip of one subject as a `Motion` on the subject's own skeleton; the residual is the mean distance (m)."""
-    skeleton = estimate_skeleton([clip.positions for clip in recorded], NAMES, PARENTS)
+    skeleton = estimate_skeleton([clip.positions for clip in recorded], joints.names, joints.parents)
     clips = []
     for clip in recorded:
         root, rotations, residual = fit_rotations(clip.positions, skeleton)

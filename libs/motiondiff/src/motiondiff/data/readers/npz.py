@@ -12,7 +12,6 @@ Nothing is unpickled: a file with object arrays is refused.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, resample
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, load_arrays, resample
 from motiondiff.geometry.fitting import estimate_skeleton, fit_rotations
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import Motion
@@ -58,7 +57,7 @@ def read_npz(path: Path) -> Motion:
             no rotations, or positions that contradict the rotations.
     """
     path = Path(path)
-    arrays = _load(path)
+    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "joint_names"), largest=LARGEST_FILE)
     for key in ("joint_names", "parents", "fps"):
         if key not in arrays:
             raise InputError(f"{path}: no {key!r} in it (has {', '.join(sorted(arrays)) or 'nothing'})")
@@ -120,17 +119,3 @@ def _text(arrays: dict[str, Any], key: str, path: Path) -> str | None:
     if arrays[key].size != 1 or arrays[key].dtype.kind != "U":
         raise InputError(f"{path}: {key} must be one text")
     return str(arrays[key].ravel()[0]).strip() or None
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > LARGEST_FILE:
-            raise InputError(f"{path}: {size} bytes unpacked, at most {LARGEST_FILE} are accepted")
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if key in (*_NUMBERS, *_TEXTS, "joint_names")}
-    except InputError:
-        raise
-    except Exception as error:  # a damaged zip or array header fails in a dozen ways, all of them "not readable"
-        raise InputError(f"{path}: not a readable .npz without object arrays: {error}") from error

@@ -1,6 +1,6 @@
-"""The action classes of NTU RGB+D, A1 to A120, as github.com/shahroudy/NTURGB-D lists them."""
+"""Action classes of public data sets that more than one library reads, in the numbering of the set."""
 
-CLASSES = (
+NTU_RGBD = (
     "drink water", "eat meal/snack", "brushing teeth", "brushing hair", "drop", "pickup", "throw", "sitting down",
     "standing up (from sitting position)", "clapping", "reading", "writing", "tear up paper", "wear jacket",
     "take off jacket", "wear a shoe", "take off a shoe", "wear on glasses", "take off glasses", "put on a hat/cap",
@@ -29,4 +29,21 @@ CLASSES = (
     "exchange things with other person", "support somebody with one's hand",
     "finger-guessing game (playing rock-paper-scissors)",
 )  # fmt: skip
-"""Actions 1 to 120; 1 to 60 are those of NTU RGB+D 60."""
+"""A1 to A120 of NTU RGB+D, as github.com/shahroudy/NTURGB-D lists them; 1 to 60 are those of NTU RGB+D 60."""
+
+ETRI_ACTIVITY3D = (
+    "eating food with a fork", "pouring water into a cup", "taking medicine", "drinking water",
+    "putting food in the fridge/taking food from the fridge", "trimming vegetables", "peeling fruit",
+    "using a gas stove", "cutting vegetable on the cutting board", "brushing teeth", "washing hands", "washing face",
+    "wiping face with a towel", "putting on cosmetics", "putting on lipstick", "brushing hair", "blow drying hair",
+    "putting on a jacket", "taking off a jacket", "putting on/taking off shoes", "putting on/taking off glasses",
+    "washing the dishes", "vacuuming the floor", "scrubbing the floor with a rag", "wiping off the dining table",
+    "rubbing up furniture", "spreading bedding/folding bedding", "washing a towel by hands", "hanging out laundry",
+    "looking around for something", "using a remote control", "reading a book", "reading a newspaper", "handwriting",
+    "talking on the phone", "playing with a mobile phone", "using a computer", "smoking", "clapping",
+    "rubbing face with hands", "doing freehand exercise", "doing neck roll exercise", "massaging a shoulder oneself",
+    "taking a bow", "talking to each other", "handshaking", "hugging each other", "fighting each other",
+    "waving a hand", "flapping a hand up and down (beckoning)", "pointing with a finger",
+    "opening the door and walking in", "fallen on the floor", "sitting up/standing up", "lying down",
+)  # fmt: skip
+"""Actions 1 to 55 of ETRI-Activity3D as the set's page lists them, misspellings mended."""

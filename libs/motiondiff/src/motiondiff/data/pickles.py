@@ -1,0 +1,87 @@
+"""Pickles that others wrote, read without executing anything in them: containers, numbers, text and NumPy arrays."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icube_common.errors import InputError
+
+LARGEST_FILE = 4 * 1024**3
+"""Bytes; published sets of poses are a few hundred MB."""
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """What ``_codecs.encode`` is called for in a pickle of protocol 2: the bytes of an array, as text."""
+    if encoding != "latin1":
+        raise InputError(f"encodes text as {encoding!r}, which no array needs")
+    return text.encode("latin1")
+
+
+# functions and classes that a pickled array names, under NumPy 1's and NumPy 2's module
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,
+    **{
+        (module, name): function
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        for name, function in (
+            ("_reconstruct", np.empty(0).__reduce__()[0]),
+            ("scalar", np.float64(0).__reduce__()[0]),
+        )
+    },
+    **{
+        (module, "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0]
+        for module in ("numpy.core.numeric", "numpy._core.numeric")
+    },
+}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Builds containers, numbers, texts and NumPy arrays; any other name in the pickle is refused, not imported."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The allowed object of that name.
+
+        Raises:
+            InputError: not one of those that an array needs.
+        """
+        if (module, name) not in _ALLOWED:
+            raise InputError(
+                f"the pickle names {module}.{name}; only arrays and plain values are read, and nothing in it was "
+                "executed: do not open this file elsewhere"
+            )
+        return _ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Nothing outside the file is loaded.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("the pickle points outside itself")
+
+
+def load_restricted(path: str | Path) -> Any:
+    """Unpickle plain data.
+
+    Raises:
+        InputError: not readable, no pickle, larger than `LARGEST_FILE`, or it names anything that is not plain data.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise InputError(f"{size} bytes, at most {LARGEST_FILE} are read")
+        with path.open("rb") as handle:
+            return RestrictedUnpickler(handle, encoding="latin1").load()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # a damaged pickle fails in a dozen ways, all of them "not readable"
+        raise InputError(f"{path}: is not a readable pickle ({type(error).__name__}: {error})") from error
