@@ -7,8 +7,10 @@ For each action of a run with text: ``count`` motions of its class name, given a
 of `HELD_OUT` in turn, text alone, no action. A GRU recogniser that was trained on the run's training split names them.
 ``share`` is the share named as meant; ``chance`` one over the number of classes; ``ratio`` that of the paraphrases'
 share to the class names'. Goals: at least three times chance, and a ratio of at least 0.6. ``by_action`` names the
-action with the same motions asked for by ``--action``. ``nearest_caption`` is no motion at all: the share of
-paraphrases whose nearest training caption, by the encoder alone, is one of the action meant.
+action with the same motions asked for by ``--action``. ``paraphrases_ci95`` is a 95 % t-interval of the mean over
+paraphrases, of which there are more than actions and fewer than motions. ``nearest_caption`` is no motion at all: the
+share of paraphrases whose nearest training caption, by the encoder alone, is one of the action meant;
+``share_where_nearest`` is the motions' share for these, ``share_where_not`` for the others.
 
 A paraphrase that occurs in a training caption of the store, in whatever form, ends the run: a test of the repository
 also refuses any of their telling words in the captions that are made of labels.
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from icube_common.errors import InputError
+from icube_common.evaluation import mean_interval
 from icube_common.runs import describe_environment, write_json
 from motiondiff.data.captions import Captions, captions_of_store
 from motiondiff.data.store import MotionStore
@@ -143,8 +146,8 @@ def mean_share(found: dict[str, dict[str, float]]) -> float:
 
 def nearest_caption(
     pipeline: MotionDiffusionPipeline, store: MotionStore, captions: Captions, held_out: dict[str, tuple[str, ...]]
-) -> float:
-    """Share of the paraphrases whose nearest caption belongs to a clip of the action meant."""
+) -> dict[str, bool]:
+    """paraphrase -> whether its nearest caption belongs to a clip of the action meant."""
     encoder = pipeline.text_encoder
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
@@ -152,11 +155,11 @@ def nearest_caption(
         for of_clip, action in zip(captions.of_clip, store.columns["action"], strict=True)
         for text in of_clip
     }
-    hits = []
+    found: dict[str, bool] = {}
     for action, texts in held_out.items():
         near = (encoder.embed(texts).numpy() @ vectors.T).argmax(axis=1)
-        hits.append(np.mean([action_of[int(text)] == action for text in near]))
-    return float(np.mean(hits))
+        found |= {text: action_of[int(caption)] == action for text, caption in zip(texts, near, strict=True)}
+    return found
 
 
 def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any]:
@@ -180,12 +183,19 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
     by_action = shares(pipeline, recogniser, names, options, as_action=True)
     chance = 1 / len(recogniser.class_names)
     share, reference = mean_share(by_paraphrase), mean_share(by_name)
+    each = {text: value for texts in by_paraphrase.values() for text, value in texts.items()}
+    near = nearest_caption(pipeline, store, captions, held_out)
     return {
         "class_name": reference,
         "paraphrases": share,
         "by_action": mean_share(by_action),
         "real_test_clips": float(real.mean()),
-        "nearest_caption": nearest_caption(pipeline, store, captions, held_out),
+        "paraphrases_ci95": mean_interval(list(each.values())).to_dict()["ci95"],
+        "nearest_caption": float(np.mean(list(near.values()))),
+        **{
+            name: float(np.mean(values)) if (values := [each[text] for text in each if near[text] is hit]) else None
+            for name, hit in (("share_where_nearest", True), ("share_where_not", False))
+        },
         "chance": chance,
         "over_chance": share / chance,
         "ratio": share / reference if reference else None,
