@@ -147,7 +147,7 @@ def mean_share(found: dict[str, dict[str, float]]) -> float:
 def nearest_caption(
     pipeline: MotionDiffusionPipeline, store: MotionStore, captions: Captions, held_out: dict[str, tuple[str, ...]]
 ) -> dict[str, bool]:
-    """paraphrase -> whether its nearest caption belongs to a clip of the action meant."""
+    """Paraphrase -> whether its nearest caption belongs to a clip of the action meant."""
     encoder = pipeline.text_encoder
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
