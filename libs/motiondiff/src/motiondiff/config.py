@@ -49,6 +49,12 @@ class DiffusionConfig(Config):
     drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
     drop_tag: float = option(0.3, "how often the tag is replaced by its learned null", ge=0, le=1)
     drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
+    show_held: float = option(
+        0.0,
+        "share of windows shown with held frames or joints, for editing; 0: no input for them",
+        ge=0,
+        le=1,
+    )
     weight_simple: float = option(1.0, "weight of the loss on normalised features", ge=0)
     weight_positions: float = option(1.0, "weight of the loss on joint positions by forward kinematics", ge=0)
     weight_velocity: float = option(1.0, "weight of the loss on joint velocities", ge=0)
@@ -63,3 +69,21 @@ class MotionDiffConfig(Config):
     model: ModelConfig = section(ModelConfig)
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(Config):
+    """All settings of ``motiondiff distill``."""
+
+    guidance: float = option(2.5, "classifier-free guidance of the teacher that is folded in, 1 = none", ge=0, lt=1000)
+    train: TrainConfig = section(
+        TrainConfig,
+        max_steps=800,
+        batch_size=32,
+        learning_rate=2e-4,
+        warmup_steps=20,
+        schedule="cosine",
+        ema_decay=0.98,
+        checkpoint_every=100,
+        keep_checkpoints=1,
+    )

@@ -16,6 +16,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
         "DPMSolverMultistepScheduler",
         {"algorithm_type": "dpmsolver++", "solver_order": 2, "lambda_min_clipped": -5.1},
     ),
+    # for distilled models; 50: the steps that distillation lays over the schedule, as in its paper
+    "lcm": ("LCMScheduler", {"clip_sample": False, "original_inference_steps": 50}),
     "unipc": ("UniPCMultistepScheduler", {"solver_order": 2, "timestep_spacing": "trailing"}),
 }
 

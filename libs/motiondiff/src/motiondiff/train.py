@@ -24,6 +24,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
+from motiondiff.model.held import draw_held, held_input, loss_frames
 from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.pipeline import MotionDiffusionPipeline
@@ -92,6 +93,7 @@ def make_denoiser(store: MotionStore, representation: MotionRepresentation, conf
                 actions=store.actions,
                 tags=store.tags,
                 max_frames=config.data.max_frames,
+                held_input=config.diffusion.show_held > 0,
                 **config_to_dict(config.model),
             )
         except ValueError as error:
@@ -151,7 +153,14 @@ class DiffusionStep:
             shape=random.uniform() < self.config.drop_shape,
         )
         noisy = self.schedule.add_noise(clean, noise, timesteps)
-        predicted = model(noisy, timesteps, conditions, mask)
+        if self.config.show_held > 0:
+            held = draw_held(random, mask, self.representation.parents, self.config.show_held)
+            predicted = model(
+                noisy, timesteps, conditions, mask, held_input(clean, held, self.representation.config.fps)
+            )
+            mask = loss_frames(mask, held)
+        else:
+            predicted = model(noisy, timesteps, conditions, mask)
         with torch.autocast(features.device.type, enabled=False):
             terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}

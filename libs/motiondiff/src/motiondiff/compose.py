@@ -1,0 +1,349 @@
+"""Long motion from a timeline of actions, one handed over to the next.
+
+In two takes, as DoubleTake (Shafir et al., "Human Motion Diffusion as a Generative Prior", ICLR 2024, section 4.1) does
+it, with overlap inpainting: in the first take every stretch is made with the end of the one before it held as its
+beginning; in the second take each hand-over is made anew as an in-between, with the motion on both sides held.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icube_common.errors import InputError, unknown
+from icube_common.runs import atomic_folder, read_json, refuse_existing, write_json
+from motiondiff.data.store import MotionStore
+from motiondiff.export import write
+from motiondiff.timeline import Part, Timeline, load_timeline
+
+if TYPE_CHECKING:
+    from motiondiff.geometry.skeleton import Skeleton
+    from motiondiff.motion import Motion
+    from motiondiff.pipeline import MotionDiffusionPipeline
+
+logger = logging.getLogger(__name__)
+
+TAKES = 4
+"""Candidates of every stretch and every hand-over, from which the first that is not too fast is taken."""
+CONTEXT = 2.0
+"""Motion that is held on each side of a hand-over in the second take, in lengths of the hand-over."""
+NAME = "motion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposeOptions:
+    """How a timeline is made; see `motiondiff.sample.SampleOptions`. None: the run's own."""
+
+    shape: str | Path | None = None
+    steps: int | None = None
+    scheduler: str | None = None
+    guidance: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What one call of the model makes.
+
+    Attributes:
+        part: number of the timeline's entry.
+        frames: that it adds.
+    """
+
+    part: int
+    frames: int
+
+
+def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Stretch]:
+    """The stretches of a timeline: an entry that is too long for the model is made in several of about equal length.
+
+    Args:
+        timeline: what is wanted.
+        fps: of the model.
+        overlap: frames that a stretch takes over from the one before.
+        limit: longest motion that the model makes, frames.
+
+    Raises:
+        InputError: an entry shorter than the hand-over, or a hand-over that leaves the model no room.
+    """
+    room = limit - overlap
+    if room < overlap:
+        raise InputError(f"handover: {overlap / fps:.2f} s, this model makes {limit / fps:g} s: at most half of that")
+    stretches = []
+    for number, part in enumerate(timeline.parts):
+        frames = round(part.seconds * fps)
+        if frames < overlap:
+            raise InputError(
+                f"entry {number + 1} ({part.action}): {part.seconds:g} s is shorter than the hand-over "
+                f"({overlap / fps:.2f} s)"
+            )
+        pieces = -(-frames // room)
+        edges = np.linspace(0, frames, pieces + 1).round().astype(int)
+        stretches += [Stretch(number, int(size)) for size in np.diff(edges)]
+    return stretches
+
+
+class Composer:
+    """Makes a timeline's motion.
+
+    Args:
+        pipeline: a trained model.
+        skeleton: the body.
+        options: steps and guidance given.
+        overlap: frames of a hand-over.
+        limit: fastest joint that a hand-over should have (m/s); None takes the first candidate.
+    """
+
+    def __init__(
+        self,
+        pipeline: MotionDiffusionPipeline,
+        skeleton: Skeleton,
+        options: ComposeOptions,
+        *,
+        overlap: int,
+        limit: float | None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.skeleton = skeleton
+        self.options = options
+        self.overlap = overlap
+        self.limit = limit
+        self.calls = 0
+
+    def first_take(self, stretches: Sequence[Stretch], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
+        """The whole motion, and the frames at which stretches begin but for the first."""
+        motion: Motion | None = None
+        starts: list[int] = []
+        for stretch in stretches:
+            part = parts[stretch.part]
+            if motion is None:
+                motion = self._begin(max(stretch.frames, 2), part)
+                continue
+            starts.append(len(motion))
+            tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
+            held = np.zeros((len(tail) + stretch.frames, len(self.skeleton)), dtype=bool)
+            held[: len(tail)] = True
+            candidates = self._inpaint(tail, held, part.action, part.tag)
+            near = slice(len(tail) - 1, len(tail) + self.overlap)
+            motion = _join(motion, self._choose(candidates, near).cut(len(tail), len(held)))
+        assert motion is not None
+        return motion, starts
+
+    def second_take(self, motion: Motion, start: int, part: Part) -> Motion:
+        """The hand-over around frame ``start`` made anew, where that makes it slower than it is."""
+        half = max(1, self.overlap // 2)
+        reach = half + round(CONTEXT * self.overlap)
+        first, stop = max(0, start - reach), min(len(motion), start + reach)
+        limit = int(self.pipeline.denoiser.config.max_frames)
+        if stop - first > limit:
+            first, stop = start - limit // 2, start + limit // 2
+        window = motion.cut(first, stop)
+        held = np.ones((len(window), len(self.skeleton)), dtype=bool)
+        held[max(1, start - first - half) : min(len(window) - 1, start - first + half)] = False
+        if held.all():
+            return motion
+        near = slice(max(0, start - first - half - 1), start - first + half + 1)
+        candidates = self._inpaint(window, held, part.action, part.tag)
+        chosen = self._choose([window, *candidates] if self.limit is None else [*candidates, window], near)
+        pieces = [motion.cut(0, first)] if first else []
+        pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
+        return _join(*pieces)
+
+    def _begin(self, frames: int, part: Part) -> Motion:
+        made, *_ = self.pipeline(
+            actions=[part.action],
+            tags=[part.tag],
+            shapes=[self.skeleton],
+            num_frames=[frames],
+            num_inference_steps=self.options.steps,
+            guidance_scale=self.options.guidance,
+            generator=self._generators(1),
+            return_dict=False,
+        )
+        return made[0]
+
+    def _inpaint(self, known: Motion, held: Any, action: str | None, tag: str | None) -> list[Motion]:
+        """Candidates that keep what is held of ``known``, where it stands in the world."""
+        from motiondiff.edit import inpaint, put_back
+        from motiondiff.motion import canonicalise, place
+
+        assert self.options.steps is not None and self.options.guidance is not None
+        canonical, placement = canonicalise(known, floor=0.0)
+        made = inpaint(
+            self.pipeline,
+            [canonical] * TAKES,
+            [held] * TAKES,
+            actions=[action] * TAKES,
+            tags=[tag] * TAKES,
+            steps=self.options.steps,
+            guidance=self.options.guidance,
+            generators=self._generators(TAKES),
+        )
+        return [put_back(known, place(motion, placement), held) for motion in made]
+
+    def _choose(self, candidates: Sequence[Motion], near: slice) -> Motion:
+        """The first candidate that is slow enough near the hand-over, else the slowest."""
+        from motiondiff.speeds import joint_speeds
+
+        fastest = [float(joint_speeds(motion)[near].max()) for motion in candidates]
+        allowed = [number for number, speed in enumerate(fastest) if self.limit is None or speed <= self.limit]
+        return candidates[allowed[0] if allowed else int(np.argmin(fastest))]
+
+    def _generators(self, count: int) -> list[Any]:
+        from motiondiff.sample import clip_generator
+
+        self.calls += count
+        return [clip_generator(self.options.seed, self.calls - count + number) for number in range(count)]
+
+
+def _join(*motions: Motion) -> Motion:
+    """Motions one after the other, where they stand."""
+    return replace(
+        motions[0],
+        root=np.concatenate([motion.root for motion in motions]),
+        rotations=np.concatenate([motion.rotations for motion in motions]),
+        action=None,
+        tag=None,
+    )
+
+
+def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
+    """The store that a run was trained on, or the given one; None where the run's is not there any more.
+
+    Raises:
+        InputError: the given store cannot be read.
+    """
+    if data is not None:
+        return MotionStore(data)
+    for place in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
+        if place.is_file() and "data" in (record := read_json(place)):
+            try:
+                store = MotionStore(record["data"])
+            except InputError:
+                return None
+            return store if store.fingerprint == record.get("data_fingerprint") else None
+    return None
+
+
+def compose(
+    run: str | Path,
+    timeline: str | Path,
+    out: str | Path,
+    options: ComposeOptions | None = None,
+    *,
+    data: str | Path | None = None,
+    formats: Sequence[str] = ("npz",),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a timeline's motion and write it with ``compose.json``.
+
+    Args:
+        run: a run folder or a saved model folder.
+        timeline: a YAML file (`motiondiff.timeline.load_timeline`).
+        out: the folder to make.
+        options: how it is made.
+        data: real motion that the speed at hand-overs is held against; None: what the run was trained on, if it is
+            still there.
+        formats: any of `motiondiff.export.FORMATS`.
+        overwrite: replace an existing ``out``.
+
+    Returns:
+        Where the motion is; ``handovers``: of each, its time, the actions, and ``fastest_joint`` (m/s) within the
+        hand-over; ``real_p99``: the 99th percentile, over frames of real training clips of the timeline's actions, of
+        the fastest joint (None where there is no store); ``within_real``.
+
+    Raises:
+        InputError: a bad timeline, an unknown action or tag, or ``out`` exists; nothing is written then.
+    """
+    from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve
+    from motiondiff.shapes import load_shape
+    from motiondiff.speeds import joint_speeds, real_fastest
+
+    refuse_existing(out, overwrite=overwrite)
+    options = options or ComposeOptions()
+    wanted = load_timeline(timeline)
+    settings = resolve(
+        run,
+        SampleOptions(
+            steps=options.steps,
+            scheduler=options.scheduler,
+            guidance=options.guidance,
+            seed=options.seed,
+            device=options.device,
+        ),
+    )
+    options = replace(options, steps=settings.steps, guidance=settings.guidance, scheduler=settings.scheduler)
+    pipeline = load_pipeline(run, options.scheduler)
+    move_to(pipeline, options.device)
+    _refuse_unknown(wanted, pipeline, timeline)
+    fps = float(pipeline.representation.config.fps)
+    overlap = max(2, round(wanted.handover * fps))
+    try:
+        stretches = plan(wanted, fps, overlap, int(pipeline.denoiser.config.max_frames))
+    except InputError as error:
+        raise InputError(f"{timeline}: {error}") from error
+    store = find_store(run, data)
+    if store is None:
+        logger.warning("%s: its training data are not there: speeds are not held against real motion (--data)", run)
+    actions = sorted({part.action for part in wanted.parts if part.action is not None})
+    limit = None if store is None else real_fastest(store, actions=actions)[0]
+    skeleton = load_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
+    composer = Composer(pipeline, skeleton or pipeline.representation.skeleton, options, overlap=overlap, limit=limit)
+    started = time.perf_counter()
+    motion, starts = composer.first_take(stretches, wanted.parts)
+    for start, stretch in zip(starts, stretches[1:], strict=True):
+        motion = composer.second_take(motion, start, wanted.parts[stretch.part])
+    seconds = time.perf_counter() - started
+    speeds = joint_speeds(motion)
+    half = max(1, overlap // 2)
+    handovers = []
+    for start, before, after in zip(starts, stretches, stretches[1:], strict=False):
+        near = speeds[max(0, start - half - 1) : start + half + 1]
+        handovers.append(
+            {
+                "seconds": start / fps,
+                "from": wanted.parts[before.part].action,
+                "to": wanted.parts[after.part].action,
+                "fastest_joint": float(near.max()),
+                "mean_joint": float(near.mean(1).max()),
+            }
+        )
+    target = Path(out)
+    with atomic_folder(target, overwrite=overwrite) as folder:
+        for kind in formats:
+            write(motion, folder / f"{NAME}.{kind}", kind, clip_id=NAME)
+        result = {
+            "out": str(target),
+            "files": {kind: str(target / f"{NAME}.{kind}") for kind in formats},
+            "frames": len(motion),
+            "fps": fps,
+            "seconds": motion.seconds,
+            "parts": [{"action": part.action, "seconds": part.seconds, "tag": part.tag} for part in wanted.parts],
+            "handovers": handovers,
+            "real_p99": limit,
+            "real_motion": None if store is None else str(store.path),
+            "within_real": None if limit is None else all(row["fastest_joint"] <= limit for row in handovers),
+            "scheduler": options.scheduler,
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "seed": options.seed,
+            "trained_for_editing": bool(pipeline.denoiser.config.held_input),
+            "denoising_seconds": round(seconds, 3),
+        }
+        write_json(folder / "compose.json", result)
+    return result
+
+
+def _refuse_unknown(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
+    for number, part in enumerate(timeline.parts, start=1):
+        for kind, name in (("action", part.action), ("tag", part.tag)):
+            known = getattr(pipeline.denoiser.config, f"{kind}s")
+            if name is not None and name not in known:
+                raise InputError(f"{file}: entry {number}: {unknown(kind, name, known)}")
