@@ -1,18 +1,21 @@
 """In-between of held-out real motion beside spherical interpolation.
 
-    python benchmarks/motiondiff_inbetween.py RUN STORE [--gaps 14,26] [--split test] [--steps 20] [--json OUT.json]
+    python benchmarks/motiondiff_inbetween.py RUN STORE [--gaps 14,26] [--split test] [--context 10] [--json OUT.json]
 
 From every held-out clip, windows of a gap with --context frames held on each side, one beside the other. The gap is
 filled by
 
 - ``slerp``: each joint's rotation spherically, the root linearly, from the last frame before to the first after;
-- ``model``: `motiondiff.edit.inpaint` as `motiondiff edit --keep-frames` does it, without and with the action;
-- ``replacement``: the same without the held parts as an input of the denoiser (only for runs trained with
-  ``diffusion.show_held``): what a model gives that was not trained for editing.
+- ``bridge``: the curve that the denoiser is shown (`motiondiff.model.held.bridge`), without any model;
+- ``model``: `motiondiff.edit.inpaint` as `motiondiff edit --keep-frames` does it (one step, for runs trained with
+  ``diffusion.show_held``), without and with the action;
+- ``model, sampled``: one draw of 20 steps from such a run;
+- ``replacement``: that draw without the held parts as an input of the denoiser: what a model gives that was not trained
+  for editing.
 
-Given are, over gaps, the mean distance of joints from the truth within the gap (mm), its paired difference to slerp with
-a 95 % bootstrap interval over clips, the share of gaps that are closer than slerp, the largest distance of a held frame
-(m), and the acceleration of joints at the seams as a share of the truth's there.
+Given are, over gaps, the mean distance of joints from the truth within the gap (mm), its paired difference to slerp
+with a 95 % bootstrap interval over clips, the share of gaps that are closer than slerp, the largest distance of a held
+frame (m), and the acceleration of joints at the seams as a share of the truth's there.
 """
 
 from __future__ import annotations
@@ -28,10 +31,12 @@ import torch
 
 from icube_common.runs import describe_environment
 from motiondiff.data.store import MotionStore
-from motiondiff.edit import inpaint
+from motiondiff.edit import edit_settings, inpaint, put_back
 from motiondiff.evaluation.evaluate import refuse_other_data
+from motiondiff.model.held import CARRY_SECONDS, bridge, joint_features
 from motiondiff.motion import Motion, canonicalise
-from motiondiff.sample import SampleOptions, clip_generator, load_pipeline, resolve
+from motiondiff.sample import SampleOptions, clip_generator, load_pipeline
+from motiondiff.schedulers import make_scheduler
 
 Array = npt.NDArray[np.float64]
 BATCH = 32
@@ -98,17 +103,16 @@ def main() -> None:
     torch.set_num_threads(1)
     store = MotionStore(arguments.store)
     refuse_other_data(arguments.run, store)
-    options = resolve(
-        arguments.run,
-        SampleOptions(steps=arguments.steps, scheduler=arguments.scheduler, guidance=arguments.guidance),
-        guidance=1.0,
-    )
-    assert options.steps is not None and options.guidance is not None
-    ways: list[tuple[str, bool, bool]] = [("model", True, False), ("model, action given", True, True)]
-    pipeline = load_pipeline(arguments.run, options.scheduler)
+    given = SampleOptions(steps=arguments.steps, scheduler=arguments.scheduler, guidance=arguments.guidance)
+    pipeline = load_pipeline(arguments.run)
     pipeline.set_progress_bar_config(disable=True)
-    if pipeline.denoiser.config.held_input:
-        ways.append(("replacement", False, False))
+    trained = bool(pipeline.denoiser.config.held_input)
+    one = edit_settings(arguments.run, given, expectation=trained)
+    drawn = edit_settings(arguments.run, given, expectation=False)
+    # name, settings, whether the denoiser is shown what is held, whether the action is given
+    ways = [("model", one, trained, False), ("model, action given", one, trained, True)]
+    if trained:
+        ways += [("model, sampled", drawn, True, False), ("replacement", drawn, False, False)]
     rows: list[dict[str, Any]] = []
     for gap in (int(word) for word in arguments.gaps.split(",")):
         truth, clips = windows(store, arguments.split, gap, arguments.context)
@@ -116,7 +120,16 @@ def main() -> None:
         held = np.ones((len(truth[0]), len(truth[0].skeleton)), dtype=bool)
         held[start:stop] = False
         filled = {"slerp": [slerp_gap(motion, start, stop) for motion in truth]}
-        for name, shown, named in ways:
+        values = torch.stack([pipeline.representation.encode(motion).cpu() for motion in truth])
+        mask = joint_features(torch.from_numpy(held)).expand_as(values)
+        curves = bridge(values, mask, CARRY_SECONDS * store.fps)
+        filled["bridge"] = [
+            put_back(motion, pipeline.representation.decode(curve, motion.skeleton), held)
+            for motion, curve in zip(truth, curves, strict=True)
+        ]
+        for name, options, shown, named in ways:
+            assert options.scheduler is not None and options.steps is not None and options.guidance is not None
+            pipeline.scheduler = make_scheduler(options.scheduler, pipeline.scheduler.config)
             pipeline.denoiser.register_to_config(held_input=shown)
             filled[name] = []
             for first in range(0, len(truth), BATCH):
@@ -139,6 +152,7 @@ def main() -> None:
             ]
             errors[name] = np.array([distance[start:stop].mean() for distance in apart])
             difference = errors[name] - errors["slerp"]
+            gap_frames = range(start, stop)
             seams = [start - 1, start, stop - 1, stop]
             rows.append(
                 {
@@ -150,8 +164,7 @@ def main() -> None:
                     "minus_slerp_mm": round(float(difference.mean()), 2),
                     "ci95": interval(difference, clips),
                     "closer": round(float((difference < 0).mean()), 3),
-                    "held_error_m": float(max(np.delete(distance, range(start, stop), 0).max() for distance in apart))
-                    / 1000,
+                    "held_error_m": max(float(np.delete(row, gap_frames, 0).max()) for row in apart) / 1000,
                     "seam_acceleration": round(
                         sum(acceleration(motion, seams) for motion in motions)
                         / sum(acceleration(motion, seams) for motion in truth),
@@ -164,9 +177,7 @@ def main() -> None:
         "rows": rows,
         "context": arguments.context,
         "split": arguments.split,
-        "steps": options.steps,
-        "scheduler": options.scheduler,
-        "guidance": options.guidance,
+        "settings": {name: [way.scheduler, way.steps, way.guidance] for name, way, *_ in ways},
         "data_fingerprint": store.fingerprint,
         "environment": describe_environment(),
     }

@@ -96,7 +96,9 @@ class Composer:
     Args:
         pipeline: a trained model.
         skeleton: the body.
-        options: steps and guidance given.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale.
+        seed: the same seed gives the same motion.
         overlap: frames of a hand-over.
         limit: fastest joint that a hand-over should have (m/s); None takes the first candidate.
     """
@@ -105,14 +107,18 @@ class Composer:
         self,
         pipeline: MotionDiffusionPipeline,
         skeleton: Skeleton,
-        options: ComposeOptions,
         *,
+        steps: int,
+        guidance: float,
+        seed: int,
         overlap: int,
         limit: float | None,
     ) -> None:
         self.pipeline = pipeline
         self.skeleton = skeleton
-        self.options = options
+        self.steps = steps
+        self.guidance = guidance
+        self.seed = seed
         self.overlap = overlap
         self.limit = limit
         self.calls = 0
@@ -162,8 +168,8 @@ class Composer:
             tags=[part.tag],
             shapes=[self.skeleton],
             num_frames=[frames],
-            num_inference_steps=self.options.steps,
-            guidance_scale=self.options.guidance,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
             generator=self._generators(1),
             return_dict=False,
         )
@@ -174,7 +180,6 @@ class Composer:
         from motiondiff.edit import inpaint, put_back
         from motiondiff.motion import canonicalise, place
 
-        assert self.options.steps is not None and self.options.guidance is not None
         canonical, placement = canonicalise(known, floor=0.0)
         made = inpaint(
             self.pipeline,
@@ -182,8 +187,8 @@ class Composer:
             [held] * TAKES,
             actions=[action] * TAKES,
             tags=[tag] * TAKES,
-            steps=self.options.steps,
-            guidance=self.options.guidance,
+            steps=self.steps,
+            guidance=self.guidance,
             generators=self._generators(TAKES),
         )
         return [put_back(known, place(motion, placement), held) for motion in made]
@@ -200,7 +205,7 @@ class Composer:
         from motiondiff.sample import clip_generator
 
         self.calls += count
-        return [clip_generator(self.options.seed, self.calls - count + number) for number in range(count)]
+        return [clip_generator(self.seed, self.calls - count + number) for number in range(count)]
 
 
 def _join(*motions: Motion) -> Motion:
@@ -279,8 +284,8 @@ def compose(
             device=options.device,
         ),
     )
-    options = replace(options, steps=settings.steps, guidance=settings.guidance, scheduler=settings.scheduler)
-    pipeline = load_pipeline(run, options.scheduler)
+    assert settings.steps is not None and settings.guidance is not None
+    pipeline = load_pipeline(run, settings.scheduler)
     move_to(pipeline, options.device)
     _refuse_unknown(wanted, pipeline, timeline)
     fps = float(pipeline.representation.config.fps)
@@ -295,7 +300,15 @@ def compose(
     actions = sorted({part.action for part in wanted.parts if part.action is not None})
     limit = None if store is None else real_fastest(store, actions=actions)[0]
     skeleton = load_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
-    composer = Composer(pipeline, skeleton or pipeline.representation.skeleton, options, overlap=overlap, limit=limit)
+    composer = Composer(
+        pipeline,
+        skeleton or pipeline.representation.skeleton,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        seed=options.seed,
+        overlap=overlap,
+        limit=limit,
+    )
     started = time.perf_counter()
     motion, starts = composer.first_take(stretches, wanted.parts)
     for start, stretch in zip(starts, stretches[1:], strict=True):
@@ -303,15 +316,17 @@ def compose(
     seconds = time.perf_counter() - started
     speeds = joint_speeds(motion)
     half = max(1, overlap // 2)
-    handovers = []
+    handovers: list[dict[str, Any]] = []
+    fastest: list[float] = []
     for start, before, after in zip(starts, stretches, stretches[1:], strict=False):
         near = speeds[max(0, start - half - 1) : start + half + 1]
+        fastest.append(float(near.max()))
         handovers.append(
             {
                 "seconds": start / fps,
                 "from": wanted.parts[before.part].action,
                 "to": wanted.parts[after.part].action,
-                "fastest_joint": float(near.max()),
+                "fastest_joint": fastest[-1],
                 "mean_joint": float(near.mean(1).max()),
             }
         )
@@ -329,10 +344,10 @@ def compose(
             "handovers": handovers,
             "real_p99": limit,
             "real_motion": None if store is None else str(store.path),
-            "within_real": None if limit is None else all(row["fastest_joint"] <= limit for row in handovers),
-            "scheduler": options.scheduler,
-            "steps": options.steps,
-            "guidance": options.guidance,
+            "within_real": None if limit is None else max(fastest, default=0.0) <= limit,
+            "scheduler": settings.scheduler,
+            "steps": settings.steps,
+            "guidance": settings.guidance,
             "seed": options.seed,
             "trained_for_editing": bool(pipeline.denoiser.config.held_input),
             "denoising_seconds": round(seconds, 3),

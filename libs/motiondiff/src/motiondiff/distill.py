@@ -189,8 +189,6 @@ def distill(
     store = find_data(run, data)
     trained = load_config(MotionDiffConfig, file=Path(run) / "config.yaml")
     scheduler = make_scheduler("lcm", teacher.scheduler.config)
-    if scheduler.config.num_train_timesteps < scheduler.config.original_inference_steps:
-        scheduler.register_to_config(original_inference_steps=scheduler.config.num_train_timesteps)
     student = copy.deepcopy(teacher.denoiser)
     step = ConsistencyStep(teacher.denoiser, teacher.representation, scheduler, trained, config.guidance)
     folder = open_run(

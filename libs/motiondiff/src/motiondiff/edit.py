@@ -22,6 +22,7 @@ from motiondiff.export import write
 if TYPE_CHECKING:
     from motiondiff.motion import Motion, Placement
     from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.sample import SampleOptions
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class EditOptions:
         tag: style or subject tag, or None.
         seconds: length of the result where it is to go on after the file's last frame; None: the file's.
         count: different results.
-        steps, scheduler, guidance: as of `motiondiff.sample.SampleOptions`; None: the run's own.
+        steps, scheduler, guidance: as of `motiondiff.sample.SampleOptions`; None: `edit_settings` says.
         seed: result number i depends on (seed, i).
         device: torch device.
     """
@@ -183,6 +184,26 @@ def held_mask(source: Source, options: EditOptions) -> Mask:
     return mask
 
 
+def is_in_between(mask: Mask) -> bool:
+    """Whether all that is to be made lies between wholly held frames."""
+    return bool(mask[0].all() and mask[-1].all())
+
+
+def edit_settings(run: str | Path, options: SampleOptions, *, expectation: bool) -> SampleOptions:
+    """Steps, scheduler and guidance of an edit, where they are not given: 20 of DPM-Solver++ without guidance.
+
+    Args:
+        run: the run; a distilled one has its own steps.
+        options: what is given.
+        expectation: one step instead. From pure noise, a denoiser that is shown the held parts gives the mean of all
+            that it takes for possible: closer to what was, on average, than any one draw from it.
+    """
+    from motiondiff.sample import SCHEDULER, STEPS, resolve
+
+    steps, scheduler = (1, "ddim") if expectation and options.steps is None else (STEPS, SCHEDULER)
+    return resolve(run, options, steps=steps, scheduler=scheduler, guidance=1.0)
+
+
 def inpaint(
     pipeline: MotionDiffusionPipeline,
     motions: Sequence[Motion],
@@ -304,28 +325,28 @@ def edit(
     Raises:
         InputError: anything above, or ``out`` exists; nothing is written then.
     """
-    from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve, slug
+    from motiondiff.sample import SampleOptions, load_pipeline, move_to, slug
+    from motiondiff.schedulers import make_scheduler
     from motiondiff.speeds import joint_speeds
 
     refuse_existing(out, overwrite=overwrite)
-    settings = resolve(
-        run,
-        SampleOptions(
-            actions=[options.action] if options.action else [],
-            count=options.count,
-            steps=options.steps,
-            scheduler=options.scheduler,
-            guidance=options.guidance,
-            seed=options.seed,
-            device=options.device,
-        ),
-        guidance=1.0,
+    given = SampleOptions(
+        count=options.count,
+        steps=options.steps,
+        scheduler=options.scheduler,
+        guidance=options.guidance,
+        seed=options.seed,
+        device=options.device,
     )
-    options = replace(options, steps=settings.steps, guidance=settings.guidance, scheduler=settings.scheduler)
-    pipeline = load_pipeline(run, options.scheduler)
+    pipeline = load_pipeline(run)
     move_to(pipeline, options.device)
     source = load_source(file, pipeline, options.cut)
     mask = held_mask(source, options)
+    trained = bool(pipeline.denoiser.config.held_input)
+    settings = edit_settings(run, given, expectation=trained and is_in_between(mask) and options.count == 1)
+    assert settings.scheduler is not None
+    options = replace(options, steps=settings.steps, guidance=settings.guidance, scheduler=settings.scheduler)
+    pipeline.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
     started = time.perf_counter()
     made = edit_motion(pipeline, source, mask, options)
     seconds = time.perf_counter() - started
@@ -367,7 +388,7 @@ def edit(
             "steps": options.steps,
             "guidance": options.guidance,
             "seed": options.seed,
-            "trained_for_editing": bool(pipeline.denoiser.config.held_input),
+            "trained_for_editing": trained,
             "fastest_joint_of_original": float(joint_speeds(source.motion).max()),
             "denoising_seconds": round(seconds, 3),
             "results": results,

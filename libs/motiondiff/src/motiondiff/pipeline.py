@@ -125,7 +125,10 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                     held_input(held.values, held.mask, self.representation.config.fps).repeat(rows, 1, 1).to(dtype)
                 )
 
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        try:
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+        except ValueError as error:  # LCM's has fewer steps than were trained
+            raise InputError(f"{num_inference_steps} denoising steps: {str(error).splitlines()[0]}") from error
         distinct = len(self.scheduler.timesteps.unique())
         # a scheduler of order 1 that visits a timestep twice (the rounding of DPM-Solver's) divides by zero there
         if self.scheduler.order == 1 and distinct < len(self.scheduler.timesteps):

@@ -175,7 +175,9 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
 
 
 def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Iterator[Motion]:
-    """The motions that the options ask for, in order: action by action; steps and guidance that are not given are `STEPS` and `GUIDANCE`.
+    """The motions that the options ask for, in order: action by action.
+
+    Steps and guidance that are not given are `STEPS` and `GUIDANCE`.
 
     Raises:
         InputError: unknown action or tag, a length the model cannot make, a body that is not the model's.

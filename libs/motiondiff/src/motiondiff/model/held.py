@@ -39,7 +39,7 @@ def bridge(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], carry: f
     """Held values, and curves between them over the frames that are not.
 
     Every feature by itself: a cubic Hermite curve whose ends' speeds are a share ``exp(-(n / carry)^4)`` of the held
-    motion's there, the rest the straight line's (n: steps across the gap). Short gaps are so crossed with the speed that
+    motion's there, the rest the straight line's (n: steps across the gap). Short gaps are crossed with the speed that
     the motion has, long ones straight. Before its first held frame and after its last one a feature stays as it is
     there, and where no frame holds it, it is 0 (the training mean, in normalised features).
 
