@@ -205,17 +205,16 @@ def test_compose_hands_over_as_it_says(command: Command, editing_run: Path, stor
     assert [row["seconds"] for row in result["handovers"]] == [2.0, 4.0]
     assert [(row["from"], row["to"]) for row in result["handovers"]] == [("walk", "wave"), ("wave", "wave")]
     speeds = joint_speeds(motion).max(1)
-    assert [row["fastest_joint"] for row in result["handovers"]] == [
-        pytest.approx(float(speeds[17:23].max())), pytest.approx(float(speeds[37:43].max()))
-    ]  # fmt: skip
-    clips = [
-        store[int(clip)]
-        for clip in store.select("train")
-        if store.actions[store.columns["action"][clip]] in ("walk", "wave")
-    ]
-    limit = np.quantile(np.concatenate([joint_speeds(clip).max(1) for clip in clips]), 0.99)
-    assert result["real_p99"] == pytest.approx(float(limit))
-    assert result["within_real"] is all(row["fastest_joint"] <= limit for row in result["handovers"])
+    # the file was read back: its rotations are rounded
+    expected = [float(speeds[17:23].max()), float(speeds[37:43].max())]
+    assert [row["fastest_joint"] for row in result["handovers"]] == pytest.approx(expected, rel=1e-4)
+    for row, names in zip(result["handovers"], (("walk", "wave"), ("wave",)), strict=True):
+        clips = [
+            store[int(clip)] for clip in store.select("train") if store.actions[store.columns["action"][clip]] in names
+        ]
+        limit = float(np.quantile(np.concatenate([joint_speeds(clip).max(1) for clip in clips]), 0.99))
+        assert row["real_p99"] == pytest.approx(limit) and row["within_real"] is (row["fastest_joint"] <= limit)
+    assert result["within_real"] is all(row["within_real"] for row in result["handovers"])
     again = as_json(command("compose", editing_run, timeline, "--out", out, "--steps", 2, "--json", "--overwrite"))
     assert again["handovers"] == result["handovers"]
     assert np.array_equal(read_motion(out / "motion.npz").rotations, motion.rotations)
@@ -252,7 +251,7 @@ def test_a_distilled_run_samples_in_four_steps(
     for wrong, message in {
         f"distill {run} --out {tmp_path / 'new'}": "is distilled already",
         f"sample {run} --action walk --guidance 2 --out {tmp_path / 'new'}": "distilled with its guidance folded in",
-        f"sample {run} --action walk --steps 51 --out {tmp_path / 'new'}": "51 denoising steps",
+        f"sample {run} --action walk --steps 11 --out {tmp_path / 'new'}": "11 denoising steps",
     }.items():
         status, stdout, lines = command(*wrong.split())
         assert status == 2 and not stdout and len(lines) == 1 and message in lines[0]

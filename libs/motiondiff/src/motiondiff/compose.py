@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 TAKES = 4
 """Candidates of every stretch and every hand-over, from which the first that is not too fast is taken."""
+WIDTHS = (1.0, 2.0, 3.0)
+"""How much of the motion the second take makes anew, in lengths of the hand-over: more where less is too fast."""
 CONTEXT = 2.0
 """Motion that is held on each side of a hand-over in the second take, in lengths of the hand-over."""
 NAME = "motion"
@@ -100,7 +102,8 @@ class Composer:
         guidance: classifier-free guidance scale.
         seed: the same seed gives the same motion.
         overlap: frames of a hand-over.
-        limit: fastest joint that a hand-over should have (m/s); None takes the first candidate.
+        limits: of each stretch, the fastest joint (m/s) that the hand-over to it should have; None takes the first
+            candidate.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class Composer:
         guidance: float,
         seed: int,
         overlap: int,
-        limit: float | None,
+        limits: Sequence[float | None],
     ) -> None:
         self.pipeline = pipeline
         self.skeleton = skeleton
@@ -120,14 +123,14 @@ class Composer:
         self.guidance = guidance
         self.seed = seed
         self.overlap = overlap
-        self.limit = limit
+        self.limits = limits
         self.calls = 0
 
     def first_take(self, stretches: Sequence[Stretch], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
         """The whole motion, and the frames at which stretches begin but for the first."""
         motion: Motion | None = None
         starts: list[int] = []
-        for stretch in stretches:
+        for stretch, limit in zip(stretches, self.limits, strict=True):
             part = parts[stretch.part]
             if motion is None:
                 motion = self._begin(max(stretch.frames, 2), part)
@@ -136,31 +139,40 @@ class Composer:
             tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
             held = np.zeros((len(tail) + stretch.frames, len(self.skeleton)), dtype=bool)
             held[: len(tail)] = True
-            candidates = self._inpaint(tail, held, part.action, part.tag)
+            candidates = self._inpaint(tail, held, part.action, part.tag, guidance=self.guidance)
             near = slice(len(tail) - 1, len(tail) + self.overlap)
-            motion = _join(motion, self._choose(candidates, near).cut(len(tail), len(held)))
+            motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(held)))
         assert motion is not None
         return motion, starts
 
-    def second_take(self, motion: Motion, start: int, part: Part) -> Motion:
-        """The hand-over around frame ``start`` made anew, where that makes it slower than it is."""
-        half = max(1, self.overlap // 2)
-        reach = half + round(CONTEXT * self.overlap)
-        first, stop = max(0, start - reach), min(len(motion), start + reach)
-        limit = int(self.pipeline.denoiser.config.max_frames)
-        if stop - first > limit:
-            first, stop = start - limit // 2, start + limit // 2
-        window = motion.cut(first, stop)
-        held = np.ones((len(window), len(self.skeleton)), dtype=bool)
-        held[max(1, start - first - half) : min(len(window) - 1, start - first + half)] = False
-        if held.all():
-            return motion
-        near = slice(max(0, start - first - half - 1), start - first + half + 1)
-        candidates = self._inpaint(window, held, part.action, part.tag)
-        chosen = self._choose([window, *candidates] if self.limit is None else [*candidates, window], near)
-        pieces = [motion.cut(0, first)] if first else []
-        pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
-        return _join(*pieces)
+    def second_take(self, motion: Motion, start: int, part: Part, limit: float | None) -> Motion:
+        """The hand-over around frame ``start`` made anew; a wider one, in `WIDTHS`, where it is still too fast.
+
+        Without guidance: what is held on both sides says enough. It stays as it was where that is slower.
+        """
+        from motiondiff.speeds import joint_speeds
+
+        for width in WIDTHS:
+            half = max(1, round(width * self.overlap / 2))
+            reach = half + round(CONTEXT * self.overlap)
+            longest = int(self.pipeline.denoiser.config.max_frames)
+            first, stop = max(0, start - reach), min(len(motion), start + reach)
+            if stop - first > longest:
+                first, stop = max(0, start - longest // 2), min(len(motion), start + longest // 2)
+            window = motion.cut(first, stop)
+            held = np.ones((len(window), len(self.skeleton)), dtype=bool)
+            held[max(1, start - first - half) : min(len(window) - 1, start - first + half)] = False
+            if held.all():
+                break
+            near = slice(max(0, start - first - half - 1), start - first + half + 1)
+            candidates = self._inpaint(window, held, part.action, part.tag, guidance=min(1.0, self.guidance))
+            chosen = self._choose([*candidates, window], near, limit)
+            pieces = [motion.cut(0, first)] if first else []
+            pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
+            motion = _join(*pieces)
+            if limit is None or float(joint_speeds(chosen)[near].max()) <= limit:
+                break
+        return motion
 
     def _begin(self, frames: int, part: Part) -> Motion:
         made, *_ = self.pipeline(
@@ -175,7 +187,9 @@ class Composer:
         )
         return made[0]
 
-    def _inpaint(self, known: Motion, held: Any, action: str | None, tag: str | None) -> list[Motion]:
+    def _inpaint(
+        self, known: Motion, held: Any, action: str | None, tag: str | None, *, guidance: float
+    ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
         from motiondiff.edit import inpaint, put_back
         from motiondiff.motion import canonicalise, place
@@ -188,17 +202,17 @@ class Composer:
             actions=[action] * TAKES,
             tags=[tag] * TAKES,
             steps=self.steps,
-            guidance=self.guidance,
+            guidance=guidance,
             generators=self._generators(TAKES),
         )
         return [put_back(known, place(motion, placement), held) for motion in made]
 
-    def _choose(self, candidates: Sequence[Motion], near: slice) -> Motion:
+    def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
         """The first candidate that is slow enough near the hand-over, else the slowest."""
         from motiondiff.speeds import joint_speeds
 
         fastest = [float(joint_speeds(motion)[near].max()) for motion in candidates]
-        allowed = [number for number, speed in enumerate(fastest) if self.limit is None or speed <= self.limit]
+        allowed = [number for number, speed in enumerate(fastest) if limit is None or speed <= limit]
         return candidates[allowed[0] if allowed else int(np.argmin(fastest))]
 
     def _generators(self, count: int) -> list[Any]:
@@ -260,9 +274,9 @@ def compose(
         overwrite: replace an existing ``out``.
 
     Returns:
-        Where the motion is; ``handovers``: of each, its time, the actions, and ``fastest_joint`` (m/s) within the
-        hand-over; ``real_p99``: the 99th percentile, over frames of real training clips of the timeline's actions, of
-        the fastest joint (None where there is no store); ``within_real``.
+        Where the motion is; ``handovers``: of each, its time, the actions, ``fastest_joint`` (m/s) within the
+        hand-over, and ``real_p99``: the 99th percentile, over frames of real training clips of its two actions, of the
+        fastest joint (None where there is no store); ``within_real``: whether all stay below.
 
     Raises:
         InputError: a bad timeline, an unknown action or tag, or ``out`` exists; nothing is written then.
@@ -297,8 +311,14 @@ def compose(
     store = find_store(run, data)
     if store is None:
         logger.warning("%s: its training data are not there: speeds are not held against real motion (--data)", run)
-    actions = sorted({part.action for part in wanted.parts if part.action is not None})
-    limit = None if store is None else real_fastest(store, actions=actions)[0]
+    # what is real at a hand-over: the training clips of the two actions that meet there
+    known: dict[frozenset[str], float] = {}
+    limits: list[float | None] = []
+    for before, after in zip([stretches[0], *stretches], stretches, strict=False):
+        pair = frozenset(name for name in (wanted.parts[s.part].action for s in (before, after)) if name is not None)
+        if store is not None and pair not in known:
+            known[pair] = real_fastest(store, actions=sorted(pair))[0]
+        limits.append(known.get(pair))
     skeleton = load_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
     composer = Composer(
         pipeline,
@@ -307,26 +327,27 @@ def compose(
         guidance=settings.guidance,
         seed=options.seed,
         overlap=overlap,
-        limit=limit,
+        limits=limits,
     )
     started = time.perf_counter()
     motion, starts = composer.first_take(stretches, wanted.parts)
-    for start, stretch in zip(starts, stretches[1:], strict=True):
-        motion = composer.second_take(motion, start, wanted.parts[stretch.part])
+    for start, stretch, limit in zip(starts, stretches[1:], limits[1:], strict=True):
+        motion = composer.second_take(motion, start, wanted.parts[stretch.part], limit)
     seconds = time.perf_counter() - started
     speeds = joint_speeds(motion)
     half = max(1, overlap // 2)
     handovers: list[dict[str, Any]] = []
-    fastest: list[float] = []
-    for start, before, after in zip(starts, stretches, stretches[1:], strict=False):
+    for start, before, after, limit in zip(starts, stretches, stretches[1:], limits[1:], strict=False):
         near = speeds[max(0, start - half - 1) : start + half + 1]
-        fastest.append(float(near.max()))
+        fastest = float(near.max())
         handovers.append(
             {
                 "seconds": start / fps,
                 "from": wanted.parts[before.part].action,
                 "to": wanted.parts[after.part].action,
-                "fastest_joint": fastest[-1],
+                "fastest_joint": fastest,
+                "real_p99": limit,
+                "within_real": None if limit is None else fastest <= limit,
                 "mean_joint": float(near.mean(1).max()),
             }
         )
@@ -342,9 +363,8 @@ def compose(
             "seconds": motion.seconds,
             "parts": [{"action": part.action, "seconds": part.seconds, "tag": part.tag} for part in wanted.parts],
             "handovers": handovers,
-            "real_p99": limit,
             "real_motion": None if store is None else str(store.path),
-            "within_real": None if limit is None else max(fastest, default=0.0) <= limit,
+            "within_real": None if store is None else all(row["within_real"] for row in handovers),
             "scheduler": settings.scheduler,
             "steps": settings.steps,
             "guidance": settings.guidance,

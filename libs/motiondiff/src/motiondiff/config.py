@@ -76,6 +76,8 @@ class DistillConfig(Config):
     """All settings of ``motiondiff distill``."""
 
     guidance: float = option(2.5, "classifier-free guidance of the teacher that is folded in, 1 = none", ge=0, lt=1000)
+    lcm_steps: int = option(10, "skipped steps over the noise schedule; the most that can be sampled in", ge=4, le=1000)
+    solver_steps: int = option(3, "DDIM steps of the teacher within a skipped step", ge=1, le=100)
     train: TrainConfig = section(
         TrainConfig,
         max_steps=800,

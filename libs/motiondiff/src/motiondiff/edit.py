@@ -227,6 +227,9 @@ def inpaint(
         guidance: classifier-free guidance scale.
         generators: one torch generator for each.
 
+    A denoiser with an input for held parts is shown them unless motion is to go on beyond all of them: there it stays
+    near the pose that it is shown, while replacement alone goes on with the action.
+
     Returns:
         Motions of T frames; held joints of held frames are the very numbers of the input.
     """
@@ -251,6 +254,7 @@ def inpaint(
         num_inference_steps=steps,
         guidance_scale=guidance,
         held=HeldParts(values, held),
+        show_held=all(mask[0].any() and mask[-1].any() for mask in masks),
         generator=list(generators),
         return_dict=False,
     )

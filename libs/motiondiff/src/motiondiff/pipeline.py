@@ -64,6 +64,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 2.5,
         held: HeldParts | None = None,
+        show_held: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
@@ -84,6 +85,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 the frames between, `motiondiff.model.held.spread_correction`), so the scheduler gives the held parts
                 the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
                 2022, eq. 8), without its jumps back. A denoiser with ``held_input`` sees them as a condition, too.
+            show_held: False keeps that from it.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
@@ -120,7 +122,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         shown: dict[str, Tensor] = {}
         if held is not None:
             held = self._check_held(held, (batch, longest, self.denoiser.config.feature_size))
-            if self.denoiser.config.held_input:
+            if show_held and self.denoiser.config.held_input:
                 shown["held"] = (
                     held_input(held.values, held.mask, self.representation.config.fps).repeat(rows, 1, 1).to(dtype)
                 )

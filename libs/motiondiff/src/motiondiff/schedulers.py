@@ -6,7 +6,7 @@ from typing import Any
 
 from icube_common.errors import unknown
 
-# the steps that distillation lays over the schedule, as in LCM's paper
+# the steps that lie over the schedule where no distillation says otherwise, as in LCM's paper
 LCM_STEPS = 50
 
 # name -> (diffusers class, settings that predicting x0 on a cosine schedule asks for)
@@ -52,5 +52,6 @@ def make_scheduler(name: str, base_config: Any) -> Any:
     class_name, settings = SCHEDULERS[name]
     shared = {key: base_config[key] for key in NOISE_SCHEDULE_KEYS if key in base_config}
     if name == "lcm":  # no more of its steps than there are timesteps
-        settings = {**settings, "original_inference_steps": min(LCM_STEPS, int(base_config["num_train_timesteps"]))}
+        laid = int(base_config.get("original_inference_steps") or LCM_STEPS)  # a distilled run's own
+        settings = {**settings, "original_inference_steps": min(laid, int(base_config["num_train_timesteps"]))}
     return getattr(diffusers, class_name).from_config({**shared, **settings})
