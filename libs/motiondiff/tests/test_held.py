@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,8 +140,10 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     torch.testing.assert_close(given * batch["mask"][..., None], expected)
 
 
-def test_show_held_is_off_by_default() -> None:
+def test_show_held_is_off_by_default_and_on_in_the_config_for_editing() -> None:
     assert load_config(MotionDiffConfig).diffusion.show_held == 0
+    file = Path(__file__).resolve().parents[1] / "configs" / "bandai_namco_editing.yaml"
+    assert load_config(MotionDiffConfig, file=file).diffusion.show_held > 0
 
 
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "ddim", "ddpm", "lcm"])

@@ -80,9 +80,9 @@ class DistillConfig(Config):
     solver_steps: int = option(3, "DDIM steps of the teacher within a skipped step", ge=1, le=100)
     train: TrainConfig = section(
         TrainConfig,
-        max_steps=800,
-        batch_size=32,
-        learning_rate=2e-4,
+        max_steps=500,
+        batch_size=24,
+        learning_rate=5e-4,
         warmup_steps=20,
         schedule="cosine",
         ema_decay=0.98,
