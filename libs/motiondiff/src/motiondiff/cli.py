@@ -13,11 +13,12 @@ from typing import Any
 from icube_common import cli
 from motiondiff import __version__
 from motiondiff.commands.augmentation import AUGMENTATION_COMMANDS
+from motiondiff.commands.editing import EDITING_COMMANDS
 from motiondiff.commands.judge import JUDGE_COMMANDS
+from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
-from motiondiff.schedulers import SCHEDULERS
 from motiondiff.sets import FORMATS as SET_FORMATS
 
 
@@ -119,9 +120,7 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
     parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
     parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps (default 20)")
-    parser.add_argument("--scheduler", default="dpmsolver++", help=f"one of: {', '.join(SCHEDULERS)}")
-    parser.add_argument("--guidance", type=float, default=2.5, help="classifier-free guidance, 1 = none (default 2.5)")
+    add_sampler_arguments(parser)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same motions (default 0)")
     parser.add_argument("--formats", default="npz", help=f"comma-separated, of: {', '.join(EXPORT_FORMATS)}")
     parser.add_argument("--batch-size", type=int, default=32, help="motions denoised together (default 32)")
@@ -208,6 +207,7 @@ COMMANDS: Mapping[str, cli.Command] = {
     "info": cli.Command("what a store holds", _info, _info_arguments),
     "train": cli.Command("train a motion diffusion model", _train, _train_arguments, config=MotionDiffConfig),
     "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
+    **EDITING_COMMANDS,
     **JUDGE_COMMANDS,
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
     **AUGMENTATION_COMMANDS,

@@ -52,6 +52,12 @@ class DiffusionConfig(Config):
         0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
     )
     drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
+    show_held: float = option(
+        0.0,
+        "share of windows shown with held frames or joints, for editing; 0: no input for them",
+        ge=0,
+        le=1,
+    )
     weight_simple: float = option(1.0, "weight of the loss on normalised features", ge=0)
     weight_positions: float = option(1.0, "weight of the loss on joint positions by forward kinematics", ge=0)
     weight_velocity: float = option(1.0, "weight of the loss on joint velocities", ge=0)
@@ -85,3 +91,23 @@ class MotionDiffConfig(Config):
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
     text: TextConfig = section(TextConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(Config):
+    """All settings of ``motiondiff distill``."""
+
+    guidance: float = option(2.5, "classifier-free guidance of the teacher that is folded in, 1 = none", ge=0, lt=1000)
+    lcm_steps: int = option(10, "skipped steps over the noise schedule; the most that can be sampled in", ge=4, le=1000)
+    solver_steps: int = option(3, "DDIM steps of the teacher within a skipped step", ge=1, le=100)
+    train: TrainConfig = section(
+        TrainConfig,
+        max_steps=500,
+        batch_size=24,
+        learning_rate=5e-4,
+        warmup_steps=20,
+        schedule="cosine",
+        ema_decay=0.98,
+        checkpoint_every=100,
+        keep_checkpoints=1,
+    )

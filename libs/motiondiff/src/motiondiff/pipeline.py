@@ -19,6 +19,7 @@ from icube_common.errors import InputError, unknown
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.denoiser import MotionDenoiser
+from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
 from motiondiff.motion import Motion
@@ -96,6 +97,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_frames: int | Sequence[int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 2.5,
+        held: HeldParts | None = None,
+        show_held: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
@@ -113,6 +116,12 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
                 is no guidance and sends half as many rows through the denoiser.
+            held: parts that are given, in normalised features of the common frame and as many frames as the longest
+                motion has. At every step the predicted clean motion is made exact there (what is missing is spread over
+                the frames between, `motiondiff.model.held.spread_correction`), so the scheduler gives the held parts
+                the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
+                2022, eq. 8), without its jumps back. A denoiser with ``held_input`` sees them as a condition, too.
+            show_held: False keeps that from it.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
@@ -149,8 +158,18 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
         rows = 2 if guided else 1
         row_mask = mask.repeat(rows, 1)
+        shown: dict[str, Tensor] = {}
+        if held is not None:
+            held = self._check_held(held, (batch, longest, self.denoiser.config.feature_size))
+            if show_held and self.denoiser.config.held_input:
+                shown["held"] = (
+                    held_input(held.values, held.mask, self.representation.config.fps).repeat(rows, 1, 1).to(dtype)
+                )
 
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        try:
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+        except ValueError as error:  # LCM's has fewer steps than were trained
+            raise InputError(f"{num_inference_steps} denoising steps: {str(error).splitlines()[0]}") from error
         distinct = len(self.scheduler.timesteps.unique())
         # a scheduler of order 1 that visits a timestep twice (the rounding of DPM-Solver's) divides by zero there
         if self.scheduler.order == 1 and distinct < len(self.scheduler.timesteps):
@@ -164,11 +183,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             for step, timestep in enumerate(self.scheduler.timesteps):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
                 predicted = self.denoiser(
-                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask
+                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **shown
                 ).float()
                 if guided:
                     null, given = predicted.chunk(2)
                     predicted = null + guidance_scale * (given - null)
+                if held is not None:
+                    fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
+                    predicted = spread_correction(predicted, held.values, held.mask, fade=fade)
                 clean = torch.zeros_like(latents)
                 clean[:, :longest] = predicted * mask[..., None]
                 latents = self.scheduler.step(clean, timestep, latents, **extra).prev_sample
@@ -250,6 +272,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         if not shape.same_topology(mean):
             raise InputError(f"body shape: its {len(shape)} joints are not the {len(mean)} joints of this model")
         return shape
+
+    def _check_held(self, held: HeldParts, shape: tuple[int, int, int]) -> HeldParts:
+        if tuple(held.values.shape) != shape or held.mask.shape != held.values.shape:
+            raise InputError(
+                f"held parts: values {tuple(held.values.shape)} and mask {tuple(held.mask.shape)}, {shape} wanted "
+                "(motions, frames of the longest, features)"
+            )
+        device = self._execution_device
+        return HeldParts(held.values.to(device, torch.float32), held.mask.to(device))
 
     def _lengths(
         self,

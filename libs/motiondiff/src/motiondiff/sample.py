@@ -7,13 +7,14 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.runs import atomic_folder, read_json, refuse_existing
 from motiondiff.export import FORMATS, write
+from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 LONGEST_STEM = 60
 """Characters of a text that a file is named by, at most."""
+
+STEPS = 20
+SCHEDULER = "dpmsolver++"
+GUIDANCE = 2.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ class SampleOptions:
         tag: style or subject tag of all motions, or None.
         shape: a file with the body (`motiondiff.shapes.load_shape`), or None for the mean training body.
         seconds: length of every motion; None draws lengths as the training clips have them.
-        steps: denoising steps.
+        steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
         scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
         guidance: classifier-free guidance scale; 1 is none.
         seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
@@ -59,9 +64,9 @@ class SampleOptions:
     tag: str | None = None
     shape: str | Path | None = None
     seconds: float | None = None
-    steps: int = 20
-    scheduler: str = "dpmsolver++"
-    guidance: float = 2.5
+    steps: int | None = None
+    scheduler: str | None = None
+    guidance: float | None = None
     seed: int = 0
     batch_size: int = 32
     device: str = "cpu"
@@ -72,7 +77,7 @@ class SampleOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-        if not 0 <= self.guidance < 1000:
+        if self.guidance is not None and not 0 <= self.guidance < 1000:
             raise InputError(f"--guidance {self.guidance}: must be 0 or more (1 is no guidance)")
         if self.seconds is not None and not 0 < self.seconds < 1e6:
             raise InputError(f"--seconds {self.seconds}: must be positive")
@@ -89,17 +94,64 @@ class SampleOptions:
             raise InputError(f"--text-weights {self.text_weights}: there is no --text to encode")
 
 
-def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffusionPipeline:
-    """The pipeline of a run folder, or of a saved model folder, with its own or another scheduler.
+def model_folder(run: str | Path) -> Path:
+    """Where the saved model of a run folder is; a saved model folder itself.
 
     Raises:
-        InputError: no trained model is there, or an unknown scheduler.
+        InputError: no trained model is there.
     """
     path = Path(run)
     folder = next((place for place in (path / "model", path) if (place / "model_index.json").is_file()), None)
     if folder is None:
         state = "holds no trained model (no model/model_index.json)" if path.is_dir() else "does not exist"
         raise InputError(f"{path}: {state}; `motiondiff train` makes one, --resume finishes a stopped one")
+    return folder
+
+
+def is_distilled(run: str | Path) -> bool:
+    """Whether a run was made by `motiondiff.distill`: it samples in few steps, with guidance folded in.
+
+    Raises:
+        InputError: no trained model is there.
+    """
+    config = model_folder(run) / "scheduler" / "scheduler_config.json"
+    return config.is_file() and read_json(config).get("_class_name") == SCHEDULERS["lcm"][0]
+
+
+def resolve(
+    run: str | Path,
+    options: SampleOptions,
+    *,
+    steps: int = STEPS,
+    scheduler: str = SCHEDULER,
+    guidance: float = GUIDANCE,
+) -> SampleOptions:
+    """Fill in what the options leave to the run: the given defaults, or, of a distilled run, 4 steps of LCM.
+
+    Raises:
+        InputError: no trained model is there; guidance for a distilled run, which has it folded in.
+    """
+    if is_distilled(run):
+        steps, scheduler, guidance = 4, "lcm", 1.0
+        if options.guidance not in (None, 1.0):
+            raise InputError(
+                f"--guidance {options.guidance:g}: {run} was distilled with its guidance folded in; leave it out"
+            )
+    return replace(
+        options,
+        steps=steps if options.steps is None else options.steps,
+        scheduler=scheduler if options.scheduler is None else options.scheduler,
+        guidance=guidance if options.guidance is None else options.guidance,
+    )
+
+
+def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffusionPipeline:
+    """The pipeline of a run folder, or of a saved model folder, with its own or another scheduler.
+
+    Raises:
+        InputError: no trained model is there, or an unknown scheduler.
+    """
+    folder = model_folder(run)
     from motiondiff.pipeline import MotionDiffusionPipeline
     from motiondiff.schedulers import make_scheduler
 
@@ -119,6 +171,21 @@ def clip_generator(seed: int, number: int) -> torch.Generator:
 
     state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
+    """Put a pipeline on a device, its own progress bar off.
+
+    Raises:
+        InputError: no such device.
+    """
+    import torch
+
+    try:
+        pipeline.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    pipeline.set_progress_bar_config(disable=True)
 
 
 def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
@@ -146,13 +213,15 @@ def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str 
 def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Iterator[Motion]:
     """The motions that the options ask for, in order: action by action, or text by text.
 
+    Steps and guidance that are not given are `STEPS` and `GUIDANCE`.
+
     Raises:
         InputError: unknown action or tag, a length the model cannot make, a body that is not the model's, a text for a
             model without text, or one that its encoder cannot read.
     """
-    import torch
     from tqdm import tqdm
 
+    steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
     wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
     if options.text_weights is not None:
         from motiondiff.model.text import load_saved_encoder
@@ -167,11 +236,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     frames = None
     if options.seconds is not None:
         frames = round(options.seconds * pipeline.representation.config.fps)
-    try:
-        pipeline.to(torch.device(options.device))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
-    pipeline.set_progress_bar_config(disable=True)
+    move_to(pipeline, options.device)
     with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
         for first in range(0, len(wanted), options.batch_size):
             actions, texts = zip(*wanted[first : first + options.batch_size], strict=True)
@@ -181,8 +246,8 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
                 tags=[options.tag] * len(actions),
                 shapes=[shape] * len(actions),
                 num_frames=frames,
-                num_inference_steps=options.steps,
-                guidance_scale=options.guidance,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
                 generator=[clip_generator(options.seed, first + row) for row in range(len(actions))],
                 return_dict=False,
             )
@@ -234,6 +299,7 @@ def sample(
         InputError: anything that `generate` or `load_pipeline` refuses, or ``out`` exists; nothing is written then.
     """
     refuse_existing(out, overwrite=overwrite)
+    options = resolve(run, options)
     pipeline = load_pipeline(run, options.scheduler)
     started = time.perf_counter()
     motions = list(generate(pipeline, options))

@@ -6,6 +6,9 @@ from typing import Any
 
 from icube_common.errors import unknown
 
+# the steps that lie over the schedule where no distillation says otherwise, as in LCM's paper
+LCM_STEPS = 50
+
 # name -> (diffusers class, settings that predicting x0 on a cosine schedule asks for)
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     # trailing: few steps start where training ended, at pure noise
@@ -16,6 +19,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
         "DPMSolverMultistepScheduler",
         {"algorithm_type": "dpmsolver++", "solver_order": 2, "lambda_min_clipped": -5.1},
     ),
+    # for distilled models
+    "lcm": ("LCMScheduler", {"clip_sample": False, "original_inference_steps": LCM_STEPS}),
     "unipc": ("UniPCMultistepScheduler", {"solver_order": 2, "timestep_spacing": "trailing"}),
 }
 
@@ -46,4 +51,7 @@ def make_scheduler(name: str, base_config: Any) -> Any:
 
     class_name, settings = SCHEDULERS[name]
     shared = {key: base_config[key] for key in NOISE_SCHEDULE_KEYS if key in base_config}
+    if name == "lcm":  # no more of its steps than there are timesteps
+        laid = int(base_config.get("original_inference_steps") or LCM_STEPS)  # a distilled run's own
+        settings = {**settings, "original_inference_steps": min(laid, int(base_config["num_train_timesteps"]))}
     return getattr(diffusers, class_name).from_config({**shared, **settings})

@@ -26,6 +26,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
+from motiondiff.model.held import draw_held, held_input, loss_frames
 from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_text_encoder
@@ -103,6 +104,7 @@ def make_denoiser(
                 tags=store.tags,
                 max_frames=config.data.max_frames,
                 **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
+                held_input=config.diffusion.show_held > 0,
                 **config_to_dict(config.model),
             )
         except ValueError as error:
@@ -168,7 +170,14 @@ class DiffusionStep:
             hidden = conditions.has_text & (random.uniform() < self.hide_action)
             conditions = conditions.drop(action=hidden, text=random.uniform() < self.config.drop_text)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
-        predicted = model(noisy, timesteps, conditions, mask)
+        if self.config.show_held > 0:
+            held = draw_held(random, mask, self.representation.parents, self.config.show_held)
+            predicted = model(
+                noisy, timesteps, conditions, mask, held_input(clean, held, self.representation.config.fps)
+            )
+            mask = loss_frames(mask, held)
+        else:
+            predicted = model(noisy, timesteps, conditions, mask)
         with torch.autocast(features.device.type, enabled=False):
             terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
         return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from icube_common import cli
+from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.recognition.config import MODELS, RecogniserConfig
-from motiondiff.schedulers import SCHEDULERS
 
 
 def _recogniser_config(args: argparse.Namespace) -> RecogniserConfig:
@@ -54,9 +54,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make")
     parser.add_argument("--seeds", type=int, default=20, help="sets of motions, of seeds 0, 1, ... (default 20)")
     parser.add_argument("--per-action", type=int, default=10, metavar="N", help="motions of each action (default 10)")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps (default 10)")
-    parser.add_argument("--scheduler", default="dpmsolver++", help=f"one of: {', '.join(SCHEDULERS)}")
-    parser.add_argument("--guidance", type=float, default=2.5, help="classifier-free guidance, 1 = none (default 2.5)")
+    add_sampler_arguments(parser, steps=10)
     parser.add_argument("--split", default="test", help="held-out clips: test (default) or validation")
     parser.add_argument("--min-clips", type=int, metavar="N", help="leave out classes with fewer training clips")
     parser.add_argument("--model", metavar="NAME", help=f"the evaluator: {', '.join(MODELS)} (default gru)")

@@ -24,7 +24,7 @@ from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.recognise import without_small_classes
 from motiondiff.recognition.train import fit_recogniser, refuse_small_classes
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.sample import SampleOptions, generate, load_pipeline, resolve
 from motiondiff.train import TEXT_CACHE
 
 logger = logging.getLogger(__name__)
@@ -111,16 +111,20 @@ def evaluate(
     options = options or EvaluateOptions()
     store = MotionStore(data)
     train, held_out = real_clips(store, options)
-    pipeline = load_pipeline(run, options.scheduler)
-    refuse_other_data(run, store)
-    sampling = SampleOptions(
-        count=options.per_action,
-        steps=options.steps,
-        scheduler=options.scheduler,
-        guidance=options.guidance,
-        batch_size=options.batch_size,
-        device=options.device,
+    sampling = resolve(
+        run,
+        SampleOptions(
+            count=options.per_action,
+            steps=options.steps,
+            scheduler=options.scheduler,
+            guidance=options.guidance,
+            batch_size=options.batch_size,
+            device=options.device,
+        ),
+        steps=10,
     )
+    pipeline = load_pipeline(run, sampling.scheduler)
+    refuse_other_data(run, store)
     classes = tuple(train.class_names)
     started = time.perf_counter()
     # the generator first: settings that it refuses should not cost the evaluator's training
@@ -141,9 +145,9 @@ def evaluate(
         "settings": {
             "seeds": options.seeds,
             "per_action": options.per_action,
-            "steps": options.steps,
-            "scheduler": options.scheduler,
-            "guidance": options.guidance,
+            "steps": sampling.steps,
+            "scheduler": sampling.scheduler,
+            "guidance": sampling.guidance,
             "split": options.split,
             "evaluator": {**config_to_dict(options.recogniser), "seed": options.evaluator_seed},
         },

@@ -19,7 +19,8 @@ class EvaluateOptions:
     Attributes:
         seeds: sets of motions, of seeds 0, 1, ...; figures are means over them.
         per_action: motions of each action in a set.
-        steps: denoising steps.
+        steps: denoising steps; None, here and in the next two, is the run's own: 10 of DPM-Solver++, or, of a distilled
+            run, 4 of LCM.
         scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
         guidance: classifier-free guidance scale; 1 is none.
         split: the held-out clips: ``test`` or ``validation``.
@@ -32,9 +33,9 @@ class EvaluateOptions:
 
     seeds: int = 20
     per_action: int = 10
-    steps: int = 10
-    scheduler: str = "dpmsolver++"
-    guidance: float = 2.5
+    steps: int | None = None
+    scheduler: str | None = None
+    guidance: float | None = None
     split: str = "test"
     min_clips: int | None = None
     recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)

@@ -43,6 +43,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         max_frames: longest motion, frames.
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.model.text.TextEncoder.facts`.
+        held_input: whether parts of the motion may be given (`motiondiff.model.held`); the prediction then starts from
+            the bridge between them.
 
     Raises:
         ValueError: the width is odd or not a multiple of the number of heads.
@@ -63,11 +65,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         max_frames: int = 160,
         text_size: int = 0,
         text_encoder: dict[str, Any] | None = None,
+        held_input: bool = False,
     ) -> None:
         super().__init__()
         if width % num_heads or width % 2:
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
         self.embed_frames = nn.Linear(feature_size, width)
+        # without a bias: where nothing is held, nothing is added
+        self.embed_held = nn.Linear(2 * feature_size, width, bias=False) if held_input else None
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(width, width)
         self.embed_conditions = ConditionEmbedding(len(actions), len(tags), shape_size, width, text_size)
@@ -90,6 +95,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         timestep: Tensor,
         conditions: Conditions,
         mask: Bool[Tensor, "B T"] | None = None,
+        held: Float[Tensor, "B T 2*D"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Predict the clean features.
 
@@ -99,6 +105,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             conditions: B rows of conditions.
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
+            held: the parts that are given, as `motiondiff.model.held.held_input` makes it; only with ``held_input``.
         """
         batch, frames, _ = sample.shape
         own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
@@ -106,12 +113,18 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
-        tokens = torch.cat([front, self.embed_frames(sample) + self.frame_position[:frames]], dim=1)
+        embedded = self.embed_frames(sample) + self.frame_position[:frames]
+        if held is not None:
+            assert self.embed_held is not None, "this denoiser was trained without held parts"
+            held = held.masked_fill(~own[..., None], 0.0)
+            embedded = embedded + self.embed_held(held)
+        tokens = torch.cat([front, embedded], dim=1)
         packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
         packed = packing.pack(tokens)
         for layer in self.layers:
             packed = layer(packed, packing)
-        return packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
+        predicted = packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
+        return predicted if held is None else predicted + held[..., : predicted.shape[-1]]
 
 
 class Packing:
