@@ -21,9 +21,10 @@ help:  ## this list
 
 dev: $(STAMP)  ## install the four libraries, editable, with the tools for tests, lint and types
 
-demo: $(STAMP)  ## run the main job of every library that is there yet, on embedded data, into demo/
+demo: $(STAMP)  ## run the main job of every library, on embedded or simulated data, into demo/
 	$(BIN)/motiondiff demo --out demo/motiondiff --overwrite
 	$(BIN)/actprompt demo --out demo/actprompt --overwrite
+	$(BIN)/debian-mri demo --out demo/debian_mri --overwrite
 
 test: $(STAMP)  ## run every test
 	$(PYTEST)

@@ -65,6 +65,7 @@ def make_explanation(sequences: Sequence[str] = ("T1w",), *, temperature: float 
             percentile=SIGNS[concept.name][1],
         )
         for concept in kept
+        if concept.name in SIGNS
     )
     fields: dict[str, Any] = {
         "id": "made-up-07",

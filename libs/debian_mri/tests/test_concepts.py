@@ -23,7 +23,7 @@ def bank() -> ConceptBank:
 
 
 def test_the_shipped_concepts(bank: ConceptBank) -> None:
-    assert len(bank.concepts) == 11 and bank.reviewer == UNREVIEWED and not bank.signed
+    assert len(bank.concepts) == 13 and bank.reviewer == UNREVIEWED and not bank.signed
     assert set(bank["swallow_tail_loss"].requires) == {"SWI"}
     assert set(bank["white_matter_hyperintensities"].requires) == {"FLAIR"}
     assert {region for concept in bank.concepts for region in concept.regions} == set(REGIONS)
@@ -48,7 +48,7 @@ def test_directions_by_hand(bank: ConceptBank) -> None:
 def test_what_can_be_seen_on_t1_alone(bank: ConceptBank) -> None:
     kept, missing = bank.usable(["T1w"])
     assert missing == {"white_matter_hyperintensities": ("FLAIR",), "swallow_tail_loss": ("SWI",)}
-    assert len(kept) == 9 and not any("swallow" in concept.sentence for concept in kept)
+    assert len(kept) == 11 and not any("swallow" in concept.sentence for concept in kept)
     assert len(bank.usable(["SWI"])[0]) == 1 and bank.usable([])[0] == ()
     with pytest.raises(InputError, match="did you mean 'T1w'"):
         bank.usable(["T1"])

@@ -9,7 +9,11 @@ import pytest
 from debian_mri.config import MriConfig
 from icube_common.config import load_config
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("oasis*.yaml"))
+CONFIGS = [
+    file
+    for file in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+    if not file.name.startswith("ablation")
+]
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -19,5 +23,5 @@ def test_a_shipped_configuration_loads(file: Path) -> None:
     assert isinstance(load_config(MriConfig, file=file), MriConfig)
 
 
-def test_there_is_one_for_the_slices_of_oasis() -> None:
-    assert [file.stem for file in CONFIGS] == ["oasis_slices"]
+def test_there_is_one_for_slices_and_one_for_volumes() -> None:
+    assert [file.stem for file in CONFIGS] == ["mni_volumes", "oasis_slices"]

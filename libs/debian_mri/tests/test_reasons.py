@@ -136,7 +136,16 @@ def test_every_sentence_is_read_back_as_itself() -> None:
     many = make_explanation(
         trained=False, threshold=0.9, demographics=(score,), deletion=Deletion(named=0.2, random=0.05, draws=20)
     )
-    found = [*statements(many), *statements(make_explanation(demographics=()))]
+    weighed = make_explanation(weighting="evidence")
+    silent = make_explanation(
+        weighting="evidence", slices=tuple(dataclasses.replace(part, weight=0.0) for part in weighed.slices)
+    )
+    found = [
+        *statements(many),
+        *statements(make_explanation(demographics=())),
+        *statements(weighed),
+        *statements(silent),
+    ]
     assert {statement.template for statement in found} == set(TEMPLATES)
     for statement in found:
         assert read(statement.text()) == statement

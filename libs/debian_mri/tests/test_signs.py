@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from debian_mri.preprocess import Volume
+from debian_mri.regions import REGIONS
 from debian_mri.signs import (
     FLOOR,
     FRAMES,
@@ -21,6 +22,7 @@ from debian_mri.signs import (
     white_level,
 )
 from debian_mri.slices import read_picture
+from debian_mri.template import load_template
 from icube_common.errors import InputError
 from icube_common.tables import read_table
 
@@ -73,7 +75,7 @@ def test_a_sign_is_the_logarithm_of_the_share_of_fluid(name: str, every: int) ->
     places = np.flatnonzero(box)
     image.flat[places] = 0.8
     image.flat[places[::every]] = 0.0
-    found = signs_of_slices([(image, "coronal")], [FRAME], [name])
+    found = signs_of_slices([(image, "coronal")], [FRAME], [name]).values
     black, white = 1 / (1 + math.exp(-7.5)), 1 / (1 + math.exp(0.55 / 0.06))
     share = (len(places[::every]) * black + (len(places) - len(places[::every])) * white) / len(places)
     assert found[0] == pytest.approx(math.log(share + FLOOR), abs=2e-3)
@@ -82,13 +84,13 @@ def test_a_sign_is_the_logarithm_of_the_share_of_fluid(name: str, every: int) ->
 def test_brightness_does_not_matter() -> None:
     image = brain()
     image[110:130, 50:70] = 0.1
-    one = signs_of_slices([(image, "coronal")], [FRAME], NAMES)
-    other = signs_of_slices([(image * np.float32(0.5), "coronal")], [FRAME], NAMES)
+    one = signs_of_slices([(image, "coronal")], [FRAME], NAMES).values
+    other = signs_of_slices([(image * np.float32(0.5), "coronal")], [FRAME], NAMES).values
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_nothing_is_measured_without_a_plane_that_shows_it() -> None:
-    assert np.isnan(signs_of_slices([(brain(), "axial")], [FRAME], NAMES)).all()
+    assert np.isnan(signs_of_slices([(brain(), "axial")], [FRAME], NAMES).values).all()
     assert frames_of("auto", "somebody's slices") == ()
     with pytest.raises(InputError, match=r"concepts.geometry.*oasis-slices"):
         frames_of("oasis-slice", "")
@@ -101,26 +103,63 @@ def test_other_sizes_and_images_without_contrast_are_refused() -> None:
         signs_of_slices([(np.ones((176, 176), dtype=np.float32), "coronal")], [FRAME], NAMES)
 
 
+def mm(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    return np.ix_(*(affine[axis, 3] + affine[axis, axis] * np.arange(n) for axis, n in enumerate(shape)))
+
+
 def test_signs_of_a_volume_and_z_scores_will_do() -> None:
-    """White matter of 0.8 everywhere, air around it; a quarter of the voxels in one box is at the threshold."""
+    """White matter of 0.8 everywhere, air around it; a quarter of each plane's voxels in a box is at the threshold."""
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (-90, -126, -72)
     data = np.zeros((91, 109, 91), dtype=np.float32)
     data[5:-5, 5:-5, 5:-5] = 0.8
     name = "third_ventricle_enlargement"
-    x, y, z = np.ix_(*(affine[axis, 3] + 2.0 * np.arange(n) for axis, n in enumerate(data.shape)))
-    inside = (np.abs(x) <= 8.5) & (y >= -26) & (y <= -14) & (z >= -14.5) & (z <= 13.5)
-    places = np.flatnonzero(inside)
-    data.flat[places[::4]] = 0.45 * 0.8
+    x, y, z = mm(affine, data.shape)
+    inside = (np.abs(x) <= 8.5) & (y >= -28) & (y <= 4) & (z >= -14.5) & (z <= 13.5)
+    planes = np.flatnonzero(inside.any(axis=(0, 2)))
+    for plane in planes:
+        places = np.flatnonzero(inside[:, plane])
+        part = data[:, plane].copy()
+        part.flat[places[::4]] = 0.45 * 0.8
+        data[:, plane] = part
     volume = Volume((data - 0.5) / np.float32(0.2), affine, data > 0.05)
     found = signs_of_volume(volume, [name, "sylvian_widening"])
     white = 1 / (1 + math.exp(0.55 / 0.06))
     count = len(places[::4])
     share = (count * 0.5 + (len(places) - count) * white) / len(places)
-    np.testing.assert_allclose(found, [math.log(share + FLOOR), math.log(white + FLOOR)], atol=1e-3)
+    np.testing.assert_allclose(found.values, [math.log(share + FLOOR), math.log(white + FLOOR)], atol=1e-3)
+    assert found.planes.shape == (2, 109) and np.flatnonzero(~np.isnan(found.planes[0])).tolist() == planes.tolist()
+    np.testing.assert_allclose(found.places, affine[1, 3] + 2 * np.arange(109))
     away = affine.copy()
     away[1, 3] = 500
-    assert np.isnan(signs_of_volume(volume._replace(affine=away), NAMES)).all()
+    assert np.isnan(signs_of_volume(volume._replace(affine=away), NAMES).values).all()
+
+
+def test_planes_stand_in_for_each_other_in_a_normal_brain() -> None:
+    """The template: along each box all planes say the same, and without half of them a sign stays what it was."""
+    template = load_template()
+    volume = Volume(template.t1, template.affine, template.brain)
+    found = signs_of_volume(volume, list(SIGNS))
+    whole = found.values
+    assert not np.isnan(whole).any()
+    np.testing.assert_allclose(np.nanstd(found.planes, axis=1), 0, atol=1e-6)
+    half = np.arange(len(found.places)) % 2 == 0
+    np.testing.assert_allclose(found.without(half).values, whole, atol=1e-6)
+    assert np.isnan(found.without(np.ones(len(found.places), dtype=bool)).values).all()
+
+
+def test_less_grey_matter_is_more_of_the_sign() -> None:
+    """The hippocampus, half of it filled with fluid: its share of grey matter halves, about."""
+    template = load_template()
+    name = "hippocampal_volume_loss"
+    before = signs_of_volume(Volume(template.t1, template.affine, template.brain), [name, "parietal_atrophy"]).values
+    x, _, _ = mm(template.affine, template.t1.shape)
+    where = REGIONS["hippocampus"].mask(template.t1.shape, template.affine) & (x > 0)
+    after = signs_of_volume(
+        Volume(np.where(where, 0, template.t1), template.affine, template.brain), [name, "parietal_atrophy"]
+    ).values
+    assert after[0] - before[0] == pytest.approx(math.log(2), abs=0.15)
+    assert after[1] == pytest.approx(before[1], abs=1e-6)
 
 
 @pytest.mark.real_data
@@ -133,7 +172,7 @@ def test_single_signs_tell_the_people_of_oasis() -> None:
     rows = [row for _, row in read_table(folder / "index.csv", ("label", "coronal"))]
     values = np.array(
         [
-            signs_of_slices([(read_picture(folder / "images" / row["coronal"]), "coronal")], [FRAME], NAMES)
+            signs_of_slices([(read_picture(folder / "images" / row["coronal"]), "coronal")], [FRAME], NAMES).values
             for row in rows
         ]
     )

@@ -108,7 +108,7 @@ def test_sites_tell_the_class_only_when_asked_to(cohort: Path) -> None:
 
 
 def test_the_truth_is_kept(cohort: Path) -> None:
-    one = json.loads((cohort / "truth" / "sim-0002.json").read_text())
+    one = json.loads((cohort / "truth" / "sim3-0002.json").read_text())
     assert one["simulated"] and one["label"] == "AD" and "hippocampus" in one["changed"]
     disease, severity = one["of_which_disease"]["hippocampus"], one["severity"]
     assert disease == pytest.approx(severity * CLASSES["AD"]["hippocampus"], abs=1e-4)

@@ -101,6 +101,16 @@ def run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
+def text_run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps with text, by the small untrained encoder; never written to."""
+    from motiondiff.train import train
+
+    path = tmp_path_factory.mktemp("shared") / "text_run"
+    train(store_path, path, _tiny_config(train={"max_steps": 2}, text={"enabled": True, "encoder": "icube-tiny"}))
+    return path
+
+
+@pytest.fixture(scope="session")
 def representation(store: MotionStore) -> MotionRepresentation:
     """Measured on the store's training split."""
     from motiondiff.train import measure_representation

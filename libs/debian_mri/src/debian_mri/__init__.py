@@ -1,10 +1,39 @@
 """Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts.
 
-Nothing but the package and its command is here yet.
+For research, not for clinical use.
+
+>>> from debian_mri import MriConfig
+>>> from debian_mri.evaluate import evaluate
+>>> from debian_mri.predict import predict
+>>> from debian_mri.train import train
+>>> evaluate("DATA", "EVAL", MriConfig(), protocol="group-kfold")["auc"]
+>>> train("DATA", "RUN", MriConfig())
+>>> predict("RUN", "scan.nii.gz", values={"age": "74", "sex": "F"}, html="page.html").predicted
 """
 
 import logging
 
+from icube_common.lazy import lazy_exports
+
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "Explanation": "explanation",
+        "Manifest": "manifest",
+        "MriConfig": "config",
+        "Prediction": "predict",
+        "PreprocessConfig": "preprocess",
+        "Scan": "manifest",
+        "SliceConfig": "slices",
+        "load_model": "saved",
+        "predict_files": "bulk",
+        "predict_set": "bulk",
+        "preprocess_volume": "preprocess",
+        "simulate_cohort": "simulation",
+        "verify_report": "verify",
+    },
+)
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import __version__
-from debian_mri.commands import data, evaluation, images, models, words
+from debian_mri.commands import data, evaluation, images, models, prediction, words
 from debian_mri.notice import RESEARCH_ONLY
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, Command] = {
     **images.COMMANDS,
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
+    **prediction.COMMANDS,
     **words.COMMANDS,
     **evaluation.COMMANDS,
 }

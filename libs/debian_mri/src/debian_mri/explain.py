@@ -19,7 +19,7 @@ from debian_mri.batches import rows_of
 from debian_mri.calibrate import Calibration
 from debian_mri.concepts import ConceptBank, load_concepts
 from debian_mri.explanation import Explanation
-from debian_mri.inputs import Inputs, used_by
+from debian_mri.inputs import NOT_MEASURED, Inputs, used_by
 from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, Batch, MriModel
 from debian_mri.parts import ConceptPart, DemographicPart, RestPart, SlicePart
 from debian_mri.saved import SavedModel
@@ -87,6 +87,7 @@ def explanation_of(
     space: str = "mni",
     simulated: bool = False,
     concepts: ConceptBank | None = None,
+    slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """All that may be said about the prediction for one scan.
 
@@ -98,6 +99,7 @@ def explanation_of(
         space: of the slices' positions.
         simulated: whether the image was made by a program.
         concepts: the file's that the model was trained with; read again where not given.
+        slices: with their evidence, of `debian_mri.evidence`; by default those of the tower with its attention.
 
     Raises:
         InputError: no such scan, or tables that the model needs are missing.
@@ -111,7 +113,7 @@ def explanation_of(
     logits = terms.logits
     probabilities = saved.calibration.probabilities(logits)
     confident = bool(saved.abstention.answered(probabilities)[0])
-    notes = [*saved.about["stamps"], *saved.about["notes"], *_missing_notes(inputs)]
+    notes = [*saved.about["stamps"], *_counted(saved.about["notes"]), *_missing_notes(inputs)]
     bank = concepts
     if bank is None and model.signs is not None:
         bank = load_concepts(config.concept_file or None)
@@ -131,7 +133,8 @@ def explanation_of(
         concepts=() if bank is None else _concept_parts(model, batch, terms, bank),
         demographics=_demographic_parts(inputs, terms, saved.columns),
         rest=_rest(terms),
-        slices=_slice_parts(model, batch, inputs, scan_id),
+        slices=_slice_parts(model, batch, inputs, scan_id) if slices is None else slices,
+        weighting="attention" if slices is None else "evidence",
         n_controls=0 if model.signs is None else int(model.signs.control_count),
         sequences=tuple(sequences),
         not_judged={} if bank is None else bank.usable(sequences)[1],
@@ -222,15 +225,22 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
     )
 
 
+def _counted(notes: Sequence[str]) -> list[str]:
+    """The notes of the training, signs that its images do not show counted in place of named."""
+    absent = [note for note in notes if note.startswith(NOT_MEASURED)]
+    kept = [note for note in notes if note not in absent]
+    return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
+
+
 def _missing_notes(inputs: Inputs) -> list[str]:
     notes = []
     if inputs.signs is not None:
         row = inputs.signs.rows(inputs.ids)[0]
-        notes += [
-            f"Not measured on this scan: {name}; it adds nothing."
-            for name, value in zip(inputs.signs.names, row, strict=True)
-            if math.isnan(value)
-        ]
+        # a report names no sign that was not computed, in notes neither
+        if count := sum(map(math.isnan, row)):
+            notes.append(
+                f"{count} of the {len(row)} signs of the model could not be measured on this scan: they add 0."
+            )
     if inputs.demographics is not None:
         row = inputs.demographics.rows(inputs.ids)[0]
         notes += [

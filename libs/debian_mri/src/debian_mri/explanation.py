@@ -24,6 +24,7 @@ from icube_common.errors import InputError, unknown
 PLANES = ("axial", "coronal", "sagittal")
 TIERS = ("A", "B", "C")
 SPACES = ("mni", "native")
+WEIGHTINGS = ("attention", "evidence")
 FORMAT = "debian-mri explanation 1"
 TOLERANCE = 1e-4
 """By how much sums may differ: float32 adds in another order than the check does."""
@@ -48,6 +49,7 @@ class Explanation:
         demographics: the variables' parts; empty where none was used.
         rest: other parts of the logits.
         slices: those that the model was given, in its order.
+        weighting: what the slices' weights are shares of, ``attention`` or ``evidence``.
         n_controls: training controls that the percentiles refer to.
         sequences: images of the person that were used, in the words of BIDS.
         not_judged: concept -> the sequences whose absence keeps it from being judged.
@@ -77,6 +79,7 @@ class Explanation:
     demographics: tuple[DemographicPart, ...] = ()
     rest: tuple[RestPart, ...] = ()
     slices: tuple[SlicePart, ...] = ()
+    weighting: str = "attention"
     n_controls: int = 0
     sequences: tuple[str, ...] = ("T1w",)
     not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
@@ -322,13 +325,18 @@ def _check_slices(found: Explanation) -> None:
             raise unknown("plane", str(part.plane), PLANES)
         if part.sequence not in found.sequences:
             raise InputError(f"slice of {part.sequence}: is not among the sequences {', '.join(found.sequences)}")
-        for value in (part.weight, *([] if part.position_mm is None else [part.position_mm])):
-            _numbers([value], 1, "slice")
+        for value in (part.weight, part.position_mm, part.attention):
+            if value is not None:
+                _numbers([value], 1, "slice")
+        if part.contributions:
+            _numbers(part.contributions, len(found.classes), "contributions of a slice")
         _check_regions(part.regions, "slice")
-    if found.slices and (
-        min(part.weight for part in found.slices) < 0 or abs(math.fsum(part.weight for part in found.slices) - 1) > 1e-3
-    ):
-        raise InputError(f"slices: weights must be 0 or more and sum to 1 ({[part.weight for part in found.slices]})")
+    if found.weighting not in WEIGHTINGS:
+        raise unknown("weighting", str(found.weighting), WEIGHTINGS)
+    weights = [part.weight for part in found.slices]
+    silent = found.weighting == "evidence" and not any(weights)
+    if weights and (min(weights) < 0 or (abs(math.fsum(weights) - 1) > 1e-3 and not silent)):
+        raise InputError(f"slices: weights must be 0 or more and sum to 1 ({weights})")
 
 
 def _check_regions(regions: Sequence[str], what: str) -> None:

@@ -92,8 +92,8 @@ class ScanImages:
         in_mni = self.config.preprocess.space == "mni"
         return slice_volume(load_volume(self._path), self.config.slices, in_mni=in_mni)
 
-    def signs(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(K,) measured signs, NaN where a structure is not shown."""
+    def signs(self, names: Sequence[str]) -> signs.Measured:
+        """Measured signs, plane by plane."""
         if self.scan.kind == "volume":
             return signs.signs_of_volume(load_volume(self._path), names)
         frames = signs.frames_of(self.config.concepts.geometry, str(self.manifest.about["format"]))
@@ -188,10 +188,10 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         InputError: an image cannot be used.
     """
     if images.scan.kind == "slices" or cache is None:  # reading slices takes as long as reading the cache
-        return images.signs(names)
+        return images.signs(names).values
 
     def compute() -> dict[str, Tensor]:
-        values = images.signs(names)
+        values = images.signs(names).values
         # the cache takes finite numbers only
         measured = ~np.isnan(values)
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}

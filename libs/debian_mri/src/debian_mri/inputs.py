@@ -27,6 +27,8 @@ from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM
 
+NOT_MEASURED = "Not measured on these images: "
+
 View = Callable[[Any], Mapping[str, Any]]
 
 
@@ -170,7 +172,7 @@ def _sign_table(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
             "known frame (concepts.geometry); set concepts.enabled=false"
         )
-    notes = [f"Not measured on these images: {name}." for name, found in zip(names, there, strict=True) if not found]
+    notes = [f"{NOT_MEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
     if config.concepts.names and notes:
         raise InputError(f"{manifest.folder}: concepts.names: {notes[0]}")
     kept = tuple(name for name, found in zip(names, there, strict=True) if found)

@@ -29,7 +29,9 @@ from icube_common.runs import atomic_file
 PICTURE = (320, 320)
 """Pixels that a slice is made to fit into."""
 SHOWN = 12
-"""Slices on a page, at most; those with the most attention."""
+"""Slices on a page, at most; those with the greatest weight."""
+LEAST_SHOWN = 6
+"""Slices on a page, where there are as many, though most may have no weight."""
 HEAT = (255, 138, 0)
 """RGB of the attention that is laid over a slice."""
 REPORT_FORMAT = "debian-mri report 1"
@@ -82,6 +84,7 @@ def prediction_page(
         raise InputError(f"page of {explanation.id!r}: {len(images)} images for {len(explanation.slices)} slices")
     if attention is not None and len(attention) != len(images):
         raise InputError(f"page of {explanation.id!r}: attention of {len(attention)} slices for {len(images)} images")
+    shown = _slices(explanation, images, attention)
     return render_page(
         "prediction.html.j2",
         package="debian_mri",
@@ -94,10 +97,12 @@ def prediction_page(
         scores=listed([part.name for part in explanation.demographics if part.tier == "C"], ""),
         absent=listed(sorted({name for names in explanation.not_judged.values() for name in names}), ""),
         probabilities=_probabilities(explanation),
-        slices=_slices(explanation, images, attention),
+        slices=shown,
         overlaid=attention is not None and any(found is not None for found in attention),
         sides=_sides(explanation),
-        hidden=max(0, len(explanation.slices) - SHOWN),
+        hidden=len(explanation.slices) - len(shown),
+        evidence=explanation.weighting == "evidence",
+        silent=not any(part.weight for part in explanation.slices),
         concepts=_concepts(explanation),
         parts=_parts(explanation),
         margin=signed(explanation.difference(explanation.logits)),
@@ -192,6 +197,9 @@ def _slices(
 ) -> list[dict[str, Any]]:
     named = top_slices(explanation)
     order = sorted(range(len(images)), key=lambda index: -explanation.slices[index].weight)[:SHOWN]
+    if explanation.weighting == "evidence" and any(part.weight for part in explanation.slices):
+        # of slices without any say a few show what else was looked at
+        order = [index for at, index in enumerate(order) if explanation.slices[index].weight > 0 or at < LEAST_SHOWN]
     heaviest = max((part.weight for part in explanation.slices), default=0.0) or 1.0
     found = []
     for index in order:
@@ -205,6 +213,7 @@ def _slices(
                 "sequence": part.sequence,
                 "regions": listed(part.regions, "no named region"),
                 "weight": percent(part.weight),
+                "attention": None if part.attention is None else percent(part.attention),
                 "bar": round(100 * part.weight / heaviest, 1),
                 "named": index in named,
             }
@@ -296,4 +305,9 @@ def _tsv_rows(explanation: Explanation) -> Iterator[tuple[object, ...]]:
         for name, value in zip(explanation.classes, part.contributions, strict=True):
             yield "contribution", label, name, value
     for number, found in enumerate(explanation.slices, start=1):
-        yield "attention", f"slice {number}: {found.sequence} {found.plane}", found.position_mm, found.weight
+        where = f"slice {number}: {found.sequence} {found.plane}"
+        yield explanation.weighting, where, found.position_mm, found.weight
+        for name, value in zip(explanation.classes, found.contributions, strict=False):
+            yield "slice", where, name, value
+        if explanation.weighting != "attention" and found.attention is not None:
+            yield "attention", where, found.position_mm, found.attention

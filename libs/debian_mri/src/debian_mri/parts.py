@@ -102,14 +102,17 @@ class RestPart:
 
 @dataclass(frozen=True, kw_only=True)
 class SlicePart:
-    """A slice and the share of the attention that it got.
+    """A slice and its weight: a share of the attention, or of the evidence.
 
     Attributes:
         plane: ``axial``, ``coronal`` or ``sagittal``.
         position_mm: along z, y or x (RAS) of the space; None for an image without a place.
-        weight: share of the attention, 0 to 1; the weights of all slices sum to 1.
+        weight: share, 0 to 1; the weights of all slices sum to 1. Of evidence: of what the slices say for the predicted
+            class rather than the runner-up; all 0 where no slice speaks for it.
         regions: what the slice passes through.
         sequence: which image it is of.
+        contributions: (C,) what the slice adds to each class's logit, before calibration; empty where it is not known.
+        attention: share in the pooled feature of the image tower; None where no tower takes part.
     """
 
     plane: str
@@ -117,6 +120,8 @@ class SlicePart:
     weight: float
     regions: tuple[str, ...] = ()
     sequence: str = "T1w"
+    contributions: tuple[float, ...] = ()
+    attention: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from debian_mri.notice import RESEARCH_ONLY
 
 MOST_FOR, MOST_AGAINST, MOST_SLICES = 4, 3, 3
 """Concepts and slices that a text names, at most."""
+LEAST_WEIGHT = 0.005
+"""A slice of less evidence is not named: it would stand there with 0 %."""
 
 AXES: Mapping[str, str] = {"axial": "z", "coronal": "y", "sagittal": "x"}
 """Plane -> the RAS axis along which it lies."""
@@ -49,6 +51,10 @@ TEMPLATES: dict[str, str] = {
     "slices": "Slices by attention, the first {shown:count} of {total:count}; attention says where the model looked, "
     "not what is there.",
     "slice": "Slice {rank:count}: {sequence} {place}, through {regions}, {weight:percent} of the attention.",
+    "evidence": "Slices by evidence, the first {shown:count} of {total:count}: the share that each has in what the "
+    "slices say for {predicted} rather than {runner_up}.",
+    "evidence_slice": "Slice {rank:count}: {sequence} {place}, through {regions}, {weight:percent} of the evidence.",
+    "no_evidence": "None of the {total:count} slices speaks for {predicted} rather than {runner_up}.",
     "deletion": "Without the slices named above the probability of {predicted} changes by {named:signed}; without as "
     "many random ones by {random:signed} (mean of {draws:count} draws).",
     "unsure": "Of the concepts named above the source or its direction is in doubt for: {concepts}.",
@@ -64,6 +70,7 @@ KEYS: Mapping[str, str] = {
     "rest": "Label",
     "variable": "variable",
     "slice": "rank",
+    "evidence_slice": "rank",
     "note": "note",
 }
 """Sentences that may come several times -> the place that tells them apart."""

@@ -13,6 +13,7 @@ from typing import Any
 from debian_mri.explanation import Explanation
 from debian_mri.parts import ConceptPart
 from debian_mri.phrases import (
+    LEAST_WEIGHT,
     MOST_AGAINST,
     MOST_FOR,
     MOST_SLICES,
@@ -135,14 +136,22 @@ def _other_parts(explanation: Explanation) -> Iterator[Statement]:
 
 
 def _slices(explanation: Explanation) -> Iterator[Statement]:
-    first = top_slices(explanation)
-    if not first:
+    if not explanation.slices:
         return
-    yield _say("slices", shown=len(first), total=len(explanation.slices))
+    first, total = top_slices(explanation), len(explanation.slices)
+    evidence = explanation.weighting == "evidence"
+    against = {"predicted": explanation.predicted, "runner_up": explanation.runner_up}
+    if not first:
+        yield _say("no_evidence", total=total, **against)
+        return
+    if evidence:
+        yield _say("evidence", shown=len(first), total=total, **against)
+    else:
+        yield _say("slices", shown=len(first), total=total)
     for rank, index in enumerate(first, start=1):
         part = explanation.slices[index]
         yield _say(
-            "slice",
+            "evidence_slice" if evidence else "slice",
             rank=rank,
             sequence=part.sequence,
             place=place(part.plane, part.position_mm, explanation.space),
@@ -160,6 +169,7 @@ def _slices(explanation: Explanation) -> Iterator[Statement]:
 
 
 def top_slices(explanation: Explanation) -> list[int]:
-    """Places of the slices that the text names, most attention first; of equals the first."""
+    """Places of the slices that the text names, the greatest weight first; of equals the first."""
+    least = LEAST_WEIGHT if explanation.weighting == "evidence" else 0.0
     order = sorted(range(len(explanation.slices)), key=lambda index: -explanation.slices[index].weight)
-    return order[:MOST_SLICES]
+    return [index for index in order[:MOST_SLICES] if explanation.slices[index].weight >= least]

@@ -21,6 +21,7 @@ import numpy as np
 from debian_mri.concepts import Concept, load_concepts, plain
 from debian_mri.explanation import Explanation
 from debian_mri.phrases import (
+    LEAST_WEIGHT,
     MOST_AGAINST,
     MOST_FOR,
     MOST_SLICES,
@@ -215,7 +216,7 @@ def expected(given: Explanation) -> Iterator[Statement]:
             yield say("variable", **shown, margin=signed(float(value)))
     else:
         yield say("no_demographics")
-    yield from _expected_slices(given, say)
+    yield from _expected_slices(given, names, say)
     if doubtful := [given.concepts[index].label for index in named if not given.concepts[index].sure]:
         yield say("unsure", concepts=listed(doubtful, ""))
     if given.concepts:
@@ -225,16 +226,25 @@ def expected(given: Explanation) -> Iterator[Statement]:
     yield say("notice")
 
 
-def _expected_slices(given: Explanation, say: Callable[..., Statement]) -> Iterator[Statement]:
+def _expected_slices(
+    given: Explanation, names: Mapping[str, str], say: Callable[..., Statement]
+) -> Iterator[Statement]:
     weights = np.array([part.weight for part in given.slices], dtype=np.float64)
     first = np.argsort(-weights, kind="stable")[:MOST_SLICES]
     if not len(first):
         return
-    yield say("slices", shown=len(first), total=len(weights))
+    if by_evidence := given.weighting == "evidence":
+        first = first[weights[first] >= LEAST_WEIGHT]
+        if not len(first):
+            yield say("no_evidence", total=len(weights), **names)
+            return
+        yield say("evidence", shown=len(first), total=len(weights), **names)
+    else:
+        yield say("slices", shown=len(first), total=len(weights))
     for rank, index in enumerate(first, start=1):
         part = given.slices[index]
         yield say(
-            "slice",
+            "evidence_slice" if by_evidence else "slice",
             rank=rank,
             sequence=part.sequence,
             place=place(part.plane, part.position_mm, given.space),

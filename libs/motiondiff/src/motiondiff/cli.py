@@ -108,7 +108,13 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, or a saved model folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--action", action="append", default=[], metavar="NAME", help="what to do; may be repeated")
-    parser.add_argument("--count", type=int, default=1, help="motions of each action (default 1)")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="WORDS", help="what to do in free words; may be repeated"
+    )
+    parser.add_argument(
+        "--text-weights", metavar="FILE", help="weights of the text encoder, if they no longer lie where they did"
+    )
+    parser.add_argument("--count", type=int, default=1, help="motions of each action or text (default 1)")
     parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
     parser.add_argument("--unconditional", action="store_true", help="leave the action open")
     parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
@@ -127,6 +133,8 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
 
     options = SampleOptions(
         actions=tuple(args.action),
+        texts=tuple(args.text),
+        text_weights=args.text_weights,
         count=args.count,
         per_action=args.per_action,
         unconditional=args.unconditional,

@@ -48,6 +48,9 @@ class DiffusionConfig(Config):
     )
     drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
     drop_tag: float = option(0.3, "how often the tag is replaced by its learned null", ge=0, le=1)
+    drop_text: float = option(
+        0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
+    )
     drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
     show_held: float = option(
         0.0,
@@ -62,6 +65,24 @@ class DiffusionConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextConfig(Config):
+    """The text condition and the frozen encoder whose embeddings it takes."""
+
+    enabled: bool = option(False, "train with captions: those of the store, else made of action labels")
+    encoder: str = option(
+        "icube-minilm",
+        "sentence encoder icube-minilm (offline), open_clip name such as ViT-B-32, hf-hub:..., or folder",
+    )
+    pretrained: str | None = option(None, "open_clip tag or weight file of the encoder; icube-minilm brings its own")
+    tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for encoders whose own one is on a hub")
+    cache: str | None = option(None, "folder of cached embeddings, shared by runs; default: text_cache in the run")
+    labels: bool = option(False, "captions made of the label also for clips that have texts of their own")
+    hide_action: float = option(0.5, "how often the action is left out, so that text alone has to do", ge=0, le=1)
+    noise: float = option(0.5, "deviation of noise on embeddings in training, relative to their own size", ge=0)
+    blend: float = option(0.5, "how often two captions of a clip are blended into one", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MotionDiffConfig(Config):
     """All sections of ``motiondiff train``."""
 
@@ -69,6 +90,7 @@ class MotionDiffConfig(Config):
     model: ModelConfig = section(ModelConfig)
     data: DataConfig = section(DataConfig)
     diffusion: DiffusionConfig = section(DiffusionConfig)
+    text: TextConfig = section(TextConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.model.representation import MotionRepresentation
+from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
 from motiondiff.motion import Motion
 
 
@@ -52,6 +53,39 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, representation=representation, scheduler=scheduler)
+        # no module of the pipeline: it is frozen, never saved, and loaded when the first text arrives
+        self._text_encoder: TextEncoder | None = None
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the model was trained with texts."""
+        return bool(self.denoiser.config.text_size)
+
+    def use_text_encoder(self, encoder: TextEncoder) -> None:
+        """Embed texts with this encoder, the one that the model was trained with.
+
+        Raises:
+            InputError: the model takes no text, or this is another encoder.
+        """
+        self._refuse_text_if_untrained()
+        refuse_other_encoder(self.denoiser.config.text_encoder or {}, encoder)
+        self._text_encoder = encoder
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The frozen encoder of texts, loaded by the name that the model keeps.
+
+        Raises:
+            InputError: the model takes no text; the encoder cannot be loaded, or is another one by now.
+        """
+        self._refuse_text_if_untrained()
+        if self._text_encoder is None:
+            self._text_encoder = load_saved_encoder(self.denoiser.config.text_encoder or {})
+        return self._text_encoder
+
+    def _refuse_text_if_untrained(self) -> None:
+        if not self.takes_text:
+            raise InputError("this model takes no text: train one with text.enabled=true, or give an action")
 
     @torch.no_grad()
     def __call__(
@@ -68,6 +102,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
+        texts: Sequence[str | None] | None = None,
     ) -> MotionPipelineOutput | tuple[list[Motion]]:
         """Sample motions.
 
@@ -76,7 +111,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             tags: one style or subject tag per motion; None leaves it open.
             shapes: one body per motion; None takes the mean training body.
             num_motions: how many motions; by default as many as the lists above are long, else 1.
-            num_frames: frames of every motion, or of each; by default drawn as training clips have it.
+            num_frames: frames of every motion, or of each; by default drawn as training clips have it: of the action,
+                or of the action whose captions are nearest to the text.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
                 is no guidance and sends half as many rows through the denoiser.
@@ -90,21 +126,24 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
             return_dict: False gives a plain tuple.
+            texts: one description per motion, alone or together with its action; None leaves it open.
 
         Raises:
             InputError: (a ValueError) unknown action or tag, another skeleton, lengths or steps out of range, lists
-                of different lengths.
+                of different lengths; a text for a model without text, one that its encoder cannot read, or another
+                encoder than the model's.
         """
-        batch = self._count(num_motions, actions, tags, shapes, num_frames, generator)
+        batch = self._count(num_motions, actions, tags, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
             raise InputError(f"{num_inference_steps} denoising steps: must be 1 to {limit}, as many as were trained")
         no_names: list[str | None] = [None] * batch
-        actions, tags = actions or no_names, tags or no_names
+        actions, tags, texts = actions or no_names, tags or no_names, texts or no_names
         skeletons = [self._check_shape(shape) for shape in shapes or [None] * batch]
-        lengths = self._lengths(num_frames, actions, generator)
         device = self._execution_device
-        conditions = self.conditions(actions, tags, skeletons).to(device)
+        conditions = self.conditions(actions, tags, skeletons, texts)
+        lengths = self._lengths(num_frames, self._likely_actions(actions, conditions), generator)
+        conditions = conditions.to(device)
         guided = guidance_scale != 1.0
         if guided:
             conditions = Conditions.cat([conditions.without_semantics(), conditions])
@@ -160,27 +199,54 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 progress.update()
 
         motions = [
-            self.representation.decode(latents[row, : lengths[row]], skeletons[row], action=actions[row], tag=tags[row])
+            self.representation.decode(
+                latents[row, : lengths[row]], skeletons[row], action=actions[row], tag=tags[row], text=texts[row]
+            )
             for row in range(batch)
         ]
         self.maybe_free_model_hooks()
         return MotionPipelineOutput(motions=motions) if return_dict else (motions,)
 
     def conditions(
-        self, actions: Sequence[str | None], tags: Sequence[str | None], skeletons: Sequence[Skeleton]
+        self,
+        actions: Sequence[str | None],
+        tags: Sequence[str | None],
+        skeletons: Sequence[Skeleton],
+        texts: Sequence[str | None] | None = None,
     ) -> Conditions:
-        """Names and bodies to the denoiser's condition indices and numbers.
+        """Names, bodies and texts to the denoiser's condition indices and numbers.
 
         Raises:
-            InputError: an unknown action or tag; the nearest is named.
+            InputError: an unknown action or tag, of which the nearest is named; a text as in ``__call__``.
         """
+        embeddings = has_text = None
+        given = {row: text for row, text in enumerate(texts or ()) if text is not None}
+        if given:
+            found = self.text_encoder.embed_request(list(given.values()))
+            has_text = torch.tensor([row in given for row in range(len(skeletons))])
+            embeddings = torch.zeros(len(skeletons), found.shape[1])
+            embeddings[has_text] = found
         offsets = torch.tensor(np.stack([skeleton.offsets for skeleton in skeletons]))
         return Conditions(
             action=_indices("action", actions, self.denoiser.config.actions),
             tag=_indices("tag", tags, self.denoiser.config.tags),
             shape=self.representation.shape_condition(offsets.to(self.representation.offsets)).cpu(),
             has_shape=torch.ones(len(skeletons), dtype=torch.bool),
+            text=embeddings,
+            has_text=has_text,
         )
+
+    def _likely_actions(self, actions: Sequence[str | None], conditions: Conditions) -> list[str | None]:
+        """The action of each motion, for its length: of a text alone the one whose captions are nearest."""
+        known = self.denoiser.action_texts.cpu()
+        if conditions.text is None or conditions.has_text is None or not known.any():
+            return list(actions)
+        similar = (conditions.text @ known.T).masked_fill(~known.any(dim=1), -torch.inf).argmax(dim=1)
+        names = self.denoiser.config.actions
+        return [
+            names[int(near)] if action is None and given else action
+            for action, near, given in zip(actions, similar, conditions.has_text, strict=True)
+        ]
 
     def _count(self, num_motions: int | None, *lists: object) -> int:
         """The batch size that all arguments agree on."""
@@ -191,7 +257,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         if num_motions is not None:
             sizes.add(num_motions)
         if len(sizes) > 1:
-            raise InputError(f"actions, tags, shapes, frames and generators disagree on the number of motions: {sizes}")
+            raise InputError(
+                f"actions, tags, shapes, frames, generators and texts disagree on the number of motions: {sizes}"
+            )
         count = sizes.pop() if sizes else 1
         if count < 1:
             raise InputError(f"num_motions={count}: at least one motion must be asked for")

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 STEPS = 20
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
+LONGEST_STEM = 60
+"""Characters of a text that a file is named by, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,9 @@ class SampleOptions:
 
     Attributes:
         actions: the actions asked for; empty with ``unconditional`` or ``per_action``.
-        count: motions of each action (or in all, without an action).
+        texts: descriptions in free words, for a model that was trained with text; with one action, of which they
+            say more, or with none.
+        count: motions of each action or text (or in all, without either).
         per_action: this many of *every* action the model knows: a balanced set.
         unconditional: leave the action open.
         tag: style or subject tag of all motions, or None.
@@ -48,9 +52,11 @@ class SampleOptions:
         seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
         batch_size: motions denoised together.
         device: torch device.
+        text_weights: where the text encoder's weight file lies, if not where it did at training.
     """
 
     actions: Sequence[str] = ()
+    texts: Sequence[str] = ()
     count: int = 1
     per_action: int | None = None
     unconditional: bool = False
@@ -63,6 +69,7 @@ class SampleOptions:
     seed: int = 0
     batch_size: int = 32
     device: str = "cpu"
+    text_weights: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("count", "steps", "batch_size", "per_action"):
@@ -78,6 +85,12 @@ class SampleOptions:
         ways = [bool(self.actions), self.per_action is not None, self.unconditional]
         if sum(ways) > 1:
             raise InputError("--action, --per-action and --unconditional exclude each other: give one of them")
+        if self.texts and (self.per_action is not None or self.unconditional):
+            raise InputError("--text goes alone or with one --action, not with --per-action or --unconditional")
+        if self.texts and len(self.actions) > 1:
+            raise InputError(f"--text with {len(self.actions)} actions: give one --action, which all texts say more of")
+        if self.text_weights is not None and not self.texts:
+            raise InputError(f"--text-weights {self.text_weights}: there is no --text to encode")
 
 
 def model_folder(run: str | Path) -> Path:
@@ -174,28 +187,46 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
     pipeline.set_progress_bar_config(disable=True)
 
 
+def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
+    """The action and the text of every motion that the options ask for, in order.
+
+    Args:
+        options: what to generate.
+        known: the model's actions.
+
+    Raises:
+        InputError: an unknown action; the nearest is named.
+    """
+    if options.per_action is not None:
+        if not known:
+            raise InputError("--per-action: this model was trained without actions; use --unconditional")
+        return [(action, None) for action in known for _ in range(options.per_action)]
+    for action in options.actions:
+        if action not in known:
+            raise unknown("action", action, known)
+    actions: list[str | None] = list(options.actions) or [None]
+    texts: list[str | None] = list(options.texts) or [None]
+    return [(action, text) for action in actions for text in texts for _ in range(options.count)]
+
+
 def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Iterator[Motion]:
-    """The motions that the options ask for, in order: action by action.
+    """The motions that the options ask for, in order: action by action, or text by text.
 
     Steps and guidance that are not given are `STEPS` and `GUIDANCE`.
 
     Raises:
-        InputError: unknown action or tag, a length the model cannot make, a body that is not the model's.
+        InputError: unknown action or tag, a length the model cannot make, a body that is not the model's, a text for a
+            model without text, or one that its encoder cannot read.
     """
     from tqdm import tqdm
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
-    known = list(pipeline.denoiser.config.actions)
-    if options.per_action is not None:
-        if not known:
-            raise InputError("--per-action: this model was trained without actions; use --unconditional")
-        wanted: list[str | None] = [action for action in known for _ in range(options.per_action)]
-    else:
-        for action in options.actions:
-            if action not in known:
-                raise unknown("action", action, known)
-        chosen: list[str | None] = list(options.actions) or [None]
-        wanted = [action for action in chosen for _ in range(options.count)]
+    wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
+    if options.text_weights is not None:
+        from motiondiff.model.text import load_saved_encoder
+
+        facts = pipeline.denoiser.config.text_encoder or {}
+        pipeline.use_text_encoder(load_saved_encoder(facts, pretrained=options.text_weights))
     shape: Skeleton | None = None
     if options.shape is not None:
         from motiondiff.shapes import load_shape
@@ -207,9 +238,10 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     move_to(pipeline, options.device)
     with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
         for first in range(0, len(wanted), options.batch_size):
-            actions = wanted[first : first + options.batch_size]
+            actions, texts = zip(*wanted[first : first + options.batch_size], strict=True)
             output = pipeline(
                 actions=actions,
+                texts=texts,
                 tags=[options.tag] * len(actions),
                 shapes=[shape] * len(actions),
                 num_frames=frames,
@@ -276,7 +308,8 @@ def sample(
     numbers: dict[str, int] = {}
     with atomic_folder(target, overwrite=overwrite) as folder:
         for number, motion in enumerate(motions):
-            stem = slug(motion.action or "motion")
+            text = motion.texts[0] if motion.texts else None
+            stem = slug(text or motion.action or "motion")[:LONGEST_STEM].rstrip("-")
             name = f"{stem}-{numbers.setdefault(stem, 0):03d}"
             numbers[stem] += 1
             files = {}
@@ -284,8 +317,15 @@ def sample(
                 write(motion, folder / f"{name}.{kind}", kind, clip_id=name)
                 files[kind] = str(target / f"{name}.{kind}")
             samples.append(
-                {"name": name, "action": motion.action, "tag": motion.tag, "frames": len(motion), "number": number}
-                | {"files": files}
+                {
+                    "name": name,
+                    "action": motion.action,
+                    "text": text,
+                    "tag": motion.tag,
+                    "frames": len(motion),
+                    "number": number,
+                    "files": files,
+                }
             )
         pages: dict[str, str] = {}
         if "html" in formats and len(motions) > 1:
@@ -296,10 +336,11 @@ def sample(
             pages["viewer"] = str(target / "viewer.html")
         with (folder / "samples.csv").open("w", newline="") as handle:
             writer = csv.writer(handle)
-            writer.writerow(("name", "action", "tag", "frames", "number", *formats))
+            columns = ("name", "action", "text", "tag", "frames", "number")
+            writer.writerow((*columns, *formats))
             for row in samples:
                 written = [Path(row["files"][kind]).name for kind in formats]
-                writer.writerow((row["name"], row["action"], row["tag"], row["frames"], row["number"], *written))
+                writer.writerow((*(row[column] for column in columns), *written))
     return {
         "out": str(target),
         "motions": len(samples),

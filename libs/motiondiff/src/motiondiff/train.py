@@ -19,7 +19,9 @@ from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.runs import RunFolder, atomic_folder, read_json, refuse_existing
 from icube_common.training import Draw, StepRandom, check_config, fit, open_run
-from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
+from icube_common.vlm.features import FeatureCache
+from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
+from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
 from motiondiff.model.conditions import Conditions
@@ -27,6 +29,7 @@ from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import draw_held, held_input, loss_frames
 from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
+from motiondiff.model.text import TextEncoder, load_text_encoder
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.report import write_training_report
 
@@ -36,6 +39,8 @@ logger = logging.getLogger(__name__)
 STATISTICS_CLIPS = 4000
 VALIDATION_BATCH = 32
 VALIDATION_SEED = 20_000
+TEXT_CACHE = "text_cache"
+"""Folder of a run with the embeddings of its captions."""
 
 
 def measure_representation(
@@ -78,8 +83,13 @@ def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
     return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
 
 
-def make_denoiser(store: MotionStore, representation: MotionRepresentation, config: MotionDiffConfig) -> MotionDenoiser:
-    """A denoiser for a store's labels and body, its weights drawn from ``train.seed``.
+def make_denoiser(
+    store: MotionStore,
+    representation: MotionRepresentation,
+    config: MotionDiffConfig,
+    encoder: TextEncoder | None = None,
+) -> MotionDenoiser:
+    """A denoiser for a store's labels and body, its weights drawn from ``train.seed``; for texts with an encoder.
 
     Raises:
         InputError: a shape that cannot be, such as a width that the heads do not divide.
@@ -94,6 +104,7 @@ def make_denoiser(store: MotionStore, representation: MotionRepresentation, conf
                 tags=store.tags,
                 max_frames=config.data.max_frames,
                 held_input=config.diffusion.show_held > 0,
+                **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
                 **config_to_dict(config.model),
             )
         except ValueError as error:
@@ -120,6 +131,7 @@ class DiffusionStep:
         config: condition dropout and loss weights.
         max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
             on how a batch is spread over processes.
+        hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
     """
 
     def __init__(
@@ -128,7 +140,9 @@ class DiffusionStep:
         schedule: DDPMScheduler,
         config: DiffusionConfig,
         max_frames: int,
+        hide_action: float = 0.0,
     ) -> None:
+        self.hide_action = hide_action
         self.representation = representation
         self.schedule = schedule
         self.config = config
@@ -147,11 +161,7 @@ class DiffusionStep:
         clean = self.representation.normalise(features) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
-        conditions = batch_conditions(batch, self.representation).drop(
-            action=random.uniform() < self.config.drop_action,
-            tag=random.uniform() < self.config.drop_tag,
-            shape=random.uniform() < self.config.drop_shape,
-        )
+        conditions = draw_conditions(batch, self.representation, self.config, self.hide_action, random)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
         if self.config.show_held > 0:
             held = draw_held(random, mask, self.representation.parents, self.config.show_held)
@@ -173,11 +183,48 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
         tag=batch["tag"],
         shape=representation.shape_condition(batch["offsets"]),
         has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
+        text=batch.get("text"),
+        has_text=batch.get("has_text"),
     )
 
 
+def draw_conditions(
+    batch: Mapping[str, Tensor],
+    representation: MotionRepresentation,
+    config: DiffusionConfig,
+    hide_action: float,
+    random: StepRandom,
+) -> Conditions:
+    """A batch's conditions with some of them dropped at random, as often as the configuration says."""
+    conditions = batch_conditions(batch, representation).drop(
+        action=random.uniform() < config.drop_action,
+        tag=random.uniform() < config.drop_tag,
+        shape=random.uniform() < config.drop_shape,
+    )
+    if conditions.has_text is not None:
+        hidden = conditions.has_text & (random.uniform() < hide_action)
+        conditions = conditions.drop(action=hidden, text=random.uniform() < config.drop_text)
+    return conditions
+
+
+def embed_captions(
+    store: MotionStore, config: TextConfig, encoder: TextEncoder, cache: FeatureCache | None
+) -> EmbeddedCaptions:
+    """The captions of a store with their embeddings, those from the cache that are there.
+
+    Raises:
+        InputError: no clip has a text or an action.
+    """
+    captions = captions_of_store(store, labels=config.labels)
+    cut = [text for text in captions.texts if encoder.too_long(text)]
+    if cut:
+        logger.warning("%d captions are longer than %s reads and are cut: %r ...", len(cut), config.encoder, cut[0])
+    vectors = encoder.embed(captions.texts, cache).numpy()
+    return EmbeddedCaptions(captions, vectors, noise=config.noise, blend=config.blend)
+
+
 def make_validation(
-    store: MotionStore, step: DiffusionStep, config: MotionDiffConfig
+    store: MotionStore, step: DiffusionStep, config: MotionDiffConfig, captions: EmbeddedCaptions | None = None
 ) -> Callable[[torch.nn.Module], dict[str, float]] | None:
     """The loss on the validation split, with the same noise every time; None where it is off.
 
@@ -191,7 +238,7 @@ def make_validation(
             f"train.validate_every={config.train.validate_every}: {store.path} has no validation split to watch (split "
             f"by: {store.header['split_by']}); set it, and train.patience, to 0"
         )
-    windows = MotionWindows(store, store.select("validation"), config.data, augment=False)
+    windows = MotionWindows(store, store.select("validation"), config.data, augment=False, captions=captions)
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -221,25 +268,32 @@ def refuse_other_run(run: RunFolder, store: MotionStore, config: MotionDiffConfi
         raise InputError(f"{store.path}: is not the data that {run.path} was trained on; resume with the same store")
     before = config_to_dict(load_config(MotionDiffConfig, file=run.config))
     now = config_to_dict(config)
-    for section in ("model", "data", "diffusion"):
+    for section in ("model", "data", "diffusion", "text"):
         for key, value in now[section].items():
-            if before[section][key] != value:
+            if before[section][key] != value and key != "cache":  # where embeddings lie does not change them
                 raise InputError(
                     f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the "
                     f"same value (--config {run.config}) or start a new run"
                 )
 
 
-def model_card(store: MotionStore, config: MotionDiffConfig, steps: int) -> str:
+def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder: TextEncoder | None = None) -> str:
     """Markdown for ``model/README.md``: what the model was trained on, and how."""
     info = store.info()
     simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
     actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
+    texts = ""
+    if encoder is not None:
+        untrained = "" if encoder.facts["trained"] else "**untrained: its embeddings mean nothing**, "
+        texts = (
+            f"Texts by the frozen encoder `{encoder.names['encoder']}` ({untrained}fingerprint "
+            f"`{encoder.facts['fingerprint'][:16]}`), which is not part of the model.\n\n"
+        )
     return (
         f"# Motion diffusion model\n\n{simulated}"
         f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
         f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
-        f"Actions (clips in all splits): {actions}\n\n"
+        f"Actions (clips in all splits): {actions}\n\n{texts}"
         f"```yaml\n{config_to_yaml(config)}```\n"
     )
 
@@ -277,10 +331,21 @@ def train(
         refuse_other_run(RunFolder(out), store, config)
     clips = store.select("train")
     representation = measure_representation(store, clips, config.data)
-    denoiser = make_denoiser(store, representation, config)
+    encoder = load_text_encoder(config.text) if config.text.enabled else None
+    denoiser = make_denoiser(store, representation, config, encoder)
+    captions = None
+    cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
+    if encoder is not None:
+        # a new run's folder is not there yet, and must not be before all is known to be well
+        known = cache if config.text.cache or resume else None
+        captions = embed_captions(store, config.text, encoder, known)
+        means = captions.mean_of_actions(store.columns["action"], len(store.actions), clips)
+        denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
-    step = DiffusionStep(representation, schedule, config.diffusion, config.data.max_frames)
-    validate = make_validation(store, step, config)
+    step = DiffusionStep(
+        representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
+    )
+    validate = make_validation(store, step, config, captions)
     run = open_run(
         out,
         config=config.train,
@@ -289,7 +354,9 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    dataset = MotionWindows(store, clips, config.data, augment=True)
+    if encoder is not None and captions is not None and PartialState().is_main_process:
+        encoder.embed(captions.captions.texts, cache)
+    dataset = MotionWindows(store, clips, config.data, augment=True, captions=captions)
     result = fit(
         denoiser,
         step,
@@ -305,7 +372,7 @@ def train(
     if PartialState().is_main_process:
         with atomic_folder(run.model, overwrite=True) as folder:
             pipeline.save_pretrained(folder)
-            (folder / "README.md").write_text(model_card(store, config, result.steps))
+            (folder / "README.md").write_text(model_card(store, config, result.steps, encoder))
         write_training_report(run, store, config)
     metrics = run.read_metrics()
     return {

@@ -52,6 +52,18 @@ def test_empty_text_is_none_and_integers_will_do(tmp_path):
     assert motion.fps == 20
 
 
+def test_descriptions(tmp_path):
+    write(tmp_path, sample(texts=np.array(["a person bows", " "])))
+    (clip,) = npz.read_clips(npz.find_clips(tmp_path)[0], 10)
+    assert clip.motion.texts == ("a person bows",)
+
+
+@pytest.mark.parametrize("texts", [np.array("one"), np.array([1.0]), np.array([["a", "b"]])])
+def test_descriptions_that_are_no_list_of_texts(tmp_path, texts):
+    with pytest.raises(InputError, match="texts must be a list of texts"):
+        npz.read_npz(write(tmp_path, sample(texts=texts)))
+
+
 def test_positions_alone_are_fitted(tmp_path, moving_kinect):
     positions = moving_kinect(amount=0.2)
     path = write(tmp_path, {"positions": positions, "joint_names": kinect.NAMES, "parents": kinect.PARENTS, "fps": 30})

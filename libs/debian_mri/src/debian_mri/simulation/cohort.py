@@ -69,7 +69,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
         (folder / "nifti").mkdir()
         write_truth(folder / "truth", config.classes, config.spacing)
         calls = (
-            (at, (str(folder), _name(at), label, sites[where[at]], config.spacing, [config.seed, at]))
+            (at, (str(folder), _name(config.seed, at), label, sites[where[at]], config.spacing, [config.seed, at]))
             for at, label in enumerate(labels)
         )
         found: dict[int, tuple[Scan, dict[str, str]]] = {}
@@ -123,8 +123,9 @@ def assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
     return labels, where
 
 
-def _name(at: int) -> str:
-    return f"sim-{at + 1:04d}"
+def _name(seed: int, at: int) -> str:
+    # people of another seed are other people: a model of one cohort may be tested on the next
+    return f"sim{seed}-{at + 1:04d}"
 
 
 def _simulate_one(

@@ -70,6 +70,16 @@ _SPREAD = {
 _HEAD = {"F": -0.012, "M": 0.012}  # log of the head's length against the template, after rough alignment
 
 
+def most_changed(label: str) -> str | None:
+    """The structure that a class changes most, in deviations of the people of one class; the cortex aside."""
+    effects = {
+        name: abs(change) / _SPREAD[name]
+        for name, change in CLASSES[label].items()
+        if name != "cortex" and abs(change) >= NOTABLE
+    }
+    return max(effects, key=lambda name: effects[name]) if effects else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Group:
     """People of a class: mean age, share of women, years of education, MMSE with its spread."""

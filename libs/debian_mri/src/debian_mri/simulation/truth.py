@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from debian_mri.regions import PLANES
 from debian_mri.simulation.deformation import structure_mask
 from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
 from debian_mri.template import template_on_grid
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json, write_json
 
 # of the changed voxels in the plane that has most of them: a plane with fewer only grazes the change
@@ -83,19 +84,59 @@ def shows_change(folder: str | Path, label: str, plane: str, position_mm: float)
     Raises:
         InputError: the folder holds no truth about this class.
     """
-    import nibabel
-
     truth = Path(folder) / "truth"
-    known = read_json(truth / "classes.json")["classes"]
-    if label not in known:
-        raise InputError(f"{truth}: nothing is known of class {label!r} (there are {', '.join(known)})")
-    image: Any = nibabel.load(truth / known[label]["mask"])
+    known = _classes(truth, label)["classes"]
+    return _shows(truth / known[label]["mask"], None, plane, position_mm)
+
+
+def shows_structure(folder: str | Path, label: str, structure: str, plane: str, position_mm: float) -> bool:
+    """Whether a plane shows one structure that a class changes, as `shows_change` has it for all of them.
+
+    Args:
+        folder: of the cohort.
+        label: the class.
+        structure: of `changed_structures`.
+        plane: "axial", "coronal" or "sagittal".
+        position_mm: along the plane's normal, MNI.
+
+    Raises:
+        InputError: the folder holds no truth about this class.
+    """
+    truth = Path(folder) / "truth"
+    structures = _classes(truth, label)["structures"]
+    if structure not in structures:
+        raise unknown("structure", structure, structures)
+    return _shows(truth / "structures.nii.gz", int(structures[structure]["number"]), plane, position_mm)
+
+
+def _classes(truth: Path, label: str) -> dict[str, Any]:
+    if not (truth / "classes.json").is_file():
+        raise InputError(f"{truth}: there is no truth; debian-mri simulate makes cohorts of which it is known")
+    found: dict[str, Any] = read_json(truth / "classes.json")
+    if label not in found["classes"]:
+        raise InputError(f"{truth}: nothing is known of class {label!r} (there are {', '.join(found['classes'])})")
+    return found
+
+
+def _shows(path: Path, number: int | None, plane: str, position_mm: float) -> bool:
     axis = PLANES[plane]
-    areas = np.asarray(image.dataobj).sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.int64)
-    index = round((position_mm - image.affine[axis, 3]) / image.affine[axis, axis])
+    areas, start, step = _areas(path, path.stat().st_mtime_ns, number, axis)
+    index = round((position_mm - start) / step)
     if not 0 <= index < len(areas) or not areas.any():
         return False
     return bool(areas[index] >= _LEAST_SHARE * areas.max())
+
+
+@lru_cache(maxsize=64)
+def _areas(path: Path, modified: int, number: int | None, axis: int) -> tuple[Any, float, float]:
+    """Voxels of a structure (None: of anything) in each plane, mm of the first and from one to the next."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    values = np.asarray(image.dataobj)
+    inside = values > 0 if number is None else values == number
+    others = tuple(other for other in range(3) if other != axis)
+    return inside.sum(axis=others, dtype=np.int64), float(image.affine[axis, 3]), float(image.affine[axis, axis])
 
 
 def _save(path: Path, values: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], nibabel: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from icube_common.vlm import tokens
 from icube_common.vlm.towers import TextTower
+
+# letters, digits, punctuation and a rare word: tokenizers that differ cut it differently
+_PROBE = "A person sits down, slowly; then (after 3.5 s) rises & shrugs nonchalantly."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,14 +194,35 @@ class FrozenVLM(nn.Module):
         """SHA-256 over weights, preprocessing and library versions: what every cache of features is keyed by."""
         digest = hashlib.sha256(self._versions.encode())
         digest.update(_describe_preprocess(self.preprocess).encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        _digest_tensors(digest, self.model.state_dict())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def text_fingerprint(self) -> str:
+        """SHA-256 over the text tower's weights and what its tokenizer makes of a sentence.
+
+        Library versions are not in it: a model that was trained on the embeddings knows its encoder by this, on other
+        machines too.
+        """
+        digest = hashlib.sha256(f"{self.context_length} {self.tokenize(_PROBE).tolist()}".encode())
+        weights = {
+            name: value
+            for name, value in self.model.state_dict().items()
+            if value.is_floating_point() and not name.startswith("visual.")
+        }
+        _digest_tensors(digest, weights)
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """For the record of a run: name, weights, whether they are trained, fingerprint."""
         return {**asdict(self.origin), "description": str(self.origin), "fingerprint": self.fingerprint}
+
+
+def _digest_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Add names, shapes, types and values of tensors to a digest."""
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _describe_preprocess(preprocess: Any) -> str:

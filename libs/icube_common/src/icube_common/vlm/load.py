@@ -30,6 +30,7 @@ def load_vlm(
     precision: str = "fp32",
     device: str | torch.device = "cpu",
     seed: int = 0,
+    only_text: bool = False,
 ) -> FrozenVLM:
     """Load a vision-language model, frozen and in eval mode.
 
@@ -43,6 +44,7 @@ def load_vlm(
         precision: of the weights: ``fp32``, ``bf16``, ``fp16`` (not on a CPU).
         device: where to put it.
         seed: of random weights; torch's global generator is left as it was.
+        only_text: no image will be encoded, so that an untrained image tower is not worth a warning.
 
     Raises:
         InputError: an unknown name or tag (the nearest is named); a file that does not fit the architecture; a download
@@ -76,7 +78,7 @@ def load_vlm(
         origin=origin,
         versions=" ".join(f"{p}={importlib.metadata.version(p)}" for p in ("open_clip_torch", "torch", "torchvision")),
     )
-    if vlm.untrained_note:
+    if vlm.untrained_note and not (only_text and origin.text_trained):
         logger.warning("%s", vlm.untrained_note)
     return vlm
 

@@ -104,6 +104,10 @@ def _render_evaluate(result: Mapping[str, Any]) -> str:
     names = list(result["real"])
     width = max(map(len, names))
     lines = [f"{name:<{width}}  {shown(result[name])}   real {shown(result['real'][name])}" for name in names]
+    if "text" in result:
+        text = result["text"]
+        lines.append(f"from captions alone, {text['pool']} captions to choose from:")
+        lines += [f"  {name:<{width}}  {shown(text[name])}   real {shown(text['real'][name])}" for name in text["real"]]
     lines.append("goals:")
     for name, goal in result["goals"].items():
         value = "undefined" if goal["value"] is None else f"{goal['value']:.3g}"

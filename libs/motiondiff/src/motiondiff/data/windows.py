@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icube_common.training import Draw
 from motiondiff.config import DataConfig
+from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 
 
@@ -23,19 +24,32 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
         clips: indices into the store.
         config: window lengths, cropping, scaling.
         augment: False shows whole clips (cut at the end), unscaled: for validation.
+        captions: embedded captions of all clips of the store; None for a model without text.
     """
 
-    def __init__(self, store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig, *, augment: bool) -> None:
+    def __init__(
+        self,
+        store: MotionStore,
+        clips: npt.NDArray[np.int64],
+        config: DataConfig,
+        *,
+        augment: bool,
+        captions: EmbeddedCaptions | None = None,
+    ) -> None:
         self.store = store
         self.clips = clips
         self.config = config
         self.augment = augment
+        self.captions = captions
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and tag indices (-1: none)."""
+        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and tag indices (-1: none).
+
+        With captions also the embedding ``text`` (S,) of one of the clip's, and ``has_text``.
+        """
         clip = int(self.clips[draw.index])
         columns = self.store.columns
         length = int(columns["length"][clip])
@@ -50,12 +64,17 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
         rows = self.store.rows(clip, start, stop)
         features = to_common_frame(rows)
         features[:, :3] *= scale
-        return {
+        window = {
             "features": features,
             "offsets": self.store.offsets[columns["skeleton"][clip]] * np.float32(scale),
             "action": int(columns["action"][clip]),
             "tag": int(columns["tag"][clip]),
         }
+        if self.captions is not None:
+            text = self.captions.draw(clip, rng if self.augment else None)
+            window |= {"text": np.zeros(self.captions.size, np.float32) if text is None else text}
+            window |= {"has_text": text is not None}
+        return window
 
 
 def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -71,20 +90,27 @@ def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pad to the longest window: features (B, T, D), mask (B, T), offsets (B, J, 3), action (B,), tag (B,)."""
+    """Pad to the longest window: features (B, T, D), mask (B, T), offsets (B, J, 3), action (B,), tag (B,).
+
+    With texts also text (B, S) and has_text (B,).
+    """
     lengths = [len(window["features"]) for window in windows]
     features = torch.zeros(len(windows), max(lengths), windows[0]["features"].shape[1])
     mask = torch.zeros(len(windows), max(lengths), dtype=torch.bool)
     for row, (window, length) in enumerate(zip(windows, lengths, strict=True)):
         features[row, :length] = torch.from_numpy(window["features"])
         mask[row, :length] = True
-    return {
+    batch = {
         "features": features,
         "mask": mask,
         "offsets": torch.from_numpy(np.stack([window["offsets"] for window in windows])),
         "action": torch.tensor([window["action"] for window in windows]),
         "tag": torch.tensor([window["tag"] for window in windows]),
     }
+    if "text" in windows[0]:
+        batch["text"] = torch.from_numpy(np.stack([window["text"] for window in windows]))
+        batch["has_text"] = torch.tensor([window["has_text"] for window in windows])
+    return batch
 
 
 def balanced_weights(actions: npt.NDArray[np.int32], strength: float) -> npt.NDArray[np.float64]:

@@ -18,12 +18,14 @@ from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import Judge, Judged, evaluate_sets
 from motiondiff.evaluation.options import FEWEST_CLIPS, EvaluateOptions
 from motiondiff.evaluation.report import write_report
+from motiondiff.evaluation.text import evaluate_texts
 from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.recognise import without_small_classes
 from motiondiff.recognition.train import fit_recogniser, refuse_small_classes
 from motiondiff.sample import SampleOptions, generate, load_pipeline, resolve
+from motiondiff.train import TEXT_CACHE
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +100,8 @@ def evaluate(
         overwrite: replace an existing ``out``.
 
     Returns:
-        What `motiondiff.evaluation.figures.evaluate_sets` returns, with settings and the places of the files.
+        What `motiondiff.evaluation.figures.evaluate_sets` returns, with settings and the places of the files; for a run
+        with text also ``text``, what `motiondiff.evaluation.text.evaluate_texts` returns.
 
     Raises:
         InputError: a broken store, another store than the run's, a class without enough clips, a subject on both
@@ -132,6 +135,9 @@ def evaluate(
         logger.info("%d of %d sets of motions", seed + 1, options.seeds)
     figures, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], judge)
     target = Path(out)
+    if pipeline.takes_text:
+        text_figures = evaluate_texts(pipeline, store, judge, options, sampling, Path(run) / TEXT_CACHE)
+        figures = {**figures, "text": text_figures}
     result = {
         **figures,
         "classes": list(classes),

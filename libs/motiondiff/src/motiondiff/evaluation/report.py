@@ -14,6 +14,7 @@ from icube_common.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import MEANING, Judge, Judged, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
+from motiondiff.evaluation.text import MEANING as TEXT_MEANING
 from motiondiff.export.render import contact_sheet
 from motiondiff.motion import Motion
 from motiondiff.sample import slug
@@ -57,6 +58,8 @@ def write_report(
         report.paragraph(note)
     _goals(report, result)
     _figures(report, result)
+    if "text" in result:
+        _texts(report, result["text"])
     _curves(report, judge, seen, result)
     _classes(report, judge, predictions)
     _motions(report, folder / "sheets", judge, seen, motions, store)
@@ -90,6 +93,22 @@ def _figures(report: Report, result: Mapping[str, Any]) -> None:
         [[name, shown(result[name]), shown(result["real"][name]), words] for name, words in meaning.items()],
     )
     report.facts(result["training"], caption="Training clips among themselves")
+
+
+def _texts(report: Report, text: Mapping[str, Any]) -> None:
+    report.section("Text")
+    report.paragraph(
+        f"Motions made of held-out clips' captions alone ({text['captions']} from each seed); real: these clips. "
+        f"A caption is ranked among {text['pool']} of different meaning by a model that matches texts and motions, "
+        "trained on the training clips."
+    )
+    report.table(
+        ["figure", "generated", "real", "chance", "what"],
+        [
+            [name, shown(text[name]), shown(text["real"][name]), text["chance"].get(name), words]
+            for name, words in TEXT_MEANING.items()
+        ],
+    )
 
 
 def _curves(report: Report, judge: Judge, seen: Judged, result: Mapping[str, Any]) -> None:

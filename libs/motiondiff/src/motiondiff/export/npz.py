@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     - ``rotations`` (T, J, 3, 3) float32: each joint in its parent's frame, the root in the world;
     - ``root`` (T, 3) float32: position of joint 0;
     - ``joint_names`` (J,) text, ``parents`` (J,) int64 (-1 for the root), ``offsets`` (J, 3) float32: the skeleton;
-    - ``fps`` float64; ``action``, ``tag``, ``subject``, ``clip_id``: text.
+    - ``fps`` float64; ``action``, ``tag``, ``subject``, ``clip_id``: text; ``texts`` (N,) where there are some.
 
     Args:
         motion: the clip.
@@ -32,6 +33,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     Raises:
         InputError: the file cannot be written.
     """
+    texts: dict[str, Any] = {"texts": np.array(motion.texts, dtype=np.str_)} if motion.texts else {}
     with output_file(path) as temporary, temporary.open("wb") as handle:
         # through a handle: given a name, NumPy would add ".npz" to any other suffix
         np.savez_compressed(
@@ -47,5 +49,6 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
             tag=np.str_(motion.tag or ""),
             subject=np.str_(motion.subject or ""),
             clip_id=np.str_(clip_id or ""),
+            **texts,
         )
     return Path(path)

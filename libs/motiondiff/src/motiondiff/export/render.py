@@ -182,7 +182,8 @@ def _scene(motion: Motion, size: tuple[int, int], caption: str | None, *, follow
 def _captions(motions: Sequence[Motion], captions: Sequence[str] | None) -> Sequence[str]:
     if not motions:
         raise InputError("no motions to draw")
-    texts = [motion.action or "" for motion in motions] if captions is None else captions
+    own = (motion.action or " ".join(motion.texts[:1]) for motion in motions)
+    texts = list(own) if captions is None else captions
     if len(texts) != len(motions):
         raise InputError(f"{len(texts)} captions for {len(motions)} motions: give one for each")
     return texts

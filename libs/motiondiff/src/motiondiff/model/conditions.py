@@ -1,10 +1,11 @@
 """Conditions of a batch and their embedding, each with its own learned null.
 
-Shapes: B batch, J joints, W width.
+Shapes: B batch, J joints, S numbers of a text's embedding, W width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -24,12 +25,16 @@ class Conditions:
         tag: (B,) index into the denoiser's tags, `NULL` for not given.
         shape: (B, J) bone lengths relative to the mean body (`MotionRepresentation.shape_condition`).
         has_shape: (B,) whether the shape is given.
+        text: (B, S) embeddings of texts by the frozen encoder, of length 1; None where no row has a text.
+        has_text: (B,) whether the text is given; None with ``text``.
     """
 
     action: Int[Tensor, " B"]
     tag: Int[Tensor, " B"]
     shape: Float[Tensor, "B J"]
     has_shape: Bool[Tensor, " B"]
+    text: Float[Tensor, "B S"] | None = None
+    has_text: Bool[Tensor, " B"] | None = None
 
     def drop(
         self,
@@ -37,6 +42,7 @@ class Conditions:
         action: Bool[Tensor, " B"] | None = None,
         tag: Bool[Tensor, " B"] | None = None,
         shape: Bool[Tensor, " B"] | None = None,
+        text: Bool[Tensor, " B"] | None = None,
     ) -> Conditions:
         """Null what the masks mark, row by row."""
         changed = self
@@ -46,34 +52,40 @@ class Conditions:
             changed = replace(changed, tag=torch.where(tag, NULL, self.tag))
         if shape is not None:
             changed = replace(changed, has_shape=self.has_shape & ~shape)
+        if text is not None and self.has_text is not None:
+            changed = replace(changed, has_text=self.has_text & ~text)
         return changed
 
     def without_semantics(self) -> Conditions:
-        """The unconditional branch of guidance: action and tag are null; the body stays, the output must fit it."""
+        """The unconditional branch of guidance: all is null but the body, which the output must fit."""
         every = torch.ones_like(self.has_shape)
-        return self.drop(action=every, tag=every)
+        return self.drop(action=every, tag=every, text=every)
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        return Conditions(*(getattr(self, field.name).to(device) for field in fields(self)))
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in given.items() if value is not None})
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
-        """Batches one after the other."""
-        return Conditions(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Conditions)))
+        """Batches one after the other; all have texts, or none has."""
+        columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Conditions)}
+        given = {name: torch.cat(column) for name, column in columns.items() if column[0] is not None}
+        return replace(parts[0], **given)
 
 
 class ConditionEmbedding(nn.Module):
-    """One token per condition: (B, 3, W) for action, tag and body shape.
+    """One token per condition: (B, 3, W) for action, tag and body shape, (B, 4, W) where there is a text too.
 
     Args:
         num_actions: size of the action vocabulary (may be 0).
         num_tags: size of the tag vocabulary (may be 0).
         shape_size: J.
         width: W.
+        text_size: S, 0 for a model without text.
     """
 
-    def __init__(self, num_actions: int, num_tags: int, shape_size: int, width: int) -> None:
+    def __init__(self, num_actions: int, num_tags: int, shape_size: int, width: int, text_size: int = 0) -> None:
         super().__init__()
         # the last row of each table is the learned null: index -1 finds it
         self.action = nn.Embedding(num_actions + 1, width)
@@ -82,11 +94,32 @@ class ConditionEmbedding(nn.Module):
         self.null_shape = nn.Parameter(torch.zeros(width))
         for table in (self.action, self.tag):
             nn.init.normal_(table.weight, std=0.02)
+        self.text_size = text_size
+        if text_size:
+            self.text = nn.Sequential(nn.Linear(text_size, width), nn.SiLU(), nn.Linear(width, width))
+            self.null_text = nn.Parameter(torch.zeros(width))
 
-    def forward(self, conditions: Conditions) -> Float[Tensor, "B 3 W"]:
-        """Embed a batch of conditions."""
+    def forward(self, conditions: Conditions) -> Float[Tensor, "B N W"]:
+        """Embed a batch of conditions.
+
+        Raises:
+            ValueError: texts are given to a model without text.
+        """
         action = self.action(conditions.action % self.action.num_embeddings)
         tag = self.tag(conditions.tag % self.tag.num_embeddings)
         shape = self.shape(conditions.shape.to(self.null_shape.dtype))
         shape = torch.where(conditions.has_shape[:, None], shape, self.null_shape)
-        return torch.stack((action, tag, shape), dim=1)
+        tokens = [action, tag, shape]
+        if self.text_size:
+            tokens.append(self._embed_text(conditions))
+        elif conditions.text is not None:
+            raise ValueError("texts were given to a model that was trained without text")
+        return torch.stack(tokens, dim=1)
+
+    def _embed_text(self, conditions: Conditions) -> Float[Tensor, "B W"]:
+        """The token of the text; the learned null where there is none."""
+        if conditions.text is None or conditions.has_text is None:
+            return self.null_text.expand(len(conditions.action), -1)
+        # an embedding has length 1: its numbers are brought to the size that layers are made for
+        text = self.text(conditions.text.to(self.null_text.dtype) * math.sqrt(self.text_size))
+        return torch.where(conditions.has_text[:, None], text, self.null_text)

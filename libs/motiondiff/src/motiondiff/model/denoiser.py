@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         max_frames: longest motion, frames.
         held_input: whether parts of the motion may be given (`motiondiff.model.held`); the prediction then starts from
             the bridge between them.
+        text_size: S, numbers of a text's embedding; 0: no text condition.
+        text_encoder: what the texts were embedded with: `motiondiff.model.text.TextEncoder.facts`.
 
     Raises:
         ValueError: the width is odd or not a multiple of the number of heads.
@@ -61,6 +64,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         dropout: float = 0.1,
         max_frames: int = 160,
         held_input: bool = False,
+        text_size: int = 0,
+        text_encoder: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if width % num_heads or width % 2:
@@ -70,9 +75,11 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.embed_held = nn.Linear(2 * feature_size, width, bias=False) if held_input else None
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(width, width)
-        self.embed_conditions = ConditionEmbedding(len(actions), len(tags), shape_size, width)
-        # tells the tokens in front apart: timestep, action, tag, shape
-        self.token_kind = nn.Parameter(torch.randn(4, width) * 0.02)
+        self.embed_conditions = ConditionEmbedding(len(actions), len(tags), shape_size, width, text_size)
+        # tells the tokens in front apart: timestep, action, tag, shape, and text where there is one
+        self.token_kind = nn.Parameter(torch.randn(5 if text_size else 4, width) * 0.02)
+        # (A, S) mean embedding of each action's captions; zeros for an action without any
+        self.register_buffer("action_texts", torch.zeros(len(actions), text_size), persistent=text_size > 0)
         self.register_buffer("frame_position", sinusoidal_positions(max_frames, width), persistent=False)
         self.layers = nn.ModuleList(
             [TransformerLayer(width, num_heads, feedforward, dropout) for _ in range(num_layers)]

@@ -111,7 +111,13 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         return self.normalise(features.to(self.mean))
 
     def decode(
-        self, normalised: Float[Tensor, "T D"], skeleton: Skeleton, *, action: str | None = None, tag: str | None = None
+        self,
+        normalised: Float[Tensor, "T D"],
+        skeleton: Skeleton,
+        *,
+        action: str | None = None,
+        tag: str | None = None,
+        text: str | None = None,
     ) -> Motion:
         """Normalised features back to a motion on the given body."""
         root, rotations = self.split(self.denormalise(normalised.float()))
@@ -122,6 +128,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             fps=float(self.config.fps),
             action=action,
             tag=tag,
+            texts=() if text is None else (text,),
             source="simulated training data" if self.config.simulated else "generated",
         )
 

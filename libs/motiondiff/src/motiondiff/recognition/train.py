@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -57,7 +60,42 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     refuse_small_classes(clips, FEWEST_CLIPS, "to train on")
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
-    network = make_network(config, clips.skeleton, len(clips.class_names), mix(seed, 1)).train()
+    network = make_network(config, clips.skeleton, len(clips.class_names), mix(seed, 1))
+
+    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
+        logits = network(varied_clips(data[rows], config, generator))
+        return functional.cross_entropy(logits, labels[rows], label_smoothing=config.label_smoothing)
+
+    fit_network(network, loss_of, clips, config, seed, name=f"recogniser ({config.model})")
+    return Recogniser(
+        network=network.eval(),
+        config=config,
+        class_names=tuple(clips.class_names),
+        skeleton=clips.skeleton,
+        fps=clips.fps,
+    )
+
+
+def fit_network(
+    network: nn.Module,
+    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    clips: ClipSet,
+    config: RecogniserConfig,
+    seed: int,
+    *,
+    name: str,
+) -> None:
+    """Train a network in place, in a fixed number of steps that show every class equally often.
+
+    Args:
+        network: ends with the moving average of its weights where ``config`` asks for it.
+        loss_of: the loss of a batch: rows of ``clips``, and the generator that varies them.
+        clips: what the rows are of.
+        config: steps, batch size, rates.
+        seed: of order, variations and dropout.
+        name: for the progress bar.
+    """
+    network.train()
     order = BatchOrder(len(clips), seed=seed, weights=1.0 / clips.counts[clips.labels])
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(
@@ -67,11 +105,10 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     generator = torch.Generator().manual_seed(mix(seed, 2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, 3))  # dropout
-        for step in tqdm(range(config.steps), desc=f"recogniser ({config.model})", unit="step", leave=False):
+        for step in tqdm(range(config.steps), desc=name, unit="step", leave=False):
             draws = order.draws(step * config.batch_size, (step + 1) * config.batch_size)
             rows = torch.from_numpy(np.array([draw.index for draw in draws]))
-            logits = network(varied_clips(data[rows], config, generator))
-            loss = functional.cross_entropy(logits, labels[rows], label_smoothing=config.label_smoothing)
+            loss = loss_of(rows, generator)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -81,10 +118,3 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
                 average.update(step)
     if average is not None:
         average.copy_to_model()
-    return Recogniser(
-        network=network.eval(),
-        config=config,
-        class_names=tuple(clips.class_names),
-        skeleton=clips.skeleton,
-        fps=clips.fps,
-    )

@@ -6,6 +6,7 @@ Keys of an ``.npz`` (metres, y up):
     positions (T, J, 3)                                     alone: rotations are fitted (`geometry.fitting`)
     joint_names (J,), parents (J,), fps                     always
     action, tag, subject, clip_id                           text, optional; empty is none
+    texts (N,)                                              descriptions, optional
 
 Nothing is unpickled: a file with object arrays is refused.
 """
@@ -57,7 +58,7 @@ def read_npz(path: Path) -> Motion:
             no rotations, or positions that contradict the rotations.
     """
     path = Path(path)
-    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "joint_names"), largest=LARGEST_FILE)
+    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "texts", "joint_names"), largest=LARGEST_FILE)
     for key in ("joint_names", "parents", "fps"):
         if key not in arrays:
             raise InputError(f"{path}: no {key!r} in it (has {', '.join(sorted(arrays)) or 'nothing'})")
@@ -71,6 +72,10 @@ def read_npz(path: Path) -> Motion:
     parents = tuple(int(parent) for parent in arrays["parents"].ravel())
     labels: dict[str, Any] = {key: texts[key] for key in ("action", "tag", "subject")}
     labels |= {"fps": float(arrays["fps"].ravel()[0]), "source": path.name}
+    described = arrays.get("texts", np.array([], dtype=np.str_))
+    if described.ndim != 1 or described.dtype.kind != "U":
+        raise InputError(f"{path}: texts must be a list of texts")
+    labels["texts"] = tuple(str(text) for text in described if str(text).strip())
     try:
         if "rotations" in arrays:
             motion = _from_rotations(arrays, names, parents, labels)
