@@ -258,6 +258,19 @@ def test_a_distilled_run_samples_in_four_steps(
         assert not (tmp_path / "new").exists()
 
 
+def test_a_run_with_texts_keeps_them_when_distilled(command: Command, text_run_path: Path, tmp_path: Path) -> None:
+    options = "train.max_steps=1 train.batch_size=4 train.trackers=none train.device=cpu"
+    assert (
+        as_json(command("distill", text_run_path, "--out", tmp_path / "fast", *options.split(), "--json"))["steps"] == 1
+    )
+    sampled = as_json(
+        command(
+            "sample", tmp_path / "fast", "--text", "a person walks", "--seconds", 1, "--out", tmp_path / "s", "--json"
+        )
+    )
+    assert sampled["scheduler"] == "lcm" and sampled["samples"][0]["text"] == "a person walks"
+
+
 def test_a_plain_runs_own_defaults(run_path: Path) -> None:
     found = resolve(run_path, SampleOptions())
     assert (found.steps, found.scheduler, found.guidance) == (20, "dpmsolver++", 2.5)

@@ -25,6 +25,7 @@ from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, read_json, refuse_existing
 from icube_common.training import StepRandom, check_config, fit, open_run
+from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate
@@ -37,7 +38,7 @@ from motiondiff.model.representation import MotionRepresentation
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import is_distilled, load_pipeline
 from motiondiff.schedulers import make_scheduler
-from motiondiff.train import batch_conditions
+from motiondiff.train import TEXT_CACHE, draw_conditions, embed_captions
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class ConsistencyStep:
         self.representation = representation
         self.scheduler = scheduler
         self.config = trained.diffusion
+        self.hide_action = trained.text.hide_action
         self.max_frames = trained.data.max_frames
         self.guidance = guidance
         self.solver_steps = solver_steps
@@ -82,11 +84,7 @@ class ConsistencyStep:
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         later = (random.integers(0, self.scheduler.config.original_inference_steps) + 1) * self.skip - 1
         earlier = later - self.skip  # -1 is no noise at all
-        conditions = batch_conditions(batch, self.representation).drop(
-            action=random.uniform() < self.config.drop_action,
-            tag=random.uniform() < self.config.drop_tag,
-            shape=random.uniform() < self.config.drop_shape,
-        )
+        conditions = draw_conditions(batch, self.representation, self.config, self.hide_action, random)
         shown: dict[str, Tensor] = {}
         frames = mask
         if self.config.show_held > 0:
@@ -224,10 +222,14 @@ def distill(
         overwrite=overwrite,
     )
     clips = store.select("train")
+    captions = None
+    if teacher.takes_text:
+        cache = FeatureCache(trained.text.cache or Path(run) / TEXT_CACHE)
+        captions = embed_captions(store, trained.text, teacher.text_encoder, cache)
     result = fit(
         student,
         step,
-        MotionWindows(store, clips, trained.data, augment=True),
+        MotionWindows(store, clips, trained.data, augment=True, captions=captions),
         config=config.train,
         run=folder,
         collate=collate,

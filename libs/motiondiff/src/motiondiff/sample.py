@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST_STEM = 60
-"""Characters of a text that a file is named by, at most."""
-
 STEPS = 20
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
+LONGEST_STEM = 60
+"""Characters of a text that a file is named by, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)

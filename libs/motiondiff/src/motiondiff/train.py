@@ -103,8 +103,8 @@ def make_denoiser(
                 actions=store.actions,
                 tags=store.tags,
                 max_frames=config.data.max_frames,
-                **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
                 held_input=config.diffusion.show_held > 0,
+                **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
                 **config_to_dict(config.model),
             )
         except ValueError as error:
@@ -161,14 +161,7 @@ class DiffusionStep:
         clean = self.representation.normalise(features) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
-        conditions = batch_conditions(batch, self.representation).drop(
-            action=random.uniform() < self.config.drop_action,
-            tag=random.uniform() < self.config.drop_tag,
-            shape=random.uniform() < self.config.drop_shape,
-        )
-        if conditions.has_text is not None:
-            hidden = conditions.has_text & (random.uniform() < self.hide_action)
-            conditions = conditions.drop(action=hidden, text=random.uniform() < self.config.drop_text)
+        conditions = draw_conditions(batch, self.representation, self.config, self.hide_action, random)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
         if self.config.show_held > 0:
             held = draw_held(random, mask, self.representation.parents, self.config.show_held)
@@ -193,6 +186,25 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
         text=batch.get("text"),
         has_text=batch.get("has_text"),
     )
+
+
+def draw_conditions(
+    batch: Mapping[str, Tensor],
+    representation: MotionRepresentation,
+    config: DiffusionConfig,
+    hide_action: float,
+    random: StepRandom,
+) -> Conditions:
+    """A batch's conditions with some of them dropped at random, as often as the configuration says."""
+    conditions = batch_conditions(batch, representation).drop(
+        action=random.uniform() < config.drop_action,
+        tag=random.uniform() < config.drop_tag,
+        shape=random.uniform() < config.drop_shape,
+    )
+    if conditions.has_text is not None:
+        hidden = conditions.has_text & (random.uniform() < hide_action)
+        conditions = conditions.drop(action=hidden, text=random.uniform() < config.drop_text)
+    return conditions
 
 
 def embed_captions(

@@ -41,10 +41,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: hidden features of the feed-forward parts.
         dropout: dropout inside the layers.
         max_frames: longest motion, frames.
-        text_size: S, numbers of a text's embedding; 0: no text condition.
-        text_encoder: what the texts were embedded with: `motiondiff.model.text.TextEncoder.facts`.
         held_input: whether parts of the motion may be given (`motiondiff.model.held`); the prediction then starts from
             the bridge between them.
+        text_size: S, numbers of a text's embedding; 0: no text condition.
+        text_encoder: what the texts were embedded with: `motiondiff.model.text.TextEncoder.facts`.
 
     Raises:
         ValueError: the width is odd or not a multiple of the number of heads.
@@ -63,9 +63,9 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: int = 1024,
         dropout: float = 0.1,
         max_frames: int = 160,
+        held_input: bool = False,
         text_size: int = 0,
         text_encoder: dict[str, Any] | None = None,
-        held_input: bool = False,
     ) -> None:
         super().__init__()
         if width % num_heads or width % 2:
