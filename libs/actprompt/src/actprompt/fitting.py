@@ -134,13 +134,7 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
     Raises:
         InputError: a class without training rows, no validation rows where they are needed, no training skeleton.
     """
-    counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
-    if not counts.all():
-        empty = fold.train_class_names[int(np.argmin(counts))]
-        raise InputError(f"fold {fold.name!r}: class {empty!r} has no training clip; leave it out, or take more clips")
-    if config.train.validate_every and not len(fold.validation):
-        why = next((note for note in fold.notes if note.startswith("no validation rows")), "no validation rows")
-        raise InputError(f"fold {fold.name!r}: train.validate_every={config.train.validate_every}: {why}; set it to 0")
+    fold.check_trainable("clip", validate_every=config.train.validate_every)
     if inputs.skeletons is not None:
         rows = fold.training_rows(inputs.skeletons)
         if not any(len(joints) for joints in rows.values()):

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from icube_common.prompts.textmap import mean_and_deviation
+
 # scaled values beyond this are drawn in: a typing error has no say over all others
 _REACH = 4.0
 
@@ -97,14 +99,3 @@ class Film(nn.Module):
     def penalty(self) -> Float[Tensor, ""]:
         """Sum of the squared weights."""
         return self.scale.square().sum() + self.shift.square().sum()
-
-
-def mean_and_deviation(values: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Of each column, NaN left out; the deviation of a constant or empty column is infinite, which makes it 0."""
-    there = ~values.isnan()
-    count = there.sum(0).clamp(min=1)
-    filled = values.double().nan_to_num()
-    center = filled.sum(0) / count
-    deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
-    constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
-    return center, torch.where(constant, torch.full_like(deviation, torch.inf), deviation)

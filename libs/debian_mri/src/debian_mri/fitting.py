@@ -133,15 +133,9 @@ def check_fold(fold: Fold, config: MriConfig) -> None:
     Raises:
         InputError: fewer than two classes, a class without training rows, no validation rows where they are needed.
     """
-    counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
-    if len(counts) < 2:
+    if len(fold.train_classes) < 2:
         raise InputError(f"fold {fold.name!r}: there is one class only, at least two are needed")
-    if not counts.all():
-        empty = fold.train_class_names[int(np.argmin(counts))]
-        raise InputError(f"fold {fold.name!r}: class {empty!r} has no training scan; leave it out, or take more scans")
-    if config.train.validate_every and not len(fold.validation):
-        why = next((note for note in fold.notes if note.startswith("no validation rows")), "no validation rows")
-        raise InputError(f"fold {fold.name!r}: train.validate_every={config.train.validate_every}: {why}; set it to 0")
+    fold.check_trainable("scan", validate_every=config.train.validate_every)
 
 
 def inner_logits(

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from debian_mri.demographics import mean_and_deviation
+from icube_common.prompts.textmap import mean_and_deviation
 
 # fewer controls than this give no stable deviation: all training people stand in
 FEWEST_CONTROLS = 10

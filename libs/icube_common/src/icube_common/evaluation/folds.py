@@ -150,6 +150,26 @@ class Fold:
         """Ids of the test rows, in the order of `test`."""
         return [self.samples.ids[row] for row in self.test]
 
+    def check_trainable(self, sample: str, *, validate_every: int = 0) -> None:
+        """Hold the fold against what a training needs, before anything is written.
+
+        Args:
+            sample: what a row is, for the message: "clip", "scan".
+            validate_every: steps between validations, 0 where there are none.
+
+        Raises:
+            InputError: a class without training rows, or no validation rows where they are needed.
+        """
+        counts = np.bincount(self.train_labels, minlength=len(self.train_classes))
+        if not counts.all():
+            empty = self.train_class_names[int(np.argmin(counts))]
+            raise InputError(
+                f"fold {self.name!r}: class {empty!r} has no training {sample}; leave it out, or take more {sample}s"
+            )
+        if validate_every and not len(self.validation):
+            why = next((note for note in self.notes if note.startswith("no validation rows")), "no validation rows")
+            raise InputError(f"fold {self.name!r}: train.validate_every={validate_every}: {why}; set it to 0")
+
     def training_rows(self, table: Any, *, by: By = "id") -> TableView[Any]:
         """A side table's training rows: what scalers, imputers and memories are fitted on.
 

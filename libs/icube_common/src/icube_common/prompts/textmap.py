@@ -25,6 +25,17 @@ _REACH = 3.0
 _GAIN, _GAIN_FROM_RIDGE = 0.02, 0.005
 
 
+def mean_and_deviation(values: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
+    """Of each column, NaN left out; the deviation of a constant or empty column is infinite, which makes it 0."""
+    there = ~values.isnan()
+    count = there.sum(0).clamp(min=1)
+    filled = values.double().nan_to_num()
+    center = filled.sum(0) / count
+    deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
+    constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
+    return center, torch.where(constant, torch.full_like(deviation, torch.inf), deviation)
+
+
 class TextMap(nn.Module):
     """A linear map of standardised numbers to the space of the texts: ``z (start + gain learned)``.
 
@@ -48,14 +59,9 @@ class TextMap(nn.Module):
 
     def fit_scale(self, values: Float[Tensor, "n f"]) -> None:
         """Take centre and deviation from training rows; NaN is left out, a constant number is made 0 for good."""
-        there = ~values.isnan()
-        count = there.sum(0).clamp(min=1)
-        filled = values.double().nan_to_num()
-        center = filled.sum(0) / count
-        deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
-        constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
+        center, deviation = mean_and_deviation(values)
         self.center.copy_(center)
-        self.deviation.copy_(torch.where(constant, torch.full_like(deviation, torch.inf), deviation))
+        self.deviation.copy_(deviation)
 
     def standard(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         """Standardised numbers of a row's norm about one; 0 where a number is missing (NaN)."""
