@@ -196,7 +196,7 @@ def test_scaler_of_the_branch_is_the_folds(vlm: FrozenVLM) -> None:
 
 def test_with_a_real_fold(vlm: FrozenVLM) -> None:
     """The protocols' own folds: scaling, groups and memory are those of a table that has no other rows."""
-    evaluation = pytest.importorskip("icube_common.evaluation", reason="icube_common.evaluation is not there yet")
+    from icube_common import evaluation
     from icube_common.evaluation.folds import make_fold
 
     table = make_table()

@@ -360,9 +360,8 @@ def edit(
     results: list[dict[str, Any]] = []
     with atomic_folder(target, overwrite=overwrite) as folder:
         stem = slug(Path(file).stem)
-        for name, motion in [("original", source.motion)] + [
-            (f"{stem}-{number:03d}", motion) for number, motion in enumerate(made)
-        ]:
+        named = [("original", source.motion), *((f"{stem}-{at:03d}", motion) for at, motion in enumerate(made))]
+        for name, motion in named:
             for kind in formats:
                 write(motion, folder / f"{name}.{kind}", kind, clip_id=name)
             if name == "original":
