@@ -1,14 +1,14 @@
 """What fewer denoising steps, and bf16, cost in quality and save in time, on one checkpoint.
 
 Usage: OMP_NUM_THREADS=2 python benchmarks/motiondiff_quality_steps.py STORE RUN [--seeds 3] [--per-action 10]
-       [--ddpm-per-action 25] [--guidance 2.5] [--out FILE.json]
+       [--ddpm-per-action 26] [--guidance 2.5] [--device cpu] [--batch-size 32] [--out FILE.json]
 
 Each row makes ``per-action`` motions of every action from each seed and compares them with the store's held-out clips:
 KID by class on the features of one GRU recogniser that was trained on the run's training split (so are all figures of
 `motiondiff evaluate`), accuracy, foot skate and jitter; mean over seeds with a 95 % t-interval of the mean. DDPM with
 1000 steps is made once, ``ddpm-per-action`` motions of each action: its figures have no interval. ``seconds`` is
-denoising time for each motion, in batches of 32. ``kid_over_ddpm_1000`` is what 10 steps are to keep below 1.1. With
-``bf16`` the denoiser's weights and activations are bfloat16; the scheduler stays in float32.
+denoising time for each motion, in batches of ``batch-size``. ``kid_over_ddpm_1000`` is what 10 steps are to keep below
+1.1. With ``bf16`` the denoiser's weights and activations are bfloat16; the scheduler stays in float32.
 
 KID is an estimate around a floor: ``real`` compares the training clips with the held-out ones.
 """
@@ -80,6 +80,8 @@ def run(store_path: str, run_path: str, arguments: argparse.Namespace) -> dict[s
                 scheduler=scheduler,
                 guidance=arguments.guidance,
                 seed=seed,
+                batch_size=arguments.batch_size,
+                device=arguments.device,
             )
             for seed in range(1 if once else arguments.seeds)
         ]
@@ -101,8 +103,10 @@ if __name__ == "__main__":
     parser.add_argument("run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--per-action", type=int, default=10)
-    parser.add_argument("--ddpm-per-action", type=int, default=25)
+    parser.add_argument("--ddpm-per-action", type=int, default=26)
     parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--min-clips", type=int, default=None)
     parser.add_argument("--out", type=Path, default=None)
     parsed = parser.parse_args()

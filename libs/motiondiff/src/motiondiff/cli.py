@@ -118,6 +118,7 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
     parser.add_argument("--unconditional", action="store_true", help="leave the action open")
     parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
+    parser.add_argument("--mix-tags", action="store_true", help="each motion with any of the model's tags")
     parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
     parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
     add_sampler_arguments(parser)
@@ -139,6 +140,7 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
         per_action=args.per_action,
         unconditional=args.unconditional,
         tag=args.tag,
+        mix_tags=args.mix_tags,
         shape=args.shape,
         seconds=args.seconds,
         steps=args.steps,

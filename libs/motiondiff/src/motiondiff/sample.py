@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 STEPS = 20
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
+TAG_STREAM = 1
+"""Tags are drawn from random numbers of their own: the noise of a motion is the same with and without."""
 LONGEST_STEM = 60
 """Characters of a text that a file is named by, at most."""
 
@@ -44,6 +46,8 @@ class SampleOptions:
         per_action: this many of *every* action the model knows: a balanced set.
         unconditional: leave the action open.
         tag: style or subject tag of all motions, or None.
+        mix_tags: each motion with a tag of its own, any of the model's; without it and `tag` the style is left open,
+            and motions are nearer to the mean of the styles.
         shape: a file with the body (`motiondiff.shapes.load_shape`), or None for the mean training body.
         seconds: length of every motion; None draws lengths as the training clips have them.
         steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
@@ -61,6 +65,7 @@ class SampleOptions:
     per_action: int | None = None
     unconditional: bool = False
     tag: str | None = None
+    mix_tags: bool = False
     shape: str | Path | None = None
     seconds: float | None = None
     steps: int | None = None
@@ -78,6 +83,8 @@ class SampleOptions:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
         if self.guidance is not None and not 0 <= self.guidance < 1000:
             raise InputError(f"--guidance {self.guidance}: must be 0 or more (1 is no guidance)")
+        if self.mix_tags and self.tag is not None:
+            raise InputError(f"--tag {self.tag} and --mix-tags exclude each other: give one of them")
         if self.seconds is not None and not 0 < self.seconds < 1e6:
             raise InputError(f"--seconds {self.seconds}: must be positive")
         if self.seed < 0:
@@ -178,13 +185,19 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
     Raises:
         InputError: no such device.
     """
-    import torch
+    from motiondiff.devices import put_on
 
-    try:
-        pipeline.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from error
+    put_on(pipeline, device)
     pipeline.set_progress_bar_config(disable=True)
+
+
+def draw_tag(tags: Sequence[str], seed: int, number: int) -> str | None:
+    """The tag of motion ``number`` of a call, from (seed, number) alone; None where the model knows none."""
+    import numpy as np
+
+    if not tags:
+        return None
+    return tags[int(np.random.default_rng([seed, number, TAG_STREAM]).integers(len(tags)))]
 
 
 def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
@@ -222,6 +235,8 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
     wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
+    known = list(pipeline.denoiser.config.tags) if options.mix_tags else []
+    tags = [draw_tag(known, options.seed, number) or options.tag for number in range(len(wanted))]
     if options.text_weights is not None:
         from motiondiff.model.text import load_saved_encoder
 
@@ -242,7 +257,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
             output = pipeline(
                 actions=actions,
                 texts=texts,
-                tags=[options.tag] * len(actions),
+                tags=tags[first : first + options.batch_size],
                 shapes=[shape] * len(actions),
                 num_frames=frames,
                 num_inference_steps=steps,

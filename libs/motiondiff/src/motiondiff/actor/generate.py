@@ -91,7 +91,8 @@ class ActorGenerator:
         latent = torch.stack([torch.randn(self.vae.config.width, generator=source) for source in generator])
         codes = torch.tensor([self.actions.index(action) for action in actions])
         mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        features = self.vae.decode(latent, codes, mask)
+        device = self.vae.device
+        features = self.vae.decode(latent.to(device), codes.to(device), mask.to(device)).cpu()
         skeleton = self.representation.skeleton
         return [
             self.representation.decode(features[row, :frames], skeleton, action=actions[row])

@@ -57,6 +57,8 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
         steps=config.sample.steps,
         scheduler=config.sample.scheduler,
         guidance=config.sample.guidance,
+        mix_tags=config.sample.mix_tags,
+        device=config.sample.device,
         seed=config.sample.seed,
     )
     classes = tuple(training.class_names)

@@ -78,6 +78,23 @@ def draw_fraction(store: MotionStore, real: Index, fraction: float, seed: int) -
     return np.sort(np.concatenate(drawn))
 
 
+def refuse_same_fractions(store: MotionStore, real: Index, fractions: Sequence[float], seed: int) -> None:
+    """Two rows of a table must not be the same clips under two names.
+
+    Raises:
+        InputError: two fractions draw the same clips, since `FEWEST` of a class is the least.
+    """
+    drawn: dict[int, float] = {}
+    for fraction in sorted(fractions):
+        count = len(draw_fraction(store, real, fraction, seed))
+        if count in drawn:
+            raise InputError(
+                f"fractions {drawn[count]:g} and {fraction:g} draw the same {count} of {len(real)} clips, at least "
+                f"{FEWEST} of each class: leave one out, or hold fewer subjects out"
+            )
+        drawn[count] = fraction
+
+
 def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[str, Any] | None = None) -> MotionStore:
     """Some clips of a store as a store of its own, all of them in the training split.
 

@@ -12,9 +12,10 @@ from icube_common.errors import InputError
 from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
 from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
+from motiondiff.devices import put_on
 from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import clip_generator, load_pipeline
+from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
 
 
 class Generator(Protocol):
@@ -35,8 +36,9 @@ class DiffusionGenerator:
 
     def __init__(self, pipeline: MotionDiffusionPipeline, config: FilterConfig) -> None:
         self.pipeline = pipeline
-        self.pipeline.set_progress_bar_config(disable=True)
+        move_to(pipeline, config.device)
         self.config = config
+        self.tags = list(pipeline.denoiser.config.tags) if config.mix_tags else []
 
     @property
     def actions(self) -> list[str]:
@@ -48,6 +50,7 @@ class DiffusionGenerator:
         for rows in _batches(len(wanted), self.config.batch_size):
             output = self.pipeline(
                 actions=[wanted[row] for row in rows],
+                tags=[draw_tag(self.tags, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps,
                 guidance_scale=self.config.guidance,
                 generator=[clip_generator(seed, numbers[row]) for row in rows],
@@ -82,7 +85,9 @@ def load_generator(run: str | Path, config: FilterConfig) -> tuple[Generator, st
     """
     for folder in (Path(run) / "model", Path(run)):
         if (folder / ACTOR_FOLDER).is_dir():
-            return VaeGenerator(ActorGenerator.from_pretrained(folder), config), "ACTOR"
+            model = ActorGenerator.from_pretrained(folder)
+            put_on(model.vae, config.device)
+            return VaeGenerator(model, config), "ACTOR"
     generator = DiffusionGenerator(load_pipeline(run, config.scheduler), config)
     if not generator.actions:
         raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")

@@ -24,7 +24,7 @@ from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_
 from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.study import open_study
 from motiondiff.augmentation.config import StudyConfig
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test, write_subset
+from motiondiff.augmentation.fractions import draw_fraction, real_and_test, refuse_same_fractions, write_subset
 from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, source_name
 from motiondiff.augmentation.summary import StudySummary, summarise, write_report
 from motiondiff.data.store import MotionStore
@@ -61,11 +61,13 @@ def augmentation_study(
         overwrite: delete the study that is there and start afresh.
 
     Raises:
-        InputError: a bad store or split (`real_and_test`), another study in the folder, or no cell that could be run.
+        InputError: a bad store or split (`real_and_test`), fractions that draw the same clips
+            (`refuse_same_fractions`), another study in the folder, or no cell that could be run.
     """
     config = config or StudyConfig()
     store = MotionStore(data)
     real, test = real_and_test(store, config.test_subjects)
+    refuse_same_fractions(store, real, config.fractions, config.draw_seed)
     fixed = {"data": store.fingerprint, "config": _asked(config)}
     free = {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods}
     with open_study(out, kind="augmentation", fixed=fixed, free=free, resume=True, overwrite=overwrite) as folder:

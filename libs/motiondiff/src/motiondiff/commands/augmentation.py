@@ -50,8 +50,11 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "steps": int,
     "guidance": float,
     "scheduler": str,
+    "device": str,
     "seed": int,
 }
+
+_FILTER_SWITCHES = ("fill", "mix_tags")
 
 
 def _augment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +69,9 @@ def _augment_arguments(parser: argparse.ArgumentParser) -> None:
         option = f"--{name.replace('_', '-')}"
         meaning = f"{field.metadata['meaning']} (default {field.default})".replace("%", "%%")
         parser.add_argument(option, type=kind, metavar="N" if kind is not str else "NAME", help=meaning)
-    parser.add_argument("--fill", action="store_true", help=str(known["fill"].metadata["meaning"]))
+    for name in _FILTER_SWITCHES:
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, action="store_true", help=str(known[name].metadata["meaning"]))
     parser.add_argument("--render", action="store_true", help="also draw STORE2/videos/<class>/<clip>.mp4")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
@@ -75,7 +80,8 @@ def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     given = {name: getattr(args, name) for name in _FILTER_OPTIONS if getattr(args, name) is not None}
-    words = [f"filter.{name}={value}" for name, value in given.items()] + (["filter.fill=true"] if args.fill else [])
+    words = [f"filter.{name}={value}" for name, value in given.items()]
+    words += [f"filter.{name}=true" for name in _FILTER_SWITCHES if getattr(args, name)]
     config = load_config(AugmentConfig, file=args.config, overrides=[*args.overrides, *words])
     from motiondiff.augmentation.augment import augment
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from icube_common.errors import InputError
 
-Features = Float[npt.NDArray[np.float64], "N D"]
+Features = Float[np.ndarray, "N D"]
 Labels = npt.NDArray[np.int64]
 
 CLIPS_PER_DIMENSION = 10

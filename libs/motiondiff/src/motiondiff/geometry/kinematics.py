@@ -12,16 +12,22 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def _levels(parents: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Joints grouped by depth, and for each joint its place in the concatenation of the groups."""
+def _levels(parents: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, tuple[tuple[int, Tensor], ...]]:
+    """The joints by depth: a permutation, its inverse, and each depth below the root.
+
+    Of a depth: how many joints it has, and their parents' places among the joints of the depth above.
+    Kept on the device: a list of numbers would be copied there at every use.
+    """
     depth = [0] * len(parents)
     for joint, parent in enumerate(parents[1:], start=1):
         depth[joint] = depth[parent] + 1
-    groups = tuple(
-        tuple(joint for joint in range(len(parents)) if depth[joint] == level) for level in range(max(depth) + 1)
+    groups = [[joint for joint in range(len(parents)) if depth[joint] == level] for level in range(max(depth) + 1)]
+    order = torch.tensor([joint for group in groups for joint in group])
+    levels = tuple(
+        (len(group), torch.tensor([above.index(parents[joint]) for joint in group], device=device))
+        for above, group in pairwise(groups)
     )
-    order = [joint for group in groups for joint in group]
-    return groups, tuple(order.index(joint) for joint in range(len(parents)))
+    return order.to(device), order.argsort().to(device), levels
 
 
 def forward_kinematics(
@@ -44,15 +50,21 @@ def forward_kinematics(
     Returns:
         ``(positions, world rotations)``, metres.
     """
-    groups, places = _levels(tuple(parents))
-    offsets = offsets.expand(*rotations.shape[:-2], 3)
-    level_rotations = [rotations[..., list(groups[0]), :, :]]
+    order, places, levels = _levels(tuple(parents), rotations.device)
+    # in order of depth each level is a slice; index_select's gradient adds up, that of [...] would sort first
+    offsets = offsets.expand(*rotations.shape[:-2], 3).index_select(-2, order)
+    rotations = rotations.index_select(-3, order)
+    level_rotations = [rotations[..., :1, :, :]]
     level_positions = [root.unsqueeze(-2)]
-    for above, group in pairwise(groups):
-        parent_place = [above.index(parents[joint]) for joint in group]
-        parent_rotation = level_rotations[-1][..., parent_place, :, :]
-        moved = (parent_rotation * offsets[..., list(group), None, :]).sum(-1)
-        level_positions.append(level_positions[-1][..., parent_place, :] + moved)
-        level_rotations.append(parent_rotation @ rotations[..., list(group), :, :])
-    place = list(places)
-    return torch.cat(level_positions, dim=-2)[..., place, :], torch.cat(level_rotations, dim=-3)[..., place, :, :]
+    first = 1
+    for count, parent_place in levels:
+        own = slice(first, first + count)
+        parent_rotation = level_rotations[-1].index_select(-3, parent_place)
+        moved = (parent_rotation * offsets[..., own, None, :]).sum(-1)
+        level_positions.append(level_positions[-1].index_select(-2, parent_place) + moved)
+        level_rotations.append(parent_rotation @ rotations[..., own, :, :])
+        first += count
+    return (
+        torch.cat(level_positions, dim=-2).index_select(-2, places),
+        torch.cat(level_rotations, dim=-3).index_select(-3, places),
+    )

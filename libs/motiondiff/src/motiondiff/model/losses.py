@@ -60,10 +60,10 @@ def motion_losses(
         "positions": masked_mean(((predicted_pose - target_pose) / POSE_UNIT) ** 2, mask),
         "velocity": masked_mean(((predicted_velocity - target_velocity) / SPEED_UNIT) ** 2, step_mask),
     }
-    feet = list(representation.feet)
-    if feet:
-        stands = target_velocity[:, :, feet].norm(dim=-1) < CONTACT_SPEED
-        slides = ((predicted_velocity[:, :, feet] / SPEED_UNIT) ** 2).mean(-1) * stands
+    if representation.feet:
+        feet = representation.feet_index
+        stands = target_velocity.index_select(2, feet).norm(dim=-1) < CONTACT_SPEED
+        slides = ((predicted_velocity.index_select(2, feet) / SPEED_UNIT) ** 2).mean(-1) * stands
         terms["contact"] = masked_mean(slides, step_mask)
     else:
         terms["contact"] = torch.zeros_like(terms["simple"])

@@ -60,6 +60,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         joints = len(joint_names)
         self.parents = tuple(parents)
         self.feet = tuple(feet)
+        self.register_buffer("feet_index", torch.tensor(self.feet, dtype=torch.long), persistent=False)
         self.register_buffer("mean", torch.zeros(3 + 6 * joints))
         self.register_buffer("deviation", torch.ones(3 + 6 * joints))
         self.register_buffer("offsets", torch.zeros(joints, 3))

@@ -32,6 +32,7 @@ class ClipSet:
         class_names: (C,) names of the classes.
         skeleton: joint names and parents; offsets of the first clip's body.
         fps: frames per second.
+        extra: (N,) whether a clip came with `joined`; none by default.
 
     Raises:
         InputError: lengths that do not fit, a label out of range, positions of another shape or not finite.
@@ -44,6 +45,7 @@ class ClipSet:
     class_names: Sequence[str]
     skeleton: Skeleton
     fps: float
+    extra: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels, dtype=np.int64)
@@ -78,6 +80,7 @@ class ClipSet:
             labels=self.labels[chosen],
             ids=[self.ids[row] for row in chosen],
             subjects=[self.subjects[row] for row in chosen],
+            extra=self.is_extra[chosen],
         )
 
     def with_classes(self, names: Sequence[str]) -> ClipSet:
@@ -94,6 +97,11 @@ class ClipSet:
         labels = np.array([place[self.class_names[label]] for label in chosen.labels])
         return replace(chosen, labels=labels, class_names=tuple(names))
 
+    @property
+    def is_extra(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether a clip came with `joined`."""
+        return np.zeros(len(self), dtype=bool) if self.extra is None else self.extra
+
     def joined(self, other: ClipSet) -> ClipSet:
         """The clips of both; ids of the other that are taken already get a ``+`` before them.
 
@@ -109,6 +117,7 @@ class ClipSet:
             positions=[*self.positions, *other.positions],
             labels=np.concatenate([self.labels, other.labels]),
             ids=[*self.ids, *(f"+{name}" if name in taken else name for name in other.ids)],
+            extra=np.concatenate([self.is_extra, np.ones(len(other), dtype=bool)]),
             subjects=[*self.subjects, *other.subjects],
         )
 

@@ -14,9 +14,16 @@ class RecogniserConfig(Config):
     """Which network, how long it trains, and how training clips are varied."""
 
     model: str = option("gru", "network", choices=MODELS)
+    device: str = option("cpu", "torch device of the network; on a CPU the same clips and seed give the same one")
     frames: int = option(48, "every clip is resampled to this many frames", ge=8)
     steps: int = option(300, "optimiser steps", ge=1)
     batch_size: int = option(32, "clips per step", ge=2)
+    extra_share: float = option(
+        0.5,
+        "share of the draws of a class that are further clips (--with, or generated), where it has both",
+        gt=0,
+        lt=1,
+    )
     learning_rate: float = option(3e-3, "peak learning rate of AdamW", gt=0)
     weight_decay: float = option(0.01, "decoupled weight decay of AdamW", ge=0)
     dropout: float = option(0.2, "dropout before the classifier", ge=0, lt=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,6 +15,7 @@ from icube_common.errors import InputError
 from icube_common.training.ema import MovingAverage
 from icube_common.training.order import BatchOrder
 from icube_common.training.seeds import mix
+from motiondiff.devices import put_on
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, varied_clips
@@ -44,8 +46,8 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     """Train a recogniser on all of the clips.
 
     Weights, order and variations come from the seed: on a CPU the same clips and seed give the same recogniser. Every
-    class is shown equally often. The weights at the end of a fixed number of steps are kept (their moving average): no
-    clip is set aside to choose among them.
+    class is shown equally often, clips that were joined to others for ``config.extra_share`` of its draws. The weights
+    at the end of a fixed number of steps are kept (their moving average): no clip is set aside to choose among them.
 
     Args:
         clips: the training clips, no others.
@@ -53,7 +55,7 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
         seed: of everything random.
 
     Raises:
-        InputError: fewer than two classes, or a class with fewer than two clips.
+        InputError: fewer than two classes, a class with fewer than two clips, or no such device.
     """
     if len(clips.class_names) < 2:
         raise InputError(f"recogniser: {len(clips.class_names)} class, at least two are needed")
@@ -61,19 +63,37 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
     network = make_network(config, clips.skeleton, len(clips.class_names), mix(seed, 1))
+    put_on(network, config.device)
 
     def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
-        logits = network(varied_clips(data[rows], config, generator))
-        return functional.cross_entropy(logits, labels[rows], label_smoothing=config.label_smoothing)
+        logits = network(varied_clips(data[rows], config, generator).to(config.device))
+        return functional.cross_entropy(logits, labels[rows].to(config.device), label_smoothing=config.label_smoothing)
 
     fit_network(network, loss_of, clips, config, seed, name=f"recogniser ({config.model})")
     return Recogniser(
-        network=network.eval(),
+        network=network.cpu().eval(),
         config=config,
         class_names=tuple(clips.class_names),
         skeleton=clips.skeleton,
         fps=clips.fps,
     )
+
+
+def draw_weights(clips: ClipSet, extra_share: float) -> npt.NDArray[np.float64]:
+    """(N,) how often each clip is drawn: every class equally often, and within it further clips for their share.
+
+    A class of which there are only further clips, or none, is drawn as if the share were 1, or 0.
+
+    Args:
+        clips: the training clips.
+        extra_share: of the clips that came with `ClipSet.joined`.
+    """
+    classes = len(clips.class_names)
+    sizes = np.stack([np.bincount(clips.labels[clips.is_extra == kind], minlength=classes) for kind in (False, True)])
+    shares = np.where(sizes > 0, np.array([[1 - extra_share], [extra_share]]), 0.0)
+    shares = np.where((sizes > 0).all(axis=0), shares, sizes > 0)
+    kind = clips.is_extra.astype(int)
+    return np.asarray(shares[kind, clips.labels] / sizes[kind, clips.labels])
 
 
 def fit_network(
@@ -96,7 +116,7 @@ def fit_network(
         name: for the progress bar.
     """
     network.train()
-    order = BatchOrder(len(clips), seed=seed, weights=1.0 / clips.counts[clips.labels])
+    order = BatchOrder(len(clips), seed=seed, weights=draw_weights(clips, config.extra_share))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=max(2, config.steps), pct_start=WARMUP, cycle_momentum=False
