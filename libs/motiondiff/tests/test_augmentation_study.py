@@ -247,6 +247,12 @@ def test_a_filter_needs_clips_of_every_class(more: list[tuple[str, str, str]], w
         MotionFilter(store, FilterConfig(), RecogniserConfig(steps=1))
 
 
+def test_fractions_of_the_same_clips_are_refused(store_path: Path, config: StudyConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fractions 0\.01 and 0\.1 draw the same 10 of \d+ clips, at least 2 of each"):
+        augmentation_study(store_path, tmp_path / "study", replace(config, fractions=[0.1, 1.0, 0.01]))
+    assert not (tmp_path / "study").exists()
+
+
 def test_held_out_subjects_may_be_named(store: MotionStore) -> None:
     real, test = real_and_test(store, ["simulated-2", "simulated-0"])
     names = {store.subjects[code] for code in store.columns["subject"][test]}

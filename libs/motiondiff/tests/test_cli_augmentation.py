@@ -92,11 +92,12 @@ BAD = {
     "study: method": (STUDY + "methods=[gan]", "unknown value of methods 'gan'"),
     "study: subject": (STUDY + "test_subjects=[nobody]", "unknown test subject 'nobody'"),
     "study: workers": (STUDY + "--workers 0", "--workers 0: must be at least 1"),
-    "study: something else": ("augmentation-study --data {store} --out {old}", "exists already"),
+    "study: something else": ("augmentation-study --data {store} --out {old} fractions=[1.0]", "exists already"),
     "ablate: no grid": ("ablate --data {store} --grid {absent} --out {new}", "no such file"),
     "tune: no space": ("tune --data {store} --space {absent} --out {new}", "no such file"),
     "export: a file as a set": ("export {motion} --to pyskl --out {new}", "holds a set: give a store"),
     "export: world": ("export {store} --to ctr-gcn --out {new} --world", "has a frame of its own"),
+    "augment: device": ("augment {run} --data {store} --out {new} --per-class 2 --device gpu", "--device gpu: "),
     "export: corrupted": ("export {corrupted} --to pyskl --out {new}", r"frames\.npy: .*cut short"),
     "export: unknown": ("export {store} --to pysckl --out {new}", "'pysckl': did you mean 'pyskl'"),
 }

@@ -14,12 +14,14 @@ import torch
 import yaml
 
 from icube_common.errors import InputError
+from motiondiff.augmentation.config import FilterConfig
+from motiondiff.augmentation.generators import DiffusionGenerator
 from motiondiff.data.simulate import simulate_motion
 from motiondiff.export.npz import write_npz
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, clip_generator, generate, load_pipeline
+from motiondiff.sample import SampleOptions, clip_generator, draw_tag, generate, load_pipeline
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
 from motiondiff.shapes import load_shape
 
@@ -304,3 +306,25 @@ def test_a_broken_model_is_refused(run_path: Path, tmp_path: Path, damage: str) 
         shutil.rmtree(model / "scheduler")
     with pytest.raises(InputError, match="model: cannot be loaded"):
         load_pipeline(model)
+
+
+def test_tags_are_mixed(pipeline: MotionDiffusionPipeline) -> None:
+    options = SampleOptions(actions=("walk",), count=12, steps=2, guidance=1.0, seed=5, batch_size=5)
+    motions = list(generate(pipeline, replace(options, mix_tags=True)))
+    tags = [motion.tag for motion in motions]
+    assert set(tags) == {"happy", "tired"}
+    # a motion's tag depends on seed and number alone, and its noise is what it is without
+    again = list(generate(pipeline, replace(options, mix_tags=True, batch_size=12, count=6)))
+    assert [motion.tag for motion in again] == tags[:6]
+    np.testing.assert_allclose(again[4].root, motions[4].root, atol=1e-5)
+    happy = list(generate(pipeline, replace(options, tag="happy")))
+    for one, other in zip(motions, happy, strict=True):
+        assert (one.tag == "happy") == np.allclose(one.rotations, other.rotations, atol=1e-5)
+    assert {motion.tag for motion in generate(pipeline, options)} == {None}
+    assert draw_tag([], 0, 0) is None
+
+
+def test_a_filtered_set_may_mix_tags(pipeline: MotionDiffusionPipeline) -> None:
+    for mixed, found in ((True, {"happy", "tired"}), (False, {None})):
+        generator = DiffusionGenerator(pipeline, FilterConfig(steps=2, mix_tags=mixed))
+        assert {motion.tag for motion in generator.generate(["walk"] * 12, range(12), 5)} == found

@@ -26,6 +26,7 @@ from motiondiff.recognition.features import (
     with_speed,
 )
 from motiondiff.recognition.graph import hops_to_root, spatial_partition
+from motiondiff.recognition.train import draw_weights
 
 TINY = RecogniserConfig(frames=8)
 
@@ -52,12 +53,27 @@ def test_selection_and_joining(store: MotionStore) -> None:
     ]
     both = two.joined(two)
     assert len(both) == 32 and len(set(both.ids)) == 32
+    assert not two.is_extra.any() and both.is_extra.tolist() == [False] * 16 + [True] * 16
+    assert both.take([3, 20]).is_extra.tolist() == [False, True]
     with pytest.raises(InputError, match="cannot be joined"):
         clips.joined(two)
     with pytest.raises(InputError, match="none is of the classes jump"):
         clips.with_classes(["jump"])
     with pytest.raises(InputError, match=r"20 fps, the training clips have 10"):
         clips.refuse_other_body(clips.skeleton, 20, "x")
+
+
+def test_every_class_is_drawn_as_often_and_further_clips_for_their_share(store: MotionStore) -> None:
+    clips = ClipSet.from_store(store).with_classes(["walk", "run"])
+    runs = np.flatnonzero(clips.labels == 1)
+    few = clips.take(np.concatenate([np.flatnonzero(clips.labels == 0)[:3], runs]))  # three of one class, eight of one
+    np.testing.assert_allclose(draw_weights(few, 0.5), [1 / 3] * 3 + [1 / 8] * 8)
+    more = few.joined(clips.take(np.flatnonzero(clips.labels == 0)))  # eight further clips of the first class alone
+    weights = draw_weights(more, 0.25)
+    np.testing.assert_allclose(weights, [0.75 / 3] * 3 + [1 / 8] * 8 + [0.25 / 8] * 8)
+    np.testing.assert_allclose(np.bincount(more.labels, weights), 1)
+    only = few.take([0, 1, 2]).joined(clips.take(runs))  # a class of which there are only further clips
+    np.testing.assert_allclose(np.bincount(only.labels, draw_weights(only, 0.25)), 1)
 
 
 def test_motions_come_into_the_common_frame_with_their_heights() -> None:
