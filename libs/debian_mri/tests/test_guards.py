@@ -21,14 +21,17 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 
 
+CLASSES = "abcd"
+
+
 def _samples(table: dict[str, str], groups: list[str] | None = None) -> Samples:
-    """Site -> the classes of its scans, one letter each: "a" or "b"."""
+    """Site -> the classes of its scans, one letter of `CLASSES` each."""
     labels = [letter for letters in table.values() for letter in letters]
     sites = [site for site, letters in table.items() for _ in letters]
     return Samples(
         ids=[f"s{n}" for n in range(len(labels))],
-        labels=np.array(["ab".index(letter) for letter in labels]),
-        class_names=("a", "b"),
+        labels=np.array([CLASSES.index(letter) for letter in labels]),
+        class_names=tuple(CLASSES),
         groups=groups,
         sites=sites,
     )
@@ -73,10 +76,19 @@ def test_a_site_that_names_the_class_is_refused(table: dict[str, str]) -> None:
         {"x": "ab"},
         {"x": "aa", "y": "aa"},  # nothing to confound
         {"x": "a", "y": "b", "z": "b"},  # sites of one person each say nothing
+        {"x": "ab", "y": "bc", "z": "cd"},  # no site has all, but each pair is joined by others
     ],
 )
 def test_what_can_be_told_apart_is_not_refused(table: dict[str, str]) -> None:
     refuse_confounded_sites(_samples(table))
+
+
+@pytest.mark.parametrize(
+    "table", [{"x": "abab", "y": "cdcd"}, {"x": "ab", "y": "cc"}, {"x": "ab", "y": "bb", "z": "cd"}]
+)
+def test_cohorts_of_different_classes_are_refused(table: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=r"there are classes that share no site with the others"):
+        refuse_confounded_sites(_samples(table))
 
 
 def test_a_person_in_two_parts() -> None:

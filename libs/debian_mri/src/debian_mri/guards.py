@@ -75,9 +75,12 @@ def site_association(
 
 def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
     # a site of one person has one class whatever happens
-    larger = table[table.sum(axis=1) > 1]
-    single = (larger > 0).sum(axis=1) == 1
-    return bool(len(larger) > 1 and single.all() and len(set(larger.argmax(axis=1).tolist())) > 1)
+    groups: list[set[int]] = []
+    for site in table[table.sum(axis=1) > 1]:
+        here = set(np.flatnonzero(site).tolist())
+        joined = [group for group in groups if group & here]
+        groups = [group for group in groups if not group & here] + [here.union(*joined)]
+    return len(groups) > 1
 
 
 def _cramers_v(table: npt.NDArray[np.float64]) -> float:
@@ -104,8 +107,9 @@ def _mutual_information(table: npt.NDArray[np.float64]) -> float:
 def refuse_confounded_sites(samples: Samples) -> None:
     """Refuse sets pooled so that the site names the class: a model would learn the scanner.
 
-    The criterion: among the sites with two people or more, none has people of two classes, and they do not all have the
-    same class. Anything less is not refused but reported (`site_association`).
+    The criterion: among the sites with two people or more, the classes fall into groups that have no site in common,
+    such as AD and CN from one cohort and DLB from another: what tells DLB from them may be the scanner, and no test on
+    these sites could show it. Anything less is not refused but reported (`site_association`).
 
     Args:
         samples: with sites; without, there is nothing to hold against the classes.
@@ -124,8 +128,8 @@ def refuse_confounded_sites(samples: Samples) -> None:
         classes[site].add(label)
     shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
     raise InputError(
-        f"the site names the class ({shown}): no site has people of two classes, so nothing tells a disease from a "
-        "scanner; add people of other classes from the same sites, or take one site alone"
+        f"the site names the class ({shown}): there are classes that share no site with the others, so nothing tells a "
+        "disease from a scanner; add people of other classes from the same sites, or take one site alone"
     )
 
 
