@@ -20,7 +20,6 @@ from debian_mri.manifest_writer import write_manifest
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 
-
 CLASSES = "abcd"
 
 
