@@ -23,8 +23,8 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
 from icube_common.prompts import ClassTexts
 from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json, refuse_existing
-from icube_common.training import check_config, open_run
+from icube_common.runs import RunFolder, read_json
+from icube_common.training import check_start, open_run
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
@@ -75,10 +75,7 @@ def train(
         InputError: a bad set, setting or output folder; nothing is written then.
     """
     config = config or ActConfig()
-    check_config(config.train)
-    # the main process alone: it makes the folder while the others may still be starting
-    if not resume and int(os.environ.get("RANK", "0")) == 0:
-        refuse_existing(out, overwrite=overwrite)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
     chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}
     if resume:
@@ -108,7 +105,6 @@ def train(
     if PartialState().is_main_process:
         save_model(run.model, saved, overwrite=True)
         write_training_report(run, manifest, trained, inputs)
-    metrics = run.read_metrics()
     return {
         "run": str(run.path),
         "model": str(run.model),
@@ -116,10 +112,7 @@ def train(
         "clips": len(fold.train),
         "subjects": len(saved.about["trained_on"]["subjects"]),
         "backbone": str(vlm.origin),
-        "steps": trained.result.steps,
-        "seconds": round(trained.result.seconds, 1),
-        "resumed_from": trained.result.resumed_from,
-        "last": metrics[-1] if metrics else {},
+        **trained.result.summary(run),
         "notes": list(trained.notes),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
 from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json, refuse_existing
-from icube_common.training import check_config, open_run
+from icube_common.runs import RunFolder, read_json
+from icube_common.training import check_start, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +58,7 @@ def train(
         InputError: a bad set, setting or output folder; nothing is written then.
     """
     config = config or MriConfig()
-    check_config(config.train)
-    # the main process alone: it makes the folder while the others may still be starting
-    if not resume and int(os.environ.get("RANK", "0")) == 0:
-        refuse_existing(out, overwrite=overwrite)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
     chosen = sorted(leave_out)
     if resume:
@@ -94,7 +90,6 @@ def train(
     if PartialState().is_main_process:
         save_model(run.model, saved, overwrite=True)
         write_training_report(run, manifest, trained)
-    metrics = run.read_metrics()
     return {
         "notice": RESEARCH_ONLY,
         "run": str(run.path),
@@ -106,12 +101,9 @@ def train(
         "backbone": None if vlm is None else str(vlm.origin),
         "signs": [] if trained.model.signs is None else list(trained.model.signs.names),
         "variables": [] if trained.model.variables is None else list(trained.model.variables.names),
-        "steps": trained.result.steps,
-        "seconds": round(trained.result.seconds, 1),
-        "resumed_from": trained.result.resumed_from,
+        **trained.result.summary(run),
         "temperature": trained.calibration.temperature,
         "threshold": trained.abstention.threshold,
-        "last": metrics[-1] if metrics else {},
         "stamps": list(trained.stamps),
         "notes": list(trained.notes),
     }

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, read_json, refuse_existing
-from icube_common.training import StepRandom, check_config, fit, open_run
+from icube_common.runs import atomic_folder, read_json
+from icube_common.training import StepRandom, check_start, fit, open_run
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
@@ -195,9 +195,7 @@ def distill(
         InputError: no trained teacher, one that is distilled itself, other data, or ``out`` exists.
     """
     config = config or DistillConfig()
-    check_config(config.train)
-    if not resume:
-        refuse_existing(out, overwrite=overwrite)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
     if is_distilled(run):
         raise InputError(f"{run}: is distilled already; distil the run that it came from")
     teacher = load_pipeline(run)
@@ -237,20 +235,12 @@ def distill(
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu").eval(), teacher.representation.to("cpu"), scheduler)
-    with atomic_folder(folder.model, overwrite=True) as place:
-        pipeline.save_pretrained(place)
-        (place / "README.md").write_text(
-            f"# Motion diffusion model for 1 to 4 steps\n\nDistilled in {result.steps} steps from a model trained on "
-            f"data `{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
-            f"```yaml\n{config_to_yaml(config)}```\n"
-        )
-    metrics = folder.read_metrics()
-    return {
-        "model": str(folder.model),
-        "teacher": str(run),
-        "steps": result.steps,
-        "seconds": round(result.seconds, 1),
-        "resumed_from": result.resumed_from,
-        "guidance": config.guidance,
-        "last": metrics[-1] if metrics else {},
-    }
+    if result.is_main:
+        with atomic_folder(folder.model, overwrite=True) as place:
+            pipeline.save_pretrained(place)
+            (place / "README.md").write_text(
+                f"# Motion diffusion model for 1 to 4 steps\n\nDistilled in {result.steps} steps from a model trained "
+                f"on data `{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
+                f"```yaml\n{config_to_yaml(config)}```\n"
+            )
+    return {"model": str(folder.model), "teacher": str(run), "guidance": config.guidance, **result.summary(folder)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder, atomic_folder, read_json, refuse_existing
-from icube_common.training import Draw, StepRandom, check_config, fit, open_run
+from icube_common.runs import RunFolder, atomic_folder, read_json
+from icube_common.training import Draw, StepRandom, check_start, fit, open_run
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
@@ -322,10 +321,7 @@ def train(
         InputError: a bad store, setting, or output folder; nothing is written then.
     """
     config = config or MotionDiffConfig()
-    check_config(config.train)
-    # the main process alone: it makes the folder while the others may still be starting
-    if not resume and int(os.environ.get("RANK", "0")) == 0:
-        refuse_existing(out, overwrite=overwrite)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
     store = MotionStore(data)
     if resume:
         refuse_other_run(RunFolder(out), store, config)
@@ -374,12 +370,4 @@ def train(
             pipeline.save_pretrained(folder)
             (folder / "README.md").write_text(model_card(store, config, result.steps, encoder))
         write_training_report(run, store, config)
-    metrics = run.read_metrics()
-    return {
-        "model": str(run.model),
-        "report": str(run.report),
-        "steps": result.steps,
-        "seconds": round(result.seconds, 1),
-        "resumed_from": result.resumed_from,
-        "last": metrics[-1] if metrics else {},
-    }
+    return {"model": str(run.model), "report": str(run.report), **result.summary(run)}

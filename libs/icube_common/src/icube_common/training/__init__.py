@@ -14,6 +14,7 @@ __getattr__, __dir__ = lazy_exports(
         "StepRandom": "randomness",
         "TrainConfig": "config",
         "check_config": "checks",
+        "check_start": "checks",
         "fit": "loop",
         "newest_whole": "checkpoints",
         "open_run": "checks",

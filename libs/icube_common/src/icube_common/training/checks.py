@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError, require
-from icube_common.runs import RunFolder, describe_environment
+from icube_common.runs import RunFolder, describe_environment, refuse_existing
 from icube_common.training.config import TrainConfig
 from icube_common.training.order import local_rows
 
@@ -42,6 +42,24 @@ def check_config(config: TrainConfig) -> str:
     if config.trackers == "wandb":
         require("wandb", package="icube_common")
     return device
+
+
+def check_start(config: TrainConfig, out: str | Path, *, resume: bool, overwrite: bool) -> None:
+    """Before any work is done: hold the configuration against this machine, and see that the run folder is free.
+
+    Args:
+        config: the training section of the run's configuration.
+        out: the run folder.
+        resume: the folder is to be gone on with, and has to be there: `open_run` sees to that.
+        overwrite: it may be replaced.
+
+    Raises:
+        InputError: whatever `check_config` refuses, or the folder exists (without ``resume`` or ``overwrite``).
+    """
+    check_config(config)
+    # the main process alone: it makes the folder while the others may still be starting
+    if not resume and int(os.environ.get("RANK", "0")) == 0:
+        refuse_existing(out, overwrite=overwrite)
 
 
 def launched_processes() -> int:

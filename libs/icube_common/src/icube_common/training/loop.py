@@ -54,6 +54,16 @@ class FitResult:
     best_step: int | None
     is_main: bool
 
+    def summary(self, run: RunFolder) -> dict[str, Any]:
+        """What a command says at its end: ``steps``, ``seconds``, ``resumed_from``, and the ``last`` losses."""
+        metrics = run.read_metrics()
+        return {
+            "steps": self.steps,
+            "seconds": round(self.seconds, 1),
+            "resumed_from": self.resumed_from,
+            "last": metrics[-1] if metrics else {},
+        }
+
 
 def fit(
     model: nn.Module,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing
-from icube_common.training import StepRandom, check_config, fit, open_run
+from icube_common.runs import atomic_folder
+from icube_common.training import StepRandom, check_start, fit, open_run
 from motiondiff.actor.config import ActorConfig, ActorLossConfig
 from motiondiff.actor.generate import ActorGenerator
 from motiondiff.actor.vae import ActorVae, kl_divergence
@@ -92,9 +92,7 @@ def train_actor(
         InputError: a bad store, setting, or output folder, or training clips without an action.
     """
     config = config or ActorConfig()
-    check_config(config.train)
-    if not resume:
-        refuse_existing(out, overwrite=overwrite)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
     store = MotionStore(data)
     clips = store.select("train")
     actions = store.columns["action"][clips]
@@ -135,14 +133,7 @@ def train_actor(
         with atomic_folder(run.model, overwrite=True) as folder:
             ActorGenerator(vae.to("cpu"), representation.to("cpu")).save_pretrained(folder)
             (folder / "README.md").write_text(_card(store, config, result.steps))
-    metrics = run.read_metrics()
-    return {
-        "model": str(run.model),
-        "steps": result.steps,
-        "seconds": round(result.seconds, 1),
-        "resumed_from": result.resumed_from,
-        "last": metrics[-1] if metrics else {},
-    }
+    return {"model": str(run.model), **result.summary(run)}
 
 
 def _card(store: MotionStore, config: ActorConfig, steps: int) -> str:

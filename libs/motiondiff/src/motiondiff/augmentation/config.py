@@ -16,8 +16,20 @@ METHODS = ("ours", "actor")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilterConfig(Config):
-    """How many motions are generated, and which are kept."""
+class SamplerConfig(Config):
+    """How motions are drawn from a trained generator."""
+
+    steps: int = option(20, "denoising steps (a diffusion model)", ge=1)
+    scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
+    guidance: float = option(2.5, "classifier-free guidance, 1 = none (a diffusion model)", ge=0, lt=1000)
+    mix_tags: bool = option(False, "each motion with a tag of its own, any of a diffusion model's; else left open")
+    device: str = option("cpu", "torch device of the generator")
+    seed: int = option(0, "of the motions", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig(SamplerConfig):
+    """How many motions are generated, and which are kept; the seed is the filter's recogniser's, too."""
 
     per_class: int = option(30, "motions kept of every class", ge=1)
     overgenerate: float = option(3.0, "motions generated for each one kept", ge=1)
@@ -28,13 +40,7 @@ class FilterConfig(Config):
         0.1, "nearer to a training clip than this share of training clips' median distance is a copy", ge=0
     )
     fill: bool = option(False, "fill a class that falls short with the most confident of its rejected, except copies")
-    steps: int = option(20, "denoising steps (a diffusion model)", ge=1)
-    scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
-    guidance: float = option(2.5, "classifier-free guidance, 1 = none (a diffusion model)", ge=0, lt=1000)
-    mix_tags: bool = option(False, "each motion with a tag of its own, any of a diffusion model's; else left open")
     batch_size: int = option(32, "motions generated together", ge=1)
-    device: str = option("cpu", "torch device of the generator")
-    seed: int = option(0, "of the motions and of the filter's recogniser", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +52,10 @@ class AugmentConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleConfig(Config):
+class SampleConfig(SamplerConfig):
     """How the motions of a cell are made."""
 
     per_class: int = option(20, "motions of every class", ge=2)
-    steps: int = option(20, "denoising steps", ge=1)
-    scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
-    guidance: float = option(2.5, "classifier-free guidance, 1 = none", ge=0, lt=1000)
-    mix_tags: bool = option(False, "each motion with a tag of its own, any of the model's; else left open")
-    device: str = option("cpu", "torch device of the generator")
-    seed: int = option(0, "of the motions", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
