@@ -83,6 +83,23 @@ def test_a_cell_comes_from_its_seed(study_store: MotionStore, tmp_path: Path) ->
     assert run_cell(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
 
 
+def test_a_training_serves_all_cells_that_only_sample_otherwise(study_store: MotionStore, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(
+        f"{BASE}variants: [{{name: base}}, {{name: guided, sample.guidance: 5.0}}, "
+        "{name: short, train.max_steps: 2}]\n"
+        "seeds: [0]\nmetric: jitter\nbaseline: base\n"
+    )
+    study = ablate(functools.partial(run_cell, data=str(study_store.path)), Grid.load(grid, CellConfig), tmp_path / "s")
+    assert sorted(path.parts[-3].split("-")[0] for path in (tmp_path / "s").glob("cells/*/*/run")) == ["base", "short"]
+    base, guided = (study.variant(name) for name in ("base", "guided"))
+    assert base.values != guided.values
+    settings = {**read_yaml(grid)["base"], "sample.guidance": 5.0}
+    alone = run_cell(settings, 0, tmp_path / "x" / "y", data=str(study_store.path))
+    assert alone.metrics["jitter"] == guided.values[0]
+    assert (tmp_path / "x" / "y" / "run").is_dir()
+
+
 def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from icube_common.config import load_config
+from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.experiments import Outcome, override_texts
+from icube_common.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
@@ -17,6 +19,8 @@ from motiondiff.evaluation.evaluate import generated_set, real_clips
 from motiondiff.evaluation.figures import Judge
 from motiondiff.evaluation.options import EvaluateOptions
 from motiondiff.recognition.clips import ClipSet
+from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.recognition.recogniser import Recogniser
 from motiondiff.recognition.train import fit_recogniser
 from motiondiff.sample import SampleOptions, load_pipeline
 from motiondiff.train import train
@@ -33,7 +37,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
     Args:
         overrides: keys of `CellConfig`.
         seed: of the training; motions, recogniser and drawn clips have seeds of their own, the same in every cell.
-        folder: of the cell; ``run`` comes to lie here.
+        folder: of the cell; ``run`` comes to lie here, unless another cell has it (`trained_run`).
         data: a prepared store.
 
     Returns:
@@ -49,9 +53,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
     if SPLIT not in store.info()["splits"]:
         raise InputError(f"{store.path}: has no {SPLIT} split to choose settings by; prepare it with more subjects")
     training, held_out = real_clips(store, EvaluateOptions(split=SPLIT))
-    run = Path(folder) / "run"
-    parts = {name: getattr(config, name) for name in ("train", "model", "data", "diffusion")}
-    trained = train(data, run, MotionDiffConfig(**parts))
+    run, seconds = trained_run(store, Path(folder), config)
     sampling = SampleOptions(
         count=config.sample.per_class,
         steps=config.sample.steps,
@@ -63,9 +65,37 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
     )
     classes = tuple(training.class_names)
     motions = generated_set(load_pipeline(run, config.sample.scheduler), classes, sampling)
-    judge = Judge(training, held_out, fit_recogniser(training, config.recogniser, 0))
+    judge = Judge(training, held_out, _recogniser(str(store.path), store.fingerprint, config.recogniser))
     figures = judge.generated(judge.look_at(ClipSet.from_motions(motions, classes)), 0)
     real = judge.of_itself(judge.held_out)
     ratios = {f"{name}_of_real": figures[name] / real[name] for name in RATIOS if real[name]}
     known = {name: value for name, value in {**figures, **ratios}.items() if math.isfinite(value)}
-    return Outcome(metrics={**known, "training_seconds": trained["seconds"]})
+    return Outcome(metrics={**known, "training_seconds": seconds})
+
+
+def trained_run(store: MotionStore, folder: Path, config: CellConfig) -> tuple[Path, float]:
+    """The run of a cell, and how many seconds its training took.
+
+    Where another cell of the study has trained with the same settings and seed, and differs in how motions are made
+    alone, its run is taken.
+
+    Args:
+        store: the data.
+        folder: of the cell: ``.../<variant>/<seed>``.
+        config: of the cell.
+    """
+    parts = MotionDiffConfig(**{name: getattr(config, name) for name in ("train", "model", "data", "diffusion")})
+    for path in sorted(folder.absolute().parent.parent.glob(f"*/{folder.name}/run")):
+        run = RunFolder(path)
+        same = run.model.is_dir() and run.config.read_text() == config_to_yaml(parts)
+        if same and read_json(run.environment).get("data_fingerprint") == store.fingerprint:
+            return path, float(run.read_metrics()[-1]["seconds"])
+    path = folder / "run"
+    return path, float(train(store.path, path, parts)["seconds"])
+
+
+@lru_cache(maxsize=4)
+def _recogniser(path: str, fingerprint: str, config: RecogniserConfig) -> Recogniser:
+    """The same in every cell of a study: trained once in each process."""
+    training, _ = real_clips(MotionStore(path), EvaluateOptions(split=SPLIT))
+    return fit_recogniser(training, config, 0)
