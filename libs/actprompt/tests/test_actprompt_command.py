@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
-import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import Command, as_json, command_fixture
 
 import actprompt
 from actprompt.cli import COMMANDS, main
 from actprompt.datasets import FORMATS
 
 Fill = Callable[[Path, Sequence[str]], None]
-Ran = tuple[int, str, list[str]]
-Command = Callable[..., Ran]
-
-BAR = re.compile(r"\d+%\||\[\d+:\d\d")
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs ``main`` in this process; gives status, stdout, and the lines on stderr that are no progress bars."""
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        lines = [line for line in re.split(r"[\r\n]+", err) if line.strip() and not BAR.search(line)]
-        return status, out, lines
-
-    yield run
-    for name in ("icube_common", "actprompt"):
-        # the handler that the command made holds this test's stderr
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+command = command_fixture(main, "actprompt")
 
 
 @pytest.fixture
@@ -45,11 +25,6 @@ def source(fill: Fill, tmp_path: Path) -> Path:
     fill(tmp_path / "source", ["wave/1.avi", "wave/2.avi", "sit down/3.avi"])
     (tmp_path / "source" / "wave" / "4.avi").touch()
     return tmp_path / "source"
-
-
-def as_json(ran: Ran) -> Any:
-    assert ran[0] == 0, ran
-    return json.loads(ran[1])
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

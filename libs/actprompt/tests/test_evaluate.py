@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from act_world import LABELS, write_knowledge, write_set
+from command_line import Command, Ran, as_json, command_fixture
 
 import actprompt.baselines as baselines
 import actprompt.evaluate as evaluate_module
@@ -19,10 +19,6 @@ from actprompt.cli import main
 from actprompt.fitting import fit_fold
 from icube_common.runs import read_json
 
-Ran = tuple[int, str, list[str]]
-Command = Callable[..., Ran]
-
-BAR = re.compile(r"\d+%\||\[\d+:\d\d")
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 
 
@@ -53,22 +49,7 @@ def settings(place: Path) -> list[str]:
     ]
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs ``main`` in this process; gives status, stdout, and the lines on stderr that are no progress bars."""
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        # a bar that was left in the middle has no end of line: what the command says last follows it
-        lines = re.split(r"[\r\n]+|(?=actprompt: )", err)
-        return status, out, [line for line in lines if line.strip() and not BAR.search(line)]
-
-    yield run
-    for name in ("icube_common", "actprompt"):
-        # the handler that the command made holds this test's stderr
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+command = command_fixture(main, "actprompt")
 
 
 @pytest.fixture
@@ -85,11 +66,6 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(evaluate_module, "fit_fold", counting)
     monkeypatch.setattr(baselines, "_TREES", 20)
     return names
-
-
-def as_json(ran: Ran) -> Any:
-    assert ran[0] == 0, ran
-    return json.loads(ran[1])
 
 
 def refused(ran: Ran, *messages: str) -> str:

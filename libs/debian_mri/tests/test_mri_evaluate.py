@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command, Ran, as_json, command_fixture
 from judge_world import SETTINGS, people, write_cohort
 from numpy.testing import assert_allclose
 
@@ -26,10 +25,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import read_json
 
-Ran = tuple[int, str, list[str]]
-Command = Callable[..., Ran]
-BAR = re.compile(r"\d+%\||\[\d+:\d\d")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,21 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs ``main`` in this process; gives status, stdout, and the lines on stderr that are no progress bars."""
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        lines = re.split(r"[\r\n]+|(?=debian-mri: )", err)
-        return status, out, [line for line in lines if line.strip() and not BAR.search(line)]
-
-    yield run
-    for name in ("icube_common", "debian_mri"):
-        # the handler that the command made holds this test's stderr
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+command = command_fixture(main, "debian_mri")
 
 
 @pytest.fixture
@@ -78,11 +59,6 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     )
     monkeypatch.setattr(comparisons_module, "COOP_SETTINGS", replace(comparisons_module.COOP_SETTINGS, **quick))
     return names
-
-
-def as_json(ran: Ran) -> Any:
-    assert ran[0] == 0, ran
-    return json.loads(ran[1])
 
 
 def refused(ran: Ran, *messages: str) -> None:

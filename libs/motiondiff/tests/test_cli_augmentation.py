@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command, as_json, command_fixture
 
 from motiondiff.augmentation.fractions import write_subset
 from motiondiff.cli import main
@@ -21,30 +19,12 @@ ACTOR = (
     "train.max_steps=1", "train.batch_size=4", "train.trackers=none", "train.device=cpu", "model.num_layers=1",
     "model.width=16", "model.num_heads=2", "model.feedforward=16", "data.max_frames=32", "data.min_frames=8",
 )  # fmt: skip
-BAR = re.compile(r"\d+%\||\[\d+:\d\d|^\s*$")
-Run = Callable[..., tuple[int, str, list[str]]]
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Status, stdout, and the lines on stderr that are no progress bars."""
-
-    def command(*words: object) -> tuple[int, str, list[str]]:
-        capsys.readouterr()
-        status = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return status, out, [line for line in re.split(r"[\r\n]+", err) if not BAR.search(line)]
-
-    return command
+run = command_fixture(main, "motiondiff")
 
 
-def as_json(ran: tuple[int, str, list[str]]) -> Any:
-    status, out, lines = ran
-    assert status == 0, lines
-    return json.loads(out)
-
-
-def test_from_training_to_exports(run: Run, store_path: Path, store: MotionStore, tmp_path: Path) -> None:
+def test_from_training_to_exports(run: Command, store_path: Path, store: MotionStore, tmp_path: Path) -> None:
     trained = as_json(run("train-actor", "--data", store_path, "--out", tmp_path / "actor", *ACTOR, "--json"))
     assert trained["steps"] == 1 and Path(trained["model"], "actor", "config.json").is_file()
     made = as_json(
@@ -125,7 +105,7 @@ def places(
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_input(case: str, run: Run, places: dict[str, Path]) -> None:
+def test_wrong_input(case: str, run: Command, places: dict[str, Path]) -> None:
     line, words = BAD[case]
     before = sorted(places["base"].rglob("*"))
     status, out, lines = run(*(word.format(**places) for word in line.split()))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import Command, as_json, command_fixture
 
 from motiondiff import __version__
 from motiondiff.cli import COMMANDS, main
@@ -21,28 +20,7 @@ from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.export.npz import write_npz
 
-BAR = re.compile(r"\d+%\||\[\d+:\d\d")
-"""A progress bar, with or without a known end."""
-
-Ran = tuple[int, str, list[str]]
-Command = Callable[..., Ran]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs ``main`` in this process; gives status, stdout, and the lines on stderr that are no progress bars."""
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        lines = [line for line in re.split(r"[\r\n]+", err) if line.strip() and not BAR.search(line)]
-        return status, out, lines
-
-    yield run
-    for name in ("icube_common", "motiondiff"):
-        # the handler that the command made holds this test's stderr
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+command = command_fixture(main, "motiondiff")
 
 
 @pytest.fixture
@@ -55,12 +33,6 @@ def recordings(tmp_path: Path) -> Path:
             simulate_motion(("walk", "run")[number % 2], number, fps=10, subject=number % 3), folder / f"{number}.npz"
         )
     return folder
-
-
-def as_json(ran: Ran) -> Any:
-    status, out, lines = ran
-    assert status == 0, lines
-    return json.loads(out)
 
 
 def test_prepare_and_info(command: Command, recordings: Path, tmp_path: Path) -> None:

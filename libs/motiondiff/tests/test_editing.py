@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_line import Command, as_json, command_fixture
 
 from icube_common.errors import InputError
 from icube_common.training import Draw, StepRandom
@@ -36,26 +35,11 @@ from motiondiff.speeds import joint_speeds, real_fastest
 from motiondiff.timeline import Part, Timeline, load_timeline
 from motiondiff.train import make_denoiser, make_noise_schedule, train
 
-BAR = re.compile(r"\d+%\||\[\d+:\d\d")
-Ran = tuple[int, str, list[str]]
-Command = Callable[..., Ran]
 ConfigMaker = Callable[..., MotionDiffConfig]
 FRAMES = 24
 
 
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs ``main`` in this process; gives status, stdout, and the lines on stderr that are no progress bars."""
-
-    def run(*arguments: object) -> Ran:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, [line for line in re.split(r"[\r\n]+", err) if line.strip() and not BAR.search(line)]
-
-    yield run
-    for name in ("icube_common", "motiondiff"):
-        logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+command = command_fixture(main, "motiondiff")
 
 
 def recorded(frames: int = FRAMES) -> Motion:
@@ -79,12 +63,6 @@ def editing_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny
     path = tmp_path_factory.mktemp("editing") / "run"
     train(store_path, path, tiny_config(train={"max_steps": 6}, diffusion={"show_held": 0.8}))
     return path
-
-
-def as_json(ran: Ran) -> Any:
-    status, out, lines = ran
-    assert status == 0, lines
-    return json.loads(out)
 
 
 @pytest.mark.parametrize("kind", ["run_path", "editing_run"])
