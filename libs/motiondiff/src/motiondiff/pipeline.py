@@ -22,7 +22,7 @@ from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
-from motiondiff.motion import Motion
+from motiondiff.motion import Motion, canonicalise
 
 
 @dataclass
@@ -103,6 +103,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
         texts: Sequence[str | None] | None = None,
+        variations_of: Sequence[Motion] | None = None,
+        strength: float = 0.5,
     ) -> MotionPipelineOutput | tuple[list[Motion]]:
         """Sample motions.
 
@@ -127,12 +129,21 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
             return_dict: False gives a plain tuple.
             texts: one description per motion, alone or together with its action; None leaves it open.
+            variations_of: one motion each to begin from, of the model's skeleton and frame rate: it is noised as at a
+                share ``strength`` of the way and denoised from there (Meng et al., "SDEdit", ICLR 2022). What comes out
+                has its length, up to the longest that the model makes, and its body where ``shapes`` names none.
+            strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
 
         Raises:
             InputError: (a ValueError) unknown action or tag, another skeleton, lengths or steps out of range, lists
                 of different lengths; a text for a model without text, one that its encoder cannot read, or another
                 encoder than the model's.
         """
+        if variations_of is not None:
+            shapes = shapes or [motion.skeleton for motion in variations_of]
+            num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]
+            if not 0 < strength <= 1:
+                raise InputError(f"strength {strength:g}: must be above 0 and at most 1")
         batch = self._count(num_motions, actions, tags, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
@@ -177,10 +188,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 f"{num_inference_steps} denoising steps: {type(self.scheduler).__name__} has {distinct} that differ: "
                 "take fewer, or another scheduler"
             )
-        latents = latents * self.scheduler.init_noise_sigma
+        begin = 0
+        if variations_of is None:
+            latents = latents * self.scheduler.init_noise_sigma
+        else:
+            begin = len(self.scheduler.timesteps) - max(1, round(strength * len(self.scheduler.timesteps)))
+            latents = self._noised(variations_of, latents, begin)
         extra = {"generator": generators} if self._scheduler_draws_noise() else {}
-        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
-            for step, timestep in enumerate(self.scheduler.timesteps):
+        with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
+            for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
                 predicted = self.denoiser(
                     noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **shown
@@ -206,6 +222,21 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         ]
         self.maybe_free_model_hooks()
         return MotionPipelineOutput(motions=motions) if return_dict else (motions,)
+
+    def _noised(self, motions: Sequence[Motion], noise: Tensor, begin: int) -> Tensor:
+        """Motions with the noise of step ``begin``, from which the scheduler will go on: (B, longest, D)."""
+        fps = float(self.representation.config.fps)
+        clean = torch.zeros_like(noise)
+        for row, motion in enumerate(motions):
+            self._check_shape(motion.skeleton)
+            if abs(motion.fps - fps) > 1e-3:
+                raise InputError(f"{motion.source or 'motion'}: {motion.fps:g} fps, this model makes {fps:g}")
+            features = self.representation.encode(canonicalise(motion, floor=0.0)[0])[: noise.shape[1]]
+            clean[row, : len(features)] = features
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(begin)
+        timesteps = self.scheduler.timesteps[begin : begin + 1].expand(len(noise))
+        return self.scheduler.add_noise(clean, noise, timesteps)
 
     def conditions(
         self,

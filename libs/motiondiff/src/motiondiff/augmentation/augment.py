@@ -65,7 +65,7 @@ def augment(
     refuse_existing(out, overwrite=overwrite)
     store = MotionStore(data)
     refuse_other_data(run, store)
-    generator, kind = load_generator(run, config)
+    generator, kind = load_generator(run, config, store)
     motion_filter = MotionFilter(store, config, recogniser)
     motions, verdicts = _generate(generator, motion_filter, config)
     actions = [str(motion.action) for motion in motions]
@@ -76,6 +76,7 @@ def augment(
     counts = Counter(verdict.kind or "passed" for verdict in verdicts)
     facts = {
         "generator": kind,
+        "strength": config.strength,
         "trained_on": store.fingerprint,
         "generated": len(motions),
         "kept": len(kept),

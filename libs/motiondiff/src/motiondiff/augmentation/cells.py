@@ -85,13 +85,28 @@ def trained_run(store: MotionStore, folder: Path, config: CellConfig) -> tuple[P
         config: of the cell.
     """
     parts = MotionDiffConfig(**{name: getattr(config, name) for name in ("train", "model", "data", "diffusion")})
-    for path in sorted(folder.absolute().parent.parent.glob(f"*/{folder.name}/run")):
-        run = RunFolder(path)
-        same = run.model.is_dir() and run.config.read_text() == config_to_yaml(parts)
-        if same and read_json(run.environment).get("data_fingerprint") == store.fingerprint:
-            return path, float(run.read_metrics()[-1]["seconds"])
+    run = finished_run(folder, "run", config_to_yaml(parts), store)
+    if run is not None:
+        return run.path, float(run.read_metrics()[-1]["seconds"])
     path = folder / "run"
     return path, float(train(store.path, path, parts)["seconds"])
+
+
+def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) -> RunFolder | None:
+    """A finished training of the same study, seed, settings and data, if a cell has it.
+
+    Args:
+        folder: of a cell: ``.../<name of the cell>/<seed>``; others lie beside it.
+        name: of the run folder in a cell's.
+        config_yaml: the settings.
+        store: the data.
+    """
+    for path in sorted(folder.absolute().parent.parent.glob(f"*/{folder.name}/{name}")):
+        run = RunFolder(path)
+        same = run.model.is_dir() and run.config.read_text() == config_yaml
+        if same and read_json(run.environment).get("data_fingerprint") == store.fingerprint:
+            return run
+    return None
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.schedulers import SCHEDULERS
 
-METHODS = ("ours", "actor")
+METHODS = ("ours", "variations", "actor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,12 @@ class FilterConfig(SamplerConfig):
         0.1, "nearer to a training clip than this share of training clips' median distance is a copy", ge=0
     )
     fill: bool = option(False, "fill a class that falls short with the most confident of its rejected, except copies")
+    strength: float = option(
+        1.0,
+        "1: motions from noise; below: variations of training clips, noised this share of the way (a diffusion model)",
+        gt=0,
+        le=1,
+    )
     batch_size: int = option(32, "motions generated together", ge=1)
 
 
@@ -72,7 +78,12 @@ class StudyConfig(Config):
 
     fractions: list[float] = option([0.1, 0.25, 0.5, 1.0], "shares of the real training clips", gt=0, le=1)
     seeds: int = option(5, "recogniser seeds of every row, 0, 1, 2 ...", ge=2)
-    methods: list[str] = option(list(METHODS), "generators to compare", choices=METHODS)
+    methods: list[str] = option(
+        list(METHODS),
+        "what to compare: motions of our model from noise, its variations of the real clips, ACTOR's",
+        choices=METHODS,
+    )
+    strength: float = option(0.5, "filter.strength of the variations", gt=0, lt=1)
     test_subjects: list[str] = option([], "held out; the store's test split where none is named")
     draw_seed: int = option(0, "which clips a fraction draws", ge=0)
     ours: MotionDiffConfig = section(

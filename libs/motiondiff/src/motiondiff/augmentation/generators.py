@@ -1,4 +1,4 @@
-"""Whatever makes motions of an action, behind one call: the diffusion pipeline or ACTOR."""
+"""Whatever makes motions of an action, behind one call: the diffusion pipeline, or ACTOR."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from tqdm import tqdm
 
 from icube_common.errors import InputError
 from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
 from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
+from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
 from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
+
+SOURCE_STREAM = 2
+"""Clips to vary are drawn from random numbers of their own."""
 
 
 class Generator(Protocol):
@@ -32,13 +37,29 @@ class Generator(Protocol):
 
 
 class DiffusionGenerator:
-    """Our pipeline with a filter's sampling settings."""
+    """Our pipeline with a filter's sampling settings.
 
-    def __init__(self, pipeline: MotionDiffusionPipeline, config: FilterConfig) -> None:
+    Args:
+        pipeline: trained with actions.
+        config: of the filter; with a ``strength`` below 1 a motion begins from a training clip of its action, as in
+            DA-Fusion (Trabucco et al., "Effective Data Augmentation With Diffusion Models", ICLR 2024).
+        store: whose training split these clips are from.
+    """
+
+    def __init__(
+        self, pipeline: MotionDiffusionPipeline, config: FilterConfig, store: MotionStore | None = None
+    ) -> None:
         self.pipeline = pipeline
         move_to(pipeline, config.device)
         self.config = config
         self.tags = list(pipeline.denoiser.config.tags) if config.mix_tags else []
+        self.sources: dict[str, list[Motion]] = {}
+        if config.strength < 1:
+            if store is None:
+                raise InputError(f"strength {config.strength:g}: variations need the clips that they are of")
+            for clip in store.select("train").tolist():
+                motion = store[clip]
+                self.sources.setdefault(str(motion.action), []).append(motion)
 
     @property
     def actions(self) -> list[str]:
@@ -48,15 +69,23 @@ class DiffusionGenerator:
     def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
         """A motion for each action; see `Generator`."""
         for rows in _batches(len(wanted), self.config.batch_size):
+            varied = [self._source(wanted[row], numbers[row], seed) for row in rows] if self.sources else None
             output = self.pipeline(
                 actions=[wanted[row] for row in rows],
                 tags=[draw_tag(self.tags, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps,
                 guidance_scale=self.config.guidance,
+                variations_of=varied,
+                strength=self.config.strength,
                 generator=[clip_generator(seed, numbers[row]) for row in rows],
                 return_dict=False,
             )
             yield from output[0]
+
+    def _source(self, action: str, number: int, seed: int) -> Motion:
+        """The clip that motion ``number`` begins from: by (seed, number) alone."""
+        clips = self.sources[action]
+        return clips[int(np.random.default_rng([seed, number, SOURCE_STREAM]).integers(len(clips)))]
 
 
 class VaeGenerator:
@@ -77,18 +106,25 @@ class VaeGenerator:
             yield from self.model([wanted[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows])
 
 
-def load_generator(run: str | Path, config: FilterConfig) -> tuple[Generator, str]:
+def load_generator(run: str | Path, config: FilterConfig, store: MotionStore) -> tuple[Generator, str]:
     """The generator of a run folder, of either kind, and the kind's name.
 
+    Args:
+        run: the run folder.
+        config: how motions are made.
+        store: what the run was trained on.
+
     Raises:
-        InputError: no trained model is there, or one that was trained without actions.
+        InputError: no trained model is there, or one that was trained without actions; variations by ACTOR.
     """
     for folder in (Path(run) / "model", Path(run)):
         if (folder / ACTOR_FOLDER).is_dir():
+            if config.strength < 1:
+                raise InputError(f"strength {config.strength:g}: ACTOR makes no variations of clips; leave it at 1")
             model = ActorGenerator.from_pretrained(folder)
             put_on(model.vae, config.device)
             return VaeGenerator(model, config), "ACTOR"
-    generator = DiffusionGenerator(load_pipeline(run, config.scheduler), config)
+    generator = DiffusionGenerator(load_pipeline(run, config.scheduler), config, store)
     if not generator.actions:
         raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")
     return generator, "diffusion"

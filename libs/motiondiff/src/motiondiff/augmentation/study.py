@@ -11,18 +11,20 @@ import functools
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from icube_common.config import config_to_dict
+from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.metrics import find_metric
 from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_folder, read_result, run_cell
 from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.study import open_study
+from motiondiff.augmentation.cells import finished_run
 from motiondiff.augmentation.config import StudyConfig
 from motiondiff.augmentation.fractions import draw_fraction, real_and_test, refuse_same_fractions, write_subset
 from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, source_name
@@ -33,6 +35,8 @@ from motiondiff.recognition.recognise import predictions_of
 from motiondiff.recognition.train import fit_recogniser
 
 logger = logging.getLogger(__name__)
+
+GENERATOR = "generator"
 
 
 def augmentation_study(
@@ -103,7 +107,8 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
     Args:
         overrides: ``fraction`` and ``method``.
         seed: not used: one generator serves all recogniser seeds.
-        folder: ``real`` (the share as a store), ``generator`` (its run) and ``synthetic`` (its set) come to lie here.
+        folder: ``real`` (the share as a store), ``generator`` (its run, unless another cell has it) and ``synthetic``
+            (its set) come to lie here.
         data: the whole store.
         config: of the study.
     """
@@ -113,8 +118,13 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
     real, _ = real_and_test(store, config.test_subjects)
     rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
     share = write_subset(store, rows, folder / REAL, {"fraction": overrides["fraction"]})
-    run = folder / "generator"
-    if overrides["method"] == "ours":
+    ours = overrides["method"] != "actor"
+    known = finished_run(folder, GENERATOR, config_to_yaml(config.ours if ours else config.actor), share)
+    run = folder / GENERATOR if known is None else known.path
+    if known is not None:
+        last = known.read_metrics()[-1]
+        trained = {"steps": last["step"], "seconds": last["seconds"]}
+    elif ours:
         from motiondiff.train import train
 
         trained = train(share.path, run, config.ours)
@@ -122,7 +132,11 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         from motiondiff.actor.train import train_actor
 
         trained = train_actor(share.path, run, config.actor)
-    made = augment(run, share.path, folder / SYNTHETIC, config.filter, recogniser=config.recogniser)
+    settings = (
+        replace(config.filter, strength=config.strength) if overrides["method"] == "variations" else config.filter
+    )
+    settings = replace(config.filter, strength=strength)
+    made = augment(run, share.path, folder / SYNTHETIC, settings, recogniser=config.recogniser)
     return Outcome(
         metrics={
             "passed": made["share_passed"],

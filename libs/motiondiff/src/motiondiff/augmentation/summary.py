@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -186,8 +187,8 @@ def summarise(
         here = {(row.method, row.real): row for row in rows if row.fraction == fraction}
         real = here["", True]
         pairs = [(here[method, both], real) for method in config.methods for both in (True, False)]
-        for other in config.methods[1:]:
-            pairs += [(here[config.methods[0], both], here[other, both]) for both in (False, True)]
+        for one, other in itertools.combinations(config.methods, 2):
+            pairs += [(here[one, both], here[other, both]) for both in (False, True)]
         contrasts += [_contrast(folder, first, second, found) for first, second in pairs]
     return StudySummary(
         folder=folder,

@@ -47,6 +47,7 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "quantile": float,
     "slack": float,
     "copy_share": float,
+    "strength": float,
     "steps": int,
     "guidance": float,
     "scheduler": str,

@@ -53,7 +53,7 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
         clip = int(self.clips[draw.index])
         columns = self.store.columns
         length = int(columns["length"][clip])
-        start, stop, scale = 0, min(length, self.config.max_frames), 1.0
+        start, stop, scale, mirror = 0, min(length, self.config.max_frames), 1.0, False
         if self.augment:
             rng = np.random.default_rng(draw.seed)
             if length > self.config.min_frames and rng.random() < self.config.crop_probability:
@@ -61,12 +61,16 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
             start = int(rng.integers(0, length - stop + 1))
             stop += start
             scale = float(rng.uniform(1 - self.config.stature_range, 1 + self.config.stature_range))
+            mirror = self.config.mirror > 0 and rng.random() < self.config.mirror
         rows = self.store.rows(clip, start, stop)
         features = to_common_frame(rows)
         features[:, :3] *= scale
+        offsets = self.store.offsets[columns["skeleton"][clip]] * np.float32(scale)
+        if mirror:
+            features, offsets = in_a_mirror(features, offsets, self.store.skeleton(clip).mirrored)
         window = {
             "features": features,
-            "offsets": self.store.offsets[columns["skeleton"][clip]] * np.float32(scale),
+            "offsets": offsets,
             "action": int(columns["action"][clip]),
             "tag": int(columns["tag"][clip]),
         }
@@ -87,6 +91,26 @@ def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     for first in (0, 3, 6):
         features[:, first : first + 3] = features[:, first : first + 3] @ turn.T
     return features
+
+
+def in_a_mirror(
+    features: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], order: Sequence[int]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Features (T, D) of the common frame and offsets (J, 3) m of the same motion seen in the mirror x = 0.
+
+    Positions ``M p`` with M = diag(-1, 1, 1) of the joint on the other side; so rotations are ``M R M``.
+
+    Args:
+        features: root translation and six numbers a joint: the first two columns of its rotation.
+        offsets: of its body.
+        order: for each joint the one on the other side.
+    """
+    across = np.array([-1, 1, 1], dtype=np.float32)
+    columns = np.concatenate([across * across[0], across * across[1]])
+    joints = features[:, 3:].reshape(len(features), -1, 6)[:, order] * columns
+    return np.concatenate([features[:, :3] * across, joints.reshape(len(features), -1)], axis=1), offsets[
+        order
+    ] * across
 
 
 def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

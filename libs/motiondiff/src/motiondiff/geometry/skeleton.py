@@ -108,6 +108,25 @@ class Skeleton:
         return tuple(pairs)
 
     @cached_property
+    def mirrored(self) -> tuple[int, ...]:
+        """For each joint the one on the other side by name, or itself.
+
+        Raises:
+            InputError: no name tells left from right.
+        """
+        plain = [name.lower() for name in self.names]
+        others = []
+        for joint, name in enumerate(plain):
+            swapped = {re.sub(left, right, name) for left, right in _SIDES if re.search(left, name)}
+            others.append(next((plain.index(other) for other in sorted(swapped) if other in plain), joint))
+        pairs = [others[other] == joint != other for joint, other in enumerate(others)]
+        if not any(pairs):
+            raise InputError("mirroring: no names of joints tell left from right")
+        return tuple(
+            other if paired else joint for joint, (other, paired) in enumerate(zip(others, pairs, strict=True))
+        )
+
+    @cached_property
     def feet(self) -> tuple[int, ...]:
         """Joints that touch the ground, by name: toes, else feet, else ankles, with the joint above each."""
         for word in ("toe", "foot", "ankle"):
@@ -115,6 +134,18 @@ class Skeleton:
             if ends:
                 return tuple(sorted({*ends, *(self.parents[end] for end in ends if self.parents[end] > 0)}))
         return ()
+
+
+# how a joint's name changes when the body is seen in a mirror: LeftHip, hip_left, UpperLeg_L, LHip, Bip01 L Thigh
+_SIDES = tuple(
+    (pattern.format(one), replacement.format(other))
+    for one, other in (("left", "right"), ("right", "left"), ("l", "r"), ("r", "l"))
+    for pattern, replacement in (
+        (("{}", "{}"),)
+        if len(one) > 1
+        else (("^{}(?=[_\\- .]|[a-z])", "{}"), ("([_\\- .:]){}(?=[_\\- .])", r"\1{}"), ("([_\\- .]){}$", r"\1{}"))
+    )
+)
 
 
 def _find_side(names: Sequence[str], word: str, side: str) -> int | None:
