@@ -136,15 +136,10 @@ class Skeleton:
         return ()
 
 
-# how a joint's name changes when the body is seen in a mirror: LeftHip, hip_left, UpperLeg_L, LHip, Bip01 L Thigh
-_SIDES = tuple(
-    (pattern.format(one), replacement.format(other))
-    for one, other in (("left", "right"), ("right", "left"), ("l", "r"), ("r", "l"))
-    for pattern, replacement in (
-        (("{}", "{}"),)
-        if len(one) > 1
-        else (("^{}(?=[_\\- .]|[a-z])", "{}"), ("([_\\- .:]){}(?=[_\\- .])", r"\1{}"), ("([_\\- .]){}$", r"\1{}"))
-    )
+# how a joint's name changes when the body is seen in a mirror: LeftHip, hip_left; LHip; Bip01 L Thigh; UpperLeg_L
+_SIDES = (
+    *(("left", "right"), ("right", "left"), ("^l(?=[_. a-z-])", "r"), ("^r(?=[_. a-z-])", "l")),
+    *((r"([_. :-])l(?=[_. -]|$)", r"\1r"), (r"([_. :-])r(?=[_. -]|$)", r"\1l")),
 )
 
 
