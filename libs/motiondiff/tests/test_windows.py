@@ -102,3 +102,42 @@ def test_balanced_weights() -> None:
     # evened out, the four clips of an action weigh together what the single clip of another does
     assert balanced_weights(actions, 1).tolist() == [0.25] * 4 + [1, 1]
     assert balanced_weights(actions, 0.5).tolist() == [0.5] * 4 + [1, 1]
+
+
+def test_a_motion_in_a_mirror(store: MotionStore) -> None:
+    skeleton = store.skeleton(0)
+    order = skeleton.mirrored
+    assert [skeleton.names[order[joint]] for joint in (skeleton.index("LeftHip"), skeleton.index("Head"))] == [
+        "RightHip",
+        "Head",
+    ]
+    features = to_common_frame(store.rows(0))
+    seen, offsets = in_a_mirror(features, store.offsets[0], order)
+    expected = joints_of(features, store.offsets[0], skeleton)[:, list(order)] * np.array([-1, 1, 1])
+    np.testing.assert_allclose(joints_of(seen, offsets, skeleton), expected, atol=1e-5)
+    np.testing.assert_array_equal(in_a_mirror(seen, offsets, order)[0], features)
+    half = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8, mirror=0.5), augment=True)
+    plain = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=True)
+    draws = [Draw(number % len(plain), 100 + number) for number in range(40)]
+    same = [np.array_equal(half[draw]["features"], plain[draw]["features"]) for draw in draws]
+    assert 10 < sum(same) < 30
+    whole = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8, mirror=1.0), augment=False)
+    np.testing.assert_array_equal(whole[draws[0]]["offsets"], store.offsets[store.columns["skeleton"][whole.clips[0]]])
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("hips", "hip_left", "hip_right"), (0, 2, 1)),
+        (("Bip01", "Bip01 L Thigh", "Bip01 R Thigh"), (0, 2, 1)),
+        (("root", "LHip", "RHip", "Larynx"), (0, 2, 1, 3)),
+        (("Hips", "UpperLeg_L", "UpperLeg_R", "Toes_L"), (0, 2, 1, 3)),  # no other side to it
+    ],
+)
+def test_sides_by_name(names: tuple[str, ...], order: tuple[int, ...]) -> None:
+    assert Skeleton(names, (-1,) + (0,) * (len(names) - 1), np.zeros((len(names), 3))).mirrored == order
+
+
+def test_names_without_sides() -> None:
+    with pytest.raises(InputError, match="no names of joints tell left from right"):
+        _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3))).mirrored

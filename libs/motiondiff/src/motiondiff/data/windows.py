@@ -107,6 +107,7 @@ def in_a_mirror(
     """
     across = np.array([-1, 1, 1], dtype=np.float32)
     columns = np.concatenate([across * across[0], across * across[1]])
+    order = list(order)  # a tuple would index dimensions
     joints = features[:, 3:].reshape(len(features), -1, 6)[:, order] * columns
     return np.concatenate([features[:, :3] * across, joints.reshape(len(features), -1)], axis=1), offsets[
         order
