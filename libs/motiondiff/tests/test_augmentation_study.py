@@ -80,10 +80,16 @@ def test_a_subset_is_the_same_clips(store: MotionStore, tmp_path: Path) -> None:
 def test_all_rows_are_there(config: StudyConfig, finished: tuple[Path, dict[str, Any]]) -> None:
     out, result = finished
     rows = rows_of(config)
-    assert [row.training for row in rows[:5]] == [
-        "real", "synthetic (ours)", "real + synthetic (ours)", "synthetic (actor)", "real + synthetic (actor)",
+    assert [row.training for row in rows[:7]] == [
+        "real", "synthetic (ours)", "real + synthetic (ours)", "synthetic (variations)",
+        "real + synthetic (variations)", "synthetic (actor)", "real + synthetic (actor)",
     ]  # fmt: skip
-    assert len(result["rows"]) == 10 and result["failed"] == 0
+    assert len(result["rows"]) == 14 and result["failed"] == 0
+    # variations come from the model of the same share
+    trained = sorted(path.parent.parent.name for path in (out / "cells").glob("*/*/generator"))
+    assert len(trained) == 4 and not any("variations" in name for name in trained)
+    steps = {row["name"]: row["steps"] for row in result["generators"]}
+    assert steps["0.5 generator variations"] == steps["0.5 generator ours"] == 1
     clips = {(row["fraction"], row["training"]): row["clips"] for row in result["rows"]}
     assert clips[1.0, "synthetic (ours)"] == 10
     for fraction in (0.5, 1.0):
@@ -116,6 +122,7 @@ def test_differences_are_those_of_the_values(finished: tuple[Path, dict[str, Any
         assert one["over_subjects"]["mean"] == pytest.approx(by_hand, abs=1e-9)
     pairs = [(one["first"], one["second"]) for one in result["differences"] if one["fraction"] == 0.5]
     assert ("real + synthetic (ours)", "real") in pairs and ("synthetic (ours)", "synthetic (actor)") in pairs
+    assert ("real + synthetic (variations)", "real + synthetic (actor)") in pairs
 
 
 class Spy:
@@ -136,7 +143,7 @@ class Spy:
         monkeypatch.setattr(MotionStore, "rows", spied)
 
 
-@pytest.mark.parametrize("method", ["ours", "actor"])
+@pytest.mark.parametrize("method", ["ours", "variations", "actor"])
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
 def test_generator_filter_and_statistics_read_the_rows_fraction_alone(
     method: str, fraction: float, store_path: Path, store: MotionStore, config: StudyConfig, tmp_path: Path,

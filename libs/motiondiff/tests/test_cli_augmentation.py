@@ -77,6 +77,7 @@ BAD = {
     "tune: no space": ("tune --data {store} --space {absent} --out {new}", "no such file"),
     "export: a file as a set": ("export {motion} --to pyskl --out {new}", "holds a set: give a store"),
     "export: world": ("export {store} --to ctr-gcn --out {new} --world", "has a frame of its own"),
+    "augment: strength": ("augment {run} --data {store} --out {new} --strength 0", "filter.strength=0"),
     "augment: device": ("augment {run} --data {store} --out {new} --per-class 2 --device gpu", "--device gpu: "),
     "export: corrupted": ("export {corrupted} --to pyskl --out {new}", r"frames\.npy: .*cut short"),
     "export: unknown": ("export {store} --to pysckl --out {new}", "'pysckl': did you mean 'pyskl'"),

@@ -17,9 +17,10 @@ from icube_common.errors import InputError
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.generators import DiffusionGenerator
 from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.store import MotionStore
 from motiondiff.export.npz import write_npz
 from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.motion import Motion, canonicalise
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import SampleOptions, clip_generator, draw_tag, generate, load_pipeline
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
@@ -249,6 +250,9 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
         ({"num_inference_steps": 0}, "0 denoising steps: must be 1 to 50"),
         ({"num_inference_steps": 51}, "51 denoising steps: must be 1 to 50"),
         ({"shapes": [Skeleton(("a",), (-1,), np.zeros((1, 3)))]}, "its 1 joints are not the 18 joints"),
+        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "strength": 0}, "strength 0: must be above 0"),
+        ({"variations_of": [simulate_motion("walk", 0, fps=20)]}, "20 fps, this model makes 10"),
+        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
     ],
 )
 def test_what_cannot_be_made_is_refused(pipeline: Pipeline, arguments: dict[str, Any], words: str) -> None:
@@ -328,3 +332,43 @@ def test_a_filtered_set_may_mix_tags(pipeline: MotionDiffusionPipeline) -> None:
     for mixed, found in ((True, {"happy", "tired"}), (False, {None})):
         generator = DiffusionGenerator(pipeline, FilterConfig(steps=2, mix_tags=mixed))
         assert {motion.tag for motion in generator.generate(["walk"] * 12, range(12), 5)} == found
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmsolver++", "unipc"])
+def test_variations_begin_from_a_motion(pipeline: Pipeline, name: str) -> None:
+    """A denoiser that predicts what it is shown keeps the motion; the more noise, the less of it is left."""
+    source = simulate_motion("walk", 3, fps=10)
+    frames = min(len(source), 32)
+    expected = canonicalise(source, floor=0.0)[0].cut(0, frames)
+    shown: list[torch.Tensor] = []
+
+    def keep(sample: torch.Tensor, *_: object) -> torch.Tensor:
+        shown.append(sample)
+        return pipeline.representation.encode(expected).expand(len(sample), -1, -1)
+
+    pipeline.denoiser.forward = keep
+    distances = []
+    for strength, steps in ((0.2, 2), (0.5, 5), (1.0, 10)):
+        shown.clear()
+        [made] = with_scheduler(pipeline, name)(
+            ["walk"], variations_of=[source], strength=strength, num_inference_steps=10, guidance_scale=1,
+            generator=[clip_generator(0, 0)],
+        ).motions  # fmt: skip
+        assert len(shown) == steps
+        assert len(made) == frames and farthest(made, expected) < 0.02
+        np.testing.assert_allclose(made.skeleton.offsets, source.skeleton.offsets)
+        distances.append(float((shown[0][0] - pipeline.representation.encode(expected)).std()))
+    assert distances == sorted(distances) and distances[0] < 0.7 * distances[2]
+
+
+def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) -> None:
+    config = FilterConfig(steps=4, strength=0.5)
+    made = list(DiffusionGenerator(pipeline, config, store).generate(["walk"] * 6, range(6), 0))
+    training = [store[clip] for clip in store.select("train").tolist() if store[clip].action == "walk"]
+    bodies = {clip.skeleton.offsets.tobytes() for clip in training}
+    assert {motion.skeleton.offsets.tobytes() for motion in made} <= bodies and len(bodies) > 1
+    assert {len(motion) for motion in made} <= {min(len(clip), 32) for clip in training}
+    again = list(DiffusionGenerator(pipeline, config, store).generate(["walk"] * 2, [4, 1], 0))
+    assert farthest(again[0], made[4]) < 1e-4 and farthest(again[1], made[1]) < 1e-4
+    with pytest.raises(InputError, match="variations need the clips"):
+        DiffusionGenerator(pipeline, config)

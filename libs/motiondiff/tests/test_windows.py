@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from icube_common.errors import InputError
 from icube_common.training import Draw
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
+from motiondiff.data.windows import MotionWindows, balanced_weights, collate, in_a_mirror, to_common_frame
+from motiondiff.geometry.kinematics import forward_kinematics
 from motiondiff.geometry.rotations import rotation_6d_to_matrix
+from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import headings
 
 CONFIG = DataConfig(max_frames=24, min_frames=8, crop_probability=0.5, stature_range=0.1)
@@ -104,25 +107,32 @@ def test_balanced_weights() -> None:
     assert balanced_weights(actions, 0.5).tolist() == [0.5] * 4 + [1, 1]
 
 
+def joints_of(features: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(T, J, 3) of features (T, D)."""
+    rows = torch.from_numpy(features)
+    rotations = rotation_6d_to_matrix(rows[:, 3:].reshape(len(rows), -1, 6))
+    return forward_kinematics(rows[:, :3], rotations, torch.from_numpy(offsets)[None], skeleton.parents)[0].numpy()
+
+
 def test_a_motion_in_a_mirror(store: MotionStore) -> None:
     skeleton = store.skeleton(0)
     order = skeleton.mirrored
-    assert [skeleton.names[order[joint]] for joint in (skeleton.index("LeftHip"), skeleton.index("Head"))] == [
-        "RightHip",
-        "Head",
-    ]
+    assert [skeleton.names[order[skeleton.index(name)]] for name in ("left_hip", "head")] == ["right_hip", "head"]
     features = to_common_frame(store.rows(0))
     seen, offsets = in_a_mirror(features, store.offsets[0], order)
     expected = joints_of(features, store.offsets[0], skeleton)[:, list(order)] * np.array([-1, 1, 1])
     np.testing.assert_allclose(joints_of(seen, offsets, skeleton), expected, atol=1e-5)
     np.testing.assert_array_equal(in_a_mirror(seen, offsets, order)[0], features)
-    half = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8, mirror=0.5), augment=True)
-    plain = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=True)
-    draws = [Draw(number % len(plain), 100 + number) for number in range(40)]
-    same = [np.array_equal(half[draw]["features"], plain[draw]["features"]) for draw in draws]
+
+
+def test_a_share_of_windows_is_mirrored(store: MotionStore, windows: MotionWindows) -> None:
+    half = MotionWindows(store, windows.clips, replace(CONFIG, mirror=0.5), augment=True)
+    draws = [Draw(number % len(half), 100 + number) for number in range(40)]
+    same = [np.array_equal(half[draw]["features"], windows[draw]["features"]) for draw in draws]
     assert 10 < sum(same) < 30
-    whole = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8, mirror=1.0), augment=False)
-    np.testing.assert_array_equal(whole[draws[0]]["offsets"], store.offsets[store.columns["skeleton"][whole.clips[0]]])
+    whole = MotionWindows(store, windows.clips, replace(CONFIG, mirror=1.0), augment=False)  # not for validation
+    plain = MotionWindows(store, windows.clips, CONFIG, augment=False)
+    np.testing.assert_array_equal(whole[draws[0]]["features"], plain[draws[0]]["features"])
 
 
 @pytest.mark.parametrize(
@@ -135,9 +145,9 @@ def test_a_motion_in_a_mirror(store: MotionStore) -> None:
     ],
 )
 def test_sides_by_name(names: tuple[str, ...], order: tuple[int, ...]) -> None:
-    assert Skeleton(names, (-1,) + (0,) * (len(names) - 1), np.zeros((len(names), 3))).mirrored == order
+    assert Skeleton(names, (-1,) + (0,) * (len(names) - 1), np.zeros((len(names), 3), np.float32)).mirrored == order
 
 
 def test_names_without_sides() -> None:
     with pytest.raises(InputError, match="no names of joints tell left from right"):
-        _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3))).mirrored
+        _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3), np.float32)).mirrored

@@ -132,9 +132,7 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         from motiondiff.actor.train import train_actor
 
         trained = train_actor(share.path, run, config.actor)
-    settings = (
-        replace(config.filter, strength=config.strength) if overrides["method"] == "variations" else config.filter
-    )
+    strength = config.strength if overrides["method"] == "variations" else config.filter.strength
     settings = replace(config.filter, strength=strength)
     made = augment(run, share.path, folder / SYNTHETIC, settings, recogniser=config.recogniser)
     return Outcome(

@@ -109,9 +109,8 @@ def in_a_mirror(
     columns = np.concatenate([across * across[0], across * across[1]])
     order = list(order)  # a tuple would index dimensions
     joints = features[:, 3:].reshape(len(features), -1, 6)[:, order] * columns
-    return np.concatenate([features[:, :3] * across, joints.reshape(len(features), -1)], axis=1), offsets[
-        order
-    ] * across
+    mirrored = np.concatenate([features[:, :3] * across, joints.reshape(len(features), -1)], axis=1)
+    return mirrored, offsets[order] * across
 
 
 def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
