@@ -137,6 +137,22 @@ def headings(motion: Motion) -> Array:
     return np.asarray(np.arctan2(-left[:, 2], left[:, 0]), dtype=np.float32)
 
 
+def in_mirror(motion: Motion) -> Motion:
+    """The motion seen in the mirror x = 0: ``M p`` of the joint on the other side, M = diag(-1, 1, 1).
+
+    Raises:
+        InputError: the names of the joints do not tell left from right.
+    """
+    skeleton, order = motion.skeleton, list(motion.skeleton.mirrored)
+    across = np.array([-1, 1, 1], dtype=np.float32)
+    return replace(
+        motion,
+        root=motion.root * across,
+        rotations=across[:, None] * motion.rotations[:, order] * across,
+        skeleton=Skeleton(skeleton.names, skeleton.parents, skeleton.offsets[order] * across),
+    )
+
+
 def canonicalise(motion: Motion, *, floor: float | None = None) -> tuple[Motion, Placement]:
     """Bring a clip to the common frame: the root above the origin and facing +z in the first frame, floor at y = 0.
 

@@ -46,6 +46,7 @@ class FilterConfig(SamplerConfig):
         gt=0,
         le=1,
     )
+    mirror: float = option(0.0, "share of variations that begin from a clip seen in a mirror", ge=0, le=1)
     batch_size: int = option(32, "motions generated together", ge=1)
 
 

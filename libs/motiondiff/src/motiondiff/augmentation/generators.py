@@ -15,7 +15,7 @@ from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
-from motiondiff.motion import Motion
+from motiondiff.motion import Motion, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
 
@@ -84,8 +84,9 @@ class DiffusionGenerator:
 
     def _source(self, action: str, number: int, seed: int) -> Motion:
         """The clip that motion ``number`` begins from: by (seed, number) alone."""
-        clips = self.sources[action]
-        return clips[int(np.random.default_rng([seed, number, SOURCE_STREAM]).integers(len(clips)))]
+        clips, rng = self.sources[action], np.random.default_rng([seed, number, SOURCE_STREAM])
+        source = clips[int(rng.integers(len(clips)))]
+        return in_mirror(source) if rng.random() < self.config.mirror else source
 
 
 class VaeGenerator:

@@ -48,6 +48,7 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "slack": float,
     "copy_share": float,
     "strength": float,
+    "mirror": float,
     "steps": int,
     "guidance": float,
     "scheduler": str,
