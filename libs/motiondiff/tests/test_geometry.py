@@ -11,10 +11,11 @@ from icube_common.errors import InputError
 from motiondiff.data.readers.kinect import NAMES as KINECT
 from motiondiff.data.readers.kinect import PARENTS as KINECT_PARENTS
 from motiondiff.data.simulate import simulate_motion, simulated_skeleton
+from motiondiff.data.store import MotionStore
 from motiondiff.geometry.kinematics import forward_kinematics
 from motiondiff.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
 from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, Placement, canonicalise, headings, place
+from motiondiff.motion import Motion, Placement, canonicalise, headings, in_mirror, place
 
 CHAIN = Skeleton(("hip", "knee", "ankle"), (-1, 0, 1), np.array([[0, 0, 0], [1, 0, 0], [0, 2, 0]]))
 
@@ -250,3 +251,14 @@ def test_cut() -> None:
     for start, stop in ((5, 5), (-1, 3), (0, len(motion) + 1)):
         with pytest.raises(InputError, match="are not within"):
             motion.cut(start, stop)
+
+
+def test_a_motion_seen_in_a_mirror(store: MotionStore) -> None:
+    motion = store[0]
+    seen = in_mirror(motion)
+    order = list(motion.skeleton.mirrored)
+    np.testing.assert_allclose(seen.positions, motion.positions[:, order] * np.array([-1, 1, 1]), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.det(seen.rotations), 1, atol=1e-5)
+    back = in_mirror(seen)
+    np.testing.assert_array_equal(back.rotations, motion.rotations)
+    np.testing.assert_array_equal(back.skeleton.offsets, motion.skeleton.offsets)

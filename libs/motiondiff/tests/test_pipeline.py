@@ -20,7 +20,7 @@ from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.export.npz import write_npz
 from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.motion import Motion, canonicalise, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import SampleOptions, clip_generator, draw_tag, generate, load_pipeline
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
@@ -370,5 +370,10 @@ def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) ->
     assert {len(motion) for motion in made} <= {min(len(clip), 32) for clip in training}
     again = list(DiffusionGenerator(pipeline, config, store).generate(["walk"] * 2, [4, 1], 0))
     assert farthest(again[0], made[4]) < 1e-4 and farthest(again[1], made[1]) < 1e-4
+    mirrored = list(
+        DiffusionGenerator(pipeline, replace(config, mirror=1.0), store).generate(["walk"] * 6, range(6), 0)
+    )
+    bodies = {in_mirror(clip).skeleton.offsets.tobytes() for clip in training}
+    assert {motion.skeleton.offsets.tobytes() for motion in mirrored} <= bodies
     with pytest.raises(InputError, match="variations need the clips"):
         DiffusionGenerator(pipeline, config)
