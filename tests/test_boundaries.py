@@ -36,7 +36,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "motiondiff": [
         {"geometry"},
-        {"motion", "config", "schedulers", "timeline"},
+        {"motion", "config", "schedulers", "timeline", "devices"},
         {"export"},
         {"data"},
         {"sets"},

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 
 from icube_common.errors import InputError
 
-if TYPE_CHECKING:
-    from motiondiff.pipeline import MotionDiffusionPipeline
+
+class Movable(Protocol):
+    """A network, or a pipeline of several."""
+
+    def to(self, device: torch.device, /) -> Any:
+        """Move it."""
+        ...
 
 
-def put_on(model: torch.nn.Module | MotionDiffusionPipeline, device: str) -> None:
+def put_on(model: Movable, device: str) -> None:
     """Move a network or a pipeline.
 
     Raises:
