@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty working folder with a published file, and no model that would have to be downloaded."""
     monkeypatch.chdir(tmp_path)
 
-    def load_vlm(name: str, pretrained: str | None) -> Encoder:
+    def load_vlm(name: str, pretrained: str | None, **options: Any) -> Encoder:
         if name != "fake":
             raise InputError(f"unknown model {name!r}")
         return Encoder()

@@ -313,9 +313,25 @@ def test_another_backbone_and_other_frames_are_refused(data: Path, tmp_path: Pat
     with pytest.raises(InputError, match=frames):
         Features.open(out, vlm=vlm, sampling=Sampling(frames=4))
     bf16 = VLMConfig(name="icube-tiny", precision="bf16").load()
-    with pytest.raises(InputError, match="other weights, precision, preprocessing or versions"):
+    with pytest.raises(InputError, match=r"\(other precision\); choose that backbone"):
         Features.open(out, vlm=bf16, sampling=SAMPLING)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_features_of_other_versions_of_the_libraries_are_used(
+    data: Path, tmp_path: Path, vlm: FrozenVLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "features"
+    run(data, out)
+    head = out / "features.json"
+    about = read_json(head)
+    here = about["backbone"]["versions"]["torch"]
+    about["backbone"]["versions"]["torch"] = "1.13.0"
+    write_json(head, about)
+    assert Features.open(out, vlm=vlm, sampling=SAMPLING)
+    assert f"{out}: made with other versions (torch 1.13.0, here {here})" in caplog.text
+    caplog.clear()
+    assert run(data, out)["there_already"] == 6 and "made with other versions" in caplog.text
 
 
 def test_other_wrong_input(data: Path, tmp_path: Path, vlm: FrozenVLM, capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,12 +156,19 @@ def test_weights_that_solve_the_task_solve_it_from_the_videos(data: Path, tmp_pa
     assert other["top1"]["mean"] == 1.0 and other["clips"] == 12
 
 
-def test_a_named_architecture_with_a_weight_file(data: Path, tmp_path: Path) -> None:
+def test_a_named_architecture_with_a_weight_file(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The way of a real tag: an open_clip name, and its weights from a file."""
     name = "ViT-S-32-alt"  # the smallest text tower that open_clip knows by name
     file = tmp_path / "weights.safetensors"
     random = load_vlm(name, seed=5)
     save_file({k: v.contiguous() for k, v in random.model.state_dict().items()}, file)
+    words = ["zeroshot", "--data", str(data), "--out", str(tmp_path / "eval"), f"vlm.name={name}"]
+    assert main([*words, f"vlm.pretrained={file}"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(file) in line and "vlm.weights_of=TAG" in line and "open_clip_config.json" in line
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": open_clip.get_model_config(name)}))
     settings = ZeroShotConfig(vlm=VLMConfig(name=name, pretrained=str(file)), video=VideoConfig(frames=1))
     result = zeroshot(data, tmp_path / "eval", settings, protocol="given")
     assert result["backbone"] == f"{name} ({file})" and result["notes"] == ["top5 has no meaning with 3 classes"]

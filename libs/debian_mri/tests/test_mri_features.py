@@ -86,6 +86,20 @@ def test_features_of_another_backbone_or_other_slices_are_refused(tmp_path: Path
         load_inputs(manifest, CONFIG, tiny, features=tmp_path / "data")
 
 
+def test_features_of_other_versions_of_the_libraries_are_used(
+    tmp_path: Path, tiny: FrozenVLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = Manifest.load(write_slices(tmp_path / "data", count=4))
+    folder = tmp_path / "features"
+    load_inputs(manifest, CONFIG, tiny, features=folder)
+    head = json.loads((folder / HEAD).read_text())
+    here = head["backbone"]["versions"]["torch"]
+    head["backbone"]["versions"]["torch"] = "1.13.0"
+    (folder / HEAD).write_text(json.dumps(head))
+    load_inputs(manifest, CONFIG, tiny, features=folder)
+    assert f"{folder}: made with other versions (torch 1.13.0, here {here})" in caplog.text
+
+
 def test_a_scan_that_cannot_be_read_is_named(tmp_path: Path, tiny: FrozenVLM) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data", count=4))
     (tmp_path / "data/images/01.png").write_bytes(b"no image")

@@ -89,6 +89,39 @@ def test_other_weights_are_refused(vlm: FrozenVLM, tmp_path: Path) -> None:
         PromptLearner.from_pretrained(tmp_path / "prompts", load_vlm("icube-tiny", seed=1))
 
 
+def test_other_versions_of_the_libraries_are_a_warning(
+    vlm: FrozenVLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learner = make(vlm, "template")
+    learner.save_pretrained(tmp_path / "prompts")
+    PromptLearner.from_pretrained(tmp_path / "prompts", vlm)
+    assert "other versions" not in caplog.text
+    file = tmp_path / "prompts" / "config.json"
+    saved = json.loads(file.read_text())
+    here = saved["backbone"]["versions"].pop("torch")
+    saved["backbone"]["versions"] |= {"torch": "1.13.0"}
+    file.write_text(json.dumps(saved))
+    assert torch.equal(PromptLearner.from_pretrained(tmp_path / "prompts", vlm)(), learner())
+    assert f"{tmp_path / 'prompts'}: made with other versions (torch 1.13.0, here {here})" in caplog.text
+    # of the release before, whose fingerprint had the versions in it
+    saved["backbone"] = {"description": saved["backbone"]["description"], "fingerprint": "0" * 64}
+    file.write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"fingerprint 000000000000; this is .*recorded by an earlier release"):
+        PromptLearner.from_pretrained(tmp_path / "prompts", vlm)
+
+
+def test_another_activation_or_preprocessing_is_refused_by_name(vlm: FrozenVLM, tmp_path: Path) -> None:
+    make(vlm, "template").save_pretrained(tmp_path / "prompts")
+    other = load_vlm("icube-tiny")
+    other.config["quick_gelu"] = True
+    with pytest.raises(InputError, match=r"\(other model\)"):
+        PromptLearner.from_pretrained(tmp_path / "prompts", other)
+    other = load_vlm("icube-tiny")
+    other.preprocess = torch.nn.Identity()
+    with pytest.raises(InputError, match=r"\(other preprocess\)"):
+        PromptLearner.from_pretrained(tmp_path / "prompts", other)
+
+
 def test_damaged_folders_are_refused(vlm: FrozenVLM, tmp_path: Path) -> None:
     folder = tmp_path / "prompts"
     with pytest.raises(InputError, match="cannot be read"):

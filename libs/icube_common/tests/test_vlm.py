@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from vlm_towers import write_small, write_tokenizer
+from vlm_towers import write_hf_folder, write_small, write_tokenizer
 
 from icube_common.errors import InputError
 from icube_common.vlm import Projection, VLMConfig, load_vlm
@@ -76,7 +77,8 @@ def test_a_weight_file_and_a_folder_give_the_models_features(tmp_path: Path) -> 
     for pretrained in (file, tmp_path):
         loaded = load_vlm(NAME, pretrained)
         assert loaded.untrained_note == ""
-        assert loaded.origin.pretrained == str(file) and loaded.fingerprint == random.fingerprint
+        assert loaded.origin.pretrained == str(file) and loaded.origin.preprocessing_assumed
+        assert loaded.fingerprint != random.fingerprint and loaded.text_fingerprint == random.text_fingerprint
     torch.testing.assert_close(loaded.encode_text(["a cat"]), random.encode_text(["a cat"]))
 
 
@@ -104,6 +106,36 @@ def test_the_fingerprint_sees_weights_and_preprocessing() -> None:
     del vlm.__dict__["fingerprint"]
     vlm.preprocess = open_clip.image_transform(64, is_train=False)
     assert vlm.fingerprint != before
+
+
+def test_the_fingerprint_sees_the_architecture_and_no_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights under GELU, under QuickGELU, and with heads of another width are three models."""
+    folder = write_small(tmp_path / "model", "ViT-B-32")
+    file = folder / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    vlm = load_vlm(str(folder))
+    save_file({k: v.contiguous() for k, v in vlm.model.state_dict().items()}, folder / "w.safetensors")
+    found = [load_vlm(str(folder))]
+    assert found[0].fingerprint == vlm.fingerprint and found[0].text_fingerprint == vlm.text_fingerprint
+    for change in ({"quick_gelu": True}, {"text_cfg": config["model_cfg"]["text_cfg"] | {"heads": 2}}):
+        file.write_text(json.dumps({"model_cfg": config["model_cfg"] | change}))
+        found.append(load_vlm(str(folder)))
+    assert len({one.fingerprint for one in found}) == len({one.text_fingerprint for one in found}) == 3
+    vision = config["model_cfg"]["vision_cfg"] | {"head_width": 8}
+    file.write_text(json.dumps({"model_cfg": config["model_cfg"] | {"vision_cfg": vision}}))
+    other = load_vlm(str(folder))
+    assert other.fingerprint != vlm.fingerprint and other.text_fingerprint == vlm.text_fingerprint
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "99.0")
+    file.write_text(json.dumps(config))
+    upgraded = load_vlm(str(folder))
+    assert upgraded.fingerprint == vlm.fingerprint
+    assert upgraded.describe()["versions"]["torch"] == "99.0" != vlm.describe()["versions"]["torch"]
+
+
+def test_a_folder_that_has_moved_is_the_same_model(tmp_path: Path) -> None:
+    """Paths of the tokenizer and the text tower's configuration are no part of the model."""
+    first = load_vlm(str(write_hf_folder(tmp_path / "a")))
+    assert load_vlm(str(write_hf_folder(tmp_path / "b"))).fingerprint == first.fingerprint
 
 
 def test_the_sentence_encoder_knows_what_is_alike() -> None:

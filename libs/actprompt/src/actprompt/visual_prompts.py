@@ -102,17 +102,18 @@ class PromptedTower(nn.Module):
         tower: Any = self.vlm.model.visual
         frames = pixels.shape[1]
         images = rearrange(pixels, "b t c h w -> (b t) c h w").to(self.vlm.device, tower.conv1.weight.dtype)
-        tokens = tower._embeds(images)
-        for block, prompts in zip(tower.transformer.resblocks, self.layers, strict=True):
-            if self.checkpoint and torch.is_grad_enabled():
-                tokens = recompute(
-                    _run_layer, block, prompts, tokens, frames, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                tokens = _run_layer(block, prompts, tokens, frames)
-        pooled, _ = tower._pool(tokens)
-        if tower.proj is not None:
-            pooled = pooled @ tower.proj
+        with self.vlm.autocast():
+            tokens = tower._embeds(images)
+            for block, prompts in zip(tower.transformer.resblocks, self.layers, strict=True):
+                if self.checkpoint and torch.is_grad_enabled():
+                    tokens = recompute(
+                        _run_layer, block, prompts, tokens, frames, use_reentrant=False, preserve_rng_state=False
+                    )
+                else:
+                    tokens = _run_layer(block, prompts, tokens, frames)
+            pooled, _ = tower._pool(tokens)
+            if tower.proj is not None:
+                pooled = pooled @ tower.proj
         return F.normalize(rearrange(pooled.float(), "(b t) d -> b t d", t=frames), dim=-1)
 
     def learned(self) -> dict[str, Tensor]:

@@ -28,10 +28,10 @@ QUESTIONS = (
 )
 
 
-def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
+def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
     from icube_common.vlm import load_vlm
 
-    return load_vlm(name, pretrained)
+    return load_vlm(name, pretrained, weights_of=weights_of, only_text=True, assume_preprocessing=False)
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -36,6 +36,7 @@ from icube_common.errors import InputError
 from icube_common.runs import read_json, write_json
 from icube_common.vlm import FeatureCache, FrozenVLM
 from icube_common.vlm.features import encode_frames, feature_key
+from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +140,10 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
     if fingerprint != vlm.fingerprint:
         raise InputError(
             f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
-            f"fingerprint {vlm.fingerprint[:12]}; choose that backbone, or another folder for this one"
+            f"fingerprint {vlm.fingerprint[:12]}{name_difference(backbone, vlm)}; choose that backbone, or another "
+            "folder for this one"
         )
+    warn_other_versions(folder, backbone, vlm)
     if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
             f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "

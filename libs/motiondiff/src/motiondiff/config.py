@@ -77,6 +77,7 @@ class TextConfig(Config):
         "sentence encoder icube-minilm (offline), open_clip name such as ViT-B-32, hf-hub:..., or folder",
     )
     pretrained: str | None = option(None, "open_clip tag or weight file of the encoder; icube-minilm brings its own")
+    weights_of: str | None = option(None, "open_clip tag that a weight file is of: its activation is taken")
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for encoders whose own one is on a hub")
     cache: str | None = option(None, "folder of cached embeddings, shared by runs; default: text_cache in the run")
     labels: bool = option(False, "captions made of the label also for clips that have texts of their own")

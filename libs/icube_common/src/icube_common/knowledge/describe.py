@@ -37,14 +37,14 @@ class TextEncoder(Protocol):
 
 
 WORST = 20
-EncoderLoader = Callable[[str, "str | None"], TextEncoder]
+EncoderLoader = Callable[[str, "str | None", "str | None"], TextEncoder]
 
 
 def describe_command(load_encoder: EncoderLoader, *, prompts: Sequence[str] | None = None, domain: str = "") -> Command:
     """The group ``describe`` with ``generate``, ``import``, ``score``, ``review`` and ``freeze``.
 
     Args:
-        load_encoder: (name, pretrained) -> the vision-language model that ``score`` uses.
+        load_encoder: (name, pretrained, weights_of) -> the vision-language model that ``score`` uses.
         prompts: the questions that ``generate`` asks by default, with ``{name}`` for the class.
         domain: what the library's samples are; the default of ``--domain``.
     """
@@ -230,6 +230,9 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vlm", required=True, metavar="NAME", help="vision-language model, e.g. icube-minilm")
     parser.add_argument("--pretrained", metavar="TAG", help="its weights: an open_clip tag, a file or a folder")
     parser.add_argument(
+        "--weights-of", metavar="TAG", help="the open_clip tag that a weight file is of: its activation is taken"
+    )
+    parser.add_argument(
         "--duplicate-threshold", type=float, default=0.95, help="cosine of near-duplicates (default 0.95)"
     )
     parser.add_argument("--out", metavar="FILE.json", help="write the scores of every sentence")
@@ -249,7 +252,7 @@ def _score(args: argparse.Namespace, load_encoder: EncoderLoader) -> Mapping[str
     knowledge = ClassKnowledge.load(args.file)
     if not -1 <= args.duplicate_threshold <= 1:
         raise InputError(f"--duplicate-threshold {args.duplicate_threshold}: must lie between -1 and 1")
-    encoder = load_encoder(args.vlm, args.pretrained)
+    encoder = load_encoder(args.vlm, args.pretrained, args.weights_of)
     scores = score_sentences(
         knowledge,
         encoder.encode_text,

@@ -31,6 +31,7 @@ from icube_common.prompts.layout import lay_out
 from icube_common.prompts.networks import Shift
 from icube_common.runs import atomic_folder, read_json, write_json
 from icube_common.vlm.backbone import FrozenVLM
+from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.tokens import trim_padding
 
 logger = logging.getLogger(__name__)
@@ -307,7 +308,9 @@ class PromptLearner(nn.Module):
                 raise InputError(
                     f"{folder}: the prompts were learned on {recorded['description']}, fingerprint "
                     f"{recorded['fingerprint'][:12]}; this is {vlm.origin}, fingerprint {vlm.fingerprint[:12]}"
+                    f"{name_difference(recorded, vlm)}"
                 )
+            warn_other_versions(folder, recorded, vlm)
             tensors = load_file(folder / _WEIGHTS)
             embeddings = tensors.pop("knowledge_embeddings", None)
             learner = cls.from_config(

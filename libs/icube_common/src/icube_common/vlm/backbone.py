@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from icube_common.vlm import tokens
+from icube_common.vlm.fingerprint import as_json, describe_text, describe_transform, digest_tensors
 from icube_common.vlm.towers import TextTower
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # letters, digits, punctuation and a rare word: tokenizers that differ cut it differently
 _PROBE = "A person sits down, slowly; then (after 3.5 s) rises & shrugs nonchalantly."
@@ -31,6 +34,8 @@ class Origin:
         image_trained: whether the image tower has been trained.
         text_trained: whether the text tower has been trained.
         seed: of the random weights.
+        weights_of: the tag that a weight file was said to be of.
+        preprocessing_assumed: nothing says which preprocessing and activation a weight file was trained with.
     """
 
     name: str
@@ -38,10 +43,14 @@ class Origin:
     image_trained: bool
     text_trained: bool
     seed: int
+    weights_of: str | None = None
+    preprocessing_assumed: bool = False
 
     def __str__(self) -> str:
         if self.image_trained and self.text_trained:
-            return f"{self.name} ({self.pretrained})"
+            said = f", weights of {self.weights_of}" if self.weights_of else ""
+            said += ", preprocessing assumed" if self.preprocessing_assumed else ""
+            return f"{self.name} ({self.pretrained}{said})"
         if self.text_trained:
             return f"{self.name} (trained text tower, untrained image tower of seed {self.seed})"
         return f"{self.name} (untrained backbone: random weights of seed {self.seed})"
@@ -57,7 +66,10 @@ class FrozenVLM(nn.Module):
             some towers lie on a hub.
         context_length: token ids that its text tower takes.
         origin: where the weights come from.
-        versions: of the libraries that run and preprocess, for the fingerprint.
+        config: what `icube_common.vlm.fingerprint.describe_model` says of its model configuration.
+        preprocess_config: what ``preprocess`` was made from.
+        precision: of the weights, and of the matrix products: ``fp32``, ``bf16``, ``fp16``.
+        versions: of the libraries that run and preprocess; recorded, and no part of the fingerprint.
     """
 
     def __init__(
@@ -68,15 +80,21 @@ class FrozenVLM(nn.Module):
         make_tokenizer: Callable[[], Any],
         context_length: int,
         origin: Origin,
-        versions: str,
+        config: Mapping[str, Any],
+        preprocess_config: Mapping[str, Any],
+        precision: str,
+        versions: Mapping[str, str],
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.preprocess = preprocess
         self.origin = origin
+        self.config = dict(config)
+        self.precision = precision
+        self.versions = dict(versions)
         self.context_length = context_length
         self._make_tokenizer = make_tokenizer
-        self._versions = versions
+        self._preprocess_config = (preprocess, dict(preprocess_config))
         self._tower = TextTower(model, context_length)
 
     def train(self, mode: bool = True) -> FrozenVLM:
@@ -107,7 +125,24 @@ class FrozenVLM(nn.Module):
         """Width D of the space that images and texts share."""
         with torch.no_grad():
             ids = torch.full((1, self.context_length), 1, device=self.device)
-            return self._tower(ids).shape[-1]
+            return self.encode_ids(ids).shape[-1]
+
+    @property
+    def preprocess_config(self) -> dict[str, Any]:
+        """Size, mean, std, interpolation and resize mode of `preprocess`; its text, where it was replaced."""
+        made, config = self._preprocess_config
+        return config if self.preprocess is made else {"transform": describe_transform(self.preprocess)}
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The context in which the towers run.
+
+        Below fp32, matrix products and convolutions are computed in that precision, and the rest in what autocast
+        chooses, so that a tower of any kind may mix parameters of both precisions.
+        """
+        kind = self.device.type
+        if self.precision == "fp32" or not torch.amp.is_autocast_available(kind):
+            return contextlib.nullcontext()
+        return torch.autocast(kind, PRECISIONS[self.precision])
 
     @property
     def padding_cuttable(self) -> bool:
@@ -170,8 +205,9 @@ class FrozenVLM(nn.Module):
     def encode_image(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
         """Features of preprocessed images, normalised; float32 on the model's device."""
         encode: Callable[..., Tensor] = self.model.encode_image  # type: ignore[assignment]
-        dtype = next(self.model.visual.parameters()).dtype  # type: ignore[union-attr]
-        return F.normalize(encode(pixels.to(self.device, dtype), normalize=False).float(), dim=-1)
+        with self.autocast():
+            features = encode(pixels.to(self.device, torch.float32), normalize=False)
+        return F.normalize(features.float(), dim=-1)
 
     def encode_ids(
         self,
@@ -187,46 +223,45 @@ class FrozenVLM(nn.Module):
         Raises:
             ValueError: there are fewer columns than the tower takes, and it attends to padding; or more.
         """
-        return self._tower(ids, embeddings, where).float()
+        with self.autocast():
+            return self._tower(ids, embeddings, where).float()
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, preprocessing and library versions: what every cache of features is keyed by."""
-        digest = hashlib.sha256(self._versions.encode())
-        digest.update(_describe_preprocess(self.preprocess).encode())
-        _digest_tensors(digest, self.model.state_dict())
+        """SHA-256 over weights, model configuration and preprocessing: what every cache of features is keyed by.
+
+        Library versions are not in it: `describe` records them, and who finds others warns.
+        """
+        assumed = {"preprocessing_assumed": True} if self.origin.preprocessing_assumed else {}
+        digest = hashlib.sha256(as_json({"model": self.config, "preprocess": self.preprocess_config, **assumed}))
+        digest_tensors(digest, self.model.state_dict())
         return digest.hexdigest()
 
     @functools.cached_property
     def text_fingerprint(self) -> str:
-        """SHA-256 over the text tower's weights and what its tokenizer makes of a sentence.
+        """SHA-256 over the text tower's weights and configuration, and what its tokenizer makes of a sentence.
 
         Library versions are not in it: a model that was trained on the embeddings knows its encoder by this, on other
         machines too.
         """
         digest = hashlib.sha256(f"{self.context_length} {self.tokenize(_PROBE).tolist()}".encode())
+        digest.update(as_json(describe_text(self.config)))
         weights = {
             name: value
             for name, value in self.model.state_dict().items()
             if value.is_floating_point() and not name.startswith("visual.")
         }
-        _digest_tensors(digest, weights)
+        digest_tensors(digest, weights)
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """For the record of a run: name, weights, whether they are trained, fingerprint."""
-        return {**asdict(self.origin), "description": str(self.origin), "fingerprint": self.fingerprint}
-
-
-def _digest_tensors(digest: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Add names, shapes, types and values of tensors to a digest."""
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _describe_preprocess(preprocess: Any) -> str:
-    """A text that differs where two preprocessings differ."""
-    if is_dataclass(preprocess) and not isinstance(preprocess, type):
-        return json.dumps(asdict(preprocess), sort_keys=True, default=str)
-    return repr(preprocess)
+        """For the record of a run: name, weights, whether they are trained, configuration, versions, fingerprint."""
+        return {
+            **asdict(self.origin),
+            "description": str(self.origin),
+            "fingerprint": self.fingerprint,
+            "model": self.config,
+            "preprocess": self.preprocess_config,
+            "precision": self.precision,
+            "versions": self.versions,
+        }

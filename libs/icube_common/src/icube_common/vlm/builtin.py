@@ -21,6 +21,16 @@ from icube_common.errors import InputError, require
 from icube_common.vlm.backbone import Origin
 
 _VISION = {"image_size": 96, "patch_size": 16, "layers": 4}
+_TINY: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {**_VISION, "width": 192, "head_width": 48},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
+}
+_MINILM: dict[str, Any] = {
+    "embed_dim": 384,
+    "vision_cfg": {**_VISION, "width": 384, "head_width": 96},
+    "text_cfg": {"hf_model_pretrained": True, "hf_pooler_type": "mean_pooler", "hf_proj_type": None},
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class _BuiltIn:
     make_tokenizer: Callable[[int], Any]
     context_length: int
     text_trained: bool
+    config: dict[str, Any]
 
 
 def minilm_folder() -> Path:
@@ -44,11 +55,7 @@ def minilm_folder() -> Path:
 def _tiny() -> Any:
     from open_clip import CLIP
 
-    return CLIP(
-        embed_dim=64,
-        vision_cfg={**_VISION, "width": 192, "head_width": 48},
-        text_cfg={"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2},
-    )
+    return CLIP(**_TINY)
 
 
 def _minilm() -> Any:
@@ -60,16 +67,7 @@ def _minilm() -> Any:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        return CustomTextCLIP(
-            embed_dim=384,
-            vision_cfg={**_VISION, "width": 384, "head_width": 96},
-            text_cfg={
-                "hf_model_name": str(minilm_folder()),
-                "hf_model_pretrained": True,
-                "hf_pooler_type": "mean_pooler",
-                "hf_proj_type": None,
-            },
-        )
+        return CustomTextCLIP(**{**_MINILM, "text_cfg": {**_MINILM["text_cfg"], "hf_model_name": str(minilm_folder())}})
     except OSError as error:
         raise InputError(f"{minilm_folder()}: the sentence encoder's files do not load ({error})") from error
     finally:
@@ -92,8 +90,8 @@ def _minilm_tokenizer(length: int) -> Any:
 
 BUILT_IN = {
     # the sentence encoder's own configuration allows 256 tokens; descriptions need less, and time grows with it
-    "icube-minilm": _BuiltIn(_minilm, _minilm_tokenizer, 128, text_trained=True),
-    "icube-tiny": _BuiltIn(_tiny, _tiny_tokenizer, 77, text_trained=False),
+    "icube-minilm": _BuiltIn(_minilm, _minilm_tokenizer, 128, text_trained=True, config=_MINILM),
+    "icube-tiny": _BuiltIn(_tiny, _tiny_tokenizer, 77, text_trained=False, config=_TINY),
 }
 
 

@@ -19,19 +19,27 @@ class VLMConfig(Config):
         "icube-minilm", "open_clip name, hf-hub:org/name, a folder, or a built-in (icube-minilm, icube-tiny)"
     )
     pretrained: str | None = option(None, "open_clip tag, weight file or folder; none: random weights, said so")
+    weights_of: str | None = option(
+        None, "open_clip tag that a weight file is of: its activation and image preprocessing are taken"
+    )
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for towers whose own one is on a hub")
     precision: str = option("fp32", "precision of the frozen weights", choices=("fp32", "bf16", "fp16"))
     seed: int = option(0, "seed of random weights", ge=0)
 
     def load(self, device: str = "cpu") -> FrozenVLM:
-        """The backbone that these keys name; see `icube_common.vlm.load.load_vlm` for the errors."""
+        """The backbone that these keys name; see `icube_common.vlm.load.load_vlm` for the errors.
+
+        A weight file is refused where nothing says which activation and preprocessing it was trained with.
+        """
         from icube_common.vlm.load import load_vlm
 
         return load_vlm(
             self.name,
             pretrained=self.pretrained,
+            weights_of=self.weights_of,
             tokenizer=self.tokenizer,
             precision=self.precision,
             seed=self.seed,
             device=device,
+            assume_preprocessing=False,
         )

@@ -64,7 +64,7 @@ def feature_key(
     """The key of features: SHA-256, in hexadecimal, of all that decides them.
 
     Args:
-        fingerprint: of the backbone: weights, preprocessing, library versions.
+        fingerprint: of the backbone: weights, model configuration, preprocessing.
         source: what they are computed from: the digest of a file, or an id that changes with the content.
         sampling: how frames or slices are chosen: plain JSON values.
         extra: whatever else matters, e.g. the decoder's version.

