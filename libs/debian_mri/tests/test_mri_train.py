@@ -150,6 +150,21 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert not run.exists()
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_weight_file_of_unknown_preprocessing_is_refused(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, weights = write_slices(tmp_path / "data"), tmp_path / "ViT-B-32.pt"
+    weights.touch()
+    words = ["--folds", "2"] if command == "evaluate" else []
+    words += ["vlm.name=ViT-B-32", f"vlm.pretrained={weights}", "concepts.enabled=false"]
+    assert main([command, "--data", str(data), "--out", str(tmp_path / "run"), *words]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(weights) in line and "vlm.weights_of=TAG" in line and "open_clip_config.json" in line
+    assert main([command, "--data", str(data), "--out", str(tmp_path / "run"), *words, "vlm.weights_of=opnai"]) == 2
+    assert "did you mean 'openai'" in capsys.readouterr().err
+
+
 def test_a_cognitive_score_is_stamped_everywhere(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
     config = settings(

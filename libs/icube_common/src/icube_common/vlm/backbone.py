@@ -139,10 +139,9 @@ class FrozenVLM(nn.Module):
         Below fp32, matrix products and convolutions are computed in that precision, and the rest in what autocast
         chooses, so that a tower of any kind may mix parameters of both precisions.
         """
-        kind = self.device.type
-        if self.precision == "fp32" or not torch.amp.is_autocast_available(kind):
+        if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(kind, PRECISIONS[self.precision])
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     @property
     def padding_cuttable(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import types
 import warnings
 import zipfile
@@ -22,10 +23,9 @@ from icube_common.vlm.pretrained import one_line, refuse_shards
 
 logger = logging.getLogger(__name__)
 
-# keys of a checkpoint that hold a state dict; any other name with tensors behind it is taken too
-_AVERAGED = ("ema", "teacher", "average", "momentum", "swa")
-# keys of a checkpoint whose tensors are no weights
-_NO_WEIGHTS = ("optim", "sched", "scaler", "rng", "callback", "loops", "hyper_parameters", "config", "args", "amp")
+# words in the names of averaged weights, and first letters of words in the names of what holds no weights
+_AVERAGED = {"ema", "teacher", "average", "averaged", "momentum", "swa", "shadow"}
+_NO_WEIGHTS = ("optim", "sched", "lr", "scaler", "rng", "callback", "loop", "hyper", "config", "args", "amp")
 # classes and functions that make tensors and plain containers
 _MADE = {
     ("collections", "OrderedDict"),
@@ -156,13 +156,22 @@ class _TensorUnpickler(pickle.Unpickler):
         return _LeftOut
 
 
+def is_averaged(name: str) -> bool:
+    """Whether a key or prefix is one of averaged weights (EMA, a teacher)."""
+    return bool(_AVERAGED.intersection(_words(name)))
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
+
+
 def _find(content: Mapping[Any, Any], path: Path, where: str, depth: int = 0) -> tuple[dict[str, Tensor], str]:
     """The largest state dict in nested mappings, and the keys that lead to it."""
     own = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     inner: dict[str, tuple[dict[str, Tensor], str]] = {}
     for key, value in content.items():
-        weights = isinstance(key, str) and not any(word in key.lower() for word in _NO_WEIGHTS)
-        if weights and isinstance(value, Mapping) and depth < 3:
+        named = isinstance(key, str) and not any(word.startswith(_NO_WEIGHTS) for word in _words(key))
+        if named and isinstance(value, Mapping) and depth < 3:
             state, place = _find(value, path, f"{where}.{key}" if where else key, depth + 1)
             if state:
                 inner[key] = (state, place)
@@ -174,7 +183,7 @@ def _find(content: Mapping[Any, Any], path: Path, where: str, depth: int = 0) ->
     if len(own) >= most:
         return own, where
     large = {key: found for key, found in inner.items() if len(found[0]) >= most / 2}
-    plain = {key: found for key, found in large.items() if not any(word in key.lower() for word in _AVERAGED)}
+    plain = {key: found for key, found in large.items() if not is_averaged(key)}
     if len(plain or large) > 1:
         raise InputError(
             f"{path}: holds several sets of weights ({', '.join(plain or large)}); save the wanted one alone"

@@ -78,6 +78,8 @@ def load_vlm(
         raise InputError("precision=fp16: not on a CPU, which has no fast half precision; use bf16 or fp32")
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    if precision != "fp32" and not torch.amp.is_autocast_available(torch.device(device).type):
+        raise InputError(f"precision={precision}: not on the device {device}, which has no autocast; use fp32")
     if name in BUILT_IN:
         for key, value in (("pretrained", pretrained), ("weights_of", weights_of)):
             if value is not None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.vlm.checkpoint import read_state_dict
+from icube_common.vlm.checkpoint import is_averaged, read_state_dict
 from icube_common.vlm.layouts import convert_layout
 from icube_common.vlm.pretrained import one_line
 
@@ -28,7 +28,6 @@ _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # tensors that hold no weights: constants of a tower, and prompts, which are no part of the backbone
 _CONSTANTS = {"position_ids", "token_type_ids", "attn_mask", "num_batches_tracked"}
 _CONSTANTS |= {"input_resolution", "context_length", "vocab_size"}
-_AVERAGED = ("ema", "teacher", "average", "momentum", "swa")
 # how the towers are called elsewhere; the text tower's parts stand at the top of open_clip's CLIP and under "text" in
 # its other classes, so that names are compared without "text"
 _TOWERS = {"image_encoder": ["visual"], "text_encoder": [], "text": []}
@@ -83,7 +82,7 @@ def load_weights(
     if absent:
         raise InputError(f"{wrong} ({_some(absent)} missing of {len(wanted)} tensors{hint}; {details})")
     for key, value in tensors.items():
-        _check_tensor(value, wanted[key], state[key], wrong, details)
+        _check_tensor(value, wanted[key], state.get(key, key), wrong, details)
     model.load_state_dict(tensors, strict=False)
 
 
@@ -107,7 +106,7 @@ def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     most = max(len(pairs) for pairs in candidates.values())
     rivals = [prefix for prefix, pairs in candidates.items() if len(pairs) == most]
     if len(rivals) > 1:
-        rivals = [one for one in rivals if not any(word in one.lower() for word in _AVERAGED)] or rivals
+        rivals = [one for one in rivals if not is_averaged(one)] or rivals
     if len(rivals) > 1:
         raise InputError(f"holds several sets of weights ({', '.join(rivals)}); save the wanted one alone")
     [prefix] = rivals
