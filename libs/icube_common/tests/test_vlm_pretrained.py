@@ -115,7 +115,7 @@ def test_commands_refuse_a_file_alone(vit: Path) -> None:
 
 def test_a_text_tower_needs_only_the_activation(vit: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     strict = {"only_text": True, "assume_preprocessing": False}
-    with pytest.raises(InputError, match=r"does not say the activation it was trained with; give text.weights_of=TAG"):
+    with pytest.raises(InputError, match=r"does not hold the activation it was trained with; give text.weights_of=TAG"):
         load_vlm("ViT-B-32", vit, **strict)
     assert activations(load_vlm("ViT-B-32-quickgelu", vit, **strict)) == {"QuickGELU"}
     file = write_weights(SMALL, tmp_path / "small.safetensors")
@@ -146,7 +146,12 @@ def test_a_tag_and_a_configuration_that_disagree(vit: Path, tmp_path: Path) -> N
     file = tmp_path / "w.safetensors"
     file.symlink_to(vit)
     write_config(tmp_path, "ViT-B-32")
-    with pytest.raises(InputError, match=r"weights_of=openai: quick_gelu of the tag is True, .*config.json says"):
+    with pytest.raises(InputError, match=r"weights_of=openai: quick_gelu of the tag is True, in .* it is the default"):
+        load_vlm("ViT-B-32", file, weights_of="openai")
+    write_config(tmp_path, "ViT-B-32", quick_gelu=True)
+    with pytest.raises(InputError, match=r"weights_of=laion2b_e16: quick_gelu of the tag is the default, in .* True"):
+        load_vlm("ViT-B-32", file, weights_of="laion2b_e16")
+    with pytest.raises(InputError, match=r"weights_of=openai: interpolation of the tag is bicubic, in .* is bilinear"):
         load_vlm("ViT-B-32", file, weights_of="openai")
 
 
@@ -159,8 +164,9 @@ def test_a_tag_and_a_configuration_that_disagree(vit: Path, tmp_path: Path) -> N
         ),
         ({"name": "ViT-B-16", "weights_of": "laion2b_s34b_b79k"}, "did you mean 'laion2b_s34b_b88k'"),
         ({"name": SMALL, "weights_of": "openai"}, "known: none"),
-        ({"name": "ViT-B-32", "pretrained": "openai", "weights_of": "openai"}, "is said of a weight file"),
-        ({"name": "ViT-B-32", "pretrained": None, "weights_of": "openai"}, "is said of a weight file"),
+        ({"name": "ViT-B-32", "pretrained": "openai", "weights_of": "openai"}, "is the tag of a weight file"),
+        ({"name": "ViT-B-32", "pretrained": None, "weights_of": "openai"}, "is the tag of a weight file"),
+        ({"name": "ViT-B-32", "pretrained": "nowhere.pt", "weights_of": "openai"}, "unknown tag, file or folder"),
         ({"name": "icube-tiny", "pretrained": None, "weights_of": "openai"}, "brings its own weights"),
         ({"name": "hf-hub:a/b", "pretrained": None, "weights_of": "openai"}, "brings its own weights"),
     ],

@@ -34,8 +34,8 @@ class Origin:
         image_trained: whether the image tower has been trained.
         text_trained: whether the text tower has been trained.
         seed: of the random weights.
-        weights_of: the tag that a weight file was said to be of.
-        preprocessing_assumed: nothing says which preprocessing and activation a weight file was trained with.
+        weights_of: the tag that a weight file is of, by the user.
+        preprocessing_assumed: preprocessing and activation of a weight file are defaults, not known.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Origin:
 
     def __str__(self) -> str:
         if self.image_trained and self.text_trained:
-            said = f", weights of {self.weights_of}" if self.weights_of else ""
-            said += ", preprocessing assumed" if self.preprocessing_assumed else ""
-            return f"{self.name} ({self.pretrained}{said})"
+            details = f", weights of {self.weights_of}" if self.weights_of else ""
+            details += ", preprocessing assumed" if self.preprocessing_assumed else ""
+            return f"{self.name} ({self.pretrained}{details})"
         if self.text_trained:
             return f"{self.name} (trained text tower, untrained image tower of seed {self.seed})"
         return f"{self.name} (untrained backbone: random weights of seed {self.seed})"
@@ -66,7 +66,7 @@ class FrozenVLM(nn.Module):
             some towers lie on a hub.
         context_length: token ids that its text tower takes.
         origin: where the weights come from.
-        config: what `icube_common.vlm.fingerprint.describe_model` says of its model configuration.
+        config: its model configuration, as `icube_common.vlm.fingerprint.describe_model` gives it.
         preprocess_config: what ``preprocess`` was made from.
         precision: of the weights, and of the matrix products: ``fp32``, ``bf16``, ``fp16``.
         versions: of the libraries that run and preprocess; recorded, and no part of the fingerprint.

@@ -1,6 +1,6 @@
 """Checkpoint files: reading their tensors without running what else is in them, and finding the state dict.
 
-Files of `torch.save` (zip and legacy), TorchScript archives and safetensors, told apart by their content.
+Files of `torch.save` (zip and legacy), TorchScript archives and safetensors, recognised by their content.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint's model, by the names of the file, and where in the file they were.
 
     Of several state dicts the averaged ones (EMA) are left aside, with an info line. Nothing in the file is run:
-    a file that holds other Python objects too (a configuration object, say) is read without making them.
+    a file that holds other Python objects too (such as a configuration) is read without making them.
 
     Raises:
         InputError: no such file; it is none of these kinds, damaged, in parts, or holds no or several sets of weights.
@@ -119,7 +119,7 @@ def _read_torch(path: Path) -> Any:
 
 
 class _LeftOut(dict):  # type: ignore[type-arg]
-    """An object of a class that is not made, in whose place this stands; what it maps is kept."""
+    """A placeholder for an object of a class that is not made; items of mappings are kept."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()

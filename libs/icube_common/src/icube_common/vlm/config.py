@@ -29,7 +29,7 @@ class VLMConfig(Config):
     def load(self, device: str = "cpu") -> FrozenVLM:
         """The backbone that these keys name; see `icube_common.vlm.load.load_vlm` for the errors.
 
-        A weight file is refused where nothing says which activation and preprocessing it was trained with.
+        A weight file is refused where the activation and preprocessing that it was trained with are unknown.
         """
         from icube_common.vlm.load import load_vlm
 

@@ -56,7 +56,7 @@ def load_vlm(
             sentence encoder with an untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
         pretrained: an open_clip tag, a weight file, or a folder that holds one; None: random weights from ``seed``,
             which every output then says. Hub names and folders bring their own weights. Files may be of
-            `torch.save`, TorchScript or safetensors; `icube_common.vlm.weights` says which layouts are read.
+            `torch.save`, TorchScript or safetensors; `icube_common.vlm.weights` lists the layouts.
         weights_of: the tag that a weight file is of, or was fine-tuned from.
         tokenizer: folder of a Hugging Face tokenizer, for towers whose own tokenizer lies on a hub.
         precision: ``fp32``, ``bf16``, ``fp16`` (not on a CPU): of the weights of linear layers and convolutions, and
@@ -65,12 +65,12 @@ def load_vlm(
         seed: of random weights; torch's global generator is left as it was.
         only_text: no image will be encoded, so that an untrained image tower is not worth a warning, and preprocessing
             does not matter.
-        assume_preprocessing: for a weight file of which nothing says how it was trained: take open_clip's default
+        assume_preprocessing: for a weight file without ``weights_of`` or configuration: take open_clip's default
             preprocessing and the activation of ``name``, with a warning; False: refuse it.
 
     Raises:
         InputError: an unknown name or tag (the nearest is named); a file that does not fit the architecture, or holds
-            values that are not finite; a download that fails (the message says which file to place where); fp16 on a
+            values that are not finite; a download that fails (the message names the file to place where); fp16 on a
             CPU.
     """
     open_clip = require("open_clip", package="icube-common", extra="vlm")
@@ -124,7 +124,7 @@ def load_vlm(
 
 
 def _assume(found: PretrainedConfig, name: str, *, only_text: bool, allowed: bool) -> None:
-    """Warn of, or refuse, a weight file whose activation and preprocessing nothing says.
+    """Warn of, or refuse, a weight file whose activation and preprocessing are unknown.
 
     A text tower needs no preprocessing: there, only an activation that is in doubt is.
     """
@@ -141,10 +141,10 @@ def _assume(found: PretrainedConfig, name: str, *, only_text: bool, allowed: boo
     remedy += f", or place their {CONFIG} in {found.weights.parent}"
     what = "activation" if only_text else "activation and image preprocessing"
     if not allowed:
-        raise InputError(f"{found.weights}: a weight file does not say the {what} it was trained with; {remedy}")
+        raise InputError(f"{found.weights}: a weight file does not hold the {what} it was trained with; {remedy}")
     activation = "QuickGELU" if found.model.get("quick_gelu") else "GELU"
     took = activation if only_text else f"{activation} and open_clip's default preprocessing"
-    logger.warning("%s: %s assumed, a weight file does not say the %s; %s", found.weights, took, what, remedy)
+    logger.warning("%s: %s assumed, a weight file does not hold the %s; %s", found.weights, took, what, remedy)
 
 
 def _build(open_clip: Any, found: PretrainedConfig, *, seed: int) -> Any:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 HUB = "hf-hub:"
 FOLDER = "local-dir:"
 CONFIG = "open_clip_config.json"
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".npz")
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
 # the names that open_clip looks for first in a folder
 _PREFERRED = (
     *(f"{name}.safetensors" for name in ("open_clip_model", "open_clip_pytorch_model")),
@@ -53,7 +53,7 @@ class PretrainedConfig:
         tag: open_clip's tag of the weights, where they have to be looked for in its cache or on the hub.
         weights: their file, where it lies on this machine.
         weights_of: the tag whose entry a weight file was given.
-        assumed: neither a tag nor a configuration says how the weights were trained.
+        assumed: activation and preprocessing are defaults, not known from a tag or a configuration.
         doubtful_activation: `assumed`, and open_clip's tags of this architecture include the other activation.
     """
 
@@ -102,8 +102,8 @@ def resolve_pretrained(
     tag = None if pretrained is None else _clean(str(pretrained))
     path = None if pretrained is None else Path(pretrained)
     if weights_of is not None:
-        if path is None or not path.exists():
-            raise InputError(f"weights_of={weights_of}: is said of a weight file; give that as pretrained")
+        if path is None or (tag in tags and not path.exists()):
+            raise InputError(f"weights_of={weights_of}: is the tag of a weight file; give that file as pretrained")
         if _clean(weights_of) not in tags:
             raise unknown(f"tag weights_of of {name}", weights_of, tags)
     if path is not None and path.exists():
@@ -139,14 +139,7 @@ def _of_file(name: str, path: Path, weights_of: str | None) -> PretrainedConfig:
         found = _of_folder(folder, name)
         _refuse_other_architecture(name, open_clip.get_model_config(name), found.model, folder / CONFIG)
         if weights_of is not None:
-            entry = _of_tag(name, weights_of)
-            for part in ("model", "preprocess"):
-                one, other = describe_config(entry[part]), describe_config(getattr(found, part))
-                if different := [key for key in one if one[key] != other.get(key)]:
-                    raise InputError(
-                        f"weights_of={weights_of}: {different[0]} of the tag is {one[different[0]]}, "
-                        f"{folder / CONFIG} says {other.get(different[0])}; leave weights_of or that file away"
-                    )
+            _refuse_other_tag(weights_of, _of_tag(name, weights_of), found, folder / CONFIG)
         # without a weight file the configuration's model is random, as under its folder's own name
         return dataclasses.replace(found, weights=file, weights_of=weights_of)
     common: dict[str, Any] = {"source": name, "build_from": name, "weights": file}
@@ -202,14 +195,27 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _refuse_other_architecture(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:
-    """The configuration beside a file may say another activation than the name, no other architecture."""
+    """Check that the configuration beside a file differs from the named one in its activation at most."""
     wanted, found = ({**describe_config(config), "quick_gelu": None} for config in (wanted, found))
     if different := [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]:
         key = different[0]
         raise InputError(
             f"{file}: is no {name}: {key} is {found.get(key, 'the default')} there and {wanted.get(key, 'the default')}"
-            f" in {name}; give the folder itself as the name, or another file"
+            f" in {name}; give the folder as the name, or keep the weights apart from that configuration"
         )
+
+
+def _refuse_other_tag(weights_of: str, entry: Mapping[str, Any], found: PretrainedConfig, file: Path) -> None:
+    """Check that tag and configuration of a weight file agree on activation and preprocessing."""
+    for one, other in ((entry["model"], found.model), (entry["preprocess"], found.preprocess)):
+        one, other = describe_config(one), describe_config(other)
+        for key in sorted({*one, *other}):
+            tag, beside = (config.get(key, "the default") for config in (one, other))
+            if tag != beside:
+                raise InputError(
+                    f"weights_of={weights_of}: {key} of the tag is {tag}, in {file} it is {beside}; leave weights_of "
+                    "or that file away"
+                )
 
 
 def find_weights(folder: Path) -> Path | None:
@@ -258,7 +264,7 @@ def describe_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 
-    flat = {}
+    flat: dict[str, tuple[Any, Any]] = {}
     defaults: dict[str, Any] = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
     for key, value in config.items():
         if not isinstance(value, Mapping):
@@ -288,7 +294,7 @@ def download_weights(name: str, tag: str) -> Path:
     """The file of a tag's weights, from open_clip's cache or the hub.
 
     Raises:
-        InputError: it can't be downloaded; the message says what to place where.
+        InputError: it can't be downloaded; the message names what to place where.
     """
     from open_clip import factory
 

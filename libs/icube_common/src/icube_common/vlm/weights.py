@@ -59,8 +59,8 @@ def load_weights(
         return
     wrong = f"{path}: does not load as weights of {name}"
     try:
-        found, where = read_state_dict(path)
-        found = convert_layout(found, model)
+        content, where = read_state_dict(path)
+        found = convert_layout(content, model)
         state, prefix = match_names(found, model)
     except InputError as error:
         raise InputError(f"{wrong} ({str(error).removeprefix(f'{path}: ')})") from error
@@ -87,7 +87,7 @@ def load_weights(
 
 
 def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, str], str]:
-    """Names of a model's tensors -> their names in a file, and the prefix that stands before the latter.
+    """Names of a model's tensors -> their names in a file, and the prefix of the latter.
 
     Raises:
         InputError: two sets of weights are in the file, or two names mean the same tensor.
@@ -133,7 +133,8 @@ def _ignore_or_refuse_extra(
     """Leave out tensors beside the towers (heads, losses, prompts); refuse those that would change a tower."""
     used = set(state.values())
     towers = {*_TOWERS, "transformer", *(child for child, _ in model.named_children())}
-    inside, beside = [], []
+    inside: list[str] = []
+    beside: list[str] = []
     for key in found:
         parts = [part for part in key.split(".") if part not in _WRAPPERS]
         if key in used or parts[-1] in _CONSTANTS:
@@ -148,7 +149,7 @@ def _ignore_or_refuse_extra(
 
 
 def _adapt(model: nn.Module, tensors: dict[str, Tensor], *, resize: bool) -> None:
-    """What open_clip's own loading does: shapes of the scale, a bias of 0, and (tags only) resized positions."""
+    """Adapt as open_clip's own loading does: shape of the scale, a bias of 0, and (tags only) resized positions."""
     from open_clip.model import resize_pos_embed, resize_text_pos_embed
 
     wanted = model.state_dict()
