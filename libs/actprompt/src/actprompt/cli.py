@@ -29,9 +29,10 @@ QUESTIONS = (
 
 
 def _load_vlm(name: str, pretrained: str | None) -> FrozenVLM:
-    from icube_common.vlm import load_vlm
+    from icube_common.vlm import default_device, load_vlm
 
-    return load_vlm(name, pretrained)
+    vlm, device = load_vlm(name, pretrained), default_device()
+    return vlm if device.type == "cpu" else vlm.to(device)
 
 
 COMMANDS: Mapping[str, cli.Command] = {

@@ -58,7 +58,14 @@ class FrozenVLM(nn.Module):
         context_length: token ids that its text tower takes.
         origin: where the weights come from.
         versions: of the libraries that run and preprocess, for the fingerprint.
+
+    Attributes:
+        batch_size: images in a forward pass, for `icube_common.vlm.encode.encode_items`.
+        mixed_precision: autocast of image features there, ``"no"``, ``"bf16"`` or ``"fp16"``.
     """
+
+    batch_size: int = 64
+    mixed_precision: str = "no"
 
     def __init__(
         self,

