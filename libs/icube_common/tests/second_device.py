@@ -1,36 +1,42 @@
-"""A device beside the CPU that needs no hardware, and fails where a GPU would: for tests of where tensors lie.
+"""A device beside the CPU that needs no hardware and fails where a GPU would: for tests of where tensors lie.
 
-Its tensors keep their values in a CPU tensor inside. Operations between them and CPU tensors raise, as does ``numpy()``;
-only what works across devices on a GPU works here: copies, single numbers, indices. So a whole command can run on it
-and be compared with the CPU.
+Its tensors hold their values in a CPU tensor. Operations between them and CPU tensors raise, as does ``numpy()``:
+only what works across devices on a GPU works here, copies, single numbers and indices. So a whole command can run on it
+and be compared with the CPU. It has to be there before the first backward pass of a process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-NAME = "second"
+NAME = "elsewhere"
 _ACROSS = {"aten::_to_copy", "aten::copy_", "aten::_local_scalar_dense"}
 _INDEXING = {"aten::index", "aten::index_put", "aten::_index_put_impl_", "aten::index_put_"}
 _BY_FIRST = {"aten::copy_", *_INDEXING}
 
 
 @functools.cache
-def _register() -> torch.device:
+def _register() -> torch.device | None:
     register = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
     if register is None:
-        pytest.skip("this torch has no backends in Python")
-    register(NAME)
+        return None
+
+    class Module(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.bfloat16, torch.float16]
+
+    register(NAME, backend_module=Module())
     return torch.device(NAME, 0)
 
 
@@ -52,6 +58,9 @@ class _Away(Tensor):
         )
         made.inside = inside
         return made
+
+    def tolist(self) -> Any:
+        return self.inside.tolist()
 
     def __repr__(self, **_: Any) -> str:
         return f"{NAME}({self.inside})"
@@ -97,20 +106,54 @@ class _Mode(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def second_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def second_device() -> Iterator[torch.device]:
     """Accelerate's device of this process is the second one, for as long as the block lasts."""
     from accelerate.state import AcceleratorState
 
     device = _register()
-    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", str(device))
+    assert device is not None
+    os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     AcceleratorState._reset_state(reset_partial_state=True)
-    swapping = torch.__future__.get_swap_module_params_on_conversion()
     # a parameter changes its kind of tensor when it moves, and stays the object that others refer to
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:
         with _Mode():
             yield device
     finally:
-        torch.__future__.set_swap_module_params_on_conversion(swapping)
-        monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+        torch.__future__.set_swap_module_params_on_conversion(False)
+        del os.environ["ACCELERATE_TORCH_DEVICE"]
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def run_on_both(commands: Callable[[Path], list[Any]], out: Path) -> dict[str, Any]:
+    """Run commands on the CPU and on the second device; call it first in a process.
+
+    Args:
+        commands: runs in a folder, and returns the figures to compare.
+        out: a folder to make two in.
+
+    Returns:
+        ``cpu`` and ``second``: the figures; ``towers``: devices of image and text towers whenever they ran on the
+        second device; ``skipped`` where this torch cannot.
+    """
+    from icube_common.vlm import FrozenVLM
+
+    if _register() is None:
+        return {"skipped": "this torch has no backends in Python"}
+    cpu, towers = commands(out / "cpu"), set()
+    image, ids = FrozenVLM.encode_image, FrozenVLM.encode_ids
+
+    def encode_image(self: FrozenVLM, pixels: Tensor) -> Tensor:
+        found = image(self, pixels)
+        towers.add(f"image {pixels.device.type} {found.device.type}")
+        return found
+
+    def encode_ids(self: FrozenVLM, *arguments: Any) -> Tensor:
+        found = ids(self, *arguments)
+        towers.add(f"text {found.device.type}")
+        return found
+
+    with second_device():
+        FrozenVLM.encode_image, FrozenVLM.encode_ids = encode_image, encode_ids  # type: ignore[method-assign]
+        second = commands(out / "second")
+    return {"cpu": cpu, "second": second, "towers": sorted(towers)}
