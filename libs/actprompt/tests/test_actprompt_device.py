@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from act_world import settings as act_settings
 from act_world import world
 from command_line import Command, command_fixture
 
+import actprompt.cli as cli_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig
 from actprompt.extract import extract, video_features
@@ -167,6 +169,15 @@ def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monke
     seen.clear()
     predict_test(trained, inputs, fold, made.texts)
     assert seen == [6, 6]
+
+
+def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    try:
+        assert cli_module._load_vlm("icube-tiny", None).device.type == "meta"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from command_line import Command, as_json, command_fixture
 from model_world import FAST, drawn_brain, settings, write_slices
 
+import debian_mri.cli as cli_module
 import debian_mri.explanation_test as explanation_module
 from debian_mri.cli import main
 from debian_mri.features import HEAD, ScanImages, encode_scans, features_folder
@@ -162,6 +164,15 @@ def test_features_of_mixed_precision_are_others(tmp_path: Path) -> None:
     (folders[0] / HEAD).write_text(json.dumps(head))
     again = load_inputs(manifest, CONFIG, whole, features=folders[0]).features
     assert again is not None and all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    try:
+        assert cli_module._load_vlm("icube-tiny", None).device.type == "meta"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.parametrize(
