@@ -27,13 +27,13 @@ from actprompt.protocols import ProtocolOptions, base_to_new_folds, few_shot_fol
 from actprompt.saved import load_model
 from actprompt.texts import class_texts
 from actprompt.train import features_folder
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
-from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other
+from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, settings_record
 from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder, refuse_existing, write_json
-from icube_common.training import check_config, open_run
+from icube_common.training import check_config, load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Bench:
         check_config(config.train)
         manifest = Manifest.load(data, root=root)
         texts = class_texts(manifest, config)
-        vlm = config.vlm.load()
+        vlm = load_backbone(config.vlm, config.train)
         inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
         return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out)
 
@@ -157,7 +157,7 @@ def evaluate(
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = Manifest.load(data, root=root), Path(out)
     record = {
-        "config": config_to_dict(config),
+        "config": settings_record(config),
         "data": manifest.fingerprint,
         "protocol": protocol,
         "options": vars(options),

@@ -32,7 +32,8 @@ from actprompt.video import decoder_key
 from icube_common.errors import InputError
 from icube_common.runs import atomic_file, read_json, write_json
 from icube_common.tables import read_table
-from icube_common.vlm import FeatureCache, FrozenVLM
+from icube_common.vlm import FeatureCache, FrozenVLM, feature_fingerprint
+from icube_common.vlm.encode import refuse_other_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")
@@ -86,7 +87,8 @@ class FeatureFolder:
     def __init__(self, path: str | Path, *, vlm: FrozenVLM, sampling: Sampling) -> None:
         self.path = Path(path)
         self.cache = FeatureCache(self.path, half=True)
-        self.about = {"backbone": vlm.describe(), "sampling": sampling.key(), "decoder": decoder_key()}
+        backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
+        self.about = {"backbone": backbone, "sampling": sampling.key(), "decoder": decoder_key()}
         if not (self.path / "features.json").is_file():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise InputError(f"{self.path}: exists already and is no folder of features; name another folder")
@@ -288,17 +290,19 @@ def read_features_json(folder: str | Path) -> dict[str, Any]:
 
 
 def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
-    """Hold the recorded backbone against another by the fingerprints.
+    """Compare the recorded backbone with another by precision and fingerprint.
 
     Raises:
         InputError: they differ; both are named, and what to do.
     """
     backbone = recorded["backbone"]
-    if backbone["fingerprint"] != vlm.fingerprint:
+    refuse_other_precision(folder, backbone, vlm)
+    fingerprint = feature_fingerprint(vlm)
+    if backbone["fingerprint"] != fingerprint:
         raise InputError(
             f"{folder}: its features are of {backbone['description']}, fingerprint {backbone['fingerprint'][:12]}; "
-            f"this is {vlm.origin}, fingerprint {vlm.fingerprint[:12]}"
-            f"{name_difference(backbone, vlm)}; choose that backbone, or another folder for this one"
+            f"this is {vlm.origin}, fingerprint {fingerprint[:12]}{name_difference(backbone, vlm)}; choose that "
+            "backbone, or another folder for this one"
         )
     warn_other_versions(folder, backbone, vlm)
 

@@ -156,6 +156,22 @@ class ActionModel(nn.Module):
         """The frozen backbone."""
         return self.prompts.vlm
 
+    @property
+    def device(self) -> torch.device:
+        """Where the learned parts are, and the frozen backbone."""
+        return self.log_scale.device
+
+    def batch_size(self, size: int) -> int:
+        """Clips of a batch for prediction.
+
+        Args:
+            size: of them where frames are features; where they are pixels for visual prompts, whose tower sees whole
+                clips, as many as ``vlm.batch_size`` frames are.
+        """
+        if self.visual is None or self.visual.tower is None:
+            return size
+        return max(1, min(size, self.vlm.batch_size // self.config.video.frames))
+
     def sample(self, batch: Batch, *, trust: float | None = None) -> Float[Tensor, "b d"]:
         """The clips' features, normalised; ``trust`` stands in for the model's own."""
         shares = [share for _, share in self.shares(batch, trust=trust)]

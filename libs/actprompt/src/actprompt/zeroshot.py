@@ -42,7 +42,7 @@ def zeroshot(
     features: str | Path | None = None,
     knowledge: str | Path | None = None,
     protocol: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def zeroshot(
         knowledge: class descriptions for ``prompt.init=descriptions``: a file or a shipped name, keyed by label; by
             default the data set's own that come with the library.
         protocol: of the set: only its test clips are predicted; without one, all clips.
-        device: where the backbone runs.
+        device: where the backbone runs; by default accelerate's device, a GPU where there is one.
         root: where the videos lie now, if they moved.
         overwrite: replace an existing ``out``.
 

@@ -184,8 +184,9 @@ def _names(bench: Bench) -> dict[str, str]:
 
 def _coop(bench: Bench, fold: Fold, place: Path) -> Array:
     assert bench.vlm is not None
-    run = _fresh_run(place, COOP_SETTINGS)
-    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=COOP_SETTINGS)
+    settings = replace(COOP_SETTINGS, device=bench.config.train.device)
+    run = _fresh_run(place, settings)
+    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=settings)
 
 
 def _zero_shot(bench: Bench, fold: Fold, place: Path) -> Array:

@@ -28,10 +28,10 @@ from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
 from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
-from icube_common.evaluation.folder import all_notes, open_folder, refuse_other
+from icube_common.evaluation.folder import all_notes, open_folder, refuse_other, settings_record
 from icube_common.numeric import NumericTable
 from icube_common.training import check_config
 
@@ -79,7 +79,7 @@ def evaluate(
     names = chosen(comparisons)
     manifest = Manifest.load(data, root=root)
     record = {
-        "config": config_to_dict(config),
+        "config": settings_record(config),
         "data": manifest.fingerprint,
         "protocol": protocol,
         "options": vars(options),

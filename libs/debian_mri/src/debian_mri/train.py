@@ -23,7 +23,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
-from icube_common.training import check_start, open_run
+from icube_common.training import check_start, load_backbone, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def train(
     fold = training_fold(manifest, config, leave_out=leave_out)
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
-    vlm = config.vlm.load() if config.needs_tower else None
+    vlm = load_backbone(config.vlm, config.train) if config.needs_tower else None
     inputs = load_inputs(manifest, config, vlm, features=features)
     run = open_run(
         out,

@@ -237,11 +237,6 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
     known = list(pipeline.denoiser.config.tags) if options.mix_tags else []
     tags = [draw_tag(known, options.seed, number) or options.tag for number in range(len(wanted))]
-    if options.text_weights is not None:
-        from motiondiff.model.text import load_saved_encoder
-
-        facts = pipeline.denoiser.config.text_encoder or {}
-        pipeline.use_text_encoder(load_saved_encoder(facts, pretrained=options.text_weights))
     shape: Skeleton | None = None
     if options.shape is not None:
         from motiondiff.shapes import load_shape
@@ -251,6 +246,12 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     if options.seconds is not None:
         frames = round(options.seconds * pipeline.representation.config.fps)
     move_to(pipeline, options.device)
+    if options.text_weights is not None:
+        from motiondiff.model.text import load_saved_encoder
+
+        facts = pipeline.denoiser.config.text_encoder or {}
+        encoder = load_saved_encoder(facts, pretrained=options.text_weights, device=pipeline.denoiser.device)
+        pipeline.use_text_encoder(encoder)
     with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
         for first in range(0, len(wanted), options.batch_size):
             actions, texts = zip(*wanted[first : first + options.batch_size], strict=True)

@@ -42,8 +42,10 @@ def _extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
     parser.add_argument("--out", required=True, metavar="FEATURES", help="the folder to make, or to go on with")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th clip, from the I-th on (0 to N-1)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--batch-size", type=int, default=64, help="frames in the tower at once, at most (default 64)")
+    parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
+    parser.add_argument(
+        "--batch-size", type=int, help="frames in a forward pass of the tower (default: vlm.batch_size, 64)"
+    )
     parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
 

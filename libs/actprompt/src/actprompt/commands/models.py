@@ -219,7 +219,7 @@ def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
         "--knowledge", metavar="FILE", help="class descriptions: a file or a shipped name (default: the data set's own)"
     )
     parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
     parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
