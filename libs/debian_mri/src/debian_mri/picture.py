@@ -93,10 +93,8 @@ class Picture(nn.Module):
         return self._kept.to(self.log_scale.device)
 
     def class_texts(self, texts: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
-        """Mean features of the classes' descriptions, not normalised."""
-        owner = self.owner(texts)
-        sums = texts.new_zeros(len(self.prompts.class_names), texts.shape[1]).index_add(0, owner, texts)
-        return sums / self.counts(texts).unsqueeze(1)
+        """Features of the classes: means of their descriptions', as `PromptLearner.class_features` has them."""
+        return self.prompts.class_features(texts)
 
     def owner(self, like: Tensor) -> Int[Tensor, " n"]:
         """The class of each description."""
@@ -132,7 +130,7 @@ class Picture(nn.Module):
     def parts(self, feature: Float[Tensor, "b d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:
         """What each description adds to its own class's logit."""
         classes = self.class_texts(texts)
-        apart = texts - classes.mean(0)
+        apart = self.prompts.shares(texts) - classes.mean(0)
         share = self.trust * self.log_scale.exp() / self.counts(texts)[self.owner(texts)]
         return feature @ apart.T * share
 

@@ -140,7 +140,9 @@ class ClassMemory(nn.Module):
         residual[:-1][known] = self.map(features - features.mean(0))
         # the last row, which -1 names, stays 0
         added = residual[rows].to(classes)
-        return F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)
+        moved = F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)
+        # the numbers turn a feature; a mean over several descriptions keeps its length, which is below 1
+        return moved * classes.norm(dim=-1, keepdim=True)
 
 
 class Fusion(nn.Module):
