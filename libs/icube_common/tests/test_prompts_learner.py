@@ -143,9 +143,7 @@ def test_logits_are_the_mean_over_a_classs_descriptions(vlm: FrozenVLM) -> None:
 @pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("mode", ["template", "ensemble", "descriptions", "descriptions-end", "knowledge"])
-def test_logits_are_products_with_the_class_features(
-    vlm: FrozenVLM, mode: str, conditional: bool, chunk: int
-) -> None:
+def test_logits_are_products_with_the_class_features(vlm: FrozenVLM, mode: str, conditional: bool, chunk: int) -> None:
     options: dict[str, Any] = {"conditional": conditional, "chunk": chunk}
     if mode == "ensemble":
         learner = PromptLearner(vlm, NAMES, template=["a photo of a {}.", "a {} indoors"], **options)

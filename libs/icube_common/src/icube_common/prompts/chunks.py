@@ -13,6 +13,8 @@ from torch import Tensor
 
 ACTIVATION_BYTES = 2**30
 """Activations of a text tower that a training step keeps, at most; prompts that need more run in chunks."""
+CHUNK_BYTES = 2**29
+"""Activations of a chunk: less, since the results of the other chunks and their gradients are there beside them."""
 # prompts that are too few for the question
 FEW = 8
 
@@ -44,4 +46,4 @@ def chunk_size(prompts: int, graphs: int, bytes_each: int) -> int | None:
     """
     if prompts * graphs * bytes_each <= ACTIVATION_BYTES:
         return None
-    return max(1, min(prompts, ACTIVATION_BYTES // max(1, bytes_each)))
+    return max(1, min(prompts, CHUNK_BYTES // max(1, bytes_each)))
