@@ -1,4 +1,4 @@
-"""Learned logit scales: no weight decay, a cap of 100 whose gradient stays alive, in the training loop and in models."""
+"""Learned logit scales: no weight decay, a cap of 100 whose gradient stays alive, in the training loop."""
 
 from __future__ import annotations
 

@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 MAX_SCALE = 100.0
-# as float32 has it: a logarithm at the cap is not above it, and keeps its gradient
-_MAX_LOG = torch.tensor(math.log(MAX_SCALE)).item()
+_MAX_LOG = math.log(MAX_SCALE)
+# clamping has no gradient at its bound: a logarithm that was brought back to the cap lies inside this
+_BOUND = _MAX_LOG + 1e-6
 _NAMES = ("log_scale", "logit_scale")
 
 
@@ -26,7 +27,7 @@ def is_logit_scale(name: str) -> bool:
 
 def scale_of(log_scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """The scale of its logarithm, at most 100."""
-    return log_scale.clamp(max=_MAX_LOG).exp()
+    return log_scale.clamp(max=_BOUND).exp()
 
 
 @torch.no_grad()
