@@ -27,7 +27,7 @@ from typing import Any
 
 from icube_common.config import Config, read_yaml
 from icube_common.errors import InputError, unknown
-from icube_common.experiments.overrides import check_overrides, flatten, leaves
+from icube_common.experiments.overrides import Unused, check_overrides, check_unused, flatten, leaves
 from icube_common.experiments.study import digest
 
 _KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline")
@@ -84,7 +84,7 @@ class Grid:
         }
 
     @classmethod
-    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Mapping[str, Any]) -> Grid:
+    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Any) -> Grid:
         """Read ``grid.yaml``; see `from_mapping` for the rest."""
         return cls.from_mapping(read_yaml(file), schema, where=str(file), **settings)
 
@@ -97,6 +97,7 @@ class Grid:
         where: str = "grid",
         below: Mapping[str, Any] | None = None,
         above: Mapping[str, Any] | None = None,
+        unused: Unused | None = None,
     ) -> Grid:
         """Check what a ``grid.yaml`` holds.
 
@@ -107,10 +108,12 @@ class Grid:
             below: overrides that the file's ``base`` stands over (a ``--config`` file).
             above: overrides that stand over the ``base`` (``key=value`` words); a key that the study varies is
                 refused here.
+            unused: which keys have no effect under a configuration; a variant may not change such a key, nor the base
+                set one that has an effect in no variant.
 
         Raises:
-            InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; two variants
-                have one name; the baseline is none of them.
+            InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; a key has no
+                effect; two variants have one name; the baseline is none of them.
         """
         known = leaves(schema)
         for key in values:
@@ -144,7 +147,19 @@ class Grid:
             check_overrides(schema, grid.base, where=f"{where}: base")
             for variant in variants:
                 check_overrides(schema, grid.overrides(variant), where=f"{where}: {variant.name}")
+            if unused is not None:
+                grid._check_unused(schema, unused, where)
         return grid
+
+    def _check_unused(self, schema: type[Config], unused: Unused, where: str) -> None:
+        trials = [self.overrides(variant) for variant in self.variants]
+        for variant, overrides in zip(self.variants, trials, strict=True):
+            for key in variant.changes:
+                # a key that varies within the grid may be without effect in some of its combinations
+                sharing = [one for one in trials if one.get(key) == overrides[key]]
+                check_unused(schema, key, sharing, unused, where=f"{where}: {variant.name}")
+        for key in self.base:
+            check_unused(schema, key, trials, unused, where=f"{where}: base")
 
 
 def folder_name(name: str) -> str:

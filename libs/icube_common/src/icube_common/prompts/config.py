@@ -53,6 +53,13 @@ class PromptConfig(Config):
                     f"{placed!r}; leave class_token at auto, or take the {{}} out"
                 )
 
+    def unused_keys(self) -> dict[str, str]:
+        """Keys that have no effect with the others -> why."""
+        why = f"prompt.init={self.init}"
+        if self.init in ("random", "descriptions"):
+            return {"template": why} if self.init == "descriptions" else {"template": why, "max_descriptions": why}
+        return {"max_descriptions": why} if self.init == "template" else {}
+
     @property
     def templates(self) -> tuple[str, ...]:
         """The template, or those of the ensemble."""
