@@ -16,14 +16,19 @@ def values(config: Config) -> dict[str, Any]:
     return flatten(config_to_dict(config), leaves(type(config)))
 
 
-def other_values(schema: type[Config], needs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def other_values(
+    schema: type[Config], needs: dict[str, dict[str, Any]], *, refused: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each key with the overrides that change it.
 
     Args:
         schema: the configuration.
+        refused: keys that are left out.
         needs: key, or prefix of keys -> what else has to be set for another value to be legal.
     """
     for key, field, _, default in iterate_options(schema):
+        if key in refused:
+            continue
         more = next((extra for prefix, extra in needs.items() if key.startswith(prefix)), {})
         for value in _candidates(field.metadata, default):
             overrides = {**more, key: value}
@@ -48,5 +53,7 @@ def _candidates(metadata: Any, default: Any) -> list[Any]:
     if isinstance(default, float):
         return [default / 2, default + 0.25, (default + 1) / 2, default + 1]
     if isinstance(default, list):
-        return [default[:1], [*default, "education"], ["a"], [default[0] / 2] if default else ["a"]]
+        if default and isinstance(default[0], (int, float)):
+            return [[item * 2 for item in default], [item / 2 for item in default]]
+        return [default[:1], [*default, "education"], ["a"]]
     return ["another {name} {value}", "another", "7"]

@@ -104,8 +104,9 @@ def test_every_key_of_a_training_arrives_in_the_trial(
 
 def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
+    base = BASE.replace("max_steps: 1", "max_steps: 3")
     grid.write_text(
-        f"{BASE.replace('max_steps: 1', 'max_steps: 3')}variants: [{{name: actions}}, {{name: texts, text.enabled: true, text.encoder: icube-tiny}}, "
+        f"{base}variants: [{{name: actions}}, {{name: texts, text.enabled: true, text.encoder: icube-tiny}}, "
         "{name: noise, text.enabled: true, text.encoder: icube-tiny, text.noise: 0.0}]\n"
         "seeds: [0]\nmetric: jitter\nbaseline: actions\n"
     )
