@@ -33,6 +33,7 @@ from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, conca
 from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other
 from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder, refuse_existing, write_json
+from icube_common.sequences import as_list
 from icube_common.training import check_config, open_run
 from icube_common.vlm import FrozenVLM
 
@@ -291,7 +292,7 @@ def evaluate_run(
         InputError: a person, group or clip of the set was trained on; the set has a class that the model does not know,
             or lacks what the model uses.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out, subjects = refuse_existing(out, overwrite=overwrite), as_list(subjects)
     saved = load_model(run)
     model, config = saved.model, saved.model.config
     manifest = Manifest.load(data, root=root)

@@ -18,6 +18,7 @@ from icube_common.experiments.paired import Difference
 from icube_common.experiments.side_by_side import RunResult, SideBySide
 from icube_common.experiments.study import write_yaml
 from icube_common.runs import atomic_folder, read_json
+from icube_common.sequences import as_list
 
 _PREDICTIONS = "predictions.csv"
 
@@ -42,6 +43,7 @@ def compare(
     Raises:
         InputError: fewer than two runs, one twice, no predictions in one, an unknown metric, or the folder exists.
     """
+    metrics = None if metrics is None else as_list(metrics)
     paths = [Path(run) for run in runs]
     if len(paths) < 2:
         raise InputError(f"compare: needs at least two runs (found {len(paths)})")

@@ -18,6 +18,7 @@ from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.layout import PromptParts, Slots
 from icube_common.prompts.template import PLACE, fill
+from icube_common.sequences import as_list
 from icube_common.vlm.backbone import FrozenVLM
 
 # as in CoOp (Zhou et al., IJCV 2022)
@@ -64,7 +65,7 @@ def plan_prompts(
         vlm: gives the tokens.
         class_names: in the order of the logits.
         config: initialisation, length, place of the class name.
-        descriptions: class name -> its sentences, for ``init=descriptions`` and ``knowledge``.
+        descriptions: class name -> its sentences (a string is one), for ``init=descriptions`` and ``knowledge``.
 
     Raises:
         InputError: a class without a description, a template without a word, a length that does not fit.
@@ -85,7 +86,7 @@ def _sentences(
     missing = [name for name in class_names if not descriptions.get(name)]
     if missing:
         raise InputError(f"init={config.init}: no accepted description of {', '.join(map(repr, missing))}")
-    return [list(descriptions[name])[: config.max_descriptions or None] for name in class_names]
+    return [as_list(descriptions[name])[: config.max_descriptions or None] for name in class_names]
 
 
 @dataclass(frozen=True)
