@@ -10,6 +10,7 @@ from icube_common.config import read_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import default_names, find_metric
+from icube_common.evaluation.paired import smallest_p_value
 from icube_common.evaluation.predictions import Predictions
 from icube_common.experiments.cells import RESULT
 from icube_common.experiments.overrides import flatten
@@ -63,7 +64,10 @@ def compare(
         try:
             differences[name] = {
                 metric: Difference(
-                    interval=test.difference, p_value=test.p_value, over=f"{test.difference.groups} groups"
+                    interval=test.difference,
+                    p_value=test.p_value,
+                    over=f"{test.difference.groups} groups",
+                    smallest_p=smallest_p_value(test.difference.groups),
                 )
                 for metric, test in tables[name].compare(first, shared).items()
             }

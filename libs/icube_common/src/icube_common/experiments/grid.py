@@ -10,10 +10,12 @@
     seeds: [0, 1, 2]
     metric: top1
     baseline: num_context=4,initialise=random
+    primary: no-numbers                   # the one comparison that is tested; the others are descriptive
 
 At least one of ``grid`` and ``variants`` is needed, with ``seeds`` and ``metric``. A variant with a name alone is the
-base itself. ``baseline`` is the variant that the others are compared with; left out, it is the first. Keys may be
-dotted or nested.
+base itself. ``baseline`` is the variant that the others are compared with; left out, it is the first. ``primary``
+names, before anything runs, the one variant whose difference to the baseline is tested; without it all are, corrected
+by Holm's method, with which few groups may leave nothing to find. Keys may be dotted or nested.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.experiments.overrides import Unused, check_overrides, check_unused, flatten, leaves
 from icube_common.experiments.study import digest
 
-_KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline")
+_KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline", "primary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class Grid:
         seeds: each variant is run once with each.
         metric: the figure that the table is about.
         baseline: name of the variant that the others are compared with.
+        primary: name of the one whose difference is tested without correction; empty: all are, with Holm's.
     """
 
     base: Mapping[str, Any]
@@ -63,11 +66,16 @@ class Grid:
     seeds: tuple[int, ...]
     metric: str
     baseline: str
+    primary: str = ""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
             raise unknown("baseline", self.baseline, names)
+        if self.primary and self.primary not in names:
+            raise unknown("primary", self.primary, names)
+        if self.primary and self.primary == self.baseline:
+            raise InputError(f"primary {self.primary!r}: is the baseline; name the variant that is compared with it")
 
     def overrides(self, variant: Variant) -> dict[str, Any]:
         """All overrides of a variant, the base's and its own."""
@@ -78,6 +86,7 @@ class Grid:
         return {
             "metric": self.metric,
             "baseline": self.baseline,
+            "primary": self.primary or None,
             "seeds": list(self.seeds),
             "base": dict(self.base),
             "variants": [{"name": variant.name, "changes": dict(variant.changes)} for variant in self.variants],
@@ -136,12 +145,17 @@ class Grid:
         baseline = values.get("baseline", names[0])
         if baseline not in names:
             raise InputError(f"{where}: {unknown('baseline', str(baseline), names)}")
+        primary = values.get("primary") or ""
+        if primary and (primary not in names or primary == baseline):
+            others = [name for name in names if name != baseline]
+            raise InputError(f"{where}: {unknown('primary', str(primary), others)}")
         grid = cls(
             base={**(below or {}), **base, **(above or {})},
             variants=tuple(variants),
             seeds=read_seeds(values, where),
             metric=read_metric(values, where),
             baseline=baseline,
+            primary=primary,
         )
         if schema is not None:
             check_overrides(schema, grid.base, where=f"{where}: base")
