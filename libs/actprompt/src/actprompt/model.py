@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from actprompt.config import ActConfig, VisualConfig
 from actprompt.temporal import make_head
 from actprompt.visual_prompts import PromptedTower
+from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.textmap import StatedNumbers, TextMap
@@ -148,7 +149,7 @@ class ActionModel(nn.Module):
             self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.prior)
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
-        self.log_scale = nn.Parameter(vlm.logit_scale.log().clone())
+        self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
         self._kept: tuple[PromptLearner, Tensor] | None = None
 
     @property
@@ -206,7 +207,7 @@ class ActionModel(nn.Module):
                 training counts in full, however little it was worth for the trained classes: it is all there is of it.
         """
         unseen = class_rows is not None and bool((class_rows < 0).any())
-        sample, scale = self.sample(batch, trust=1.0 if unseen else None), self.log_scale.exp()
+        sample, scale = self.sample(batch, trust=1.0 if unseen else None), scale_of(self.log_scale)
         if self.branch is None:
             return Output(self._cosines(prompts, sample) * scale, sample, None)
         out = self.branch(sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows)

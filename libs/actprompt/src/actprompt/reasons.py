@@ -87,10 +87,7 @@ def see(model: ActionModel, batch: Batch) -> View:
     if model.branch is not None:
         classes = model.branch(F.normalize(total[None], dim=-1), prompts(), batch["parameters"]).classes
     else:
-        # as `PromptLearner.logits` has them: a mean of cosines is the cosine with a mean that is not normalised
-        count = torch.bincount(prompts.owner, minlength=len(model.labels))
-        classes = texts.new_zeros(len(model.labels), texts.shape[1]).index_add(0, prompts.owner, texts)
-        classes = classes / count[:, None]
+        classes = prompts.class_features(texts)
     return View(batch, shares, float(total.norm()), sample, texts, classes)
 
 

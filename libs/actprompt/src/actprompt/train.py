@@ -24,6 +24,7 @@ from icube_common.evaluation import Fold, everything
 from icube_common.prompts import ClassTexts
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
+from icube_common.sequences import as_list
 from icube_common.training import check_start, load_backbone, open_run
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
@@ -75,6 +76,7 @@ def train(
         InputError: a bad set, setting or output folder; nothing is written then.
     """
     config = config or ActConfig()
+    leave_out = as_list(leave_out)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
     chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}

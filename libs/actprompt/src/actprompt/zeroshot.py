@@ -26,6 +26,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Interval, Predictions, per_class_recall, score, zero_shot
 from icube_common.knowledge import ClassKnowledge
 from icube_common.prompts import PromptConfig, PromptLearner
+from icube_common.prompts.texts import check_class_names
 from icube_common.reports import Report
 from icube_common.runs import atomic_folder, describe_environment, refuse_existing, write_json
 from icube_common.vlm import FrozenVLM
@@ -74,6 +75,7 @@ def zeroshot(
     sampling = refuse_random(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
+    check_class_names(manifest.class_texts)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
     wanted = knowledge is not None or config.prompt.init == "descriptions"

@@ -33,6 +33,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
 from icube_common.evaluation.folder import all_notes, open_folder, refuse_other, settings_record
 from icube_common.numeric import NumericTable
+from icube_common.sequences import as_list
 from icube_common.training import check_config
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ def evaluate_run(
     saved = load_model(run)
     config, labels = saved.model.config, list(saved.model.labels)
     manifest = Manifest.load(data, root=root)
+    subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
     trained = saved.about["trained_on"]
     refuse_trained(manifest, rows, trained)

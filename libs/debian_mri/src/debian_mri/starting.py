@@ -22,6 +22,7 @@ from debian_mri.model import MriModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 from icube_common.evaluation.splits import stratified_groups
+from icube_common.losses.logit_scale import scale_of
 from icube_common.prompts.textmap import Block, Choice, solve, start_at_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
@@ -92,7 +93,7 @@ def _select(
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
         return Choice(1.0, visual.trust), [f"Shrinkage and trust of the picture are as set: {error}."]
-    scale = float(picture.log_scale.exp())
+    scale = float(scale_of(picture.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     trusts = TRUSTS if others is None else TRUSTS_BESIDE
     best: tuple[float, Choice] | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing
+from icube_common.sequences import as_list
 from motiondiff.export import FORMATS, write
 from motiondiff.schedulers import SCHEDULERS
 
@@ -89,6 +90,8 @@ class SampleOptions:
             raise InputError(f"--seconds {self.seconds}: must be positive")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: must not be negative")
+        object.__setattr__(self, "actions", as_list(self.actions))
+        object.__setattr__(self, "texts", as_list(self.texts))
         ways = [bool(self.actions), self.per_action is not None, self.unconditional]
         if sum(ways) > 1:
             raise InputError("--action, --per-action and --unconditional exclude each other: give one of them")

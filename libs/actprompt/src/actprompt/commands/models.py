@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actprompt.config import ActConfig, ZeroShotConfig
+from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
@@ -257,8 +257,8 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "predict": cli.Command(
         "name the action of a video, with reasons", _predict, _predict_arguments, render=_render_prediction
     ),
-    "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments),
-    "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments),
+    "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
+    "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
     "demo": cli.Command("simulated videos: prepare, train, evaluate, predict, pages", _demo, _demo_arguments),
 }

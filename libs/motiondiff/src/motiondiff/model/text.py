@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icube_common.errors import InputError, require
+from icube_common.sequences import as_list
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
 from motiondiff.data.captions import clean_text
@@ -71,6 +72,7 @@ class TextEncoder:
             texts: what to embed.
             cache: where to look, and to keep what is not there: each text under itself and the fingerprint.
         """
+        texts = as_list(texts)
         keys = {text: text_key(self.vlm.text_fingerprint, text) for text in texts}
         absent = set()
         if cache is not None:
@@ -95,7 +97,7 @@ class TextEncoder:
         Raises:
             InputError: a text says nothing, or is longer than the encoder reads.
         """
-        cleaned = [clean_text(text, "text") for text in texts]
+        cleaned = [clean_text(text, "text") for text in as_list(texts)]
         for text in cleaned:
             if self.too_long(text):
                 raise InputError(
