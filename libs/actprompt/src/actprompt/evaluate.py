@@ -156,6 +156,7 @@ def evaluate(
     """
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = Manifest.load(data, root=root), Path(out)
+    manifest.check_classes()
     record = {
         "config": config_to_dict(config),
         "data": manifest.fingerprint,

@@ -74,6 +74,7 @@ def zeroshot(
     sampling = refuse_random(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
+    manifest.check_classes()
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
     wanted = knowledge is not None or config.prompt.init == "descriptions"
