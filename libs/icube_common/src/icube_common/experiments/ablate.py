@@ -70,7 +70,7 @@ def ablate(
             at work there; a cell failed and ``strict`` is set, or every cell failed.
     """
     if workers < 1:
-        raise InputError(f"ablate: workers={workers}: must be at least 1")
+        raise InputError(f"--workers {workers}: must be at least 1")
     fixed = {"facts": dict(facts or {})}
     with open_study(
         out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
