@@ -49,6 +49,7 @@ NUMBERED = {
     "leading slash": "/videos/a.avi 0\n/videos/b.avi 1\n/videos/my walk, 2.avi 2\n",
     "backslash": "videos\\a.avi 0\nvideos\\b.avi 1\nvideos\\my walk, 2.avi 2\n",
     "head, pandas' index": ',Path,Label\n0,videos/a.avi,0\n1,videos/b.avi,1\n2,"videos/my walk, 2.avi",2\n',
+    "pandas' index without a head": '0,videos/a.avi,0\n1,videos/b.avi,1\n2,"videos/my walk, 2.avi",2\n',
     "floats of pandas": 'path,label\nvideos/a.avi,0.0\nvideos/b.avi,1.0\n"videos/my walk, 2.avi",2.0\n',
 }
 
@@ -295,9 +296,12 @@ def test_strange_file_names(fill: Fill, tmp_path: Path, name: str) -> None:
 
 
 def test_names_that_cannot_be_used(fill: Fill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fill(tmp_path / "source", ["wave/a.avi", "walk/b.avi", "walk/caf\udce9.avi"])
+    fill(tmp_path / "source", ["wave/a.avi", "walk/b.avi", "walk/caf\udce9.avi", "walk/c\rd.avi"])
     assert main(["prepare", "--format", "folder", str(tmp_path / "source"), "--out", str(tmp_path / "data")]) == 0
-    assert rejected(tmp_path / "data") == {"walk/caf\\udce9.avi": "the file name is not UTF-8: rename the file"}
+    assert rejected(tmp_path / "data") == {
+        "walk/caf\\udce9.avi": "the file name is not UTF-8: rename the file",
+        "walk/c\\rd.avi": "the file name holds a carriage return: rename the file",
+    }
     (tmp_path / "list.txt").write_text(f"{'y' * 300}.avi walk\nsource/wave/a.avi wave\nsource/walk/b.avi walk\n")
     manifest = prepare("csv", tmp_path / "list.txt", tmp_path / "long")
     assert len(manifest.clips) == 2 and list(rejected(tmp_path / "long").values()) == ["no such file"]

@@ -111,7 +111,7 @@ def prepare(
         with (folder / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(["id", "path", "reason"])
-            writer.writerows([row.id, row.path, row.reason] for row in rejected)
+            writer.writerows([cell.replace("\r", "\\r") for cell in (row.id, row.path, row.reason)] for row in rejected)
     for warning in warnings:
         logger.warning("%s", warning)
     if rejected:
@@ -176,10 +176,11 @@ def _without_unnameable(found: Found) -> Found:
     """The clips whose path can be written down; file names of another encoding than UTF-8 are rejected."""
     clips, rejected = [], list(found.rejected)
     for clip in found.clips:
-        try:
-            clip.path.encode()
-        except UnicodeEncodeError:
+        # what a CSV file in UTF-8 cannot hold
+        if any("\ud800" <= character <= "\udfff" for character in clip.path):
             rejected.append(Rejection(clip.id, clip.path, "the file name is not UTF-8: rename the file"))
+        elif "\r" in clip.path:
+            rejected.append(Rejection(clip.id, clip.path, "the file name holds a carriage return: rename the file"))
         else:
             clips.append(clip)
     return replace(found, clips=clips, rejected=rejected)

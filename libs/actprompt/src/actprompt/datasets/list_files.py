@@ -56,6 +56,7 @@ def read_list(path: Path, root: Path) -> tuple[list[Row], list[str]]:
         InputError: not readable as a list, no row, or several labels a clip.
     """
     _named.cache_clear()
+    locate.cache_clear()
     text = read_text(path, EXPECTED)
     lines = text.split("\n")
     first = next((at for at, line in enumerate(lines) if line.strip() and not _is_comment(line, root)), None)
@@ -74,6 +75,7 @@ def read_list(path: Path, root: Path) -> tuple[list[Row], list[str]]:
     return [_without_missing(row) for row in rows], notes
 
 
+@cache
 def locate(root: Path, path: str) -> str | None:
     r"""A path of a list as it is on this machine, or None where there is no such file or folder.
 
@@ -82,18 +84,20 @@ def locate(root: Path, path: str) -> str | None:
     """
     if not path.strip():
         return None
+    base = os.fspath(root)
     for spelt in dict.fromkeys((path, path.replace("\\", "/"))):
         for below in dict.fromkeys((spelt, spelt.lstrip("/"))):
-            if below and os.path.exists(root / below):
+            if below and os.path.exists(os.path.join(base, below)):
                 return below
-            names = _named(root / os.path.dirname(below)).get(os.path.basename(below), ())
+            folder, name = os.path.split(below)
+            names = _named(os.path.join(base, folder)).get(name, ())
             if len(names) == 1:
-                return os.path.join(os.path.dirname(below), names[0])
+                return os.path.join(folder, names[0])
     return None
 
 
 @cache
-def _named(folder: Path) -> dict[str, tuple[str, ...]]:
+def _named(folder: str) -> dict[str, tuple[str, ...]]:
     """Name without suffix -> the videos of that name in a folder."""
     found: dict[str, tuple[str, ...]] = {}
     try:
@@ -177,6 +181,7 @@ def _rows_without_head(path: Path, lines: Sequence[str], root: Path) -> list[Row
             continue  # an open quotation mark in another dialect
         if not all(len(cells) > 1 for _, cells in table):
             continue
+        table = _without_index(table)
         there = sum(locate(root, cells[0]) is not None for _, cells in table[:_TRIED])
         if best is None or there > best[0]:
             best = there, table
@@ -186,6 +191,14 @@ def _rows_without_head(path: Path, lines: Sequence[str], root: Path) -> list[Row
     there, table = best
     _check_order(path, table, there, root)
     return _named_cells(path, table)
+
+
+def _without_index(table: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """A table without the running number that pandas writes before each row."""
+    first = [cells[0] for _, cells in table]
+    if min(len(cells) for _, cells in table) > 2 and first == [str(number) for number in range(len(first))]:
+        return [(line, cells[1:]) for line, cells in table]
+    return table
 
 
 def _check_order(path: Path, table: Sequence[tuple[int, list[str]]], there: int, root: Path) -> None:
