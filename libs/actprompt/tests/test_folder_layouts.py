@@ -50,7 +50,7 @@ def test_any_suffix_that_holds_a_video_is_used(make_video: MakeVideo, tmp_path: 
     assert [(clip.id, clip.n_frames) for clip in manifest.clips] == [(name, 25)]
 
 
-@pytest.mark.parametrize("name", ["b.dat", "b.divx", "b.xyz", "b"])
+@pytest.mark.parametrize("name", ["b.dat", "b.divx", "b.xyz", "b", "notice.avi", "readme.mp4"])
 def test_the_content_counts_not_the_suffix(fill: Fill, tmp_path: Path, name: str) -> None:
     fill(tmp_path / "source", [f"wave/{name}"])
     assert ids(prepare("folder", tmp_path / "source", tmp_path / "data")) == [name]

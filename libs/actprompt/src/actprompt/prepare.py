@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -85,10 +86,11 @@ def prepare(
         elsewhere = "; paths that start elsewhere want --root FOLDER" if FORMATS[format].lists else ""
         raise InputError(f"{where}: none of its {len(rejected)} clips can be used{first}{elsewhere}")
     copies = find_copies(clips, found.root)
-    warnings = [*found.warnings, *describe_copies(copies), *_about_classes(found, clips)]
-    if strict and len(described := describe_copies(copies)) > 1:
-        raise InputError(f"{where}: {described[-1]}")
-    about = {
+    about_copies = describe_copies(copies)
+    if strict and len(about_copies) > 1:
+        raise InputError(f"{where}: {about_copies[-1]}")
+    warnings = [*found.warnings, *about_copies, *_about_classes(found, clips)]
+    about: dict[str, Any] = {
         "format": format,
         "title": found.title,
         "citation": found.citation,
@@ -123,7 +125,7 @@ def _find(
     format: str,
     source: str | Path | Mapping[str, str | Path],
     options: Mapping[str, str | Path | None],
-    check_out: Callable[[], None],
+    check_out: Callable[[], object],
 ) -> tuple[Found, Path]:
     """The clips of a source with their classes' names, and the source for messages.
 

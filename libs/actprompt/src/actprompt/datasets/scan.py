@@ -92,13 +92,13 @@ def scan_folder(root: Path, *, frames: bool = False) -> Scan:
 
 def is_side_file(name: str) -> bool:
     """Whether a name is of a hidden file, or of one that lies beside videos and is none."""
-    stem, suffix = os.path.splitext(name.lower())
-    return name.startswith(".") or suffix in SIDE_SUFFIXES or name.lower() in SIDE_NAMES or stem in SIDE_NAMES
+    small = name.lower()
+    return name.startswith(".") or os.path.splitext(small)[1] in SIDE_SUFFIXES or small in SIDE_NAMES
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """(folder, names of its files) of a folder and all below it but hidden ones; a link into itself is not followed."""
-    waiting = [(root, (root.resolve(),))]
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(root, (root.resolve(),))]
     while waiting:
         folder, above = waiting.pop()
         names = []
