@@ -84,6 +84,8 @@ def test_csv_rows_that_cannot_be_used(tmp_path: Path) -> None:
         ("a.mp4\nb.mp4\n", "line 1: 'a.mp4' has no label"),
         ("a.mp4 1 3 5\nb.mp4 2\n", "line 1: 4 columns \\(several labels a clip"),
         ("a.mp4 1 0 5\nb.mp4 0 1 0\n", "4 columns"),
+        ("a.mp4 0 2\nb.mp4 1 2\n", "3 columns"),
+        ('[{"path": "a.mp4", "label": "b"}]', "JSON is not read as a list"),
         ('path,label\na.mp4,"1,3"\n', "line 2: several labels"),
         ("a.mp4,wave,train,x\n", "line 1: more than path and label: name the columns in a head line"),
     ],

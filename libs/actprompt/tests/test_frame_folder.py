@@ -33,7 +33,9 @@ def write_frames(folder: Path, count: int = 12, name: str = "img_{:05d}.png", *,
     return folder
 
 
-@pytest.mark.parametrize("name", ["img_{:05d}.png", "frame{:06d}.PNG", "{}.png", "image-{}.png", "v_x_g01_{:03d}.bmp"])
+@pytest.mark.parametrize(
+    "name", ["img_{:05d}.png", "frame{:06d}.PNG", "{}.png", "image-{}.png", "x{}.png", "v_x_g01_{:03d}.bmp"]
+)
 @pytest.mark.parametrize("start", [0, 1, 96])
 def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path, name: str, start: int) -> None:
     folder = write_frames(tmp_path / "clip", name=name, start=start)
@@ -47,11 +49,18 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path, name: str, st
 
 def test_flow_beside_the_frames_is_left_out(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "clip", 4)
-    for name in ("flow_x_{:05d}.png", "flow_y_{:05d}.png", "x_{:05d}.png"):
+    for name in ("flow_x_{:05d}.png", "flow_y_{:05d}.png", "x_{:05d}.png", "y_{:05d}.png"):
         write_frames(folder, 3, name)
     (folder / "notes.txt").write_text("x")
     (folder / ".img_00009.png").write_text("x")
     assert [path.name for path in list_frames(folder)] == [f"img_{number:05d}.png" for number in range(1, 5)]
+
+
+def test_flow_alone_is_no_clip(tmp_path: Path) -> None:
+    for name in ("flow_x_{:05d}.png", "flow_y_{:05d}.png"):
+        write_frames(tmp_path / "clip", 3, name)
+    with pytest.raises(VideoError, match="only optical flow in it"):
+        probe(tmp_path / "clip", frame_rate=25)
 
 
 def test_folders_that_are_refused(tmp_path: Path) -> None:

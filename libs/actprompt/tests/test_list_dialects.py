@@ -50,6 +50,7 @@ NUMBERED = {
     "backslash": "videos\\a.avi 0\nvideos\\b.avi 1\nvideos\\my walk, 2.avi 2\n",
     "head, pandas' index": ',Path,Label\n0,videos/a.avi,0\n1,videos/b.avi,1\n2,"videos/my walk, 2.avi",2\n',
     "pandas' index without a head": '0,videos/a.avi,0\n1,videos/b.avi,1\n2,"videos/my walk, 2.avi",2\n',
+    "Excel's line of the delimiter": "sep=;\npath;label\nvideos/a.avi;0\nvideos/b.avi;1\nvideos/my walk, 2.avi;2\n",
     "floats of pandas": 'path,label\nvideos/a.avi,0.0\nvideos/b.avi,1.0\n"videos/my walk, 2.avi",2.0\n',
 }
 

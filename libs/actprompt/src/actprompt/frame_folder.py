@@ -23,7 +23,8 @@ from icube_common.tables import file_digest
 
 IMAGE_SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # prefixes of optical flow in the folders that denseflow and TSN's tools write
-_FLOW = re.compile(r"(flow[-_]?)?[xyuv][-_]?|flow.*", re.IGNORECASE)
+_FLOW = re.compile(r"flow.*", re.IGNORECASE)
+_FLOW_PAIRS = {"x": "y", "y": "x", "u": "v", "v": "u"}
 # the last number of a name, with what stands before and after it
 _NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+)(?P<rest>\D*)", re.DOTALL)
 # modes of Pillow whose conversion to RGB keeps the picture
@@ -52,11 +53,14 @@ def list_frames(folder: Path) -> list[Path]:
         match = _NUMBERED.fullmatch(Path(name).stem)
         if match is None:
             raise InputError(f"{folder}: {name} has no number: frames are named as img_00001.jpg")
-        if _FLOW.fullmatch(match["prefix"]):
-            continue
         frames = series.setdefault((match["prefix"], match["rest"]), {})
         if (other := frames.setdefault(int(match["number"]), name)) != name:
             raise InputError(f"{folder}: {other} and {name} have the same number")
+    prefixes = {prefix.rstrip("-_").lower() for prefix, _ in series}
+    for prefix, rest in list(series):
+        # "x_00001.jpg" is flow where "y_00001.jpg" is there too
+        if _FLOW.fullmatch(prefix) or _FLOW_PAIRS.get(prefix.rstrip("-_").lower()) in prefixes:
+            del series[prefix, rest]
     if not series:
         raise InputError(f"{folder}: only optical flow in it ({names[0]}): expected frames, such as img_00001.jpg")
     if len(series) > 1:

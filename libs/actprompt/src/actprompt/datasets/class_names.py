@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actprompt.datasets.texts import read_text
+from actprompt.datasets.text_files import read_text
 from icube_common.errors import InputError, nearest
 from icube_common.knowledge.names import name_key
 

@@ -20,7 +20,7 @@ from actprompt.datasets.class_names import NUMBER
 from actprompt.datasets.list_columns import DELIMITERS, Head, find_head
 from actprompt.datasets.scan import VIDEO_SUFFIXES
 from actprompt.datasets.split_lists import part_of
-from actprompt.datasets.texts import read_text
+from actprompt.datasets.text_files import read_text
 from icube_common.errors import InputError
 
 EXPECTED = "a list of clips: lines '<path> <label>', or a table with the head line path,label"
@@ -58,7 +58,10 @@ def read_list(path: Path, root: Path) -> tuple[list[Row], list[str]]:
     _named.cache_clear()
     locate.cache_clear()
     text = read_text(path, EXPECTED)
-    lines = text.split("\n")
+    if path.suffix.lower() in (".json", ".jsonl") or text.lstrip().startswith(('{"', "[{", '["')):
+        raise InputError(f"{path}: JSON is not read as a list; expected {EXPECTED}")
+    # Excel writes the delimiter above the table
+    lines = ["" if re.fullmatch(r"sep=.", line.strip()) else line for line in text.split("\n")]
     first = next((at for at, line in enumerate(lines) if line.strip() and not _is_comment(line, root)), None)
     if first is None:
         raise InputError(f"{path}: no row in it; expected {EXPECTED}")
@@ -224,7 +227,7 @@ def _named_cells(path: Path, table: Sequence[tuple[int, list[str]]]) -> list[Row
     line = next((line for line, cells in table if len(cells) > 2), 0)
     if widths == {2}:
         return [Row(line=line, path=cells[0], label=cells[1]) for line, cells in table]
-    if widths == {3} and numeric:
+    if widths == {3} and numeric and all(float(cells[1]) >= 1 for _, cells in table):
         return [Row(line=line, path=cells[0], n_frames=int(float(cells[1])), label=cells[2]) for line, cells in table]
     if widths == {3} and all(part_of(cells[2]) for _, cells in table):
         return [Row(line=line, path=cells[0], label=cells[1], split=cells[2]) for line, cells in table]
