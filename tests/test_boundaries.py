@@ -57,10 +57,11 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "actprompt": [
-        {"tables", "sampling", "sequences", "limbs", "knowledge", "skeletons"},
+        {"tables", "sampling", "sequences", "limbs", "knowledge", "skeletons", "frame_folder", "containers"},
         {"numeric_features", "config"},
         {"manifest", "video"},
         {"manifest_writer", "datasets", "features"},
+        {"duplicates"},
         {"prepare", "extract", "courses", "statements", "simulate"},
         {"temporal", "visual_prompts", "inputs", "texts", "protocols", "captions"},
         {"clips", "baselines"},

@@ -341,7 +341,7 @@ def test_a_folder_that_workers_do_not_share_is_told(tmp_path: Path) -> None:
 def test_executors_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--workers 0: must be at least 1"), open_executor(0):
         pass
-    with pytest.raises(InputError, match="workers=0: must be at least 1"):
+    with pytest.raises(InputError, match="--workers 0: must be at least 1"):
         ablate(quadratic, GRID, tmp_path / "study", workers=0)
     with pytest.raises(InputError, match="the cluster decides"), open_executor(2, "tcp://localhost:1"):
         pass

@@ -157,6 +157,7 @@ def evaluate(
     """
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = Manifest.load(data, root=root), Path(out)
+    manifest.check_classes()
     record = {
         "config": settings_record(config),
         "data": manifest.fingerprint,

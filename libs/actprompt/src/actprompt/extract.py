@@ -30,11 +30,11 @@ from tqdm import tqdm
 
 from actprompt.config import VideoConfig
 from actprompt.features import Entry, FeatureFolder
+from actprompt.frame_folder import clip_digest, clip_status
 from actprompt.manifest import Clip, Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import VideoError, decoder_key, read_clip
 from icube_common.errors import InputError
-from icube_common.tables import file_digest
 from icube_common.vlm import (
     FeatureCache,
     FrozenVLM,
@@ -300,13 +300,13 @@ def prefetched(
         entry = Entry(clip.id, clip.path)
         try:
             if cache is not None:
-                if not path.is_file():
+                if not path.exists():
                     raise VideoError(f"{path}: no such file")
                 # the date before the content: a file that changes in between is looked into again next time
-                status = path.stat()
+                size, modified = clip_status(path)
                 extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
-                key = feature_key(fingerprint, file_digest(path), sampling.key(), extra)
-                entry = replace(entry, key=key, size=status.st_size, modified=status.st_mtime_ns)
+                key = feature_key(fingerprint, clip_digest(path), sampling.key(), extra)
+                entry = replace(entry, key=key, size=size, modified=modified)
                 stored = cache.get(key)
                 features = None if stored is None else stored["features"]
             if features is None:

@@ -15,7 +15,6 @@ Shapes: T frames of a view, D width of the space that images and texts share.
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from actprompt.frame_folder import clip_status
 from actprompt.manifest import Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import decoder_key
@@ -66,10 +66,10 @@ class Entry:
     def fits(self, video: Path) -> bool:
         """Whether the features are still the video's, as far as its size and date tell; so too where it is away."""
         try:
-            status = os.stat(video)
+            status = clip_status(video)
         except OSError:
             return bool(self.key)
-        return bool(self.key) and (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+        return bool(self.key) and status == (self.size, self.modified)
 
 
 class FeatureFolder:
@@ -124,7 +124,7 @@ class FeatureFolder:
         """
         found: dict[str, Entry] = {}
         for part in self._parts(manifest, only):
-            for line, row in read_table(part, _COLUMNS):
+            for line, row in read_table(part, _COLUMNS, strip=False):
                 try:
                     numbers = {name: int(row[name]) for name in ("size", "modified", "seen")}
                 except ValueError as error:
@@ -241,7 +241,7 @@ class Features:
         refuse_other_backbone(folder, recorded, vlm)
         if not (Path(folder) / "index.csv").is_file():
             raise InputError(f"{folder}: no index.csv in it, as its job was stopped early: run actprompt extract again")
-        rows = read_table(Path(folder) / "index.csv", ("id", "key"))
+        rows = read_table(Path(folder) / "index.csv", ("id", "key"), strip=False)
         return cls(folder, {row["id"]: row["key"] for _, row in rows})
 
     @property

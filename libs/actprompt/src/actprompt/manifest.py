@@ -166,6 +166,16 @@ class Manifest:
         """SHA-256 of ``manifest.csv``: names the data in a run's records."""
         return file_digest(self.folder / "manifest.csv")
 
+    def check_classes(self) -> None:
+        """Refuse a set of one class, which there is nothing to choose from.
+
+        Raises:
+            InputError: the set has fewer than two classes.
+        """
+        if len(self.class_names) < 2:
+            names = " and ".join(map(repr, self.class_names)) or "none"
+            raise InputError(f"{self.folder}: one class ({names}): at least two are needed; prepare a set with more")
+
     def targets(self) -> npt.NDArray[np.int64]:
         """(clips,) each clip's class as a number, in the order of `class_names`."""
         number = {name: at for at, name in enumerate(self.class_names)}
@@ -292,6 +302,8 @@ def describe(folder: str | Path) -> dict[str, Any]:
         **{key: about[key] for key in shown if key in about},
         **{key: value for key, value in counts.items() if key != "classes"},
         "rejected": about["counts"].get("rejected", 0),
+        "side_files": about["counts"].get("side_files", 0),
+        "warnings": about.get("warnings", []),
         "edited_by_hand": edited,
         "classes": counts["classes"],
         "protocols": {
@@ -328,7 +340,7 @@ def skeleton_file(clip_id: str) -> str:
 def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
     """The clips of a ``manifest.csv``; InputError names the line of the first bad value."""
     seen: set[str] = set()
-    for line, row in read_table(path, (*FIXED, *MEASURED)):
+    for line, row in read_table(path, (*FIXED, *MEASURED), strip=False):
         where = f"{path}: line {line}"
         for name in ("id", "path", "label"):
             if not row[name]:
@@ -372,7 +384,7 @@ def _read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> N
     names = list(about["units"])
     known = {name: at for at, name in enumerate(ids)}
     values = np.full((len(ids), len(names)), np.nan)
-    for line, row in read_table(path, ("id", *names)):
+    for line, row in read_table(path, ("id", *names), strip=False):
         if row["id"] not in known:
             raise InputError(f"{path}: line {line}: id {row['id']!r} is not in the manifest")
         for at, name in enumerate(names):

@@ -79,6 +79,7 @@ def train(
     leave_out = as_list(leave_out)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
+    manifest.check_classes()
     chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}
     if resume:
         _refuse_other(RunFolder(out), manifest, chosen)

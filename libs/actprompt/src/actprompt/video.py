@@ -9,6 +9,7 @@ Shapes: T frames, H height, W width; pixels are uint8 RGB, upright (a recorded r
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange
 
+from actprompt import frame_folder
+from actprompt.containers import not_a_video
 from actprompt.sampling import Sampling, sample_indices
 from icube_common.errors import InputError
 
@@ -82,13 +85,21 @@ class VideoClip:
     indices: npt.NDArray[np.int64]
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | Path, *, frame_rate: float | None = None) -> VideoInfo:
     """Decode a file once, keeping no picture: how many frames there are, when, and whether it is whole.
 
+    Args:
+        path: the file, or a folder of frames.
+        frame_rate: frames per second of a folder of frames, which has no rate of its own; a file keeps its own.
+
     Raises:
-        VideoError: missing, empty, not a video, without a picture track, truncated, or damaged.
+        VideoError: missing, empty, not a video, without a picture track, truncated, or damaged; a folder of frames
+            without ``frame_rate``.
     """
     path = Path(path)
+    # os.path: a name that is too long for the system is no folder, and no error
+    if os.path.isdir(path):
+        return _probe_folder(path, frame_rate)
     times: list[float | None] = []
     packets, rotation, size = 0, 0, (0, 0)
     with _opened(path) as (container, stream):
@@ -169,6 +180,9 @@ def read_frames(path: str | Path, indices: Sequence[int]) -> npt.NDArray[np.uint
     """
     path, wanted = Path(path), list(indices)
     assert wanted == sorted(set(wanted)) and wanted[0] >= 0
+    if os.path.isdir(path):
+        with _as_video_error():
+            return frame_folder.read_frames(path, wanted)
     runs = _runs(wanted)
     with _opened(path) as (container, stream):
         step = _even_step(stream)
@@ -195,14 +209,35 @@ def decoder_key() -> dict[str, str]:
 
 
 @contextmanager
+def _as_video_error() -> Iterator[None]:
+    """Raise what is wrong with a folder of frames as a `VideoError`."""
+    try:
+        yield
+    except InputError as error:
+        raise VideoError(str(error)) from error
+
+
+def _probe_folder(folder: Path, frame_rate: float | None) -> VideoInfo:
+    """A folder of frames as `probe` describes a file."""
+    if frame_rate is None:
+        raise VideoError(f"{folder}: a folder of frames has no frame rate: give it with --frame-rate FPS")
+    with _as_video_error():
+        count, height, width = frame_folder.measure_frames(folder)
+    return VideoInfo(np.arange(count) / frame_rate, frame_rate, count / frame_rate, height, width, 0)
+
+
+@contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its picture track; whatever PyAV finds wrong with the file becomes a `VideoError`."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VideoError(f"{path}: no such file")
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: empty (0 bytes)")
-        with av.open(str(path)) as container:
+        # absolute: FFmpeg takes what stands before a colon of a relative path ("12:30.mp4") for a protocol
+        with av.open(str(path.absolute())) as container:
+            if reason := not_a_video(container.format.name):
+                raise VideoError(f"{path}: not a video: {reason}")
             if not container.streams.video:
                 held = "only sound" if container.streams.audio else "no picture track"
                 raise VideoError(f"{path}: not a video: {held} in it")

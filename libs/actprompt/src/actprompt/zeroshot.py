@@ -75,6 +75,7 @@ def zeroshot(
     sampling = refuse_random(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
+    manifest.check_classes()
     check_class_names(manifest.class_texts)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))

@@ -159,7 +159,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a trained run")
-    parser.add_argument("video", metavar="VIDEO", help="a video file")
+    parser.add_argument("video", metavar="VIDEO", help="a video file, or a folder of frames (img_00001.jpg, ...)")
+    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of a folder of frames")
     parser.add_argument("--skeleton", metavar="FILE", help=".npz with joints (T, J, 3) and time (T,) in s")
     parser.add_argument("--data", metavar="DATA", help="a prepared set that VIDEO is of: its skeleton is taken")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="actions to name (default 5)")
@@ -175,6 +176,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         args.video,
         skeleton=args.skeleton,
         data=args.data,
+        frame_rate=args.frame_rate,
         top=args.top,
         html=args.html,
         overwrite=args.overwrite,

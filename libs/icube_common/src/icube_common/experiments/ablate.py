@@ -71,7 +71,7 @@ def ablate(
             at work there; a cell failed and ``strict`` is set, or every cell failed.
     """
     if workers < 1:
-        raise InputError(f"ablate: workers={workers}: must be at least 1")
+        raise InputError(f"--workers {workers}: must be at least 1")
     # a primary comparison is named before its result is there
     fixed = {"facts": dict(facts or {}), "primary": grid.primary or None}
     with open_study(
