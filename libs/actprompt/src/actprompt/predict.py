@@ -27,6 +27,7 @@ def predict_video(
     top: int = 5,
     html: str | Path | None = None,
     overwrite: bool = False,
+    keep_damaged: bool = False,
 ) -> dict[str, Any]:
     """Name the action of a video and say why.
 
@@ -39,6 +40,7 @@ def predict_video(
         top: actions to name.
         html: where to write a page with frames, bars and sentences.
         overwrite: replace an existing page.
+        keep_damaged: use a truncated or damaged video as far as it decodes; a note says so.
 
     Returns:
         ``video``, ``n_frames``, ``seconds``, ``backbone``, ``notes`` (what a reader has to know first), ``predicted``
@@ -52,7 +54,7 @@ def predict_video(
             below 1; the page exists. Nothing is written then.
     """
     _check(skeleton, data, top, html, overwrite)
-    info = probe(video)
+    info = probe(video, keep_damaged=keep_damaged)
     saved = load_model(run)
     one = read_one(saved, video, info, skeleton=skeleton, data=data)
     model = saved.model

@@ -36,6 +36,7 @@ def prepare(
     splits: str | Path | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    keep_damaged: bool = False,
     executor: Executor | None = None,
 ) -> Manifest:
     """Make a prepared folder of a set of videos.
@@ -50,6 +51,8 @@ def prepare(
         splits: folder of the official split files, where they are not below ``source``.
         strict: stop at the first clip that cannot be used.
         overwrite: replace an existing ``out``.
+        keep_damaged: use truncated and damaged files as far as they decode, at least one frame; the reason stands in
+            the manifest's column ``damage``.
         executor: where files are looked into; by default a local process pool.
 
     Raises:
@@ -63,7 +66,7 @@ def prepare(
     found = reader.find(Path(source), Path(splits) if splits is not None else None)
     if strict and found.rejected:
         raise InputError(f"{found.rejected[0].path}: {found.rejected[0].reason}")
-    clips, rejected = _look_into(found, strict, executor)
+    clips, rejected = _look_into(found, strict, executor, keep_damaged)
     rejected = [*found.rejected, *rejected]
     if not clips:
         first = f"; the first, {rejected[0].id}: {rejected[0].reason}" if rejected else ""
@@ -87,16 +90,21 @@ def prepare(
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(["id", "path", "reason"])
             writer.writerows([row.id, row.path, row.reason] for row in rejected)
+    damaged = sum(bool(clip.damage) for clip in clips)
+    if damaged:
+        logger.warning("%d damaged clips are used: see column damage of %s", damaged, Path(out) / "manifest.csv")
     if rejected:
         logger.warning("%d clips could not be used: see %s", len(rejected), Path(out) / "rejected.csv")
     return Manifest.load(out)
 
 
-def _look_into(found: Found, strict: bool, executor: Executor | None) -> tuple[list[Clip], list[Rejection]]:
+def _look_into(
+    found: Found, strict: bool, executor: Executor | None, keep_damaged: bool
+) -> tuple[list[Clip], list[Rejection]]:
     """The clips with frames, fps and duration, and those whose file cannot be used."""
     clips: list[Clip] = []
     rejected: list[Rejection] = []
-    with tqdm(_probe_all(found, executor), desc="videos", unit="clip", total=len(found.clips)) as items:
+    with tqdm(_probe_all(found, executor, keep_damaged), desc="videos", unit="clip", total=len(found.clips)) as items:
         for item in items:
             if isinstance(item, Clip):
                 clips.append(item)
@@ -107,20 +115,27 @@ def _look_into(found: Found, strict: bool, executor: Executor | None) -> tuple[l
     return clips, rejected
 
 
-def _probe_all(found: Found, executor: Executor | None) -> Iterator[Clip | Rejection]:
+def _probe_all(found: Found, executor: Executor | None, keep_damaged: bool) -> Iterator[Clip | Rejection]:
     """Each clip looked into, in order."""
     return map_in_processes(
-        partial(_probe_one, found.root), found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL
+        partial(_probe_one, found.root, keep_damaged), found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL
     )
 
 
-def _probe_one(root: Path, clip: Clip) -> Clip | Rejection:
+def _probe_one(root: Path, keep_damaged: bool, clip: Clip) -> Clip | Rejection:
     try:
-        info = probe(root / clip.path)
+        info = probe(root / clip.path, keep_damaged=keep_damaged)
     except VideoError as error:
         # the path has a column of its own
         return Rejection(clip.id, clip.path, str(error).removeprefix(f"{root / clip.path}: "))
-    return replace(clip, n_frames=info.n_frames, fps=info.fps, duration=info.duration, variable_rate=info.variable_rate)
+    return replace(
+        clip,
+        n_frames=info.n_frames,
+        fps=info.fps,
+        duration=info.duration,
+        variable_rate=info.variable_rate,
+        damage=info.damage,
+    )
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:

@@ -17,6 +17,9 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
     parser.add_argument("--splits", metavar="FOLDER", help="official split files, where they are not below SOURCE")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument(
+        "--keep-damaged", action="store_true", help="use the decodable frames of truncated and damaged files"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -24,7 +27,15 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.manifest import describe
     from actprompt.prepare import prepare
 
-    prepare(args.format, args.source, args.out, splits=args.splits, strict=args.strict, overwrite=args.overwrite)
+    prepare(
+        args.format,
+        args.source,
+        args.out,
+        splits=args.splits,
+        strict=args.strict,
+        overwrite=args.overwrite,
+        keep_damaged=args.keep_damaged,
+    )
     return describe(args.out)
 
 
