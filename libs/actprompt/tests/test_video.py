@@ -12,7 +12,7 @@ import pytest
 from video_files import numbers, write_video
 
 from actprompt.sampling import Sampling
-from actprompt.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames, reader
+from actprompt.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames, reader, seeking
 
 MakeVideo = Callable[..., Path]
 
@@ -85,7 +85,7 @@ def test_variable_frame_rate_is_sampled_evenly_in_time(make_video: MakeVideo, tm
 def test_late_frames_are_sought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, options: dict[str, str]
 ) -> None:
-    """The same pixels as in order, with B-frames and open groups of pictures, and most frames are not decoded."""
+    """The same pixels as in order, with B-frames, open groups of pictures and intra refresh."""
     path = write_video(tmp_path / name, codec, range(600), options=options)
     wanted = [3, 5, 300, 301, 304, 597]
     in_order = read_frames(path, wanted)
@@ -106,6 +106,21 @@ def test_late_frames_are_sought(
     with pytest.raises(VideoError, match="frame 700 is wanted and 600 decode"):
         read_frames(path, [3, 700], n_frames=701)
     assert not sought
+
+
+def test_most_frames_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", "h264", range(600))
+    decoded: list[int] = []
+    run = seeking._decoded_from
+
+    def counting(*args: Any) -> Iterator[tuple[int, Any]]:
+        for number, frame in run(*args):
+            decoded.append(number)
+            yield number, frame
+
+    monkeypatch.setattr(seeking, "_decoded_from", counting)
+    assert numbers(read_frames(path, [3, 5, 300, 301, 304, 597], n_frames=600)) == [3, 5, 300, 301, 304, 597]
+    assert len(decoded) < 3 * 40
 
 
 def test_a_file_that_cannot_seek_is_read_in_order(

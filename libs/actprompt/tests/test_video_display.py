@@ -14,7 +14,7 @@ from av.stream import Disposition
 from video_files import big_endian, numbers, patch, picture, write_video
 
 from actprompt.video import VideoError, probe, read_frames
-from actprompt.video.display import orientation
+from actprompt.video.display import Display, orientation
 
 ONE = 0x10000
 # a, b, c, d of the matrix; what a player makes of rows of pixels
@@ -82,6 +82,21 @@ def test_orientation_agrees_with_pyav(tmp_path: Path, matrix: tuple[int, int, in
     mirrored, rotation = orientation(np.array([matrix[0], matrix[1], 0, matrix[2], matrix[3], 0, 0, 0, 1]))
     pixels = corners()
     np.testing.assert_array_equal(np.rot90(pixels[:, ::-1] if mirrored else pixels, rotation // 90), shown(pixels))
+
+
+@pytest.mark.parametrize(("degrees", "turn"), [(0, 0), (90, 90), (-90, 270), (180, 180), (-180, 180)])
+def test_side_data_that_pyav_does_not_know(degrees: int, turn: int) -> None:
+    class Frame:
+        width, height, rotation = 96, 64, degrees
+
+        @property
+        def side_data(self) -> None:
+            raise ValueError("30 is not a valid Type")
+
+    class Stream:
+        sample_aspect_ratio = None
+
+    assert Display.of(Frame(), Stream()) == Display(96, 64, False, turn)
 
 
 def test_a_slanted_matrix_is_refused(tmp_path: Path) -> None:

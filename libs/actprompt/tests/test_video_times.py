@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
@@ -100,3 +101,22 @@ def test_times_before_zero(tmp_path: Path) -> None:
     info = probe(path)
     assert info.n_frames == 300 and info.times[0] == 0 and info.times[-1] == pytest.approx(299 / 25, abs=2e-3)
     assert numbers(read_frames(path, [0, 260, 299], n_frames=300)) == [0, 260, 299]
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg4"])
+def test_an_edit_list_that_starts_later(tmp_path: Path, codec: str) -> None:
+    """Trimmed without coding again: the first 50 frames are in the file and not shown."""
+    path = write_video(tmp_path / "a.mp4", codec)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst")
+    version, count, duration, start = struct.unpack_from(">IIIi", data, at + 4)
+    assert version == 0 and count == 1
+    struct.pack_into(">Ii", data, at + 12, duration - 2000, start + 50 * 512)
+    path.write_bytes(bytes(data))
+    info = probe(path)
+    with av.open(str(path)) as container:
+        plain = numbers(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+    assert plain[-1] == 299 and plain[0] >= 48
+    assert info.n_frames == len(plain) and numbers(read_frames(path, range(len(plain)))) == plain
+    late = [0, 120, len(plain) - 1]
+    assert numbers(read_frames(path, late, n_frames=len(plain))) == [plain[number] for number in late]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def numbers(frames: Iterable[npt.NDArray[np.uint8]]) -> list[int]:
         height, width = frame.shape[:2]
         edges = [bit * width // BITS for bit in range(BITS + 1)]
         rows = frame[height // 4 : height - height // 4]
-        means = [rows[:, left + 1 : right - 1].mean() for left, right in zip(edges, edges[1:], strict=False)]
+        means = [rows[:, left + 1 : right - 1].mean() for left, right in pairwise(edges)]
         found.append(sum(1 << bit for bit, mean in enumerate(means) if mean > 128))
     return found
 

@@ -36,14 +36,20 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: empty (0 bytes)")
-        # titles and comments are often not in UTF-8
-        with av.open(str(path), metadata_errors="replace") as container:
+        with _open(path) as container:
             yield container, picture_track(path, container)
     except av.FFmpegError as error:
         reason = missing_table(path) or error.strerror or error
         raise VideoError(f"{path}: cannot be decoded: {reason}") from error
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> Any:
+    try:
+        return av.open(str(path))
+    except UnicodeDecodeError:  # a title or comment in another encoding
+        return av.open(str(path), metadata_errors="replace")
 
 
 def picture_track(path: Path, container: Any) -> Any:

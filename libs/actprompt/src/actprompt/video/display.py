@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import Type
 
+# 1 in a display matrix
+_ONE = 1 << 16
 # a display matrix this many degrees off a quarter turn still is one
 _SLANT = 5
 # pixels more oblong than this are taken for an error of the file, as 1:1
@@ -50,8 +53,7 @@ class Display:
         aspect = float(stream.sample_aspect_ratio or 1)
         if not 1 / _OBLONG <= aspect <= _OBLONG:
             aspect = 1.0
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        mirrored, rotation = (False, 0) if matrix is None else orientation(np.frombuffer(bytes(matrix), dtype=np.int32))
+        mirrored, rotation = orientation(_display_matrix(frame))
         return cls(max(round(frame.width * aspect), 1), frame.height, mirrored, rotation)
 
     def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
@@ -84,3 +86,19 @@ def orientation(matrix: npt.NDArray[np.int32]) -> tuple[bool, int]:
     if abs(degrees - 90 * quarters) > _SLANT:
         raise ValueError(f"turned by {degrees % 360:.0f} degrees, only quarter turns are understood")
     return mirrored, 90 * (quarters % 4)
+
+
+def _display_matrix(frame: Any) -> npt.NDArray[np.int32]:
+    """(9,) the display matrix of a frame; that of the identity where it has none."""
+    try:
+        data = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV stumbles over other side data that are newer than it (EXIF), and then gives the turn alone
+        angle = math.radians(-frame.rotation)
+        a, b = round(math.cos(angle) * _ONE), round(math.sin(angle) * _ONE)
+        return np.array([a, b, 0, -b, a, 0, 0, 0, _ONE], dtype=np.int32)
+    return (
+        np.array([_ONE, 0, 0, 0, _ONE, 0, 0, 0, _ONE], dtype=np.int32)
+        if data is None
+        else np.frombuffer(bytes(data), dtype=np.int32)
+    )
