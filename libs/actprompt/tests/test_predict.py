@@ -481,7 +481,9 @@ def test_a_damaged_video_is_refused_or_used_knowingly(
     words = ["predict", str(place / "both"), str(cut), "--json"]
     assert main(words) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"actprompt: {cut}: truncated: ") and line.endswith("use them with --keep-damaged")
+    assert line.startswith(f"actprompt: {cut}: truncated: ") and line.endswith(
+        "to use them, prepare or predict with --keep-damaged"
+    )
     assert main([*words, "--keep-damaged"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert 0 < result["n_frames"] < 40 and result["predicted"]["action"] in LABELS

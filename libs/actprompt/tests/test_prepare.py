@@ -160,7 +160,9 @@ def test_damaged_files_are_rejected_or_kept_knowingly(
     assert json.loads(capsys.readouterr().out)["damaged"] == 0
     rejected = {row["id"]: row["reason"] for row in rows(tmp_path / "whole" / "rejected.csv")}
     assert set(rejected) == {"cut.avi", "noise.avi"} and "--keep-damaged" not in rejected["noise.avi"]
-    assert "truncated: " in rejected["cut.avi"] and rejected["cut.avi"].endswith("use them with --keep-damaged")
+    assert "truncated: " in rejected["cut.avi"] and rejected["cut.avi"].endswith(
+        "to use them, prepare or predict with --keep-damaged"
+    )
     assert "damage" not in rows(tmp_path / "whole" / "manifest.csv")[0]
 
     assert main([*command, str(tmp_path / "kept"), "--keep-damaged"]) == 0

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from video_files import CODECS, PAIRS, cut, numbers, patch, picture, remux, write_video
+from video_files import PAIRS, cut, numbers, patch, picture, remux, write_video
 
 from actprompt.video import VideoError, probe, read_frames
 
@@ -116,11 +116,8 @@ def test_an_avi_with_dropped_frames(tmp_path: Path, codec: str) -> None:
     assert numbers(read_frames(path, range(110))) == shown
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("suffix", ["avi", "mp4", "mkv"])
-def test_a_copy_with_frames_left_out(tmp_path: Path, codec: str, suffix: str) -> None:
-    if (suffix, codec) not in PAIRS:
-        pytest.skip(f"FFmpeg writes no {codec} into {suffix}")
+@pytest.mark.parametrize(("suffix", "codec"), [pair for pair in PAIRS if pair[0] in ("avi", "mp4", "mkv")])
+def test_a_copy_with_frames_left_out(tmp_path: Path, suffix: str, codec: str) -> None:
     path = remux(write_video(tmp_path / f"a.{suffix}", codec, range(120)), tmp_path / f"b.{suffix}", skip=(31, 32, 70))
     with av.open(str(path)) as container:
         want = plain(path)

@@ -107,7 +107,7 @@ def probe(path: str | Path, *, keep_damaged: bool = False) -> VideoInfo:
         joinable = not JOINABLE.isdisjoint(container.format.name.split(","))
     reason = f"{damage[0]}; {len(times)} frames decode" if damage else ""
     if reason and not keep_damaged:
-        raise VideoError(f"{path}: {reason}; use them with --keep-damaged")
+        raise VideoError(f"{path}: {reason}; to use them, prepare or predict with --keep-damaged")
     try:
         seconds = frame_times(times, rate, joinable=joinable)
     except ValueError as error:
