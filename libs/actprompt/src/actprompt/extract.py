@@ -253,7 +253,14 @@ def read_pixels(
     Raises:
         VideoError: the file cannot be used.
     """
-    return preprocess(read_clip(path, sampling, n_frames=clip.n_frames, variable_rate=clip.variable_rate).frames, vlm)
+    found = read_clip(
+        path,
+        sampling,
+        n_frames=clip.n_frames,
+        variable_rate=clip.variable_rate,
+        keep_damaged=bool(clip.damage),
+    )
+    return preprocess(found.frames, vlm)
 
 
 def preprocess(

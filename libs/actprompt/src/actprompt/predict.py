@@ -31,6 +31,7 @@ def predict_video(
     top: int = 5,
     html: str | Path | None = None,
     overwrite: bool = False,
+    keep_damaged: bool = False,
 ) -> dict[str, Any]:
     """Name the action of a video and say why.
 
@@ -44,6 +45,7 @@ def predict_video(
         top: actions to name.
         html: where to write a page with frames, bars and sentences.
         overwrite: replace an existing page.
+        keep_damaged: use a truncated or damaged video as far as it decodes; a note says so.
 
     Returns:
         ``video``, ``n_frames``, ``seconds``, ``backbone``, ``notes`` (what a reader has to know first), ``predicted``
@@ -58,7 +60,7 @@ def predict_video(
     """
     _check(skeleton, data, top, html, overwrite)
     _check_video(Path(video), frame_rate)
-    info = probe(video, frame_rate=frame_rate)
+    info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
     saved = load_model(run)
     one = read_one(saved, video, info, skeleton=skeleton, data=data)
     model = saved.model

@@ -6,7 +6,7 @@ import csv
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ def prepare(
     frame_rate: float | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    keep_damaged: bool = False,
     executor: Executor | None = None,
 ) -> Manifest:
     """Make a prepared folder of a set of videos.
@@ -64,6 +65,8 @@ def prepare(
         frame_rate: frames per second of clips that are folders of frames.
         strict: stop at the first clip that cannot be used, and at copies that contradict each other.
         overwrite: replace an existing ``out``.
+        keep_damaged: use truncated and damaged files as far as they decode, at least one frame; the reason stands in
+            the manifest's column ``damage``.
         executor: where files are looked into; by default a local process pool.
 
     Raises:
@@ -79,7 +82,8 @@ def prepare(
     rejected = [*found.rejected, *same]
     if strict and rejected:
         raise InputError(f"{rejected[0].path}: {rejected[0].reason}")
-    clips, unusable = _look_into(replace(found, clips=clips), frame_rate, strict, executor)
+    look = partial(_probe_one, found.root, frame_rate, keep_damaged)
+    clips, unusable = _look_into(replace(found, clips=clips), look, strict, executor)
     rejected += unusable
     if not clips:
         first = f"; the first, {rejected[0].id}: {rejected[0].reason}" if rejected else ""
@@ -116,6 +120,9 @@ def prepare(
             writer.writerows([cell.replace("\r", "\\r") for cell in (row.id, row.path, row.reason)] for row in rejected)
     for warning in warnings:
         logger.warning("%s", warning)
+    damaged = sum(bool(clip.damage) for clip in clips)
+    if damaged:
+        logger.warning("%d damaged clips are used: see column damage of %s", damaged, Path(out) / "manifest.csv")
     if rejected:
         logger.warning("%d clips could not be used: see %s", len(rejected), Path(out) / "rejected.csv")
     return Manifest.load(out)
@@ -214,12 +221,13 @@ def _about_classes(found: Found, clips: Sequence[Clip]) -> list[str]:
 
 
 def _look_into(
-    found: Found, frame_rate: float | None, strict: bool, executor: Executor | None
+    found: Found, look: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
 ) -> tuple[list[Clip], list[Rejection]]:
     """The clips with frames, fps and duration, and those whose file cannot be used."""
     clips: list[Clip] = []
     rejected: list[Rejection] = []
-    with tqdm(_probe_all(found, frame_rate, executor), desc="videos", unit="clip", total=len(found.clips)) as items:
+    items = map_in_processes(look, found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
+    with tqdm(items, desc="videos", unit="clip", total=len(found.clips)) as items:
         for item in items:
             if isinstance(item, Clip):
                 clips.append(item)
@@ -230,22 +238,23 @@ def _look_into(
     return clips, rejected
 
 
-def _probe_all(found: Found, frame_rate: float | None, executor: Executor | None) -> Iterator[Clip | Rejection]:
-    """Each clip looked into, in order."""
-    return map_in_processes(
-        partial(_probe_one, found.root, frame_rate), found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL
-    )
-
-
-def _probe_one(root: Path, frame_rate: float | None, clip: Clip) -> Clip | Rejection:
+def _probe_one(root: Path, frame_rate: float | None, keep_damaged: bool, clip: Clip) -> Clip | Rejection:
     try:
-        info = probe(root / clip.path, frame_rate=frame_rate)
+        info = probe(root / clip.path, frame_rate=frame_rate, keep_damaged=keep_damaged)
     except VideoError as error:
         # the path has a column of its own
         return Rejection(clip.id, clip.path, str(error).removeprefix(f"{root / clip.path}: "))
-    if clip.n_frames and abs(clip.n_frames - info.n_frames) > max(FRAMES_OFF, SHARE_OFF * clip.n_frames):
+    off = abs(clip.n_frames - info.n_frames) > max(FRAMES_OFF, SHARE_OFF * clip.n_frames)
+    if clip.n_frames and off and not info.damage:
         return Rejection(clip.id, clip.path, f"listed with {clip.n_frames} frames, {info.n_frames} decode")
-    return replace(clip, n_frames=info.n_frames, fps=info.fps, duration=info.duration, variable_rate=info.variable_rate)
+    return replace(
+        clip,
+        n_frames=info.n_frames,
+        fps=info.fps,
+        duration=info.duration,
+        variable_rate=info.variable_rate,
+        damage=info.damage,
+    )
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:

@@ -27,6 +27,9 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of folders of frames")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument(
+        "--keep-damaged", action="store_true", help="use the decodable frames of truncated and damaged files"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -44,6 +47,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         frame_rate=args.frame_rate,
         strict=args.strict,
         overwrite=args.overwrite,
+        keep_damaged=args.keep_damaged,
     )
     return describe(args.out)
 

@@ -165,6 +165,9 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DATA", help="a prepared set that VIDEO is of: its skeleton is taken")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="actions to name (default 5)")
     parser.add_argument("--html", metavar="FILE", help="also write a page: frames, bars, sentences")
+    parser.add_argument(
+        "--keep-damaged", action="store_true", help="use the decodable frames of a truncated or damaged VIDEO"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
 
 
@@ -180,6 +183,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         top=args.top,
         html=args.html,
         overwrite=args.overwrite,
+        keep_damaged=args.keep_damaged,
     )
 
 
