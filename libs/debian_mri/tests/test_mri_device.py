@@ -170,7 +170,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     try:
-        assert cli_module._load_vlm("icube-tiny", None).device.type == "meta"
+        assert cli_module._load_vlm("icube-tiny", None, None).device.type == "meta"
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 
