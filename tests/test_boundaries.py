@@ -26,7 +26,7 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
-        {"errors", "lazy", "processes", "classes"},
+        {"errors", "lazy", "processes", "classes", "sequences"},
         {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},
@@ -57,10 +57,11 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "actprompt": [
-        {"tables", "sampling", "sequences", "limbs", "knowledge", "skeletons"},
+        {"tables", "sampling", "sequences", "limbs", "knowledge", "skeletons", "frame_folder", "containers"},
         {"numeric_features", "config"},
         {"manifest", "video"},
         {"manifest_writer", "datasets", "features"},
+        {"duplicates"},
         {"prepare", "extract", "courses", "statements", "simulate"},
         {"temporal", "visual_prompts", "inputs", "texts", "protocols", "captions"},
         {"clips", "baselines"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +14,13 @@ import actprompt
 from actprompt.cli import COMMANDS, main
 from actprompt.datasets import FORMATS
 
-Fill = Callable[[Path, Sequence[str]], None]
-
-
 command = command_fixture(main, "actprompt")
 
 
 @pytest.fixture
-def source(fill: Fill, tmp_path: Path) -> Path:
-    fill(tmp_path / "source", ["wave/1.avi", "wave/2.avi", "sit down/3.avi"])
+def source(make_video: Callable[..., Path], tmp_path: Path) -> Path:
+    for level, name in ((20, "wave/1.avi"), (60, "wave/2.avi"), (100, "sit down/3.avi")):
+        make_video(tmp_path / "source" / name, level=lambda index, level=level: level + index)
     (tmp_path / "source" / "wave" / "4.avi").touch()
     return tmp_path / "source"
 

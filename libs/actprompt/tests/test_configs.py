@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actprompt.config import ActConfig
+from actprompt.config import ActConfig, unused_keys
 from icube_common.config import load_config
 from icube_common.experiments import Grid
 
@@ -20,7 +20,7 @@ def test_the_best_configuration_for_florence3d() -> None:
 
 
 def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema_knows() -> None:
-    grid = Grid.load(CONFIGS / "ablation_florence3d.yaml", ActConfig)
+    grid = Grid.load(CONFIGS / "ablation_florence3d.yaml", ActConfig, unused=unused_keys)
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 20
     factors = {key for variant in grid.variants for key in variant.changes}
     wanted = {"prompt.init", "prompt.num_context", "exchange_texts", "visual.head", "numeric.enabled", "vlm.name"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import actprompt.evaluate as evaluate_module
 from actprompt.cli import main
 from actprompt.fitting import fit_fold
 from icube_common.runs import read_json
+from icube_common.vlm import VLMConfig
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 
@@ -455,3 +457,22 @@ def test_zeroshot_is_told_apart_from_evaluate(command: Command, place: Path, tmp
     words = ["--data", place / "data", "--out", tmp_path / "eval", "vlm.name=icube-tiny", "video.frames=2", "--json"]
     result = as_json(command("zeroshot", *words, "--features", tmp_path / "features"))
     assert result["clips"] == 24 and any("simulated videos" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("job", ["train", "evaluate", "zeroshot"])
+def test_classes_of_one_name_are_refused_before_the_backbone_is_loaded(
+    command: Command, place: Path, tmp_path: Path, settings: list[str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the backbone was loaded")
+
+    monkeypatch.setattr(VLMConfig, "load", load)
+    data = tmp_path / "data"
+    shutil.copytree(place / "data", data)
+    about = json.loads((data / "dataset.json").read_text())
+    about["class_texts"] |= {LABELS[0]: "Walk", LABELS[2]: "walk"}
+    (data / "dataset.json").write_text(json.dumps(about))
+    words = [] if job == "zeroshot" else [word for word in settings if word.startswith("knowledge=")]
+    ran = command(job, "--data", str(data), "--out", str(tmp_path / "out"), "vlm.name=icube-tiny", *words)
+    refused(ran, f"classes '{LABELS[0]}' and '{LABELS[2]}': both are called 'walk'")
+    assert not (tmp_path / "out").exists()

@@ -171,17 +171,18 @@ main(["extract", *words, "vlm.name=icube-tiny", "video.frames=3"])
 def test_an_error_in_the_middle_leaves_the_tables(
     data: Path, tmp_path: Path, vlm: FrozenVLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, calls = extract_module.encode_frames, []
+    encode, calls = FrozenVLM.encode_image, []
 
-    def failing(*args: Any, **options: Any) -> Any:
-        calls.append(1)
+    def failing(self: FrozenVLM, pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
         if len(calls) == 3:
             raise RuntimeError("out of memory")
-        return encode(*args, **options)
+        return encode(self, pixels)
 
-    monkeypatch.setattr(extract_module, "encode_frames", failing)
+    monkeypatch.setattr(FrozenVLM, "encode_image", failing)
     with pytest.raises(RuntimeError, match="out of memory"):
-        run(data, tmp_path / "features")
+        run(data, tmp_path / "features", batch_size=3)
+    assert calls == [3, 3, 3]
     assert len(Features.open(tmp_path / "features", vlm=vlm, sampling=SAMPLING)) == 2
 
 

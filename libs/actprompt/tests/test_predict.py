@@ -470,3 +470,21 @@ def test_command(place: Path, video: Path, tmp_path: Path, capsys: pytest.Captur
     assert main([*words, "--overwrite", "--top", "1"]) == 0
     out = capsys.readouterr().out
     assert result["predicted"]["words"] in out and str(page) in out
+
+
+@pytest.mark.usefixtures("_quiet")
+def test_a_damaged_video_is_refused_or_used_knowingly(
+    place: Path, make_video: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = make_video(tmp_path / "cut.avi", 40, size=(64, 48))
+    cut.write_bytes(cut.read_bytes()[:9000])
+    words = ["predict", str(place / "both"), str(cut), "--json"]
+    assert main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"actprompt: {cut}: truncated: ") and line.endswith(
+        "to use them, prepare or predict with --keep-damaged"
+    )
+    assert main([*words, "--keep-damaged"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert 0 < result["n_frames"] < 40 and result["predicted"]["action"] in LABELS
+    assert any(note.startswith("The video is not whole (truncated: ") for note in result["notes"])

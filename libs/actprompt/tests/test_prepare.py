@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from actprompt import prepare as prepare_module
+from actprompt.cli import main
 from actprompt.manifest import Manifest
 from actprompt.prepare import prepare
 from icube_common.errors import InputError
@@ -138,3 +140,43 @@ def test_the_real_florence3d(florence3d: Path, tmp_path: Path) -> None:
     )
     assert typical("knee bend, last", "sit down") > 60 > 30 > typical("knee bend, last", "stand up")
     assert typical("active arm raise, largest", "wave") > 120
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_damaged_files_are_rejected_or_kept_knowingly(
+    make_video: MakeVideo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    make_video(source / "a" / "whole.avi", 40)
+    cut = make_video(source / "b" / "cut.avi", 40)
+    cut.write_bytes(cut.read_bytes()[:8000])
+    (source / "b" / "noise.avi").write_bytes(b"no video" * 500)
+    command = ["prepare", "--format", "folder", str(source), "--json", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    assert json.loads(capsys.readouterr().out)["damaged"] == 0
+    rejected = {row["id"]: row["reason"] for row in rows(tmp_path / "whole" / "rejected.csv")}
+    assert set(rejected) == {"cut.avi", "noise.avi"} and "--keep-damaged" not in rejected["noise.avi"]
+    assert "truncated: " in rejected["cut.avi"] and rejected["cut.avi"].endswith(
+        "to use them, prepare or predict with --keep-damaged"
+    )
+    assert "damage" not in rows(tmp_path / "whole" / "manifest.csv")[0]
+
+    assert main([*command, str(tmp_path / "kept"), "--keep-damaged"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["damaged"] == 1 and "1 damaged clips are used: see column damage of " in err
+    assert [row["id"] for row in rows(tmp_path / "kept" / "rejected.csv")] == ["noise.avi"]
+    manifest = Manifest.load(tmp_path / "kept")
+    clip = manifest.clips[manifest.index["cut.avi"]]
+    assert 0 < clip.n_frames < 40 and clip.damage.startswith("truncated: ")
+    assert manifest.clips[manifest.index["whole.avi"]].damage == ""
+    assert all(not clip.splits for clip in manifest.clips)
+    assert main(["info", str(tmp_path / "kept"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["damaged"] == 1
+    out_folder = tmp_path / "features"
+    settings = ["vlm.name=icube-tiny", "video.frames=3", "--json"]
+    assert main(["extract", "--data", str(tmp_path / "kept"), "--out", str(out_folder), *settings]) == 0
+    assert json.loads(capsys.readouterr().out)["computed"] == 2

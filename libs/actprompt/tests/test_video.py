@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from video_files import numbers, write_video
 
-from actprompt import video as video_module
 from actprompt.sampling import Sampling
-from actprompt.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames
+from actprompt.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames, reader, seeking
 
 MakeVideo = Callable[..., Path]
 
@@ -71,50 +71,81 @@ def test_variable_frame_rate_is_sampled_evenly_in_time(make_video: MakeVideo, tm
     assert clip.indices.tolist() == [[2, 5, 7]]
 
 
-def test_windows_of_a_long_video_through_pytorchvideo(
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "h264", {}),
+        ("a.mkv", "h264", {"x264-params": "open-gop=1:keyint=60:bframes=3:scenecut=0"}),
+        ("a.mkv", "h264", {"x264-params": "intra-refresh=1:keyint=60"}),
+        ("a.mp4", "hevc", {"x265-params": "open-gop=1:keyint=60:bframes=3:log-level=none:pools=1"}),
+        ("a.mov", "mpeg4", {}),
+        ("a.webm", "vp9", {}),
+    ],
+)
+def test_late_frames_are_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, options: dict[str, str]
+) -> None:
+    """The same pixels as in order, with B-frames, open groups of pictures and intra refresh."""
+    path = write_video(tmp_path / name, codec, range(600), options=options)
+    wanted = [3, 5, 300, 301, 304, 597]
+    in_order = read_frames(path, wanted)
+    assert numbers(in_order) == wanted
+    sought: list[int] = []
+    seek = reader.seek_frames
+
+    def counting(*args: Any) -> Iterator[Any]:
+        for frame in seek(*args):
+            sought.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(reader, "seek_frames", counting)
+    np.testing.assert_array_equal(read_frames(path, wanted, n_frames=600), in_order)
+    assert len(sought) == 6
+    sought.clear()
+    # as many packets as a manifest has frames are a condition
+    with pytest.raises(VideoError, match="frame 700 is wanted and 600 decode"):
+        read_frames(path, [3, 700], n_frames=701)
+    assert not sought
+
+
+def test_most_frames_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", "h264", range(600))
+    decoded: list[int] = []
+    run = seeking._decoded_from
+
+    def counting(*args: Any) -> Iterator[tuple[int, Any]]:
+        for number, frame in run(*args):
+            decoded.append(number)
+            yield number, frame
+
+    monkeypatch.setattr(seeking, "_decoded_from", counting)
+    assert numbers(read_frames(path, [3, 5, 300, 301, 304, 597], n_frames=600)) == [3, 5, 300, 301, 304, 597]
+    assert len(decoded) < 3 * 40
+
+
+def test_a_file_that_cannot_seek_is_read_in_order(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same pixels, with B-frames and key frames far apart, whichever way is taken."""
-    path = make_video(tmp_path / "a.mp4", 600, codec="libx264", options={"g": "60", "bf": "2"})
-    used = []
-    by_windows = video_module._read_windows
-    monkeypatch.setattr(video_module, "_read_windows", lambda *a: used.append(a[1]) or by_windows(*a))
-    wanted = [3, 5, 300, 301, 304, 597]
-    fetched = read_frames(path, wanted)
-    assert used == [[[3, 5], [300, 301, 304], [597]]]
-    monkeypatch.setattr(video_module, "WINDOW_BYTES", 0)
-    in_order = read_frames(path, wanted)
-    assert len(used) == 1
-    np.testing.assert_array_equal(fetched, in_order)
-    assert levels(in_order) == [index % 28 for index in wanted]
+    path = make_video(tmp_path / "a.mkv", 400)
+
+    def elsewhere(*args: Any) -> Iterator[Any]:
+        raise LookupError(0)
+        yield
+
+    monkeypatch.setattr(reader, "seek_frames", elsewhere)
+    assert levels(read_frames(path, [300, 399], n_frames=400)) == [300 % 28, 399 % 28]
 
 
-def test_memory_does_not_grow_with_the_video(make_video: MakeVideo, tmp_path: Path) -> None:
-    """300 frames of 320x240 are 69 MB; five of them 1.2 MB."""
-    path = make_video(tmp_path / "a.avi", 300, size=(320, 240))
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
+def test_memory_does_not_grow_with_the_video(make_video: MakeVideo, tmp_path: Path, name: str) -> None:
+    """300 frames of 320x240 are 69 MB; five of them 1.2 MB; read in order, and sought."""
+    path = make_video(tmp_path / name, 300, size=(320, 240))
     tracemalloc.start()
     clip = read_clip(path, Sampling(frames=5), n_frames=300)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert clip.frames.nbytes == 5 * 320 * 240 * 3
     assert peak < 8e6
-
-
-def test_a_recorded_rotation_is_applied(make_video: MakeVideo, tmp_path: Path) -> None:
-    """The matrix of a telephone held upright: a quarter turn clockwise for display."""
-    path = make_video(tmp_path / "a.mp4", 3, size=(64, 32))
-    data = path.read_bytes()
-    straight = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    turned = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
-    at = data.index(b"tkhd")
-    place = data.index(straight, at)
-    path.write_bytes(data[:place] + turned + data[place + len(straight) :])
-    info = probe(path)
-    assert (info.rotation, info.height, info.width) == (270, 64, 32)
-    picture = np.zeros((32, 64, 3), dtype=np.uint8)
-    picture[0, -1] = 255  # the top right corner goes to the bottom right one
-    assert video_module._upright(picture, info.rotation)[-1, -1].tolist() == [255, 255, 255]
-    assert read_frames(path, [1]).shape == (1, 64, 32, 3)
 
 
 def cut(path: Path, share: float) -> Path:
@@ -173,16 +204,11 @@ def test_fewer_frames_than_the_manifest_says(make_video: MakeVideo, tmp_path: Pa
         read_clip(path, Sampling(frames=10), n_frames=10)
 
 
-def test_a_window_that_is_damaged_is_not_passed_over(make_video: MakeVideo, tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 400)
-    with pytest.raises(VideoError, match=r"frames 399 to 402: 1 of 4 decode"):
-        read_frames(path, [399, 402])
-
-
 def test_the_key_names_decoder_and_versions() -> None:
     import av
 
     key = decoder_key()
+    assert key["reader"] == "2"
     assert key["av"] == av.__version__ and key["pytorchvideo"].startswith("0.") and key["decoder"] == "pyav"
     assert all(isinstance(value, str) and value for value in key.values())
 
@@ -199,3 +225,15 @@ def test_real_clips(florence3d: Path) -> None:
         assert (info.width, info.height, info.variable_rate) == (320, 240, False)
     clip = read_clip(florence3d / "clips" / rows[0]["clip"], Sampling(frames=8), n_frames=int(rows[0]["n_frames"]))
     assert clip.frames.shape == (1, 8, 240, 320, 3) and clip.frames.std() > 20
+
+
+@pytest.mark.real_data
+def test_a_real_recording_in_avi(florence3d: Path) -> None:
+    """Of NTU RGB+D: H.264 with B-frames, and times of storage."""
+    path = florence3d.parents[1] / "wild" / "video" / "S001C001P001R001A001_rgb.avi"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in {path.parent}")
+    info = probe(path)
+    assert (info.n_frames, info.width, info.height, info.variable_rate) == (103, 1920, 1080, False)
+    assert info.fps == pytest.approx(30) and info.duration == pytest.approx(103 / 30)
+    np.testing.assert_allclose(info.times, np.arange(103) / 30, atol=1e-6)

@@ -24,6 +24,7 @@ from debian_mri.judging import METRICS, p_text, reliability, roc_points
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import read_json
+from icube_common.vlm import VLMConfig
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +301,18 @@ def test_records_of_an_evaluation(place: Path, tmp_path: Path, command: Command)
     assert re.fullmatch(r"confounds only +0\.\d{3}  0\.\d{3} to [01]\.\d{3} +[+-]\d\.\d{3} +(< )?\d\.\d{3}", line)
     assert read_json(tmp_path / "e" / "evaluation.json")["protocol"] == "group-kfold"
     assert len(list((tmp_path / "e" / "folds").glob("*/seconds.json"))) == 2
+
+
+@pytest.mark.parametrize("job", ["train", "evaluate"])
+def test_classes_of_one_name_are_refused_before_the_backbone_is_loaded(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the backbone was loaded")
+
+    monkeypatch.setattr(VLMConfig, "load", load)
+    write_cohort(tmp_path / "data", labels=("CN", "cn"))
+    words = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *SETTINGS]
+    assert main([job, *words]) == 2
+    assert "classes 'CN' and 'cn': both are called 'cn' in a prompt" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -244,7 +244,7 @@ def test_few_shot_counts() -> None:
 
 
 def test_too_few_shots() -> None:
-    with pytest.raises(InputError, match=r"32 shots: class 'class 0' has \d+ training rows; fewer='all'"):
+    with pytest.raises(InputError, match=r"32 shots: class 'class 0' has \d+ training rows; take no more"):
         list(few_shot(SAMPLES, shots=(1, 32)))
     (fold,) = few_shot(SAMPLES, shots=(32,), seeds=(0,), fewer="all", validation=0)
     assert len(fold.train) == 54 and sum("all taken" in note for note in fold.notes) == 3
@@ -296,7 +296,7 @@ def test_official_splits_are_checked() -> None:
     for test, train, message in (
         (["s99_0"], None, "'s99_0': no sample has this id"),
         (["s00_0", "s00_0"], None, "named twice"),
-        (["s00_0"], None, "group 's00' has training and test rows .1 groups have.; .*shared_groups=True"),
+        (["s00_0"], None, "group 's00' has training and test rows .1 groups have.: keep each group on one side"),
         (["s00_0"], ["s00_0"], "on both sides"),
         (["s00_0"], [], "0 training and 1 test rows"),
     ):

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from experiment_job import logged, quadratic
 from scipy import stats
 
 from icube_common.config import read_yaml
 from icube_common.errors import InputError
+from icube_common.evaluation import Predictions
 from icube_common.experiments import Grid, Outcome, open_executor
 from icube_common.experiments.ablate import ablate
 from icube_common.experiments.paired import holm, over_seeds
@@ -56,6 +58,73 @@ def test_intervals_differences_and_p_values(tmp_path: Path) -> None:
         pytest.approx(2 * smaller),
         pytest.approx(max(2 * smaller, larger)),
     ]
+
+
+def predicting(overrides: Mapping[str, Any], seed: int, folder: Path) -> Outcome:
+    """Six subjects of four rows; the first `right` rows of each are told right."""
+    ids = [f"s{who}-{row}" for who in range(6) for row in range(4)]
+    right = np.array([row < overrides["right"] + (who == 5) for who in range(6) for row in range(4)])
+    labels = np.tile([0, 1], 12)
+    predicted = np.where(right, labels, 1 - labels)
+    predictions = Predictions(
+        ids=ids,
+        subjects=[name.split("-")[0] for name in ids],
+        repeats=np.zeros(24, int),
+        folds=np.zeros(24, int),
+        labels=labels,
+        probabilities=np.eye(2)[predicted],
+        class_names=["a", "b"],
+    )
+    return Outcome(metrics={"top1": float(right.mean())}, predictions=predictions.write_csv(folder / "predictions.csv"))
+
+
+def comparing(count: int, **more: Any) -> Grid:
+    variants = [{"name": f"v{number}", "right": 1 + number % 3} for number in range(count)]
+    return Grid.from_mapping({"variants": variants, "seeds": [0], "metric": "top1", **more})
+
+
+def test_too_few_groups_for_so_many_comparisons_are_said(tmp_path: Path) -> None:
+    study = ablate(predicting, comparing(5), tmp_path / "study")
+    caption = study.table().caption
+    # 2 / 2^6 = .031, four comparisons: .125
+    assert "With 6 groups no p lies below 0.031, and 0.12 after Holm's correction for 4 comparisons" in caption
+    assert "none of them can be significant" in caption and "primary" in caption
+    assert "none of them can be significant" in (tmp_path / "study" / "report.html").read_text()
+    assert "significant" not in ablate(predicting, comparing(2), tmp_path / "two").table().caption
+    assert "significant" not in ablate(uneven, GRID, tmp_path / "seeds").table().caption
+
+
+def test_a_primary_comparison_stands_alone(tmp_path: Path) -> None:
+    study = ablate(predicting, comparing(5, primary="v2"), tmp_path / "study")
+    differences = {one.name: one.difference for one in study.variants if one.difference is not None}
+    assert {name: found.role for name, found in differences.items()} == {
+        "v1": "descriptive",
+        "v2": "primary",
+        "v3": "descriptive",
+        "v4": "descriptive",
+    }
+    assert differences["v2"].p_value == pytest.approx(2 / 2**6)
+    assert all(math.isnan(found.p_holm) for found in differences.values())
+    table = study.table()
+    assert table.columns[-1] == "comparison" and "Holm" not in table.to_markdown()
+    assert [row[-1] for row in table.rows] == ["", "descriptive", "primary", "descriptive", "descriptive"]
+    assert "The primary comparison, v2, was named before the study ran" in table.caption
+    assert study.variant("v2").to_dict()["difference"]["role"] == "primary"
+
+
+def test_a_primary_comparison_cannot_be_named_after_the_results(tmp_path: Path) -> None:
+    ablate(predicting, comparing(3), tmp_path / "study")
+    with pytest.raises(InputError, match="primary is None there and 'v1' now"):
+        ablate(predicting, comparing(3, primary="v1"), tmp_path / "study")
+    ablate(predicting, comparing(3, primary="v1"), tmp_path / "other")
+    with pytest.raises(InputError, match="primary is 'v1' there and None now"):
+        ablate(predicting, comparing(3), tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["v9", "v0"])
+def test_a_wrong_primary_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"unknown primary '{name}'"):
+        comparing(3, primary=name)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +341,7 @@ def test_a_folder_that_workers_do_not_share_is_told(tmp_path: Path) -> None:
 def test_executors_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--workers 0: must be at least 1"), open_executor(0):
         pass
-    with pytest.raises(InputError, match="workers=0: must be at least 1"):
+    with pytest.raises(InputError, match="--workers 0: must be at least 1"):
         ablate(quadratic, GRID, tmp_path / "study", workers=0)
     with pytest.raises(InputError, match="the cluster decides"), open_executor(2, "tcp://localhost:1"):
         pass

@@ -171,7 +171,24 @@ def test_logits_are_the_mean_over_a_classs_descriptions(vlm: FrozenVLM) -> None:
     each = pixels @ learner(per_description=True).T
     by_hand = torch.stack([each[:, :2].mean(1), each[:, 2], each[:, 3:].mean(1)], 1)
     torch.testing.assert_close(learner.logits(pixels, scale=10.0), 10 * by_hand)
-    assert learner().norm(dim=1).tolist() == pytest.approx([1.0] * 3)
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("mode", ["template", "ensemble", "descriptions", "descriptions-end", "knowledge"])
+def test_logits_are_products_with_the_class_features(vlm: FrozenVLM, mode: str, conditional: bool, chunk: int) -> None:
+    options: dict[str, Any] = {"conditional": conditional, "chunk": chunk}
+    if mode == "ensemble":
+        learner = PromptLearner(vlm, NAMES, template=["a photo of a {}.", "a {} indoors"], **options)
+    else:
+        learner = make(vlm, mode, **options)
+    pixels = images(4, vlm)
+    features = [learner(pixel if conditional else None) for pixel in pixels]
+    expected = torch.stack([10 * feature @ pixel for feature, pixel in zip(features, pixels, strict=True)])
+    torch.testing.assert_close(learner.logits(pixels, scale=10.0), expected, atol=1e-5, rtol=0)
+    each = learner(pixels[0] if conditional else None, per_description=True)
+    torch.testing.assert_close(learner.class_features(each), features[0])
+    torch.testing.assert_close(each.norm(dim=1), torch.ones(len(each)))
 
 
 def test_conditional_prompts_depend_on_the_image_and_logits_agree_with_features(vlm: FrozenVLM) -> None:

@@ -5,20 +5,28 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from other_values import other_values, values
+from safetensors.torch import load_file
 
-from icube_common.config import read_yaml
+from icube_common.config import load_config, read_yaml
 from icube_common.errors import InputError
+from icube_common.experiments import override_texts
 from icube_common.experiments.ablate import ablate
 from icube_common.experiments.grid import Grid
+from icube_common.experiments.overrides import SET_BY_STUDY, leaves
 from icube_common.experiments.search import Search
 from icube_common.experiments.tune import tune
+from motiondiff.augmentation import cells
 from motiondiff.augmentation.cells import run_cell
-from motiondiff.augmentation.config import CellConfig
+from motiondiff.augmentation.config import CellConfig, unused_keys
 from motiondiff.augmentation.fractions import write_subset
 from motiondiff.cli import main
+from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
@@ -70,6 +78,90 @@ def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, m
     assert read == {*study_store.select("train").tolist(), *study_store.select("validation").tolist()}
 
 
+def test_every_key_of_a_training_arrives_in_the_trial(
+    study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def record(data: Path, out: Path, config: MotionDiffConfig) -> None:
+        asked.append(values(config))
+        raise InputError("recorded")
+
+    monkeypatch.setattr(cells, "train", record)
+    known = leaves(MotionDiffConfig)
+    for key, overrides in other_values(MotionDiffConfig, {}):
+        if key in SET_BY_STUDY:
+            with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
+                run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+            continue
+        with pytest.raises(InputError, match="recorded"):
+            run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+        expected = values(load_config(CellConfig, overrides=override_texts(overrides)))
+        expected |= {"train.seed": 5, "train.trackers": "none"}
+        assert asked[-1] == {name: expected[name] for name in known}, key
+        assert asked[-1][key] != values(MotionDiffConfig())[key]
+
+
+def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    base = BASE.replace("max_steps: 1", "max_steps: 3")
+    grid.write_text(
+        f"{base}variants: [{{name: actions}}, {{name: texts, text.enabled: true, text.encoder: icube-tiny}}, "
+        "{name: noise, text.enabled: true, text.encoder: icube-tiny, text.noise: 0.0}]\n"
+        "seeds: [0]\nmetric: jitter\nbaseline: actions\n"
+    )
+    run = functools.partial(run_cell, data=str(study_store.path))
+    ablate(run, Grid.load(grid, CellConfig, unused=unused_keys), tmp_path / "study", strict=True)
+    runs = {path.parts[-3]: path for path in (tmp_path / "study").glob("cells/*/seed-0/run")}
+    assert set(runs) == {"actions", "texts", "noise"}  # none took the training of another
+    weights = {
+        name: load_file(next((path / "model" / "denoiser").glob("*.safetensors"))) for name, path in runs.items()
+    }
+    assert any("text" in name for name in weights["texts"].keys() - weights["actions"].keys())
+    shared = weights["texts"].keys() & weights["noise"].keys()
+    assert any(not torch.equal(weights["texts"][name], weights["noise"][name]) for name in shared)
+    assert "encoder: icube-tiny" in (runs["texts"] / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("text.noise: 0.1", "text.noise has no effect: text.enabled=false"),
+        ("diffusion.drop_text: 0.5", "diffusion.drop_text has no effect: text.enabled=false"),
+        ("recogniser.extra_share: 0.4", "recogniser.extra_share has no effect"),
+        ("train.seed: 3", "train.seed=3: cannot be set for a trial: the seeds of the study"),
+        ("train.trackers: wandb", "train.trackers=wandb: cannot be set for a trial"),
+    ],
+)
+@pytest.mark.parametrize("command", ["ablate", "tune"])
+def test_a_key_that_a_trial_cannot_use_is_refused_by_name(
+    command: str, variant: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file.yaml"
+    if command == "ablate":
+        file.write_text(f"variants: [{{name: a}}, {{name: b, {variant}}}]\nseeds: [0]\nmetric: jitter\n")
+    else:
+        key, _, value = variant.partition(": ")
+        choices = "[tensorboard, wandb]" if value == "wandb" else f"[{value}, 0.9]" if "." in value else f"[{value}, 9]"
+        file.write_text(
+            f"space: {{{key}: {{type: categorical, choices: {choices}}}}}\n"
+            "metric: jitter\ndirection: minimize\ntrials: 1\nseeds: [0]\n"
+        )
+        message = message.replace("wandb", "tensorboard")
+    option = "--grid" if command == "ablate" else "--space"
+    words = [command, "--data", str(tmp_path / "none"), option, str(file), "--out", str(tmp_path / "study")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error and str(file) in error and error.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_base_key_that_serves_some_variants_only_is_taken() -> None:
+    variants = [{"name": "texts"}, {"name": "actions", "text.enabled": False}]
+    values = {"base": {"text.enabled": True, "text.noise": 0.1}, "variants": variants, "seeds": [0], "metric": "kid"}
+    assert len(Grid.from_mapping(values, CellConfig, unused=unused_keys).variants) == 2
+
+
 def test_a_cell_comes_from_its_seed(study_store: MotionStore, tmp_path: Path) -> None:
     file = tmp_path / "base.yaml"
     file.write_text(BASE)
@@ -112,7 +204,8 @@ def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> N
 
 
 def test_the_shipped_grid_fits_the_schema() -> None:
-    grid = Grid.load(ROOT / "libs" / "motiondiff" / "configs" / "ablation_utkinect.yaml", CellConfig)
+    file = ROOT / "libs" / "motiondiff" / "configs" / "ablation_utkinect.yaml"
+    grid = Grid.load(file, CellConfig, unused=unused_keys)
     assert len(grid.seeds) >= 3 and len(grid.variants) == 10
     losses = [dict(variant.changes) for variant in grid.variants[1:4]]
     assert [len(changes) for changes in losses] == [3, 2, 1]

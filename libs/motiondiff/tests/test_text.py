@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from icube_common.config import load_config
@@ -264,6 +265,48 @@ def test_another_encoder_is_refused(text_run_path: Path, encoder: TextEncoder, t
     place.write_text(json.dumps(config))
     with pytest.raises(InputError, match="names no text encoder"):
         list(generate(load_pipeline(run), SampleOptions(texts=("walk",), steps=2)))
+
+
+def test_the_encoder_runs_where_the_model_is(
+    text_pipeline: MotionDiffusionPipeline,
+    text_run_path: Path,
+    encoder: TextEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places: list[torch.device] = []
+
+    def load(facts: Any, *, device: torch.device, **_: Any) -> TextEncoder:
+        places.append(device)
+        return encoder
+
+    monkeypatch.setattr("motiondiff.pipeline.load_saved_encoder", load)
+    text_pipeline.denoiser.to("meta")
+    assert text_pipeline.text_encoder is encoder and places == [torch.device("meta")]
+
+    # weights at another place, loaded where --device puts the model
+    moved: list[torch.device] = []
+    monkeypatch.setattr("motiondiff.model.text.load_saved_encoder", load)
+    monkeypatch.setattr(
+        "motiondiff.sample.move_to", lambda model, device: moved.append(model.denoiser.to("meta").device)
+    )
+    options = SampleOptions(texts=("walk",), steps=2, text_weights="elsewhere.safetensors", device="meta")
+    with pytest.raises(InputError):
+        monkeypatch.setattr(MotionDiffusionPipeline, "use_text_encoder", _stop)
+        list(generate(load_pipeline(text_run_path), options))
+    assert places[1:] == moved == [torch.device("meta")]
+
+    # a training: accelerate's device, since nothing else was asked for
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    try:
+        assert load_text_encoder(TextConfig(encoder="icube-tiny")).vlm.device.type == "meta"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _stop(pipeline: MotionDiffusionPipeline, encoder: TextEncoder) -> None:
+    raise InputError("far enough")
 
 
 def test_clip_weights_of_a_file(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ class ActConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.prompt.seed:
+            raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
         if not self.visual.enabled and not self.numeric.enabled:
             raise InputError("visual.enabled=false with numeric.enabled=false: nothing is left to tell actions by")
         joins = self.numeric.enabled and self.numeric.entry != "statements"
@@ -136,3 +138,45 @@ class ActConfig(Config):
                 f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "
                 "set visual.enabled or numeric.course, or take numeric.entry=statements"
             )
+
+
+_OF_COURSE = ("frames", "warps", "jitter")
+_OF_SENTENCES = ("kind", "missing", "template", "scaling", "max_correlation", "group_size", "frequencies", "hidden")
+
+
+def unused_keys(config: ActConfig) -> dict[str, str]:
+    """Keys of a training that have no effect under its other keys -> why."""
+    visual, numeric, prompt = config.visual, config.numeric, config.prompt
+    found = {f"prompt.{key}": why for key, why in prompt.unused_keys().items()}
+    found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    if prompt.init in ("random", "template"):
+        found["knowledge"] = f"prompt.init={prompt.init}"
+    if not config.loss.contrastive:
+        found["loss.temperature"] = "loss.contrastive=0"
+    if visual.head in ("mean", "statistics"):
+        found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
+    if not visual.prompts:
+        found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
+    entry = f"numeric.entry={numeric.entry}"
+    if numeric.entry == "statements":
+        found |= {f"numeric.{key}": entry for key in (*_OF_SENTENCES, "label_aware", "weight", "fusion")}
+    else:
+        found |= {"numeric.prior": entry, "start.parameters": entry}
+        if numeric.entry != "contrastive":
+            found |= {"numeric.label_aware": entry, "numeric.weight": entry}
+        if numeric.entry != "fusion":
+            found["numeric.fusion"] = entry
+    if not numeric.course:
+        found |= {f"numeric.{key}": "numeric.course=false" for key in _OF_COURSE}
+        found["start.course"] = "numeric.course=false"
+    if not config.start.ridge:
+        found |= {f"start.{field.name}": "start.ridge=false" for field in dataclasses.fields(StartConfig)}
+        del found["start.ridge"]
+    for name, part, more in (
+        ("visual", visual, ("start.visual", *(f"video.{field.name}" for field in dataclasses.fields(VideoConfig)))),
+        ("numeric", numeric, ("start.course", "start.parameters")),
+    ):
+        if not part.enabled:
+            keys = (f"{name}.{field.name}" for field in dataclasses.fields(part) if field.name != "enabled")
+            found |= {key: f"{name}.enabled=false" for key in (*keys, *more)}
+    return found

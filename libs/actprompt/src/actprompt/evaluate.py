@@ -21,19 +21,20 @@ from actprompt.clips import Tables
 from actprompt.config import ActConfig
 from actprompt.fitting import check_fold, fit_fold, predict, predict_test
 from actprompt.inputs import Inputs, load_inputs
-from actprompt.judging import Judgement, judge_draws, metrics_of, on_all_classes, write_evaluation
+from actprompt.judging import PRIMARY, Judgement, judge_draws, metrics_of, on_all_classes, write_evaluation
 from actprompt.manifest import Manifest
 from actprompt.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
 from actprompt.saved import load_model
 from actprompt.texts import class_texts
 from actprompt.train import features_folder
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
-from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other
+from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, settings_record
 from icube_common.prompts import ClassTexts
 from icube_common.runs import RunFolder, refuse_existing, write_json
-from icube_common.training import check_config, open_run
+from icube_common.sequences import as_list
+from icube_common.training import check_config, load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Bench:
         check_config(config.train)
         manifest = Manifest.load(data, root=root)
         texts = class_texts(manifest, config)
-        vlm = config.vlm.load()
+        vlm = load_backbone(config.vlm, config.train)
         inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
         return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out)
 
@@ -156,8 +157,9 @@ def evaluate(
     """
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = Manifest.load(data, root=root), Path(out)
+    manifest.check_classes()
     record = {
-        "config": config_to_dict(config),
+        "config": settings_record(config),
         "data": manifest.fingerprint,
         "protocol": protocol,
         "options": vars(options),
@@ -242,7 +244,7 @@ def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str
         variants["picture only"] = replace(config, numeric=off)
         if config.numeric.entry == "statements" or config.numeric.course:
             variants["numbers only"] = replace(config, visual=replace(config.visual, enabled=False))
-    variants["class texts exchanged"] = replace(config, exchange_texts=config.exchange_texts + 1)
+    variants[PRIMARY] = replace(config, exchange_texts=config.exchange_texts + 1)
     for name, changed in variants.items():
         other = bench.with_config(changed, bench.out / "comparisons" / name.replace(" ", "-"))
         found[name] = _plain(other, folds).predictions
@@ -256,7 +258,8 @@ def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str
     rows: dict[str, Any] = {}
     for name, predictions in found.items():
         paired = ours.compare(predictions, ["top1"])["top1"]
-        rows[name] = {**metrics_of(predictions), "difference_top1": paired.to_dict()}
+        role = "primary" if name == PRIMARY else "descriptive"
+        rows[name] = {**metrics_of(predictions), "difference_top1": paired.to_dict(), "comparison": role}
         target = bench.out / "comparisons"
         target.mkdir(exist_ok=True)
         predictions.write_csv(target / f"{name.replace(' ', '-')}.csv")
@@ -291,7 +294,7 @@ def evaluate_run(
         InputError: a person, group or clip of the set was trained on; the set has a class that the model does not know,
             or lacks what the model uses.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out, subjects = refuse_existing(out, overwrite=overwrite), as_list(subjects)
     saved = load_model(run)
     model, config = saved.model, saved.model.config
     manifest = Manifest.load(data, root=root)

@@ -1,8 +1,8 @@
 """Features of the frozen image tower for the frames of videos, computed once and kept.
 
-Threads decode and preprocess the next videos (PyAV and Pillow let others run meanwhile) while the tower is busy with
-this one. A clip's features do not depend on what else is computed with it: one run, several shards and a run that was
-killed and started again give the same bytes.
+Threads decode and preprocess the next videos (PyAV and Pillow let others run meanwhile) while the tower is busy. Its
+batches join the frames of several clips. A clip's features depend on what else is in its batch by rounding alone: one
+run, several shards and a run that was killed and started again agree to the precision in which features are kept.
 
 Shapes: T frames of a view, D width of the space that images and texts share.
 """
@@ -30,12 +30,20 @@ from tqdm import tqdm
 
 from actprompt.config import VideoConfig
 from actprompt.features import Entry, FeatureFolder
+from actprompt.frame_folder import clip_digest, clip_status
 from actprompt.manifest import Clip, Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import VideoError, decoder_key, read_clip
 from icube_common.errors import InputError
-from icube_common.tables import file_digest
-from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, encode_frames, feature_key
+from icube_common.vlm import (
+    FeatureCache,
+    FrozenVLM,
+    VLMConfig,
+    encode_frames,
+    encode_items,
+    feature_fingerprint,
+    feature_key,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +90,10 @@ def extract(
     *,
     vlm: VLMConfig,
     video: VideoConfig,
-    device: str = "cpu",
+    device: str | None = None,
     shard: tuple[int, int] = (0, 1),
     strict: bool = False,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compute and store the features of a prepared set's clips.
@@ -98,10 +106,10 @@ def extract(
         out: the folder of features (see `actprompt.features`), new or of the same backbone and sampling.
         vlm: which backbone.
         video: which frames.
-        device: where the tower runs.
+        device: where the tower runs; by default accelerate's device, a GPU where there is one.
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip that cannot be used.
-        batch_size: frames of a clip that go through the tower at once, at most.
+        batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
         root: where the videos lie now, if they moved.
 
     Returns:
@@ -115,7 +123,7 @@ def extract(
     number, shards = shard
     if not 0 <= number < shards:
         raise InputError(f"shard {number}/{shards}: must be I/N with I from 0 to N-1")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size}: must be at least 1")
     sampling = refuse_random(video.sampling)
     manifest = Manifest.load(data, root=root)
@@ -168,7 +176,7 @@ def video_features(
     *,
     folder: str | Path | None = None,
     strict: bool = True,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> dict[str, Float[Tensor, "views frames d"]]:
     """The features of clips, from a folder where they are there, computed otherwise; the same values either way.
 
@@ -183,7 +191,7 @@ def video_features(
         folder: of features, made by ``actprompt extract`` or by this function; what is computed is stored there.
             None: nothing is stored.
         strict: a clip that cannot be used is an error; otherwise it is left out, with a warning.
-        batch_size: frames of a clip that go through the tower at once, at most.
+        batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
 
     Returns:
         Clip id -> features, float32 (of float16 precision) on the CPU, in the order of ``clips``.
@@ -245,7 +253,14 @@ def read_pixels(
     Raises:
         VideoError: the file cannot be used.
     """
-    return preprocess(read_clip(path, sampling, n_frames=clip.n_frames, variable_rate=clip.variable_rate).frames, vlm)
+    found = read_clip(
+        path,
+        sampling,
+        n_frames=clip.n_frames,
+        variable_rate=clip.variable_rate,
+        keep_damaged=bool(clip.damage),
+    )
+    return preprocess(found.frames, vlm)
 
 
 def preprocess(
@@ -258,11 +273,18 @@ def preprocess(
 
 
 def encode_clip(
-    pixels: Float[Tensor, "views frames 3 height width"], vlm: FrozenVLM, *, batch_size: int = 64
+    pixels: Float[Tensor, "views frames 3 height width"], vlm: FrozenVLM, *, batch_size: int | None = None
 ) -> Float[Tensor, "views frames d"]:
     """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: what is stored of it."""
-    encoded = encode_frames(vlm, rearrange(pixels, "views t c h w -> (views t) c h w"), batch_size=batch_size)
-    return rearrange(encoded, "(views t) d -> views t d", views=len(pixels)).half()
+    return _of_views(encode_frames(vlm, _frames(pixels), batch_size=batch_size), len(pixels))
+
+
+def _frames(pixels: Float[Tensor, "views frames 3 height width"]) -> Float[Tensor, "n 3 height width"]:
+    return rearrange(pixels, "views t c h w -> (views t) c h w")
+
+
+def _of_views(features: Float[Tensor, "n d"], views: int) -> Float[Tensor, "views frames d"]:
+    return rearrange(features, "(views t) d -> views t d", views=views).half()
 
 
 def prefetched(
@@ -276,7 +298,7 @@ def prefetched(
 ) -> Generator[Decoded]:
     """Clips in their order, looked up or decoded by threads that run a little ahead of who takes them."""
     decoder = decoder_key()
-    fingerprint = vlm.fingerprint if cache is not None else ""
+    fingerprint = feature_fingerprint(vlm) if cache is not None else ""
 
     def work(clip: Clip) -> Decoded:
         start = time.perf_counter()
@@ -285,13 +307,13 @@ def prefetched(
         entry = Entry(clip.id, clip.path)
         try:
             if cache is not None:
-                if not path.is_file():
+                if not path.exists():
                     raise VideoError(f"{path}: no such file")
                 # the date before the content: a file that changes in between is looked into again next time
-                status = path.stat()
+                size, modified = clip_status(path)
                 extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
-                key = feature_key(fingerprint, file_digest(path), sampling.key(), extra)
-                entry = replace(entry, key=key, size=status.st_size, modified=status.st_mtime_ns)
+                key = feature_key(fingerprint, clip_digest(path), sampling.key(), extra)
+                entry = replace(entry, key=key, size=size, modified=modified)
                 stored = cache.get(key)
                 features = None if stored is None else stored["features"]
             if features is None:
@@ -323,17 +345,18 @@ def _encoded(
     vlm: FrozenVLM,
     sampling: Sampling,
     cache: FeatureCache | None,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Generator[Found]:
     """Each clip's features, from the cache or the tower, with a progress bar."""
     decoded = prefetched(manifest, clips, vlm, sampling, cache=cache)
-    with closing(decoded), tqdm(decoded, desc="features", unit="clip", total=len(clips)) as items:
-        for item in items:
-            features, seconds = item.features, 0.0
+    items = ((item, None if item.pixels is None else _frames(item.pixels)) for item in decoded)
+    encoded = encode_items(vlm, items, batch_size=batch_size)
+    with closing(decoded), closing(encoded), tqdm(encoded, desc="features", unit="clip", total=len(clips)) as results:
+        for result in results:
+            item, features = result.item, result.item.features
             if item.pixels is not None:
-                start = time.perf_counter()
-                features = encode_clip(item.pixels, vlm, batch_size=batch_size)
-                seconds = time.perf_counter() - start
+                assert result.features is not None
+                features = _of_views(result.features, len(item.pixels))
                 if cache is not None:
                     features = cache.put(item.entry.key, {"features": features})["features"]
             yield Found(
@@ -342,7 +365,7 @@ def _encoded(
                 features=features,
                 cached=item.features is not None,
                 decode_seconds=item.seconds,
-                tower_seconds=seconds,
+                tower_seconds=result.seconds,
             )
 
 
@@ -353,7 +376,7 @@ def _computed(
     sampling: Sampling,
     store: FeatureFolder | None,
     job: str,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Generator[Found]:
     """Each clip's features; where there is a folder, stored in it and recorded by the job of that name."""
     cache = None if store is None else store.cache

@@ -15,7 +15,6 @@ Shapes: T frames of a view, D width of the space that images and texts share.
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,13 +25,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from actprompt.frame_folder import clip_status
 from actprompt.manifest import Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import decoder_key
 from icube_common.errors import InputError
 from icube_common.runs import atomic_file, read_json, write_json
 from icube_common.tables import read_table
-from icube_common.vlm import FeatureCache, FrozenVLM
+from icube_common.vlm import FeatureCache, FrozenVLM, feature_fingerprint
+from icube_common.vlm.encode import refuse_other_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")
@@ -65,10 +66,10 @@ class Entry:
     def fits(self, video: Path) -> bool:
         """Whether the features are still the video's, as far as its size and date tell; so too where it is away."""
         try:
-            status = os.stat(video)
+            status = clip_status(video)
         except OSError:
             return bool(self.key)
-        return bool(self.key) and (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+        return bool(self.key) and status == (self.size, self.modified)
 
 
 class FeatureFolder:
@@ -86,7 +87,8 @@ class FeatureFolder:
     def __init__(self, path: str | Path, *, vlm: FrozenVLM, sampling: Sampling) -> None:
         self.path = Path(path)
         self.cache = FeatureCache(self.path, half=True)
-        self.about = {"backbone": vlm.describe(), "sampling": sampling.key(), "decoder": decoder_key()}
+        backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
+        self.about = {"backbone": backbone, "sampling": sampling.key(), "decoder": decoder_key()}
         if not (self.path / "features.json").is_file():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise InputError(f"{self.path}: exists already and is no folder of features; name another folder")
@@ -122,7 +124,7 @@ class FeatureFolder:
         """
         found: dict[str, Entry] = {}
         for part in self._parts(manifest, only):
-            for line, row in read_table(part, _COLUMNS):
+            for line, row in read_table(part, _COLUMNS, strip=False):
                 try:
                     numbers = {name: int(row[name]) for name in ("size", "modified", "seen")}
                 except ValueError as error:
@@ -239,7 +241,7 @@ class Features:
         refuse_other_backbone(folder, recorded, vlm)
         if not (Path(folder) / "index.csv").is_file():
             raise InputError(f"{folder}: no index.csv in it, as its job was stopped early: run actprompt extract again")
-        rows = read_table(Path(folder) / "index.csv", ("id", "key"))
+        rows = read_table(Path(folder) / "index.csv", ("id", "key"), strip=False)
         return cls(folder, {row["id"]: row["key"] for _, row in rows})
 
     @property
@@ -288,17 +290,19 @@ def read_features_json(folder: str | Path) -> dict[str, Any]:
 
 
 def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
-    """Hold the recorded backbone against another by the fingerprints.
+    """Compare the recorded backbone with another by precision and fingerprint.
 
     Raises:
         InputError: they differ; both are named, and what to do.
     """
     backbone = recorded["backbone"]
-    if backbone["fingerprint"] != vlm.fingerprint:
+    refuse_other_precision(folder, backbone, vlm)
+    fingerprint = feature_fingerprint(vlm)
+    if backbone["fingerprint"] != fingerprint:
         raise InputError(
             f"{folder}: its features are of {backbone['description']}, fingerprint {backbone['fingerprint'][:12]}; "
-            f"this is {vlm.origin}, fingerprint {vlm.fingerprint[:12]}"
-            f"{name_difference(backbone, vlm)}; choose that backbone, or another folder for this one"
+            f"this is {vlm.origin}, fingerprint {fingerprint[:12]}{name_difference(backbone, vlm)}; choose that "
+            "backbone, or another folder for this one"
         )
     warn_other_versions(folder, backbone, vlm)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from actprompt.captions import Captioner
@@ -40,7 +41,7 @@ class Trained:
     """What `fit_fold` returns.
 
     Attributes:
-        model: in eval mode, on the CPU.
+        model: in eval mode, on the backbone's device.
         course: what turns skeletons into its vectors; None where they do not enter.
         captioner: what turns parameters into sentences; None where these do not enter.
         notes: what a report has to say.
@@ -79,6 +80,7 @@ def fit_fold(
         InputError: a training class without rows or text, numbers that cannot be scaled, settings that do not fit.
     """
     check_fold(inputs, fold, config)
+    device = vlm.device
     labels = torch.from_numpy(fold.train_labels)
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
     seen = replace(
@@ -119,7 +121,7 @@ def fit_fold(
         validate=_validation(fold, seen, model, course, captioner) if config.train.validate_every else None,
         resume=resume,
     )
-    model.to("cpu")
+    model.to(device)
     return Trained(model, course, captioner, tuple(dict.fromkeys(notes)), result)
 
 
@@ -159,17 +161,19 @@ def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold
     if model.stated is not None:
         assert tables.captions is not None
         model.stated.fit_center(tables.captions)
-    return model
+    return model.to(prompts.vlm.device)
 
 
 @torch.no_grad()
 def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]) -> None:
-    """Let the maps start at the ridge regression to the texts of the classes."""
+    """Let the maps start at the ridge regression to the texts of the classes, which is solved on the CPU."""
+    device = model.device
     copies = 1 if tables.courses is None else tables.courses.shape[1]
     pooled = None
     if model.visual is not None:
         model.eval()
-        pooled = torch.cat([model.visual.pooled(batch) for batch in tables.batches(PREDICTION_BATCH)]).float()
+        batches = tables.batches(model.batch_size(PREDICTION_BATCH))
+        pooled = torch.cat([model.visual.pooled(send_to_device(batch, device)) for batch in batches]).float()
         model.visual.map.fit_scale(pooled)
     if not config.start.ridge:
         return
@@ -177,20 +181,20 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
     known = torch.zeros(clips * copies, model.vlm.embed_dim)
     blocks = []
     if model.visual is not None and pooled is not None:
-        rows = model.visual.map.standard(pooled)
-        known += model.visual.known(pooled).repeat(copies, 1)
+        rows = model.visual.map.standard(pooled).cpu()
+        known += model.visual.known(pooled).cpu().repeat(copies, 1)
         blocks.append(Block(rows.repeat(copies, 1), shrinkages.visual, model.visual.map))
     if model.course is not None and tables.courses is not None:
-        rows = torch.cat([model.course.standard(tables.courses[:, copy]) for copy in range(copies)])
+        rows = torch.cat([model.course.standard(tables.courses[:, copy].to(device)) for copy in range(copies)]).cpu()
         blocks.append(Block(rows, shrinkages.course, model.course))
     if model.parameters_map is not None and tables.parameters is not None:
-        rows = model.parameters_map.standard(tables.parameters)
+        rows = model.parameters_map.standard(tables.parameters.to(device)).cpu()
         blocks.append(Block(rows.repeat(copies, 1), shrinkages.parameters, model.parameters_map))
     if model.stated is not None and tables.captions is not None:
-        known += model.stated(tables.captions).repeat(copies, 1)
+        known += model.stated(tables.captions.to(device)).cpu().repeat(copies, 1)
     if not blocks:
         return
-    classes = model.prompts()
+    classes = model.prompts().cpu()
     # what all classes share tells none of them from another
     wanted = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
     choice = Choice()
@@ -245,11 +249,8 @@ def _validation(
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, ActionModel)
-        device = model.log_scale.device
-        parts = [
-            model({key: value.to(device) for key, value in batch.items()}).logits.float().cpu()
-            for batch in tables.batches(PREDICTION_BATCH)
-        ]
+        batches = tables.batches(model.batch_size(PREDICTION_BATCH))
+        parts = [model(send_to_device(batch, model.device)).logits.float().cpu() for batch in batches]
         logits = torch.cat(parts)
         return {
             "loss": float(F.cross_entropy(logits, labels)),
@@ -272,11 +273,12 @@ def predict(
         class_rows: as `ActionModel.against` takes it.
     """
     views = max((tables.views(place) for place in range(len(tables.ids))), default=1)
+    prompts = prompts or model.prompts
     total: Tensor | None = None
     for view in range(views):
         parts = [
-            model.against(prompts or model.prompts, batch, class_rows=class_rows).logits
-            for batch in tables.batches(PREDICTION_BATCH, view=view)
+            model.against(prompts, send_to_device(batch, model.device), class_rows=class_rows).logits.cpu()
+            for batch in tables.batches(model.batch_size(PREDICTION_BATCH), view=view)
         ]
         logits = torch.cat(parts).double()
         total = logits if total is None else total + logits

@@ -21,6 +21,8 @@ from icube_common.reports import Report
 from icube_common.runs import write_json
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
+PRIMARY = "class texts exchanged"
+"""The comparison that is tested: whether knowledge about the classes matters. All others are descriptive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +157,22 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
                     paired["mean"],
                     interval_text(paired),
                     paired.get("p"),
+                    row["comparison"],
                 ]
             )
         report.table(
-            ["", "top-1", "95 % interval", "this run minus it", "95 % interval", "p (paired over people)"], rows
+            [
+                "",
+                "top-1",
+                "95 % interval",
+                "this run minus it",
+                "95 % interval",
+                "p (paired over people)",
+                "comparison",
+            ],
+            rows,
+            caption=f"The primary comparison, {PRIMARY}, is the same for all evaluations; the other p are not "
+            "corrected for their number: descriptive.",
         )
     class_tables(report, predictions, class_word="action", row_word="clips")
     report.section("Settings")

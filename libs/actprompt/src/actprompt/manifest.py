@@ -2,7 +2,8 @@
 
 A prepared folder holds
 
-- ``manifest.csv``: id, path, label, subject, camera, setup, one column a split, n_frames, fps, duration, variable_rate;
+- ``manifest.csv``: id, path, label, subject, camera, setup, one column a split, n_frames, fps, duration, variable_rate,
+  and damage where files are used that are not whole (``--keep-damaged``);
 - ``dataset.json``: format, root, class names and their texts, protocols, counts, where it all comes from;
 - ``numeric.csv``: named numeric parameters a clip, where the set has a skeleton (units in ``dataset.json``);
 - ``skeleton/<id>.npz``: ``joints`` (T, J, 3) float32 with NaN where a joint was not tracked, and ``time`` (T,) in s;
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FIXED = ("id", "path", "label", "subject", "camera", "setup")
 MEASURED = ("n_frames", "fps", "duration", "variable_rate")
+DAMAGE = "damage"
+"""Column that a manifest has only where a damaged file is used."""
 PARTS = ("train", "validation", "test")
 KINDS = ("split", "leave-one-group-out")
 METRICS = ("accuracy", "mean_class_accuracy")
@@ -56,6 +59,7 @@ class Clip:
         fps: mean frames per second.
         duration: seconds.
         variable_rate: whether the frames are unevenly spaced in time.
+        damage: the reason why the file is not whole, and is used as far as it decodes; "" for a whole one.
     """
 
     id: str
@@ -69,6 +73,7 @@ class Clip:
     fps: float = 0.0
     duration: float = 0.0
     variable_rate: bool = False
+    damage: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +170,16 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 of ``manifest.csv``: names the data in a run's records."""
         return file_digest(self.folder / "manifest.csv")
+
+    def check_classes(self) -> None:
+        """Refuse a set of one class, which there is nothing to choose from.
+
+        Raises:
+            InputError: the set has fewer than two classes.
+        """
+        if len(self.class_names) < 2:
+            names = " and ".join(map(repr, self.class_names)) or "none"
+            raise InputError(f"{self.folder}: one class ({names}): at least two are needed; prepare a set with more")
 
     def targets(self) -> npt.NDArray[np.int64]:
         """(clips,) each clip's class as a number, in the order of `class_names`."""
@@ -291,7 +306,10 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "data": str(folder),
         **{key: about[key] for key in shown if key in about},
         **{key: value for key, value in counts.items() if key != "classes"},
+        "damaged": counts.get("damaged", 0),  # absent in sets that were prepared before
         "rejected": about["counts"].get("rejected", 0),
+        "side_files": about["counts"].get("side_files", 0),
+        "warnings": about.get("warnings", []),
         "edited_by_hand": edited,
         "classes": counts["classes"],
         "protocols": {
@@ -311,6 +329,7 @@ def count_clips(clips: Sequence[Clip]) -> dict[str, Any]:
         "frames": sum(clip.n_frames for clip in clips),
         "seconds": round(sum(clip.duration for clip in clips), 3),
         "variable_rate": sum(clip.variable_rate for clip in clips),
+        "damaged": sum(bool(clip.damage) for clip in clips),
         "subjects": len({clip.subject for clip in clips} - {None}),
         "cameras": len({clip.camera for clip in clips} - {None}),
         "splits": {
@@ -328,7 +347,7 @@ def skeleton_file(clip_id: str) -> str:
 def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
     """The clips of a ``manifest.csv``; InputError names the line of the first bad value."""
     seen: set[str] = set()
-    for line, row in read_table(path, (*FIXED, *MEASURED)):
+    for line, row in read_table(path, (*FIXED, *MEASURED), strip=False):
         where = f"{path}: line {line}"
         for name in ("id", "path", "label"):
             if not row[name]:
@@ -338,7 +357,8 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
         if row["label"] not in classes:
             raise InputError(f"{where}: label: {unknown('class', row['label'], classes)}")
         seen.add(row["id"])
-        splits = {name: part for name, part in row.items() if part and name not in FIXED and name not in MEASURED}
+        others = (*FIXED, *MEASURED, DAMAGE)
+        splits = {name: part for name, part in row.items() if part and name not in others}
         for name, part in splits.items():
             if part not in PARTS:
                 raise InputError(f"{where}: {name}: {part!r} is none of {', '.join(PARTS)}, nor empty")
@@ -364,6 +384,7 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
             fps=fps,
             duration=duration,
             variable_rate=bool(flag),
+            damage=row.get(DAMAGE) or "",
         )
 
 
@@ -372,7 +393,7 @@ def _read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> N
     names = list(about["units"])
     known = {name: at for at, name in enumerate(ids)}
     values = np.full((len(ids), len(names)), np.nan)
-    for line, row in read_table(path, ("id", *names)):
+    for line, row in read_table(path, ("id", *names), strip=False):
         if row["id"] not in known:
             raise InputError(f"{path}: line {line}: id {row['id']!r} is not in the manifest")
         for at, name in enumerate(names):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.manifest import FIXED, MEASURED, Clip, NumericTable, count_clips, skeleton_file
+from actprompt.manifest import DAMAGE, FIXED, MEASURED, Clip, NumericTable, count_clips, skeleton_file
 from icube_common.tables import file_digest
 
 
@@ -29,12 +29,13 @@ def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]
     columns = sorted({column for clip in clips for column in clip.splits})
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow([*FIXED, *columns, *MEASURED])
+        damaged = any(clip.damage for clip in clips)
+        writer.writerow([*FIXED, *columns, *MEASURED, *([DAMAGE] if damaged else [])])
         for clip in clips:
             fixed = [getattr(clip, name) for name in FIXED]
             parts = [clip.splits.get(column, "") for column in columns]
             measured = [clip.n_frames, f"{clip.fps:.6g}", f"{clip.duration:.6g}", int(clip.variable_rate)]
-            writer.writerow([*fixed, *parts, *measured])
+            writer.writerow([*fixed, *parts, *measured, *([clip.damage] if damaged else [])])
     names = list(about["class_names"])
     about = {
         **about,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from actprompt.config import ActConfig, VisualConfig
 from actprompt.temporal import make_head
 from actprompt.visual_prompts import PromptedTower
+from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.textmap import StatedNumbers, TextMap
@@ -148,13 +149,29 @@ class ActionModel(nn.Module):
             self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.prior)
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
-        self.log_scale = nn.Parameter(vlm.logit_scale.log().clone())
+        self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
         self._kept: tuple[PromptLearner, Tensor] | None = None
 
     @property
     def vlm(self) -> FrozenVLM:
         """The frozen backbone."""
         return self.prompts.vlm
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learned parts are, and the frozen backbone."""
+        return self.log_scale.device
+
+    def batch_size(self, size: int) -> int:
+        """Clips of a batch for prediction.
+
+        Args:
+            size: of them where frames are features; where they are pixels for visual prompts, whose tower sees whole
+                clips, as many as ``vlm.batch_size`` frames are.
+        """
+        if self.visual is None or self.visual.tower is None:
+            return size
+        return max(1, min(size, self.vlm.batch_size // self.config.video.frames))
 
     def sample(self, batch: Batch, *, trust: float | None = None) -> Float[Tensor, "b d"]:
         """The clips' features, normalised; ``trust`` stands in for the model's own."""
@@ -190,7 +207,7 @@ class ActionModel(nn.Module):
                 training counts in full, however little it was worth for the trained classes: it is all there is of it.
         """
         unseen = class_rows is not None and bool((class_rows < 0).any())
-        sample, scale = self.sample(batch, trust=1.0 if unseen else None), self.log_scale.exp()
+        sample, scale = self.sample(batch, trust=1.0 if unseen else None), scale_of(self.log_scale)
         if self.branch is None:
             return Output(self._cosines(prompts, sample) * scale, sample, None)
         out = self.branch(sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows)

@@ -89,8 +89,11 @@ def read_one(
         fps=info.fps,
         duration=info.duration,
         variable_rate=info.variable_rate,
+        damage=info.damage,
     )
     found, notes = None, []
+    if info.damage:
+        notes.append(f"The video is not whole ({info.damage}): only these frames are used.")
     if data is not None:
         manifest = Manifest.load(data)
         listed = find_clip(manifest, path, info)
@@ -109,7 +112,13 @@ def read_one(
             remedy = "give --skeleton FILE, or --data SET with the video's skeleton"
             raise InputError(f"{path}: {missing} and this run knows an action by its numbers only; {remedy}")
         notes.insert(0, f"Numbers missing: {missing}; the action is named from the picture alone.")
-    frames = read_clip(path, model.config.video.sampling, n_frames=clip.n_frames, variable_rate=clip.variable_rate)
+    frames = read_clip(
+        path,
+        model.config.video.sampling,
+        n_frames=clip.n_frames,
+        variable_rate=clip.variable_rate,
+        keep_damaged=bool(clip.damage),
+    )
     found = found or _absent(saved)
     return OneVideo(clip, info, frames, _tables(saved, clip, frames, found), found.units, tuple(notes))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from actprompt.fitting import predict
+from actprompt.frame_folder import is_image
 from actprompt.onevideo import OneVideo, read_one
 from actprompt.page import save_page
 from actprompt.reasons import Case, look
@@ -24,21 +27,25 @@ def predict_video(
     *,
     skeleton: str | Path | None = None,
     data: str | Path | None = None,
+    frame_rate: float | None = None,
     top: int = 5,
     html: str | Path | None = None,
     overwrite: bool = False,
+    keep_damaged: bool = False,
 ) -> dict[str, Any]:
     """Name the action of a video and say why.
 
     Args:
         run: a trained run, or its ``model`` folder.
-        video: the file.
+        video: the file, or a folder of frames.
         skeleton: ``.npz`` with joints (T, J, 3), NaN where not tracked, and time (T,) in s; the joints, their order and
             their unit those of the training.
         data: a prepared set that the video is of: skeleton and numbers are taken from there.
+        frame_rate: frames per second of a folder of frames.
         top: actions to name.
         html: where to write a page with frames, bars and sentences.
         overwrite: replace an existing page.
+        keep_damaged: use a truncated or damaged video as far as it decodes; a note says so.
 
     Returns:
         ``video``, ``n_frames``, ``seconds``, ``backbone``, ``notes`` (what a reader has to know first), ``predicted``
@@ -52,7 +59,8 @@ def predict_video(
             below 1; the page exists. Nothing is written then.
     """
     _check(skeleton, data, top, html, overwrite)
-    info = probe(video)
+    _check_video(Path(video), frame_rate)
+    info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
     saved = load_model(run)
     one = read_one(saved, video, info, skeleton=skeleton, data=data)
     model = saved.model
@@ -88,6 +96,19 @@ def _check(
         if Path(html).is_dir():
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
         refuse_existing(html, overwrite=overwrite)
+
+
+def _check_video(video: Path, frame_rate: float | None) -> None:
+    """Refuse a folder of videos, and a frame rate that is none or goes with a file."""
+    folder = os.path.isdir(video)
+    if folder and not any(is_image(name) for name in os.listdir(video)):
+        raise InputError(
+            f"{video}: is a folder; give one video, or for all of them a set: actprompt prepare, then actprompt "
+            "evaluate RUN --data DATA"
+        )
+    if frame_rate is not None and (not folder or not 0 < frame_rate < math.inf):
+        problem = "must be a positive number of frames per second" if folder else f"{video} is a file, with its own"
+        raise InputError(f"--frame-rate {frame_rate:g}: {problem}")
 
 
 def _notes(saved: SavedModel, one: OneVideo) -> list[str]:

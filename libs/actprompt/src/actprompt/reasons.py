@@ -63,7 +63,7 @@ def look(model: ActionModel, tables: Tables) -> list[View]:
     """
     views = []
     for number in range(tables.views(0)):
-        batch = {key: value[None] for key, value in tables.row(0, view=number).items()}
+        batch = {key: value[None].to(model.device) for key, value in tables.row(0, view=number).items()}
         if model.visual is not None:
             batch["frames"] = model.visual.encoded(batch)
             batch.pop("pixels", None)
@@ -87,10 +87,7 @@ def see(model: ActionModel, batch: Batch) -> View:
     if model.branch is not None:
         classes = model.branch(F.normalize(total[None], dim=-1), prompts(), batch["parameters"]).classes
     else:
-        # as `PromptLearner.logits` has them: a mean of cosines is the cosine with a mean that is not normalised
-        count = torch.bincount(prompts.owner, minlength=len(model.labels))
-        classes = texts.new_zeros(len(model.labels), texts.shape[1]).index_add(0, prompts.owner, texts)
-        classes = classes / count[:, None]
+        classes = prompts.class_features(texts)
     return View(batch, shares, float(total.norm()), sample, texts, classes)
 
 
@@ -218,10 +215,10 @@ class Case:
         stated = self.model.stated
         if captioner is None or stated is None:
             return []
-        texts = captioner.sentences(self.views[0].batch["parameters"][0].double().numpy())
+        texts = captioner.sentences(self.views[0].batch["parameters"][0].double().cpu().numpy())
         if not texts:
             return []
-        features = self.model.vlm.encode_text(texts).float().cpu()
+        features = self.model.vlm.encode_text(texts).float()
         apart = features - stated.center
         length = float(apart.mean(0).norm().clamp(min=1e-12))
         factor = float(self.model.trust) * stated.weight / (length * len(texts))

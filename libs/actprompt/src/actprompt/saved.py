@@ -23,6 +23,7 @@ from icube_common.errors import InputError
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
 CONFIG, ABOUT, WEIGHTS, PROMPTS, CARD = "config.yaml", "model.json", "model.safetensors", "prompts", "README.md"
@@ -33,7 +34,7 @@ class SavedModel:
     """A model with what belongs to it.
 
     Attributes:
-        model: in eval mode, on the CPU.
+        model: in eval mode, on the backbone's device.
         course: what turns skeletons into its vectors; None where they do not enter.
         captioner: what turns parameters into sentences; None where these do not enter.
         about: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids), ``notes``,
@@ -77,7 +78,8 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
 
     Args:
         folder: a run folder, or its ``model``.
-        vlm: the backbone, where it is loaded already; by default the one that the configuration names.
+        vlm: the backbone, where it is loaded already; by default the one that the configuration names, on a GPU where
+            there is one and the training was not set to ``device=cpu``.
 
     Raises:
         InputError: no such folder, a damaged file, or another backbone than it was trained on.
@@ -89,7 +91,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         raise InputError(f"{folder}: no trained model in it (no {ABOUT}); give a folder that actprompt train has made")
     config = load_saved_config(ActConfig, folder / CONFIG)
     about = read_json(folder / ABOUT)
-    vlm = vlm or config.vlm.load()
+    vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
     prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)
     try:
         if absent := sorted({"data", "trained_on", "notes", "branch"} - set(about)):
@@ -111,7 +113,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         captioner = None if about["captioner"] is None else Captioner.from_record(about["captioner"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
-    return SavedModel(model.eval(), course, captioner, about)
+    return SavedModel(model.to(vlm.device).eval(), course, captioner, about)
 
 
 def _card(model: ActionModel, about: Mapping[str, Any]) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 from actprompt.config import ActConfig
 from actprompt.evaluate import evaluate
-from icube_common.config import load_config
-from icube_common.experiments import Outcome, override_texts
+from icube_common.experiments import Outcome, trial_config
 from icube_common.runs import read_json
 
 
@@ -32,8 +31,7 @@ def run_cell(
         protocol: as `actprompt.evaluate.evaluate` takes it.
         features: folder of frame features.
     """
-    texts = override_texts({**overrides, "train.seed": seed, "train.trackers": "none"})
-    config = load_config(ActConfig, overrides=texts)
+    config = trial_config(ActConfig, overrides, seed)
     out = Path(folder) / "evaluation"
     result = evaluate(data, out, config, protocol=protocol, features=features)
     seconds = [read_json(path)["training_seconds"] for path in out.glob("folds/*/environment.json")]

@@ -24,8 +24,9 @@ from icube_common.evaluation import Fold, everything
 from icube_common.prompts import ClassTexts
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
-from icube_common.training import check_start, open_run
-from icube_common.vlm import FrozenVLM
+from icube_common.sequences import as_list
+from icube_common.training import check_start, load_backbone, open_run
+from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def features_folder(data: str | Path, features: str | Path | None, config: ActCo
     if features is not None:
         return Path(features)
     sampling = config.video.sampling
-    name = f"{vlm.fingerprint[:12]}-{sampling.mode}-{sampling.frames}x{sampling.views}"
+    name = f"{feature_fingerprint(vlm)[:12]}-{sampling.mode}-{sampling.frames}x{sampling.views}"
     folder = Path(data) / "features" / name
     if folder.is_dir() or os.access(data, os.W_OK):
         return folder
@@ -75,14 +76,16 @@ def train(
         InputError: a bad set, setting or output folder; nothing is written then.
     """
     config = config or ActConfig()
+    leave_out = as_list(leave_out)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
+    manifest.check_classes()
     chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}
     if resume:
         _refuse_other(RunFolder(out), manifest, chosen)
     fold = training_fold(manifest, config, protocol=protocol, leave_out=leave_out)
     texts = class_texts(manifest, config)
-    vlm = config.vlm.load()
+    vlm = load_backbone(config.vlm, config.train)
     inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
     check_fold(inputs, fold, config)
     run = open_run(

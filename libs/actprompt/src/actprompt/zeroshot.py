@@ -26,6 +26,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Interval, Predictions, per_class_recall, score, zero_shot
 from icube_common.knowledge import ClassKnowledge
 from icube_common.prompts import PromptConfig, PromptLearner
+from icube_common.prompts.texts import check_class_names
 from icube_common.reports import Report
 from icube_common.runs import atomic_folder, describe_environment, refuse_existing, write_json
 from icube_common.vlm import FrozenVLM
@@ -42,7 +43,7 @@ def zeroshot(
     features: str | Path | None = None,
     knowledge: str | Path | None = None,
     protocol: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def zeroshot(
         knowledge: class descriptions for ``prompt.init=descriptions``: a file or a shipped name, keyed by label; by
             default the data set's own that come with the library.
         protocol: of the set: only its test clips are predicted; without one, all clips.
-        device: where the backbone runs.
+        device: where the backbone runs; by default accelerate's device, a GPU where there is one.
         root: where the videos lie now, if they moved.
         overwrite: replace an existing ``out``.
 
@@ -74,6 +75,8 @@ def zeroshot(
     sampling = refuse_random(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
+    manifest.check_classes()
+    check_class_names(manifest.class_texts)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
     wanted = knowledge is not None or config.prompt.init == "descriptions"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from accelerate.utils import send_to_device
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,8 +15,13 @@ from icube_common.training import Draw
 PREDICTION_BATCH = 256
 
 
-def rows_of(inputs: Inputs) -> dict[str, Tensor]:
-    """The tables of all scans in ``inputs``, in their order, as `debian_mri.model.Batch` has them."""
+def rows_of(inputs: Inputs, device: torch.device | None = None) -> dict[str, Tensor]:
+    """The tables of all scans in ``inputs``, in their order, as `debian_mri.model.Batch` has them.
+
+    Args:
+        inputs: the tables.
+        device: where the rows go; None: they stay on the CPU.
+    """
     rows: dict[str, Tensor] = {}
     if inputs.features is not None:
         rows["slices"] = pad([inputs.features[name] for name in inputs.ids])
@@ -23,7 +29,7 @@ def rows_of(inputs: Inputs) -> dict[str, Tensor]:
         rows["signs"] = torch.from_numpy(inputs.signs.rows(inputs.ids)).float()
     if inputs.demographics is not None:
         rows["variables"] = torch.from_numpy(inputs.demographics.rows(inputs.ids)).float()
-    return rows
+    return rows if device is None else send_to_device(rows, device)
 
 
 def pad(features: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "b s d"]:

@@ -28,7 +28,7 @@ from icube_common.evaluation import Fold, Predictions, Samples, score
 from icube_common.evaluation.folder import kept
 from icube_common.numeric import NumericTable
 from icube_common.runs import read_json, write_json
-from icube_common.training import open_run
+from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 Array = npt.NDArray[np.float64]
@@ -193,7 +193,7 @@ class Bench:
                     loaded = both
                 except InputError:
                     pass  # comparisons with the table are left out, with this reason
-        vlm = loaded.vlm.load() if loaded.needs_tower else None
+        vlm = load_backbone(loaded.vlm, loaded.train) if loaded.needs_tower else None
         inputs = load_inputs(manifest, loaded, vlm, features=features)
         if vlm is not None and not config.needs_tower:
             # the backbone is that of comparisons alone, which the title says

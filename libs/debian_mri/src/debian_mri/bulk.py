@@ -10,15 +10,18 @@ from __future__ import annotations
 import csv
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from debian_mri.manifest import Manifest
+from debian_mri.features import ScanFeatures, ScanImages
+from debian_mri.manifest import Manifest, Scan
 from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.onescan import check_values, is_volume, read_scan, single, stem
+from debian_mri.onescan import check_values, encoded_for, is_volume, read_scan, single, stem
 from debian_mri.predict import Prediction, predict_scan
 from debian_mri.saved import SavedModel, load_model
 from icube_common.errors import InputError
@@ -61,11 +64,11 @@ def predict_set(
     given = check_values(saved, values or {})
     manifest = Manifest.load(data, root=root)
 
-    def one(scan: Any) -> Callable[[], Prediction]:
-        return lambda: predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given, features=features))
+    def job(scan: Scan) -> _Job:
+        return _Job(scan.id, {"subject": scan.subject, "label": scan.label}, lambda _: (manifest, scan, ()))
 
-    jobs = [(scan.id, {"subject": scan.subject, "label": scan.label}, one(scan)) for scan in manifest.scans]
-    return _write(saved, jobs, out, pages=pages, overwrite=overwrite)
+    found = _predictions(saved, list(map(job, manifest.scans)), given, manifest.folder, features)
+    return _write(saved, found, len(manifest.scans), out, pages=pages, overwrite=overwrite)
 
 
 def predict_files(
@@ -98,18 +101,14 @@ def predict_files(
     given = check_values(saved, values or {})
     files = list(images_in(paths))
 
-    def one(file: Path) -> Callable[[], Prediction]:
-        def job() -> Prediction:
-            with single(saved, [file]) as (manifest, scan, notes):
-                return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given, notes=notes))
-
-        return job
+    def job(name: str, file: Path) -> _Job:
+        return _Job(name, {"source": str(file)}, lambda stack: stack.enter_context(single(saved, [file])))
 
     names = [stem(file) for file in files]
     # files of one name in several folders get a number
     ids = [name if names.count(name) == 1 else f"{name}-{at}" for at, name in enumerate(names, 1)]
-    jobs = [(name, {"source": str(file)}, one(file)) for name, file in zip(ids, files, strict=True)]
-    return _write(saved, jobs, out, pages=pages, overwrite=overwrite)
+    found = _predictions(saved, list(map(job, ids, files)), given, None)
+    return _write(saved, found, len(files), out, pages=pages, overwrite=overwrite)
 
 
 def images_in(paths: Sequence[str | Path]) -> Iterator[Path]:
@@ -133,9 +132,70 @@ def volumes_below(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and is_volume(file))
 
 
+@dataclass(eq=False)
+class _Job:
+    """A scan to predict.
+
+    Attributes:
+        name: its id.
+        known: cells of its row in the table.
+        open: its set, its row in there, and notes; what is to be closed after the prediction goes on the stack.
+    """
+
+    name: str
+    known: Mapping[str, str]
+    open: Callable[[ExitStack], tuple[Manifest, Scan, Sequence[str]]]
+    stack: ExitStack = field(default_factory=ExitStack)
+    error: InputError | None = None
+    opened: tuple[Manifest, Scan, Sequence[str]] | None = None
+
+
+def _predictions(
+    saved: SavedModel,
+    jobs: Sequence[_Job],
+    values: Mapping[str, str],
+    data: Path | None,
+    features: str | Path | None = None,
+) -> Iterator[tuple[_Job, Prediction | InputError]]:
+    """Each scan's prediction or what is wrong with it, in order; scans are joined in the tower's batches."""
+
+    def scans() -> Iterator[tuple[_Job, ScanImages | None]]:
+        for job in jobs:
+            images = None
+            try:
+                every.callback(job.stack.close)
+                manifest, scan, _ = job.opened = job.open(job.stack)
+                images = ScanImages(manifest, scan, saved.model.config)
+            except InputError as error:
+                job.error = error
+            yield job, images
+
+    with ExitStack() as every:
+        for encoded in encoded_for(saved, scans(), data, features=features):
+            job = encoded.item
+            with job.stack:
+                yield job, job.error or encoded.error or _predicted(saved, job, encoded, values)
+
+
+def _predicted(
+    saved: SavedModel, job: _Job, encoded: ScanFeatures[_Job], values: Mapping[str, str]
+) -> Prediction | InputError:
+    assert job.opened is not None
+    manifest, scan, notes = job.opened
+    # the second reading, which checks the first, opens the image anew
+    readings = iter((encoded, replace(encoded, images=None)))
+    try:
+        return predict_scan(
+            saved, lambda: read_scan(saved, manifest, scan, values=values, notes=notes, encoded=next(readings))
+        )
+    except InputError as error:
+        return error
+
+
 def _write(
     saved: SavedModel,
-    jobs: Sequence[tuple[str, Mapping[str, str], Callable[[], Prediction]]],
+    predictions: Iterable[tuple[_Job, Prediction | InputError]],
+    count: int,
     out: str | Path,
     *,
     pages: bool,
@@ -145,12 +205,11 @@ def _write(
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
-        for name, known, job in tqdm(jobs, desc="scans", unit="scan", leave=False):
-            try:
-                found = job()
-            except InputError as error:
-                rejected.append((known.get("source", name), str(error)))
-                logger.warning("%s: %s", name, error)
+        for job, found in tqdm(predictions, desc="scans", unit="scan", leave=False, total=count):
+            name, known = job.name, job.known
+            if isinstance(found, InputError):
+                rejected.append((known.get("source", name), str(found)))
+                logger.warning("%s: %s", name, found)
                 continue
             file = _file_name(name)
             found.write(report=temporary / "reports" / f"{file}.json")
@@ -158,9 +217,7 @@ def _write(
                 found.write(html=temporary / "pages" / f"{file}.html")
             rows.append({"id": name, **known, **_row(found, classes)})
         if not rows:
-            raise InputError(
-                f"none of {len(jobs)} scans can be used: {rejected[0][1] if rejected else 'there is none'}"
-            )
+            raise InputError(f"none of {count} scans can be used: {rejected[0][1] if rejected else 'there is none'}")
         _table(temporary / "predictions.tsv", rows)
         write_json(temporary / "predictions.json", {"notice": RESEARCH_ONLY, "classes": list(classes), "scans": rows})
         with (temporary / "rejected.csv").open("w", newline="", encoding="utf-8") as handle:

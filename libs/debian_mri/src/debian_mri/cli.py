@@ -29,9 +29,16 @@ QUESTIONS = (
 
 
 def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
-    from icube_common.vlm import load_vlm
+    from icube_common.vlm import default_device, load_vlm
 
-    return load_vlm(name, pretrained, weights_of=weights_of, only_text=True, assume_preprocessing=False)
+    return load_vlm(
+        name,
+        pretrained,
+        weights_of=weights_of,
+        device=default_device(),
+        only_text=True,
+        assume_preprocessing=False,
+    )
 
 
 COMMANDS: Mapping[str, Command] = {

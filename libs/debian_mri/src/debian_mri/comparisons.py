@@ -184,8 +184,9 @@ def _names(bench: Bench) -> dict[str, str]:
 
 def _coop(bench: Bench, fold: Fold, place: Path) -> Array:
     assert bench.vlm is not None
-    run = _fresh_run(place, COOP_SETTINGS)
-    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=COOP_SETTINGS)
+    settings = replace(COOP_SETTINGS, device=bench.config.train.device)
+    run = _fresh_run(place, settings)
+    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=settings)
 
 
 def _zero_shot(bench: Bench, fold: Fold, place: Path) -> Array:
@@ -253,6 +254,8 @@ COMPARISONS: Mapping[str, Comparison] = {
     "zero-shot": Comparison("zero-shot template", "class names in a sentence, nothing trained", each_fold(_zero_shot)),
 }
 """Name -> comparison."""
+PRIMARY = "table"
+"""The comparison that is tested: whether the image adds to what the variables tell alone. Others are descriptive."""
 
 
 def chosen(words: str) -> tuple[str, ...]:
@@ -282,14 +285,16 @@ def compare(bench: Bench, folds: Sequence[Fold], ours: Predictions, names: Seque
         names: of `COMPARISONS`.
 
     Returns:
-        Name -> metrics, ``difference`` (metric -> interval and p), ``what``, ``seconds``; or ``skipped`` with the
-        reason.
+        Name -> metrics, ``difference`` (metric -> interval and p), ``comparison`` (``primary`` or ``descriptive``),
+        ``what``, ``seconds``; or ``skipped`` with the reason.
     """
     found: dict[str, Any] = {}
     for name in names:
         comparison = COMPARISONS[name]
         folder = bench.out / "comparisons" / name
-        head = {"title": comparison.title, "what": comparison.what, "check": comparison.check}
+        head: dict[str, Any] = {"title": comparison.title, "what": comparison.what, "check": comparison.check}
+        if comparison.paired and not comparison.check:
+            head["comparison"] = "primary" if name == PRIMARY else "descriptive"
         try:
             predictions = comparison.run(bench, folds, folder)
         except InputError as error:

@@ -5,7 +5,7 @@ Picture only, table only and both are settings of one model: see `part_of`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from debian_mri.preprocess import PreprocessConfig
 from debian_mri.slices import SliceConfig
@@ -117,6 +117,10 @@ class MriConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         mode = self.demographics.mode
+        if self.prompt.seed:
+            raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
+        if self.numeric.enabled:
+            raise InputError("numeric.enabled=true: the variables enter as text by demographics.mode=text; set that")
         if not self.visual.enabled and not self.concepts.enabled and mode == "none":
             raise InputError(
                 "visual.enabled=false, concepts.enabled=false, demographics.mode=none: nothing is left to tell by"
@@ -146,6 +150,37 @@ class MriConfig(Config):
     def validation_share(self) -> float:
         """Share of the training groups that a fold keeps for stopping early: none where nothing is validated."""
         return 0.2 if self.train.validate_every else 0.0
+
+
+def unused_keys(config: MriConfig) -> dict[str, str]:
+    """Keys of a training that have no effect under its other keys -> why."""
+    visual, mode = config.visual, config.demographics.mode
+    found = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
+    found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    found |= {f"numeric.{key}": "numeric.entry=fusion" for key in ("label_aware", "weight")}
+    if config.prompt.init in ("random", "template"):
+        found["knowledge"] = f"prompt.init={config.prompt.init}"
+    if visual.pooling != "attention":
+        found["visual.attention_width"] = f"visual.pooling={visual.pooling}"
+    if visual.select:
+        found["visual.trust"] = "visual.select=true"
+    if mode != "text":
+        found |= {f"numeric.{field.name}": f"demographics.mode={mode}" for field in fields(NumericConfig)}
+    if mode == "none":
+        keys = (field.name for field in fields(DemographicsConfig) if field.name != "mode")
+        found |= {f"demographics.{key}": "demographics.mode=none" for key in keys}
+        found["concepts.adjust"] = "demographics.mode=none"
+    if not visual.enabled:
+        keys = (field.name for field in fields(VisualConfig) if field.name != "enabled")
+        found |= {f"visual.{key}": "visual.enabled=false" for key in keys}
+        for name, part in (("prompt", PromptConfig), ("vlm", VLMConfig)):
+            found |= {f"{name}.{field.name}": "visual.enabled=false" for field in fields(part)}
+        found["knowledge"] = "visual.enabled=false"
+    if not config.concepts.enabled:
+        why = "concepts.enabled=false"
+        keys = (field.name for field in fields(ConceptConfig) if field.name != "enabled")
+        found |= {f"concepts.{key}": why for key in keys} | {"concept_file": why}
+    return found
 
 
 def part_of(config: MriConfig, part: str) -> MriConfig:

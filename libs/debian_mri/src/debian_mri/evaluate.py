@@ -28,11 +28,12 @@ from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
 from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
-from icube_common.config import config_to_dict, config_to_yaml
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
-from icube_common.evaluation.folder import all_notes, open_folder, refuse_other
+from icube_common.evaluation.folder import all_notes, open_folder, refuse_other, settings_record
 from icube_common.numeric import NumericTable
+from icube_common.sequences import as_list
 from icube_common.training import check_config
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def evaluate(
     names = chosen(comparisons)
     manifest = Manifest.load(data, root=root)
     record = {
-        "config": config_to_dict(config),
+        "config": settings_record(config),
         "data": manifest.fingerprint,
         "protocol": protocol,
         "options": vars(options),
@@ -162,6 +163,7 @@ def evaluate_run(
     saved = load_model(run)
     config, labels = saved.model.config, list(saved.model.labels)
     manifest = Manifest.load(data, root=root)
+    subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
     trained = saved.about["trained_on"]
     refuse_trained(manifest, rows, trained)

@@ -86,7 +86,7 @@ def slice_evidence(
         unplaced = planes[owner < 0].sum(0)
     attention = None
     if model.picture is not None:
-        attention = model.picture.pooling.weights(batch["slices"])[0].double().numpy()
+        attention = model.picture.pooling.weights(batch["slices"])[0].double().cpu().numpy()
         values += _of_picture(model, batch)[: len(infos)]
     return SliceEvidence(values, unplaced, attention)
 
@@ -96,9 +96,9 @@ def _sign_planes(model: MriModel, batch: Batch, measured: Measured) -> Array:
     assert model.signs is not None
     layer = model.signs
     numbers = model.numbers(batch) if len(layer.slope) else None
-    parts = layer(batch["signs"], numbers)[0].double().numpy()  # (C, K)
+    parts = layer(batch["signs"], numbers)[0].double().cpu().numpy()  # (C, K)
     expected = layer.center if numbers is None else (layer.center + numbers @ layer.slope)[0]
-    apart = measured.planes - expected.double().numpy()[:, None]
+    apart = measured.planes - expected.double().cpu().numpy()[:, None]
     there = ~np.isnan(apart)
     apart = np.where(there, apart, 0.0)
     total = apart.sum(1, keepdims=True)
@@ -119,7 +119,7 @@ def _of_picture(model: MriModel, batch: Batch) -> Array:
     assert isinstance(whole, Tensor)
     shared = torch.einsum("bs,bc->sc", weights, whole)
     if picture.film is not None or picture.branch is not None or picture.pooling.kind == "max":
-        return shared.double().numpy()
+        return shared.double().cpu().numpy()
     texts = picture.texts()
     start, linear = picture.map.start, picture.map.gain * picture.map.learned
     matrix = start + linear  # (F, D)
@@ -129,7 +129,7 @@ def _of_picture(model: MriModel, batch: Batch) -> Array:
     left = picture.map(picture.pooling(slices)) - moved.sum(0)
     moved = moved + weights.T * left
     parts = picture.to_classes(picture.parts(moved / feature.norm(), texts))
-    return parts.double().numpy()
+    return parts.double().cpu().numpy()
 
 
 def _slice_rows(
@@ -200,7 +200,7 @@ def without(
     places = np.array(sorted(gone), dtype=np.int64)
     if measured is not None and model.signs is not None:
         left = measured.without(np.isin(owners(measured, infos), places))
-        changed["signs"] = torch.from_numpy(left.values).float()[None]
+        changed["signs"] = torch.from_numpy(left.values).float()[None].to(model.device)
     if model.picture is not None:
         slices = batch["slices"].clone()
         if model.picture.pooling.kind == "concat":

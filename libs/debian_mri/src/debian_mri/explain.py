@@ -62,7 +62,7 @@ def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | N
             divided by the temperature, and the calibration's bias joins that of the model.
     """
     found = model.contributions(batch)
-    values = np.stack([term.values.double().numpy() for term in found])
+    values = np.stack([term.values.double().cpu().numpy() for term in found])
     kinds, names = tuple(term.kind for term in found), tuple(term.name for term in found)
     if calibration is not None:
         values[kinds.index(BIAS)] += np.array(calibration.bias)
@@ -108,7 +108,7 @@ def explanation_of(
     if scan_id not in inputs.ids:
         raise unknown("scan", scan_id, inputs.ids)
     inputs = replace(used_by(inputs, config), ids=(scan_id,))
-    batch = rows_of(inputs)
+    batch = rows_of(inputs, model.device)
     terms = contributions(model, batch)
     logits = terms.logits
     probabilities = saved.calibration.probabilities(logits)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri.batches import rows_of
+from debian_mri.features import ScanImages
 from debian_mri.guards import refuse_trained
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.onescan import OneScan, read_scan
+from debian_mri.onescan import OneScan, encoded_for, read_scan
 from debian_mri.parts import SlicePart
 from debian_mri.phrases import MOST_SLICES
 from debian_mri.predict import explanation_for, logits_without
@@ -124,8 +125,8 @@ def explanation_test(
     scans, seen = _candidates(saved, manifest)
     tried: list[Tried] = []
     wrong = silent = 0
-    for scan in tqdm(scans, desc="explanations", unit="scan", leave=False):
-        one = read_scan(saved, manifest, scan)
+    read = _read(saved, manifest, scans)
+    for scan, one in tqdm(read, desc="explanations", unit="scan", leave=False, total=len(scans)):
         explanation = explanation_for(saved, one)
         if explanation.predicted != scan.label:
             wrong += 1
@@ -158,6 +159,15 @@ def explanation_test(
         _table(temporary / "explanation.tsv", tried)
         _report(temporary / "report.html", result, str(manifest.about["title"]))
     return {**result, "out": str(out), "report": str(Path(out) / "report.html")}
+
+
+def _read(saved: SavedModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterator[tuple[Scan, OneScan]]:
+    """Scans as the model takes them, joined in the tower's batches."""
+    images = ((scan, ScanImages(manifest, scan, saved.model.config)) for scan in scans)
+    for found in encoded_for(saved, images, manifest.folder):
+        if found.error is not None:
+            raise found.error
+        yield found.item, read_scan(saved, manifest, found.item, encoded=found)
 
 
 def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]:
@@ -201,7 +211,7 @@ def _try(
         weights = np.array([part.attention for part in slices], dtype=np.float64)
         # of equals none comes first by its place alone: their mean counts
         attention = _top_share(weights, truth, len(named))
-    batch = rows_of(one.inputs)
+    batch = rows_of(one.inputs, saved.model.device)
     generator = np.random.default_rng(seed)
     total = len(slices)
     choices = [list(named)]

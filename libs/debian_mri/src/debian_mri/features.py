@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +34,14 @@ from debian_mri.volume_cache import load_volume, preprocessed
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.runs import read_json, write_json
-from icube_common.vlm import FeatureCache, FrozenVLM
-from icube_common.vlm.features import encode_frames, feature_key
+from icube_common.vlm import FeatureCache, FrozenVLM, encode_items, feature_fingerprint, feature_key
+from icube_common.vlm.encode import refuse_other_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 logger = logging.getLogger(__name__)
 
 HEAD = "features.json"
+Item = TypeVar("Item")
 _MICROMETRES = 1000
 
 
@@ -111,7 +112,7 @@ def features_folder(data: str | Path, features: str | Path | None, config: MriCo
     if features is not None:
         return Path(features)
     digest = hashlib.sha256(repr(sorted(_choices(config).items())).encode()).hexdigest()
-    folder = Path(data) / "features" / f"{vlm.fingerprint[:12]}-{digest[:8]}"
+    folder = Path(data) / "features" / f"{feature_fingerprint(vlm)[:12]}-{digest[:8]}"
     if folder.is_dir() or os.access(data, os.W_OK):
         return folder
     logger.warning("%s: cannot be written, features are computed and not kept; --features FOLDER keeps them", data)
@@ -125,7 +126,8 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
     """
     folder = Path(folder)
-    about = {"backbone": vlm.describe(), "chosen": _choices(config)}
+    backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
+    about = {"backbone": backbone, "chosen": _choices(config)}
     if not (folder / HEAD).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
@@ -133,17 +135,18 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         return FeatureCache(folder, half=True)
     recorded = read_json(folder / HEAD)
     try:
-        backbone, chosen = recorded["backbone"], recorded["chosen"]
-        fingerprint, description = backbone["fingerprint"], backbone["description"]
+        kept, chosen = recorded["backbone"], recorded["chosen"]
+        fingerprint, description = kept["fingerprint"], kept["description"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
-    if fingerprint != vlm.fingerprint:
+    refuse_other_precision(folder, kept, vlm)
+    if fingerprint != backbone["fingerprint"]:
         raise InputError(
             f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
-            f"fingerprint {vlm.fingerprint[:12]}{name_difference(backbone, vlm)}; choose that backbone, or another "
+            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(kept, vlm)}; choose that backbone, or another "
             "folder for this one"
         )
-    warn_other_versions(folder, backbone, vlm)
+    warn_other_versions(folder, kept, vlm)
     if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
             f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "
@@ -152,28 +155,93 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
     return FeatureCache(folder, half=True)
 
 
-def scan_features(
-    images: ScanImages, vlm: FrozenVLM, cache: FeatureCache | None
-) -> tuple[Float[Tensor, "s d"], tuple[SliceInfo, ...]]:
-    """Features of a scan's slices, in half precision whether they come from the cache or not, and what they are of.
+@dataclass(eq=False)
+class ScanFeatures(Generic[Item]):
+    """A scan with the features of its slices.
 
-    Raises:
-        InputError: an image cannot be used.
+    Attributes:
+        item: what the scan belongs to, as it was given.
+        images: its images; None where there are none to encode.
+        features: ``(S, D)`` in half precision, whether they come from the cache or not.
+        slices: what they are of.
+        error: why there are none: an image that cannot be used.
     """
 
-    def compute() -> dict[str, Tensor]:
-        pictures = images.slices
-        pixels = (vlm.preprocess(as_picture(picture)) for picture in pictures)
-        places = [picture.position_mm for picture in pictures]
-        return {
-            "features": encode_frames(vlm, pixels),
-            "plane": torch.tensor([PLANES.index(picture.plane) for picture in pictures]),
-            "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
-            "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
-        }
+    item: Item
+    images: ScanImages | None
+    features: Float[Tensor, "s d"] | None = None
+    slices: tuple[SliceInfo, ...] = ()
+    error: InputError | None = None
 
-    key = feature_key(vlm.fingerprint, images.content, _choices(images.config))
-    found = compute() if cache is None else cache.get_or_compute(key, compute)
+
+def encode_scans(
+    scans: Iterable[tuple[Item, ScanImages | None]], vlm: FrozenVLM, cache: FeatureCache | None
+) -> Iterator[ScanFeatures[Item]]:
+    """Features of scans in their order, from the cache where they are there; the tower's batches join several scans.
+
+    Args:
+        scans: read a little ahead, as far as a batch needs. None: a scan that only keeps its place.
+        vlm: the frozen backbone.
+        cache: where to look and to store; None computes always.
+    """
+
+    def items() -> Iterator[tuple[_Looked[Item], Iterable[Tensor] | None]]:
+        for item, images in scans:
+            looked = _Looked(ScanFeatures(item, images))
+            frames = None
+            if images is not None:
+                try:
+                    if cache is not None:
+                        looked.key = feature_key(feature_fingerprint(vlm), images.content, _choices(images.config))
+                        looked.stored = cache.get(looked.key)
+                    if looked.stored is None:
+                        frames = (vlm.preprocess(as_picture(picture)) for picture in images.slices)
+                except InputError as error:
+                    looked.result.error = error
+            yield looked, frames
+
+    for encoded in encode_items(vlm, items()):
+        looked = encoded.item
+        result, stored = looked.result, looked.stored
+        if encoded.error is not None:
+            if not isinstance(encoded.error, InputError):
+                raise encoded.error
+            result.error = encoded.error
+        elif encoded.features is not None:
+            assert result.images is not None
+            try:
+                stored = _tensors(encoded.features, result.images.slices)
+                if cache is not None:
+                    stored = cache.put(looked.key, stored)
+            except InputError as error:
+                result.error, stored = error, None
+        if stored is not None:
+            assert result.images is not None
+            result.features, result.slices = stored["features"].half().float(), _infos(stored, result.images)
+        yield result
+
+
+@dataclass(eq=False)
+class _Looked(Generic[Item]):
+    """A scan that was looked up in the cache."""
+
+    result: ScanFeatures[Item]
+    key: str = ""
+    stored: dict[str, Tensor] | None = None
+
+
+def _tensors(features: Float[Tensor, "s d"], pictures: Sequence[SliceImage]) -> dict[str, Tensor]:
+    """What is stored of a scan."""
+    places = [picture.position_mm for picture in pictures]
+    return {
+        "features": features,
+        "plane": torch.tensor([PLANES.index(picture.plane) for picture in pictures]),
+        "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
+        "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
+    }
+
+
+def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
     in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
     infos = []
     rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
@@ -181,7 +249,7 @@ def scan_features(
         position = place / _MICROMETRES if placed else None
         regions = regions_cut(PLANES[number], position) if in_mni and position is not None else ()
         infos.append(SliceInfo(PLANES[number], position, regions))
-    return found["features"].half().float(), tuple(infos)
+    return tuple(infos)
 
 
 def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | None) -> npt.NDArray[np.float64]:

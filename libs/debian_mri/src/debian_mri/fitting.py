@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from debian_mri.abstain import Abstention, always, choose_threshold
@@ -32,7 +33,7 @@ from icube_common.losses import make_loss
 from icube_common.numeric import NumericBranch
 from icube_common.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FrozenVLM, default_device
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Trained:
     """What `fit_fold` returns.
 
     Attributes:
-        model: in eval mode, on the CPU.
+        model: in eval mode, on the device of its training.
         calibration: of its logits.
         abstention: the threshold of confidence.
         inner: out-of-fold logits (N, C) of the training rows by inner models, NaN where there were none.
@@ -123,7 +124,8 @@ def predict_test(trained: Trained, inputs: Inputs, fold: Fold) -> Array:
 def predict_logits(model: MriModel, inputs: Inputs) -> Array:
     """Logits (N, C) of all scans in ``inputs``, before calibration."""
     model.eval()
-    logits: Array = torch.cat([model(batch) for batch in batches(rows_of(inputs))]).double().numpy()
+    parts = [model(send_to_device(batch, model.device)).cpu() for batch in batches(rows_of(inputs))]
+    logits: Array = torch.cat(parts).double().numpy()
     return logits
 
 
@@ -156,7 +158,10 @@ def inner_logits(
     )
     seen = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
-    plain = replace(config, train=replace(config.train, validate_every=0, patience=0, device="cpu"))
+    plain = replace(config, train=replace(config.train, validate_every=0, patience=0))
+    if not trains_tower(config):
+        # small maps of few rows: a GPU would wait for its launches
+        plain = replace(plain, train=replace(plain.train, device="cpu"))
     try:
         folds = list(grouped_k_fold(samples, folds=config.calibration.folds, seed=fold.seed, validation=0.0))
         for inner in folds:
@@ -186,6 +191,7 @@ def _train(
     rows, labels = rows_of(train), torch.from_numpy(fold.train_labels)
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes)).tolist()
     model, notes = build(train, inputs, fold, config, vlm, texts, rows)
+    model.to(default_device(config.train.device))
     groups = [fold.samples.groups[row] for row in fold.train]
     with torch.no_grad():
         share = torch.tensor(counts, dtype=torch.float64).log()
@@ -202,8 +208,12 @@ def _train(
         validate=_validation(inputs, fold) if config.train.validate_every else None,
         resume=resume,
     )
-    model.to("cpu")
-    return model, notes, result
+    return model.to(default_device(config.train.device)), notes, result
+
+
+def trains_tower(config: MriConfig) -> bool:
+    """Whether each step runs the frozen text tower, since prompts are learned or variables are written as text."""
+    return config.visual.enabled and (config.prompt.learn or config.demographics.mode == "text")
 
 
 def build(
@@ -292,10 +302,8 @@ def _validation(inputs: Inputs, fold: Fold) -> Any:
     labels = torch.from_numpy(fold.validation_labels)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        device = next(model.parameters()).device
-        parts = [
-            model({key: value.to(device) for key, value in batch.items()}).float().cpu() for batch in batches(rows)
-        ]
+        assert isinstance(model, MriModel)
+        parts = [model(send_to_device(batch, model.device)).float().cpu() for batch in batches(rows)]
         logits = torch.cat(parts)
         return {
             "loss": float(F.cross_entropy(logits, labels)),

@@ -7,7 +7,7 @@ Shapes: S slices, D width of the features, K signs, P variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from debian_mri.config import MriConfig
-from debian_mri.features import ScanImages, SliceInfo, features_folder, open_folder, scan_features, scan_signs
-from debian_mri.manifest import Manifest
+from debian_mri.features import (
+    ScanFeatures,
+    ScanImages,
+    SliceInfo,
+    encode_scans,
+    features_folder,
+    open_folder,
+    scan_signs,
+)
+from debian_mri.manifest import Manifest, Scan
 from debian_mri.participants import Participants
 from debian_mri.signs import SIGNS
 from debian_mri.variables import Column
@@ -132,16 +140,22 @@ def load_inputs(
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "signs") if cache is not None else None
     if config.visual.enabled or config.concepts.enabled:
-        for scan in tqdm(manifest.scans, desc="images", unit="scan", leave=False):
-            images = ScanImages(manifest, scan, config)
+        scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
+        read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
+        if config.visual.enabled:
+            assert vlm is not None
+            read = encode_scans(scans, vlm, cache)
+        for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
             try:
-                if config.visual.enabled:
-                    assert vlm is not None
-                    found[scan.id], slices[scan.id] = scan_features(images, vlm, cache)
+                if one.error is not None:
+                    raise one.error
+                if one.features is not None:
+                    found[one.item.id], slices[one.item.id] = one.features, one.slices
                 if config.concepts.enabled:
-                    rows.append(scan_signs(images, names, sign_cache))
+                    assert one.images is not None
+                    rows.append(scan_signs(one.images, names, sign_cache))
             except InputError as error:
-                raise InputError(f"scan {scan.id}: {error}") from error
+                raise InputError(f"scan {one.item.id}: {error}") from error
     notes: list[str] = []
     signs = None
     if config.concepts.enabled:

@@ -196,12 +196,12 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
         title = f"{row['title']}: the configured model" if row.get("configured") else row["title"]
         auc, balanced = _short(row["auc"]["mean"]), _short(row["balanced_accuracy"]["mean"])
         gap = f"{_short(paired['mean'])} ({interval_text(paired)})"
-        rows.append([title, auc, interval_text(row["auc"]), balanced, gap, p_text(paired["p"])])
+        rows.append([title, auc, interval_text(row["auc"]), balanced, gap, p_text(paired["p"]), row["comparison"]])
     report.table(
-        ["", "AUC", "95 % interval", "balanced accuracy", "AUC: model minus it", "p"],
+        ["", "AUC", "95 % interval", "balanced accuracy", "AUC: model minus it", "p", "comparison"],
         rows,
-        caption="Differences are paired over people (sign flips), with 95 % intervals; p is not corrected for the "
-        "number of comparisons.",
+        caption="Differences are paired over people (sign flips), with 95 % intervals. The primary comparison is the "
+        "same for all evaluations; the other p are not corrected for their number: descriptive.",
     )
     report.section("Checks")
     rows = []

@@ -81,6 +81,11 @@ class MriModel(nn.Module):
         late = variables is not None and config.demographics.mode == "late"
         self.late = LateTerms(len(variables.names), len(labels)) if late and variables is not None else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the learned parts are, and the frozen backbone where the picture enters."""
+        return self.bias.device
+
     def numbers(self, batch: Batch) -> Float[Tensor, "b q"] | None:
         """The people's variables as scaled numbers with indicators."""
         return None if self.variables is None else self.variables(batch["variables"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,15 @@ from torch import Tensor
 
 from debian_mri.cohorts.images import Unusable, slices_digest, volume_digest
 from debian_mri.cohorts.sequences import sequence_of
-from debian_mri.features import ScanImages, SliceInfo, features_folder, open_folder, scan_features
+from debian_mri.features import (
+    Item,
+    ScanFeatures,
+    ScanImages,
+    SliceInfo,
+    encode_scans,
+    features_folder,
+    open_folder,
+)
 from debian_mri.inputs import Inputs
 from debian_mri.manifest import PLANES, Manifest, Scan
 from debian_mri.manifest_writer import write_manifest
@@ -69,6 +77,7 @@ def read_scan(
     *,
     values: Mapping[str, str] | None = None,
     features: str | Path | None = None,
+    encoded: ScanFeatures[Any] | None = None,
     notes: Sequence[str] = (),
 ) -> OneScan:
     """Read what a model takes of a scan of a prepared set.
@@ -79,6 +88,7 @@ def read_scan(
         scan: one of it.
         values: variables as text, in place of those of the set.
         features: folder of slice features; by default below the set.
+        encoded: the scan's images with their features, where `encoded_for` has computed them already.
         notes: about the input, to be said.
 
     Raises:
@@ -86,7 +96,8 @@ def read_scan(
             measured on any scan of this kind, or a variable is missing and the model was told to refuse that.
     """
     model, config = saved.model, saved.model.config
-    images = ScanImages(manifest, scan, config)
+    images = encoded.images if encoded is not None else None
+    images = images or ScanImages(manifest, scan, config)
     pictures = images.slices
     frames = frames_of(config.concepts.geometry, str(manifest.about["format"])) if scan.kind == "slices" else ()
     known = {frame.plane: regions_cut(frame.plane, frame.position) for frame in frames}
@@ -103,16 +114,43 @@ def read_scan(
         table = NumericTable(ids=(scan.id,), names=model.signs.names, values=measured.values[None], units=units)
     found: dict[str, Tensor] | None = None
     if model.picture is not None:
-        vlm = model.picture.vlm
-        folder = features_folder(manifest.folder, features, config, vlm)
-        cache = None if folder is None else open_folder(folder, config, vlm)
-        found = {scan.id: scan_features(images, vlm, cache)[0]}
+        if encoded is None or encoded.features is None:
+            (encoded,) = encoded_for(saved, [(scan, images)], manifest.folder, features=features)
+        if encoded.error is not None:
+            raise encoded.error
+        assert encoded.features is not None
+        found = {scan.id: encoded.features}
     people = _person(saved, manifest, scan, values or {})
     placed = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
     said = [*notes, *(placed if frames else []), *_unused(saved, values or {}), *_seen(saved, manifest, scan)]
     inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, saved.columns)
     shown = tuple(picture.image for picture in pictures)
     return OneScan(scan, inputs, infos, shown, measured, manifest.simulated, tuple(said))
+
+
+def encoded_for(
+    saved: SavedModel,
+    scans: Iterable[tuple[Item, ScanImages | None]],
+    data: Path | None,
+    *,
+    features: str | Path | None = None,
+) -> Iterator[ScanFeatures[Item]]:
+    """Scans with the features that a model takes; none where the picture does not enter.
+
+    Args:
+        saved: the model.
+        scans: as `debian_mri.features.encode_scans` takes them.
+        data: folder of the prepared set; None where scans are of different ones: nothing is stored.
+        features: folder of slice features; by default below the set.
+
+    Raises:
+        InputError: the folder holds features of another backbone or of other slices.
+    """
+    picture, config = saved.model.picture, saved.model.config
+    if picture is None:
+        return (ScanFeatures(item, images) for item, images in scans)
+    folder = None if data is None else features_folder(data, features, config, picture.vlm)
+    return encode_scans(scans, picture.vlm, None if folder is None else open_folder(folder, config, picture.vlm))
 
 
 def _info(picture: SliceImage, known: Mapping[str, tuple[str, ...]]) -> SliceInfo:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from debian_mri.attention import Pooling
 from debian_mri.config import MriConfig
 from debian_mri.demographics import Film
+from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.textmap import TextMap
@@ -68,7 +69,7 @@ class Picture(nn.Module):
         self.film = Film(numbers, dim) if numbers else None
         self.branch = branch
         self.register_buffer("trust", torch.tensor(visual.trust))
-        self.log_scale = nn.Parameter(prompts.vlm.logit_scale.log().clone())
+        self.log_scale = nn.Parameter(prompts.vlm.logit_scale.clamp(max=MAX_SCALE).log())
         self._kept = features
 
     @property
@@ -93,10 +94,8 @@ class Picture(nn.Module):
         return self._kept.to(self.log_scale.device)
 
     def class_texts(self, texts: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
-        """Mean features of the classes' descriptions, not normalised."""
-        owner = self.owner(texts)
-        sums = texts.new_zeros(len(self.prompts.class_names), texts.shape[1]).index_add(0, owner, texts)
-        return sums / self.counts(texts).unsqueeze(1)
+        """Features of the classes: means of their descriptions', as `PromptLearner.class_features` has them."""
+        return self.prompts.class_features(texts)
 
     def owner(self, like: Tensor) -> Int[Tensor, " n"]:
         """The class of each description."""
@@ -132,8 +131,8 @@ class Picture(nn.Module):
     def parts(self, feature: Float[Tensor, "b d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:
         """What each description adds to its own class's logit."""
         classes = self.class_texts(texts)
-        apart = texts - classes.mean(0)
-        share = self.trust * self.log_scale.exp() / self.counts(texts)[self.owner(texts)]
+        apart = self.prompts.shares(texts) - classes.mean(0)
+        share = self.trust * scale_of(self.log_scale) / self.counts(texts)[self.owner(texts)]
         return feature @ apart.T * share
 
     def to_classes(self, parts: Float[Tensor, "b n"]) -> Float[Tensor, "b c"]:

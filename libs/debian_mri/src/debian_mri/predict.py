@@ -183,7 +183,7 @@ def predict_scan(saved: SavedModel, read: Callable[[], OneScan]) -> Prediction:
 def explanation_for(saved: SavedModel, one: OneScan) -> Explanation:
     """All that may be said about a scan: the sum, its slices by evidence, the check by deletion."""
     model = saved.model
-    batch = rows_of(one.inputs)
+    batch = rows_of(one.inputs, model.device)
     space = model.config.preprocess.space
     plain = explanation_of(
         saved,
@@ -224,7 +224,7 @@ def _deletion(saved: SavedModel, batch: dict[str, torch.Tensor], one: OneScan, f
 def logits_without(saved: SavedModel, batch: dict[str, torch.Tensor], one: OneScan, gone: Sequence[int]) -> Any:
     """(C,) logits as if some slices were not there, before calibration."""
     changed = without(saved.model, batch, one.infos, one.measured, gone)
-    return saved.model(changed)[0].double().numpy()
+    return saved.model(changed)[0].double().cpu().numpy()
 
 
 def probability_without(saved: SavedModel, batch: dict[str, torch.Tensor], one: OneScan, gone: Sequence[int]) -> Any:

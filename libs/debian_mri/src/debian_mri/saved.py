@@ -30,6 +30,7 @@ from icube_common.errors import InputError
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
 CONFIG, ABOUT, WEIGHTS, PROMPTS, CARD = "config.yaml", "model.json", "model.safetensors", "prompts", "README.md"
@@ -52,7 +53,7 @@ class SavedModel:
     """A model with what belongs to it.
 
     Attributes:
-        model: in eval mode, on the CPU.
+        model: in eval mode, on the backbone's device.
         calibration: of its logits.
         abstention: the threshold of confidence.
         columns: of the variables that enter, with tier and unit.
@@ -108,7 +109,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
     Args:
         folder: a run folder, or its ``model``.
         vlm: the backbone, where it is loaded already; by default the one that the configuration names, loaded only
-            where the picture enters.
+            where the picture enters, on a GPU where there is one and the training was not set to ``device=cpu``.
 
     Raises:
         InputError: no such folder, a damaged file, or another backbone than it was trained on.
@@ -133,6 +134,8 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         columns = tuple(Column(**{**record, "values": tuple(record["values"])}) for record in about["columns"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
+    if model.picture is not None:
+        model.to(model.picture.vlm.device)
     return SavedModel(model.eval(), calibration, abstention, columns, about)
 
 
@@ -152,7 +155,7 @@ def _skeleton(folder: Path, config: MriConfig, about: Mapping[str, Any], vlm: Fr
         )
     picture = None
     if about["picture"] is not None:
-        vlm = vlm or config.vlm.load()
+        vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
         prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)
         record = about["picture"]["branch"]
         film = config.demographics.mode == "film" and variables is not None

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from debian_mri.model import MriModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 from icube_common.evaluation.splits import stratified_groups
+from icube_common.losses.logit_scale import scale_of
 from icube_common.prompts.textmap import Block, Choice, solve, start_at_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
@@ -37,25 +39,26 @@ _PRIOR = 1.0
 def start_picture(
     model: MriModel, rows: dict[str, Tensor], labels: Int[Tensor, " n"], groups: Sequence[str]
 ) -> list[str]:
-    """Scale the map by training rows and let it start at the ridge regression; returns notes."""
+    """Scale the map by training rows and let it start at the ridge regression, solved on the CPU; returns notes."""
     picture, visual = model.picture, model.config.visual
     assert picture is not None
     model.eval()
+    rows = send_to_device(rows, model.device)
     pooled = picture.pooling(rows["slices"])
     picture.map.fit_scale(pooled)
     picture.map.learned.requires_grad_(visual.learn_map)
     texts = picture.texts()
-    classes = picture.class_texts(texts)
+    classes = picture.class_texts(texts).cpu()
     apart = classes - classes.mean(0)
     wanted = F.normalize(apart, dim=-1)[labels]
-    known = picture.known(rows["slices"], texts)
+    known = picture.known(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
-    block = Block(picture.map.standard(pooled), visual.shrinkage, picture.map)
+    block = Block(picture.map.standard(pooled).cpu(), visual.shrinkage, picture.map)
     choice = Choice(1.0, visual.trust)
     notes: list[str] = []
     if visual.select:
-        others = model.signs(rows["signs"], _numbers(model, rows)).sum(-1) if model.signs is not None else None
+        others = model.signs(rows["signs"], _numbers(model, rows)).sum(-1).cpu() if model.signs is not None else None
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
     picture.trust.fill_(choice.trust)
     start_at_ridge([block], wanted, varying, choice=Choice(choice.factor, 1.0))
@@ -90,7 +93,7 @@ def _select(
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
         return Choice(1.0, visual.trust), [f"Shrinkage and trust of the picture are as set: {error}."]
-    scale = float(picture.log_scale.exp())
+    scale = float(scale_of(picture.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     trusts = TRUSTS if others is None else TRUSTS_BESIDE
     best: tuple[float, Choice] | None = None

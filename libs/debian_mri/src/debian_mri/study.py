@@ -9,8 +9,7 @@ from typing import Any
 from debian_mri.config import MriConfig
 from debian_mri.evaluate import evaluate
 from debian_mri.protocols import ProtocolOptions
-from icube_common.config import load_config
-from icube_common.experiments import Outcome, override_texts
+from icube_common.experiments import Outcome, trial_config
 
 
 def run_cell(
@@ -37,8 +36,7 @@ def run_cell(
         repeats: of group-kfold.
         features: folder of slice features.
     """
-    texts = override_texts({**overrides, "train.seed": seed, "train.trackers": "none"})
-    config = load_config(MriConfig, overrides=texts)
+    config = trial_config(MriConfig, overrides, seed)
     options = ProtocolOptions(folds=folds, repeats=repeats, seed=seed)
     out = Path(folder) / "evaluation"
     result = evaluate(data, out, config, protocol=protocol, options=options, comparisons="none", features=features)

@@ -23,7 +23,8 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
-from icube_common.training import check_start, open_run
+from icube_common.sequences import as_list
+from icube_common.training import check_start, load_backbone, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def train(
         InputError: a bad set, setting or output folder; nothing is written then.
     """
     config = config or MriConfig()
+    leave_out = as_list(leave_out)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = Manifest.load(data, root=root)
     chosen = sorted(leave_out)
@@ -66,7 +68,7 @@ def train(
     fold = training_fold(manifest, config, leave_out=leave_out)
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
-    vlm = config.vlm.load() if config.needs_tower else None
+    vlm = load_backbone(config.vlm, config.train) if config.needs_tower else None
     inputs = load_inputs(manifest, config, vlm, features=features)
     run = open_run(
         out,

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -151,9 +152,19 @@ def _refuse_unknown_command(commands: Mapping[str, Command], argv: Sequence[str]
             return
 
 
+def _check_dashes(argv: Sequence[str]) -> None:
+    """Name the remedy where a file's name begins with a dash, which would be read as an option."""
+    for word in argv:
+        if word == "--":
+            return
+        if word.startswith("-") and not re.fullmatch("-h|--[a-z-]+", word) and os.path.exists(word):
+            raise InputError(f"{word}: is read as an option; a file whose name begins with a dash is named ./{word}")
+
+
 def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
     """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
     _refuse_unknown_command(commands, argv)
+    _check_dashes(argv)
     args, rest = parser.parse_known_args(list(argv))
     args.overrides = []
     command = _find(commands, args.words)

@@ -38,10 +38,19 @@ def option(
     le: float | None = None,
     lt: float | None = None,
     choices: Sequence[str] | None = None,
+    type_name: str = "",
 ) -> Any:
-    """A dataclass field with its one-line meaning, inclusive (ge, le) or exclusive (gt, lt) bounds, and choices."""
+    """A dataclass field with its one-line meaning, inclusive (ge, le) or exclusive (gt, lt) bounds, and choices.
+
+    ``type_name`` is what ``--help`` prints for a field of type Any, whose section checks the value itself.
+    """
     bounds = {name: bound for name, bound in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if bound is not None}
-    metadata = {"meaning": meaning, "bounds": bounds, "choices": tuple(choices) if choices else None}
+    metadata = {
+        "meaning": meaning,
+        "bounds": bounds,
+        "choices": tuple(choices) if choices else None,
+        "type_name": type_name,
+    }
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -110,7 +119,9 @@ def describe_config(config_class: type[Config]) -> str:
     """The text that ``--help`` prints: every key with type, default and meaning."""
     lines = ["configuration keys (key=value after the options, or --config file.yaml):"]
     for key, field, kind, default in iterate_options(config_class):
-        name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        name = field.metadata.get("type_name") or (
+            kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        )
         choices = field.metadata.get("choices")
         meaning = field.metadata.get("meaning", "") + (f" ({', '.join(choices)})" if choices else "")
         lines.append(f"  {key:<28} {name:<14} default {default!s:<14} {meaning}")
@@ -141,9 +152,16 @@ def load_config(
         if not equals or not key:
             raise InputError(f"{text!r}: an override has the form key=value")
         try:
-            layers.append((text, OmegaConf.from_dotlist([text])))
+            layer = OmegaConf.from_dotlist([text])
         except (YAMLError, OmegaConfBaseException) as error:
-            raise InputError(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})") from error
+            if not _takes_text(known.get(key)):
+                raise InputError(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})") from error
+            layer = None
+        if layer is None or (_takes_text(known.get(key)) and OmegaConf.is_dict(OmegaConf.select(layer, key))):
+            # braces and colons of a text are not YAML's: {} in a kitchen
+            layer = OmegaConf.create()
+            OmegaConf.update(layer, key, text.partition("=")[2], force_add=True)
+        layers.append((text, layer))
     sections = {name for key in known for name in _parents(key)}
     set_by: dict[str, str] = {}
     for origin, layer in layers:
@@ -185,6 +203,14 @@ def load_saved_config(config_class: type[ConfigType], file: str | Path) -> Confi
     if absent := [field.name for field in dataclasses.fields(config_class) if field.name not in present]:
         raise InputError(f"{file}: section {absent[-1]} is missing: the file is cut off; copy the saved model again")
     return config
+
+
+def _takes_text(known: tuple[dataclasses.Field[Any], Any] | None) -> bool:
+    """Whether a key holds a text: it is declared as one, or checks its value itself."""
+    if known is None:
+        return False
+    field, kind = known
+    return kind is str or kind == str | None or "str" in field.metadata.get("type_name", "")
 
 
 def read_yaml(file: str | Path, *, option: str = "") -> dict[str, Any]:

@@ -10,8 +10,13 @@ from pathlib import Path
 from icube_common.errors import InputError
 
 
-def read_table(path: Path, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(path: Path, required: Iterable[str], *, strip: bool = True) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV file with a head line, as (line number, column -> text); empty lines are passed over.
+
+    Args:
+        path: the file.
+        required: columns that it must have.
+        strip: take spaces around values away, as people's files want it; file names keep theirs without.
 
     Raises:
         InputError: missing, not UTF-8, a column is missing or twice there, or a row is too short or too long.
@@ -29,7 +34,8 @@ def read_table(path: Path, required: Iterable[str]) -> Iterator[tuple[int, dict[
                     continue
                 if len(row) != len(head):
                     raise InputError(f"{path}: line {reader.line_num}: {len(row)} fields, {len(head)} expected")
-                yield reader.line_num, dict(zip(head, (value.strip() for value in row), strict=True))
+                cells = [cell.strip() for cell in row] if strip else row
+                yield reader.line_num, dict(zip(head, cells, strict=True))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -25,6 +25,7 @@ from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, read_json
 from icube_common.training import StepRandom, check_start, fit, open_run
+from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
@@ -223,7 +224,9 @@ def distill(
     captions = None
     if teacher.takes_text:
         cache = FeatureCache(trained.text.cache or Path(run) / TEXT_CACHE)
-        captions = embed_captions(store, trained.text, teacher.text_encoder, cache)
+        encoder = teacher.text_encoder
+        encoder.vlm.to(default_device(config.train.device))
+        captions = embed_captions(store, trained.text, encoder, cache)
     result = fit(
         student,
         step,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
+from icube_common.sequences import as_list
 from motiondiff.geometry.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
@@ -47,6 +48,7 @@ class Motion:
     texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "texts", tuple(as_list(self.texts)))
         object.__setattr__(self, "root", np.ascontiguousarray(self.root, dtype=np.float32))
         object.__setattr__(self, "rotations", np.ascontiguousarray(self.rotations, dtype=np.float32))
         frames, joints = len(self.root), len(self.skeleton)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing
+from icube_common.sequences import as_list
 from motiondiff.export import FORMATS, write
 from motiondiff.schedulers import SCHEDULERS
 
@@ -89,6 +90,8 @@ class SampleOptions:
             raise InputError(f"--seconds {self.seconds}: must be positive")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: must not be negative")
+        object.__setattr__(self, "actions", as_list(self.actions))
+        object.__setattr__(self, "texts", as_list(self.texts))
         ways = [bool(self.actions), self.per_action is not None, self.unconditional]
         if sum(ways) > 1:
             raise InputError("--action, --per-action and --unconditional exclude each other: give one of them")
@@ -237,11 +240,6 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
     known = list(pipeline.denoiser.config.tags) if options.mix_tags else []
     tags = [draw_tag(known, options.seed, number) or options.tag for number in range(len(wanted))]
-    if options.text_weights is not None:
-        from motiondiff.model.text import load_saved_encoder
-
-        facts = pipeline.denoiser.config.text_encoder or {}
-        pipeline.use_text_encoder(load_saved_encoder(facts, pretrained=options.text_weights))
     shape: Skeleton | None = None
     if options.shape is not None:
         from motiondiff.shapes import load_shape
@@ -251,6 +249,12 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     if options.seconds is not None:
         frames = round(options.seconds * pipeline.representation.config.fps)
     move_to(pipeline, options.device)
+    if options.text_weights is not None:
+        from motiondiff.model.text import load_saved_encoder
+
+        facts = pipeline.denoiser.config.text_encoder or {}
+        encoder = load_saved_encoder(facts, pretrained=options.text_weights, device=pipeline.denoiser.device)
+        pipeline.use_text_encoder(encoder)
     with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
         for first in range(0, len(wanted), options.batch_size):
             actions, texts = zip(*wanted[first : first + options.batch_size], strict=True)

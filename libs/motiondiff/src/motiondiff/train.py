@@ -18,6 +18,7 @@ from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.runs import RunFolder, atomic_folder, read_json
 from icube_common.training import Draw, StepRandom, check_start, fit, open_run
+from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
@@ -327,7 +328,7 @@ def train(
         refuse_other_run(RunFolder(out), store, config)
     clips = store.select("train")
     representation = measure_representation(store, clips, config.data)
-    encoder = load_text_encoder(config.text) if config.text.enabled else None
+    encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
     denoiser = make_denoiser(store, representation, config, encoder)
     captions = None
     cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)

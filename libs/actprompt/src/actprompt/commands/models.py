@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actprompt.config import ActConfig, ZeroShotConfig
+from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
@@ -159,11 +159,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a trained run")
-    parser.add_argument("video", metavar="VIDEO", help="a video file")
+    parser.add_argument("video", metavar="VIDEO", help="a video file, or a folder of frames (img_00001.jpg, ...)")
+    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of a folder of frames")
     parser.add_argument("--skeleton", metavar="FILE", help=".npz with joints (T, J, 3) and time (T,) in s")
     parser.add_argument("--data", metavar="DATA", help="a prepared set that VIDEO is of: its skeleton is taken")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="actions to name (default 5)")
     parser.add_argument("--html", metavar="FILE", help="also write a page: frames, bars, sentences")
+    parser.add_argument(
+        "--keep-damaged", action="store_true", help="use the decodable frames of a truncated or damaged VIDEO"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
 
 
@@ -175,9 +179,11 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         args.video,
         skeleton=args.skeleton,
         data=args.data,
+        frame_rate=args.frame_rate,
         top=args.top,
         html=args.html,
         overwrite=args.overwrite,
+        keep_damaged=args.keep_damaged,
     )
 
 
@@ -219,7 +225,7 @@ def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
         "--knowledge", metavar="FILE", help="class descriptions: a file or a shipped name (default: the data set's own)"
     )
     parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
     parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
@@ -257,8 +263,8 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "predict": cli.Command(
         "name the action of a video, with reasons", _predict, _predict_arguments, render=_render_prediction
     ),
-    "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments),
-    "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments),
+    "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
+    "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
     "demo": cli.Command("simulated videos: prepare, train, evaluate, predict, pages", _demo, _demo_arguments),
 }

@@ -14,8 +14,8 @@ from icube_common.errors import unknown
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
     for info in (
-        ReaderInfo("folder", "actprompt.datasets.folder", "one folder of videos per class"),
-        ReaderInfo("csv", "actprompt.datasets.csv_list", "a CSV file: path,label[,subject[,camera[,split]]]"),
+        ReaderInfo("folder", "actprompt.datasets.folder", "one folder of videos per class", official=False),
+        ReaderInfo("csv", "actprompt.datasets.csv_list", "lists of clips and labels", lists=True, official=False),
         ReaderInfo("ucf101", "actprompt.datasets.ucf101", "UCF101 with trainlist01-03 and testlist01-03", True),
         ReaderInfo("hmdb51", "actprompt.datasets.hmdb51", "HMDB51 with <class>_test_split1-3.txt", True),
         ReaderInfo("kinetics", "actprompt.datasets.kinetics", "Kinetics: CSV files and <id>_<start>_<end>.mp4", True),

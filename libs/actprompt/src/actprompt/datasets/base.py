@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,22 +11,27 @@ from typing import Protocol as Interface
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.datasets.scan import Scan, scan_folder
 from actprompt.manifest import Clip, Protocol
 from icube_common.errors import InputError
-
-VIDEO_SUFFIXES = (
-    ".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """A format by name, the module that reads it, one line for people, and whether it has files of splits."""
+    """A format by name, the module that reads it, one line for people.
+
+    Attributes:
+        split_files: it has official files of splits, which ``--splits`` names.
+        lists: its source is a list of clips, or one for each part of a split.
+        official: its classes are those of a published set; ``--class-names`` does not go with it.
+    """
 
     name: str
     module: str
     description: str
     split_files: bool = False
+    lists: bool = False
+    official: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Found:
         protocols: how the set is divided.
         skeletons: its joint sequences, where it has some.
         notes: further entries of ``dataset.json``.
+        warnings: what a user has to know about the set, one line each.
     """
 
     title: str
@@ -83,6 +88,7 @@ class Found:
     class_texts: Mapping[str, str] = field(default_factory=dict)
     skeletons: Skeletons | None = None
     notes: Mapping[str, object] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Reader(Interface):
@@ -107,23 +113,28 @@ def require_folder(path: Path, expected: str) -> Path:
     return path.resolve()
 
 
-def find_videos(root: Path, expected: str) -> list[Path]:
-    """Every video file below a folder, hidden ones left out, sorted.
+def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]:
+    """Every file below a folder that may be a video, and images and audio files as rejected.
+
+    Side files (hidden ones, lists, annotations, documents) are in neither; see `actprompt.datasets.scan`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such file, or a folder cannot be read.
     """
-    found = []
-    for folder, below, names in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".")]
-        found += [
-            Path(folder) / name
-            for name in names
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith(".")
-        ]
-    if not found:
-        raise InputError(f"{root}: no video in it; expected {expected}")
-    return sorted(found)
+    found = scan_folder(root)
+    if not found.files:
+        others = (
+            f" ({len(found.images)} images, {len(found.sounds)} audio files)" if found.images + found.sounds else ""
+        )
+        raise InputError(f"{root}: no video in it{others}; expected {expected}")
+    return found.files, reject_media(found, root)
+
+
+def reject_media(found: Scan, root: Path) -> list[Rejection]:
+    """Rejections of single images and audio files."""
+    reasons = [(path, "an image, not a video") for path in found.images]
+    reasons += [(path, "an audio file, not a video") for path in found.sounds]
+    return [Rejection(path.name, path.relative_to(root).as_posix(), reason) for path, reason in reasons]
 
 
 def ids_of(files: Iterable[Path], root: Path) -> dict[Path, str]:
@@ -163,7 +174,9 @@ def read_names(
     Raises:
         InputError: no video.
     """
-    files, rejected = first_of_each(find_videos(root, expected), root)
+    videos, media = find_videos(root, expected)
+    files, rejected = first_of_each(videos, root)
+    rejected += media
     clips = []
     for path in files:
         item = read_name(path.name, path.relative_to(root).as_posix())

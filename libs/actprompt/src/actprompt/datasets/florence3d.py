@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.datasets.base import Found, Rejection, Skeletons, require_folder
+from actprompt.datasets.scan import scan_folder
 from actprompt.datasets.split_lists import lines_of
 from actprompt.limbs import LIMB_JOINTS
 from actprompt.manifest import Clip, Protocol
@@ -54,6 +55,14 @@ def find(source: Path, splits: Path | None = None) -> Found:
         clips[name] = Clip(id=name, path=path, label=row["action"], subject=row["actor"])
         if row["feature_idvideo"]:
             _, _, sequences[name], times[name] = features[int(row["feature_idvideo"])]
+    folder = root / "clips" if (root / "clips").is_dir() else root
+    scan = scan_folder(folder)
+    listed = {(root / path).resolve() for path in [clip.path for clip in clips.values()] + [r.path for r in rejected]}
+    rejected += [
+        Rejection(path.name, path.relative_to(root).as_posix(), "not in index.csv")
+        for path in [*scan.files, *scan.images, *scan.sounds]
+        if path.resolve() not in listed
+    ]
     skeletons = Skeletons(joint_names=LIMB_JOINTS, unit="unit directions", sequences=sequences, times=times)
     return Found(
         title="Florence 3D Actions",

@@ -28,7 +28,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         InputError: no video, no file of splits, or a damaged one.
     """
     root = require_folder(source, "HMDB51's class folders")
-    files = find_videos(root, "HMDB51's videos <class>/<name>.avi")
+    files, media = find_videos(root, "HMDB51's videos <class>/<name>.avi")
     lists = read_splits([require_folder(splits, "HMDB51's split files")] if splits else [root])
     classes = sorted(set(lists.labels.values()))
     clips, rejected, found = [], [], set()
@@ -47,7 +47,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         citation=CITATION,
         root=root,
         clips=clips,
-        rejected=rejected + missing(lists, found),
+        rejected=rejected + media + missing(lists, found),
         class_names=in_order(classes, clips),
         protocols=split_protocols(lists, CITATION),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actprompt.datasets.base import Found, Rejection, find_videos, first_of_each, require_folder
-from actprompt.datasets.csv_list import PART_NAMES
+from actprompt.datasets.split_lists import part_of
 from actprompt.manifest import Clip, Protocol
 from icube_common.errors import InputError
 from icube_common.tables import read_table
@@ -27,7 +27,9 @@ def find(source: Path, splits: Path | None = None) -> Found:
         InputError: no video, no CSV file with the columns, or a row with a time that is none.
     """
     root = require_folder(source, "Kinetics' videos")
-    files, rejected = first_of_each(find_videos(root, "Kinetics' videos <id>_<start>_<end>.mp4"), root)
+    videos, media = find_videos(root, "Kinetics' videos <id>_<start>_<end>.mp4")
+    files, rejected = first_of_each(videos, root)
+    rejected += media
     by_stem = {path.stem: path for path in files}
     clips: dict[str, Clip] = {}
     for table in _tables(require_folder(splits, "Kinetics' CSV files") if splits else root):
@@ -41,13 +43,12 @@ def find(source: Path, splits: Path | None = None) -> Found:
                 rejected.append(Rejection(name, below, f"{where}: listed and not there"))
             elif not row["label"]:
                 rejected.append(Rejection(name, below, f"{where}: no label (the test labels were held back?)"))
-            elif row["split"].lower() not in PART_NAMES:
+            elif (part := part_of(row["split"])) is None:
                 rejected.append(Rejection(name, below, f"{where}: split {row['split']!r} is unknown"))
             elif stem in clips:
                 rejected.append(Rejection(name, below, f"{where}: listed before, as {clips[stem].label!r}"))
             else:
-                splits_of = {"split": PART_NAMES[row["split"].lower()]}
-                clips[stem] = Clip(id=name, path=below, label=row["label"], splits=splits_of)
+                clips[stem] = Clip(id=name, path=below, label=row["label"], splits={"split": part})
     listed = {row.id for row in rejected} | {clip.id for clip in clips.values()}
     for path in files:
         if path.name not in listed:

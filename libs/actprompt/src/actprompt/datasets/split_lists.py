@@ -12,6 +12,31 @@ from icube_common.errors import InputError
 # whwu95/BIKE, MIT (train_rgb_split_1.txt, val_rgb_split_1.txt), and mmaction2 (ucf101_train_split_1_videos.txt)
 FLAT = re.compile(r"(?:\w+_)?(?P<part>train|val|test)(?:_rgb)?_split_?(?P<number>[123])(?:_videos|_rawframes)?\.txt")
 
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""The words for the parts of a split, in lower case, and the parts."""
+
+
+def part_of(word: str) -> str | None:
+    """The part ("train", "validation", "test") that a word means, whatever its case; None for other words."""
+    return PART_NAMES.get(word.strip().lower())
+
+
+def part_of_file(path: str) -> str | None:
+    """The part of a split that a list's name holds (``hmdb51_train_split_1.txt``, ``testlist01.txt``), if but one."""
+    words = "|".join(sorted(PART_NAMES, key=len, reverse=True))
+    found = re.findall(rf"(?<![a-z])({words})(?:list|split|set)?(?![a-z])", PurePosixPath(path).stem.lower())
+    parts = {PART_NAMES[word] for word in found}
+    return parts.pop() if len(parts) == 1 else None
+
 
 @dataclass
 class Splits:

@@ -30,7 +30,9 @@ def find(source: Path, splits: Path | None = None) -> Found:
         InputError: no video, no list, or a damaged one.
     """
     root = require_folder(source, "UCF101's videos")
-    files, rejected = first_of_each(find_videos(root, "UCF101's videos v_<Class>_gXX_cXX.avi"), root)
+    videos, media = find_videos(root, "UCF101's videos v_<Class>_gXX_cXX.avi")
+    files, rejected = first_of_each(videos, root)
+    rejected += media
     folders = [require_folder(splits, "UCF101's lists")] if splits else [root]
     lists = read_splits(folders)
     spelt = {key: label for (key, _), label in lists.labels.items()}

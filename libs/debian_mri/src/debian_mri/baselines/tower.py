@@ -40,7 +40,6 @@ COOP_SETTINGS = TrainConfig(
     checkpoint_every=10_000,
     keep_checkpoints=1,
     trackers="none",
-    device="cpu",
 )
 
 
@@ -146,6 +145,6 @@ class _Features:
 
 
 def _probabilities(prompts: PromptLearner, scans: Iterable[Tensor]) -> Array:
-    means = torch.stack([scan.float().mean(0) for scan in scans])
-    probabilities: Array = (prompts.vlm.logit_scale * means @ prompts().T).double().softmax(-1).numpy()
+    means = torch.stack([scan.float().mean(0) for scan in scans]).to(prompts.vlm.device)
+    probabilities: Array = (prompts.vlm.logit_scale * means @ prompts().T).double().softmax(-1).cpu().numpy()
     return probabilities

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from debian_mri.config import MriConfig
+from debian_mri.config import MriConfig, unused_keys
 from icube_common.cli import Command
 from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
@@ -133,7 +133,7 @@ COMMANDS: Mapping[str, Command] = {
         render=_render_evaluation,
         config=MriConfig,
     ),
-    "ablate": ablate_command(_make_run, MriConfig, add_arguments=_study_arguments),
-    "tune": tune_command(_make_run, MriConfig, add_arguments=_study_arguments),
+    "ablate": ablate_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
+    "tune": tune_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
 }

@@ -72,7 +72,7 @@ def deidentify_dataset(dataset: Dataset, salt: bytes, *, dates: Dates = "remove"
     """
     check_salt(salt)
     if dates not in ("remove", "shift"):
-        raise InputError(f"dates={dates!r}: 'remove' or 'shift'")
+        raise InputError(f"dates {dates!r}: must be 'remove' or 'shift'")
     if reading.words(dataset, "BurnedInAnnotation")[:1] == ("YES",):
         raise Refusal("burnt-in annotation", "the pixels themselves may tell who this is")
     patient = reading.text(dataset, "PatientID")

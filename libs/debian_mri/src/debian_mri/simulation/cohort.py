@@ -45,7 +45,7 @@ class CohortConfig(Config):
         super().__post_init__()
         check_classes(self.classes)
         if self.subjects < len(self.classes):
-            raise InputError(f"subjects={self.subjects}: at least one for each of {len(self.classes)} classes")
+            raise InputError(f"--subjects {self.subjects}: at least one for each of {len(self.classes)} classes")
 
 
 def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False) -> Manifest:

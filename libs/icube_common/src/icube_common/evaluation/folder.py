@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation.predictions import Predictions
 from icube_common.runs import read_json, refuse_existing, write_json
@@ -35,6 +36,17 @@ def refuse_other(out: Path, record: Mapping[str, Any], *, overwrite: bool = Fals
             raise InputError(f"{out}: holds an evaluation of other settings or data (--overwrite replaces it)")
         return
     refuse_existing(out, overwrite=overwrite)
+
+
+def settings_record(config: Any) -> dict[str, Any]:
+    """The settings of an evaluation for its record, without those that only decide how fast it runs.
+
+    Args:
+        config: a configuration with a section ``vlm``.
+    """
+    record = config_to_dict(config)
+    record["vlm"] = {key: value for key, value in record["vlm"].items() if key != "batch_size"}
+    return record
 
 
 def open_folder(out: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:

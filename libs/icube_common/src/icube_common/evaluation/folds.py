@@ -203,7 +203,7 @@ class Fold:
 
     def _view(self, table: Any, rows: Array, barred: Array, by: By, part: str) -> TableView[Any]:
         if by == "group" and not isinstance(table, Mapping):
-            raise InputError(f"side table of type {type(table).__name__}: by='group' needs a mapping from group")
+            raise InputError(f"side table of type {type(table).__name__}: a table by group needs a mapping from group")
         if by == "group":
             shut = {self.samples.groups[row] for row in barred}
             keys = dict.fromkeys(self.samples.groups[row] for row in rows)

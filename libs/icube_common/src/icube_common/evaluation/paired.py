@@ -94,6 +94,11 @@ def paired_test(
     return Comparison(interval, p, "sign flips")
 
 
+def smallest_p_value(groups: int) -> float:
+    """The smallest p-value that a sign-flip test over so many groups can give, whatever the difference."""
+    return max(2.0 / 2**groups, 1.0 / (FLIPS + 1)) if groups else math.nan
+
+
 def _sign_flips(values: Array, seed: int) -> float:
     """Two-sided p-value of the mean of ``values`` under random signs, exact where all signs can be tried."""
     from scipy import stats

@@ -171,9 +171,7 @@ def few_shot(
         for number, count in enumerate(shots):
             train, short = _first_of_each(samples, order, count)
             if short and fewer == "error":
-                raise InputError(
-                    f"{count} shots: {_too_few(samples, order, short[0])}; fewer='all' takes what is there"
-                )
+                raise InputError(f"{count} shots: {_too_few(samples, order, short[0])}; take no more shots than these")
             chosen, _ = _first_of_each(samples, spare, min(count, VALIDATION_SHOTS))
             said = [f"{count} shots: {_too_few(samples, order, label)}, all taken" for label in short]
             yield make_fold(
@@ -287,8 +285,8 @@ def _sides(
     common = np.intersect1d(groups[train], groups[test])
     if len(common) and not shared_groups:
         raise InputError(
-            f"split: group {str(common[0])!r} has training and test rows ({len(common)} groups have); where the "
-            "published split is like that, say shared_groups=True"
+            f"split: group {str(common[0])!r} has training and test rows ({len(common)} groups have): keep "
+            "each group on one side of the split, or prepare the set without groups (column subject)"
         )
     return train, test
 

@@ -22,6 +22,7 @@ __getattr__, __dir__ = lazy_exports(
         "compare_command": "commands",
         "open_executor": "executors",
         "override_texts": "overrides",
+        "trial_config": "overrides",
         "tune_command": "commands",
     },
 )

@@ -52,6 +52,7 @@ def ablate(
                 seeds: [0, 1, 2]
                 metric: top1
                 baseline: num_context=4,initialise=random
+                primary: no-numbers
 
         out: the study's folder.
         executor: where the cells run, one call each; by default in this process.
@@ -70,8 +71,9 @@ def ablate(
             at work there; a cell failed and ``strict`` is set, or every cell failed.
     """
     if workers < 1:
-        raise InputError(f"ablate: workers={workers}: must be at least 1")
-    fixed = {"facts": dict(facts or {})}
+        raise InputError(f"--workers {workers}: must be at least 1")
+    # a primary comparison is named before its result is there
+    fixed = {"facts": dict(facts or {}), "primary": grid.primary or None}
     with open_study(
         out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
     ) as folder:

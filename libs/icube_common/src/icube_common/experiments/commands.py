@@ -21,6 +21,7 @@ from icube_common.config import Config, load_config
 
 if TYPE_CHECKING:
     from icube_common.experiments.cells import Run
+    from icube_common.experiments.overrides import Unused
 
 MakeRun = Callable[[argparse.Namespace], "Run"]
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -30,13 +31,20 @@ def _none(parser: argparse.ArgumentParser) -> None:
     """No argument of the library's own."""
 
 
-def ablate_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddArguments = _none) -> Command:
+def ablate_command(
+    make_run: MakeRun,
+    config: type[Config],
+    *,
+    add_arguments: AddArguments = _none,
+    unused: Unused | None = None,
+) -> Command:
     """``ablate --grid grid.yaml --out STUDY``: see `icube_common.experiments.ablate.ablate`.
 
     Args:
         make_run: the library's arguments -> how one cell is run.
         config: the schema that the grid's keys are held against.
         add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
+        unused: which keys have no effect under a configuration; they are refused before anything runs.
     """
 
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +59,7 @@ def ablate_command(make_run: MakeRun, config: type[Config], *, add_arguments: Ad
         from icube_common.experiments.grid import Grid
 
         below, above = _settings(config, args)
-        grid = Grid.load(args.grid, config, below=below, above=above)
+        grid = Grid.load(args.grid, config, below=below, above=above, unused=unused)
         facts = _own(args, add_arguments)
         with open_executor(args.workers, args.dask) as (executor, workers):
             study = ablate(
@@ -76,7 +84,13 @@ def ablate_command(make_run: MakeRun, config: type[Config], *, add_arguments: Ad
     return Command("compare settings: a grid over configuration keys, with seeds", run, arguments, _render, config)
 
 
-def tune_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddArguments = _none) -> Command:
+def tune_command(
+    make_run: MakeRun,
+    config: type[Config],
+    *,
+    add_arguments: AddArguments = _none,
+    unused: Unused | None = None,
+) -> Command:
     """``tune --space space.yaml --out STUDY``: see `icube_common.experiments.tune.tune`.
 
     Args:
@@ -84,6 +98,7 @@ def tune_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddA
             be pruned.
         config: the schema that the space's keys are held against.
         add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
+        unused: which keys have no effect under a configuration; they are refused before anything runs.
     """
 
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +121,7 @@ def tune_command(make_run: MakeRun, config: type[Config], *, add_arguments: AddA
         from icube_common.experiments.tune import tune
 
         below, above = _settings(config, args)
-        search = Search.load(args.space, config, below=below, above=above)
+        search = Search.load(args.space, config, below=below, above=above, unused=unused)
         with open_executor(args.workers, args.dask) as (executor, workers):
             result = tune(
                 make_run(args),

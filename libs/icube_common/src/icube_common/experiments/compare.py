@@ -10,6 +10,7 @@ from icube_common.config import read_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import default_names, find_metric
+from icube_common.evaluation.paired import smallest_p_value
 from icube_common.evaluation.predictions import Predictions
 from icube_common.experiments.cells import RESULT
 from icube_common.experiments.overrides import flatten
@@ -18,6 +19,7 @@ from icube_common.experiments.paired import Difference
 from icube_common.experiments.side_by_side import RunResult, SideBySide
 from icube_common.experiments.study import write_yaml
 from icube_common.runs import atomic_folder, read_json
+from icube_common.sequences import as_list
 
 _PREDICTIONS = "predictions.csv"
 
@@ -42,6 +44,7 @@ def compare(
     Raises:
         InputError: fewer than two runs, one twice, no predictions in one, an unknown metric, or the folder exists.
     """
+    metrics = None if metrics is None else as_list(metrics)
     paths = [Path(run) for run in runs]
     if len(paths) < 2:
         raise InputError(f"compare: needs at least two runs (found {len(paths)})")
@@ -61,7 +64,10 @@ def compare(
         try:
             differences[name] = {
                 metric: Difference(
-                    interval=test.difference, p_value=test.p_value, over=f"{test.difference.groups} groups"
+                    interval=test.difference,
+                    p_value=test.p_value,
+                    over=f"{test.difference.groups} groups",
+                    smallest_p=smallest_p_value(test.difference.groups),
                 )
                 for metric, test in tables[name].compare(first, shared).items()
             }

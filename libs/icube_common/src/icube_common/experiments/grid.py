@@ -10,10 +10,12 @@
     seeds: [0, 1, 2]
     metric: top1
     baseline: num_context=4,initialise=random
+    primary: no-numbers                   # the one comparison that is tested; the others are descriptive
 
 At least one of ``grid`` and ``variants`` is needed, with ``seeds`` and ``metric``. A variant with a name alone is the
-base itself. ``baseline`` is the variant that the others are compared with; left out, it is the first. Keys may be
-dotted or nested.
+base itself. ``baseline`` is the variant that the others are compared with; left out, it is the first. ``primary``
+names, before anything runs, the one variant whose difference to the baseline is tested; without it all are, corrected
+by Holm's method, with which few groups may leave nothing to find. Keys may be dotted or nested.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from typing import Any
 
 from icube_common.config import Config, read_yaml
 from icube_common.errors import InputError, unknown
-from icube_common.experiments.overrides import check_overrides, flatten, leaves
+from icube_common.experiments.overrides import Unused, check_overrides, check_unused, flatten, leaves
 from icube_common.experiments.study import digest
 
-_KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline")
+_KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline", "primary")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class Grid:
         seeds: each variant is run once with each.
         metric: the figure that the table is about.
         baseline: name of the variant that the others are compared with.
+        primary: name of the one whose difference is tested without correction; empty: all are, with Holm's.
     """
 
     base: Mapping[str, Any]
@@ -63,11 +66,16 @@ class Grid:
     seeds: tuple[int, ...]
     metric: str
     baseline: str
+    primary: str = ""
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
         if self.baseline not in names:
             raise unknown("baseline", self.baseline, names)
+        if self.primary and self.primary not in names:
+            raise unknown("primary", self.primary, names)
+        if self.primary and self.primary == self.baseline:
+            raise InputError(f"primary {self.primary!r}: is the baseline; name the variant that is compared with it")
 
     def overrides(self, variant: Variant) -> dict[str, Any]:
         """All overrides of a variant, the base's and its own."""
@@ -78,13 +86,14 @@ class Grid:
         return {
             "metric": self.metric,
             "baseline": self.baseline,
+            "primary": self.primary or None,
             "seeds": list(self.seeds),
             "base": dict(self.base),
             "variants": [{"name": variant.name, "changes": dict(variant.changes)} for variant in self.variants],
         }
 
     @classmethod
-    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Mapping[str, Any]) -> Grid:
+    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Any) -> Grid:
         """Read ``grid.yaml``; see `from_mapping` for the rest."""
         return cls.from_mapping(read_yaml(file), schema, where=str(file), **settings)
 
@@ -97,6 +106,7 @@ class Grid:
         where: str = "grid",
         below: Mapping[str, Any] | None = None,
         above: Mapping[str, Any] | None = None,
+        unused: Unused | None = None,
     ) -> Grid:
         """Check what a ``grid.yaml`` holds.
 
@@ -107,10 +117,12 @@ class Grid:
             below: overrides that the file's ``base`` stands over (a ``--config`` file).
             above: overrides that stand over the ``base`` (``key=value`` words); a key that the study varies is
                 refused here.
+            unused: which keys have no effect under a configuration; a variant may not change such a key, nor the base
+                set one that has an effect in no variant.
 
         Raises:
-            InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; two variants
-                have one name; the baseline is none of them.
+            InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; a key has no
+                effect; two variants have one name; the baseline is none of them.
         """
         known = leaves(schema)
         for key in values:
@@ -133,18 +145,35 @@ class Grid:
         baseline = values.get("baseline", names[0])
         if baseline not in names:
             raise InputError(f"{where}: {unknown('baseline', str(baseline), names)}")
+        primary = values.get("primary") or ""
+        if primary and (primary not in names or primary == baseline):
+            others = [name for name in names if name != baseline]
+            raise InputError(f"{where}: {unknown('primary', str(primary), others)}")
         grid = cls(
             base={**(below or {}), **base, **(above or {})},
             variants=tuple(variants),
             seeds=read_seeds(values, where),
             metric=read_metric(values, where),
             baseline=baseline,
+            primary=primary,
         )
         if schema is not None:
             check_overrides(schema, grid.base, where=f"{where}: base")
             for variant in variants:
                 check_overrides(schema, grid.overrides(variant), where=f"{where}: {variant.name}")
+            if unused is not None:
+                grid._check_unused(schema, unused, where)
         return grid
+
+    def _check_unused(self, schema: type[Config], unused: Unused, where: str) -> None:
+        trials = [self.overrides(variant) for variant in self.variants]
+        for variant, overrides in zip(self.variants, trials, strict=True):
+            for key in variant.changes:
+                # a key that varies within the grid may be without effect in some of its combinations
+                sharing = [one for one in trials if one.get(key) == overrides[key]]
+                check_unused(schema, key, sharing, unused, where=f"{where}: {variant.name}")
+        for key in self.base:
+            check_unused(schema, key, trials, unused, where=f"{where}: base")
 
 
 def folder_name(name: str) -> str:

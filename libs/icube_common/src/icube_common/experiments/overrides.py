@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from icube_common.config import Config, config_to_dict, iterate_options, load_config
+from icube_common.config import Config, ConfigType, config_to_dict, iterate_options, load_config
 from icube_common.errors import InputError
+
+SET_BY_STUDY = {"train.seed": "the seeds of the study set it", "train.trackers": "trials are not tracked (none)"}
+"""Keys that a study sets in every trial -> why."""
+Unused = Callable[[Any], Mapping[str, str]]
+"""A configuration -> the keys that have no effect under it, and why."""
 
 
 def flatten(values: Mapping[str, Any], leaves: Container[str] = (), prefix: str = "") -> dict[str, Any]:
@@ -70,12 +75,54 @@ def check_overrides(schema: type[Config], overrides: Mapping[str, Any], *, where
     """Hold overrides against the schema: names, types, ranges, choices.
 
     Raises:
-        InputError: one of them does not fit; the message starts with ``where``.
+        InputError: one of them does not fit, or is set by the study; the message starts with ``where``.
     """
     try:
+        _refuse_set_by_study(overrides)
         load_config(schema, overrides=override_texts(overrides))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def trial_config(schema: type[ConfigType], overrides: Mapping[str, Any], seed: int) -> ConfigType:
+    """The configuration that a trial trains with: every override, the seed of the study, no tracker.
+
+    Raises:
+        InputError: an override does not fit the schema, or the study sets it itself.
+    """
+    _refuse_set_by_study(overrides)
+    return load_config(schema, overrides=override_texts({**overrides, "train.seed": seed, "train.trackers": "none"}))
+
+
+def _refuse_set_by_study(overrides: Mapping[str, Any]) -> None:
+    for key, why in SET_BY_STUDY.items():
+        if key in overrides and overrides[key] != "none":
+            raise InputError(f"{key}={overrides[key]}: cannot be set for a trial: {why}; take it out")
+
+
+def check_unused(
+    schema: type[Config], key: str, trials: Sequence[Mapping[str, Any]], unused: Unused, *, where: str
+) -> None:
+    """Refuse a key that has an effect in none of some trials, which would compare a model with itself.
+
+    Args:
+        schema: of the configuration.
+        key: what is set.
+        trials: the overrides of each.
+        unused: the library's.
+        where: what the message starts with.
+
+    Raises:
+        InputError: it has no effect; the message names it and why.
+    """
+    reasons = []
+    for overrides in trials:
+        found = unused(load_config(schema, overrides=override_texts(overrides)))
+        if key not in found:
+            return
+        reasons.append(found[key])
+    if reasons:
+        raise InputError(f"{where}: {key} has no effect: {reasons[0]}")
 
 
 def leaves(schema: type[Config] | None) -> frozenset[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import find_metric
-from icube_common.evaluation.paired import paired_mean_test
+from icube_common.evaluation.paired import paired_mean_test, smallest_p_value
 from icube_common.evaluation.predictions import Predictions, concatenate
 
 
@@ -26,6 +26,8 @@ class Difference:
         over: what the pairs are, with their number: ``3 seeds``, ``41 groups``.
         p_holm: the p-value corrected for all comparisons of the study.
         note: why the pairs are seeds though there are predictions; empty otherwise.
+        smallest_p: the smallest p-value that the test can give with so many pairs; 0 where there is no such bound.
+        role: ``primary`` or ``descriptive`` where the study names a primary comparison; empty otherwise.
     """
 
     interval: Interval
@@ -33,10 +35,13 @@ class Difference:
     over: str
     p_holm: float = math.nan
     note: str = ""
+    smallest_p: float = 0.0
+    role: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        return {"over": self.over, "p": self.p_value, "p_holm": self.p_holm, **self.interval.to_dict()}
+        role = {"role": self.role} if self.role else {}
+        return {"over": self.over, "p": self.p_value, "p_holm": self.p_holm, **role, **self.interval.to_dict()}
 
 
 def over_seeds(variant: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
@@ -65,7 +70,12 @@ def over_groups(variant: Mapping[int, Path], baseline: Mapping[int, Path], metri
         InputError: that metric is unknown there, a file cannot be read, or the two were not made on the same rows.
     """
     test = _joined(variant).compare(_joined(baseline), [metric])[metric]
-    return Difference(interval=test.difference, p_value=test.p_value, over=f"{test.difference.groups} groups")
+    return Difference(
+        interval=test.difference,
+        p_value=test.p_value,
+        over=f"{test.difference.groups} groups",
+        smallest_p=smallest_p_value(test.difference.groups),
+    )
 
 
 def _joined(files: Mapping[int, Path]) -> Predictions:
@@ -96,3 +106,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p * (len(order) - rank)))
         corrected[index] = largest
     return corrected
+
+
+LEVEL = 0.05
+
+
+def out_of_reach(differences: Sequence[Difference]) -> str:
+    """Why no p-value of some tests can reach .05 after Holm's correction, in a sentence; empty where one can."""
+    tested = [found for found in differences if math.isfinite(found.p_value)]
+    if not tested:
+        return ""
+    least = min(tested, key=lambda found: found.smallest_p)
+    if least.smallest_p * len(tested) <= LEVEL:
+        return ""
+    reason = f"With {least.over} no p lies below {least.smallest_p:.2g}"
+    if len(tested) == 1:
+        return f"{reason}: the difference and its interval are descriptive."
+    return (
+        f"{reason}, and {min(1.0, least.smallest_p * len(tested)):.2g} after Holm's correction for {len(tested)} "
+        "comparisons: none of them can be significant. Name one as primary before the study runs, or read differences "
+        "and intervals as descriptive."
+    )

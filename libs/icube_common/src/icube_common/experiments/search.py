@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from icube_common.config import Config, read_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.experiments.grid import read_keys, read_metric, read_seeds
-from icube_common.experiments.overrides import check_overrides, leaves
+from icube_common.experiments.overrides import Unused, check_overrides, check_unused, leaves
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -115,7 +115,7 @@ class Search:
         }
 
     @classmethod
-    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Mapping[str, Any]) -> Search:
+    def load(cls, file: str | Path, schema: type[Config] | None = None, **settings: Any) -> Search:
         """Read ``space.yaml``; see `from_mapping` for the rest."""
         return cls.from_mapping(read_yaml(file), schema, where=str(file), **settings)
 
@@ -128,6 +128,7 @@ class Search:
         where: str = "space",
         below: Mapping[str, Any] | None = None,
         above: Mapping[str, Any] | None = None,
+        unused: Unused | None = None,
     ) -> Search:
         """Check what a ``space.yaml`` holds; the arguments are those of `Grid.from_mapping`.
 
@@ -158,6 +159,8 @@ class Search:
             for parameter in parameters:
                 for value in parameter.ends():
                     check_overrides(schema, {**base, parameter.key: value}, where=f"{where}: space")
+            if unused is not None:
+                _check_unused(schema, base, parameters, unused, where)
         return cls(
             base=base,
             space=parameters,
@@ -166,6 +169,17 @@ class Search:
             trials=trials,
             seeds=read_seeds(values, where),
         )
+
+
+def _check_unused(
+    schema: type[Config], base: Mapping[str, Any], parameters: tuple[Parameter, ...], unused: Unused, where: str
+) -> None:
+    """Refuse keys without effect, whatever value another parameter takes."""
+    trials = [dict(base), *({**base, one.key: value} for one in parameters for value in one.ends())]
+    for key in base:
+        check_unused(schema, key, trials, unused, where=f"{where}: base")
+    for parameter in parameters:
+        check_unused(schema, parameter.key, trials, unused, where=f"{where}: space")
 
 
 def _parameter(key: str, entry: Any, where: str) -> Parameter:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.evaluation.intervals import Interval
-from icube_common.experiments.paired import Difference, holm
+from icube_common.experiments.paired import Difference, holm, out_of_reach
 from icube_common.experiments.tables import P, Table
 
 
@@ -89,6 +89,10 @@ class SideBySide:
         )
         head = ("run", "metric", f"difference to {self.runs[0].name}", "paired over", "p", "p (Holm)")
         caption = "Sign-flip tests over subjects, two-sided; Holm's correction over the runs, each metric by itself."
+        for metric in self.metrics:
+            if reason := out_of_reach([run.differences[metric] for run in self.runs if metric in run.differences]):
+                caption += f" {reason}"
+                break
         return Table(head, rows, caption)
 
     def settings_table(self) -> Table:

@@ -12,7 +12,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval, mean_interval
 from icube_common.experiments.cells import CellResult, cell_folder
 from icube_common.experiments.grid import Grid, Variant
-from icube_common.experiments.paired import Difference, holm, over_groups, over_seeds, value_of
+from icube_common.experiments.paired import Difference, holm, out_of_reach, over_groups, over_seeds, value_of
 from icube_common.experiments.tables import P, Table
 
 
@@ -61,6 +61,7 @@ class StudyResult:
             ``cells/<variant>/seed-N/`` lie in it.
         metric: what the table is about.
         baseline: the variant that the others are compared with.
+        primary: the one whose difference is tested without correction; empty: all are, with Holm's.
         seeds: as asked for.
         variants: in the order of the grid.
     """
@@ -70,6 +71,7 @@ class StudyResult:
     baseline: str
     seeds: tuple[int, ...]
     variants: tuple[VariantResult, ...]
+    primary: str = ""
 
     def variant(self, name: str) -> VariantResult:
         """The variant of that name; KeyError where there is none."""
@@ -87,19 +89,31 @@ class StudyResult:
 
     def table(self) -> Table:
         """The study's table: one row a variant."""
-        columns = ("variant", self.metric, "seeds", f"difference to {self.baseline}", "paired over", "p", "p (Holm)")
+        last = "comparison" if self.primary else "p (Holm)"
+        columns = ("variant", self.metric, "seeds", f"difference to {self.baseline}", "paired over", "p", last)
         rows = tuple(self._row(variant) for variant in self.variants)
         caption = (
             f"{self.metric}: mean and 95 % t-interval over seeds (how much training varies, not subjects); "
             "differences are paired, p two-sided."
         )
+        if self.primary:
+            caption += (
+                f" The primary comparison, {self.primary}, was named before the study ran, and its p stands alone; the "
+                "other p are not corrected: descriptive."
+            )
+        found = [variant.difference for variant in self.variants if variant.difference]
+        if reason := out_of_reach([one for one in found if one.role != "descriptive"]):
+            caption += f" {reason}"
         if self.failed:
             caption += f" {self.failed} of {len(self.seeds) * len(self.variants)} cells failed and are left out."
         return Table(columns, rows, caption)
 
     def _row(self, variant: VariantResult) -> tuple[Any, ...]:
         found = variant.difference
-        paired = (found.interval, found.over, P(found.p_value), P(found.p_holm)) if found else (None, "", None, None)
+        if found is None:
+            return (variant.name, variant.interval, len(variant.values), None, "", None, "" if self.primary else None)
+        last = found.role if self.primary else P(found.p_holm)
+        paired = (found.interval, found.over, P(found.p_value), last)
         return (variant.name, variant.interval, len(variant.values), *paired)
 
 
@@ -117,14 +131,19 @@ def summarise(grid: Grid, folder: Path, results: Mapping[tuple[str, int], CellRe
         if variant.name != grid.baseline
     }
     found = {name: difference for name, difference in differences.items() if difference}
-    corrected = holm([difference.p_value for difference in found.values()])
-    found = {
-        name: replace(difference, p_holm=p) for (name, difference), p in zip(found.items(), corrected, strict=True)
-    }
+    if grid.primary:
+        roles = {name: "primary" if name == grid.primary else "descriptive" for name in found}
+        found = {name: replace(difference, role=roles[name]) for name, difference in found.items()}
+    else:
+        corrected = holm([difference.p_value for difference in found.values()])
+        found = {
+            name: replace(difference, p_holm=p) for (name, difference), p in zip(found.items(), corrected, strict=True)
+        }
     return StudyResult(
         folder=folder,
         metric=grid.metric,
         baseline=grid.baseline,
+        primary=grid.primary,
         seeds=grid.seeds,
         variants=tuple(
             _variant(grid, variant, [results[variant.name, seed] for seed in grid.seeds], found.get(variant.name))

@@ -79,7 +79,7 @@ def tune(
     """
     total = search.trials if trials is None else trials
     if total < 1 or workers < 1:
-        raise InputError(f"tune: trials={total}, workers={workers}: both must be at least 1")
+        raise InputError(f"--trials {total}, --workers {workers}: both must be at least 1")
     file = Path(out) / "study.yaml"
     fresh = overwrite or not file.exists()
     # the folder may be renamed later, its study in the storage keeps its name

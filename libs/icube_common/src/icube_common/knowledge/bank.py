@@ -17,6 +17,7 @@ from icube_common.knowledge.files import read_mapping, write_mapping
 from icube_common.knowledge.names import name_them
 from icube_common.knowledge.schema import parse_knowledge
 from icube_common.knowledge.sentences import STATUSES, Sentence, Source, check_text
+from icube_common.sequences import as_list
 
 UNREVIEWED = "none (draft, not checked by a specialist)"
 
@@ -193,6 +194,7 @@ class ClassKnowledge:
         Raises:
             InputError: names that are unknown or that come twice; all of them are listed.
         """
+        class_names = as_list(class_names)
         if missing := [name for name in class_names if name not in self.classes]:
             listed = name_them(missing, self.classes)
             raise InputError(f"{self._where}class {listed}: not among its {len(self.classes)} classes")

@@ -16,6 +16,7 @@ from icube_common.errors import InputError
 from icube_common.knowledge.bank import ClassKnowledge, today
 from icube_common.knowledge.names import match_classes, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
+from icube_common.sequences import as_list
 
 PROMPTS = (
     "Describe what {name} looks like.",
@@ -121,6 +122,7 @@ def generate_sentences(
         InputError: no class, classes that differ in nothing but case, a prompt without ``{name}``, an option out of
             range, or no usable sentence for any class.
     """
+    class_names, prompts = as_list(class_names), as_list(prompts)
     if not class_names or not prompts:
         raise InputError(f"{'classes' if not class_names else 'prompts'}: there is none")
     for name, value in (("per_class", per_class), ("max_words", max_words)):

@@ -18,6 +18,7 @@ from icube_common.knowledge.bank import ClassKnowledge, today
 from icube_common.knowledge.files import read_json_text
 from icube_common.knowledge.names import match_classes, name_them, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
+from icube_common.sequences import as_list
 
 FORMS = {
     "cupl": "{class: [sentences]}",
@@ -87,6 +88,7 @@ def import_published(
         InputError: the file is missing, no JSON, or of another form; classes are unknown or missing (all are listed).
     """
     path = Path(path)
+    class_names = None if class_names is None else as_list(class_names)
     value = read_published_json(path)
     if form is not None and form not in FORMS:
         raise unknown("form", form, FORMS)
@@ -147,7 +149,8 @@ def detect_form(value: Any, path: Path) -> str:
         return "tcclip"
     if not isinstance(value, dict) or not value:
         raise InputError(f"{path}: is none of the forms {', '.join(FORMS)} (a mapping of class to sentences)")
-    texts = [text for item in value.values() if isinstance(item, list) for text in item if isinstance(text, str)]
+    items = (as_list(item) for item in value.values() if isinstance(item, (str, list)))
+    texts = [text for item in items for text in item if isinstance(text, str)]
     short = [not text.strip().endswith((".", "!", "?")) and len(text.split()) <= DESCRIPTOR_WORDS for text in texts]
     return "dclip" if texts and sum(short) > len(short) / 2 else "cupl"
 

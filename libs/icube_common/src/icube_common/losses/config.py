@@ -24,6 +24,10 @@ class LossConfig(Config):
     gamma: float = option(2.0, "focal exponent: 0 = none (focal, focal_ordinal)", ge=0)
     kgcoop: float = option(0.0, "weight of the KgCoOp regulariser (8 in its paper); 0 = off", ge=0)
 
+    def unused_keys(self) -> dict[str, str]:
+        """Keys that have no effect with the others -> why."""
+        return {"gamma": f"loss.kind={self.kind}"} if self.kind == "cross_entropy" else {}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.label_smoothing and self.kind != "cross_entropy":

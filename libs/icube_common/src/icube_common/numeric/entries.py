@@ -18,13 +18,13 @@ from torch.nn.utils import skip_init
 
 from icube_common.errors import InputError
 from icube_common.losses.features import info_nce
+from icube_common.losses.logit_scale import scale_of
 from icube_common.numeric.scaling import Scaler
 from icube_common.numeric.table import NumericTable, TrainingFold, training_values
 from icube_common.numeric.text import NumericText
 
-# CLIP's: the first temperature, and the largest inverse one (Radford et al., ICML 2021, sec. 2.5)
+# CLIP's (Radford et al., ICML 2021, sec. 2.5)
 _FIRST_TEMPERATURE = 0.07
-_LARGEST_SCALE = 100.0
 # share of the numbers in the first sum
 _FIRST_SHARE = 0.1
 
@@ -70,8 +70,7 @@ class ContrastiveBranch(nn.Module):
             labels = labels if labels is None else labels[present]
         if len(sample) < 2:  # nothing to be told from
             return 0.0 * (sample.sum() + numbers.sum() + self.log_scale)
-        scale = self.log_scale.exp().clamp(max=_LARGEST_SCALE)
-        return info_nce(sample, numbers, scale=scale, labels=labels if self.label_aware else None)
+        return info_nce(sample, numbers, scale=scale_of(self.log_scale), labels=labels if self.label_aware else None)
 
 
 def class_means(table: NumericTable, fold: TrainingFold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
@@ -140,7 +139,9 @@ class ClassMemory(nn.Module):
         residual[:-1][known] = self.map(features - features.mean(0))
         # the last row, which -1 names, stays 0
         added = residual[rows].to(classes)
-        return F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)
+        moved = F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)
+        # the numbers turn a feature; a mean over several descriptions keeps its length, which is below 1
+        return moved * classes.norm(dim=-1, keepdim=True)
 
 
 class Fusion(nn.Module):

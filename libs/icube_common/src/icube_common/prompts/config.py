@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from icube_common.config import Config, option
 from icube_common.errors import InputError
+from icube_common.prompts.template import PLACE, check_templates
 
 INITIALISATIONS = ("template", "descriptions", "knowledge", "random")
 CLASS_TOKEN_PLACES = ("auto", "end", "middle", "front", "none")
@@ -16,7 +18,11 @@ class PromptConfig(Config):
     """How class prompts are laid out, what their vectors start as, and which of them are shared."""
 
     init: str = option("template", "what the context vectors start as", choices=INITIALISATIONS)
-    template: str = option("a photo of a", "words before the class name (init=template, knowledge)")
+    template: Any = option(
+        "a photo of a",
+        "words around the class name, whose place is {} (none: the end); a list is an ensemble (init=template)",
+        type_name="str or list",
+    )
     num_context: str = option("auto", "context vectors, a number or auto: as long as the text that they start as")
     class_token: str = option(
         "auto", "where the class name stands (auto: end, and none for descriptions)", choices=CLASS_TOKEN_PLACES
@@ -25,14 +31,39 @@ class PromptConfig(Config):
     max_descriptions: int = option(0, "sentences used of each class, 0 = all", ge=0)
     conditional: bool = option(False, "a meta-net shifts the context by the image's feature (CoCoOp)")
     learn: bool = option(True, "train the context vectors; false: they stay what they started as")
-    chunk: int = option(0, "prompts run through the text tower at once, recomputed in backward; 0 = all", ge=0)
+    chunk: int = option(
+        0, "prompts run through the text tower at once, recomputed in backward; 0 = by the memory that they take", ge=0
+    )
     cut_padding: bool = option(True, "leave trailing padding away where the tower's features allow it")
     seed: int = option(0, "seed of random vectors and of the small networks", ge=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # a tuple, so that a configuration with an ensemble can be hashed as any other
+        object.__setattr__(self, "template", check_templates(self.template))
         if self.num_context != "auto" and not (str(self.num_context).isdigit() and int(self.num_context) > 0):
             raise InputError(f"num_context={self.num_context}: must be auto or a positive number")
+        if self.init == "knowledge" and len(self.templates) > 1:
+            raise InputError("template: a list of templates is an ensemble of init=template; init=knowledge takes one")
+        if self.init in ("template", "knowledge") and self.class_token != "auto":
+            placed = next((one for one in self.templates if PLACE in one), None)
+            if placed is not None:
+                raise InputError(
+                    f"class_token={self.class_token}: the place of the class name is the {{}} of the template "
+                    f"{placed!r}; leave class_token at auto, or take the {{}} out"
+                )
+
+    def unused_keys(self) -> dict[str, str]:
+        """Keys that have no effect with the others -> why."""
+        why = f"prompt.init={self.init}"
+        if self.init in ("random", "descriptions"):
+            return {"template": why} if self.init == "descriptions" else {"template": why, "max_descriptions": why}
+        return {"max_descriptions": why} if self.init == "template" else {}
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The template, or those of the ensemble."""
+        return (self.template,) if isinstance(self.template, str) else self.template
 
     @property
     def place(self) -> str:

@@ -17,6 +17,8 @@ from torch import Tensor
 from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.layout import PromptParts, Slots
+from icube_common.prompts.template import PLACE, fill
+from icube_common.sequences import as_list
 from icube_common.vlm.backbone import FrozenVLM
 
 # as in CoOp (Zhou et al., IJCV 2022)
@@ -63,7 +65,7 @@ def plan_prompts(
         vlm: gives the tokens.
         class_names: in the order of the logits.
         config: initialisation, length, place of the class name.
-        descriptions: class name -> its sentences, for ``init=descriptions`` and ``knowledge``.
+        descriptions: class name -> its sentences (a string is one), for ``init=descriptions`` and ``knowledge``.
 
     Raises:
         InputError: a class without a description, a template without a word, a length that does not fit.
@@ -84,52 +86,131 @@ def _sentences(
     missing = [name for name in class_names if not descriptions.get(name)]
     if missing:
         raise InputError(f"init={config.init}: no accepted description of {', '.join(map(repr, missing))}")
-    return [list(descriptions[name])[: config.max_descriptions or None] for name in class_names]
+    return [as_list(descriptions[name])[: config.max_descriptions or None] for name in class_names]
 
 
-def _context_words(vlm: FrozenVLM, config: PromptConfig) -> list[list[int]]:
-    """What each vector of a context that knows no class starts as."""
+@dataclass(frozen=True)
+class _Context:
+    """A context that all classes can share, around what is fixed of each class.
+
+    Attributes:
+        before: for each vector before the fixed tokens, the ids that it starts as; empty: random.
+        after: for each vector behind them.
+        fixed: (C,) token ids of each class between the two: its name.
+        tail: token ids behind the last vector: the full stop.
+        texts: (C,) the sentences that come about.
+    """
+
+    before: list[list[int]]
+    after: list[list[int]]
+    fixed: list[tuple[int, ...]]
+    tail: tuple[int, ...]
+    texts: list[str]
+
+    @property
+    def starts(self) -> list[list[int]]:
+        """Those of all vectors, in their order."""
+        return [*self.before, *self.after]
+
+    def parts(self, number: int, first: int) -> tuple[tuple[int, ...] | Slots, ...]:
+        """The prompt of a class whose vectors begin at ``first`` of the table."""
+        behind = first + len(self.before)
+        return Slots(first, len(self.before)), self.fixed[number], Slots(behind, len(self.after)), self.tail
+
+
+def _contexts(vlm: FrozenVLM, class_names: Sequence[str], config: PromptConfig) -> list[_Context]:
+    """A context of random vectors, or one of each template."""
     if config.init == "random":
-        return [[] for _ in range(config.length or _RANDOM_LENGTH)]
-    words = vlm.tokens.words(config.template)
-    if not words:
-        raise InputError(f"template={config.template!r}: holds no word")
-    if config.length not in (None, len(words)):
+        words: list[list[int]] = [[] for _ in range(config.length or _RANDOM_LENGTH)]
+        return [_beside_name(vlm, class_names, words, config.place)]
+    return [_template_context(vlm, class_names, template, config) for template in config.templates]
+
+
+def _template_context(vlm: FrozenVLM, class_names: Sequence[str], template: str, config: PromptConfig) -> _Context:
+    """The context that starts as a template's words."""
+    if PLACE in template:
+        found = _around_place(vlm, template, [fill(template, name) for name in class_names])
+    else:
+        context = [[word] for word in vlm.tokens.words(template)]
+        found = _beside_name(vlm, class_names, context, config.place, template)
+        if not found.starts:
+            raise InputError(f"template={template!r}: holds no word")
+    if config.length not in (None, len(found.starts)):
         raise InputError(
-            f"num_context={config.num_context}: the template {config.template!r} has {len(words)} tokens; "
+            f"num_context={config.num_context}: the template {template!r} has {len(found.starts)} tokens; "
             f"leave num_context at auto, or use init=random"
         )
-    return [[word] for word in words]
+    return found
+
+
+def _around_place(vlm: FrozenVLM, template: str, texts: Sequence[str]) -> _Context:
+    """The words around the place of the name, cut out of the whole sentences as the tokenizer reads these.
+
+    Where a name changes the token beside it (``{}s``), that token stays fixed with the name.
+    """
+    prefix, suffix = template.split(PLACE)
+    rows = [vlm.tokens.words(text) for text in texts]
+    stop = vlm.tokens.words(".")
+    before, after = vlm.tokens.words(prefix), vlm.tokens.words(suffix)
+    left = min(_shared(before, row) for row in rows)
+    right = min(min(_shared(after[::-1], row[::-1]), len(row) - left) for row in rows)
+    whole = rows[0]
+    end = len(whole) - right
+    # a full stop at the end is not learned, as behind a name
+    tail = (
+        stop if suffix.rstrip().endswith(".") and right >= len(stop) and whole[len(whole) - len(stop) :] == stop else []
+    )
+    return _Context(
+        before=[[word] for word in whole[:left]],
+        after=[[word] for word in whole[end : len(whole) - len(tail)]],
+        fixed=[tuple(row[left : len(row) - right]) for row in rows],
+        tail=tuple(tail),
+        texts=list(texts),
+    )
+
+
+def _shared(some: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens two sentences have in common at their beginning."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(some, others, strict=False)) if a != b), min(len(some), len(others))
+    )
+
+
+def _beside_name(
+    vlm: FrozenVLM, class_names: Sequence[str], context: list[list[int]], place: str, template: str = ""
+) -> _Context:
+    """Context and class name in their order, a full stop at the end."""
+    words = vlm.tokens.words
+    split = {"front": 0, "middle": len(context) // 2}.get(place, len(context))
+    before, after = context[:split], context[split:]
+    if place == "end":
+        fixed, tail = [tuple(words(f"{name}.")) for name in class_names], ()
+    elif place == "none":
+        fixed, tail = [tuple(words("."))] * len(class_names), ()
+    else:
+        fixed, tail = [tuple(words(name)) for name in class_names], tuple(words("."))
+    if place == "middle":
+        left, right = (vlm.tokens.decode([id for ids in part for id in ids]) for part in (before, after))
+    else:
+        left, right = ("", template) if place == "front" else (template, "")
+    said = ["" if place == "none" and template else name for name in class_names]
+    texts = [f"{' '.join(filter(None, (left, name, right)))}." for name in said]
+    return _Context(before, after, fixed, tail, texts)
 
 
 def _shared_context(vlm: FrozenVLM, class_names: Sequence[str], config: PromptConfig) -> PromptPlan:
-    """CoOp: context and class name, one context for all or one for each class."""
-    context = _context_words(vlm, config)
-    prompts, starts, texts = [], [] if config.class_specific else context, []
+    """CoOp: context and class name, one context for all or one for each class; an ensemble has one of each template."""
+    contexts = _contexts(vlm, class_names, config)
+    plan = PromptPlan([], [], [])
+    firsts: list[int] = []
     for number, name in enumerate(class_names):
-        first = 0
-        if config.class_specific:
-            first = len(starts)
-            starts = [*starts, *context]
-        prompts.append(
-            PromptParts(number, f"class {name!r}", _around_name(vlm, name, first, len(context), config.place))
-        )
-        texts.append(f"{config.template} {name}." if config.init == "template" else f"{name}.")
-    return PromptPlan(prompts, starts, texts)
-
-
-def _around_name(vlm: FrozenVLM, name: str, first: int, count: int, place: str) -> tuple[tuple[int, ...] | Slots, ...]:
-    """Context and class name in their order, a full stop at the end."""
-    words = vlm.tokens.words
-    if place == "end":
-        return Slots(first, count), tuple(words(f"{name}."))
-    if place == "none":
-        return Slots(first, count), tuple(words("."))
-    name_words, stop = tuple(words(name)), tuple(words("."))
-    if place == "front":
-        return name_words, Slots(first, count), stop
-    half = count // 2
-    return Slots(first, half), name_words, Slots(first + half, count - half), stop
+        for place, context in enumerate(contexts):
+            if number == 0 or config.class_specific:
+                firsts = [*firsts[:place], len(plan.starts), *firsts[place + 1 :]]
+                plan.starts.extend(context.starts)
+            plan.prompts.append(PromptParts(number, f"class {name!r}", context.parts(number, firsts[place])))
+            plan.texts.append(context.texts[number])
+    return plan
 
 
 def _from_descriptions(
@@ -187,21 +268,22 @@ def _around_knowledge(
         raise InputError(
             f"class_token={config.place}: with init=knowledge the class name stands at the end of the context"
         )
-    context = _context_words(vlm, config)
+    (context,) = _contexts(vlm, class_names, config)
     plan = PromptPlan([], [], [])
-    cut = 0
+    cut, first = 0, 0
     for number, (name, texts) in enumerate(zip(class_names, sentences, strict=True)):
         if number == 0 or config.class_specific:
             first = len(plan.starts)
-            plan.starts.extend(context)
+            plan.starts.extend(context.starts)
+        head, parts = context.texts[number], context.parts(number, first)
+        ended = head.endswith((".", "!", "?"))
+        stop = context.tail if ended else tuple(vlm.tokens.words("."))
+        room = max(0, vlm.text_budget - len(context.starts) - len(context.fixed[number]))
         for text in texts:
-            fixed = vlm.tokens.words(f"{name}. {text}")
-            room = vlm.text_budget - len(context)
-            cut += len(fixed) > room
-            plan.prompts.append(
-                PromptParts(number, f"class {name!r}", (Slots(first, len(context)), tuple(fixed[:room])))
-            )
-            plan.texts.append(f"{config.template} {name}. {text}")
+            tail = (*stop, *vlm.tokens.words(text))
+            cut += len(tail) > room
+            plan.prompts.append(PromptParts(number, f"class {name!r}", (*parts[:-1], tail[:room])))
+            plan.texts.append(f"{head} {text}" if ended else f"{head}. {text}")
     if cut:
         plan.notes.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
     return plan

@@ -25,11 +25,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from icube_common.errors import InputError
+from icube_common.prompts.chunks import FEW, chunk_size, saved_bytes
 from icube_common.prompts.config import PromptConfig
+from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
 from icube_common.prompts.layout import lay_out
 from icube_common.prompts.networks import Shift
 from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.sequences import as_list
 from icube_common.vlm.backbone import FrozenVLM
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.tokens import trim_padding
@@ -38,12 +41,14 @@ logger = logging.getLogger(__name__)
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
+# whole sentences in the tower at once, without a backward pass
+_TEXTS = 256
 
 
 class Descriptions(Protocol):
     """What gives the sentences of a class, as `icube_common.knowledge.ClassKnowledge` does."""
 
-    def texts(self, class_name: str) -> Sequence[str]:
+    def texts(self, class_name: str) -> str | Sequence[str]:
         """The accepted sentences of a class."""
 
 
@@ -54,17 +59,19 @@ class PromptLearner(nn.Module):
         vlm: the frozen model; it is referred to and moves along, but is neither trained nor saved.
         class_names: in the order of the logits.
         init: what the context starts as; see `PromptConfig`, as for all that follows up to ``seed``.
-        template: words before the class name.
+        template: words around the class name, whose place is ``{}``; without it they stand before the name. A list of
+            templates is an ensemble: each class has a prompt of each.
         num_context: number of context vectors or ``"auto"``.
         class_token: ``end``, ``middle``, ``front``, ``none`` or ``auto``.
         class_specific: whether each class has its own context.
         max_descriptions: sentences used of each class, 0 for all.
         conditional: whether a meta-net shifts the context by the image's feature (CoCoOp).
         learn: whether the context vectors are trained.
-        chunk: prompts run through the tower at once, 0 for all.
+        chunk: prompts run through the tower at once; 0: all where their activations fit into
+            `icube_common.prompts.chunks.ACTIVATION_BYTES`, else as many as do.
         cut_padding: whether trailing padding is left away where the tower allows it.
         seed: of random vectors and networks.
-        knowledge: the class descriptions, for ``init="descriptions"`` and ``"knowledge"``.
+        knowledge: the class descriptions, for ``init="descriptions"`` and ``"knowledge"``; a string is one sentence.
         knowledge_embeddings: ``(C, E)`` what ``init="knowledge"`` projects into the context; by default the mean
             feature of each class's descriptions.
 
@@ -85,10 +92,10 @@ class PromptLearner(nn.Module):
     def __init__(
         self,
         vlm: FrozenVLM,
-        class_names: Sequence[str],
+        class_names: str | Sequence[str],
         init: str = "template",
         *,
-        template: str = "a photo of a",
+        template: str | Sequence[str] = "a photo of a",
         num_context: int | str = "auto",
         class_token: str = "auto",
         class_specific: bool = False,
@@ -98,7 +105,7 @@ class PromptLearner(nn.Module):
         chunk: int = 0,
         cut_padding: bool = True,
         seed: int = 0,
-        knowledge: Descriptions | Mapping[str, Sequence[str]] | None = None,
+        knowledge: Descriptions | Mapping[str, str | Sequence[str]] | None = None,
         knowledge_embeddings: Float[Tensor, "c e"] | None = None,
     ) -> None:
         super().__init__()
@@ -116,9 +123,11 @@ class PromptLearner(nn.Module):
             seed=seed,
         )
         self.vlm = vlm
-        self.class_names = list(class_names)
-        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
-            raise InputError(f"class names {self.class_names}: at least one is needed, and none twice")
+        self.class_names = as_list(class_names)
+        if not self.class_names:
+            raise InputError("class names: at least one is needed")
+        if twice := [name for number, name in enumerate(self.class_names) if name in self.class_names[:number]]:
+            raise InputError(f"class names: {twice[0]!r} is there twice; at least one is needed, and none twice")
         self.descriptions = _read_descriptions(knowledge, self.class_names)
         plan = plan_prompts(vlm, self.class_names, config, self.descriptions)
         self.texts, self.notes = plan.texts, plan.notes
@@ -131,7 +140,13 @@ class PromptLearner(nn.Module):
         self.register_buffer("ids", layout.ids[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("slots", layout.slots[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("owner", layout.owner.to(vlm.device), persistent=False)
-        self.context = nn.Parameter(plan.vectors(vlm, seed=seed).to(vlm.device), requires_grad=learn)
+        start = plan.vectors(vlm, seed=seed).to(vlm.device)
+        # a template that is the name alone has no vector
+        if not start.numel() and (conditional or init == "knowledge"):
+            what = "conditional=true" if conditional else "init=knowledge"
+            raise InputError(f"template={template!r}: has no word beside the class name that {what} could shift")
+        self.context = nn.Parameter(start, requires_grad=learn and start.numel() > 0)
+        self._prompt_bytes: int | None = None
 
         norm = float(vlm.token_embedding.weight.detach().float().norm(dim=1).mean())
         self.register_buffer("knowledge_embeddings", None, persistent=False)
@@ -163,7 +178,7 @@ class PromptLearner(nn.Module):
         class_names: Sequence[str],
         config: PromptConfig,
         *,
-        knowledge: Descriptions | Mapping[str, Sequence[str]] | None = None,
+        knowledge: Descriptions | Mapping[str, str | Sequence[str]] | None = None,
         knowledge_embeddings: Float[Tensor, "c e"] | None = None,
     ) -> PromptLearner:
         """The learner that a configuration section describes; raises as the constructor does."""
@@ -178,19 +193,22 @@ class PromptLearner(nn.Module):
     def forward(
         self, image_feature: Float[Tensor, " d"] | None = None, *, per_description: bool = False
     ) -> Float[Tensor, "c d"]:
-        """Class features, normalised, float32, differentiable in all that is learned.
+        """Class features, float32, differentiable in all that is learned.
+
+        Their product with an image feature is what `logits` scales: of length 1 where a class has one prompt or an
+        ensemble of templates, shorter where it has several descriptions (`class_features`).
 
         Args:
             image_feature: of one image, for conditional prompts; without it they are not shifted.
             per_description: the ``(N, D)`` features of all prompts instead, whose classes are `owner`.
         """
         features = self._features(image_feature)
-        return features if per_description else F.normalize(self._class_means(features), dim=-1)
+        return features if per_description else self.class_features(features)
 
     def logits(
         self, image_features: Float[Tensor, "b d"], *, scale: float | Tensor | None = None
     ) -> Float[Tensor, "b c"]:
-        """Scaled cosine similarities, averaged over the descriptions of each class.
+        """Scaled cosine similarities, averaged over the descriptions of each class: products with what `forward` gives.
 
         Args:
             image_features: normalised.
@@ -199,14 +217,28 @@ class PromptLearner(nn.Module):
         """
         scale = self.vlm.logit_scale if scale is None else scale
         if self.meta_net is None:
-            return scale * image_features @ self._class_means(self._features(None)).T
-        rows = [self._class_means(self._features(feature)) @ feature for feature in image_features]
+            return scale * image_features @ self.class_features(self._features(None)).T
+        count = len(image_features) if torch.is_grad_enabled() else 1
+        rows = [self.class_features(self._features(feature, count)) @ feature for feature in image_features]
         return scale * torch.stack(rows)
+
+    def class_features(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
+        """The features of classes from those of all their prompts, as `forward` and `logits` have them.
+
+        The mean over the descriptions of a class, not normalised: its product with an image is the mean of their
+        cosines. Of an ensemble of templates the normalised mean.
+        """
+        return class_means(self.shares(features), self.owner.to(features.device), len(self.class_names))
+
+    def shares(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """What each prompt brings into the feature of its class, which is the mean of these."""
+        if len(self.config.templates) == 1 or self.config.init != "template":
+            return features
+        return unit_means(features, self.owner.to(features.device), len(self.class_names))
 
     def reference_features(self) -> Float[Tensor, "n d"]:
         """Frozen features of the sentences that the prompts started as, normalised: what KgCoOp holds them near to."""
-        with torch.no_grad():
-            return self.vlm.encode_text(self.texts)
+        return self._encode_texts(self.texts)
 
     def nearest_words(self, count: int = 1) -> list[list[tuple[str, float]]]:
         """For each context vector the ``count`` nearest vocabulary entries and their Euclidean distances."""
@@ -219,12 +251,8 @@ class PromptLearner(nn.Module):
             for row, gaps in zip(numbers.tolist(), found.tolist(), strict=True)
         ]
 
-    def _class_means(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
-        """Mean over the prompts of each class, not normalised: its product with an image is the mean of theirs."""
-        sums = features.new_zeros(len(self.class_names), features.shape[1]).index_add(0, self.owner, features)
-        return sums / torch.bincount(self.owner, minlength=len(self.class_names)).unsqueeze(1)
-
-    def _features(self, image_feature: Tensor | None) -> Float[Tensor, "n d"]:
+    def _features(self, image_feature: Tensor | None, graphs: int = 1) -> Float[Tensor, "n d"]:
+        """Features of all prompts; ``graphs``: how often they are asked for before a backward pass."""
         vectors = self.context
         shifts: Tensor | None = None
         if self.project_knowledge is not None:
@@ -235,8 +263,8 @@ class PromptLearner(nn.Module):
                 raise ValueError("an image feature was given to prompts that are not conditional")
             shift = self.meta_net(image_feature)
             shifts = shift.expand(len(self.ids), -1) if shifts is None else shifts + shift
-        chunk = self.config.chunk or len(self.ids)
-        if chunk >= len(self.ids):
+        chunk = self._chunk(shifts, graphs)
+        if chunk is None:
             return self._encode(vectors, shifts, self.ids, self.slots)
         parts = []
         for start in range(0, len(self.ids), chunk):
@@ -245,6 +273,21 @@ class PromptLearner(nn.Module):
             parts.append(checkpoint(self._encode, *inputs, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(parts)
 
+    def _chunk(self, shifts: Float[Tensor, "n w"] | None, graphs: int) -> int | None:
+        """Prompts of a chunk; None: all at once, their activations kept for the backward pass."""
+        count = len(self.ids)
+        if self.config.chunk:
+            return self.config.chunk if self.config.chunk < count else None
+        if count * graphs <= FEW:
+            return None
+        if self._prompt_bytes is None:
+            vectors = self.context.detach().requires_grad_()
+            one = None if shifts is None else shifts[:1].detach()
+            self._prompt_bytes = saved_bytes(
+                lambda: self._encode(vectors, one, self.ids[:1], self.slots[:1]), self.vlm.parameters()
+            )
+        return chunk_size(count, graphs, self._prompt_bytes)
+
     def _encode(
         self,
         vectors: Float[Tensor, "v w"],
@@ -252,6 +295,8 @@ class PromptLearner(nn.Module):
         ids: Int[Tensor, "n l"],
         slots: Int[Tensor, "n l"],
     ) -> Float[Tensor, "n d"]:
+        if not len(vectors):
+            return F.normalize(self.vlm.encode_ids(ids), dim=-1)
         embeddings = vectors[slots.clamp(min=0)]
         if shifts is not None:
             embeddings = embeddings + rearrange(shifts, "n w -> n 1 w")
@@ -259,8 +304,12 @@ class PromptLearner(nn.Module):
 
     def _knowledge_embeddings(self) -> Float[Tensor, "c d"]:
         assert self.descriptions is not None
-        with torch.no_grad():
-            return torch.stack([self.vlm.encode_text(self.descriptions[name]).mean(0) for name in self.class_names])
+        return torch.stack([self._encode_texts(self.descriptions[name]).mean(0) for name in self.class_names])
+
+    @torch.no_grad()
+    def _encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Features of whole sentences, a few hundred of them at once."""
+        return torch.cat([self.vlm.encode_text(texts[at : at + _TEXTS]) for at in range(0, len(texts), _TEXTS)])
 
     def learned(self) -> dict[str, Tensor]:
         """What training has changed, or could: the context and the small networks, without the frozen model."""
@@ -332,10 +381,9 @@ class PromptLearner(nn.Module):
 
 
 def _read_descriptions(
-    knowledge: Descriptions | Mapping[str, Sequence[str]] | None, class_names: Sequence[str]
+    knowledge: Descriptions | Mapping[str, str | Sequence[str]] | None, class_names: Sequence[str]
 ) -> dict[str, list[str]] | None:
     if knowledge is None:
         return None
-    if isinstance(knowledge, Mapping):
-        return {name: list(knowledge.get(name, ())) for name in class_names}
-    return {name: list(knowledge.texts(name)) for name in class_names}
+    find = (lambda name: knowledge.get(name, ())) if isinstance(knowledge, Mapping) else knowledge.texts
+    return {name: as_list(find(name)) for name in class_names}

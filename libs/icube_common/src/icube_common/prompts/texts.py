@@ -10,7 +10,28 @@ import numpy as np
 from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.learner import PromptLearner
+from icube_common.sequences import as_list
 from icube_common.vlm.backbone import FrozenVLM
+
+
+def check_class_names(names: Mapping[str, str]) -> None:
+    """Refuse classes that prompts cannot tell apart, before a backbone is loaded for them.
+
+    Args:
+        names: label -> name in words; text towers do not see its case or spaces.
+
+    Raises:
+        InputError: two labels have the same name; both are named.
+    """
+    known: dict[str, str] = {}
+    for label, name in names.items():
+        key = " ".join(name.casefold().split())
+        if key in known:
+            raise InputError(
+                f"classes {known[key]!r} and {label!r}: both are called {key!r} in a prompt; give them one label in "
+                "the data, or names that differ in more than case"
+            )
+        known[key] = label
 
 
 @dataclass(frozen=True)
@@ -19,15 +40,24 @@ class ClassTexts:
 
     Attributes:
         names: label -> name in words.
-        sentences: label -> its sentences in use; None where prompts need none.
+        sentences: label -> its sentences in use (a string is one); None where prompts need none.
         provenance: of the sentences, for the record of a run.
         notes: what every report repeats: that nobody has checked the sentences, that they were exchanged.
+
+    Raises:
+        InputError: two classes have the same name, as `check_class_names`.
     """
 
     names: Mapping[str, str]
-    sentences: Mapping[str, Sequence[str]] | None
+    sentences: Mapping[str, str | Sequence[str]] | None
     provenance: Mapping[str, object]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_class_names(self.names)
+        if self.sentences is not None:
+            found = {label: as_list(sentences) for label, sentences in self.sentences.items()}
+            object.__setattr__(self, "sentences", found)
 
     def exchanged(self, number: int) -> ClassTexts:
         """The control: each class gets name and sentences of another, none keeps its own.
@@ -64,5 +94,5 @@ class ClassTexts:
         names = [self.names[label] for label in labels]
         knowledge = None
         if self.sentences is not None:
-            knowledge = {self.names[label]: list(self.sentences[label]) for label in labels}
+            knowledge = {self.names[label]: as_list(self.sentences[label]) for label in labels}
         return PromptLearner.from_config(vlm, names, config, knowledge=knowledge)

@@ -16,6 +16,7 @@ __getattr__, __dir__ = lazy_exports(
         "check_config": "checks",
         "check_start": "checks",
         "fit": "loop",
+        "load_backbone": "backbone",
         "newest_whole": "checkpoints",
         "open_run": "checks",
     },

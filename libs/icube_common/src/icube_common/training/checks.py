@@ -23,18 +23,14 @@ def check_config(config: TrainConfig) -> str:
         InputError: no such device; fp16 on a CPU; a batch that does not divide over processes and micro-batches;
             patience without validations; a tracker that is not installed; a launch this loop cannot serve.
     """
-    import torch
+    from icube_common.vlm.device import device_type, is_set
 
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() and not _flag("ACCELERATE_USE_CPU") else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: torch sees no CUDA device here; take device=cpu or device=auto")
+    device = device_type(config.device)
     if device == "cpu" and config.mixed_precision == "fp16":
         # accelerate would train in fp32 without a word
         raise InputError("mixed_precision=fp16: does not exist on a CPU; take mixed_precision=bf16 or no")
     for variable in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
-        if _flag(variable):
+        if is_set(variable):
             raise InputError(f"{variable}: checkpoints hold whole weights; launch with --multi_gpu or torchrun instead")
     local_rows(config.batch_size, accumulate=config.accumulate, rank=0, processes=launched_processes())
     if config.patience and not config.validate_every:
@@ -65,10 +61,6 @@ def check_start(config: TrainConfig, out: str | Path, *, resume: bool, overwrite
 def launched_processes() -> int:
     """Processes that ``accelerate launch`` or ``torchrun`` started together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _flag(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in ("1", "true", "yes")
 
 
 def open_run(

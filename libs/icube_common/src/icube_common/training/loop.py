@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from icube_common.errors import InputError
+from icube_common.losses.logit_scale import cap_logit_scales
 from icube_common.runs import RunFolder
 from icube_common.training import checkpoints
 from icube_common.training.checks import check_config
@@ -192,6 +193,8 @@ def _train(
                         if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
                             meter.add(progress.step + 1, {"grad_norm": norm})
                     parts.optimizer.step()
+                    if accelerator.sync_gradients:
+                        cap_logit_scales(parts.logit_scales)
                     parts.optimizer.zero_grad()
             if parts.ema is not None:
                 parts.ema.update(progress.step)

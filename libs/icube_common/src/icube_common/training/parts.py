@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
 from icube_common.errors import InputError
+from icube_common.losses.logit_scale import is_logit_scale
 from icube_common.runs import RunFolder
 from icube_common.training.checkpoints import frozen_digest
 from icube_common.training.config import TrainConfig, trajectory
@@ -33,6 +35,7 @@ class Parts:
     optimizer: Any  # accelerate's wrapper of AdamW
     ema: MovingAverage | None
     meter: Meter
+    logit_scales: Sequence[nn.Parameter]
     fingerprint: Mapping[str, Any]
 
 
@@ -56,11 +59,11 @@ def assemble(
     """Model on its device, optimiser, average and meter."""
     # moved before the optimiser and the average take references
     model.to(accelerator.device)
-    trainable = [value for value in model.parameters() if value.requires_grad]
-    if not trainable:
+    groups = parameter_groups(model)
+    if not groups:
         raise InputError(f"{type(model).__name__}: has no trainable parameter")
     optimizer = torch.optim.AdamW(
-        trainable,
+        groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
@@ -77,6 +80,9 @@ def assemble(
         optimizer=prepared,
         ema=MovingAverage(model, config.ema_decay) if config.ema_decay else None,
         meter=Meter(),
+        logit_scales=[
+            value for name, value in model.named_parameters() if value.requires_grad and is_logit_scale(name)
+        ],
         fingerprint={
             **trajectory(config),
             "samples": order.size,
@@ -84,3 +90,15 @@ def assemble(
             "frozen_parameters": frozen_digest(model),
         },
     )
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """The trainable parameters for the optimiser, logit scales without weight decay.
+
+    In the order of the model, so that a parameter has the same number in every checkpoint.
+    """
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    return [
+        {"params": [value for _, value in run], **({"weight_decay": 0.0} if scales else {})}
+        for scales, run in itertools.groupby(named, key=lambda pair: is_logit_scale(pair[0]))
+    ]

@@ -70,7 +70,14 @@ class FrozenVLM(nn.Module):
         preprocess_config: what ``preprocess`` was made from.
         precision: of the weights, and of the matrix products: ``fp32``, ``bf16``, ``fp16``.
         versions: of the libraries that run and preprocess; recorded, and no part of the fingerprint.
+
+    Attributes:
+        batch_size: images in a forward pass, for `icube_common.vlm.encode.encode_items`.
+        mixed_precision: autocast of image features there, ``"no"``, ``"bf16"`` or ``"fp16"``.
     """
+
+    batch_size: int = 64
+    mixed_precision: str = "no"
 
     def __init__(
         self,

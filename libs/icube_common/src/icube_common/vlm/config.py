@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from icube_common.config import Config, option
 
 if TYPE_CHECKING:
+    import torch
+
     from icube_common.vlm.backbone import FrozenVLM
 
 
@@ -25,21 +27,34 @@ class VLMConfig(Config):
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for towers whose own one is on a hub")
     precision: str = option("fp32", "precision of the frozen weights", choices=("fp32", "bf16", "fp16"))
     seed: int = option(0, "seed of random weights", ge=0)
+    batch_size: int = option(64, "frames or slices in a forward pass of the frozen image tower", ge=1)
 
-    def load(self, device: str = "cpu") -> FrozenVLM:
+    def load(self, device: str | torch.device | None = None, *, mixed_precision: str | None = None) -> FrozenVLM:
         """The backbone that these keys name; see `icube_common.vlm.load.load_vlm` for the errors.
 
         A weight file is refused where the activation and preprocessing that it was trained with are unknown.
+
+        Args:
+            device: where to put it; by default accelerate's device (`icube_common.vlm.device.default_device`).
+            mixed_precision: in which it computes image features on a GPU; by default accelerate's.
+
+        Raises:
+            InputError: no such device, or as `icube_common.vlm.load.load_vlm`.
         """
+        from icube_common.vlm.device import default_device, named_device, tower_precision
         from icube_common.vlm.load import load_vlm
 
-        return load_vlm(
+        place = default_device() if device is None else named_device(device)
+        vlm = load_vlm(
             self.name,
             pretrained=self.pretrained,
             weights_of=self.weights_of,
             tokenizer=self.tokenizer,
             precision=self.precision,
             seed=self.seed,
-            device=device,
+            device=place,
             assume_preprocessing=False,
         )
+        vlm.batch_size = self.batch_size
+        vlm.mixed_precision = tower_precision(place, mixed_precision)
+        return vlm

@@ -13,13 +13,12 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
@@ -34,17 +33,6 @@ _CHECKSUM = "sha256"
 _KEY = re.compile(r"[0-9a-f]{64}")
 # a temporary file of this age was left by a writer that was killed
 _STALE_SECONDS = 3600.0
-
-
-class ImageTower(Protocol):
-    """What `encode_frames` needs of a backbone."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-
-    def encode_image(self, pixels: Tensor, /) -> Tensor:
-        """Features ``(N, D)`` of preprocessed images ``(N, 3, H, W)``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,8 @@ def feature_key(
     """The key of features: SHA-256, in hexadecimal, of all that decides them.
 
     Args:
-        fingerprint: of the backbone: weights, model configuration, preprocessing.
+        fingerprint: of the backbone (weights, model configuration, preprocessing) and of the precision in which it
+            computes (`feature_fingerprint`).
         source: what they are computed from: the digest of a file, or an id that changes with the content.
         sampling: how frames or slices are chosen: plain JSON values.
         extra: whatever else matters, e.g. the decoder's version.
@@ -221,49 +210,3 @@ def _read(content: bytes) -> dict[str, Tensor] | None:
     if checksum is None or checksum.dtype != torch.uint8 or bytes(checksum.tolist()) != _digest(tensors):
         return None
     return tensors
-
-
-@torch.no_grad()
-def encode_frames(
-    vlm: ImageTower,
-    frames: Iterable[Float[Tensor, "3 h w"]],
-    *,
-    batch_size: int = 64,
-    cache: FeatureCache | None = None,
-    key: str | None = None,
-) -> Float[Tensor, "n d"]:
-    """Features of preprocessed frames or slices, in their order, on the CPU; from the cache where they are there.
-
-    Args:
-        vlm: the frozen backbone.
-        frames: read only where the features are not cached, ``batch_size`` at a time: give a generator.
-        batch_size: frames per call of the tower.
-        cache: where to look and to store; None computes always.
-        key: of `feature_key`; needed with a cache.
-
-    Raises:
-        InputError: there is no frame, a cache is given without a key, or the tower's features are not finite.
-    """
-
-    def compute() -> dict[str, Tensor]:
-        batches = [vlm.encode_image(batch.to(vlm.device)).cpu() for batch in _batches(frames, batch_size)]
-        if not batches:
-            raise InputError("no frame to encode: the source gave none")
-        return {"features": torch.cat(batches)}
-
-    if cache is None:
-        return compute()["features"]
-    if key is None:
-        raise InputError("a cache of features needs a key (feature_key)")
-    return cache.get_or_compute(key, compute)["features"]
-
-
-def _batches(frames: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    waiting: list[Tensor] = []
-    for frame in frames:
-        waiting.append(frame)
-        if len(waiting) == size:
-            yield torch.stack(waiting)
-            waiting = []
-    if waiting:
-        yield torch.stack(waiting)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from icube_common.config import config_to_yaml, load_config
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.experiments import Outcome, override_texts
+from icube_common.experiments import Outcome, trial_config
 from icube_common.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
 from motiondiff.config import MotionDiffConfig
@@ -47,8 +48,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
     Raises:
         InputError: a store without a validation split, or with a class that has fewer than two clips on a side.
     """
-    texts = override_texts({**overrides, "train.seed": seed, "train.trackers": "none"})
-    config = load_config(CellConfig, overrides=texts)
+    config = trial_config(CellConfig, overrides, seed)
     store = MotionStore(data)
     if SPLIT not in store.info()["splits"]:
         raise InputError(f"{store.path}: has no {SPLIT} split to choose settings by; prepare it with more subjects")
@@ -84,7 +84,7 @@ def trained_run(store: MotionStore, folder: Path, config: CellConfig) -> tuple[P
         folder: of the cell: ``.../<variant>/<seed>``.
         config: of the cell.
     """
-    parts = MotionDiffConfig(**{name: getattr(config, name) for name in ("train", "model", "data", "diffusion")})
+    parts = MotionDiffConfig(**{field.name: getattr(config, field.name) for field in fields(MotionDiffConfig)})
     run = finished_run(folder, "run", config_to_yaml(parts), store)
     if run is not None:
         return run.path, float(run.read_metrics()[-1]["seconds"])

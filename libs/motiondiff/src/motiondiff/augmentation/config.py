@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
 from motiondiff.actor.config import ActorConfig, ActorModelConfig
-from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
+from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig, TextConfig
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.schedulers import SCHEDULERS
 
@@ -71,6 +71,17 @@ class CellConfig(MotionDiffConfig):
 
     sample: SampleConfig = section(SampleConfig)
     recogniser: RecogniserConfig = section(RecogniserConfig)
+
+
+def unused_keys(config: CellConfig) -> dict[str, str]:
+    """Keys of a trial that have no effect under its configuration -> why."""
+    found = {"recogniser.extra_share": "a trial's recogniser has no further clips"}
+    if not config.text.enabled:
+        found |= {key: "text.enabled=false" for key in _TEXT_KEYS}
+    return found
+
+
+_TEXT_KEYS = (*(f"text.{field.name}" for field in fields(TextConfig) if field.name != "enabled"), "diffusion.drop_text")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from icube_common import cli
 from icube_common.experiments.commands import ablate_command, tune_command
 from motiondiff.actor.config import ActorConfig
-from motiondiff.augmentation.config import AugmentConfig, CellConfig, FilterConfig, StudyConfig
+from motiondiff.augmentation.config import AugmentConfig, CellConfig, FilterConfig, StudyConfig, unused_keys
 
 if TYPE_CHECKING:
     from icube_common.experiments.cells import Run
@@ -150,6 +150,6 @@ AUGMENTATION_COMMANDS: Mapping[str, cli.Command] = {
     "augmentation-study": cli.Command(
         "does generated motion help recognition?", _study, _study_arguments, _render_study, config=StudyConfig
     ),
-    "ablate": ablate_command(_make_run, CellConfig, add_arguments=_data_argument),
-    "tune": tune_command(_make_run, CellConfig, add_arguments=_data_argument),
+    "ablate": ablate_command(_make_run, CellConfig, add_arguments=_data_argument, unused=unused_keys),
+    "tune": tune_command(_make_run, CellConfig, add_arguments=_data_argument, unused=unused_keys),
 }

@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from icube_common.runs import read_json
+from icube_common.sequences import as_list
 from motiondiff.geometry.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class MotionStore:
         texts = read_json(path)
         if not isinstance(texts, list) or len(texts) != len(self):
             raise InputError(f"{path}: is no list of {len(self)} lists of texts; prepare the store again")
-        return [tuple(str(text) for text in of_clip) for of_clip in texts]
+        return [tuple(str(text) for text in as_list(of_clip)) for of_clip in texts]
 
     @cached_property
     def offsets(self) -> Array:

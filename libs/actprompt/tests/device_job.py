@@ -1,0 +1,64 @@
+"""Commands of actprompt on the CPU and on a second device, in one process: figures of both as JSON.
+
+python device_job.py OUT numeric.enabled=true ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from act_world import write_knowledge, write_set
+from second_device import run_on_both
+
+from actprompt.cli import main
+
+
+def call(*words: object) -> dict[str, Any]:
+    """A command's result."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([*map(str, words), "--json"])
+    assert code == 0, f"{words[0]}: exit {code}"
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+def commands(place: Path, overrides: list[str]) -> list[Any]:
+    """Extract, train, predict, evaluate a run, evaluate by a protocol, zero-shot, score sentences."""
+    data, features = place.parent / "data", ["--features", place / "features"]
+    base = ["vlm.name=icube-tiny", "video.frames=2"]
+    texts = place.parent / "knowledge.yaml"
+    training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.trackers=none"]
+    call("extract", "--data", data, "--out", place / "features", *base)
+    trained = call(
+        "train", "--data", data, "--out", place / "run", "--leave-out", "p1", *features, *training, *overrides
+    )
+    clip = data / "videos" / "p1-bow-0.avi"
+    predicted = call("predict", place / "run", clip, "--data", data)
+    judged = call("evaluate", place / "run", "--data", data, "--out", place / "judged", "--subjects", "p1", *features)
+    new = ["--protocol", "base-to-new", "--draws", "1"]
+    retrained = call("evaluate", "--data", data, "--out", place / "new", *new, *features, *training, *overrides)
+    untrained = call("zeroshot", "--data", data, "--out", place / "zeroshot", *base)
+    scored = call("describe", "score", texts, "--vlm", "icube-tiny")
+    return [
+        trained["last"]["loss"],
+        [row["probability"] for row in predicted["top"]],
+        [row["margin"] for kind in ("shares", "told", "numbers") for row in predicted["reasons"][kind]],
+        [row["mattered"] or 0.0 for row in predicted["reasons"]["frames"]],
+        judged["ece"]["mean"],
+        retrained["ece"]["mean"],
+        untrained["top1"]["mean"],
+        [row["margin"] for row in scored["scores"]],
+    ]
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    write_set(out / "data")
+    write_knowledge(out / "knowledge.yaml")
+    print(json.dumps(run_on_both(lambda place: commands(place, sys.argv[2:]), out)))

@@ -1,0 +1,60 @@
+"""Commands of debian_mri on the CPU and on a second device, in one process: figures of both as JSON.
+
+python device_job_mri.py OUT demographics.mode=text ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from model_world import FAST, write_slices
+from second_device import run_on_both
+
+from debian_mri.cli import main
+
+
+def call(*words: object) -> dict[str, Any]:
+    """A command's result."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([*map(str, words), "--json"])
+    assert code == 0, f"{words[0]}: exit {code}"
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+def commands(place: Path, overrides: list[str]) -> list[Any]:
+    """Train, predict a scan of the set, an image and all scans, evaluate the run, evaluate with comparisons."""
+    data, features, run = place.parent / "data", ["--features", place / "features"], place / "run"
+    settings = [word for word in FAST if not word.startswith("train.device")] + overrides
+    trained = call("train", "--data", data, "--out", run, "--leave-out", "p00,p01", *features, *settings)
+    one = call("predict", run, "--data", data, "--id", "scan01")
+    image = call("predict", run, data / "images" / "01.png", "--planes", "coronal")
+    call("predict", run, "--data", data, "--out", place / "all")
+    every = json.loads((place / "all" / "predictions.json").read_text())["scans"]
+    people = ["--subjects", "p00,p01", "--comparisons", "none"]
+    judged = call("evaluate", run, "--data", data, "--out", place / "judged", *people, *features)
+    folds = ["--folds", "2", "--repeats", "1", "--comparisons", "zero-shot,coop,slice-mean"]
+    retrained = call("evaluate", "--data", data, "--out", place / "folds", *folds, *features, *settings)
+    return [
+        trained["last"]["loss"],
+        trained["temperature"],
+        one["probabilities"],
+        [part["contributions"] for part in one["explanation"]["slices"]],
+        image["probabilities"],
+        [row["probability_AD"] for row in every],
+        judged["auc"]["mean"],
+        retrained["auc"]["mean"],
+        [found["auc"]["mean"] for found in retrained["comparisons"].values()],
+    ]
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    write_slices(out / "data", count=16)
+    print(json.dumps(run_on_both(lambda place: commands(place, sys.argv[2:]), out)))

@@ -1,0 +1,80 @@
+"""Device and mixed precision of frozen towers: accelerate's, unless an option or a configuration names another."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import PartialState
+
+from icube_common.errors import InputError
+
+MIXED_PRECISIONS = ("no", "bf16", "fp16")
+
+
+def device_type(choice: str = "auto") -> str:
+    """Type of device of a run, ``"cpu"`` or ``"cuda"``.
+
+    Args:
+        choice: as ``train.device``: ``"auto"`` (CUDA where there is one, unless ``ACCELERATE_USE_CPU`` is set),
+            ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        InputError: ``"cuda"``, and torch sees none.
+    """
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() and not is_set("ACCELERATE_USE_CPU") else "cpu"
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise InputError("device=cuda: torch sees no CUDA device here; take device=cpu or device=auto")
+    return choice
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable of accelerate is switched on."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes")
+
+
+def default_device(choice: str = "auto") -> torch.device:
+    """Accelerate's device of this process: under a launcher the GPU of its local rank.
+
+    Args:
+        choice: as `device_type`.
+
+    Raises:
+        InputError: as `device_type`.
+    """
+    cpu = device_type(choice) == "cpu"
+    found: torch.device = PartialState(cpu=cpu).device
+    # accelerate keeps the device of the first call in a process, such as of a training on the other kind
+    if cpu and found.type == "cuda":
+        return torch.device("cpu")
+    if not cpu and found.type == "cpu":
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return found
+
+
+def named_device(name: str | torch.device) -> torch.device:
+    """The device of an option ``--device``.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}; take cpu, or leave --device away") from error
+    return device
+
+
+def tower_precision(device: torch.device, wanted: str | None = None) -> str:
+    """Mixed precision in which a frozen tower computes its features: that of the run on a GPU, ``"no"`` on a CPU.
+
+    Args:
+        device: where the tower is.
+        wanted: as ``train.mixed_precision``; None: that of ``accelerate launch --mixed_precision``.
+    """
+    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") if wanted is None else wanted
+    if wanted not in MIXED_PRECISIONS or device.type == "cpu" or not torch.amp.is_autocast_available(device.type):
+        return "no"
+    return wanted

@@ -1,0 +1,251 @@
+"""Features of frames by a frozen image tower: full batches, on the tower's device, in the run's mixed precision.
+
+A batch joins the frames of several items (clips, scans), so that short items keep the device busy. Rows of a batch do
+not depend on each other: an item's features are those that it has alone, up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icube_common.errors import InputError
+from icube_common.vlm.features import FeatureCache
+
+BATCH_SIZE = 64
+"""Frames in a forward pass of the tower, where nothing else is set."""
+
+Item = TypeVar("Item")
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class ImageTower(Protocol):
+    """What is needed of a backbone; ``batch_size`` and ``mixed_precision`` are read too, where it has them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def encode_image(self, pixels: Tensor, /) -> Tensor:
+        """Features ``(N, D)`` of preprocessed images ``(N, 3, H, W)``."""
+
+
+@dataclass
+class Encoded(Generic[Item]):
+    """An item with its features.
+
+    Attributes:
+        item: as it was given.
+        features: ``(N, D)`` float32 on the CPU; None where it has no frames to encode, or an error.
+        error: of reading its frames.
+        seconds: of the tower, shared among the items of a batch by their frames.
+    """
+
+    item: Item
+    features: Tensor | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Pending(Generic[Item]):
+    """An item whose frames are not all encoded yet."""
+
+    result: Encoded[Item]
+    parts: list[Tensor] = field(default_factory=list)
+    waiting: int = 0
+    read: bool = False
+
+    @property
+    def done(self) -> bool:
+        return self.read and not self.waiting
+
+    def finish(self) -> Encoded[Item]:
+        if self.result.error is None and self.parts:
+            self.result.features = torch.cat(self.parts)
+        return self.result
+
+
+def encode_items(
+    vlm: ImageTower,
+    items: Iterable[tuple[Item, Iterable[Float[Tensor, "3 h w"]] | None]],
+    *,
+    batch_size: int | None = None,
+) -> Generator[Encoded[Item]]:
+    """Features of items' frames, item by item in their order; batches are filled across items.
+
+    Items are read as far ahead as a batch needs, and no further. An item whose frames cannot be read comes with its
+    error, the others with their features.
+
+    Args:
+        vlm: the frozen backbone.
+        items: each with its preprocessed frames, read once and in order; None for an item that only keeps its place,
+            since its features are known already.
+        batch_size: frames in a forward pass; by default the backbone's ``vlm.batch_size``.
+    """
+    batches = _Batches(vlm, batch_size)
+    queue: deque[_Pending[Item]] = deque()
+    for item, frames in items:
+        pending = _Pending(Encoded(item))
+        queue.append(pending)
+        if frames is not None:
+            for frame in _read(frames, pending):
+                batches.add(frame, pending)
+            if pending.result.error is not None:
+                batches.drop(pending)
+        pending.read = True
+        while queue and queue[0].done:
+            yield queue.popleft().finish()
+    batches.run()
+    while queue:
+        yield queue.popleft().finish()
+
+
+def encode_frames(
+    vlm: ImageTower,
+    frames: Iterable[Float[Tensor, "3 h w"]],
+    *,
+    batch_size: int | None = None,
+    cache: FeatureCache | None = None,
+    key: str | None = None,
+) -> Float[Tensor, "n d"]:
+    """Features of preprocessed frames or slices, in their order, on the CPU; from the cache where they are there.
+
+    Args:
+        vlm: the frozen backbone.
+        frames: read only where the features are not cached, as many as a batch holds at a time: give a generator.
+        batch_size: as `encode_items`.
+        cache: where to look and to store; None computes always.
+        key: of `icube_common.vlm.feature_key`; needed with a cache.
+
+    Raises:
+        InputError: there is no frame, a cache is given without a key, or the tower's features are not finite.
+    """
+
+    def compute() -> dict[str, Tensor]:
+        (found,) = encode_items(vlm, [(None, frames)], batch_size=batch_size)
+        if found.error is not None:
+            raise found.error
+        assert found.features is not None
+        return {"features": found.features}
+
+    if cache is None:
+        return compute()["features"]
+    if key is None:
+        raise InputError("a cache of features needs a key (feature_key)")
+    return cache.get_or_compute(key, compute)["features"]
+
+
+def feature_fingerprint(vlm: FingerprintedTower) -> str:
+    """Fingerprint of features: the backbone's, and the mixed precision in which it computes, where there is one."""
+    if vlm.mixed_precision == "no":
+        return vlm.fingerprint
+    return hashlib.sha256(f"{vlm.fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
+
+
+def refuse_other_precision(folder: str | Path, backbone: Mapping[str, Any], vlm: FingerprintedTower) -> None:
+    """Features of one mixed precision do not answer for those of another.
+
+    Args:
+        folder: of features.
+        backbone: its record of the backbone; a record without ``mixed_precision`` is of ``"no"``.
+        vlm: the backbone at hand.
+
+    Raises:
+        InputError: the precisions differ.
+    """
+    recorded = backbone.get("mixed_precision", "no")
+    if recorded != vlm.mixed_precision:
+        raise InputError(
+            f"{folder}: its features were computed with mixed_precision={recorded}, this run computes with "
+            f"mixed_precision={vlm.mixed_precision} on {vlm.device.type}; set train.mixed_precision={recorded}, "
+            f"without a training ACCELERATE_MIXED_PRECISION={recorded}, or name another folder"
+        )
+
+
+class FingerprintedTower(Protocol):
+    """What `feature_fingerprint` needs of a backbone."""
+
+    mixed_precision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of weights and preprocessing."""
+
+
+def _read(frames: Iterable[Tensor], pending: _Pending[Any]) -> Iterator[Tensor]:
+    """The frames, until reading one fails; that error is the item's."""
+    count = 0
+    try:
+        for frame in frames:
+            yield frame
+            count += 1
+    except Exception as error:
+        pending.result.error = error
+        return
+    if not count:
+        pending.result.error = InputError("no frame to encode: the source gave none")
+
+
+class _Batches:
+    """Frames that wait for a full batch, and the items that they are of."""
+
+    def __init__(self, vlm: ImageTower, batch_size: int | None) -> None:
+        self._vlm = vlm
+        self._size: int = getattr(vlm, "batch_size", BATCH_SIZE) if batch_size is None else batch_size
+        self._dtype = _DTYPES.get(getattr(vlm, "mixed_precision", "no"))
+        self._frames: list[tuple[Tensor, _Pending[Any]]] = []
+
+    def add(self, frame: Tensor, owner: _Pending[Any]) -> None:
+        # frames of another size make a batch of their own: whether the tower takes them concerns their item alone
+        if self._frames and frame.shape != self._frames[0][0].shape:
+            self.run()
+        self._frames.append((frame, owner))
+        owner.waiting += 1
+        if len(self._frames) >= self._size:
+            self.run()
+
+    def drop(self, owner: _Pending[Any]) -> None:
+        """Leave out the frames of an item that has failed."""
+        self._frames = [(frame, pending) for frame, pending in self._frames if pending is not owner]
+        owner.waiting = 0
+
+    def _autocast(self, device_type: str) -> AbstractContextManager[object]:
+        return nullcontext() if self._dtype is None else torch.autocast(device_type, self._dtype)
+
+    def run(self) -> None:
+        """Encode what waits."""
+        if not self._frames:
+            return
+        start, device = time.perf_counter(), self._vlm.device
+        pixels = torch.stack([frame for frame, _ in self._frames])
+        if device.type == "cuda":
+            pixels = pixels.pin_memory()
+        with torch.no_grad(), self._autocast(device.type):
+            features = self._vlm.encode_image(pixels.to(device, non_blocking=True)).float().cpu()
+        share = (time.perf_counter() - start) / len(self._frames)
+        owners = [owner for _, owner in self._frames]
+        self._frames = []
+        first = 0
+        while first < len(owners):
+            owner, last = owners[first], first
+            while last < len(owners) and owners[last] is owner:
+                last += 1
+            owner.parts.append(features[first:last])
+            owner.waiting -= last - first
+            owner.result.seconds += share * (last - first)
+            first = last
