@@ -15,6 +15,7 @@ from icube_common.config import (
     config_to_yaml,
     describe_config,
     load_config,
+    load_saved_config,
     option,
     section,
 )
@@ -52,6 +53,17 @@ def test_a_file_goes_over_defaults_and_overrides_go_over_the_file(tmp_path: Path
     assert config.train == Train(max_steps=9, learning_rate=0.5)
     assert config.formats == ["npz"] and config.resume is True
     assert config.weights == {"simple": 1.0, "velocity": 2.0}
+
+
+def test_a_saved_file_is_whole(tmp_path: Path) -> None:
+    """Cut off after a line it is valid YAML, with everything behind at its default."""
+    written = Whole(train=Train(max_steps=7), resume=True)
+    file = write(tmp_path / "config.yaml", config_to_yaml(written))
+    assert load_saved_config(Whole, file) == written
+    lines = config_to_yaml(written).splitlines(keepends=True)
+    write(file, "".join(lines[: len(lines) // 2]))
+    with pytest.raises(InputError, match=r"config.yaml: section resume is missing: the file is cut off"):
+        load_saved_config(Whole, file)
 
 
 def test_a_choice_that_yaml_reads_as_a_boolean(tmp_path: Path) -> None:

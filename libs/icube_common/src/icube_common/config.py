@@ -192,6 +192,19 @@ def load_config(
     return config
 
 
+def load_saved_config(config_class: type[ConfigType], file: str | Path) -> ConfigType:
+    """A configuration as `config_to_yaml` wrote it, whole: a file that was cut off would leave sections at defaults.
+
+    Raises:
+        InputError: as `load_config`, or a section is missing.
+    """
+    config = load_config(config_class, file=file)
+    present = read_yaml(file)
+    if absent := [field.name for field in dataclasses.fields(config_class) if field.name not in present]:
+        raise InputError(f"{file}: section {absent[-1]} is missing: the file is cut off; copy the saved model again")
+    return config
+
+
 def _takes_text(known: tuple[dataclasses.Field[Any], Any] | None) -> bool:
     """Whether a key holds a text: it is declared as one, or checks its value itself."""
     if known is None:
