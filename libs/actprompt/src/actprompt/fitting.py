@@ -314,6 +314,8 @@ def prompts_for(model: ActionModel, labels: Sequence[str], texts: ClassTexts) ->
     places = [model.labels.index(label) if label in model.labels else -1 for label in labels]
     own = config.class_specific or config.init == "descriptions"
     learned = {name: value for name, value in trained.learned().items() if not (own and name == "context")}
+    if "context" in learned:
+        _check_words(config.template, len(trained.context), len(prompts.context))
     with torch.no_grad():
         prompts.load_state_dict(learned, strict=False)
         if own:
@@ -326,7 +328,17 @@ def _keep_own(trained: PromptLearner, prompts: PromptLearner, places: Sequence[i
     for place, source in enumerate(places):
         if source >= 0:
             mine, theirs = _vectors(prompts, place), _vectors(trained, source)
+            _check_words(trained.config.template, len(theirs), len(mine))
             prompts.context[mine] = trained.context[theirs]
+
+
+def _check_words(template: Any, trained: int, here: int) -> None:
+    """Refuse a template that has other words to learn beside other names, as ``{}s`` may have."""
+    if trained != here:
+        raise InputError(
+            f"prompt.template={template!r}: has {here} learnable tokens beside these class names, and {trained} "
+            "beside the trained ones; put spaces around {}"
+        )
 
 
 def _vectors(prompts: PromptLearner, place: int) -> Tensor:

@@ -117,8 +117,7 @@ class Grid:
             below: overrides that the file's ``base`` stands over (a ``--config`` file).
             above: overrides that stand over the ``base`` (``key=value`` words); a key that the study varies is
                 refused here.
-            unused: which keys have no effect under a configuration; a variant may not change such a key, nor the base
-                set one that has an effect in no variant.
+            unused: which keys have no effect under a configuration; a variant may not change such a key.
 
         Raises:
             InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; a key has no
@@ -172,8 +171,6 @@ class Grid:
                 # a key that varies within the grid may be without effect in some of its combinations
                 sharing = [one for one in trials if one.get(key) == overrides[key]]
                 check_unused(schema, key, sharing, unused, where=f"{where}: {variant.name}")
-        for key in self.base:
-            check_unused(schema, key, trials, unused, where=f"{where}: base")
 
 
 def folder_name(name: str) -> str:

@@ -174,10 +174,8 @@ class Search:
 def _check_unused(
     schema: type[Config], base: Mapping[str, Any], parameters: tuple[Parameter, ...], unused: Unused, where: str
 ) -> None:
-    """Refuse keys without effect, whatever value another parameter takes."""
+    """Refuse parameters without effect, whatever value another one takes."""
     trials = [dict(base), *({**base, one.key: value} for one in parameters for value in one.ends())]
-    for key in base:
-        check_unused(schema, key, trials, unused, where=f"{where}: base")
     for parameter in parameters:
         check_unused(schema, parameter.key, trials, unused, where=f"{where}: space")
 

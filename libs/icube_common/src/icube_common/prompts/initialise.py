@@ -184,11 +184,12 @@ def _beside_name(
     split = {"front": 0, "middle": len(context) // 2}.get(place, len(context))
     before, after = context[:split], context[split:]
     if place == "end":
-        fixed, tail = [tuple(words(f"{name}.")) for name in class_names], ()
+        fixed = [tuple(words(f"{name}.")) for name in class_names]
     elif place == "none":
-        fixed, tail = [tuple(words("."))] * len(class_names), ()
+        fixed = [tuple(words("."))] * len(class_names)
     else:
-        fixed, tail = [tuple(words(name)) for name in class_names], tuple(words("."))
+        fixed = [tuple(words(name)) for name in class_names]
+    tail = tuple(words(".")) if place in ("front", "middle") else ()
     if place == "middle":
         left, right = (vlm.tokens.decode([id for ids in part for id in ids]) for part in (before, after))
     else:

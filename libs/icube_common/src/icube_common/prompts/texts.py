@@ -56,7 +56,7 @@ class ClassTexts:
     def __post_init__(self) -> None:
         check_class_names(self.names)
         if self.sentences is not None:
-            found = {label: as_list(sentences) for label, sentences in self.sentences.items()}
+            found = {label: [text] if isinstance(text, str) else text for label, text in self.sentences.items()}
             object.__setattr__(self, "sentences", found)
 
     def exchanged(self, number: int) -> ClassTexts:
