@@ -73,14 +73,16 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """The frozen encoder of texts, loaded by the name that the model keeps.
+        """The frozen encoder of texts, loaded by the name that the model keeps onto the denoiser's device.
 
         Raises:
             InputError: the model takes no text; the encoder cannot be loaded, or is another one by now.
         """
         self._refuse_text_if_untrained()
         if self._text_encoder is None:
-            self._text_encoder = load_saved_encoder(self.denoiser.config.text_encoder or {})
+            self._text_encoder = load_saved_encoder(
+                self.denoiser.config.text_encoder or {}, device=self.denoiser.device
+            )
         return self._text_encoder
 
     def _refuse_text_if_untrained(self) -> None:
@@ -295,7 +297,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             )
         count = sizes.pop() if sizes else 1
         if count < 1:
-            raise InputError(f"num_motions={count}: at least one motion must be asked for")
+            raise InputError(f"{count} motions: at least one must be asked for")
         return count
 
     def _check_shape(self, shape: Skeleton | None) -> Skeleton:
