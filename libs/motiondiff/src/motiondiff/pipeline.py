@@ -73,16 +73,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """The frozen encoder of texts, loaded by the name that the model keeps onto the denoiser's device.
+        """The frozen encoder of texts, loaded by the name that the model keeps.
 
         Raises:
             InputError: the model takes no text; the encoder cannot be loaded, or is another one by now.
         """
         self._refuse_text_if_untrained()
         if self._text_encoder is None:
-            self._text_encoder = load_saved_encoder(
-                self.denoiser.config.text_encoder or {}, device=self.denoiser.device
-            )
+            self._text_encoder = load_saved_encoder(self.denoiser.config.text_encoder or {})
         return self._text_encoder
 
     def _refuse_text_if_untrained(self) -> None:
@@ -146,8 +144,6 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]
             if not 0 < strength <= 1:
                 raise InputError(f"strength {strength:g}: must be above 0 and at most 1")
-        # a string is one name or text
-        actions, tags, texts = ([names] if isinstance(names, str) else names for names in (actions, tags, texts))
         batch = self._count(num_motions, actions, tags, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
@@ -297,7 +293,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             )
         count = sizes.pop() if sizes else 1
         if count < 1:
-            raise InputError(f"{count} motions: at least one must be asked for")
+            raise InputError(f"num_motions={count}: at least one motion must be asked for")
         return count
 
     def _check_shape(self, shape: Skeleton | None) -> Skeleton:
