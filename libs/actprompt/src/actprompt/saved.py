@@ -18,7 +18,7 @@ from actprompt.captions import Captioner
 from actprompt.config import ActConfig
 from actprompt.courses import Course
 from actprompt.model import ActionModel
-from icube_common.config import config_to_yaml, load_config
+from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
@@ -89,7 +89,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         folder = folder / "model"
     if not (folder / ABOUT).is_file():
         raise InputError(f"{folder}: no trained model in it (no {ABOUT}); give a folder that actprompt train has made")
-    config = load_config(ActConfig, file=folder / CONFIG)
+    config = load_saved_config(ActConfig, folder / CONFIG)
     about = read_json(folder / ABOUT)
     vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
     prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)

@@ -25,7 +25,7 @@ from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.picture import Picture
 from debian_mri.signlayer import SignLayer
 from debian_mri.variables import Column
-from icube_common.config import config_to_yaml, load_config
+from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
@@ -119,7 +119,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         folder = folder / "model"
     if not (folder / ABOUT).is_file():
         raise InputError(f"{folder}: no trained model in it (no {ABOUT}); give a folder that debian-mri train has made")
-    config = load_config(MriConfig, file=folder / CONFIG)
+    config = load_saved_config(MriConfig, folder / CONFIG)
     about = read_json(folder / ABOUT)
     try:
         if absent := [key for key in _KEYS if key not in about]:

@@ -174,6 +174,19 @@ def load_config(
     return config
 
 
+def load_saved_config(config_class: type[ConfigType], file: str | Path) -> ConfigType:
+    """The configuration that a model was saved with, which holds every section.
+
+    Raises:
+        InputError: as `load_config`, or a section is missing: the file has been cut off.
+    """
+    config, there = load_config(config_class, file=file), read_yaml(file)
+    sections = [field.name for field in dataclasses.fields(config) if isinstance(getattr(config, field.name), Config)]
+    if missing := [name for name in sections if name not in there]:
+        raise InputError(f"{file}: section {missing[0]} is missing, the file has been cut off: train again")
+    return config
+
+
 def read_yaml(file: str | Path, *, option: str = "") -> dict[str, Any]:
     """A YAML mapping as plain dictionaries and lists; ``1e-4`` is a number and no key may stand twice.
 
