@@ -11,7 +11,6 @@ limbs they stay straight.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,43 +32,6 @@ NEEDED = ("pelvis", "left hip", "right hip", "left knee", "right knee", "left sh
 """Roles without which a body cannot be put on another."""
 ROUNDS = 3
 """How often joints that the source lacks are taken from the fit, and the fit done again."""
-
-_LIMBS = {  # words in a joint's name -> role, the first that fits
-    "thumb": "thumb",
-    "tip": "tip",
-    "toe": "foot",
-    "ankle": "ankle",
-    "lowerleg": "knee",
-    "calf": "knee",
-    "shin": "knee",
-    "knee": "knee",
-    "upperleg": "hip",
-    "upleg": "hip",
-    "thigh": "hip",
-    "hip": "hip",
-    "foot": "foot",
-    "leg": "knee",
-    "collar": "collar",
-    "clavicle": "collar",
-    "upperarm": "shoulder",
-    "forearm": "elbow",
-    "lowerarm": "elbow",
-    "elbow": "elbow",
-    "wrist": "wrist",
-    "hand": "hand",
-    "shoulder": "shoulder",
-    "arm": "shoulder",
-}
-_TRUNK = {
-    "hipcenter": "pelvis",
-    "spinebase": "pelvis",
-    "pelvis": "pelvis",
-    "hips": "pelvis",
-    "shouldercenter": "neck",
-    "spineshoulder": "neck",
-    "neck": "neck",
-    "head": "head",
-}
 
 # a standing adult of about 1.7 m: offset from the parent, metres, x left, y up, z front
 _KINECT_BODY = {
@@ -127,28 +89,8 @@ def target_skeleton(name: str | Path) -> Skeleton:
 
 
 def roles(skeleton: Skeleton) -> dict[str, int]:
-    """Role -> joint, as the names tell; the first joint of each role. The root is the pelvis whatever its name."""
-    words = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in skeleton.names]
-    found: dict[str, int] = {"pelvis": 0}
-    upper_arms = any("upperarm" in word for word in words)
-    wrists = any("wrist" in word for word in words)
-    ankles = any("ankle" in word for word in words)
-    for joint, (name, word) in enumerate(zip(skeleton.names, words, strict=True)):
-        side = _side(name)
-        if side is None:
-            role = _TRUNK.get(word)
-        else:
-            part = next((role for key, role in _LIMBS.items() if key in word), None)
-            if part == "shoulder" and upper_arms and "upperarm" not in word:
-                part = "collar"
-            if part == "hand" and not wrists:
-                part = "wrist"
-            if part == "foot" and not ankles and "toe" not in word:
-                part = "ankle"
-            role = part and f"{side} {part}"
-        if role:
-            found.setdefault(role, joint)
-    return found
+    """Role -> joint (`icube_common.skeleton_roles.joint_roles`)."""
+    return skeleton.roles
 
 
 def retarget(motion: Motion, target: Skeleton) -> Motion:
@@ -287,16 +229,6 @@ def _nearest_pair(skeleton: Skeleton, joint: int, pairs: dict[int, int]) -> int:
 
 def _with_ancestors(skeleton: Skeleton, joints: list[int]) -> list[int]:
     return sorted({0, *joints, *(above for joint in joints for above in _path(skeleton, joint))})
-
-
-def _side(name: str) -> str | None:
-    """Left or right, as a joint's name says it: ``HipLeft``, ``left_hip``, ``UpperLeg_L``, ``LHip``."""
-    lower = name.lower()
-    for side in ("left", "right"):
-        if side in lower:
-            return side
-    match = re.search(r"[_\-. :]([LRlr])(?=$|[_\-. ])", name) or re.match(r"([LR])(?=[A-Z_])", name)
-    return {"l": "left", "r": "right"}[match[1].lower()] if match else None
 
 
 def _kinect(joints: kinect.Joints, only: dict[str, tuple[float, float, float]]) -> Skeleton:
