@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -150,7 +151,8 @@ RIGS = {
             "DEF-hand.{}",
             "DEF-spine,DEF-thigh.{},DEF-thigh.{}.001,DEF-shin.{},DEF-shin.{}.001,DEF-foot.{},DEF-toe.{}",
         ),
-        "DEF-shoulder.{},DEF-upper_arm.{},DEF-forearm.{},DEF-hand.{}", "DEF-thigh.{},DEF-shin.{},DEF-foot.{},DEF-toe.{}",
+        "DEF-shoulder.{},DEF-upper_arm.{},DEF-forearm.{},DEF-hand.{}",
+        "DEF-thigh.{},DEF-shin.{},DEF-foot.{},DEF-toe.{}",
         "DEF-spine", "DEF-spine.004", "DEF-spine.006",
     ),
     "unreal": Rig(
@@ -199,7 +201,8 @@ RIGS = {
     "mass": Rig(
         ("L", "R"),
         ("Pelvis,Spine,Torso,Neck,Head",),
-        ("Torso,Shoulder{},Arm{},ForeArm{},Hand{}", "Pelvis,Femur{},Tibia{},Talus{},FootThumb{}", "Talus{},FootPinky{}"),
+        ("Torso,Shoulder{},Arm{},ForeArm{},Hand{}", "Pelvis,Femur{},Tibia{},Talus{},FootThumb{}",
+         "Talus{},FootPinky{}"),
         "Shoulder{},Arm{},ForeArm{},Hand{}", "Femur{},Tibia{},Talus{},FootThumb{}", "Pelvis", "Neck", "Head",
     ),
     "smpl": Rig(
@@ -230,7 +233,8 @@ RIGS = {
         ("L", "R"),
         ("joint_Root,Hips,Spine,Chest,Neck,Head",),
         ("Chest,Shoulder_{},UpperArm_{},LowerArm_{},Hand_{}", "Hips,UpperLeg_{},LowerLeg_{},Foot_{},Toes_{}"),
-        "Shoulder_{},UpperArm_{},LowerArm_{},Hand_{}", "UpperLeg_{},LowerLeg_{},Foot_{},Toes_{}", "Hips", "Neck", "Head",
+        "Shoulder_{},UpperArm_{},LowerArm_{},Hand_{}", "UpperLeg_{},LowerLeg_{},Foot_{},Toes_{}",
+        "Hips", "Neck", "Head",
     ),
     "xsens": Rig(
         ("Left", "Right"),
@@ -287,7 +291,7 @@ def build(rig: Rig) -> tuple[list[str], list[int]]:
     chains += [(chain, side) for side in rig.sides for chain in rig.limbs]
     for chain, side in chains:
         joints = [_named(name, side) for name in chain.split(",")]
-        for above, joint in zip(joints, joints[1:], strict=False):
+        for above, joint in pairwise(joints):
             if joint not in names:
                 parents.append(names.index(above))
                 names.append(joint)
