@@ -147,7 +147,7 @@ def retarget_in_detail(motion: Motion, target: Skeleton, joints: Mapping[str, st
         motion, root=root.astype(np.float32), rotations=rotations.astype(np.float32), skeleton=target, residual=0.0
     )
     distances = {joint: [float(_distance(aims[:, joint], moved.positions[:, joint]))] for joint in pairs}
-    for joint, inside in _inside_limbs(motion, match).items():
+    for joint, inside in _inside_limbs(motion, target, match).items():
         bones = [joint, *_path(target, joint)]
         bones = bones[: bones.index(_nearest_pair(target, joint, pairs)) + 1]
         for other in inside:
@@ -168,16 +168,16 @@ def correspondence(
     return match_joints(source, target, joints).pairs
 
 
-def _inside_limbs(motion: Motion, match: Correspondence) -> dict[int, list[int]]:
+def _inside_limbs(motion: Motion, target: Skeleton, match: Correspondence) -> dict[int, list[int]]:
     """Target joint of a limb -> joints of the source without counterpart, inside the bones that lead to it."""
     limbs = {joint for role, joint in match.target_roles.items() if role.startswith(("left ", "right "))}
     paired = set(match.pairs.values())
     inside: dict[int, list[int]] = {}
-    for joint in limbs & match.pairs.keys():
+    for joint in sorted(limbs & match.pairs.keys() - {0}):
         path = _path(motion.skeleton, match.pairs[joint])
-        end = next((place for place, other in enumerate(path) if other in paired), 0)
-        if path[:end]:
-            inside[joint] = path[:end]
+        start = match.pairs[_nearest_pair(target, joint, match.pairs)]
+        if start in path and not paired & (between := {*path[: path.index(start)]}):
+            inside[joint] = sorted(between)
     return inside
 
 
@@ -228,12 +228,27 @@ def _aims(motion: Motion, target: Skeleton, match: Correspondence) -> Array:
     own_axes = body_axes(own_rest[None], motion.skeleton, sided_pairs(own))[0]
     common = own_axes @ body_axes(rest[None], target)[0].T
     above = {joint: _nearest_pair(target, joint, pairs) for joint in range(1, len(target))}
+    # the girdle of the shoulders keeps the target's shape beside the neck and turns as the source's chest does: rigs
+    # begin their clavicles anywhere. Clavicles, or upper arms on a target that has no clavicles
+    neck = ours.get("neck", 0)
+    girdle: dict[int, int] = {}  # target joint -> the source's chest
+    for side in ("left", "right") if neck in pairs and neck else ():
+        joint = ours.get(f"{side} collar", ours[f"{side} shoulder"])
+        if f"{side} collar" in own and joint in pairs:
+            girdle[joint] = max(motion.skeleton.parents[own[f"{side} collar"]], 0)
+    # bones that lead to no pair, such as attached meshes and twist bones, have no say
+    leading = set(_with_ancestors(motion.skeleton, list(pairs.values()))) - {0}
+    branches = [motion.skeleton.parents[joint] for joint in leading]
     # both hips before either knee
-    for joint in [*hips, *(joint for joint in range(1, len(target)) if joint not in hips)]:
+    first = [*hips, *(joint for joint in reversed(_path(target, neck)) if joint), neck] if girdle else hips
+    for joint in [*first, *(joint for joint in range(1, len(target)) if joint not in first)]:
         if joint in pairs and joint not in placed:
             start = above[joint]
             own_start = pairs[start]
-            together = motion.skeleton.parents.count(own_start) > 1
+            if joint in girdle:
+                aims[:, joint] = aims[:, neck] + turns[:, girdle[joint]] @ (common @ (rest[joint] - rest[neck]))
+                continue
+            together = branches.count(own_start) > 1
             if together and motion.skeleton.parents[pairs[joint]] == own_start:
                 aims[:, joint] = aims[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
                 continue
