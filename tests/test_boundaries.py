@@ -35,7 +35,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"experiments"},
     ],
     "motiondiff": [
-        {"geometry"},
+        {"geometry", "mirror_labels"},
         {"motion", "config", "schedulers", "timeline", "devices"},
         {"export"},
         {"data"},
