@@ -112,7 +112,7 @@ def test_other_schedulers_are_refused_by_name(pipeline: MotionDiffusionPipeline,
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
-        ("DDIMScheduler", {"prediction_type": "epsilon"}, "prediction_type='epsilon'.*from_config"),
+        ("DDIMScheduler", {"prediction_type": "epsilon"}, "its prediction_type is 'epsilon'.*from_config"),
         ("DDIMScheduler", {"clip_sample": True}, "clip_sample=True is not supported"),
         ("DDPMScheduler", {"thresholding": True}, "thresholding=True"),
         ("DDPMScheduler", {"variance_type": "learned"}, "variance_type='learned'"),

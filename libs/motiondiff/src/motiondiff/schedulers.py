@@ -103,7 +103,7 @@ def check_scheduler(scheduler: Any) -> None:
     config = scheduler.config
     if config.get("prediction_type") != "sample":
         raise InputError(
-            f"scheduler {name}: prediction_type={config.get('prediction_type')!r}, and this model predicts 'sample'; "
+            f"scheduler {name}: its prediction_type is {config.get('prediction_type')!r}, this model's is 'sample'; "
             f"make it with {name}.from_config(pipeline.scheduler.config)"
         )
     for key, wrong in _WRONG_SETTINGS.items():

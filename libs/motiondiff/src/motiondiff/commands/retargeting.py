@@ -14,6 +14,7 @@ def _retarget_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE", help="the motion: .bvh or .npz")
     parser.add_argument(
         "--to",
+        dest="target",
         required=True,
         metavar="SKELETON",
         help="smpl-22, kinect-v1, kinect-v2, or a .npz or .bvh file whose skeleton is taken",
@@ -30,7 +31,7 @@ def _retarget_arguments(parser: argparse.ArgumentParser) -> None:
 def _retarget(args: argparse.Namespace) -> Mapping[str, Any]:
     from motiondiff.convert import retarget_file
 
-    return retarget_file(args.source, args.out, args.to, joint_map=args.map, overwrite=args.overwrite)
+    return retarget_file(args.source, args.out, args.target, joint_map=args.map, overwrite=args.overwrite)
 
 
 def _render(result: Mapping[str, Any]) -> str:
