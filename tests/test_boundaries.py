@@ -26,7 +26,7 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
-        {"errors", "lazy", "processes", "classes", "sequences"},
+        {"errors", "lazy", "processes", "classes", "sequences", "skeleton_roles"},
         {"config", "runs", "tables"},
         {"cli", "reports"},
         {"knowledge", "vlm", "evaluation", "losses"},
@@ -35,7 +35,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"experiments"},
     ],
     "motiondiff": [
-        {"geometry"},
+        {"geometry", "mirror_labels"},
         {"motion", "config", "schedulers", "timeline", "devices"},
         {"export"},
         {"data"},

@@ -157,8 +157,8 @@ def test_hips_and_shoulders_are_found_by_name(convention: str) -> None:
     skeleton = Skeleton(names, (-1, *[0] * (len(names) - 1)), np.zeros((len(names), 3)))
     hips, shoulders = skeleton.across
     assert hips == (1, 2)
-    # the shoulders are the last two names; mixamo's own shoulder joints come before its arms and serve as well
-    assert shoulders == ((3, 4) if convention == "mixamo" else (5, 6))
+    # the shoulders are the last two names; mixamo's "shoulders" before them are clavicles
+    assert shoulders == (5, 6)
 
 
 def test_kinect_joints_are_found_by_name() -> None:

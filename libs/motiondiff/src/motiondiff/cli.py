@@ -15,6 +15,7 @@ from motiondiff import __version__
 from motiondiff.commands.augmentation import AUGMENTATION_COMMANDS
 from motiondiff.commands.editing import EDITING_COMMANDS
 from motiondiff.commands.judge import JUDGE_COMMANDS
+from motiondiff.commands.retargeting import RETARGETING_COMMANDS
 from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
@@ -212,6 +213,7 @@ COMMANDS: Mapping[str, cli.Command] = {
     **EDITING_COMMANDS,
     **JUDGE_COMMANDS,
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
+    **RETARGETING_COMMANDS,
     **AUGMENTATION_COMMANDS,
     "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),
 }

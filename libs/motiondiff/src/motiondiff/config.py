@@ -18,7 +18,7 @@ class DataConfig(Config):
     crop_probability: float = option(0.25, "share of clips shown as a random window although they fit", ge=0, le=1)
     balance: float = option(0.5, "0: as often as clips come; 1: every action equally often", ge=0, le=1)
     mirror: float = option(
-        0.0, "share of windows shown with left and right exchanged; leave it at 0 where labels name a side", ge=0, le=1
+        0.0, "share of windows shown with left and right exchanged, in motion, labels and captions", ge=0, le=1
     )
     stature_range: float = option(
         0.05, "bodies are scaled at random by 1 +- this, the shape condition with them", ge=0, lt=1

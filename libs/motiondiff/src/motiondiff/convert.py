@@ -40,6 +40,66 @@ def read_motion(path: str | Path) -> Motion:
     return clip.motion
 
 
+def retarget_file(
+    source: str | Path,
+    out: str | Path,
+    target: str | Path,
+    *,
+    joint_map: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Put the motion of a file on another body (`motiondiff.data.retarget`).
+
+    Args:
+        source: an .npz or .bvh file.
+        out: the file to write, in the format of its suffix.
+        target: ``smpl-22``, ``kinect-v1``, ``kinect-v2``, or a .npz or .bvh file whose body is taken.
+        joint_map: YAML of role or joint of the target -> joint of the source.
+        overwrite: replace what is at ``out``.
+
+    Returns:
+        ``out``, frames, ``residual_mm`` of the whole and of each joint of the target, and ``roles``: role -> joint of
+        the source and of the target.
+
+    Raises:
+        InputError: unreadable source, target or map, joints that cannot be paired, or ``out`` exists.
+    """
+    from motiondiff.data.correspondence import read_joint_map
+    from motiondiff.data.retarget import retarget_in_detail, target_skeleton
+
+    out = Path(out)
+    if out.suffix.lstrip(".").lower() not in FORMATS:
+        raise InputError(f"--out {out}: wants one of the suffixes {', '.join('.' + name for name in FORMATS)}")
+    refuse_existing(out, overwrite=overwrite)
+    joints = None if joint_map is None else read_joint_map(joint_map)
+    body = target_skeleton(target)
+    motion = read_motion(source)
+    try:
+        result = retarget_in_detail(motion, body, joints)
+    except InputError as error:
+        hint = "" if joint_map else "; pair joints with --map"
+        raise InputError(f"{source if joint_map is None else joint_map}: {error}{hint}") from error
+    write(result.motion, out, clip_id=Path(source).stem)
+    match, own = result.correspondence, motion.skeleton.names
+    return {
+        "out": str(out),
+        "frames": len(motion),
+        "residual_mm": round(1000 * result.motion.residual, 1),
+        "joints": {
+            body.names[joint]: {
+                "source": own[other],
+                "residual_mm": round(1000 * result.joint_residuals[body.names[joint]], 1),
+            }
+            for joint, other in sorted(match.pairs.items())
+        },
+        "roles": {
+            role: {"source": own[match.source_roles[role]], "target": body.names[joint]}
+            for role, joint in match.target_roles.items()
+            if role in match.source_roles
+        },
+    }
+
+
 def export(
     source: str | Path,
     out: str | Path,

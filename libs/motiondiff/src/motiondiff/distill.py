@@ -29,7 +29,7 @@ from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate
+from motiondiff.data.windows import MotionWindows, balanced_weights, collate, mirrored_classes
 from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
@@ -207,6 +207,8 @@ def distill(
     step = ConsistencyStep(
         teacher.denoiser, teacher.representation, scheduler, trained, config.guidance, config.solver_steps
     )
+    clips = store.select("train")
+    mirrored_classes(store, clips, trained.data)  # refuses before anything is written
     folder = open_run(
         out,
         config=config.train,
@@ -220,13 +222,12 @@ def distill(
         resume=resume,
         overwrite=overwrite,
     )
-    clips = store.select("train")
     captions = None
     if teacher.takes_text:
         cache = FeatureCache(trained.text.cache or Path(run) / TEXT_CACHE)
         encoder = teacher.text_encoder
         encoder.vlm.to(default_device(config.train.device))
-        captions = embed_captions(store, trained.text, encoder, cache)
+        captions = embed_captions(store, trained.text, encoder, cache, mirror=trained.data.mirror > 0)
     result = fit(
         student,
         step,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from icube_common.errors import InputError
 from icube_common.sequences import as_list
 from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.mirror_labels import mirrored_text
 
 Array = npt.NDArray[np.float32]
 
@@ -142,6 +143,8 @@ def headings(motion: Motion) -> Array:
 def in_mirror(motion: Motion) -> Motion:
     """The motion seen in the mirror x = 0: ``M p`` of the joint on the other side, M = diag(-1, 1, 1).
 
+    Labels and texts that name a side name the other one (`motiondiff.mirror_labels`).
+
     Raises:
         InputError: the names of the joints do not tell left from right.
     """
@@ -152,6 +155,9 @@ def in_mirror(motion: Motion) -> Motion:
         root=motion.root * across,
         rotations=across[:, None] * motion.rotations[:, order] * across,
         skeleton=Skeleton(skeleton.names, skeleton.parents, skeleton.offsets[order] * across),
+        action=None if motion.action is None else mirrored_text(motion.action),
+        tag=None if motion.tag is None else mirrored_text(motion.tag),
+        texts=tuple(mirrored_text(text) for text in motion.texts),
     )
 
 

@@ -1,4 +1,4 @@
-"""`MotionDiffusionPipeline`: from conditions to motions, with any diffusers scheduler.
+"""`MotionDiffusionPipeline`: from conditions to motions, with diffusers' schedulers.
 
 Shapes: B motions, F the longest motion the denoiser knows, T the longest of this batch, D features, J joints.
 """
@@ -23,6 +23,7 @@ from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_co
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
 from motiondiff.motion import Motion, canonicalise
+from motiondiff.schedulers import check_scheduler
 
 
 @dataclass
@@ -42,7 +43,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     Args:
         denoiser: predicts the clean motion.
         representation: features, their statistics, and the body.
-        scheduler: any diffusers scheduler that takes ``prediction_type="sample"``: DDPM, DDIM, DPM-Solver++, UniPC ...
+        scheduler: one of `motiondiff.schedulers.SUPPORTED_CLASSES` with ``prediction_type="sample"``: DDPM, DDIM,
+            DPM-Solver++, UniPC ...
     """
 
     denoiser: MotionDenoiser
@@ -137,10 +139,11 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
 
         Raises:
-            InputError: (a ValueError) unknown action or tag, another skeleton, lengths or steps out of range, lists
-                of different lengths; a text for a model without text, one that its encoder cannot read, or another
-                encoder than the model's.
+            InputError: (a ValueError) a scheduler that is not supported; unknown action or tag, another skeleton,
+                lengths or steps out of range, lists of different lengths; a text for a model without text, one that
+                its encoder cannot read, or another encoder than the model's.
         """
+        check_scheduler(self.scheduler)
         if variations_of is not None:
             shapes = shapes or [motion.skeleton for motion in variations_of]
             num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]

@@ -208,14 +208,16 @@ def draw_conditions(
 
 
 def embed_captions(
-    store: MotionStore, config: TextConfig, encoder: TextEncoder, cache: FeatureCache | None
+    store: MotionStore, config: TextConfig, encoder: TextEncoder, cache: FeatureCache | None, *, mirror: bool = False
 ) -> EmbeddedCaptions:
     """The captions of a store with their embeddings, those from the cache that are there.
+
+    With ``mirror`` the captions of motions seen in a mirror as well.
 
     Raises:
         InputError: no clip has a text or an action.
     """
-    captions = captions_of_store(store, labels=config.labels)
+    captions = captions_of_store(store, labels=config.labels, mirror=mirror)
     cut = [text for text in captions.texts if encoder.too_long(text)]
     if cut:
         logger.warning("%d captions are longer than %s reads and are cut: %r ...", len(cut), config.encoder, cut[0])
@@ -335,7 +337,7 @@ def train(
     if encoder is not None:
         # a new run's folder is not there yet, and must not be before all is known to be well
         known = cache if config.text.cache or resume else None
-        captions = embed_captions(store, config.text, encoder, known)
+        captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
         means = captions.mean_of_actions(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
@@ -343,6 +345,7 @@ def train(
         representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
     )
     validate = make_validation(store, step, config, captions)
+    dataset = MotionWindows(store, clips, config.data, augment=True, captions=captions)
     run = open_run(
         out,
         config=config.train,
@@ -353,7 +356,6 @@ def train(
     )
     if encoder is not None and captions is not None and PartialState().is_main_process:
         encoder.embed(captions.captions.texts, cache)
-    dataset = MotionWindows(store, clips, config.data, augment=True, captions=captions)
     result = fit(
         denoiser,
         step,

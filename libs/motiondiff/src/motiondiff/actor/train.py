@@ -111,6 +111,7 @@ def train_actor(
             )
         except ValueError as error:
             raise InputError(str(error)) from error
+    dataset = MotionWindows(store, clips, config.data, augment=True)
     run = open_run(
         out,
         config=config.train,
@@ -122,7 +123,7 @@ def train_actor(
     result = fit(
         vae,
         ActorStep(representation, config.loss, config.model.width),
-        MotionWindows(store, clips, config.data, augment=True),
+        dataset,
         config=config.train,
         run=run,
         collate=partial(collate_padded, max_frames=config.data.max_frames),

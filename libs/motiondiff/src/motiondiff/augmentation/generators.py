@@ -15,6 +15,7 @@ from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
+from motiondiff.mirror_labels import mirrored_labels
 from motiondiff.motion import Motion, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
@@ -60,6 +61,11 @@ class DiffusionGenerator:
             for clip in store.select("train").tolist():
                 motion = store[clip]
                 self.sources.setdefault(str(motion.action), []).append(motion)
+        self.mirrored: dict[str, str] = {}
+        if self.sources and config.mirror:
+            names = list(self.sources)
+            codes = mirrored_labels(names, range(len(names)), "action", f"mirror={config.mirror:g}")
+            self.mirrored = {name: names[code] for name, code in zip(names, codes, strict=True)}
 
     @property
     def actions(self) -> list[str]:
@@ -86,7 +92,12 @@ class DiffusionGenerator:
         """The clip that motion ``number`` begins from: by (seed, number) alone."""
         clips, rng = self.sources[action], np.random.default_rng([seed, number, SOURCE_STREAM])
         source = clips[int(rng.integers(len(clips)))]
-        return in_mirror(source) if rng.random() < self.config.mirror else source
+        if rng.random() >= self.config.mirror:
+            return source
+        other = self.mirrored[action]
+        if other != action:  # a wave of the left hand is one of the right hand in the mirror
+            source = self.sources[other][int(rng.integers(len(self.sources[other])))]
+        return in_mirror(source)
 
 
 class VaeGenerator:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from icube_common.knowledge.names import name_key, readable_name
+from motiondiff.mirror_labels import mirrored_text
 
 if TYPE_CHECKING:
     from motiondiff.data.store import MotionStore
@@ -101,10 +102,12 @@ class Captions:
     Attributes:
         texts: K distinct texts.
         of_clip: for each clip of the store, indices into ``texts``; may be empty.
+        mirrored: (K,) for each text the one with left and right exchanged; None where they were not made.
     """
 
     texts: tuple[str, ...]
     of_clip: tuple[Index, ...]
+    mirrored: Index | None = None
 
 
 def clean_text(text: str, where: str) -> str:
@@ -121,8 +124,10 @@ def clean_text(text: str, where: str) -> str:
     return line
 
 
-def captions_of_store(store: MotionStore, *, labels: bool = False) -> Captions:
+def captions_of_store(store: MotionStore, *, labels: bool = False, mirror: bool = False) -> Captions:
     """The texts of a store, and sentences about the action where a clip has none (with ``labels``: to all clips).
+
+    With ``mirror`` the texts of the motions seen in a mirror stand among them.
 
     Raises:
         InputError: no clip has a text or an action, or the store is broken.
@@ -141,7 +146,11 @@ def captions_of_store(store: MotionStore, *, labels: bool = False) -> Captions:
         of_clip.append(found)
     if not any(len(found) for found in of_clip):
         raise InputError(f"{store.path}: no clip has a text or an action to make one of: train with text.enabled=false")
-    return Captions(tuple(number), tuple(of_clip))
+    if not mirror:
+        return Captions(tuple(number), tuple(of_clip))
+    others = {text: number.setdefault(mirrored_text(text), len(number)) for text in tuple(number)}
+    mirrored = np.array([others.get(text, row) for row, text in enumerate(number)], dtype=np.int64)
+    return Captions(tuple(number), tuple(of_clip), mirrored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +177,16 @@ class EmbeddedCaptions:
         """S."""
         return int(self.embeddings.shape[1])
 
-    def draw(self, clip: int, generator: np.random.Generator | None) -> Array | None:
-        """(S,) a caption of a clip, varied; without a generator the first one as it is. None where there is none."""
+    def draw(self, clip: int, generator: np.random.Generator | None, *, mirrored: bool = False) -> Array | None:
+        """(S,) a caption of a clip, varied; without a generator the first one as it is. None where there is none.
+
+        With ``mirrored`` it is of the motion seen in a mirror.
+        """
         known = self.captions.of_clip[clip]
         if not len(known):
             return None
+        if mirrored and self.captions.mirrored is not None:
+            known = self.captions.mirrored[known]
         if generator is None:
             return self.embeddings[known[0]]
         vector = self.embeddings[generator.choice(known)].astype(np.float64)

@@ -1,6 +1,7 @@
 """Motions of one skeleton on another: joints that correspond, the target's bone lengths, rotations fitted anew.
 
-Every joint has a role (left knee, neck, ...), told from its name. Where source and target both have a joint of a role,
+Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.skeleton_roles`), or by a joint map
+of the user's. Where source and target both have a joint of a role,
 the target's joint is aimed at: from the nearest such joint above it, in the direction of the source, as far as the
 source is stretched there, at the target's scale. Where several bones leave a joint of the source together (hips from
 the pelvis), the target's keep the target's shape and turn as the source's do: sensors put hips in all sorts of places.
@@ -11,8 +12,8 @@ limbs they stay straight.
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,56 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
+from motiondiff.data.correspondence import NEEDED, Correspondence, match_joints, roles
 from motiondiff.data.readers import kinect
 from motiondiff.data.readers.kinect_v2 import KINECT_V2
 from motiondiff.geometry.fitting import body_axes, fit_rotations
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.geometry.skeleton import Skeleton, sided_pairs
 from motiondiff.geometry.smpl import mean_skeleton
 from motiondiff.motion import Motion
 
 Array = npt.NDArray[np.float64]
 
-NEEDED = ("pelvis", "left hip", "right hip", "left knee", "right knee", "left shoulder", "right shoulder")
-"""Roles without which a body cannot be put on another."""
 ROUNDS = 3
 """How often joints that the source lacks are taken from the fit, and the fit done again."""
-
-_LIMBS = {  # words in a joint's name -> role, the first that fits
-    "thumb": "thumb",
-    "tip": "tip",
-    "toe": "foot",
-    "ankle": "ankle",
-    "lowerleg": "knee",
-    "calf": "knee",
-    "shin": "knee",
-    "knee": "knee",
-    "upperleg": "hip",
-    "upleg": "hip",
-    "thigh": "hip",
-    "hip": "hip",
-    "foot": "foot",
-    "leg": "knee",
-    "collar": "collar",
-    "clavicle": "collar",
-    "upperarm": "shoulder",
-    "forearm": "elbow",
-    "lowerarm": "elbow",
-    "elbow": "elbow",
-    "wrist": "wrist",
-    "hand": "hand",
-    "shoulder": "shoulder",
-    "arm": "shoulder",
-}
-_TRUNK = {
-    "hipcenter": "pelvis",
-    "spinebase": "pelvis",
-    "pelvis": "pelvis",
-    "hips": "pelvis",
-    "shouldercenter": "neck",
-    "spineshoulder": "neck",
-    "neck": "neck",
-    "head": "head",
-}
 
 # a standing adult of about 1.7 m: offset from the parent, metres, x left, y up, z front
 _KINECT_BODY = {
@@ -126,42 +89,45 @@ def target_skeleton(name: str | Path) -> Skeleton:
     return motion.skeleton
 
 
-def roles(skeleton: Skeleton) -> dict[str, int]:
-    """Role -> joint, as the names tell; the first joint of each role. The root is the pelvis whatever its name."""
-    words = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in skeleton.names]
-    found: dict[str, int] = {"pelvis": 0}
-    upper_arms = any("upperarm" in word for word in words)
-    wrists = any("wrist" in word for word in words)
-    ankles = any("ankle" in word for word in words)
-    for joint, (name, word) in enumerate(zip(skeleton.names, words, strict=True)):
-        side = _side(name)
-        if side is None:
-            role = _TRUNK.get(word)
-        else:
-            part = next((role for key, role in _LIMBS.items() if key in word), None)
-            if part == "shoulder" and upper_arms and "upperarm" not in word:
-                part = "collar"
-            if part == "hand" and not wrists:
-                part = "wrist"
-            if part == "foot" and not ankles and "toe" not in word:
-                part = "ankle"
-            role = part and f"{side} {part}"
-        if role:
-            found.setdefault(role, joint)
-    return found
+@dataclass(frozen=True)
+class Retargeted:
+    """A motion on another body.
+
+    Attributes:
+        motion: on the target's skeleton.
+        joint_residuals: target joint -> mean distance in metres from where it was aimed at; where the source has
+            further joints inside the bone of a limb that leads to it, their distance from that bone counts as well.
+        correspondence: the joints that were paired.
+    """
+
+    motion: Motion
+    joint_residuals: dict[str, float]
+    correspondence: Correspondence
 
 
-def retarget(motion: Motion, target: Skeleton) -> Motion:
-    """The motion on the target's body.
+def retarget(motion: Motion, target: Skeleton, joints: Mapping[str, str | None] | None = None) -> Motion:
+    """The motion on the target's body; see `retarget_in_detail`."""
+    return retarget_in_detail(motion, target, joints).motion
 
-    The root's path is scaled with the legs. ``residual`` grows by the mean distance of the joints that correspond from
-    where they were aimed at, so it stays an upper bound of the distance from what was recorded.
+
+def retarget_in_detail(motion: Motion, target: Skeleton, joints: Mapping[str, str | None] | None = None) -> Retargeted:
+    """The motion on the target's body, with the residual of every joint.
+
+    The root's path is scaled with the legs. ``residual`` grows by the mean distance of all joints that correspond from
+    where they were aimed at, and of the source's other joints inside limbs from the target's bones: an elbow or upper
+    arm without a counterpart shows, so it stays an upper bound of the distance from what was recorded.
+
+    Args:
+        motion: the clip.
+        target: the body.
+        joints: role or joint of the target -> joint of the source, where names do not tell; None leaves it free.
 
     Raises:
-        InputError: one of `NEEDED` is missing on either side.
+        InputError: one of `NEEDED` is missing on either side, or a name in ``joints`` is unknown.
     """
-    pairs = correspondence(motion.skeleton, target)
-    aims = _aims(motion, target, pairs)
+    match = match_joints(motion.skeleton, target, joints)
+    pairs = match.pairs
+    aims = _aims(motion, target, match)
     kept = _with_ancestors(target, list(pairs))
     body = Skeleton(
         tuple(target.names[joint] for joint in kept),
@@ -169,63 +135,120 @@ def retarget(motion: Motion, target: Skeleton) -> Motion:
         target.offsets[kept],
     )
     free = [place for place, joint in enumerate(kept) if joint not in pairs]
-    aimed = [place for place, joint in enumerate(kept) if joint in pairs]
     observed = aims[:, kept]
-    root, local, residual = fit_rotations(observed, body)
+    root, local, _ = fit_rotations(observed, body)
     for _ in range(ROUNDS if free else 0):
         fitted = Motion(root.astype(np.float32), local.astype(np.float32), body, motion.fps).positions
         observed[:, free] = fitted[:, free]
-        root, local, residual = fit_rotations(observed, body)
+        root, local, _ = fit_rotations(observed, body)
     rotations = np.tile(np.eye(3), (len(motion), len(target), 1, 1))
     rotations[:, kept] = local
-    return replace(
-        motion,
-        root=root.astype(np.float32),
-        rotations=rotations.astype(np.float32),
-        skeleton=target,
-        residual=motion.residual + float(residual[:, aimed].mean()),
+    moved = replace(
+        motion, root=root.astype(np.float32), rotations=rotations.astype(np.float32), skeleton=target, residual=0.0
+    )
+    distances = {joint: [float(_distance(aims[:, joint], moved.positions[:, joint]))] for joint in pairs}
+    for joint, inside in _inside_limbs(motion, target, match).items():
+        bones = [joint, *_path(target, joint)]
+        bones = bones[: bones.index(_nearest_pair(target, joint, pairs)) + 1]
+        for other in inside:
+            there = _expected(motion, target, match, aims, joint, other)
+            distances[joint].append(_distance_from_bones(there, moved.positions[:, bones].astype(np.float64)))
+    residual = float(np.mean([value for values in distances.values() for value in values]))
+    return Retargeted(
+        replace(moved, residual=motion.residual + residual),
+        {target.names[joint]: float(np.mean(values)) for joint, values in sorted(distances.items())},
+        match,
     )
 
 
-def correspondence(source: Skeleton, target: Skeleton) -> dict[int, int]:
-    """Target joint -> source joint: of the same name in skeletons of one kind, else of the same role.
-
-    Raises:
-        InputError: one of `NEEDED` is missing on either side.
-    """
-    theirs, ours = roles(source), roles(target)
-    for role in NEEDED:
-        for side, found in ((source, theirs), (target, ours)):
-            if role not in found:
-                raise InputError(f"no joint is the {role} by name; the skeleton has {', '.join(side.names)}")
-    by_role = {ours[role]: theirs[role] for role in ours if role in theirs}
-    by_name = {joint: source.names.index(name) for joint, name in enumerate(target.names) if name in source.names}
-    if 2 * len(by_name) < len(target):  # a spine of one kind of skeleton is not that of another
-        by_name = {}
-    pairs = {0: 0} | {joint: by_name.get(joint, by_role.get(joint, -1)) for joint in range(1, len(target))}
-    return {joint: other for joint, other in pairs.items() if other >= 0}
+def correspondence(
+    source: Skeleton, target: Skeleton, joints: Mapping[str, str | None] | None = None
+) -> dict[int, int]:
+    """Target joint -> source joint; see `match_joints`."""
+    return match_joints(source, target, joints).pairs
 
 
-def _aims(motion: Motion, target: Skeleton, pairs: dict[int, int]) -> Array:
+def _inside_limbs(motion: Motion, target: Skeleton, match: Correspondence) -> dict[int, list[int]]:
+    """Target joint of a limb -> joints of the source without counterpart, inside the bones that lead to it."""
+    limbs = {joint for role, joint in match.target_roles.items() if role.startswith(("left ", "right "))}
+    paired = set(match.pairs.values())
+    inside: dict[int, list[int]] = {}
+    for joint in sorted(limbs & match.pairs.keys() - {0}):
+        path = _path(motion.skeleton, match.pairs[joint])
+        start = match.pairs[_nearest_pair(target, joint, match.pairs)]
+        if start in path and not paired & (between := {*path[: path.index(start)]}):
+            inside[joint] = sorted(between)
+    return inside
+
+
+def _expected(motion: Motion, target: Skeleton, match: Correspondence, aims: Array, joint: int, other: int) -> Array:
+    """(T, 3) a joint of the source at the target's size, measured from the aim of the next joint outwards."""
+    rest, own_rest = _rest(target), _rest(motion.skeleton)
+    start = _nearest_pair(target, joint, match.pairs)
+    own, own_start = match.pairs[joint], match.pairs[start]
+    apart = max(float(np.linalg.norm(own_rest[own] - own_rest[own_start])), 1e-6)
+    scale = float(np.linalg.norm(rest[joint] - rest[start])) / apart
+    seen = motion.positions.astype(np.float64)
+    return np.asarray(aims[:, joint] + scale * (seen[:, other] - seen[:, own]))
+
+
+def _distance(a: Array, b: npt.NDArray[np.floating]) -> float:
+    """Mean distance of (T, 3) points, metres."""
+    return float(np.linalg.norm(a - b, axis=-1).mean())
+
+
+def _distance_from_bones(points: Array, joints: Array) -> float:
+    """Mean distance of (T, 3) points from the line through (T, K, 3) joints, metres."""
+    nearest = np.full(len(points), np.inf)
+    for a, b in pairwise(joints.transpose(1, 0, 2)):
+        along = ((points - a) * (b - a)).sum(-1) / np.maximum(((b - a) ** 2).sum(-1), 1e-12)
+        foot = a + along.clip(0, 1)[:, None] * (b - a)
+        nearest = np.minimum(nearest, np.linalg.norm(points - foot, axis=-1))
+    return float(nearest.mean())
+
+
+def _aims(motion: Motion, target: Skeleton, match: Correspondence) -> Array:
     """(T, J, 3) where the target's joints should be; those without a counterpart in a straight line in between."""
+    pairs, own, ours = match.pairs, match.source_roles, match.target_roles
     seen = motion.positions.astype(np.float64)
     turns = _world_rotations(motion)
     rest, own_rest = _rest(target), _rest(motion.skeleton)
-    own, ours = roles(motion.skeleton), roles(target)
     aims = np.zeros((len(motion), len(target), 3))
     legs = _leg(rest, ours) / max(_leg(own_rest, own), 1e-6)
-    aims[:, 0] = seen[:, 0] * legs
+    pelvis = ours["pelvis"]
+    aims[:, 0] = seen[:, pairs[0]] * legs
+    placed = {0}
+    if pelvis and pairs[0] == pairs.get(pelvis):  # a frame of the world above the target's pelvis alone: below it
+        aims[:, pelvis] = aims[:, 0]
+        aims[:, 0] = aims[:, pelvis] - rest[pelvis]
+        placed.add(pelvis)
     lower = {ours[role] for role in ours if role.endswith((" knee", " ankle"))}
     hips, own_hips = ([found["left hip"], found["right hip"]] for found in (ours, own))
     # both rest poses in one frame, left, up and front: a rest pose may stand anyhow
-    common = body_axes(own_rest[None], motion.skeleton)[0] @ body_axes(rest[None], target)[0].T
+    own_axes = body_axes(own_rest[None], motion.skeleton, sided_pairs(own))[0]
+    common = own_axes @ body_axes(rest[None], target)[0].T
     above = {joint: _nearest_pair(target, joint, pairs) for joint in range(1, len(target))}
+    # the girdle of the shoulders keeps the target's shape beside the neck and turns as the source's chest does: rigs
+    # begin their clavicles anywhere. Clavicles, or upper arms on a target that has no clavicles
+    neck = ours.get("neck", 0)
+    girdle: dict[int, int] = {}  # target joint -> the source's chest
+    for side in ("left", "right") if neck in pairs and neck else ():
+        joint = ours.get(f"{side} collar", ours[f"{side} shoulder"])
+        if f"{side} collar" in own and joint in pairs:
+            girdle[joint] = max(motion.skeleton.parents[own[f"{side} collar"]], 0)
+    # bones that lead to no pair, such as attached meshes and twist bones, have no say
+    leading = set(_with_ancestors(motion.skeleton, list(pairs.values()))) - {0}
+    branches = [motion.skeleton.parents[joint] for joint in leading]
     # both hips before either knee
-    for joint in [*hips, *(joint for joint in range(1, len(target)) if joint not in hips)]:
-        if joint in pairs:
+    first = [*hips, *(joint for joint in reversed(_path(target, neck)) if joint), neck] if girdle else hips
+    for joint in [*first, *(joint for joint in range(1, len(target)) if joint not in first)]:
+        if joint in pairs and joint not in placed:
             start = above[joint]
             own_start = pairs[start]
-            together = motion.skeleton.parents.count(own_start) > 1
+            if joint in girdle:
+                aims[:, joint] = aims[:, neck] + turns[:, girdle[joint]] @ (common @ (rest[joint] - rest[neck]))
+                continue
+            together = branches.count(own_start) > 1
             if together and motion.skeleton.parents[pairs[joint]] == own_start:
                 aims[:, joint] = aims[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
                 continue
@@ -287,16 +310,6 @@ def _nearest_pair(skeleton: Skeleton, joint: int, pairs: dict[int, int]) -> int:
 
 def _with_ancestors(skeleton: Skeleton, joints: list[int]) -> list[int]:
     return sorted({0, *joints, *(above for joint in joints for above in _path(skeleton, joint))})
-
-
-def _side(name: str) -> str | None:
-    """Left or right, as a joint's name says it: ``HipLeft``, ``left_hip``, ``UpperLeg_L``, ``LHip``."""
-    lower = name.lower()
-    for side in ("left", "right"):
-        if side in lower:
-            return side
-    match = re.search(r"[_\-. :]([LRlr])(?=$|[_\-. ])", name) or re.match(r"([LR])(?=[A-Z_])", name)
-    return {"l": "left", "r": "right"}[match[1].lower()] if match else None
 
 
 def _kinect(joints: kinect.Joints, only: dict[str, tuple[float, float, float]]) -> Skeleton:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from icube_common.errors import InputError
 from icube_common.training import Draw
 from motiondiff.config import DataConfig
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
+from motiondiff.mirror_labels import mirrored_labels
 
 
 class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
@@ -41,6 +43,9 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
         self.config = config
         self.augment = augment
         self.captions = captions
+        self.mirrored = mirrored_classes(store, clips, config) if augment else {}
+        if self.mirrored and captions is not None and captions.captions.mirrored is None:
+            raise InputError("data.mirror: the captions were made without their mirrored texts")
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -68,17 +73,32 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
         offsets = self.store.offsets[columns["skeleton"][clip]] * np.float32(scale)
         if mirror:
             features, offsets = in_a_mirror(features, offsets, self.store.skeleton(clip).mirrored)
-        window = {
-            "features": features,
-            "offsets": offsets,
-            "action": int(columns["action"][clip]),
-            "tag": int(columns["tag"][clip]),
-        }
+        window = {"features": features, "offsets": offsets}
+        for kind in ("action", "tag"):
+            code = int(columns[kind][clip])
+            window[kind] = int(self.mirrored[kind][code]) if mirror and code >= 0 else code
         if self.captions is not None:
-            text = self.captions.draw(clip, rng if self.augment else None)
+            text = self.captions.draw(clip, rng if self.augment else None, mirrored=mirror)
             window |= {"text": np.zeros(self.captions.size, np.float32) if text is None else text}
             window |= {"has_text": text is not None}
         return window
+
+
+def mirrored_classes(
+    store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Action and tag -> the class of each class's mirrored motion; empty where ``data.mirror`` is 0.
+
+    Raises:
+        InputError: a label of the clips names a side, and there is no class of the other side.
+    """
+    if not config.mirror:
+        return {}
+    setting = f"data.mirror={config.mirror:g}"
+    return {
+        kind: mirrored_labels(names, store.columns[kind][clips], kind, setting)
+        for kind, names in (("action", store.actions), ("tag", store.tags))
+    }
 
 
 def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
+from icube_common.skeleton_roles import read_joint_name
 from motiondiff.geometry.skeleton import Skeleton
 
 Array = npt.NDArray[np.float64]
@@ -22,13 +23,14 @@ Array = npt.NDArray[np.float64]
 _PRIOR = 1e-6
 """Weight of "stay as the parent is" against the observed bones: decides only what the bones leave open."""
 _DOWN, _UP, _FRONT, _LEFT = (0.0, -1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
-_REST_BY_WORD = (
-    (("toe", "foot"), _FRONT),
-    (("knee", "ankle", "lowerleg", "leg", "calf", "shin"), _DOWN),
-    (("elbow", "forearm", "lowerarm", "wrist", "hand", "thumb", "upperarm", "arm"), _LEFT),
-    (("spine", "chest", "neck", "head"), _UP),
-)
-"""Direction of the bone that ends in a joint, by a word in the joint's name; `_LEFT` is turned round on the right."""
+_REST_BY_PART = {
+    **dict.fromkeys(("toe", "foot"), _FRONT),
+    **dict.fromkeys(("knee", "ankle", "leg?"), _DOWN),
+    **dict.fromkeys(("elbow", "wrist", "hand", "thumb", "finger", "tip", "upperarm", "arm?"), _LEFT),
+    **dict.fromkeys(("spine", "neck", "head"), _UP),
+}
+"""Direction of the bone that ends in a joint, by the part of the body in the joint's name; `_LEFT` is turned round on
+the right."""
 
 
 def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], parents: Sequence[int]) -> Skeleton:
@@ -100,14 +102,19 @@ def fit_rotations(positions: npt.ArrayLike, skeleton: Skeleton, *, refinements: 
     return rebuilt[:, 0], rotations, np.linalg.norm(observed - rebuilt, axis=-1)
 
 
-def body_axes(positions: Array, skeleton: Skeleton) -> Array:
+def body_axes(positions: Array, skeleton: Skeleton, pairs: Sequence[tuple[int, int]] | None = None) -> Array:
     """(T, 3, 3) per frame: columns left, up and front of the trunk, orthonormal.
 
     Left is the mean of hips and shoulders from right to left; up runs from the hips to the shoulders where names tell
     both, else it is the world's. Identity where names do not tell sides.
+
+    Args:
+        positions: (T, J, 3).
+        skeleton: its names give hips and shoulders (`Skeleton.across`).
+        pairs: hips and shoulders, (left, right), where they are known otherwise.
     """
     frames = len(positions)
-    pairs = skeleton.across
+    pairs = skeleton.across if pairs is None else pairs
     if not pairs:
         return np.broadcast_to(np.eye(3), (frames, 3, 3)).copy()
     left = sum((positions[:, a] - positions[:, b] for a, b in pairs), np.zeros((frames, 3)))
@@ -212,16 +219,13 @@ def _mean_shape(vectors: Array, rounds: int = 5) -> Array:
 def _rest_direction(name: str, in_body: Array) -> Array:
     """The rest direction of a bone that leaves its joint alone; (T, 3) is where it points in the body's axes."""
     mean = _unit(np.median(_unit(in_body), axis=0), fallback=_UP)
-    lower = name.lower().replace("_", "").replace(" ", "")
-    for words, direction in _REST_BY_WORD:
-        if any(word in lower for word in words):
-            rest = np.asarray(direction)
-            # Arms hang on average, so their side is told by the name, or by which side they hang on.
-            named = "right" in lower or lower.endswith("r")
-            if direction == _LEFT and (named or ("left" not in lower and mean[0] < 0)):
-                rest = -rest
-            return rest
-    return mean
+    read = read_joint_name(name)
+    direction = _REST_BY_PART.get(read.part or "")
+    if direction is None:
+        return mean
+    # Arms hang on average, so their side is told by the name, or by which side they hang on.
+    right = mean[0] < 0 if read.side is None else read.side == "right"
+    return -np.asarray(direction) if direction == _LEFT and right else np.asarray(direction)
 
 
 def _children(parents: Sequence[int]) -> list[list[int]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError, nearest
+from icube_common.skeleton_roles import ground_joints, joint_roles, mirror_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,16 +96,14 @@ class Skeleton:
         return self.names.index(name)
 
     @cached_property
+    def roles(self) -> dict[str, int]:
+        """Role -> joint (`icube_common.skeleton_roles`): ``pelvis``, ``left knee``, ``right shoulder`` ..."""
+        return joint_roles(self.names, self.parents, self.offsets)
+
+    @cached_property
     def across(self) -> tuple[tuple[int, int], ...]:
-        """(left, right) pairs of hips and shoulders, as far as the names tell them; their mean points to the left."""
-        pairs = []
-        for words in (("upperleg", "upleg", "hip", "thigh"), ("upperarm", "shoulder", "arm", "collar", "clavicle")):
-            for word in words:
-                left, right = _find_side(self.names, word, "left"), _find_side(self.names, word, "right")
-                if left is not None and right is not None:
-                    pairs.append((left, right))
-                    break
-        return tuple(pairs)
+        """(left, right) pairs of hips and shoulders, as far as they are found; their mean points to the left."""
+        return sided_pairs(self.roles)
 
     @cached_property
     def mirrored(self) -> tuple[int, ...]:
@@ -114,47 +112,22 @@ class Skeleton:
         Raises:
             InputError: no name tells left from right.
         """
-        plain = [name.lower() for name in self.names]
-        others = []
-        for joint, name in enumerate(plain):
-            swapped = {re.sub(left, right, name) for left, right in _SIDES if re.search(left, name)}
-            others.append(next((plain.index(other) for other in sorted(swapped) if other in plain), joint))
-        pairs = [others[other] == joint != other for joint, other in enumerate(others)]
-        if not any(pairs):
+        order = mirror_order(self.names)
+        if order is None:
             raise InputError("mirroring: no names of joints tell left from right")
-        return tuple(
-            other if paired else joint for joint, (other, paired) in enumerate(zip(others, pairs, strict=True))
-        )
+        return order
 
     @cached_property
     def feet(self) -> tuple[int, ...]:
         """Joints that touch the ground, by name: toes, else feet, else ankles, with the joint above each."""
-        for word in ("toe", "foot", "ankle"):
-            ends = [index for index, name in enumerate(self.names) if word in name.lower()]
-            if ends:
-                return tuple(sorted({*ends, *(self.parents[end] for end in ends if self.parents[end] > 0)}))
-        return ()
+        return ground_joints(self.names, self.parents)
 
 
-# how a joint's name changes when the body is seen in a mirror: LeftHip, hip_left; LHip; Bip01 L Thigh; UpperLeg_L
-_SIDES = (
-    *(("left", "right"), ("right", "left"), ("^l(?=[_. a-z-])", "r"), ("^r(?=[_. a-z-])", "l")),
-    *((r"([_. :-])l(?=[_. -]|$)", r"\1r"), (r"([_. :-])r(?=[_. -]|$)", r"\1l")),
-)
-
-
-def _find_side(names: Sequence[str], word: str, side: str) -> int | None:
-    """The joint named ``word`` on one side: ``LeftHip``, ``hip_left``, ``UpperLeg_L``, ``LHip``, ``Bip01 L Thigh``."""
-    letter = side[0]
-    patterns = (
-        rf"(^|[^a-z]){side}[_\- .]?{word}",
-        rf"{word}[_\- .]?{side}",
-        rf"^{letter}[_\- .]?{word}",
-        rf"[_\- .:]{letter}[_\- .]{word}",
-        rf"{word}[_\- .]{letter}$",
-    )
-    for pattern in patterns:
-        for index, name in enumerate(names):
-            if re.search(pattern, name.lower()):
-                return index
-    return None
+def sided_pairs(roles: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """(left, right) joints of hips and of shoulders (else clavicles) among roles."""
+    pairs = []
+    for parts in (("hip",), ("shoulder", "collar")):
+        found = next((part for part in parts if f"left {part}" in roles and f"right {part}" in roles), None)
+        if found is not None:
+            pairs.append((roles[f"left {found}"], roles[f"right {found}"]))
+    return tuple(pairs)
