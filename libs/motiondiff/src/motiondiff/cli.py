@@ -32,6 +32,14 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="MAP", help="residential (daily actions in homes), or a YAML file: source label -> action"
     )
     parser.add_argument(
+        "--action-from",
+        metavar="folder|parent",
+        help="the action is the name of the folder just below DIR, or of the folder that the file lies in",
+    )
+    parser.add_argument(
+        "--metadata", metavar="FILE.csv", help="labels in a table: columns file, action, subject, style, text"
+    )
+    parser.add_argument(
         "--exclude",
         action="append",
         default=[],
@@ -57,6 +65,8 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError("give a folder and --format, or --mix SOURCES.yaml")
     if args.mix and args.labels:
         raise InputError("--labels with --mix: write `labels:` into the file")
+    if args.mix and (args.action_from or args.metadata):
+        raise InputError("--action-from and --metadata with --mix: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
     options = PrepareOptions(
@@ -67,6 +77,8 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
         strict=args.strict,
+        action_from=args.action_from,
+        metadata=args.metadata,
     )
     if args.mix:
         store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
