@@ -97,7 +97,7 @@ TABLES = {
     "sep=": "sep=;\nfile;action;subject;style;text\ndance/01.bvh;twirl;anna;slow;she turns\n",
     "other order and names": "Subject ID,Caption,Label,Tag,File Name\nanna,she turns,twirl,slow,dance/01.bvh\n",
     "pandas' index": ",file,action,subject,style,text\n0,dance/01.bvh,twirl,anna,slow,she turns\n",
-    "blank rows, comma at the end": "\nfile,action,subject,style,text,\n\n,,,\ndance/01.bvh,twirl,anna,slow,she turns,\n",
+    "blank rows, empty cell": "\nfile,action,subject,style,text,\n\n,,,\ndance/01.bvh,twirl,anna,slow,she turns,\n",
     "Windows path": "file,action,subject,style,text\nDance\\01.BVH,twirl,anna,slow,she turns\n",
     "absolute path": "file,action,subject,style,text\nD:\\x\\dance\\01.bvh,twirl,anna,slow,she turns\n",
     "begins above the source": "file,action,subject,style,text\ndata/rec/dance/01.bvh,twirl,anna,slow,she turns\n",
