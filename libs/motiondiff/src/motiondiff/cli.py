@@ -178,12 +178,18 @@ def _render_samples(result: Mapping[str, Any]) -> str:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz or .bvh file, or a store")
+    parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz, .bvh or .npy file, or a store")
     parser.add_argument("more", nargs="*", metavar="FILE2", help="for html: more of them, two are shown side by side")
     known = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
     parser.add_argument("--to", required=True, metavar="FORMAT", help=known)
     parser.add_argument(
-        "--out", required=True, metavar="PATH", help="the file to write; for a store, the folder (html: one page)"
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="the file to write; the folder for a store or a file of several motions (html: one page)",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="file units per metre of a bvh (default 1; 100: centimetres)"
     )
     parser.add_argument("--split", help="only this split of a store: train, validation or test")
     parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
@@ -200,6 +206,7 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
         more=args.more,
         split=args.split,
         world=args.world,
+        scale=args.scale,
         overwrite=args.overwrite,
     )
 

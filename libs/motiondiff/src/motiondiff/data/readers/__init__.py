@@ -71,6 +71,12 @@ FORMATS: dict[str, ReaderInfo] = {
             "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
         ),
         ReaderInfo(
+            "npy",
+            "motiondiff.data.readers.npy",
+            "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
+            one_file=True,
+        ),
+        ReaderInfo(
             "npz",
             "motiondiff.data.readers.npz",
             "motiondiff's own .npz: rotations, or positions to be fitted",
