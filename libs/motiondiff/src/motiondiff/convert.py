@@ -49,7 +49,7 @@ def read_motions(path: str | Path) -> dict[str, Motion]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() not in READABLE:
-        raise InputError(f"{path}: only {', '.join(READABLE)} files can be read as motions")
+        raise InputError(f"{path}: only .npz, .bvh and .npy files can be read as motions")
     reader = get_reader("amass" if _is_amass(path) else READABLE[path.suffix.lower()])
     # labels of AMASS that lie around are for `prepare`
     reference = replace(reader.find_clips(path)[0], files=(path,))
