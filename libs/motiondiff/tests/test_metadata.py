@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icube_common.errors import InputError
 from motiondiff.cli import main
@@ -190,6 +192,20 @@ def test_unreadable_tables(tmp_path):
     (tmp_path / "latin.csv").write_bytes("file,action\n02,march\u00e9\n".encode("latin-1"))
     with pytest.raises(InputError, match="line 2: not UTF-8 text; save it as 'CSV UTF-8'"):
         read_rows(tmp_path / "latin.csv")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(sorted(TABLES)), st.integers(0, 70), st.text(max_size=3), st.integers(0, 3))
+def test_a_damaged_table_is_read_or_refused(tmp_path_factory, name, at, inserted, cut):
+    text = TABLES[name]
+    path = tmp_path_factory.mktemp("damaged") / "meta.csv"
+    path.write_bytes((text[:at] + inserted + text[at + cut :]).encode("utf-8", "surrogatepass"))
+    try:
+        rows = read_rows(path)
+    except InputError as error:
+        assert "meta.csv" in str(error) and "\n" not in str(error)
+    else:
+        assert rows and all(row.file for row in rows)
 
 
 def test_clips_cut_from_a_recording_are_named_by_their_id(tmp_path, moving_kinect_text):

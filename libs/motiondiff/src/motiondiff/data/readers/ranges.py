@@ -15,8 +15,8 @@ from statistics import median
 
 LONGEST = 5.0
 """Times the median length of the action."""
-FEWEST = 4
-"""Ranges of an action from which a median is taken: of fewer, one wrong range moves it too far."""
+FEWEST = 3
+"""Ranges of an action from which a median is taken: of two, a wrong one moves it."""
 
 
 @dataclass(frozen=True)
