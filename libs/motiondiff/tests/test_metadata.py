@@ -247,6 +247,12 @@ def test_a_label_map_that_names_no_label_is_refused(recordings, tmp_path):
     assert set(actions(store).values()) == {"dance"}
 
 
+def test_the_shipped_map_takes_own_labels_beside_those_of_the_set():
+    assert "wave" not in LabelMap.load("residential", "utkinect").names
+    own = LabelMap.load("residential", "utkinect", own=True)
+    assert own.apply("wave") == "wave" and own.apply("wave hands") == "wave"
+
+
 def test_a_mix_takes_folders_and_tables_of_its_sources(recordings, tmp_path, caplog):
     (tmp_path / "own.csv").write_text("file,action,subject\n02,twirl,anna\nsit down/01.bvh,,ben\n99,a,b\n")
     (tmp_path / "mix.yaml").write_text(

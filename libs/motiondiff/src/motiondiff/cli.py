@@ -69,9 +69,10 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError("--action-from and --metadata with --mix: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
+    own = bool(args.action_from or args.metadata)
     options = PrepareOptions(
         fps=args.fps,
-        labels=LabelMap.load(args.labels, args.format) if args.labels else None,
+        labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
         exclude=read_names(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),

@@ -30,40 +30,38 @@ class LabelMap:
     title: str = ""
 
     @classmethod
-    def load(cls, name: str | Path, format: str) -> LabelMap:
+    def load(cls, name: str | Path, format: str, *, own: bool = False) -> LabelMap:
         """A map by its name (`SHIPPED`) for one format, or from a file.
 
         Args:
             name: one of `SHIPPED`, or a path for `from_yaml`.
             format: the reader whose labels are mapped.
+            own: labels of the user's own come beside the format's.
 
         Raises:
             InputError: as `from_yaml`; a word that is neither a file nor a shipped map gets the nearest name.
         """
         if str(name) in SHIPPED and not Path(name).is_file():
-            return cls.shipped(str(name), format)
+            return cls.shipped(str(name), format, own=own)
         if not Path(name).exists() and Path(name).suffix == "" and len(Path(name).parts) == 1:
             raise unknown("label map", str(name), SHIPPED)
         return cls.from_yaml(name)
 
     @classmethod
-    def shipped(cls, name: str, format: str) -> LabelMap:
+    def shipped(cls, name: str, format: str, *, own: bool = False) -> LabelMap:
         """A map that comes with the library, as it is for one format.
 
-        Formats with labels of the user's own (``npz``, ``bvh``) take the vocabulary itself, and what the labels of the
-        known sets mean.
+        Formats with labels of the user's own (``npz``, ``bvh``, ``npy``) take the vocabulary itself, and what the
+        labels of the known sets mean; so does any other format with ``own``, after its own labels.
         """
         content = shipped_map(name)
         sources: dict[str, dict[str, str]] = content["sources"]
         names: dict[str, str | None] = {}
-        if format in sources:
-            names |= sources[format]
-        else:
+        if own or format not in sources:
             for of_source in sources.values():
                 names |= of_source
-        return cls(
-            {**names, **{action: action for action in content["vocabulary"] if format not in sources}}, True, name
-        )
+            names |= {action: action for action in content["vocabulary"]}
+        return cls({**names, **sources.get(format, {})}, True, name)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> LabelMap:

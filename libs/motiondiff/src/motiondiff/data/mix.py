@@ -187,7 +187,8 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
     own = replace(options, action_from=action_from, metadata=path.parent / metadata if metadata else None)
     if labels is not None:
         shipped = labels in SHIPPED
-        own = replace(own, labels=LabelMap.load(labels if shipped else path.parent / labels, content["format"]))
+        file, given = labels if shipped else path.parent / labels, bool(action_from or metadata)
+        own = replace(own, labels=LabelMap.load(file, content["format"], own=given))
     if exclude:
         own = replace(own, exclude=own.exclude | read_names(path.parent / str(one) for one in exclude))
     return Source(name, content["format"], path.parent / content["path"], own)
