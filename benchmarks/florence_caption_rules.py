@@ -16,6 +16,12 @@ The clip's feature in three forms:
   zero, and no step of training;
 - "centred by sentence": each sentence's feature minus that mean, normalised, then their mean.
 
+And one form without any text tower:
+
+- "lookup": the class for which a rule was evidently written (`WRITTEN_FOR`, read off the rules by hand), the sentence
+  about the legs before those about the arms. Of three new classes, a clip whose class is none of them counts as chance,
+  a third.
+
 Rows: nine classes, share of clips named right with a 95 % interval over actors; and three new classes of nine, for the
 ten draws of `actprompt evaluate --protocol base-to-new --draws 10 --new-classes 3`, where the answer is one of the
 three, mean and t-interval over draws.
@@ -45,6 +51,50 @@ from icube_common.vlm import load_vlm
 
 CONFIG = Path(__file__).resolve().parents[1] / "libs" / "actprompt" / "configs" / "florence3d.yaml"
 DRAWS, NEW_CLASSES = 10, 3
+# words of a sentence -> the class that it was written for, in the order in which they decide
+WRITTEN_FOR = (
+    ("crouches low", "tight lace"),
+    ("down to the feet", "tight lace"),
+    ("as onto a seat", "sit down"),
+    ("until the person stands", "stand up"),
+    ("The trunk leans forward", "bow"),
+    ("hands come together", "clap"),
+    ("raised high", "wave"),
+    ("in front of the face", "drink from a bottle"),
+    ("beside the head", "answer phone"),
+    ("held level", "read watch"),
+)
+
+
+def look_up(sentences: list[str]) -> str | None:
+    """The class of the first rule in `WRITTEN_FOR` that is among a clip's sentences; None where no rule speaks."""
+    text = " ".join(sentences)
+    return next((name for words, name in WRITTEN_FOR if words in text), None)
+
+
+def look_up_figures(told: list[list[str]], labels: np.ndarray, actors: np.ndarray, names: list[str], draws: Any) -> Any:
+    """The figures of the form "lookup"."""
+    answers = [look_up(sentences) for sentences in told]
+    # no answer is a wrong one: the next class's
+    chosen = [
+        names.index(answer) if answer else (label + 1) % len(names)
+        for answer, label in zip(answers, labels, strict=True)
+    ]
+    scores = np.eye(len(names))[chosen]
+    truth = [names[label] for label in labels]
+    shares = []
+    for new in draws.values():
+        right = [
+            float(answer == name) if answer in new else 1 / NEW_CLASSES
+            for answer, name in zip(answers, truth, strict=True)
+            if name in new
+        ]
+        shares.append(float(np.mean(right)))
+    return {
+        "nine_classes": group_interval(find_metric("top1"), labels, scores, actors).to_dict(),
+        "three_new_classes": mean_interval(shares).to_dict(),
+        "draws": [round(share, 3) for share in shares],
+    }
 
 
 def clip_features(sentences: list[Tensor], actors: np.ndarray) -> dict[str, Tensor]:
@@ -82,6 +132,7 @@ def run(data: str) -> dict[str, Any]:
     draws = {draw: new for draw, new, _ in base_to_new_folds(samples, config, options)}
     names = list(samples.class_names)
     found: dict[str, Any] = {"clips": len(labels), "without_sentences": sum(not texts for texts in told)}
+    found["lookup"] = look_up_figures(told, labels, actors, names, draws)
     for form, features in clip_features(sentences, actors).items():
         cosines = (features @ classes.T).double()
         nine = group_interval(find_metric("top1"), labels, cosines.softmax(-1).numpy(), actors)

@@ -58,7 +58,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "actprompt": [
         {"tables", "sampling", "sequences", "limbs", "knowledge", "skeletons", "frame_folder", "containers"},
-        {"numeric_features", "config"},
+        {"numeric_features", "numeric_table", "config"},
         {"manifest", "video"},
         {"manifest_writer", "datasets", "features"},
         {"duplicates"},

@@ -17,9 +17,10 @@ from torch import Tensor
 from actprompt.config import ActConfig, ActLossConfig, MotionConfig, StartConfig, VideoConfig, VisualConfig
 from actprompt.inputs import Inputs
 from actprompt.limbs import LIMB_JOINTS
-from actprompt.manifest import Clip, NumericTable, Protocol
+from actprompt.manifest import Clip, Protocol
 from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.numeric_features import limb_parameters, parameter_table
+from actprompt.numeric_table import NumericTable
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig

@@ -288,7 +288,10 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
         assert row["difference_top1"]["mean"] == pytest.approx(result["top1"]["mean"] - row["top1"]["mean"])
         assert len(rows(out / "comparisons" / f"{name.replace(' ', '-')}.csv")) == 9
     assert found["nearest neighbour"]["top1"]["mean"] >= 0.75
-    assert "On the same folds" in (out / "report.html").read_text()
+    roles = {name: row["comparison"] for name, row in found.items()}
+    assert roles.pop("class texts exchanged") == "primary" and set(roles.values()) == {"descriptive"}
+    page = (out / "report.html").read_text()
+    assert "On the same folds" in page and "The primary comparison, class texts exchanged" in page
     # nothing is trained again
     again = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     assert again == result and len(fitted) == 4

@@ -307,7 +307,7 @@ def about() -> dict[str, Any]:
 
 def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=5)
-    train = {"max_steps": 40, "batch_size": 8, "learning_rate": 0.5, "validate_every": 1, "patience": 2}
+    train = {"max_steps": 40, "batch_size": 8, "learning_rate": 2.0, "validate_every": 1, "patience": 2}
     config = settings(numeric=ON, train=train)
     fold = folds(made, validation=0.25)[0]
     assert len(fold.validation)

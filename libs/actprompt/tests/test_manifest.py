@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt.manifest import Clip, Manifest, NumericTable, Protocol, describe, skeleton_file
+from actprompt.manifest import Clip, Manifest, Protocol, describe, skeleton_file
 from actprompt.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
+from actprompt.numeric_table import NumericTable
 from icube_common.errors import InputError
 
 CLIPS = (

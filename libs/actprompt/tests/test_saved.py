@@ -140,6 +140,16 @@ def test_damaged_files(model: Path, tiny: FrozenVLM, file: str, message: str, da
     assert str(model) in str(caught.value)
 
 
+def test_a_configuration_that_was_cut_between_two_lines(model: Path, tiny: FrozenVLM) -> None:
+    path = model / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    start = lines.index("train:\n")
+    for end in (start // 2, start):
+        path.write_text("".join(lines[:end]))
+        with pytest.raises(InputError, match=r"config.yaml: section \w+ is missing: the file is cut off"):
+            load_model(model, vlm=tiny)
+
+
 @pytest.mark.parametrize(
     "key",
     ["labels", "parameters", "course_features", "course", "captioner", "branch", "data", "trained_on", "notes"],

@@ -86,6 +86,8 @@ def test_everything_on_a_tiny_cohort(place: Path, tmp_path: Path, command: Comma
     assert any("icube-tiny (untrained backbone" in note for note in found["notes"])
     assert not any("none asked for" in note for note in found["notes"])
     rows = found["comparisons"]
+    roles = {name: row["comparison"] for name, row in rows.items() if "comparison" in row}
+    assert roles.pop("table") == "primary" and set(roles.values()) == {"descriptive"} and "permutation" not in roles
     assert list(rows) == list(COMPARISONS)
     assert [name for name, row in rows.items() if "skipped" in row] == ["linear-voxels"]
     for name, row in rows.items():

@@ -92,7 +92,7 @@ def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:
         return y * y
 
     assert chunks.saved_bytes(run, [weight]) == 8 * 4 * 4
-    assert chunks.chunk_size(10, 1, 1) is None and chunks.chunk_size(10**12, 1, 2**28) == 2
+    assert chunks.chunk_size(10, 1, 1) is None and chunks.chunk_size(10**12, 1, 2**27) == 2
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.numeric_table import NumericTable, read_numeric
 from actprompt.skeletons import Skeleton, read_skeleton
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
@@ -93,23 +94,6 @@ class Protocol:
     column: str
     metric: str = "accuracy"
     source: str = ""
-
-
-@dataclass(frozen=True)
-class NumericTable:
-    """Named numeric parameters of clips.
-
-    Attributes:
-        ids: the clips' ids.
-        names: the parameters' names.
-        units: the unit of each.
-        values: (clips, parameters), NaN where missing.
-    """
-
-    ids: tuple[str, ...]
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    values: npt.NDArray[np.float64]
 
 
 class Manifest:
@@ -249,7 +233,7 @@ class Manifest:
         """
         if "numeric" not in self.about:
             raise InputError(f"{self.folder}: this set has no numeric parameters (its format knows no skeleton)")
-        return _read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
+        return read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
 
     def skeleton(self, clip: Clip) -> Skeleton | None:
         """The clip's joints (T, J, 3), NaN where not tracked, and their times (T,) in s; None where it has none.
@@ -386,22 +370,3 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
             variable_rate=bool(flag),
             damage=row.get(DAMAGE) or "",
         )
-
-
-def _read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> NumericTable:
-    """``numeric.csv`` in the order of ``ids``."""
-    names = list(about["units"])
-    known = {name: at for at, name in enumerate(ids)}
-    values = np.full((len(ids), len(names)), np.nan)
-    for line, row in read_table(path, ("id", *names), strip=False):
-        if row["id"] not in known:
-            raise InputError(f"{path}: line {line}: id {row['id']!r} is not in the manifest")
-        for at, name in enumerate(names):
-            try:
-                value = float(row[name] or "nan")
-            except ValueError as error:
-                raise InputError(f"{path}: line {line}: {name}: {row[name]!r} is no number") from error
-            if math.isinf(value):
-                raise InputError(f"{path}: line {line}: {name}: must be finite, or empty where missing")
-            values[known[row["id"]], at] = value
-    return NumericTable(tuple(ids), tuple(names), tuple(about["units"].values()), values)

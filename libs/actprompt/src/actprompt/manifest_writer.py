@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.manifest import DAMAGE, FIXED, MEASURED, Clip, NumericTable, count_clips, skeleton_file
+from actprompt.manifest import DAMAGE, FIXED, MEASURED, Clip, count_clips, skeleton_file
+from actprompt.numeric_table import NumericTable
 from icube_common.tables import file_digest
 
 

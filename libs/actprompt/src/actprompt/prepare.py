@@ -20,9 +20,10 @@ from actprompt.datasets.base import Skeletons, in_order
 from actprompt.datasets.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.datasets.scan import scan_folder
 from actprompt.duplicates import describe_copies, find_copies, merge_same_files
-from actprompt.manifest import Clip, Manifest, NumericTable
+from actprompt.manifest import Clip, Manifest
 from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.numeric_features import limb_parameters, parameter_table
+from actprompt.numeric_table import NumericTable
 from actprompt.video import VideoError, probe
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes

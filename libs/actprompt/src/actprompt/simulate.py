@@ -20,9 +20,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from actprompt.limbs import FOREARM, HALF_SHOULDERS, HEAD, LIMB_JOINTS, UPPER_ARM, mirror, torso_directions
-from actprompt.manifest import Clip, Manifest, NumericTable
+from actprompt.manifest import Clip, Manifest
 from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.numeric_features import limb_parameters, parameter_table
+from actprompt.numeric_table import NumericTable
 from actprompt.video import probe
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing

@@ -146,8 +146,6 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]
             if not 0 < strength <= 1:
                 raise InputError(f"strength {strength:g}: must be above 0 and at most 1")
-        # a string is one name or text
-        actions, tags, texts = ([names] if isinstance(names, str) else names for names in (actions, tags, texts))
         batch = self._count(num_motions, actions, tags, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
