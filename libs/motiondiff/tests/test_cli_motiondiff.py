@@ -274,7 +274,7 @@ BAD = {
     "recognise: same people": (RECOGNISE + "--with {store}", "is in the training and in the test clips"),
     "export: format": ("export {store} --to fbx --out {new}", "unknown format 'fbx'"),
     "export: absent": ("export {absent} --to bvh --out {new}", "does not exist"),
-    "export: another file": ("export {text} --to bvh --out {new}", r"only \.npz and \.bvh files"),
+    "export: another file": ("export {text} --to bvh --out {new}", r"only \.npz, \.bvh and \.npy files"),
     "export: broken file": ("export {bad}/0.npz --to bvh --out {new}", r"0\.npz: not a readable \.npz"),
     "export: broken to glb": ("export {bad}/0.npz --to glb --out {new}", r"0\.npz: not a readable \.npz"),
     "export: nearly html": (

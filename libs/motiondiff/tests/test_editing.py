@@ -302,7 +302,7 @@ BAD = {
     "edit: absent": ("edit {run} {absent} --keep-frames 0:8 --out {new}", "no such file"),
     "edit: damaged": ("edit {run} {damaged} --keep-frames 0:8 --out {new}", "damaged.npz: not a readable"),
     "edit: damaged bvh": ("edit {run} {text}.bvh --keep-frames 0:8 --out {new}", "text.bvh: "),
-    "edit: other file": ("edit {run} {timeline} --keep-frames 0:8 --out {new}", r"only \.npz and \.bvh"),
+    "edit: other file": ("edit {run} {timeline} --keep-frames 0:8 --out {new}", r"only \.npz, \.bvh and \.npy"),
     "edit: long file": ("edit {run} {long} --keep-frames 0:8 --out {new}", "this model takes 2 to 32"),
     "edit: other body": ("edit {run} {snake} --keep-frames 0:8 --out {new}", "its 3 joints cannot be put on"),
     "edit: no run": ("edit {absent} {walk} --keep-frames 0:8 --out {new}", "does not exist"),

@@ -41,7 +41,7 @@ def test_the_residential_map_names_known_labels_and_one_vocabulary():
     content = shipped_map("residential")
     vocabulary, sources = content["vocabulary"], content["sources"]
     assert len(vocabulary) == len(set(vocabulary)) and set(content) == {"vocabulary", "sources"}
-    assert set(sources) == set(FORMATS) - {"bvh", "npz"}
+    assert set(sources) == set(FORMATS) - {"bvh", "npz", "npy"}
     for name, labels in sources.items():
         assert set(labels) <= set(CLASSES.get(name, labels)), name
         assert set(labels.values()) <= set(vocabulary), name

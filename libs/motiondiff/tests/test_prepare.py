@@ -98,8 +98,8 @@ def test_an_empty_or_absent_folder_and_an_unknown_format(source: Path, target: P
         prepare("npz", source, target)
     with pytest.raises(InputError, match=r"absent: no such folder"):
         prepare("npz", source / "absent", target)
-    with pytest.raises(InputError, match="unknown format 'npy': did you mean 'npz'"):
-        prepare("npy", source, target)
+    with pytest.raises(InputError, match="unknown format 'npzz': did you mean 'npz'"):
+        prepare("npzz", source, target)
     assert nothing_left(target.parent)
 
 

@@ -33,6 +33,14 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="MAP", help="residential (daily actions in homes), or a YAML file: source label -> action"
     )
     parser.add_argument(
+        "--action-from",
+        metavar="folder|parent",
+        help="the action is the name of the folder just below DIR, or of the folder that the file lies in",
+    )
+    parser.add_argument(
+        "--metadata", metavar="FILE.csv", help="labels in a table: columns file, action, subject, style, text"
+    )
+    parser.add_argument(
         "--exclude",
         action="append",
         default=[],
@@ -58,16 +66,21 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError("give a folder and --format, or --mix SOURCES.yaml")
     if args.mix and args.labels:
         raise InputError("--labels with --mix: write `labels:` into the file")
+    if args.mix and (args.action_from or args.metadata):
+        raise InputError("--action-from and --metadata with --mix: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
+    own = bool(args.action_from or args.metadata)
     options = PrepareOptions(
         fps=args.fps,
-        labels=LabelMap.load(args.labels, args.format) if args.labels else None,
+        labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
         exclude=read_names(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
         strict=args.strict,
+        action_from=args.action_from,
+        metadata=args.metadata,
     )
     if args.mix:
         store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
@@ -167,12 +180,18 @@ def _render_samples(result: Mapping[str, Any]) -> str:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz or .bvh file, or a store")
+    parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz, .bvh or .npy file, or a store")
     parser.add_argument("more", nargs="*", metavar="FILE2", help="for html: more of them, two are shown side by side")
     known = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
     parser.add_argument("--to", required=True, metavar="FORMAT", help=known)
     parser.add_argument(
-        "--out", required=True, metavar="PATH", help="the file to write; for a store, the folder (html: one page)"
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="the file to write; the folder for a store or a file of several motions (html: one page)",
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="file units per metre of a bvh (default 1; 100: centimetres)"
     )
     parser.add_argument("--split", help="only this split of a store: train, validation or test")
     parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
@@ -189,6 +208,7 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
         more=args.more,
         split=args.split,
         world=args.world,
+        scale=args.scale,
         overwrite=args.overwrite,
     )
 

@@ -19,7 +19,7 @@ import numpy as np
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing, write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.export import write
+from motiondiff.export import file_name, write
 from motiondiff.timeline import Part, Timeline, load_timeline
 
 if TYPE_CHECKING:
@@ -354,10 +354,10 @@ def compose(
     target = Path(out)
     with atomic_folder(target, overwrite=overwrite) as folder:
         for kind in formats:
-            write(motion, folder / f"{NAME}.{kind}", kind, clip_id=NAME)
+            write(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
         result = {
             "out": str(target),
-            "files": {kind: str(target / f"{NAME}.{kind}") for kind in formats},
+            "files": {kind: str(target / file_name(NAME, kind)) for kind in formats},
             "frames": len(motion),
             "fps": fps,
             "seconds": motion.seconds,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +13,35 @@ from tqdm import tqdm
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.store import MotionStore
-from motiondiff.export import FORMATS, write
+from motiondiff.export import FORMATS, check_scale, file_name, write
 from motiondiff.motion import Motion, place
 from motiondiff.sets import FORMATS as SET_FORMATS
 from motiondiff.sets import write as write_set
 
-# what a single motion file may be, by suffix -> reader
-READABLE = {".npz": "npz", ".bvh": "bvh"}
+# what a motion file may be, by suffix -> reader
+READABLE = {".npz": "npz", ".bvh": "bvh", ".npy": "npy"}
 
 
 def read_motion(path: str | Path) -> Motion:
-    """The first motion of an .npz or .bvh file.
+    """The motion of an .npz, .bvh or .npy file.
 
     Raises:
-        InputError: missing, another kind of file, or broken.
+        InputError: missing, another kind of file, broken, or of several motions.
+    """
+    motions = read_motions(path)
+    if len(motions) > 1:
+        raise InputError(
+            f"{path}: holds {len(motions)} motions, one is wanted: `motiondiff export {path} --to npz --out DIR` "
+            "makes a file of each"
+        )
+    return next(iter(motions.values()))
+
+
+def read_motions(path: str | Path) -> dict[str, Motion]:
+    """The motions of an .npz (motiondiff's or AMASS's), .bvh or .npy file by name; one has the name of the file.
+
+    Raises:
+        InputError: missing, another kind of file, or broken; the first motion that cannot be read is named.
     """
     from motiondiff.data.readers import Rejection, get_reader
 
@@ -32,12 +49,25 @@ def read_motion(path: str | Path) -> Motion:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() not in READABLE:
-        raise InputError(f"{path}: only {' and '.join(READABLE)} files can be read as one motion")
-    reader = get_reader(READABLE[path.suffix.lower()])
-    clip = reader.read_clips(reader.find_clips(path)[0])[0]
-    if isinstance(clip, Rejection):
-        raise InputError(f"{path}: {clip.reason}")
-    return clip.motion
+        raise InputError(f"{path}: only .npz, .bvh and .npy files can be read as motions")
+    reader = get_reader("amass" if _is_amass(path) else READABLE[path.suffix.lower()])
+    # labels of AMASS that lie around are for `prepare`
+    reference = replace(reader.find_clips(path)[0], files=(path,))
+    motions: dict[str, Motion] = {}
+    for clip in reader.read_clips(reference):
+        if isinstance(clip, Rejection):
+            raise InputError(f"{'' if str(path) in clip.reason else f'{path}: '}{clip.reason}")
+        motions[clip.clip_id.removeprefix(f"{reference.clip_id}/")] = clip.motion
+    return motions
+
+
+def _is_amass(path: Path) -> bool:
+    """Whether an .npz names AMASS's arrays; what is no .npz is left to the reader to refuse."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"poses.npy", "trans.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def retarget_file(
@@ -108,31 +138,35 @@ def export(
     more: Sequence[str | Path] = (),
     split: str | None = None,
     world: bool = False,
+    scale: float = 1.0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write a motion file, or every clip of a store, in another format.
 
     Args:
-        source: an .npz or .bvh file, or a store.
-        out: the file to write, or for a store the folder (one file for ``html``, and for the sets ``pyskl`` and
-            ``ctr-gcn``).
+        source: an .npz, .bvh or .npy file, or a store.
+        out: the file to write, or for a store or a file of several motions the folder (one file for ``html``, and for
+            the sets ``pyskl`` and ``ctr-gcn``).
         format: one of `motiondiff.export.FORMATS`, or, for a store, of `motiondiff.sets.FORMATS`.
         more: further files or stores for the same ``html`` page; two motions in all are shown side by side.
         split: only the clips of one split of a store.
         world: where a store's clips were recorded, instead of the common frame; not for sets, which are in the frames
             that their formats ask for.
+        scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
         overwrite: replace what is at ``out``.
 
     Returns:
         ``{"out": ..., "motions": N}``.
 
     Raises:
-        InputError: unknown format, unreadable source, several sources for one file, or ``out`` exists.
+        InputError: unknown format, unreadable source, several sources for one file, a scale for another format, or
+            ``out`` exists.
     """
     if format not in (*FORMATS, *SET_FORMATS):
         raise unknown("format", format, (*FORMATS, *SET_FORMATS))
     if more and format != "html":
         raise InputError(f"--to {format}: {1 + len(more)} sources are given, and only html takes several")
+    check_scale(format, scale)
     source = Path(source)
     refuse_existing(out, overwrite=overwrite)
     if format == "html":
@@ -140,20 +174,39 @@ def export(
     if format in SET_FORMATS:
         return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
-        motion = read_motion(source)
-        write(motion, Path(out), format, clip_id=source.stem)
-        return {"out": str(out), "motions": 1}
+        motions = read_motions(source)
+        if len(motions) == 1:
+            write(next(iter(motions.values())), Path(out), format, clip_id=source.stem, scale=scale)
+            return {"out": str(out), "motions": 1}
+        return _export_folder(source, motions.items(), len(motions), Path(out), format, scale, overwrite=overwrite)
     store = MotionStore(source)
     clips = store.select(split)
-    with atomic_folder(out, overwrite=overwrite) as folder, tqdm(clips, desc="export", unit="clip") as bar:
-        for clip in bar:
-            name, motion = _clip(store, int(clip), world=world)
-            path = folder / f"{name}.{format}"
+    named = (_clip(store, int(clip), world=world) for clip in clips)
+    return _export_folder(source, named, len(clips), Path(out), format, scale, overwrite=overwrite)
+
+
+def _export_folder(
+    source: Path,
+    motions: Iterable[tuple[str, Motion]],
+    count: int,
+    out: Path,
+    format: str,
+    scale: float,
+    *,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Write each motion as a file of its own, named below the folder."""
+    with (
+        atomic_folder(out, overwrite=overwrite) as folder,
+        tqdm(motions, desc="export", unit="clip", total=count) as bar,
+    ):
+        for name, motion in bar:
+            path = folder / file_name(name, format)
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"{source}: the clip id {name!r} leads out of the folder")
             path.parent.mkdir(parents=True, exist_ok=True)
-            write(motion, path, format, clip_id=name)
-    return {"out": str(out), "motions": len(clips)}
+            write(motion, path, format, clip_id=name, scale=scale)
+    return {"out": str(out), "motions": count}
 
 
 def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
@@ -170,7 +223,9 @@ def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                yield name, read_motion(source)
+                found = read_motions(source)
+                for own, motion in found.items():
+                    yield name if len(found) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
                 continue
             store = MotionStore(source)
             for clip in store.select(split):

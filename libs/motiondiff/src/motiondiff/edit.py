@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, refuse_existing, write_json
-from motiondiff.export import write
+from motiondiff.export import file_name, write
 
 if TYPE_CHECKING:
     from motiondiff.motion import Motion, Placement
@@ -363,7 +363,7 @@ def edit(
         named = [("original", source.motion), *((f"{stem}-{at:03d}", motion) for at, motion in enumerate(made))]
         for name, motion in named:
             for kind in formats:
-                write(motion, folder / f"{name}.{kind}", kind, clip_id=name)
+                write(motion, folder / file_name(name, kind), kind, clip_id=name)
             if name == "original":
                 continue
             apart = np.linalg.norm(motion.positions[whole] - source.motion.positions[whole], axis=-1)
@@ -371,7 +371,7 @@ def edit(
             results.append(
                 {
                     "name": name,
-                    "files": {kind: str(target / f"{name}.{kind}") for kind in formats},
+                    "files": {kind: str(target / file_name(name, kind)) for kind in formats},
                     "held_error_m": float(apart.max()) if len(whole) else None,
                     "seam_speed": float(speeds[near].max()) if len(near) else None,
                 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing
 from icube_common.sequences import as_list
-from motiondiff.export import FORMATS, write
+from motiondiff.export import FORMATS, file_name, write
 from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -333,8 +333,8 @@ def sample(
             numbers[stem] += 1
             files = {}
             for kind in formats:
-                write(motion, folder / f"{name}.{kind}", kind, clip_id=name)
-                files[kind] = str(target / f"{name}.{kind}")
+                write(motion, folder / file_name(name, kind), kind, clip_id=name)
+                files[kind] = str(target / file_name(name, kind))
             samples.append(
                 {
                     "name": name,

@@ -70,7 +70,7 @@ def test_places_that_cannot_be_written(tmp_path, random_motion):
 
 def test_unknown_formats_are_named_with_the_known_ones(tmp_path, random_motion):
     with pytest.raises(
-        InputError, match=r"unknown format 'bhv': did you mean 'bvh'\? \(known: blend, bvh, gif, glb, .*\)"
+        InputError, match=r"unknown format 'bhv': did you mean 'bvh'\? \(known: amass, blend, bvh, gif, glb, .*\)"
     ):
         export.write(random_motion(2), tmp_path / "m.bvh", "bhv")
     with pytest.raises(InputError, match="unknown format ''"):

@@ -207,14 +207,14 @@ def test_etri_to_the_letter(tmp_path):
 
 
 def test_pku_mmd_to_the_letter(tmp_path):
-    first, second = seen(60, seed=7), seen(60, seed=8, away=3.5)
+    first, second = seen(76, seed=7), seen(76, seed=8, away=3.5)
     second[:30] = 0  # the second person comes later
     for folder in ("SKELETON_VIDEO", "Label", "Split"):
         (tmp_path / folder).mkdir()
     (tmp_path / "SKELETON_VIDEO" / "0002-L.txt").write_text(pku_text(first, second))
     (tmp_path / "SKELETON_VIDEO" / "0003-R.txt").write_text(pku_text(first))
     (tmp_path / "SKELETON_VIDEO" / "0004-M.txt").write_text(pku_text(first))
-    (tmp_path / "Label" / "0002-L.txt").write_text("8,0,29,2\n14,30,59,1\n11,20,5,2\n60,1,9,1\n8,300,400,1\n8,x,4,1\n")
+    (tmp_path / "Label" / "0002-L.txt").write_text("8,0,29,2\n14,30,59,1\n11,75,60,2\n60,1,9,1\n8,300,400,1\n8,x,4,1\n")
     (tmp_path / "Label" / "0003-R.txt").write_text("51,10,40,2\n")
     (tmp_path / "Split" / "cross-subject.txt").write_text(
         "Training videos:\n0002-L, 0002-M, \nValidation videos:\n0003-R, \n"

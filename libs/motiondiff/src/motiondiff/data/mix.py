@@ -5,6 +5,7 @@
     sources:
       utkinect: {format: utkinect, path: data/utkinect}
       ntu: {format: ntu-rgbd, path: data/ntu, labels: ntu.yaml, exclude: [bad_samples.txt]}
+      own: {format: bvh, path: data/own, action_from: folder, metadata: own.csv}
 
 Paths are relative to the file. Ids and subjects get the source's name in front (``utkinect/s01``), so that subjects of
 two sources are never taken for one person.
@@ -13,6 +14,7 @@ two sources are never taken for one person.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +25,8 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import refuse_existing
-from motiondiff.data.labels import SHIPPED, LabelMap
+from motiondiff.data.labels import SHIPPED, LabelMap, LabelUse
+from motiondiff.data.metadata import Annotations, annotate
 from motiondiff.data.prepare import (
     PrepareOptions,
     read_all,
@@ -38,7 +41,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.geometry.skeleton import Skeleton
 
 _TOP = ("skeleton", "labels", "sources")
-_SOURCE = ("format", "path", "labels", "exclude")
+_SOURCE = ("format", "path", "labels", "exclude", "action_from", "metadata")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Source:
 class _Job:
     reference: ClipRef
     source: Source
+    annotations: Annotations
 
 
 def prepare_mix(
@@ -86,11 +90,21 @@ def prepare_mix(
     if options.fps is None:
         raise InputError(f"{file}: sources differ in frame rate: give one with --fps")
     skeleton, sources = read_sources(file, options)
-    jobs = [
-        _Job(reference, source) for source in sources for reference in get_reader(source.format).find_clips(source.path)
-    ]
+    jobs: list[_Job] = []
+    annotated: dict[str, Annotations] = {}
+    for source in sources:
+        references = get_reader(source.format).find_clips(source.path)
+        given = annotated[source.name] = annotate(
+            source.format,
+            references,
+            source.path,
+            action_from=source.options.action_from,
+            metadata=source.options.metadata,
+        )
+        jobs += [_Job(reference, source, given) for reference in references]
     refuse_existing(out, overwrite=overwrite)
-    items = read_all(jobs, partial(_read, target=skeleton), executor)
+    seen: dict[str, list[str]] = {source.name: [] for source in sources}
+    items = _checked(read_all(jobs, partial(_read, target=skeleton), executor), sources, seen)
     about = {
         "format": "mix",
         "source": Path(file).name,
@@ -99,8 +113,25 @@ def prepare_mix(
     }
     with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
         store = write_store(bar, out, options, about=about, overwrite=overwrite)
+    for name, given in annotated.items():
+        given.warn_of_unmatched(seen[name])
     warn_of_rejected(store)
     return store
+
+
+def _checked(
+    items: Iterable[Clip | Rejection], sources: Iterable[Source], seen: dict[str, list[str]]
+) -> Iterator[Clip | Rejection]:
+    """The items as they come, their ids noted by source; at the end, whether each label map named any label."""
+    uses = {source.name: LabelUse(source.options.labels) for source in sources if source.options.labels is not None}
+    for item in items:
+        name, clip_id = item.clip_id.split("/", 1)
+        seen[name].append(clip_id)
+        if name in uses and (isinstance(item, Clip) or item.label is not None):
+            uses[name].add(item.label)
+        yield item
+    for use in uses.values():
+        use.check()
 
 
 def count_sources(store: MotionStore) -> dict[str, int]:
@@ -148,12 +179,16 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
     get_reader(str(content.get("format")))
     labels = content.get("labels", labels)
     exclude = content.get("exclude", [])
+    action_from, metadata = content.get("action_from"), content.get("metadata")
+    if not all(value is None or isinstance(value, str) for value in (action_from, metadata)):
+        raise InputError(f"{where}: action_from: wants folder or parent, metadata: a file")
     if not (labels is None or isinstance(labels, str)) or not isinstance(exclude, list):
         raise InputError(f"{where}: labels: wants a name or a file, exclude: a list of files")
-    own = options
+    own = replace(options, action_from=action_from, metadata=path.parent / metadata if metadata else None)
     if labels is not None:
         shipped = labels in SHIPPED
-        own = replace(own, labels=LabelMap.load(labels if shipped else path.parent / labels, content["format"]))
+        file, given = labels if shipped else path.parent / labels, bool(action_from or metadata)
+        own = replace(own, labels=LabelMap.load(file, content["format"], own=given))
     if exclude:
         own = replace(own, exclude=own.exclude | read_names(path.parent / str(one) for one in exclude))
     return Source(name, content["format"], path.parent / content["path"], own)
@@ -169,10 +204,10 @@ def _read(job: _Job, target: Skeleton) -> list[Clip | Rejection]:
     """One unit of a source, its clips on the target's body and under the source's name."""
     name = job.source.name
     results: list[Clip | Rejection] = []
-    for item in read_and_check(job.reference, job.source.options):
+    for item in read_and_check(job.reference, job.source.options, job.annotations):
         clip_id = f"{name}/{item.clip_id}"
         if isinstance(item, Rejection):
-            results.append(Rejection(clip_id, item.reason))
+            results.append(Rejection(clip_id, item.reason, item.label))
             continue
         motion = item.motion
         try:
@@ -180,7 +215,7 @@ def _read(job: _Job, target: Skeleton) -> list[Clip | Rejection]:
             moved = replace(retarget(motion, target), subject=subject, source=f"{name}: {motion.source}")
             if moved.residual > job.source.options.max_residual:
                 raise InputError(f"on the target's body it is {moved.residual * 100:.1f} cm off in the mean")
-            results.append(Clip(clip_id, moved))
+            results.append(Clip(clip_id, moved, item.label))
         except InputError as error:
-            results.append(Rejection(clip_id, str(error)))
+            results.append(Rejection(clip_id, str(error), item.label))
     return results

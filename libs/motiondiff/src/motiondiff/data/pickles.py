@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -72,16 +73,42 @@ def load_restricted(path: str | Path) -> Any:
     Raises:
         InputError: not readable, no pickle, larger than `LARGEST_FILE`, or it names anything that is not plain data.
     """
-    path = Path(path)
+    return _load(Path(path), lambda handle: RestrictedUnpickler(handle, encoding="latin1").load())
+
+
+def load_npy(path: str | Path) -> Any:
+    """The array of an ``.npy`` file, or the object that was saved as one (``numpy.save(path, {...})``).
+
+    Raises:
+        InputError: as `load_restricted`, or no ``.npy`` file.
+    """
+    return _load(Path(path), _read_npy)
+
+
+def _read_npy(handle: IO[bytes]) -> Any:
+    version = np.lib.format.read_magic(handle)
+    if version not in ((1, 0), (2, 0)):
+        raise InputError(f"version {version} of .npy, 1 and 2 are read")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    dtype = read_header(handle)[2]
+    if not dtype.hasobject:
+        handle.seek(0)
+        return np.lib.format.read_array(handle, allow_pickle=False)
+    array = RestrictedUnpickler(handle, encoding="latin1").load()
+    return array.item() if isinstance(array, np.ndarray) and array.ndim == 0 else array
+
+
+def _load(path: Path, read: Callable[[IO[bytes]], Any]) -> Any:
     try:
         size = path.stat().st_size
         if size > LARGEST_FILE:
             raise InputError(f"{size} bytes, at most {LARGEST_FILE} are read")
         with path.open("rb") as handle:
-            return RestrictedUnpickler(handle, encoding="latin1").load()
+            return read(handle)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged pickle fails in a dozen ways, all of them "not readable"
-        raise InputError(f"{path}: is not a readable pickle ({type(error).__name__}: {error})") from error
+        kind = "pickle" if read is not _read_npy else ".npy file"
+        raise InputError(f"{path}: is not a readable {kind} ({type(error).__name__}: {error})") from error

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
-from motiondiff.data.labels import LabelMap
+from motiondiff.data.labels import LabelMap, LabelUse
+from motiondiff.data.metadata import Annotations, annotate
 from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
@@ -47,6 +48,9 @@ class PrepareOptions:
         min_seconds: shorter clips are rejected.
         max_residual: clips whose skeleton misses the recorded joints by more (m, mean over frames) are rejected.
         strict: stop at the first clip that cannot be used.
+        action_from: "folder" or "parent": the action is the name of the folder just below the source, or of the one
+            that the file lies in.
+        metadata: a table with columns file, action, subject, style, text (`motiondiff.data.metadata`).
     """
 
     fps: float | None = 20.0
@@ -58,6 +62,8 @@ class PrepareOptions:
     min_seconds: float = 0.3
     max_residual: float = 0.10
     strict: bool = False
+    action_from: str | None = None
+    metadata: str | Path | None = None
 
 
 def prepare(
@@ -87,14 +93,29 @@ def prepare(
     """
     options = options or PrepareOptions()
     references = get_reader(format).find_clips(Path(source))
+    annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     refuse_existing(out, overwrite=overwrite)
-    items = read_all(references, partial(read_and_check, options=options), executor)
-    bar = tqdm(items, desc="read", unit="clip", total=len(references))
+    items = read_all(references, partial(read_and_check, options=options, annotations=annotations), executor)
+    seen: list[str] = []
+    bar = tqdm(_checked(items, options.labels, seen), desc="read", unit="clip", total=len(references))
     about = {"format": format, "source": Path(source).name, "simulated": False}
     with bar as clips:  # closed also on an error, whose message then has a line of its own
         store = write_store(clips, out, options, about=about, overwrite=overwrite)
+    annotations.warn_of_unmatched(seen)
     warn_of_rejected(store)
     return store
+
+
+def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: list[str]) -> Iterator[Clip | Rejection]:
+    """The items as they come, their ids noted in ``seen``; at the end, whether the label map named any label."""
+    use = LabelUse(labels) if labels is not None else None
+    for item in items:
+        seen.append(item.clip_id)
+        if use is not None and (isinstance(item, Clip) or item.label is not None):
+            use.add(item.label)
+        yield item
+    if use is not None:
+        use.check()
 
 
 def warn_of_rejected(store: MotionStore) -> None:
@@ -184,17 +205,24 @@ def read_all(
             yield from result
 
 
-def read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:
-    """Read one unit and apply label map and checks to each of its clips."""
+def read_and_check(
+    reference: ClipRef, options: PrepareOptions, annotations: Annotations | None = None
+) -> list[Clip | Rejection]:
+    """Read one unit and apply the user's labels, label map and checks to each of its clips."""
     results: list[Clip | Rejection] = []
     for item in read_or_reject(reference, options.fps):
         if isinstance(item, Clip):
+            label = None
             try:
                 if listed := _listed(item.clip_id, options.exclude):
                     raise InputError(f"{listed} is on a list of samples to leave out")
-                item = Clip(item.clip_id, _select(item.motion, options))
+                motion = item.motion
+                if annotations is not None:
+                    motion = annotations.apply(reference.clip_id, item.clip_id, motion)
+                label = motion.action
+                item = Clip(item.clip_id, _select(motion, options), label)
             except InputError as error:
-                item = Rejection(item.clip_id, str(error))
+                item = Rejection(item.clip_id, str(error), label)
         results.append(item)
     return results
 

@@ -1,16 +1,22 @@
-"""Motions as files: BVH, glTF and .blend for programs, npz for training scripts, GIF, MP4 and HTML for people."""
+"""Motions as files: BVH, glTF and .blend for programs, npz (also AMASS's) for scripts, GIF, MP4 and HTML for people."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icube_common.errors import unknown
+from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from motiondiff.motion import Motion
 
-FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html")
+FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html", "amass")
+
+
+def file_name(name: str, format: str) -> str:
+    """The name of a motion's file in a folder: ``walk.bvh``, and ``walk_poses.npz`` as AMASS has it."""
+    return f"{name}_poses.npz" if format == "amass" else f"{name}.{format}"
 
 
 def write(
@@ -20,6 +26,7 @@ def write(
     *,
     caption: str | None = None,
     clip_id: str | None = None,
+    scale: float = 1.0,
 ) -> Path:
     """Write a motion in one of `FORMATS`; the file appears whole or not at all and replaces an older one.
 
@@ -29,18 +36,25 @@ def write(
         format: one of `FORMATS`; by default what the suffix of ``path`` says.
         caption: text on the pictures of ``gif`` and ``mp4``; by default the motion's action.
         clip_id: the clip's name in its collection, recorded in ``npz`` and heading of the ``html`` page.
+        scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: unknown format, no Blender for ``blend``, or a file that cannot be written.
+        InputError: unknown format, a scale for another format than ``bvh``, a skeleton that is not SMPL's for
+            ``amass``, no Blender for ``blend``, or a file that cannot be written.
     """
     name = Path(path).suffix.lstrip(".").lower() if format is None else format.lower()
+    check_scale(name, scale)
     if name == "bvh":
         from motiondiff.export.bvh import write_bvh
 
-        return write_bvh(motion, path)
+        return write_bvh(motion, path, scale=scale)
+    if name == "amass":
+        from motiondiff.export.amass import write_amass
+
+        return write_amass(motion, path)
     if name == "npz":
         from motiondiff.export.npz import write_npz
 
@@ -66,3 +80,11 @@ def write(
 
         return write_html([motion], path, names=[clip_id] if clip_id else None)
     raise unknown("format", name, FORMATS)
+
+
+def check_scale(format: str, scale: float) -> None:
+    """InputError unless the scale is 1, or positive and the format's files may be in any unit."""
+    if not (math.isfinite(scale) and scale > 0):
+        raise InputError(f"--scale {scale:g}: must be a positive number of file units per metre (100: centimetres)")
+    if scale != 1 and format != "bvh":
+        raise InputError(f"--scale {scale:g}: {format} files are in metres, which programs convert; only bvh is scaled")

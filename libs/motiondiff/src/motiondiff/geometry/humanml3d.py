@@ -94,15 +94,19 @@ def joints_to_vectors(joints: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def vectors_to_joints(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def vectors_to_joints(vectors: npt.ArrayLike, joints: int = JOINTS) -> npt.NDArray[np.float32]:
     """(T, 22, 3) float32 joints, metres, from (T, 263) vectors: headings and steps of the root are added up.
+
+    Args:
+        vectors: (T, 12 J - 1).
+        joints: J; KIT-ML's vectors of 251 numbers are the same for 21 joints, in the set's own unit.
 
     Raises:
         InputError: another shape, no frames, or values that are not finite.
     """
     array = np.asarray(vectors, dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != SIZE or len(array) == 0:
-        raise InputError(f"HumanML3D vectors {array.shape} given, (frames, {SIZE}) wanted")
+    if array.ndim != 2 or array.shape[1] != 12 * joints - 1 or len(array) == 0:
+        raise InputError(f"HumanML3D vectors {array.shape} given, (frames, {12 * joints - 1}) wanted")
     if not np.isfinite(array).all():
         raise InputError(f"HumanML3D vectors: frame {int(np.argmin(np.isfinite(array).all(1)))} holds NaN or infinity")
     half = np.concatenate([[0.0], np.cumsum(array[:-1, 0])])
@@ -111,7 +115,7 @@ def vectors_to_joints(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
     steps[1:, [0, 2]] = array[:-1, 1:3]
     root = np.cumsum(np.einsum("tij,tj->ti", to_world, steps), axis=0)
     root[:, 1] = array[:, 3]
-    local = rearrange(array[:, 4:67], "t (joint xyz) -> t joint xyz", xyz=3)
+    local = rearrange(array[:, 4 : 3 * joints + 1], "t (joint xyz) -> t joint xyz", xyz=3)
     others = np.einsum("tij,tkj->tki", to_world, local) + root[:, None] * (1.0, 0.0, 1.0)
     return np.concatenate([root[:, None], others], axis=1).astype(np.float32)
 

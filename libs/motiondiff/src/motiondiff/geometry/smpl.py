@@ -27,6 +27,8 @@ NAMES = (
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 PELVIS = (-0.002, -0.223, 0.028)
 """Metres: where the mean body's pelvis stands in the model's own coordinates; SMPL's translation is added to it."""
+TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""From AMASS's z up to y up."""
 
 # offset from the parent, metres: x to the left, y up, z to the front; a right joint is its left one mirrored
 _OFFSETS = {

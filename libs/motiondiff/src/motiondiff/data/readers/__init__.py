@@ -15,11 +15,12 @@ from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Reje
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
     for info in (
-        ReaderInfo("bvh", "motiondiff.data.readers.bvh", "any BVH files: skeleton as found, no labels"),
+        ReaderInfo("bvh", "motiondiff.data.readers.bvh", "any BVH files: skeleton as found, no labels", one_file=True),
         ReaderInfo(
             "bandai-namco",
             "motiondiff.data.readers.bandai_namco",
             "Bandai-Namco-Research-Motiondataset 1 and 2: BVH named dataset-<set>_<content>_<style>_<take>.bvh",
+            one_file=True,
         ),
         ReaderInfo(
             "utkinect",
@@ -56,16 +57,31 @@ FORMATS: dict[str, ReaderInfo] = {
             "humanml3d",
             "motiondiff.data.readers.humanml3d",
             "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions",
+            one_file=True,
         ),
         ReaderInfo(
-            "amass", "motiondiff.data.readers.amass", "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations"
+            "amass",
+            "motiondiff.data.readers.amass",
+            "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations",
+            one_file=True,
         ),
         ReaderInfo(
             "florence3d",
             "motiondiff.data.readers.florence3d",
             "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
         ),
-        ReaderInfo("npz", "motiondiff.data.readers.npz", "motiondiff's own .npz: rotations, or positions to be fitted"),
+        ReaderInfo(
+            "npy",
+            "motiondiff.data.readers.npy",
+            "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
+            one_file=True,
+        ),
+        ReaderInfo(
+            "npz",
+            "motiondiff.data.readers.npz",
+            "motiondiff's own .npz: rotations, or positions to be fitted",
+            one_file=True,
+        ),
     )
 }
 

@@ -1,9 +1,10 @@
 """AMASS (Mahmood et al., ICCV 2019): SMPL+H or SMPL-X poses, ``<set>/<subject>/<recording>_poses.npz`` (or _stageii).
 
 ``poses`` (frames, 156 or 165): axis-angle of the pelvis, of 21 body joints, then of face and hands, which are left out;
-``trans`` (frames, 3) metres; ``mocap_framerate`` or ``mocap_frame_rate``; z up. Rotations are taken as they are, on 22
-joints with the rest offsets of the mean body (`motiondiff.geometry.smpl`), since the person's own (``betas``,
-``gender``) need the licensed model: limbs are of mean length, and the feet may stand a few centimetres off the floor.
+(frames, 72): the 24 joints of SMPL. ``trans`` (frames, 3) metres; ``mocap_framerate`` or ``mocap_frame_rate``; z up.
+Rotations are taken as they are, on the rest offsets of the mean body (`motiondiff.geometry.smpl`), since the person's
+own (``betas``, ``gender``) need the licensed model: limbs are of mean length, and the feet may stand a few centimetres
+off the floor.
 ``rest_joints.npy`` in the folder replaces the mean body (`smpl.rest_skeleton`).
 
 BABEL's JSON files, where some lie below the folder, cut recordings into labelled clips, ``<recording>.<number>``
@@ -23,13 +24,12 @@ from scipy.spatial.transform import Rotation
 from icube_common.errors import InputError
 from motiondiff.data.readers import babel
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, load_arrays, resample
-from motiondiff.geometry.smpl import PELVIS, mean_skeleton, rest_skeleton
+from motiondiff.geometry.smpl import PELVIS, TO_Y_UP, mean_skeleton, rest_skeleton
 from motiondiff.motion import Motion
 
-JOINTS = 22
+JOINTS = {156: 22, 165: 22, 72: 24}
+"""Joints taken of poses of so many numbers: the body of SMPL+H and SMPL-X, all of SMPL."""
 REST = "rest_joints.npy"
-TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""From AMASS's z up to y up."""
 LARGEST_FILE = 2 * 1024**3
 REACH = 1000.0
 """Metres: no recording goes that far."""
@@ -120,19 +120,20 @@ def read_motion(path: Path, rest: Path | None = None) -> Motion:
     poses, trans = arrays["poses"], arrays["trans"]
     if any(array.dtype.kind not in "fiu" for array in (poses, trans, rate)) or rate.size != 1:
         raise InputError(f"{path}: poses, trans and the frame rate must be numbers")
-    if poses.ndim != 2 or poses.shape[1] not in (156, 165) or trans.shape != (len(poses), 3) or len(poses) == 0:
+    if poses.ndim != 2 or poses.shape[1] not in JOINTS or trans.shape != (len(poses), 3) or len(poses) == 0:
         raise InputError(
-            f"{path}: poses {poses.shape} and trans {trans.shape}; (frames, 156 or 165) and (frames, 3) wanted"
+            f"{path}: poses {poses.shape} and trans {trans.shape}; (frames, 156, 165 or 72) and (frames, 3) wanted"
         )
-    poses = poses[:, : 3 * JOINTS]
+    joints = JOINTS[poses.shape[1]]
+    poses = poses[:, : 3 * joints]
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()) or np.abs(trans).max() > REACH:
         raise InputError(f"{path}: holds values that are not finite, or positions beyond {REACH:g} m")
     poses, trans = poses.astype(np.float64), trans.astype(np.float64)
-    skeleton, pelvis = rest_skeleton(rest, JOINTS) if rest else (mean_skeleton(JOINTS), np.array(PELVIS))
+    skeleton, pelvis = rest_skeleton(rest, joints) if rest else (mean_skeleton(joints), np.array(PELVIS))
     rotations = rearrange(
         Rotation.from_rotvec(rearrange(poses, "t (joint xyz) -> (t joint) xyz", xyz=3)).as_matrix(),
         "(t joint) row column -> t joint row column",
-        joint=JOINTS,
+        joint=joints,
     )
     rotations[:, 0] = TO_Y_UP @ rotations[:, 0]
     try:

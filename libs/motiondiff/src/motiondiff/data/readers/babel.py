@@ -3,7 +3,8 @@
 Each file maps a number to a sequence: ``feat_p`` (``KIT/KIT/3/kick_high_left02_poses.npz``), ``dur`` (s), ``seq_ann``
 and ``frame_ann`` (in the extra files ``seq_anns`` and ``frame_anns``, lists of them), with ``labels`` of ``raw_label``,
 ``proc_label``, ``act_cat`` (categories), and for frames ``start_t`` and ``end_t`` (s). Frame labels are taken where
-there are some, else the sequence's.
+there are some, else the sequence's. Labels of one sequence may overlap, since people do several things at once, and the
+lengths of one category differ a hundredfold: neither is taken for an error.
 """
 
 from __future__ import annotations

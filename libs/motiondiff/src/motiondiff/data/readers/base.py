@@ -18,11 +18,16 @@ from motiondiff.motion import Motion
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """A format by name, the module that reads it, and one line for people."""
+    """A format by name, the module that reads it, and one line for people.
+
+    Attributes:
+        one_file: whether every reference is one recording, the first of its files.
+    """
 
     name: str
     module: str
     description: str
+    one_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,18 +52,20 @@ class ClipRef:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip that was read, under its id."""
+    """A clip that was read, under its id; ``label`` is its action before a label map renamed it."""
 
     clip_id: str
     motion: Motion
+    label: str | None = None
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A clip that was not read, and why, in one line."""
+    """A clip that was not read, and why, in one line; ``label`` is its action where it was read, but not taken."""
 
     clip_id: str
     reason: str
+    label: str | None = None
 
 
 class Reader(Protocol):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from icube_common.errors import InputError
 from motiondiff.data.readers.base import (
@@ -121,20 +122,31 @@ def read_motion(path: Path) -> Motion:
             joints = array.astype(np.float64)
         else:
             raise InputError(f"(frames, {JOINTS}, 3) joints or (frames, {SIZE}) vectors expected, found {array.shape}")
-        if not np.abs(joints).max(initial=0) <= REACH:
-            raise InputError("holds joints that are further away than a clip goes")
-        skeleton = estimate_skeleton([joints], NAMES[:JOINTS], PARENTS[:JOINTS])
-        root, rotations, residual = fit_rotations(joints, skeleton)
-        return Motion(
-            root.astype(np.float32),
-            rotations.astype(np.float32),
-            skeleton,
-            FPS,
-            source=path.name,
-            residual=float(residual.mean()),
-        )
+        return fit_joints(joints, NAMES[:JOINTS], PARENTS[:JOINTS], FPS, path.name)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def fit_joints(
+    joints: npt.NDArray[np.float64], names: Sequence[str], parents: Sequence[int], fps: float, source: str
+) -> Motion:
+    """A motion from (T, J, 3) joints in metres, on the bone lengths that they show.
+
+    Raises:
+        InputError: no frames, values that are not finite or out of reach.
+    """
+    if not np.abs(joints).max(initial=0) <= REACH:
+        raise InputError("holds joints that are further away than a clip goes")
+    skeleton = estimate_skeleton([joints], names, parents)
+    root, rotations, residual = fit_rotations(joints, skeleton)
+    return Motion(
+        root.astype(np.float32),
+        rotations.astype(np.float32),
+        skeleton,
+        fps,
+        source=source,
+        residual=float(residual.mean()),
+    )
 
 
 def read_captions(path: Path) -> list[Caption]:

@@ -3,7 +3,8 @@
 A skeleton file (``0002-L.txt``, in phase 2 ``A01N01-L.txt``; L, M, R are the cameras) has a row per frame, 30 a second:
 ``x y z`` of 25 joints of one person and of a second, zeros where there is none, in metres. A label file of the same
 name, in another folder, has lines ``action, first frame, last frame, confidence``; actions count from 1 in the order of
-``Actions.xlsx``. A range that runs backwards is turned round, as the set's users do.
+``Actions.xlsx``. A range that runs backwards is turned round, as the set's users do. Ranges that overlap within a
+recording, or that are far longer than the others of their action, are rejected (`motiondiff.data.readers.ranges`).
 
 The files do not say who acts. Where ``cross-subject.txt`` is there (names of training and of validation videos, which
 share no person), its part is given as the subject, so that a split by subject is the published one; else there is
@@ -13,11 +14,13 @@ none.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect_v2
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.ranges import LabelRange, check_ranges, median_lengths
 
 ACTIONS = (
     "bow", "brushing hair", "brushing teeth", "check time (from watch)", "cheer up", "clapping",
@@ -97,19 +100,20 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         except InputError as error:
             results.append(Rejection(path.stem, str(error)))
             continue
-        for number, line in enumerate(read_text(labels[name]).splitlines(), start=1):
-            if line.strip():
-                try:
-                    found += _cut(name, number, _read_label(line, labels[name], number), tracks, parts.get(name), path)
-                except InputError as error:
-                    results.append(Rejection(f"{name}.{number:03d}", str(error)))
+        ranges, reasons = _read_ranges(labels[name])
+        for number, label in ranges.items():
+            try:
+                found += _cut(name, number, label, tracks, parts.get(name), path)
+            except InputError as error:
+                reasons[number] = str(error)
+        results += [Rejection(f"{name}.{number:03d}", reason) for number, reason in sorted(reasons.items())]
     return [*kinect_v2.fit(found, fps), *results]
 
 
 def _cut(
-    name: str, number: int, label: tuple[int, int, int], tracks: list[kinect_v2.Track], part: str | None, path: Path
+    name: str, number: int, label: LabelRange, tracks: list[kinect_v2.Track], part: str | None, path: Path
 ) -> list[kinect_v2.Found]:
-    action, first, last = label
+    action, first, last = ACTIONS.index(label.action) + 1, int(label.first), int(label.last)
     return kinect_v2.found_in(
         [cut for track in tracks if len((cut := track.cut(first, last)).frames)],
         together=action in TWO_PEOPLE,
@@ -128,6 +132,42 @@ def _holds_labels(path: Path) -> bool:
             return b"," in handle.readline(4000)
     except OSError:
         return False
+
+
+def _read_ranges(path: Path) -> tuple[dict[int, LabelRange], dict[int, str]]:
+    """The usable ranges of a label file by their line, and the reasons against the others."""
+    ranges, reasons = _parse_ranges(path)
+    numbers = list(ranges)
+    for index, reason in check_ranges(list(ranges.values()), _medians(path.parent)).items():
+        del ranges[numbers[index]]
+        reasons[numbers[index]] = f"{path}: line {numbers[index]}: {reason}"
+    return ranges, reasons
+
+
+def _parse_ranges(path: Path) -> tuple[dict[int, LabelRange], dict[int, str]]:
+    ranges: dict[int, LabelRange] = {}
+    reasons: dict[int, str] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            try:
+                action, first, last = _read_label(line, path, number)
+                ranges[number] = LabelRange(ACTIONS[action - 1], first, last)
+            except InputError as error:
+                reasons[number] = str(error)
+    return ranges, reasons
+
+
+@lru_cache(maxsize=1)
+def _medians(folder: Path) -> dict[str, float]:
+    """Median length of each action over the label files of a folder: read once a process."""
+    found: list[LabelRange] = []
+    for path in sorted(folder.glob("*.txt")):
+        if _NAME.fullmatch(path.stem) and _holds_labels(path):
+            try:
+                found += _parse_ranges(path)[0].values()
+            except InputError:
+                continue  # not text: the recording's own reading says so
+    return median_lengths(found)
 
 
 def _read_label(line: str, path: Path, number: int) -> tuple[int, int, int]:
