@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ def setting(**values: Any) -> Edit:
     """Sets attributes; None removes one."""
 
     def edit(_: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset:
-        for keyword, value in values.items():
-            if value is not None:
-                setattr(dataset, keyword, value)
-            elif keyword in dataset:
-                delattr(dataset, keyword)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's, about values that are no UIDs
+            for keyword, value in values.items():
+                if value is not None:
+                    setattr(dataset, keyword, value)
+                elif keyword in dataset:
+                    delattr(dataset, keyword)
         return dataset
 
     return edit
@@ -327,11 +330,11 @@ def test_anonymised_time_series_and_series_without_uids(tmp_path: Path) -> None:
     )
     (volume,), _ = answers(series.write(tmp_path / "time", numbered), tmp_path / "out")
     assert is_phantom(volume, series)
-    for constant in ({"SeriesInstanceUID": None}, {"SeriesInstanceUID": "ANON"}, {"SeriesInstanceUID": "1.2.3"}):
-        folder = tmp_path / str(constant["SeriesInstanceUID"])
+    for uid, constant in {"none": (None, "1"), "letters": ("ANON", "1.2"), "number": ("1.2.3", "1.2.4")}.items():
+        folder, named = tmp_path / uid, {"SeriesInstanceUID": constant[0], "SOPInstanceUID": constant[1]}
         first, second = Phantom(seed=1), Phantom(seed=2)
-        first.write(folder, setting(**constant, SeriesNumber=1), suffix=".1")
-        second.write(folder, setting(**constant, SeriesNumber=2), suffix=".2")
+        first.write(folder, setting(**named, SeriesNumber=1), suffix=".1")
+        second.write(folder, setting(**named, SeriesNumber=2), suffix=".2")
         (a, b), refused = answers(folder, tmp_path / "out")
         assert is_phantom(a, first) and is_phantom(b, second) and not refused
 

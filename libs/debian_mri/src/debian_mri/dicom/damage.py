@@ -20,27 +20,10 @@ from debian_mri.dicom.headers import ImageFile, private_number
 
 START = 512  # bytes of a file that tell what it is
 ARCHIVE = "an archive: unpack it first"
-# starts of files of other kinds that lie in folders of scans
-FOREIGN = {
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"GIF8": "a picture",
-    b"BM": "a picture",
-    b"II*\0": "a picture",
-    b"MM\0*": "a picture",
-    b"%PDF": "a document",
-    b"{\\rtf": "a document",
-    b"\xd0\xcf\x11\xe0": "a document",
-    b"PK\x03\x04": ARCHIVE,
-    b"Rar!": ARCHIVE,
-    b"7z\xbc\xaf": ARCHIVE,
-    b"BZh": ARCHIVE,
-    b"\xfd7zXZ": ARCHIVE,
-    b"SQLite format": "a database",
-    b"\x89HDF": "a data file",
-    b"\x7fELF": "a program",
-}
-TAR = (257, b"ustar")
+# starts of files of other kinds that lie in folders of scans, by their place in the file
+ARCHIVES = ((0, b"PK\x03\x04"), (0, b"Rar!"), (0, b"7z\xbc\xaf"), (0, b"BZh"), (0, b"\xfd7zXZ"), (257, b"ustar"))
+PICTURES = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\0"), (0, b"MM\0*"))
+DOCUMENTS = ((0, b"%PDF"), (0, b"\xd0\xcf\x11\xe0"), (0, b"SQLite format"), (0, b"\x89HDF"))
 NIFTI = ((344, b"n+1"), (344, b"ni1"))
 # the same in all files of a series
 CONSTANT = (
@@ -72,22 +55,18 @@ class DamagedFile:
 
 
 def foreign_kind(path: Path) -> str | None:
-    """What a file is that is no DICOM file; None where it may be the remains of one.
+    """What a file is that is no DICOM file: an archive or, empty, anything else; None where it may be remains of one.
 
     Raises:
         Refusal: it cannot be opened.
     """
     start = reading.first_bytes(path, START)
-    for magic, kind in FOREIGN.items():
-        if start.startswith(magic):
-            return kind
-    if start[TAR[0] :].startswith(TAR[1]):
+    if any(start[place:].startswith(magic) for place, magic in ARCHIVES):
         return ARCHIVE
-    if any(start[place:].startswith(magic) for place, magic in NIFTI):
-        return "a data file"
-    if start and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
+    if any(start[place:].startswith(magic) for place, magic in (*PICTURES, *DOCUMENTS, *NIFTI)):
         return ""
-    return None
+    is_text = bool(start) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+    return "" if is_text else None
 
 
 def shape_of_name(path: Path) -> str:
@@ -166,13 +145,14 @@ def is_complete(images: Sequence[ImageFile]) -> bool:
     frames = [frame for image in images for frame in image.frames]
     if not frames or any(image.refusal is not None for image in images):
         return False
-    if len(images) == 1:
+    of_mosaics = all(frame.tile is not None for frame in frames)
+    if len(images) == 1 and not of_mosaics:
         return len(frames) > 1
     header = images[0].header
     announced = {_number(header, keyword) for keyword in ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")}
     slices = {_private(header, *GE_LOCATIONS), _private(header, *PHILIPS_SLICES), _number(header, "NumberOfSlices")}
     volumes = _number(header, "NumberOfTemporalPositions") or _number(header, "NumberOfTimeSlices") or 1
-    if all(frame.tile is not None for frame in frames):
+    if of_mosaics:
         slices = {1}  # a mosaic is a volume
         volumes = _number(header, "NumberOfTemporalPositions") or 0
     announced |= {count * volumes for count in slices if count}

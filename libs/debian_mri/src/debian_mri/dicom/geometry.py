@@ -190,7 +190,7 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
             f"{gaps[where]:.4g} mm between slices {where + 1} and {where + 2} of {len(places)}, "
             f"{unit:.4g} mm between others",
         )
-    check_against_header([place[0] for place in places], float(gaps.mean()))
+    check_against_header(places, float(gaps.mean()))
     step: FloatArray = (positions[-1] - positions[0]) / (len(places) - 1)
     check_lean(positions, step, normal)
     return step
@@ -227,7 +227,7 @@ def check_lean(positions: FloatArray, step: FloatArray, normal: FloatArray) -> N
         raise Refusal("uneven slices", f"a slice lies {off:.3g} mm off the line of the others")
 
 
-def check_against_header(firsts: Sequence[Frame], gap: float) -> None:
+def check_against_header(places: Sequence[Sequence[Frame]], gap: float) -> None:
     """Equal gaps of twice or more what the header says mean that slices between are missing, if the numbers agree.
 
     Positions are what counts: the spacing of a header may be the free gap between slices, or anything else. Images
@@ -235,22 +235,23 @@ def check_against_header(firsts: Sequence[Frame], gap: float) -> None:
     does.
 
     Args:
-        firsts: the first image of each slice.
+        places: the images of each slice.
         gap: mean distance of slices, mm.
 
     Raises:
         Refusal: every second slice, or more, is missing.
     """
+    firsts = [place[0] for place in places]
     spacing, thickness = firsts[0].slice_spacing or 0.0, firsts[0].thickness or 0.0
-    numbers = [frame.instance for frame in firsts if frame.instance is not None]
-    numbered = len(numbers) == len(firsts)
-    strides = {abs(after - before) for before, after in pairwise(numbers)} if numbered else set()
-    in_turn = numbered and max(numbers) - min(numbers) == len(set(numbers)) - 1 == len(firsts) - 1
+    numbers = {frame.instance for place in places for frame in place if frame.instance is not None}
+    in_turn = len(numbers) >= len(places) and max(numbers) - min(numbers) == len(numbers) - 1
+    strides = {abs((after.instance or 0) - (before.instance or 0)) for before, after in pairwise(firsts)}
     is_free_gap = abs(gap - spacing - thickness) <= GAP_TOLERANCE * gap
     of_centres = thickness > 0 and spacing > (1 - GAP_TOLERANCE) * thickness and not is_free_gap
-    for distance, alone in ((spacing, of_centres and len(strides) != 1), (thickness if spacing <= 0 else 0.0, False)):
+    for distance, alone in ((spacing, of_centres), (thickness if spacing <= 0 else 0.0, False)):
         times = round(gap / distance) if distance > 0 else 1
         if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times or in_turn:
             continue
-        if strides == {times} or alone:
+        # numbered volume by volume, or slice by slice
+        if strides in ({times}, {times * len(places[0])}) or (alone and strides != {1}):
             raise Refusal("missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm")

@@ -20,6 +20,7 @@ from debian_mri.dicom.objects import is_picture, is_private_without_size, kind_w
 GE_IMAGE_KIND = (0x0043, "GEMS_PARM_01", 0x2F)
 PHILIPS_SLOPE = (0x2005, "PHILIPS MR IMAGING DD 001", 0x0E)
 CREATORS = range(0x10, 0x100)
+SERIES_UID = 0x0020000E
 NO_PIXELS = "no pixel data"
 NO_UID = "series without a UID"
 SERIES_WORDS = (
@@ -79,7 +80,9 @@ def read_image(path: Path) -> ImageFile | None:
         raise reading.Damaged(refusal, header) from None
     if not series_uid:
         if kind is None and (damage is not None or not has_pixels):
-            raise damage or reading.Damaged(Refusal(reading.UNREADABLE, "no series is named in the header"), header)
+            ended = not header or max(header.keys()) < SERIES_UID
+            reason = reading.CUT_SHORT if ended else "no series is named in the header"
+            raise damage or reading.Damaged(Refusal(reading.UNREADABLE, reason), header)
         series_uid = _series_words(header)
     image_uid, series_number = "", 0
     with contextlib.suppress(Refusal):

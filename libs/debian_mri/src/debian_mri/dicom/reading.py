@@ -140,7 +140,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
         start = handle.read(132)
         handle.seek(0)
         if start[128:] != b"DICM" and start[:2] not in (b"\x02\0", b"\x08\0"):
-            if damage is not None and len(start) < 132:
+            if damage is not None:
                 raise damage
             raise NotDicom
         try:

@@ -153,7 +153,8 @@ def _read(path: Path) -> ImageFile | None:
 def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, list[ImageFile]], list[DamagedFile]]:
     """The images of each series; and those that name one which is another's UID with letters in it, so damaged.
 
-    Anonymisers give many series one UID: those with different series numbers are taken apart.
+    Anonymisers give many series one UID: those with different series numbers are taken apart, where the UIDs of the
+    images are an anonymiser's as well or the series' is no UID.
     """
     groups: dict[str, list[ImageFile]] = defaultdict(list)
     for image in images:
@@ -170,7 +171,8 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
         for image in group:
             numbered[image.series_number].append(image)
         # a single image under another number may be one of the series whose number is damaged
-        if len(numbered) > 1 and all(_is_many(part) for part in numbered.values()):
+        own = is_uid(uid) and len({image.uid for image in group}) == len(group)
+        if len(numbered) > 1 and not own and all(_is_many(part) for part in numbered.values()):
             answer |= {f"{uid}\n{number}": part for number, part in numbered.items()}
         else:
             answer[uid] = group
