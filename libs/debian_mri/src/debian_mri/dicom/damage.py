@@ -7,6 +7,7 @@ its header, and from the number of images that the headers of whole series annou
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -32,6 +33,7 @@ CONSTANT = (
     *("SequenceName", "RepetitionTime", "MagneticFieldStrength", "ProtocolName", "FlipAngle", "PatientPosition"),
     *("StudyInstanceUID", "SeriesInstanceUID"),
 )
+SURELY_ANOTHER = 3  # of these differ: the header is that of another series
 GE_LOCATIONS = (0x0021, "GEMS_RELA_01", 0x4F)
 PHILIPS_SLICES = (0x2001, "PHILIPS IMAGING DD 001", 0x18)
 NUMBERED = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*(?:\.[0-9a-f]*[0-9][0-9a-f]*)*")
@@ -87,11 +89,12 @@ def may_belong(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list
     fitting = _fitting_names(file.path, groups)
     if not fitting and file.is_dicom:
         fitting = list(range(len(groups)))
-    return [
-        place
-        for place in fitting
-        if not (file.is_dicom and _contradicts(file, groups[place])) and not is_complete(groups[place])
-    ]
+    if _is_copy(file, groups):
+        return []
+    # a single value may be the damage itself, unless it is that of another series
+    differing = [_differing_values(file.header, group[0].header) for group in groups]
+    enough = 1 if 0 in differing else SURELY_ANOTHER
+    return [place for place in fitting if differing[place] < enough and not is_complete(groups[place])]
 
 
 def _fitting_names(path: Path, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
@@ -120,17 +123,17 @@ def _numbers(path: Path) -> list[tuple[int, str]]:
     return [(len(piece.lstrip("0")), piece.lstrip("0")) for piece in pieces]
 
 
-def _contradicts(file: DamagedFile, images: Sequence[ImageFile]) -> bool:
-    """Whether what is left of a header is that of another series, or of an image that is there already."""
-    # a file that ends early is right as far as it goes; in one that is damaged inside, a single value may be the damage
-    needed = 1 if file.refusal.detail == reading.CUT_SHORT else 2
-    differing = 0
-    for keyword in CONSTANT:
-        ours, theirs = _text(file.header, keyword), _text(images[0].header, keyword)
-        differing += bool(ours and theirs and ours != theirs)
+def _is_copy(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> bool:
+    """Whether a file is the remains of an image that is there whole; not where many images have one UID."""
     uid = _text(file.header, "SOPInstanceUID")
-    uids = [image.uid for image in images]
-    return differing >= needed or (needed == 1 and bool(uid) and uids.count(uid) == 1 < len(set(uids)))
+    uids = Counter(image.uid for group in groups for image in group)
+    return bool(uid) and uids[uid] == 1 and len(uids) > 1
+
+
+def _differing_values(header: Dataset, other: Dataset) -> int:
+    """How many values differ of those that are the same in all files of a series."""
+    pairs = [(_text(header, keyword), _text(other, keyword)) for keyword in CONSTANT]
+    return sum(bool(ours and theirs and ours != theirs) for ours, theirs in pairs)
 
 
 def _text(header: Dataset, keyword: str) -> str:

@@ -71,14 +71,14 @@ def read_image(path: Path) -> ImageFile | None:
         header, has_pixels = reading.read(path, pixels=False)
     except reading.Damaged as damaged:
         header, damage = damaged.header, damaged
-    if reading.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return None
     kind = kind_without_image(header)
     try:
         series_uid = reading.uid(header, "SeriesInstanceUID")
     except Refusal as refusal:
         raise reading.Damaged(refusal, header) from None
     if not series_uid:
+        if reading.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            return None
         if kind is None and (damage is not None or not has_pixels):
             ended = not header or max(header.keys()) < SERIES_UID
             reason = reading.CUT_SHORT if ended else "no series is named in the header"

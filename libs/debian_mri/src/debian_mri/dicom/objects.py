@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from pydicom import Dataset
 
 from debian_mri.dicom import reading
@@ -64,12 +66,17 @@ def _is_below(uid: str, start: str) -> bool:
 def kind_without_image(header: Dataset) -> str | None:
     """What an object is that holds no image of a scan, None for all others; by its class, or by its modality."""
     try:
-        uid = reading.text(header, "SOPClassUID") or reading.meta_uid(header, "MediaStorageSOPClassUID")
-        modality = reading.text(header, "Modality").upper()
+        if uid := reading.text(header, "SOPClassUID"):
+            return _kind_of_class(uid)
+        if uid := reading.meta_uid(header, "MediaStorageSOPClassUID"):
+            return _kind_of_class(uid)
+        return MODALITIES.get(reading.text(header, "Modality").upper())
     except Refusal:
         return None
-    if not uid:
-        return MODALITIES.get(modality)
+
+
+@functools.lru_cache
+def _kind_of_class(uid: str) -> str | None:
     if uid in PRIVATE:
         return PRIVATE[uid]
     fitting = [start for start in KINDS if _is_below(uid, STANDARD + start)]
