@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -272,6 +273,39 @@ def test_empty_and_foreign_files_concern_no_series(name: str, content: bytes, tm
     assert len(refused) == (not name.startswith("."))
 
 
+def test_remains_of_a_file_that_is_there_whole(tmp_path: Path) -> None:
+    """A copy that ended early: its image UID is that of a whole file, so no slice is missing."""
+    phantom = Phantom()
+    folder = phantom.write(tmp_path / "in")
+    whole = (folder / "im014.dcm").read_bytes()
+    for name, end in (
+        ("im015.dcm", whole.index(b"\x20\x00\x32\x00") + 3),
+        ("im016.dcm", whole.index(b"\x10\x00\x10\x00")),
+    ):
+        (folder / name).write_bytes(whole[:end])
+    (volume,), refused = answers(folder, tmp_path / "out")
+    assert is_phantom(volume, phantom)
+    assert [Path(one["source"]).name for one in refused] == ["im015.dcm", "im016.dcm"]
+
+
+def test_slices_stored_as_captures_or_in_colour_are_slices(tmp_path: Path) -> None:
+    capture = setting(SOPClassUID=uids.SecondaryCaptureImageStorage)
+    phantom = Phantom()
+    (volume,), refused = answers(phantom.write(tmp_path / "whole", capture), tmp_path / "out")
+    assert is_phantom(volume, phantom) and not refused
+
+    def spoiled(number: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset | None:
+        dataset = capture(number, dataset)  # type: ignore[assignment]
+        return setting(ImagePositionPatient=None)(number, dataset) if number == 4 else dataset
+
+    def coloured(number: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset | None:
+        return setting(SamplesPerPixel=3, PhotometricInterpretation="RGB")(number, dataset) if number == 4 else dataset
+
+    for name, edit in (("spoiled", spoiled), ("coloured", coloured)):
+        found, (series,) = answers(phantom.write(tmp_path / name, edit), tmp_path / "out")
+        assert not found and "in 1 of 5 files (the first is file 3 of its folder by name)" in series["reason"]
+
+
 def test_single_files_that_hold_a_series_are_whole(tmp_path: Path) -> None:
     phantom = Phantom()
     (tmp_path / "in").mkdir()
@@ -405,6 +439,15 @@ def test_linked_folders_and_files(tmp_path: Path) -> None:
     found, refused = answers(folder, tmp_path / "out")
     assert {is_phantom(one, first) for one in found} == {True, False} and len(found) == 2
     assert any(is_phantom(one, second) for one in found) and [one["reason"] for one in refused] == ["not DICOM"]
+    # hidden stores of version control, as git-annex has them
+    (folder / ".git").mkdir()
+    third = Phantom(seed=3)
+    third.write(folder / ".git" / "annex")
+    (folder / "kept").mkdir()
+    for path in (folder / ".git" / "annex").iterdir():
+        (folder / "kept" / path.name).symlink_to(Path("..") / ".git" / "annex" / path.name)
+    assert any(is_phantom(one, third) for one in answers(folder, tmp_path / "out")[0])
+    shutil.rmtree(folder / "kept")
     # a link to a file of the same tree is that file; one to a file that is gone may be a lost slice
     (folder / "files" / "alias.dcm").symlink_to(folder / "files" / "im000.dcm")
     assert len(answers(folder, tmp_path / "out")[0]) == 2

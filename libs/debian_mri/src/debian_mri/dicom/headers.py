@@ -21,6 +21,7 @@ GE_IMAGE_KIND = (0x0043, "GEMS_PARM_01", 0x2F)
 PHILIPS_SLOPE = (0x2005, "PHILIPS MR IMAGING DD 001", 0x0E)
 CREATORS = range(0x10, 0x100)
 SERIES_UID = 0x0020000E
+MISSING_GEOMETRY = "missing geometry"
 NO_PIXELS = "no pixel data"
 NO_UID = "series without a UID"
 SERIES_WORDS = (
@@ -101,8 +102,8 @@ def read_image(path: Path) -> ImageFile | None:
         with reading.failures(reading.UNREADABLE, "a value of the header is damaged"):
             return replace(file, frames=tuple(_frames(path, header)))
     except Refusal as refusal:
-        colour = refusal.kind == reading.NOT_A_SCAN
-        return replace(file, refusal=refusal, is_slice=not (colour or is_picture(header)))
+        picture = is_picture(header) or (refusal.kind == reading.NOT_A_SCAN and "ImagePositionPatient" not in header)
+        return replace(file, refusal=refusal, is_slice=not picture)
 
 
 def _series_words(header: Dataset) -> str:
@@ -134,9 +135,9 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
     spacing = reading.numbers(frame, "PixelSpacing", 2)
     wanted = {"orientation": orientation, "position": position, "pixel spacing": spacing}
     if orientation is None or position is None or spacing is None:
-        raise Refusal("missing geometry", "no " + ", no ".join(name for name, found in wanted.items() if not found))
+        raise Refusal(MISSING_GEOMETRY, "no " + ", no ".join(name for name, found in wanted.items() if not found))
     if min(spacing) <= 0:
-        raise Refusal("missing geometry", "the pixel spacing is not above zero")
+        raise Refusal(MISSING_GEOMETRY, "the pixel spacing is not above zero")
     image_type = reading.words(frame, "ImageType") or reading.words(file, "ImageType")
     component = private_number(file, *GE_IMAGE_KIND)
     return Frame(

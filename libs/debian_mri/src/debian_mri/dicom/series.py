@@ -15,7 +15,8 @@ from pydicom import Dataset
 from debian_mri.dicom.damage import DamagedFile, foreign_kind, may_belong, shape_of_name
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.geometry import SAME_PLACE_MM, normal_of, same_orientation
-from debian_mri.dicom.headers import ImageFile, read_image
+from debian_mri.dicom.headers import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image
+from debian_mri.dicom.objects import is_picture
 from debian_mri.dicom.reading import UNREADABLE, Damaged, NotDicom, is_uid, text
 from debian_mri.dicom.walk import walk
 from icube_common.errors import InputError
@@ -119,12 +120,12 @@ def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
     series: list[Series] = []
     slices: list[tuple[Series, list[ImageFile]]] = []
     for uid, group in groups.items():
-        kept = [image for image in group if image.is_slice]
+        kept, others = _slices(group)
         if kept:
             one = _series(folder, uid, kept, places)
             series.append(one)
             slices.append((one, kept))
-        series += _left_aside(folder, [image for image in group if not image.is_slice])
+        series += _left_aside(folder, others)
     lacking: Counter[int] = Counter()
     for file in damaged:
         lacking.update(may_belong(file, [group for _, group in slices]))
@@ -151,7 +152,7 @@ def _read(path: Path) -> ImageFile | None:
 
 
 def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, list[ImageFile]], list[DamagedFile]]:
-    """The images of each series; and those that name one which is another's UID with letters in it, so damaged.
+    """The images of each series; and damaged files: of another series' UID with letters in it, remains of whole images.
 
     Anonymisers give many series one UID: those with different series numbers are taken apart, where the UIDs of the
     images are an anonymiser's as well or the series' is no UID.
@@ -164,7 +165,16 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
         if any(is_uid(other) and _is_spoiled(uid, other) for other in groups):
             (image,) = groups.pop(uid)
             refusal = Refusal(UNREADABLE, "an identifier of the header is damaged")
-            strange.append(DamagedFile(image.path, refusal, image.header, True))
+            strange.append(DamagedFile(image.path, refusal, image.header, is_dicom=True))
+    for uid, group in groups.items():
+        whole = {image.uid for image in group if image.refusal is None}
+        if len(whole) > 1:  # an anonymiser's one UID for all says nothing
+            groups[uid] = []
+            for image in group:
+                if image.refusal is not None and image.refusal.kind in (UNREADABLE, NO_PIXELS) and image.uid in whole:
+                    strange.append(DamagedFile(image.path, image.refusal, image.header, is_dicom=True))
+                else:
+                    groups[uid].append(image)
     answer: dict[str, list[ImageFile]] = {}
     for uid, group in groups.items():
         numbered: dict[int, list[ImageFile]] = defaultdict(list)
@@ -185,6 +195,16 @@ def _is_many(images: Sequence[ImageFile]) -> bool:
 
 def _is_spoiled(uid: str, other: str) -> bool:
     return len(uid) == len(other) and all(a == b or not is_uid(a) for a, b in zip(uid, other, strict=True))
+
+
+def _slices(images: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+    """The images that a series consists of, and what only bears its UID."""
+    kept = [image for image in images if image.is_slice]
+    others = [image for image in images if not image.is_slice]
+    if kept and all(is_picture(image.header) for image in kept):  # slices stored as captures: each of these is one
+        kept += [image for image in others if image.refusal is not None and image.refusal.kind == MISSING_GEOMETRY]
+        others = [image for image in others if image.refusal is None or image.refusal.kind != MISSING_GEOMETRY]
+    return kept, others
 
 
 def _left_aside(folder: Path, images: Sequence[ImageFile]) -> list[Series]:
