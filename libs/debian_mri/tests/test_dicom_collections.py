@@ -278,14 +278,11 @@ def test_remains_of_a_file_that_is_there_whole(tmp_path: Path) -> None:
     phantom = Phantom()
     folder = phantom.write(tmp_path / "in")
     whole = (folder / "im014.dcm").read_bytes()
-    for name, end in (
-        ("im015.dcm", whole.index(b"\x20\x00\x32\x00") + 3),
-        ("im016.dcm", whole.index(b"\x10\x00\x10\x00")),
-    ):
-        (folder / name).write_bytes(whole[:end])
+    (folder / "im015.dcm").write_bytes(whole[: whole.index(b"\x20\x00\x32\x00") + 3])
+    (folder / "im016.dcm").write_bytes(whole[: whole.index(b"\x10\x00\x10\x00")])
     (volume,), refused = answers(folder, tmp_path / "out")
     assert is_phantom(volume, phantom)
-    assert [Path(one["source"]).name for one in refused] == ["im015.dcm", "im016.dcm"]
+    assert {Path(one["source"]).name for one in refused} == {"im015.dcm", "im016.dcm"}
 
 
 def test_slices_stored_as_captures_or_in_colour_are_slices(tmp_path: Path) -> None:
@@ -303,7 +300,7 @@ def test_slices_stored_as_captures_or_in_colour_are_slices(tmp_path: Path) -> No
 
     for name, edit in (("spoiled", spoiled), ("coloured", coloured)):
         found, (series,) = answers(phantom.write(tmp_path / name, edit), tmp_path / "out")
-        assert not found and "in 1 of 5 files (the first is file 3 of its folder by name)" in series["reason"]
+        assert not found and "in 1 of 5 files (the first is file 5 of its folder by name)" in series["reason"]
 
 
 def test_single_files_that_hold_a_series_are_whole(tmp_path: Path) -> None:
