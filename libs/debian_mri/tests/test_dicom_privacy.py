@@ -229,3 +229,12 @@ def test_salt_file(tmp_path: Path) -> None:
     for name in ("bad", "short", "."):
         with pytest.raises(InputError):
             project_salt(tmp_path / name)
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SOPClassUID"])
+def test_a_file_without_uids_is_refused_in_one_line(keyword: str, tmp_path: Path) -> None:
+    dataset = Phantom().header(0, 0)
+    delattr(dataset, keyword)
+    save_as(dataset, tmp_path / "one.dcm", force_encoding=True, implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match=r"one\.dcm: invalid header: no class or UID"):
+        deidentify_file(tmp_path / "one.dcm", tmp_path / "out.dcm", SALT)

@@ -104,7 +104,8 @@ CASES: list[tuple[str, Edit, str]] = [
     ("burnt in", changed(BurnedInAnnotation="YES"), "burnt-in annotation"),
     ("a compression nobody decodes", unknown_syntax, "unsupported compression"),
     ("too few pixels", changed(PixelData=b"\0" * 100, only=3), "damaged pixels: 100 bytes where 240 were announced"),
-    ("more bits than announced", changed(BitsStored=8, HighBit=7), "damaged pixels"),
+    ("highest bit below those stored", changed(HighBit=7), "damaged pixels: the header contradicts itself"),
+    ("a cell of twelve bits", changed(BitsAllocated=12, BitsStored=12), "invalid header: 12 bits a pixel"),
     ("echo of one differs", changed(EchoTime=9, only=4), "missing slices"),
     ("type of one differs", changed(ImageType=["DERIVED", "PRIMARY"], only=4), "missing slices"),
     ("slope zero", changed(RescaleSlope=0), "invalid header"),
@@ -268,4 +269,4 @@ def test_a_report_has_no_pixels(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     save_as(blank(pydicom.uid.BasicTextSRStorage, "1.2.3", "report"), tmp_path / "in" / "report.dcm")
     series = convert_folder(tmp_path / "in", tmp_path / "out")["series"]
-    assert [one["reason"] for one in series] == ["no pixel data"]
+    assert [one["reason"] for one in series] == ["no pixel data: a structured report"]

@@ -14,9 +14,11 @@ import numpy.typing as npt
 from einops import rearrange
 
 from debian_mri.dicom import vocabulary
+from debian_mri.dicom.damage import ARCHIVE
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.geometry import VolumeGeometry, volume_geometry
-from debian_mri.dicom.reading import pixels, text
+from debian_mri.dicom.pixels import pixels
+from debian_mri.dicom.reading import text
 from debian_mri.dicom.series import Part, Series, find_series, split
 from debian_mri.dicom.sidecar import repetition_time, sidecar
 from debian_mri.dicom.volumes import BY_NUMBER
@@ -70,7 +72,8 @@ def convert_folder(
     """
     found = find_series(folder)
     if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in found):
-        raise InputError(f"{folder}: holds no DICOM file")
+        packed = any(series.refusal and series.refusal.detail == ARCHIVE for series in found)
+        raise InputError(f"{folder}: holds no DICOM file{' but archives: unpack them first' if packed else ''}")
     answers: list[dict[str, Any]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
         for series in found:
@@ -93,7 +96,7 @@ def _convert_part(
         "path": None,
         "reason": None,
         "source": str(series.source),
-        "n_files": len({frame.path for frame in part.frames}) or series.n_files,
+        "n_files": series.n_files if series.refusal else len({frame.path for frame in part.frames}) or series.n_files,
         "description": words,
         "number": number,
     }
@@ -104,7 +107,9 @@ def _convert_part(
         volume = read_volume(geometry, repetition_time=repetition_time(series.header))
         stem = "_".join([f"{number:04d}", *words.split()[:6]])
         write_nifti(temporary / f"{stem}.nii.gz", volume)
-        write_json(temporary / f"{stem}.json", sidecar(series.header, geometry.frames[0][0], salt=salt))
+        spacing = float(np.linalg.norm(geometry.affine[:3, 2])) if geometry.shape[2] > 1 else None
+        beside = sidecar(series.header, geometry.frames[0][0], salt=salt, slice_spacing=spacing)
+        write_json(temporary / f"{stem}.json", beside)
     except Refusal as refusal:
         return {**answer, "reason": str(refusal)}
     return {**answer, "status": "converted", "path": str(out / f"{stem}.nii.gz")}

@@ -217,6 +217,8 @@ def _file_meta(dataset: Dataset, clean: Dataset) -> pydicom.dataset.FileMetaData
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(reading.uid(clean, "SOPClassUID"))
     meta.MediaStorageSOPInstanceUID = UID(reading.uid(clean, "SOPInstanceUID"))
+    if not meta.MediaStorageSOPClassUID or not meta.MediaStorageSOPInstanceUID:
+        raise Refusal("invalid header", "no class or UID of the image, which a file needs")
     meta.TransferSyntaxUID = reading.transfer_syntax(dataset)
     meta.ImplementationClassUID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
     return meta

@@ -21,6 +21,7 @@ class Refusal(Exception):
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
+        self.detail = detail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,8 @@ class Frame:
         echo: time in ms and number.
         times: numbers that may tell volumes of a 4-D series apart, by the name of their source.
         instance: number of the image in its series.
-        uid: of the image.
+        uid: of the image, empty where it has none.
+        stack: name of the frame's stack in an enhanced file, empty in all others.
         scale: slope and intercept from stored to written values.
         description: words of the series that say whether it is a localiser, in lower case.
     """
@@ -64,6 +66,7 @@ class Frame:
     times: dict[str, Vector] = field(default_factory=dict)
     instance: int | None = None
     uid: str = ""
+    stack: str = ""
     scale: tuple[float, float] = (1.0, 0.0)
     description: str = ""
 

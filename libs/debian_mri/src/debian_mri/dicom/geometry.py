@@ -23,6 +23,7 @@ SAME_ORIENTATION = 5e-4
 SAME_SPACING = 1e-4  # relative
 SAME_PLACE_MM = 0.02  # two images of one slice
 GAP_TOLERANCE = 0.05  # of the slice distance; positions with two decimals at 0.5 mm come near it
+LARGEST_SPACING = 5.0  # of a slice's thickness, from centre to centre
 TILT_DEGREES = 0.5
 ROUNDING_MM = 0.02  # sideways, over the whole stack
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -119,7 +120,11 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
         Refusal: mixed orientations, inconsistent sizes, missing or duplicate slices, gantry tilt, missing geometry.
     """
     check_alike(frames)
-    identities = Counter((frame.uid, frame.index, frame.tile) for frame in frames)
+    # anonymisers give many images one UID or none: a copy has the same place, number and time as well
+    identities = Counter(
+        (frame.uid or frame.path, frame.index, frame.tile, frame.position, frame.instance, *sorted(frame.times.items()))
+        for frame in frames
+    )
     if repeated := sum(count > 1 for count in identities.values()):
         raise Refusal("duplicate slices", f"{repeated} images are there more than once")
     places = slice_places(frames)
@@ -158,7 +163,7 @@ def check_counts(places: Sequence[Sequence[Frame]]) -> None:
 def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
     """The vector from one slice to the next, LPS, mm.
 
-    Of a single slice it is the normal times the header's slice spacing or, without one, its thickness.
+    Of a single slice it is the normal times the header's slice spacing or, without a plausible one, its thickness.
 
     Raises:
         Refusal: gaps differ, slices are missing between equal gaps, the stack leans, or nothing says how thick a
@@ -167,10 +172,7 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
     first = places[0][0]
     normal = normal_of(first.orientation)
     if len(places) == 1:
-        thickness = first.slice_spacing or first.thickness
-        if not thickness or thickness <= 0:
-            raise Refusal("missing geometry", "a single slice with neither thickness nor spacing")
-        return normal * thickness
+        return normal * _single_slice(first)
     positions = np.array([place[0].position for place in places])
     for place, position in zip(places, positions, strict=True):
         aside = np.array([frame.position for frame in place]) - position
@@ -188,10 +190,25 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
             f"{gaps[where]:.4g} mm between slices {where + 1} and {where + 2} of {len(places)}, "
             f"{unit:.4g} mm between others",
         )
-    check_against_header([place[0] for place in places], float(gaps.mean()))
+    check_against_header(places, float(gaps.mean()))
     step: FloatArray = (positions[-1] - positions[0]) / (len(places) - 1)
     check_lean(positions, step, normal)
     return step
+
+
+def _single_slice(frame: Frame) -> float:
+    """How far a single slice reaches, mm.
+
+    Raises:
+        Refusal: the header has neither thickness nor spacing.
+    """
+    spacing, thickness = frame.slice_spacing or 0.0, frame.thickness or 0.0
+    if thickness > 0:
+        # less may be the free gap to slices that are not there, much more is no spacing of slices
+        return spacing if thickness <= spacing <= LARGEST_SPACING * thickness else thickness
+    if spacing <= 0:
+        raise Refusal("missing geometry", "a single slice with neither thickness nor spacing")
+    return spacing
 
 
 def check_lean(positions: FloatArray, step: FloatArray, normal: FloatArray) -> None:
@@ -210,25 +227,31 @@ def check_lean(positions: FloatArray, step: FloatArray, normal: FloatArray) -> N
         raise Refusal("uneven slices", f"a slice lies {off:.3g} mm off the line of the others")
 
 
-def check_against_header(firsts: Sequence[Frame], gap: float) -> None:
-    """Equal gaps of twice or more what the header says mean that slices between are missing.
+def check_against_header(places: Sequence[Sequence[Frame]], gap: float) -> None:
+    """Equal gaps of twice or more what the header says mean that slices between are missing, if the numbers agree.
 
-    Some scanners write the free gap between slices as spacing, and a free gap may be as wide as a slice: the images'
-    numbers decide.
+    Positions are what counts: the spacing of a header may be the free gap between slices, or anything else. Images
+    numbered one after the other lack none; where numbers do not tell, a spacing that can only be that of slice centres
+    does.
 
     Args:
-        firsts: the first image of each slice.
+        places: the images of each slice.
         gap: mean distance of slices, mm.
 
     Raises:
         Refusal: every second slice, or more, is missing.
     """
-    said, thickness = firsts[0].slice_spacing or 0.0, firsts[0].thickness or 0.0
-    strides = {abs((b.instance or 0) - (a.instance or 0)) for a, b in pairwise(firsts)}
-    in_turn = strides == {1}
-    for distance, doubtful in ((said, abs(gap - said - thickness) <= GAP_TOLERANCE * gap), (thickness, said <= 0)):
+    firsts = [place[0] for place in places]
+    spacing, thickness = firsts[0].slice_spacing or 0.0, firsts[0].thickness or 0.0
+    numbers = {frame.instance for place in places for frame in place if frame.instance is not None}
+    in_turn = len(numbers) >= len(places) and max(numbers) - min(numbers) == len(numbers) - 1
+    strides = {abs((after.instance or 0) - (before.instance or 0)) for before, after in pairwise(firsts)}
+    is_free_gap = abs(gap - spacing - thickness) <= GAP_TOLERANCE * gap
+    of_centres = thickness > 0 and spacing > (1 - GAP_TOLERANCE) * thickness and not is_free_gap
+    for distance, alone in ((spacing, of_centres), (thickness if spacing <= 0 else 0.0, False)):
         times = round(gap / distance) if distance > 0 else 1
-        if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times:
+        if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times or in_turn:
             continue
-        if (distance == said and not (doubtful and in_turn)) or (doubtful and strides == {times}):
+        # numbered volume by volume, or slice by slice
+        if strides in ({times}, {times * len(places[0])}) or (alone and strides != {1}):
             raise Refusal("missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm")

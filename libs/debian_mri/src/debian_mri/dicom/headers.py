@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom import Dataset
@@ -13,11 +14,20 @@ from debian_mri.dicom.frames import Frame, Refusal, Vector
 from debian_mri.dicom.geometry import check_orientation
 from debian_mri.dicom.mosaic import is_mosaic, split_mosaic
 from debian_mri.dicom.multiframe import frame_headers, is_multiframe
+from debian_mri.dicom.objects import is_picture, is_private_without_size, kind_without_image
 
 # private attributes, found by their creator's name since the block number may differ
 GE_IMAGE_KIND = (0x0043, "GEMS_PARM_01", 0x2F)
 PHILIPS_SLOPE = (0x2005, "PHILIPS MR IMAGING DD 001", 0x0E)
 CREATORS = range(0x10, 0x100)
+SERIES_UID = 0x0020000E
+MISSING_GEOMETRY = "missing geometry"
+NO_PIXELS = "no pixel data"
+NO_UID = "series without a UID"
+SERIES_WORDS = (
+    *("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName"),
+    *("FrameOfReferenceUID", "MRAcquisitionType", "RepetitionTime", "FlipAngle"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +37,12 @@ class ImageFile:
     Attributes:
         path: the file.
         uid: of the image, empty where it has none.
-        series_uid: of the series it says to belong to.
+        series_uid: of the series it says to belong to; other words of the header that identify one where it has none.
         series_number: for the order of the answer.
         frames: its planes.
         header: its header without pixels, for the sidecar.
         refusal: why there are no frames.
+        is_slice: False for what is no image of the series whatever is in it: without it nothing is missing.
     """
 
     path: Path
@@ -41,6 +52,7 @@ class ImageFile:
     frames: tuple[Frame, ...]
     header: Dataset
     refusal: Refusal | None
+    is_slice: bool = True
 
 
 def read_image(path: Path) -> ImageFile | None:
@@ -51,30 +63,56 @@ def read_image(path: Path) -> ImageFile | None:
 
     Raises:
         NotDicom: the file is none.
-        Refusal: it is damaged so that nothing tells which series it belongs to.
+        Damaged: it is damaged so that nothing tells which series it belongs to.
+        Refusal: it cannot be opened.
     """
-    header, has_pixels = reading.read(path, pixels=False)
-    if reading.uid(header, "SeriesInstanceUID") == "":
+    damage: reading.Damaged | None = None
+    has_pixels = True
+    try:
+        header, has_pixels = reading.read(path, pixels=False)
+    except reading.Damaged as damaged:
+        header, damage = damaged.header, damaged
+    kind = kind_without_image(header)
+    try:
+        series_uid = reading.uid(header, "SeriesInstanceUID")
+    except Refusal as refusal:
+        raise reading.Damaged(refusal, header) from None
+    if not series_uid:
         if reading.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
-        raise Refusal(reading.UNREADABLE, "no series is named in the header")
-    series_uid = reading.uid(header, "SeriesInstanceUID")
-    try:
+        if kind is None and (damage is not None or not has_pixels):
+            ended = not header or max(header.keys()) < SERIES_UID
+            reason = reading.CUT_SHORT if ended else "no series is named in the header"
+            raise damage or reading.Damaged(Refusal(reading.UNREADABLE, reason), header)
+        series_uid = _series_words(header)
+    image_uid, series_number = "", 0
+    with contextlib.suppress(Refusal):
         series_number = reading.whole_number(header, "SeriesNumber") or 0
-    except Refusal:
-        series_number = 0
-    try:
+    with contextlib.suppress(Refusal):
         image_uid = reading.uid(header, "SOPInstanceUID")
-    except Refusal:
-        image_uid = ""
+    file = ImageFile(path, image_uid, series_uid, series_number, (), header, damage)
+    if kind is not None or (not has_pixels and is_private_without_size(header)):
+        without = reading.NOT_A_SCAN if has_pixels and damage is None else NO_PIXELS
+        return replace(file, refusal=Refusal(without, kind or "an object of a maker's own kind"), is_slice=False)
+    if damage is not None:
+        return file
+    if not has_pixels:
+        return replace(file, refusal=Refusal(NO_PIXELS), is_slice=not is_picture(header))
     try:
-        if not has_pixels:
-            raise Refusal("no pixel data")
         with reading.failures(reading.UNREADABLE, "a value of the header is damaged"):
-            frames = tuple(_frames(path, header))
+            return replace(file, frames=tuple(_frames(path, header)))
     except Refusal as refusal:
-        return ImageFile(path, image_uid, series_uid, series_number, (), header, refusal)
-    return ImageFile(path, image_uid, series_uid, series_number, frames, header, None)
+        picture = is_picture(header) or (refusal.kind == reading.NOT_A_SCAN and "ImagePositionPatient" not in header)
+        return replace(file, refusal=refusal, is_slice=not picture)
+
+
+def _series_words(header: Dataset) -> str:
+    """What tells series apart in files without a UID of theirs; no UID itself."""
+    words = [NO_UID]
+    for keyword in SERIES_WORDS:
+        with contextlib.suppress(Refusal):
+            words.append(reading.text(header, keyword))
+    return "\n".join(words)
 
 
 def _frames(path: Path, header: Dataset) -> list[Frame]:
@@ -97,9 +135,9 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
     spacing = reading.numbers(frame, "PixelSpacing", 2)
     wanted = {"orientation": orientation, "position": position, "pixel spacing": spacing}
     if orientation is None or position is None or spacing is None:
-        raise Refusal("missing geometry", "no " + ", no ".join(name for name, found in wanted.items() if not found))
+        raise Refusal(MISSING_GEOMETRY, "no " + ", no ".join(name for name, found in wanted.items() if not found))
     if min(spacing) <= 0:
-        raise Refusal("missing geometry", "the pixel spacing is not above zero")
+        raise Refusal(MISSING_GEOMETRY, "the pixel spacing is not above zero")
     image_type = reading.words(frame, "ImageType") or reading.words(file, "ImageType")
     component = private_number(file, *GE_IMAGE_KIND)
     return Frame(
@@ -116,12 +154,21 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
         component=None if component is None else int(component),
         echo=(reading.number(frame, "EchoTime"), reading.text(frame, "EchoNumbers") or None),
         times=_times(frame),
-        instance=reading.whole_number(file, "InstanceNumber"),
+        instance=_count(file, "InstanceNumber"),
         uid=reading.uid(file, "SOPInstanceUID"),
+        stack=reading.text(frame, "StackID") if frame is not file else "",
         scale=_scale(file, frame),
         # a protocol may be that of the whole examination, which begins with localisers
         description=(reading.text(file, "SeriesDescription") or reading.text(file, "ProtocolName")).lower(),
     )
+
+
+def _count(header: Dataset, keyword: str) -> int | None:
+    """A number of an image or acquisition, None also where an anonymiser wrote words in its place."""
+    try:
+        return reading.whole_number(header, keyword)
+    except Refusal:
+        return None
 
 
 def _times(header: Dataset) -> dict[str, Vector]:
@@ -129,11 +176,12 @@ def _times(header: Dataset) -> dict[str, Vector]:
     times: dict[str, Vector] = {}
     for source, keyword in (
         ("temporal position", "TemporalPositionIdentifier"),
-        ("acquisition number", "AcquisitionNumber"),
         ("trigger time", "TriggerTime"),
     ):
         if (found := reading.number(header, keyword)) is not None:
             times[source] = (found,)
+    if (acquisition := _count(header, "AcquisitionNumber")) is not None:
+        times["acquisition number"] = (acquisition,)
     clock = reading.text(header, "AcquisitionTime").replace(":", "")
     if clock.replace(".", "", 1).isdigit():
         times["acquisition time"] = (float(clock),)

@@ -16,7 +16,7 @@ GEOMETRY = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "MRImageFrameTypeSequence": ("FrameType", "ComplexImageComponent"),
     "MREchoSequence": ("EffectiveEchoTime",),
-    "FrameContentSequence": ("TemporalPositionIndex", "FrameAcquisitionNumber", "DimensionIndexValues"),
+    "FrameContentSequence": ("TemporalPositionIndex", "FrameAcquisitionNumber", "DimensionIndexValues", "StackID"),
     "MRDiffusionSequence": ("DiffusionBValue", "DiffusionDirectionality"),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
     "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),

@@ -14,25 +14,17 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGExtended12Bit,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
 )
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
@@ -42,21 +34,30 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
 PIXEL_TAGS_BIG_ENDIAN = (b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
 UNDEFINED_LENGTH = 0xFFFFFFFF
+LONGEST_UID = 128  # twice that of the standard, for those of anonymisers
 LARGEST_PLANE = 2**26  # 8192 x 8192 pixels
-NATIVE = (ImplicitVR, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 UNREADABLE = "unreadable file"
-# one decoder each, so that what is installed beside them changes nothing; pydicom's own of RLE since that of
-# pylibjpeg-rle panics on damaged data
-DECODERS = {
-    RLELossless: "pydicom",
-    **dict.fromkeys(JPEGTransferSyntaxes, "gdcm"),
-    **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
-    **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
-}
+NOT_A_SCAN = "not a scan"
+CUT_SHORT = "it is cut short"
+# the header is read up to one of these where it fails further on; the first ends after the series' identity
+PARTS = (0x00200011, 0x0018FFFF, 0x0010FFFF, 0x00081050, 0x00080018, 0x0007FFFF)
 
 
 class NotDicom(Exception):
     """The file is no DICOM file at all."""
+
+
+class Damaged(Refusal):
+    """A file that cannot be read to its end.
+
+    Args:
+        refusal: why not.
+        header: the elements before the damage, as far as they can be read.
+    """
+
+    def __init__(self, refusal: Refusal, header: Dataset) -> None:
+        super().__init__(refusal.kind, refusal.detail)
+        self.header = header
 
 
 @contextlib.contextmanager
@@ -79,18 +80,44 @@ def failures(kind: str, detail: str) -> Iterator[None]:
         raise Refusal(kind, f"{detail} ({type(error).__name__})") from None
 
 
-def _open(path: Path) -> BinaryIO:
-    """The file, unzipped where it starts as gzip does."""
+def _open(path: Path) -> tuple[BinaryIO, Refusal | None]:
+    """The file, unzipped where it starts as gzip does, and why it cannot be unzipped to its end.
+
+    Raises:
+        Refusal: it cannot be opened.
+    """
     try:
         handle = path.open("rb")
         if handle.read(2) == b"\x1f\x8b":
-            handle.close()
-            with gzip.open(path) as zipped:
-                return io.BytesIO(zipped.read())
+            with handle:
+                handle.seek(0)
+                return _unzipped(handle.read())
         handle.seek(0)
-        return handle
+        return handle, None
+    except OSError as error:
+        raise Refusal(UNREADABLE, f"cannot be read ({type(error).__name__})") from None
+
+
+def _unzipped(content: bytes) -> tuple[BinaryIO, Refusal | None]:
+    try:
+        return io.BytesIO(gzip.decompress(content)), None
     except (OSError, EOFError, zlib.error) as error:
-        raise Refusal(UNREADABLE, f"cannot be read or unzipped ({type(error).__name__})") from None
+        refusal = Refusal(UNREADABLE, f"cannot be unzipped ({type(error).__name__})")
+    try:
+        return io.BytesIO(zlib.decompressobj(wbits=31).decompress(content)), refusal
+    except zlib.error:
+        return io.BytesIO(), refusal
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The start of a file, unzipped where it starts as gzip does.
+
+    Raises:
+        Refusal: it cannot be opened.
+    """
+    handle, _ = _open(path)
+    with handle:
+        return handle.read(count)
 
 
 def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
@@ -105,27 +132,55 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
 
     Raises:
         NotDicom: there is neither the preamble nor a first element that a DICOM file without it would have.
-        Refusal: the file is damaged.
+        Refusal: the file cannot be opened, or nothing of it be unzipped.
+        Damaged: it cannot be read to its end.
     """
-    with _open(path) as handle, failures(UNREADABLE, "the header is damaged"):
+    handle, damage = _open(path)
+    with handle:
         start = handle.read(132)
         handle.seek(0)
         if start[128:] != b"DICM" and start[:2] not in (b"\x02\0", b"\x08\0"):
+            if damage is not None:
+                raise damage
             raise NotDicom
         try:
-            dataset = pydicom.dcmread(handle, stop_before_pixels=not pixels, force=start[128:] != b"DICM")
-        except InvalidDicomError:
-            raise NotDicom from None
-        syntax = transfer_syntax(dataset)
-        _check_whole(dataset)
-        if pixels:
-            return dataset, any(keyword in dataset for keyword in PIXELS)
-        if syntax == DeflatedExplicitVRLittleEndian:
-            handle.seek(0)
-            whole = pydicom.dcmread(handle)
-            return dataset, any(keyword in whole for keyword in PIXELS)
-        tags = PIXEL_TAGS_BIG_ENDIAN if syntax == ExplicitVRBigEndian else PIXEL_TAGS
-        return dataset, handle.read(4) in tags
+            if damage is not None:
+                raise damage
+            with failures(UNREADABLE, "the header is damaged"):
+                return _read(handle, start[128:] != b"DICM", pixels=pixels)
+        except Refusal as refusal:
+            raise Damaged(refusal, _readable_part(handle)) from None
+
+
+def _read(handle: BinaryIO, force: bool, *, pixels: bool) -> tuple[Dataset, bool]:
+    try:
+        dataset = pydicom.dcmread(handle, stop_before_pixels=not pixels, force=force)
+    except InvalidDicomError:
+        raise NotDicom from None
+    syntax = transfer_syntax(dataset)
+    _check_whole(dataset)
+    if pixels:
+        return dataset, any(keyword in dataset for keyword in PIXELS)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        handle.seek(0)
+        whole = pydicom.dcmread(handle)
+        return dataset, any(keyword in whole for keyword in PIXELS)
+    tags = PIXEL_TAGS_BIG_ENDIAN if syntax == ExplicitVRBigEndian else PIXEL_TAGS
+    return dataset, handle.read(4) in tags
+
+
+def _readable_part(handle: BinaryIO) -> Dataset:
+    """The header's elements before a damage; those of the first parts that can be read at all."""
+    for last in PARTS:
+        handle.seek(0)
+        with contextlib.suppress(Exception), quiet():  # a damaged file fails anywhere in pydicom
+            part = pydicom.filereader.read_partial(handle, lambda tag, *_: tag > last, force=True)  # noqa: B023
+            with contextlib.suppress(Refusal):
+                _check_whole(part)
+                return part
+            del part[max(part.keys())]
+            return part
+    return Dataset()
 
 
 def _check_whole(dataset: Dataset) -> None:
@@ -135,7 +190,7 @@ def _check_whole(dataset: Dataset) -> None:
         if not isinstance(element, RawDataElement) or element.length == UNDEFINED_LENGTH:
             continue
         if len(element.value or b"") != element.length:
-            raise Refusal(UNREADABLE, "it is cut short")
+            raise Refusal(UNREADABLE, CUT_SHORT)
 
 
 def meta_uid(dataset: Dataset, keyword: str) -> str:
@@ -219,15 +274,20 @@ def words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def uid(dataset: Dataset, keyword: str) -> str:
-    """A UID, empty where it is absent.
+    """A UID, or the text that an anonymiser wrote in its place; empty where it is absent.
 
     Raises:
-        Refusal: it is none.
+        Refusal: it holds what no text does.
     """
     found = text(dataset, keyword)
-    if found and not re.fullmatch(r"[0-9.]{1,64}", found):
+    if not found.isprintable() or "\ufffd" in found or len(found) > LONGEST_UID:
         raise Refusal(UNREADABLE, "an identifier of the header is damaged")
     return found
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID as the standard has it, not what an anonymiser wrote in its place."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def sequence(dataset: Dataset, keyword: str | tuple[int, int]) -> list[Dataset]:
@@ -249,89 +309,10 @@ def check_image(dataset: Dataset) -> tuple[int, int]:
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if not rows or not columns or rows * columns > LARGEST_PLANE:
         raise Refusal("no pixel data", "the image has no usable number of rows and columns")
-    if (whole_number(dataset, "SamplesPerPixel") or 1) != 1 or words(dataset, "PhotometricInterpretation")[:1] not in (
-        ("MONOCHROME2",),
-        ("MONOCHROME1",),
-    ):
-        raise Refusal("not a scan", "a colour image")
+    # one sample without any interpretation is grey: anonymisers remove the word
+    colours = words(dataset, "PhotometricInterpretation")[:1]
+    if (whole_number(dataset, "SamplesPerPixel") or 1) != 1 or colours not in (("MONOCHROME2",), ("MONOCHROME1",), ()):
+        raise Refusal(NOT_A_SCAN, "a colour image")
     if words(dataset, "BurnedInAnnotation")[:1] == ("YES",):
         raise Refusal("burnt-in annotation", "the pixels themselves may tell who this is")
     return rows, columns
-
-
-def pixels(path: Path) -> npt.NDArray[Any]:
-    """The stored values of a file.
-
-    Returns:
-        Array of shape (frames, rows, columns).
-
-    Raises:
-        Refusal: there are none, they are cut short or damaged, or compressed in a way that cannot be decoded.
-    """
-    try:
-        dataset, present = read(path, pixels=True)
-    except NotDicom:
-        raise Refusal(UNREADABLE, "the file has changed meanwhile") from None
-    if not present:
-        raise Refusal("no pixel data")
-    rows, columns = check_image(dataset)
-    frames = whole_number(dataset, "NumberOfFrames") or 1
-    syntax = transfer_syntax(dataset)
-    _check_decodable(syntax, whole_number(dataset, "BitsStored"))
-    with failures("damaged pixels", "they cannot be decoded"):
-        if getattr(dataset, "file_meta", None) is None:
-            dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = syntax
-        if "PixelData" in dataset and syntax in NATIVE:
-            _check_length(dataset, frames * rows * columns)
-        # raw: bits above those that are stored are looked at below, not masked away
-        plugin = DECODERS.get(syntax, "")
-        stored = np.asarray(pixel_array(dataset, raw=True, correct_unused_bits=False, decoding_plugin=plugin))
-    stored = stored[None] if stored.ndim == 2 else stored
-    if stored.shape != (frames, rows, columns):
-        raise Refusal("damaged pixels", f"{stored.shape} decoded where {(frames, rows, columns)} was announced")
-    return stored if stored.dtype.kind == "f" else _used_bits(dataset, stored)
-
-
-def _check_decodable(syntax: UID, bits: int | None) -> None:
-    if syntax not in NATIVE and syntax not in DECODERS:
-        raise Refusal("unsupported compression", f"no decoder for the transfer syntax {_syntax_name(syntax)}")
-    if syntax == JPEGExtended12Bit and bits != 8:
-        raise Refusal("unsupported compression", "lossy JPEG of 12 bits: let dcmtk's dcmdjpeg decompress the files")
-
-
-def _syntax_name(syntax: UID) -> str:
-    return syntax.name if syntax.is_transfer_syntax and syntax.name != syntax else "of another maker"
-
-
-def _check_length(dataset: Dataset, count: int) -> None:
-    """Uncompressed pixels have to be exactly as long as announced, but for one byte that makes the length even."""
-    wanted = count * (whole_number(dataset, "BitsAllocated") or 0) // 8
-    found = len(cast(bytes, dataset.PixelData))
-    if found not in (wanted, wanted + wanted % 2):
-        raise Refusal("damaged pixels", f"{found} bytes where {wanted} were announced")
-
-
-def _used_bits(dataset: Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values of integers whose sign sits in the highest stored bit.
-
-    Raises:
-        Refusal: bits above those stored are in use (overlays of old files), or the header contradicts itself.
-    """
-    allocated, used = whole_number(dataset, "BitsAllocated"), whole_number(dataset, "BitsStored")
-    high = whole_number(dataset, "HighBit")
-    if not allocated or not used or used > allocated or high not in (used - 1, None) or allocated not in (8, 16, 32):
-        raise Refusal("damaged pixels", "the header contradicts itself about the bits of a pixel")
-    if used == allocated:
-        return stored
-    if stored.dtype.kind == "u":
-        if stored.max(initial=0) >> used:
-            raise Refusal("damaged pixels", f"values above the {used} bits that are announced")
-        return stored
-    half = 1 << (used - 1)
-    low, top = int(stored.min(initial=0)), int(stored.max(initial=0))
-    if low >= -half and top < half:
-        return stored
-    if low >= 0 and top < 2 * half:  # the bits above the sign were left at zero
-        return np.where(stored >= half, stored - 2 * half, stored).astype(stored.dtype)
-    raise Refusal("damaged pixels", f"values above the {used} bits that are announced")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 
+from debian_mri.dicom.damage import DamagedFile, foreign_kind, may_belong, shape_of_name
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.geometry import SAME_PLACE_MM, normal_of, same_orientation
-from debian_mri.dicom.headers import ImageFile, read_image
-from debian_mri.dicom.reading import NotDicom
+from debian_mri.dicom.headers import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image
+from debian_mri.dicom.objects import is_picture
+from debian_mri.dicom.reading import UNREADABLE, Damaged, NotDicom, is_uid, text
+from debian_mri.dicom.walk import walk
 from icube_common.errors import InputError
 
 LOCALISER = re.compile(r"(?<![a-z])(?:aahead[_ ]?|aah)?(?:locali[sz]ers?|scout|survey|3[ _-]?plane|loc)(?![a-z])")
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom", ".dic")
+NO_DICOM = "no DICOM file, and none of another known kind"
 
 
 @dataclass
@@ -27,7 +31,7 @@ class Series:
     """The files of one series in one folder.
 
     Attributes:
-        source: the folder; the common parent where a series is spread over several.
+        source: the folder; the common parent where a series is spread over several; a damaged file itself.
         uid: of the series; empty for files that belong to none.
         number: the series' number.
         images: UIDs of the images.
@@ -63,8 +67,9 @@ class Part:
 def find_series(folder: str | Path) -> list[Series]:
     """All series below a folder, in the order of folders, series numbers and UIDs.
 
-    Hidden files are left out; everything else is answered for: what is no DICOM file comes as a refused entry of its
-    folder. A series spread over folders is put together unless the folders hold copies of the same images or slices.
+    Hidden files are left out; everything else is answered for: what is no DICOM file, or no image of a scan, comes as a
+    refused entry of its folder, a damaged file as one of its own. A series spread over folders is put together unless
+    the folders hold copies of the same images or slices.
 
     Raises:
         InputError: the folder does not exist or holds no file.
@@ -74,75 +79,162 @@ def find_series(folder: str | Path) -> list[Series]:
         raise InputError(f"{folder}: is no folder; name the one that holds the DICOM files")
     found: list[Series] = []
     n_files = 0
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        visible = [Path(parent) / name for name in sorted(names) if not name.startswith(".")]
-        n_files += len(visible)
-        found += _folder_series(Path(parent), visible)
+    for parent, paths, failure in walk(folder):
+        n_files += len(paths) + bool(failure)
+        if failure:
+            found.append(Series(parent, refusal=Refusal(UNREADABLE, f"the folder cannot be searched ({failure})")))
+        found += _folder_series(parent, paths)
     if n_files == 0:
         raise InputError(f"{folder}: holds no files; name the folder with the DICOM files")
     return _join_folders(found)
 
 
 def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
-    images: dict[str, list[ImageFile]] = defaultdict(list)
-    others: list[Path] = []
-    damaged: list[tuple[Path, Refusal]] = []
+    images: list[ImageFile] = []
+    damaged: list[DamagedFile] = []
+    foreign: Counter[str] = Counter()
     for path in paths:
         try:
-            if not path.is_file():
-                raise Refusal("unreadable file", "neither a file nor a folder")
-            image = read_image(path)
+            image = _read(path)
         except NotDicom:
-            others.append(path)
+            kind = foreign_kind(path)
+            if kind is not None:
+                foreign[kind] += 1
+                continue
+            why = NO_DICOM if path.stat().st_size else "it is empty"
+            damaged.append(DamagedFile(path, Refusal(UNREADABLE, why), Dataset(), is_dicom=False))
         except Refusal as refusal:
-            damaged.append((path, refusal))
+            header = refusal.header if isinstance(refusal, Damaged) else Dataset()
+            damaged.append(DamagedFile(path, refusal, header, is_dicom=isinstance(refusal, Damaged)))
         else:
             if image is not None:
-                images[image.series_uid].append(image)
-    suffixes = {_suffix(image.path) for group in images.values() for image in group} | set(DICOM_SUFFIXES)
-    for path in others[:]:
-        if _suffix(path) in suffixes and not _is_text(path):
-            others.remove(path)
-            damaged.append((path, Refusal("unreadable file", "named like an image, but no DICOM file")))
-    series = [_series(folder, uid, group) for uid, group in images.items()]
-    if damaged:
-        for one in series:
-            if one.refusal is None:
-                one.refusal = Refusal(
-                    "unreadable file", f"{len(damaged)} damaged files lie beside it, so slices may be missing"
-                )
-        kinds = Counter(str(refusal) for _, refusal in damaged)
-        series.append(Series(folder, n_files=len(damaged), refusal=Refusal("; ".join(sorted(kinds)))))
-    if others:
-        series.append(Series(folder, n_files=len(others), refusal=Refusal("not DICOM")))
+                images.append(image)
+    groups, strange = _by_series(folder, images)
+    damaged += strange
+    names = {shape_of_name(image.path) for image in images}
+    for file in [file for file in damaged if not file.is_dicom]:
+        if Path(shape_of_name(file.path)).suffix not in DICOM_SUFFIXES and shape_of_name(file.path) not in names:
+            damaged.remove(file)
+            foreign[""] += 1
+    places = {path: place for place, path in enumerate(paths, 1)}
+    series: list[Series] = []
+    slices: list[tuple[Series, list[ImageFile]]] = []
+    for uid, group in groups.items():
+        kept, others = _slices(group)
+        if kept:
+            one = _series(folder, uid, kept, places)
+            series.append(one)
+            slices.append((one, kept))
+        series += _left_aside(folder, others)
+    lacking: Counter[int] = Counter()
+    for file in damaged:
+        lacking.update(may_belong(file, [group for _, group in slices]))
+        where = f"file {places[file.path]} of {len(paths)} of its folder by name"
+        detail = f"{file.refusal.detail} ({where})"
+        series.append(Series(file.path, n_files=1, refusal=Refusal(file.refusal.kind, detail)))
+    for place, count in lacking.items():
+        one = slices[place][0]
+        one.refusal = one.refusal or Refusal(
+            UNREADABLE,
+            f"{count} damaged {'files' if count > 1 else 'file'} beside it may belong to it, so slices may be missing: "
+            "fetch them again, or move them away if they do not",
+        )
+    for kind, count in sorted(foreign.items()):
+        series.append(Series(folder, n_files=count, refusal=Refusal("not DICOM", kind)))
     return sorted(series, key=lambda one: (one.uid == "", one.number, one.uid))
 
 
-def _suffix(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    suffix = Path(name).suffix
-    # images without extension are often called by their UID or number
-    return "" if suffix[1:].isdigit() else suffix
+def _read(path: Path) -> ImageFile | None:
+    if not path.is_file():
+        dead = path.is_symlink() and not path.exists()
+        raise Refusal(UNREADABLE, "a link to a file that is not there" if dead else "neither a file nor a folder")
+    return read_image(path)
 
 
-def _is_text(path: Path) -> bool:
-    """Whether a file starts as text does (a README without extension beside images without extension)."""
-    try:
-        with path.open("rb") as handle:
-            start = handle.read(512)
-    except OSError:
-        return False
-    return bool(start) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, list[ImageFile]], list[DamagedFile]]:
+    """The images of each series; and damaged files: of another series' UID with letters in it, remains of whole images.
+
+    Anonymisers give many series one UID: those with different series numbers are taken apart, where the UIDs of the
+    images are an anonymiser's as well or the series' is no UID.
+    """
+    groups: dict[str, list[ImageFile]] = defaultdict(list)
+    for image in images:
+        groups[image.series_uid].append(image)
+    strange: list[DamagedFile] = []
+    for uid in [uid for uid, group in groups.items() if len(group) == 1 and not is_uid(uid)]:
+        if any(is_uid(other) and _is_spoiled(uid, other) for other in groups):
+            (image,) = groups.pop(uid)
+            refusal = Refusal(UNREADABLE, "an identifier of the header is damaged")
+            strange.append(DamagedFile(image.path, refusal, image.header, is_dicom=True))
+    for uid, group in groups.items():
+        whole = {image.uid for image in group if image.refusal is None}
+        if len(whole) > 1:  # an anonymiser's one UID for all says nothing
+            groups[uid] = []
+            for image in group:
+                if image.refusal is not None and image.refusal.kind in (UNREADABLE, NO_PIXELS) and image.uid in whole:
+                    strange.append(DamagedFile(image.path, image.refusal, image.header, is_dicom=True))
+                else:
+                    groups[uid].append(image)
+    answer: dict[str, list[ImageFile]] = {}
+    for uid, group in groups.items():
+        numbered: dict[int, list[ImageFile]] = defaultdict(list)
+        for image in group:
+            numbered[image.series_number].append(image)
+        # a single image under another number may be one of the series whose number is damaged
+        own = is_uid(uid) and len({image.uid for image in group}) == len(group)
+        if len(numbered) > 1 and not own and all(_is_many(part) for part in numbered.values()):
+            answer |= {f"{uid}\n{number}": part for number, part in numbered.items()}
+        else:
+            answer[uid] = group
+    return answer, strange
 
 
-def _series(folder: Path, uid: str, images: Sequence[ImageFile]) -> Series:
-    refusals = [image.refusal for image in images if image.refusal is not None]
+def _is_many(images: Sequence[ImageFile]) -> bool:
+    return len(images) > 1 or len(images[0].frames) > 1
+
+
+def _is_spoiled(uid: str, other: str) -> bool:
+    return len(uid) == len(other) and all(a == b or not is_uid(a) for a, b in zip(uid, other, strict=True))
+
+
+def _slices(images: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
+    """The images that a series consists of, and what only bears its UID."""
+    kept = [image for image in images if image.is_slice]
+    others = [image for image in images if not image.is_slice]
+    if kept and all(is_picture(image.header) for image in kept):  # slices stored as captures: each of these is one
+        kept += [image for image in others if image.refusal is not None and image.refusal.kind == MISSING_GEOMETRY]
+        others = [image for image in others if image.refusal is None or image.refusal.kind != MISSING_GEOMETRY]
+    return kept, others
+
+
+def _left_aside(folder: Path, images: Sequence[ImageFile]) -> list[Series]:
+    """Objects that are no image of a series, by kind: the series goes on without them."""
+    kinds: dict[str, list[ImageFile]] = defaultdict(list)
+    for image in images:
+        kinds[str(image.refusal)].append(image)
+    return [
+        Series(
+            source=same[0].path if len(same) == 1 else folder,
+            number=same[0].series_number,
+            header=same[0].header,
+            n_files=len(same),
+            refusal=same[0].refusal,
+        )
+        for _, same in sorted(kinds.items())
+    ]
+
+
+def _series(folder: Path, uid: str, images: Sequence[ImageFile], places: Mapping[Path, int]) -> Series:
+    refused = [image for image in images if image.refusal is not None]
     refusal = None
-    if refusals:
-        kinds = Counter(str(one) for one in refusals)
-        reason, count = kinds.most_common(1)[0]
-        refusal = Refusal(reason) if count == len(images) else Refusal(reason, f"in {count} of {len(images)} files")
+    if refused:
+        kinds = Counter((image.refusal.kind, image.refusal.detail) for image in refused if image.refusal is not None)
+        (kind, detail), count = kinds.most_common(1)[0]
+        refusal = Refusal(kind, detail)
+        if count < len(images):
+            first = next(image for image in refused if str(image.refusal) == str(refusal))
+            where = f"in {count} of {len(images)} files (the first is file {places[first.path]} of its folder by name)"
+            refusal = Refusal(str(refusal), where)
     return Series(
         source=folder,
         uid=uid,
@@ -176,12 +268,27 @@ def _join_folders(series: list[Series]) -> list[Series]:
 
 
 def _are_pieces(folders: Sequence[Series]) -> bool:
-    """Whether folders with the same series UID share neither an image nor a slice: then each has a part of it."""
-    images = [one.images for one in folders]
+    """Whether folders with the same series UID share neither an image nor a slice: then each has a part of it.
+
+    Not so where an anonymiser wrote the UID, or the headers are of different people, studies or series.
+    """
+    if not all(is_uid(one.uid) for one in folders) or len({_identity(one.header) for one in folders}) > 1:
+        return False
+    images = [one.images - {""} for one in folders]
     places = [{frame.position for frame in one.frames} for one in folders]
     return sum(map(len, images)) == len(frozenset().union(*images)) and sum(map(len, places)) == len(
         set().union(*places)
     )
+
+
+def _identity(header: Dataset) -> tuple[str, ...]:
+    answer = []
+    for keyword in ("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID"):
+        try:
+            answer.append(text(header, keyword))
+        except Refusal:
+            answer.append("")
+    return tuple(answer)
 
 
 def split(series: Series) -> list[Part]:
@@ -208,6 +315,8 @@ def _split_type(frames: Sequence[Frame]) -> list[Part]:
     all_frames = tuple(frames)
     if "LOCALIZER" in frames[0].image_type or LOCALISER.search(frames[0].description):
         return [Part(all_frames, Refusal("localiser", f"{len(frames)} images for planning"))]
+    if not same_orientation(frames) and len(stacks := _stacks(frames)) > 1:
+        return [part for stack in stacks for part in _split_type(stack)]
     if not same_orientation(frames):
         normals = np.array([normal_of(frame.orientation) for frame in frames])
         kinds = len(np.unique(np.round(normals, 2), axis=0))
@@ -223,8 +332,17 @@ def _split_type(frames: Sequence[Frame]) -> list[Part]:
     return [Part(tuple(group)) for group in echoes.values()]
 
 
+def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """The stacks that an enhanced file says its frames to be of, where each is of parallel frames."""
+    stacks: dict[tuple[Path, str], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        stacks[frame.path, frame.stack].append(frame)
+    named = all(stack for _, stack in stacks)
+    return list(stacks.values()) if named and all(map(same_orientation, stacks.values())) else []
+
+
 def _cover_the_same(parts: Iterable[Part]) -> Refusal | None:
-    """A refusal where parallel parts of a series do not have the same slices."""
+    """A refusal where parallel parts of a series, or of a stack, do not have the same slices."""
     seen: list[tuple[Frame, set[int]]] = []
     for part in parts:
         first = part.frames[0]
@@ -232,6 +350,8 @@ def _cover_the_same(parts: Iterable[Part]) -> Refusal | None:
         heights = {round(float(normal @ np.array(frame.position)) / SAME_PLACE_MM) for frame in part.frames}
         near = heights | {height + 1 for height in heights} | {height - 1 for height in heights}
         for other, theirs in seen:
+            if first.stack != other.stack and first.path == other.path:
+                continue
             if same_orientation([first, other]) and not (theirs <= near and len(theirs) == len(heights)):
                 return Refusal("missing slices", "image types or echoes of the series do not cover the same slices")
         seen.append((first, heights))

@@ -54,13 +54,14 @@ def repetition_time(header: Dataset) -> float | None:
     return found / 1000 if found and found > 0 else None
 
 
-def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None) -> dict[str, Any]:
+def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None, slice_spacing: float | None = None) -> dict[str, Any]:
     """What the JSON beside a NIfTI file says.
 
     Args:
         header: of the series' first file.
         frame: the volume's first, for what may differ inside a series.
         salt: the project's; without one there are no keys that link series, not even hashed ones.
+        slice_spacing: between slice centres by their positions, mm, instead of the header's, which may be the free gap.
     """
     frame_header = first_frame(header)
     answer: dict[str, Any] = {}
@@ -81,6 +82,8 @@ def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None) -> dict[str, A
         found_number = _number(header, keyword) if found_number is None else found_number
         if found_number is not None:
             answer[key] = float(f"{found_number * factor:.9g}")
+    if slice_spacing is not None:
+        answer["SpacingBetweenSlices"] = float(f"{slice_spacing:.6g}")
     if frame.echo[0] is not None:
         answer["EchoTime"] = float(f"{frame.echo[0] / 1000:.9g}")
     if salt is not None:
