@@ -5,6 +5,7 @@ All that opens somebody's volume goes through `open_volume`: preparing a set, pr
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import itertools
 import warnings
@@ -23,6 +24,8 @@ SMALLEST_VOXEL, LARGEST_VOXEL = 0.1, 20.0  # mm
 # between the places of a corner of the volume by sform and by qform
 FARTHEST_FORMS = 1.0  # mm
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+# of an MGH file, bytes that say whether its orientation is set
+_GOOD_RAS = slice(28, 30)
 _CONVERT = "convert it from DICOM again (debian-mri convert), nothing here guesses where left is"
 
 
@@ -99,9 +102,29 @@ def _opened(path: Path) -> Any:
     if other := _missing_half(path):
         raise UnusableVolume(path, f"its {other} is not there")
     try:
+        if path.name.lower().endswith((".mgz", ".mgh")):
+            return _opened_mgh(path)
         return nibabel.load(path)
+    except UnusableVolume:
+        raise
     except Exception as error:  # as above
         raise UnusableVolume(path, _damaged(error)) from None
+
+
+def _opened_mgh(path: Path) -> Any:
+    """A file of FreeSurfer; https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat.
+
+    Raises:
+        UnusableVolume: nothing in its header says how the head lies; nibabel takes a default then.
+    """
+    import nibabel
+
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    if int.from_bytes(content[_GOOD_RAS], "big", signed=True) <= 0:
+        raise UnusableVolume(path, f"no orientation: its header has no good RAS flag: {_CONVERT}")
+    return nibabel.MGHImage.from_bytes(content)
 
 
 def _missing_half(path: Path) -> str:
@@ -143,8 +166,6 @@ def _affine(path: Path, image: Any, analyze: bool) -> Float64[np.ndarray, "4 4"]
         if isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti1Pair)):
             affine = _of_nifti(path, header)
         elif isinstance(image, nibabel.MGHImage):
-            if header["goodRASFlag"] <= 0:
-                raise UnusableVolume(path, f"no orientation: its header has no good RAS flag: {_CONVERT}")
             affine = np.asarray(image.affine, dtype=np.float64)
         elif isinstance(image, nibabel.AnalyzeImage):
             if not analyze:
