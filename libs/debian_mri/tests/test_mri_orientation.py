@@ -132,18 +132,16 @@ def test_a_real_head_that_lies_upside_down() -> None:
     """sub-0198, whose affine is wrong by more than a right angle: as like the template as any other head."""
     volume = head("0198")
     found = register_affine(volume)
-    # 180 degrees about x, and its own tilt
-    assert (
-        angle_between(
-            turned(180, 0), np.linalg.inv(found)[:3, :3] / np.cbrt(np.linalg.det(np.linalg.inv(found[:3, :3])))
-        )
-        < 45
-    )
+    # 180 degrees about x, less its own tilt
+    assert 130 < turned_by(found) < 180
+    axis = (found[:3, :3] @ [1, 0, 0]) / np.linalg.norm(found[:3, 0])
+    assert axis[0] > 0.95
     assert similarity(volume, found) > 2.5 * LEAST_SIMILAR
 
 
 @pytest.mark.real_data
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("ICUBE_SLOW"), reason="minutes: ICUBE_SLOW=1 runs it")
 @pytest.mark.parametrize("name", ["0061", "0260"])
 def test_right_angles_of_a_real_head(name: str) -> None:
     """Each of 24 is recovered within 5 degrees and 3 mm, or refused; 20 at least are recovered."""
