@@ -55,6 +55,13 @@ class Start(NamedTuple):
     rotation: Rotation
     shift: Float64[np.ndarray, "3"]
 
+    @property
+    def matrix(self) -> Float64[np.ndarray, "4 4"]:
+        """Both as one matrix."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.shift
+        return matrix
+
 
 def rotated_starts(volume: RawVolume) -> list[Start]:
     """Orientations that a head may have, the most similar to the template first; only one where that is clear.

@@ -18,7 +18,8 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MARGIN_MM = 8
 # of the template that has to lie inside the image after registration
 _LEAST_INSIDE = 0.8
-# mutual information with the template inside the brain: of 14 real heads 0.25 to 0.6, that lie wrong 0.1 at most
+# mutual information with the template inside the brain: 14 real heads reach 0.25 to 0.51, turned the wrong way 0.11 at
+# most
 LEAST_SIMILAR = 0.15
 # of the rotated starts that many are registered to the end
 _REFINED = 2
@@ -74,16 +75,16 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     fixed = to_sitk(template.t1[::step, ::step, ::step], affine)
     mask = sitk.Cast(fixed > 0.2, sitk.sitkUInt8)
     mask = sitk.BinaryDilate(mask, [_MARGIN_MM // step] * 3)
-    moving = to_sitk(volume.data, volume.affine)
-    spacing = np.array(moving.GetSpacing())
-    moving = sitk.Shrink(moving, [max(1, int(1.5 // item)) for item in spacing])
-
-    rigid = [_optimised(fixed, mask, moving, _to_euler(start), levels=((4, 4.0),)) for start in rotated_starts(volume)]
-    found = [
-        _optimised(fixed, mask, moving, _to_affine(start), levels=((2, 4.0), (1, 2.0)))
-        for _, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]
-    ]
-    metric, best = min(found, key=lambda one: one[0])
+    rigid = []
+    for start in rotated_starts(volume):
+        moving = _turned(volume, start)
+        metric, found = _optimised(fixed, mask, moving, _upright(), levels=((4, 4.0),))
+        rigid.append((metric, found, moving, start))
+    refined = []
+    for _, found, moving, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]:
+        metric, best = _optimised(fixed, mask, moving, _to_affine(found), levels=((2, 4.0), (1, 2.0)))
+        refined.append((metric, best, moving, start))
+    metric, best, moving, start = min(refined, key=lambda one: one[0])
     if not np.isfinite(metric):
         raise InputError("registration to MNI failed: image and template do not overlap: is it a whole head?")
     inside = sitk.Resample(moving * 0 + 1, fixed, best, sitk.sitkNearestNeighbor, 0.0)
@@ -99,8 +100,8 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     centre = np.array(best.GetCenter())
     matrix[:3, :3] = np.array(best.GetMatrix()).reshape(3, 3)
     matrix[:3, 3] = np.array(best.GetTranslation()) + centre - matrix[:3, :3] @ centre
-    # the optimised transform takes points of the template to points of the image
-    answer: Float64[np.ndarray, "4 4"] = np.linalg.inv(_FLIP @ matrix @ _FLIP)
+    # the optimised transform takes points of the template to points of the turned image
+    answer: Float64[np.ndarray, "4 4"] = np.linalg.inv(start.matrix @ _FLIP @ matrix @ _FLIP)
     alike = similarity(volume, answer)
     if alike < LEAST_SIMILAR:
         raise InputError(
@@ -110,19 +111,24 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     return answer
 
 
-def _to_euler(start: Start) -> Any:
-    """A start as a transform of SimpleITK."""
+def _turned(volume: RawVolume, start: Start) -> Any:
+    """A head, its world moved to where a start says that the template lies.
+
+    The optimiser then sees every head upright: of a transform with three angles not all rotations are the same to it.
+    """
     import SimpleITK as sitk
 
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = start.rotation, start.shift
-    matrix = _FLIP @ matrix @ _FLIP
-    # turns are about the middle of the brain, so that they move it little
-    centre = _FLIP[:3, :3] @ np.array(MIDDLE)
+    moving = to_sitk(volume.data, np.linalg.inv(start.matrix) @ volume.affine)
+    spacing = np.array(moving.GetSpacing())
+    return sitk.Shrink(moving, [max(1, int(1.5 // item)) for item in spacing])
+
+
+def _upright() -> Any:
+    """The rigid transform that changes nothing, with the middle of the brain as the centre of rotation."""
+    import SimpleITK as sitk
+
     transform = sitk.Euler3DTransform()
-    transform.SetCenter(centre.tolist())
-    transform.SetMatrix(matrix[:3, :3].reshape(-1).tolist(), 1e-6)
-    transform.SetTranslation((matrix[:3, :3] @ centre + matrix[:3, 3] - centre).tolist())
+    transform.SetCenter((_FLIP[:3, :3] @ np.array(MIDDLE)).tolist())
     return transform
 
 
