@@ -198,13 +198,16 @@ def _list(folder: Path, *files: str, people: str = "abcdefghijklmnop") -> Path:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"data": np.zeros(SHAPE, np.int16)}, "empty: every voxel is 0"),
-    ({"data": np.where(voxels(1) > 800, np.nan, voxels(1)).astype(np.float32)}, "voxels are NaN or infinite"),
+    ({"data": np.zeros(SHAPE, np.int16)}, "empty: all voxels are 0"),
+    (
+        {"data": np.where(voxels(1) > 800, np.nan, voxels(1)).astype(np.float32)},
+        "voxels are not finite (NaN): --fill-nan",
+    ),
     ({"data": np.stack([voxels(1), voxels(2)], axis=-1)}, "4-D, 10 x 12 x 9 x 2 voxels: one 3-D volume is needed"),
     ({"data": voxels(1)[:, :, :2]}, "10 x 12 x 2 voxels are no volume: 8 along each axis at least"),
-    ({"code": 0}, "no orientation: sform and qform code are 0"),
+    ({"code": 0}, "no orientation (qform and sform codes are 0)"),
     ({"affine": np.diag([2.0, 2.0, 50.0, 1.0])}, "voxels of 2 x 2 x 50 mm: 0.1 to 20 mm are believed"),
-    ({"data": voxels(1).astype(np.complex64)}, "voxels are no real numbers (colour or complex)"),
+    ({"data": voxels(1).astype(np.complex64)}, "are no real numbers (colour or complex)"),
 ]
 
 
@@ -223,8 +226,8 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
     for (_, wanted), reason in zip(BAD, reasons, strict=False):
         assert wanted in reason
     assert reasons[len(BAD)] == "the file is empty"
-    assert all(reason.startswith("cannot be read (") for reason in reasons[len(BAD) + 1 :])
-    with pytest.raises(InputError, match=r"line 3: empty: every voxel is 0 \(without --strict the others go on\)"):
+    assert all(reason.startswith("damaged, or no NIfTI or MGH file (") for reason in reasons[len(BAD) + 1 :])
+    with pytest.raises(InputError, match=r"line 3: empty: all voxels are 0 \(without --strict the others go on\)"):
         prepare("csv", tmp_path / "list.csv", tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
 

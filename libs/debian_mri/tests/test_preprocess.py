@@ -14,7 +14,8 @@ from brains import brain, index_of, one_scan, prepared, save
 
 import debian_mri.volume_cache
 from debian_mri.manifest import Scan
-from debian_mri.preprocess import PreprocessConfig, preprocess, preprocess_volume, signal_mask
+from debian_mri.masks import signal_mask
+from debian_mri.preprocess import PreprocessConfig, preprocess, preprocess_volume
 from debian_mri.registration import register_affine
 from debian_mri.template import load_template, mni_grid
 from debian_mri.volume_cache import load_volume, preprocess_all, preprocessed
@@ -139,7 +140,7 @@ def spoil(kind: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("4D", "43 x 52 x 45 x 2 voxels, one 3-D volume is needed"),
+        ("4D", "4-D, 43 x 52 x 45 x 2 voxels: one 3-D volume is needed"),
         ("flat", "9 x 9"),
         ("empty", "empty: all voxels are 0"),
         ("nan", "1 voxels are not finite"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from debian_mri.preprocess import Volume
+from debian_mri.preprocess import PreprocessConfig, Volume, preprocess
 from debian_mri.regions import REGIONS
 from debian_mri.signs import (
     FLOOR,
@@ -17,6 +17,7 @@ from debian_mri.signs import (
     SIGNS,
     fluid,
     frames_of,
+    local_white_level,
     signs_of_slices,
     signs_of_volume,
     white_level,
@@ -133,6 +134,51 @@ def test_signs_of_a_volume_and_z_scores_will_do() -> None:
     away = affine.copy()
     away[1, 3] = 500
     assert np.isnan(signs_of_volume(volume._replace(affine=away), NAMES).values).all()
+
+
+def test_white_matter_is_the_persons_own() -> None:
+    """Of 100 voxels that are white in the template 60 are fluid or grey: the rest say what white is."""
+    values = np.concatenate([np.full(40, 0.2), np.full(20, 0.6), np.linspace(0.78, 0.82, 40)])
+    assert local_white_level(values) == pytest.approx(0.8)
+    assert local_white_level(values * 7) == pytest.approx(5.6)
+    assert np.median(values) == pytest.approx(0.6)
+
+
+def test_a_brain_with_large_ventricles_has_the_most_fluid() -> None:
+    """Two thirds of the template's white matter around the ventricles are fluid: the sign rises to what it is by hand.
+
+    Fluid is at 0.1 and the rest at 0.8; with the median of these voxels as the level, fluid would count as tissue.
+    """
+    template = load_template()
+    affine = template.affine
+    name = "ventricular_enlargement"
+    x, y, z = mm(affine, template.t1.shape)
+    near = (np.abs(x) <= 55) & (y >= -71) & (y <= 47) & (z >= -19) & (z <= 51)
+    data = np.where(template.brain, np.float32(0.8), np.float32(0))
+    white = np.flatnonzero((template.white > 0.9) & near)
+    data.flat[np.delete(white, np.s_[::3])] = 0.1
+    found = signs_of_volume(Volume(data, affine, template.brain), [name]).values[0]
+    inside = (np.abs(x) <= 40) & (y >= -56) & (y <= 32) & (z >= -4) & (z <= 36)
+    planes = np.flatnonzero(inside.any(axis=(0, 2)))
+    share = 1 / (1 + np.exp(-(0.45 - data.astype(np.float64) / 0.8) / 0.06))
+    wanted = [math.log(share[:, plane][inside[:, plane]].mean() + FLOOR) for plane in planes]
+    assert found == pytest.approx(np.mean(wanted), abs=1e-4)
+
+
+@pytest.mark.real_data
+def test_fluid_in_the_ventricles_of_real_heads() -> None:
+    """sub-0260, 87 years, has huge ventricles, sub-0061 is 20 years old; both are registered first."""
+    data = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
+    folder = data / "mri" / "oasis1_t1_2mm"
+    if not folder.is_dir():
+        pytest.skip(f"no oasis1_t1_2mm in {data / 'mri'}")
+    config = PreprocessConfig(spacing=2.0, registration="affine")
+    names = ["ventricular_enlargement", "sylvian_widening", "medial_temporal_atrophy", "third_ventricle_enlargement"]
+    old, young = (
+        signs_of_volume(preprocess(next(folder.glob(f"sub-{number}*")), config), names).values
+        for number in ("0260", "0061")
+    )
+    assert (old > young).all() and old[0] - young[0] > 1
 
 
 def test_planes_stand_in_for_each_other_in_a_normal_brain() -> None:

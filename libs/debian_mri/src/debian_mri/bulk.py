@@ -77,6 +77,7 @@ def predict_files(
     out: str | Path,
     *,
     values: Mapping[str, str] | None = None,
+    fill_nan: bool = False,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def predict_files(
         paths: NIfTI files, folders that hold some (with all folders below), DICOM folders.
         out: the folder to make.
         values: variables that all of them share; what differs is missing.
+        fill_nan: NaN voxels outside the head become background.
         pages: write a page of each.
         overwrite: replace an existing ``out``.
 
@@ -102,7 +104,9 @@ def predict_files(
     files = list(images_in(paths))
 
     def job(name: str, file: Path) -> _Job:
-        return _Job(name, {"source": str(file)}, lambda stack: stack.enter_context(single(saved, [file])))
+        return _Job(
+            name, {"source": str(file)}, lambda stack: stack.enter_context(single(saved, [file], fill_nan=fill_nan))
+        )
 
     names = [stem(file) for file in files]
     # files of one name in several folders get a number
@@ -128,8 +132,14 @@ def images_in(paths: Sequence[str | Path]) -> Iterator[Path]:
 
 
 def volumes_below(folder: Path) -> list[Path]:
-    """NIfTI files of a folder and those below it."""
-    return sorted(file for file in folder.rglob("*") if file.is_file() and is_volume(file))
+    """NIfTI and MGH files of a folder and those below it; of a pair of header and voxels the header."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and is_volume(file)
+        and not (file.suffix.lower() == ".img" and file.with_suffix(".hdr").is_file())
+    )
 
 
 @dataclass(eq=False)

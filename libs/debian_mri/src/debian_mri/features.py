@@ -30,7 +30,7 @@ from debian_mri.config import MriConfig
 from debian_mri.manifest import PLANES, Manifest, Scan
 from debian_mri.regions import regions_cut
 from debian_mri.slices import SliceImage, read_slices, slice_volume
-from debian_mri.volume_cache import load_volume, preprocessed
+from debian_mri.volume_cache import load_volume, preprocessed, turned_of
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.runs import read_json, write_json
@@ -93,6 +93,11 @@ class ScanImages:
             return list(read_slices(self.manifest.paths_of(self.scan), self.scan.planes, self.config.slices))
         in_mni = self.config.preprocess.space == "mni"
         return slice_volume(load_volume(self._path), self.config.slices, in_mni=in_mni)
+
+    @property
+    def turned(self) -> float:
+        """Degrees by which the head of a volume was turned against what its affine says; 0 for slice images."""
+        return turned_of(self._path) if self.scan.kind == "volume" else 0.0
 
     def signs(self, names: Sequence[str]) -> signs.Measured:
         """Measured signs, plane by plane."""

@@ -31,17 +31,17 @@ from debian_mri.features import (
 from debian_mri.inputs import Inputs
 from debian_mri.manifest import PLANES, Manifest, Scan
 from debian_mri.manifest_writer import write_manifest
+from debian_mri.orientation import MOST_TURNED
 from debian_mri.participants import Participants
 from debian_mri.regions import regions_cut
 from debian_mri.saved import SavedModel
 from debian_mri.signs import Measured, frames_of
 from debian_mri.slices import SliceImage
 from debian_mri.variables import VARIABLES, Column, canonical, is_number, tidy
-from debian_mri.volumes import read_volume
+from debian_mri.volumes import SUFFIXES, read_volume
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 
-VOLUMES = (".nii", ".nii.gz", ".hdr")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 # what a person can be, in the variable's unit
 _BOUNDS = {"age": (0.0, 120.0), "education": (0.0, 40.0)}
@@ -122,7 +122,13 @@ def read_scan(
         found = {scan.id: encoded.features}
     people = _person(saved, manifest, scan, values or {})
     placed = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
-    said = [*notes, *(placed if frames else []), *_unused(saved, values or {}), *_seen(saved, manifest, scan)]
+    said = [
+        *notes,
+        *turned_notes(images.turned),
+        *(placed if frames else []),
+        *_unused(saved, values or {}),
+        *_seen(saved, manifest, scan),
+    ]
     inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, saved.columns)
     shown = tuple(picture.image for picture in pictures)
     return OneScan(scan, inputs, infos, shown, measured, manifest.simulated, tuple(said))
@@ -151,6 +157,13 @@ def encoded_for(
         return (ScanFeatures(item, images) for item, images in scans)
     folder = None if data is None else features_folder(data, features, config, picture.vlm)
     return encode_scans(scans, picture.vlm, None if folder is None else open_folder(folder, config, picture.vlm))
+
+
+def turned_notes(turned: float) -> list[str]:
+    """A note about a head whose affine contradicts what the image shows, degrees; none up to `MOST_TURNED`."""
+    if turned <= MOST_TURNED:
+        return []
+    return [f"The head lies {turned:.0f} degrees from what the file's affine says; registration turned it upright."]
 
 
 def _info(picture: SliceImage, known: Mapping[str, tuple[str, ...]]) -> SliceInfo:
@@ -254,13 +267,16 @@ def _seen(saved: SavedModel, manifest: Manifest, scan: Scan) -> list[str]:
 
 
 @contextmanager
-def single(saved: SavedModel, paths: Sequence[str | Path], *, planes: Sequence[str] = ()) -> Iterator[Any]:
+def single(
+    saved: SavedModel, paths: Sequence[str | Path], *, planes: Sequence[str] = (), fill_nan: bool = False
+) -> Iterator[Any]:
     """A prepared set of one scan around images, for as long as the block lasts: manifest, scan and notes.
 
     Args:
         saved: the model, which says how the frames of slice images are known.
         paths: one NIfTI volume, one DICOM folder, or slice images.
         planes: of the slice images, in their order.
+        fill_nan: NaN voxels of a volume that lie outside the head become background.
 
     Raises:
         InputError: no such file, of an unknown kind, planes that do not fit, or a folder without one usable volume.
@@ -271,20 +287,21 @@ def single(saved: SavedModel, paths: Sequence[str | Path], *, planes: Sequence[s
             raise InputError(f"{file}: no such file or folder")
     with tempfile.TemporaryDirectory(prefix="debian-mri-") as name:
         folder = Path(name)
-        scan, notes = _scan_of(files, planes, folder)
+        scan, notes = _scan_of(files, planes, folder, fill_nan)
         about = {
             "format": saved.about["data"]["format"] if scan.kind == "slices" else "one image",
             "title": "One image",
             "root": str(folder),
             "class_names": list(saved.model.labels),
             "simulated": _is_simulated(files[0]),
+            "fill_nan": fill_nan,
         }
         scan = replace(scan, label=saved.model.labels[0])
         write_manifest(folder, about, [scan], {})
         yield Manifest.load(folder), scan, notes
 
 
-def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path) -> tuple[Scan, list[str]]:
+def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path, fill_nan: bool) -> tuple[Scan, list[str]]:
     first = files[0]
     assumed = "Nothing in the file says which sequence it is: it was taken for a T1-weighted image."
     if first.is_dir():
@@ -299,7 +316,7 @@ def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path) -> tupl
     else:
         for file in files:
             if file.suffix.lower() not in PICTURES:
-                kinds = ", ".join((*VOLUMES, *PICTURES))
+                kinds = ", ".join((*SUFFIXES, *PICTURES))
                 raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
         check_planes(planes, len(files), str(first))
         resolved = [file.resolve() for file in files]
@@ -313,7 +330,7 @@ def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path) -> tupl
         )
         return slices, [assumed]
     # the digest of prepared sets: by it an image is known again that was trained on
-    volume = read_volume(found.paths[0])
+    volume = read_volume(found.paths[0], fill_nan=fill_nan)
     return replace(found, subject="one", sha256=volume_digest(volume.data, volume.affine)), notes
 
 
@@ -358,12 +375,16 @@ def _converted(source: Path, out: Path) -> tuple[Path, str | None]:
 
 def is_volume(path: Path) -> bool:
     """Whether a file is called as volumes are."""
-    return path.name.lower().endswith(VOLUMES)
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def stem(path: Path) -> str:
-    """A file's name without its endings."""
-    return path.name.removesuffix(".gz").removesuffix(".nii").rsplit(".", 1)[0] or path.name
+    """A file's name without its endings.
+
+    >>> [stem(Path(name)) for name in ("a.b.nii.gz", "a.hdr", "a.mgz")]
+    ['a.b', 'a', 'a']
+    """
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name
 
 
 def _is_simulated(path: Path) -> bool:

@@ -86,6 +86,7 @@ def predict(
     data: str | Path | None = None,
     scan_id: str | None = None,
     planes: Sequence[str] = (),
+    fill_nan: bool = False,
     values: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     html: str | Path | None = None,
@@ -102,6 +103,7 @@ def predict(
         data: a prepared set.
         scan_id: a scan of it.
         planes: ``axial``, ``coronal`` or ``sagittal`` of each slice image.
+        fill_nan: NaN voxels of a volume that lie outside the head become background.
         values: the person's variables as text, such as ``{"age": "74", "sex": "F"}``; they stand before those of the
             set. What is missing is taken as the run's ``demographics.missing`` says.
         root: where the images of ``data`` lie now, if they moved.
@@ -120,6 +122,7 @@ def predict(
         data=data,
         scan_id=scan_id,
         planes=planes,
+        fill_nan=fill_nan,
         values=values,
         root=root,
         outputs=(html, tsv, report),
@@ -136,6 +139,7 @@ def predict_one(
     data: str | Path | None = None,
     scan_id: str | None = None,
     planes: Sequence[str] = (),
+    fill_nan: bool = False,
     values: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     outputs: Sequence[str | Path | None] = (),
@@ -159,7 +163,7 @@ def predict_one(
         return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given))
     assert image is not None
     paths = [image] if isinstance(image, (str, Path)) else list(image)
-    with single(saved, paths, planes=planes) as (manifest, scan, notes):
+    with single(saved, paths, planes=planes, fill_nan=fill_nan) as (manifest, scan, notes):
         return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given, notes=notes))
 
 

@@ -42,6 +42,7 @@ def prepare(
     classes: Sequence[str] = (),
     tiers: Mapping[str, str] | None = None,
     space: str = "native",
+    fill_nan: bool = False,
     strict: bool = False,
     overwrite: bool = False,
     executor: Executor | None = None,
@@ -60,6 +61,7 @@ def prepare(
         classes: those to take, in this order; by default all that there are.
         tiers: variable -> tier, for what is not known (`debian_mri.variables`).
         space: "mni" where the volumes are in the space of the MNI template already, "native" otherwise.
+        fill_nan: NaN voxels outside the head become background, here and wherever the set's volumes are read.
         strict: stop at the first fault; what a rule leaves out is none.
         overwrite: replace an existing ``out``.
         executor: where images are opened; by default a local process pool.
@@ -80,7 +82,7 @@ def prepare(
     check_tiers(tiers or {}, {name for one in candidates for name in one.row})
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
-        work = examiner(found.root, folder)
+        work = examiner(found.root, folder, fill_nan=fill_nan)
         answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
         for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
             if isinstance(answer, Scan):
@@ -107,6 +109,7 @@ def prepare(
             "class_names": list(classes) if classes else _in_order(scan.label for scan in scans),
             "citation": found.citation,
             "space": space,
+            "fill_nan": fill_nan,
             "labels": dict(labels or {}),
             "notes": [*found.notes, *notes],
             **found.about,

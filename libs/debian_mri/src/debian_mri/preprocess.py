@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from debian_mri.masks import signal_mask
 from debian_mri.template import FIELD_OF_VIEW, mni_grid, template_on_grid
 from debian_mri.volumes import RawVolume, read_volume
 from icube_common.config import Config, option
 from icube_common.errors import InputError
 
 # bump when results change: it is part of the cache's keys
-VERSION = 1
+VERSION = 2
 # a stored z-score is a multiple of this, and between -16 and 16
 STEP = 2.0**-11
 # around the template's brain, for people's own, mm
@@ -62,11 +63,13 @@ class Volume(NamedTuple):
         data: (X, Y, Z); z-scores, or the scanner's units.
         affine: voxel indices to RAS, mm; diagonal but for the origin in MNI space.
         mask: (X, Y, Z) of the brain (of the head, in native space with a skull).
+        turned: degrees by which registration found the head turned against what the file's affine says.
     """
 
     data: Float32[np.ndarray, "x y z"]
     affine: Float64[np.ndarray, "4 4"]
     mask: Bool[np.ndarray, "x y z"]
+    turned: float = 0.0
 
 
 def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
@@ -93,7 +96,8 @@ def preprocess_volume(volume: RawVolume, config: PreprocessConfig) -> Volume:
     if config.normalise == "zscore":
         # what is stored is what is returned, whether it comes from the cache or not
         data = (np.clip(np.round(data / STEP), -(2**15), 2**15 - 1) * STEP).astype(np.float32)
-    return Volume(data, np.asarray(done["image"].affine, dtype=np.float64), mask)
+    affine = np.asarray(done["image"].affine, dtype=np.float64)
+    return Volume(data, affine, mask, done["image"].get("turned", 0.0))
 
 
 def pipeline(config: PreprocessConfig) -> Callable[[Any], Any]:
@@ -139,10 +143,12 @@ def _n4(subject: Any) -> Any:
 
 
 def _register(subject: Any) -> Any:
+    from debian_mri.orientation import turned_by
     from debian_mri.registration import register_affine
 
     image = subject["image"]
     image["to_mni"] = register_affine(RawVolume(image.numpy()[0], np.asarray(image.affine)))
+    image["turned"] = turned_by(image["to_mni"])
     return subject
 
 
@@ -182,44 +188,3 @@ def _with_mask(subject: Any, mask: Bool[np.ndarray, "x y z"]) -> Any:
     values = torch.from_numpy(mask.astype(np.uint8))[None]
     subject.add_image(tio.LabelMap(tensor=values, affine=subject["image"].affine), "mask")
     return subject
-
-
-def signal_mask(data: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    """What is no background: above half of Otsu's threshold, the largest piece, its holes filled.
-
-    Of a volume without skull that is the brain with its ventricles; with a skull it is the head.
-    """
-    from scipy import ndimage
-
-    above = data > _otsu(data) / 2
-    pieces, count = ndimage.label(above)
-    if count == 0:
-        return above
-    sizes = np.bincount(pieces.reshape(-1))
-    sizes[0] = 0
-    # holes are pieces of the rest that do not reach the border; labelling is much faster than binary_fill_holes
-    rest, _ = ndimage.label(pieces != sizes.argmax())
-    outside = {0}
-    for axis in range(3):
-        outside.update(np.unique(np.take(rest, (0, -1), axis=axis)).tolist())
-    is_hole = np.ones(int(rest.max()) + 1, dtype=bool)
-    is_hole[list(outside)] = False
-    # label 0 is the piece itself
-    is_hole[0] = True
-    filled: Bool[np.ndarray, "x y z"] = is_hole[rest]
-    return filled
-
-
-def _otsu(data: Float32[np.ndarray, "x y z"]) -> float:
-    """Otsu's threshold (IEEE SMC 1979) over 256 bins up to the 99.5th percentile."""
-    low, high = float(data.min()), float(np.percentile(data, 99.5))
-    if high <= low:
-        return low
-    counts, edges = np.histogram(np.clip(data, low, high), 256, (low, high))
-    middles = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * middles)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(middles[np.nanargmax(between)])

@@ -1,8 +1,9 @@
 """Signs of atrophy, measured on a T1-weighted image: how much fluid or grey matter there is where structures lie.
 
 Where tissue is lost, fluid takes its place. A pixel's share of fluid is ``sigmoid((0.45 - I / I_wm) / 0.06)`` with
-I_wm the intensity of white matter, the mode of the histogram's upper part; a sign is ``log(mean share + 0.02)`` over
-its box in a plane, and the mean of that over the planes that pass the box: what a plane adds to a sign is known. Of a
+I_wm the intensity of the person's white matter (`white_level` of a slice image, `local_white_level` of a volume). A
+sign is ``log(mean share + 0.02)`` over its box in a plane, and the mean of that over the planes that pass the box: what
+a plane adds to a sign is known. Of a
 small structure it is the share of grey matter, what is neither fluid nor white matter, and the sign is minus its
 logarithm. No threshold on the scanner's units, no segmentation, both sides together: it works on slices of a known
 frame and on volumes in MNI space alike. Scans without contrast between fluid and white matter are refused.
@@ -34,7 +35,7 @@ Array = npt.NDArray[np.float64]
 Range = tuple[float, float]
 
 # bump when measured values change: it is part of caches' keys
-VERSION = 3
+VERSION = 4
 # y of the slab that coronal slice images are taken from, mm
 _SLAB = (-26.0, -14.0)
 # of white matter's intensity: below it lies fluid
@@ -50,6 +51,8 @@ _BINS, _SMOOTH = 64, 5
 # of volumes: share of white matter in the template, and how far from a box it is looked for
 _SURELY_WHITE = 0.9
 _NEAR_MM = 15.0
+# of those voxels' intensities: the percentile to start from, and how near to the level white matter is
+_WHITE_PERCENTILE, _WHITE_RANGE, _WHITE_STEPS = 75.0, 0.1, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,8 +256,8 @@ def signs_of_slices(
 def signs_of_volume(volume: Volume, names: Sequence[str]) -> Measured:
     """Signs of a preprocessed volume in MNI space; z-scores will do, NaN where a box lies outside the volume.
 
-    White matter is looked for where the template has it, near each box: a volume may hold a scalp that is brighter, and
-    coils make one part of a head brighter than another.
+    White matter is looked for near each box, among the voxels where the template has it (`local_white_level`): a volume
+    may hold a scalp that is brighter, and coils make one part of a head brighter than another.
 
     Raises:
         InputError: white matter is no brighter than background there.
@@ -288,7 +291,7 @@ def _planes(volume: Volume, names: tuple[str, ...]) -> Array:
         box = shifted[np.ix_(*inside)]
         if not box.size or not white[near].any():
             continue
-        level = float(np.median(shifted[near][white[near]]))
+        level = local_white_level(shifted[near][white[near]])
         if level <= 0:
             raise InputError("no contrast where white matter should be: signs of atrophy cannot be measured")
         ratio = box / level
@@ -342,6 +345,25 @@ def _share(ratio: npt.NDArray[np.floating[Any]]) -> Array:
     """Share of fluid of intensities over that of white matter."""
     share: Array = 1 / (1 + np.exp(-(FLUID_BELOW - ratio.astype(np.float64)) / SOFTNESS))
     return share
+
+
+def local_white_level(values: Float[np.ndarray, " n"]) -> float:
+    """Intensity of a person's white matter, among the voxels that are white matter in the template.
+
+    In a brain that has lost tissue many of these are fluid or grey matter, and the median of all is too dark. So the
+    level starts in the upper part, and becomes the median of what is within 10 % of it until that no longer changes.
+
+    Args:
+        values: intensities, 0 is black.
+    """
+    level = float(np.percentile(values, _WHITE_PERCENTILE, method="nearest"))
+    for _ in range(_WHITE_STEPS):
+        near = values[np.abs(values - level) <= _WHITE_RANGE * abs(level)]
+        after = float(np.median(near)) if len(near) else level
+        if after == level:
+            break
+        level = after
+    return level
 
 
 def white_level(values: Float[np.ndarray, " n"]) -> float:

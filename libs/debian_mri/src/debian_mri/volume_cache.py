@@ -44,21 +44,27 @@ def preprocessed(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Pa
             those that the cache has seen.
     """
     source = _source(manifest, scan)
+    fill_nan = bool(manifest.about.get("fill_nan"))
     raw: RawVolume | None = None
     content = scan.sha256
     if not content:
-        raw = read_volume(source)
+        raw = read_volume(source, fill_nan=fill_nan)
         content = voxel_digest(raw)
     path = manifest.folder / "volumes" / f"{volume_key(content, source, config)}.nii.gz"
-    if path.is_file() and _still_the_same(source, path):
+    if path.is_file() and _still_the_same(source, path, fill_nan):
         return path
-    raw = read_volume(source) if raw is None else raw
+    raw = read_volume(source, fill_nan=fill_nan) if raw is None else raw
     status = source.stat()
     try:
         volume = preprocess_volume(raw, config)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
-    record = {"voxels": voxel_digest(raw), "size": status.st_size, "modified": status.st_mtime_ns}
+    record = {
+        "voxels": voxel_digest(raw),
+        "size": status.st_size,
+        "modified": status.st_mtime_ns,
+        "turned": round(volume.turned, 1),
+    }
     _store(path, volume, config, record)
     return path
 
@@ -134,6 +140,11 @@ def load_volume(path: str | Path) -> Volume:
         raise InputError(f"{path}: damaged, delete it and it is computed again ({reason})") from error
 
 
+def turned_of(path: str | Path) -> float:
+    """Degrees by which the head of a volume of the cache was turned against what its source's affine says."""
+    return float(read_json(_beside(Path(path), ".json")).get("turned", 0.0))
+
+
 def volume_key(content: str, source: Path, config: PreprocessConfig) -> str:
     """What names a preprocessed volume.
 
@@ -173,7 +184,7 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name.removesuffix(".nii.gz") + suffix)
 
 
-def _still_the_same(source: Path, path: Path) -> bool:
+def _still_the_same(source: Path, path: Path, fill_nan: bool) -> bool:
     """Whether the source has the voxels that the stored volume was made of; False: make it again.
 
     A source of the same size and date is taken for the same; another one is read.
@@ -184,7 +195,7 @@ def _still_the_same(source: Path, path: Path) -> bool:
     record, status = read_json(beside), source.stat()
     if (record["size"], record["modified"]) == (status.st_size, status.st_mtime_ns):
         return True
-    if voxel_digest(read_volume(source)) != record["voxels"]:
+    if voxel_digest(read_volume(source, fill_nan=fill_nan)) != record["voxels"]:
         raise InputError(f"{source}: its voxels have changed since the set was prepared: prepare it again")
     write_json(beside, {**record, "size": status.st_size, "modified": status.st_mtime_ns})
     return True

@@ -22,11 +22,11 @@ from debian_mri.cohorts.base import (
 )
 from debian_mri.manifest import PLANES, SEPARATOR, Scan
 from debian_mri.manifest_writer import Rejection
+from debian_mri.volumes import SUFFIXES
 from icube_common.errors import InputError
 from icube_common.tables import read_table
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 OWN = ("id", "path", "paths", "label", "subject", "session", "site", "sequence", "planes")
 
 
@@ -93,6 +93,6 @@ def _kind(paths: tuple[str, ...], planes: tuple[str, ...]) -> tuple[str, str]:
         if strange := [plane for plane in planes if plane not in PLANES]:
             return "", f"plane {strange[0]!r} is none of {', '.join(PLANES)}"
         return "slices", ""
-    if len(paths) == 1 and paths[0].lower().endswith(VOLUMES):
+    if len(paths) == 1 and paths[0].lower().endswith(SUFFIXES):
         return "volume", "a volume has no planes" if planes else ""
-    return "", f"paths are neither one volume ({', '.join(VOLUMES)}) nor images ({', '.join(PICTURES)})"
+    return "", f"paths are neither one volume ({', '.join(SUFFIXES)}) nor images ({', '.join(PICTURES)})"

@@ -17,9 +17,8 @@ from debian_mri.cohorts.base import Candidate
 from debian_mri.dicom.frames import Refusal
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
+from debian_mri.volumes import FEWEST_VOXELS, UnusableVolume, open_volume
 
-FEWEST_VOXELS = 8  # along an axis
-SMALLEST_VOXEL, LARGEST_VOXEL = 0.1, 20.0  # mm
 NIFTI_FOLDER = "nifti"
 
 
@@ -27,13 +26,14 @@ class Unusable(Exception):
     """Why an image cannot be used, in one line without names."""
 
 
-def examine(root: Path, out: Path, candidate: Candidate) -> Scan | Rejection:
+def examine(root: Path, out: Path, candidate: Candidate, *, fill_nan: bool = False) -> Scan | Rejection:
     """Open a candidate's images, convert them where asked, and take their digest.
 
     Args:
         root: what its paths start from.
         out: the folder that is being made; conversions go to its ``nifti/``.
         candidate: of a reader.
+        fill_nan: NaN voxels outside the head become background; those inside are refused as ever.
     """
     scan = candidate.scan
     try:
@@ -44,9 +44,11 @@ def examine(root: Path, out: Path, candidate: Candidate) -> Scan | Rejection:
                 return replace(scan, sha256=slices_digest([root / path for path in scan.paths]))
             if candidate.handling == "dicom":
                 data, affine = _from_dicom(root, candidate)
+                check_voxels(data)
             else:
-                data, affine = read_nifti(root / scan.paths[0], analyze=candidate.handling == "analyze")
-            check_voxels(data)
+                data, affine = read_nifti(
+                    root / scan.paths[0], analyze=candidate.handling == "analyze", fill_nan=fill_nan
+                )
             digest = volume_digest(data, affine)
             if candidate.handling == "as is":
                 return replace(scan, sha256=digest)
@@ -57,69 +59,18 @@ def examine(root: Path, out: Path, candidate: Candidate) -> Scan | Rejection:
     return replace(scan, paths=(name,), sha256=digest)
 
 
-def read_nifti(path: Path, *, analyze: bool = False) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Voxels (X, Y, Z) and affine (4, 4), voxel index to RAS in mm.
-
-    Args:
-        path: NIfTI-1 or NIfTI-2, ``.nii``, ``.nii.gz`` or ``.hdr`` with ``.img``.
-        analyze: take Analyze 7.5, whose header has no orientation, as its convention says: first axis to the left,
-            second to the front, third upwards, origin in the middle.
+def read_nifti(
+    path: Path, *, analyze: bool = False, fill_nan: bool = False
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Voxels (X, Y, Z) and affine (4, 4), by `debian_mri.volumes.open_volume`, with its arguments.
 
     Raises:
-        Unusable: missing, damaged, not 3-D, or nothing says how the head lies.
+        Unusable: as there, without the file's name, which may be a person's.
     """
-    import nibabel
-
-    if not path.is_file():
-        raise Unusable("the file is not there")
-    if path.stat().st_size == 0:
-        raise Unusable("the file is empty")
     try:
-        image: Any = nibabel.load(path)
-        shape = tuple(image.shape)
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        if len(shape) > 3:
-            raise Unusable(f"4-D, {' x '.join(map(str, shape))} voxels: one 3-D volume is needed")
-        if len(shape) < 3 or min(shape) < FEWEST_VOXELS:
-            raise Unusable(
-                f"{' x '.join(map(str, shape))} voxels are no volume: {FEWEST_VOXELS} along each axis at least"
-            )
-        is_nifti = isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti1Pair))
-        if is_nifti and not (image.header["sform_code"] or image.header["qform_code"]):
-            raise Unusable("no orientation: sform and qform code are 0")
-        if not is_nifti and not analyze:
-            raise Unusable("no orientation: the header is not of NIfTI")
-        affine = np.asarray(image.affine, dtype=np.float64)
-        if not is_nifti:
-            if image.header["orient"].item() not in (b"", b"\0"):
-                raise Unusable("the Analyze header's orientation is not transverse")
-            affine = _analyze_affine(shape, tuple(map(float, image.header.get_zooms()[:3])))
-        data = np.asanyarray(image.dataobj).reshape(shape)
-    except Unusable:
-        raise
-    except Exception as error:  # damaged files fail in any way there is, and the text may quote the path
-        raise Unusable(f"cannot be read ({type(error).__name__})") from None
-    _check_affine(affine)
-    return data, affine
-
-
-def _analyze_affine(shape: tuple[int, ...], zooms: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    step = np.array([-zooms[0], zooms[1], zooms[2]])
-    affine = np.diag([*step, 1.0])
-    affine[:3, 3] = -step * (np.array(shape) - 1) / 2
-    return affine
-
-
-def _check_affine(affine: npt.NDArray[np.float64]) -> None:
-    if not np.isfinite(affine).all():
-        raise Unusable("no orientation: the affine has values that are no numbers")
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not ((sizes >= SMALLEST_VOXEL) & (sizes <= LARGEST_VOXEL)).all():
-        shown = " x ".join(f"{size:.3g}" for size in sizes)
-        raise Unusable(f"voxels of {shown} mm: {SMALLEST_VOXEL:g} to {LARGEST_VOXEL:g} mm are believed")
-    if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.1:
-        raise Unusable("no orientation: the axes of the affine do not span a space")
+        return open_volume(path, analyze=analyze, fill_nan=fill_nan)
+    except UnusableVolume as error:
+        raise Unusable(error.reason) from None
 
 
 def check_voxels(data: npt.NDArray[Any]) -> None:
@@ -216,6 +167,6 @@ def _write(path: Path, data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) 
     write_nifti(path, Volume(data=data, affine=affine, repetition_time=None))
 
 
-def examiner(root: Path, out: Path) -> partial[Scan | Rejection]:
+def examiner(root: Path, out: Path, *, fill_nan: bool = False) -> partial[Scan | Rejection]:
     """`examine` for a process pool."""
-    return partial(examine, root, out)
+    return partial(examine, root, out, fill_nan=fill_nan)

@@ -64,6 +64,9 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="A,B", default="", help="those to take, in this order (default: all)")
     parser.add_argument("--tiers", metavar="COLUMN=TIER,...", default="", help="of columns that are not known")
     parser.add_argument("--space", choices=("native", "mni"), default="native", help="where volumes lie (native)")
+    parser.add_argument(
+        "--fill-nan", action="store_true", help="NaN voxels outside the head become background (default: refused)"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first fault")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
@@ -98,6 +101,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         classes=_names(args.classes),
         tiers=parse_pairs(args.tiers, "--tiers"),
         space=args.space,
+        fill_nan=args.fill_nan,
         strict=args.strict,
         overwrite=args.overwrite,
     )

@@ -19,6 +19,9 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--planes", metavar="A,B", default="", help="of slice images, in their order: coronal, axial")
     parser.add_argument("--data", metavar="DATA", help="a prepared set: one scan of it (--id), or all (--out)")
     parser.add_argument("--id", metavar="ID", help="a scan of DATA")
+    parser.add_argument(
+        "--fill-nan", action="store_true", help="of volumes: NaN voxels outside the head become background"
+    )
     parser.add_argument("--age", metavar="YEARS", help="of the person")
     parser.add_argument("--sex", metavar="F|M", help="of the person")
     parser.add_argument("--education", metavar="YEARS", help="of the person")
@@ -46,6 +49,8 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError(f"{args.images[0]} with --data {args.data}: give images, or a prepared set")
     if args.id is not None and args.data is None:
         raise InputError(f"--id {args.id}: goes with --data DATA")
+    if args.fill_nan and args.data is not None:
+        raise InputError("--fill-nan: is for images; for a prepared set, debian-mri prepare takes it")
     many = args.id is None and bool(
         args.data or (not planes and (len(args.images) > 1 or _holds_volumes(args.images[:1])))
     )
@@ -64,6 +69,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
             data=args.data,
             scan_id=args.id,
             planes=planes,
+            fill_nan=args.fill_nan,
             root=args.root,
             outputs=tuple(files.values()),
             **common,
@@ -81,7 +87,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         return bulk.predict_set(
             args.run, args.data, args.out, features=args.features, root=args.root, pages=args.pages, **common
         )
-    return bulk.predict_files(args.run, args.images, args.out, pages=args.pages, **common)
+    return bulk.predict_files(args.run, args.images, args.out, fill_nan=args.fill_nan, pages=args.pages, **common)
 
 
 def _values(args: argparse.Namespace) -> dict[str, str]:
