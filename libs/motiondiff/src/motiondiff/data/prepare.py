@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.labels import LabelMap
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
+from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject, rejection
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 # below this many clips starting worker processes takes longer than reading
 CLIPS_WORTH_A_POOL = 64
+CHUNK = 16
+"""Units that a process is handed at a time."""
 _ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
 
@@ -47,6 +51,9 @@ class PrepareOptions:
         min_seconds: shorter clips are rejected.
         max_residual: clips whose skeleton misses the recorded joints by more (m, mean over frames) are rejected.
         strict: stop at the first clip that cannot be used.
+        up: up axis of files that name none, or ``auto``.
+        unit: unit of length of files that name none (its name or the metres in it), or ``auto``.
+        source_fps: frames per second of the files, instead of their own.
     """
 
     fps: float | None = 20.0
@@ -58,6 +65,9 @@ class PrepareOptions:
     min_seconds: float = 0.3
     max_residual: float = 0.10
     strict: bool = False
+    up: str = "auto"
+    unit: str = "auto"
+    source_fps: float | None = None
 
 
 def prepare(
@@ -88,13 +98,39 @@ def prepare(
     options = options or PrepareOptions()
     references = get_reader(format).find_clips(Path(source))
     refuse_existing(out, overwrite=overwrite)
-    items = read_all(references, partial(read_and_check, options=options), executor)
-    bar = tqdm(items, desc="read", unit="clip", total=len(references))
-    about = {"format": format, "source": Path(source).name, "simulated": False}
-    with bar as clips:  # closed also on an error, whose message then has a line of its own
-        store = write_store(clips, out, options, about=about, overwrite=overwrite)
+    about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
+    with worker_pool(len(references), executor) as pool:
+        references, rigs = with_conventions(format, references, options, pool)
+        if rigs:
+            about["rigs"] = rigs
+        items = read_all(references, partial(read_and_check, options=options), pool)
+        bar = tqdm(items, desc="read", unit="clip", total=len(references))
+        with bar as clips:  # closed also on an error, whose message then has a line of its own
+            store = write_store(clips, out, options, about=about, overwrite=overwrite)
     warn_of_rejected(store)
     return store
+
+
+def with_conventions(
+    format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor | None
+) -> tuple[list[ClipRef], list[dict[str, Any]]]:
+    """References with the up axis and unit of their rigs, and these for ``store.json``.
+
+    Formats that fix both come back as they are.
+
+    Raises:
+        InputError: up axis, unit or frame rate are given for a format that fixes them.
+    """
+    choose = getattr(get_reader(format), "choose_conventions", None)
+    given = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
+    if choose is None:
+        for name, value in given.items():
+            if value not in ("auto", None):
+                raise InputError(f"--{name.replace('_', '-')} {value}: {format} fixes up axis, unit and frame rate")
+        return references, []
+    run = map if pool is None else partial(pool.map, chunksize=CHUNK)
+    settled, rigs = choose(references, **given, run=run)
+    return settled, rigs
 
 
 def warn_of_rejected(store: MotionStore) -> None:
@@ -142,8 +178,10 @@ def write_store(
                     subjects.append(item.motion.subject)
                     tags.append(item.motion.tag)
                     continue
-                except InputError as error:
-                    item = Rejection(item.clip_id, str(error))
+                except OSError:  # the disk, not the clip
+                    raise
+                except Exception as error:  # as in `read_or_reject`
+                    item = rejection(item.clip_id, error)
             if options.strict:
                 raise InputError(f"{item.clip_id}: {item.reason}")
             rejected.append(item)
@@ -169,19 +207,30 @@ def write_store(
 def read_all(
     references: Sequence[T], work: Callable[[T], list[Clip | Rejection]], executor: Executor | None
 ) -> Iterator[Clip | Rejection]:
-    """Every clip or rejection that ``work`` makes of the references, in their order; many are spread over processes."""
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is None and (len(references) < CLIPS_WORTH_A_POOL or processes == 1):
+    """Every clip or rejection that ``work`` makes of the references, in their order."""
+    if executor is None:
         for reference in references:
             yield from work(reference)
-    elif executor is None:
-        # forking a process that already runs torch's threads may hang
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for result in pool.map(work, references, chunksize=16):
-                yield from result
-    else:
-        for result in executor.map(work, references, chunksize=16):
+        return
+    try:
+        for result in executor.map(work, references, chunksize=CHUNK):
             yield from result
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process that reads clips was killed, most often for want of memory: read the folder in parts"
+        ) from error
+
+
+@contextlib.contextmanager
+def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor | None]:
+    """The processes to read ``count`` units with: the executor given, or a pool, or None where few are to be read."""
+    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if executor is not None or count < CLIPS_WORTH_A_POOL or processes == 1:
+        yield executor
+        return
+    # forking a process that already runs torch's threads may hang
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
 
 
 def read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:
@@ -193,8 +242,8 @@ def read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | R
                 if listed := _listed(item.clip_id, options.exclude):
                     raise InputError(f"{listed} is on a list of samples to leave out")
                 item = Clip(item.clip_id, _select(item.motion, options))
-            except InputError as error:
-                item = Rejection(item.clip_id, str(error))
+            except Exception as error:  # as in `read_or_reject`
+                item = rejection(item.clip_id, error)
         results.append(item)
     return results
 

@@ -10,7 +10,7 @@ import importlib
 from typing import Any, cast
 
 from icube_common.errors import InputError, unknown
-from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection
+from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, rejection
 
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
@@ -84,9 +84,9 @@ def get_reader(name: str) -> Reader:
 def read_or_reject(ref: ClipRef, fps: float | None = None, **options: Any) -> list[Clip | Rejection]:
     """The clips of a reference; a unit that cannot be read at all becomes one `Rejection`. Fit for a process pool."""
     try:
-        return get_reader(ref.format).read_clips(ref, fps, **options)
-    except InputError as error:
-        return [Rejection(ref.clip_id, str(error))]
+        return get_reader(ref.format).read_clips(ref, fps, **{**ref.options, **options})
+    except Exception as error:  # one bad file must not end the folder, whatever it raises
+        return [rejection(ref.clip_id, error, ref.files[0])]
 
 
-__all__ = ["FORMATS", "Clip", "ClipRef", "Reader", "ReaderInfo", "Rejection", "get_reader", "read_or_reject"]
+__all__ = ["FORMATS", "Clip", "ClipRef", "Reader", "ReaderInfo", "Rejection", "get_reader", "read_or_reject", "rejection"]
