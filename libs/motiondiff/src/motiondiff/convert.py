@@ -20,21 +20,32 @@ from motiondiff.sets import write as write_set
 READABLE = {".npz": "npz", ".bvh": "bvh"}
 
 
-def read_motion(path: str | Path) -> Motion:
+def read_motion(path: str | Path, *, up: str = "auto", unit: str = "auto", source_fps: float | None = None) -> Motion:
     """The first motion of an .npz or .bvh file.
 
+    Args:
+        path: the file.
+        up: up axis of a BVH file, or ``auto``.
+        unit: unit of length of a BVH file, or ``auto``.
+        source_fps: frames per second, instead of a BVH file's own.
+
     Raises:
-        InputError: missing, another kind of file, or broken.
+        InputError: missing, another kind of file, or broken; or one of the options for a file that needs none.
     """
-    from motiondiff.data.readers import Rejection, get_reader
+    from motiondiff.data.readers import Rejection, check_conventions, get_reader
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() not in READABLE:
         raise InputError(f"{path}: only {' and '.join(READABLE)} files can be read as one motion")
-    reader = get_reader(READABLE[path.suffix.lower()])
-    clip = reader.read_clips(reader.find_clips(path)[0])[0]
+    format = READABLE[path.suffix.lower()]
+    reader = get_reader(format)
+    (reference, *_) = reader.find_clips(path)
+    options = {"up": up, "unit": unit, "source_fps": source_fps}
+    check_conventions(format, options)
+    given = {name: value for name, value in options.items() if value not in ("auto", None)}
+    clip = reader.read_clips(reference, **given)[0]
     if isinstance(clip, Rejection):
         raise InputError(f"{path}: {clip.reason}")
     return clip.motion
@@ -49,6 +60,9 @@ def export(
     split: str | None = None,
     world: bool = False,
     overwrite: bool = False,
+    up: str = "auto",
+    unit: str = "auto",
+    source_fps: float | None = None,
 ) -> dict[str, Any]:
     """Write a motion file, or every clip of a store, in another format.
 
@@ -62,6 +76,9 @@ def export(
         world: where a store's clips were recorded, instead of the common frame; not for sets, which are in the frames
             that their formats ask for.
         overwrite: replace what is at ``out``.
+        up: up axis of a BVH file, or ``auto``.
+        unit: unit of length of a BVH file, or ``auto``.
+        source_fps: frames per second, instead of a BVH file's own.
 
     Returns:
         ``{"out": ..., "motions": N}``.
@@ -74,13 +91,16 @@ def export(
     if more and format != "html":
         raise InputError(f"--to {format}: {1 + len(more)} sources are given, and only html takes several")
     source = Path(source)
+    given: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
+    if source.is_dir() and given != {"up": "auto", "unit": "auto", "source_fps": None}:
+        raise InputError(f"--up, --unit and --source-fps are for BVH files; {source} is a store, y-up and in metres")
     refuse_existing(out, overwrite=overwrite)
     if format == "html":
-        return _export_page([source, *(Path(other) for other in more)], Path(out), split=split, world=world)
+        return _export_page([source, *(Path(other) for other in more)], Path(out), given, split=split, world=world)
     if format in SET_FORMATS:
         return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
-        motion = read_motion(source)
+        motion = read_motion(source, **given)
         write(motion, Path(out), format, clip_id=source.stem)
         return {"out": str(out), "motions": 1}
     store = MotionStore(source)
@@ -101,7 +121,9 @@ def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
     return store.clip_ids[clip], place(motion, store.placement(clip)) if world else motion
 
 
-def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world: bool) -> dict[str, Any]:
+def _export_page(
+    sources: Sequence[Path], out: Path, given: dict[str, Any], *, split: str | None, world: bool
+) -> dict[str, Any]:
     """Write one viewer page with the motions of all files and stores."""
     from motiondiff.export.html import write_html
 
@@ -110,7 +132,7 @@ def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                yield name, read_motion(source)
+                yield name, read_motion(source, **given)
                 continue
             store = MotionStore(source)
             for clip in store.select(split):

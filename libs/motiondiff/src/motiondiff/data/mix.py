@@ -6,8 +6,8 @@
       utkinect: {format: utkinect, path: data/utkinect}
       ntu: {format: ntu-rgbd, path: data/ntu, labels: ntu.yaml, exclude: [bad_samples.txt]}
 
-``up``, ``unit`` and ``source_fps`` of a source are those of ``prepare``. Paths are relative to the file. Ids and subjects get the source's name in front (``utkinect/s01``), so that subjects of
-two sources are never taken for one person.
+``up``, ``unit`` and ``source_fps`` of a source are those of ``prepare``. Paths are relative to the file. Ids and
+subjects get the source's name in front (``utkinect/s01``), so that subjects of two sources are never taken for one person.
 """
 
 from __future__ import annotations
@@ -167,9 +167,7 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
         rate = content.get("source_fps")
         if not (rate is None or (isinstance(rate, int | float) and rate > 0)):
             raise InputError(f"{where}: source_fps: {rate!r}: frames per second are wanted")
-        own = replace(
-            own, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate
-        )
+        own = replace(own, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate)
     return Source(name, content["format"], path.parent / content["path"], own)
 
 

@@ -20,7 +20,15 @@ from tqdm import tqdm
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.labels import LabelMap
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject, rejection
+from motiondiff.data.readers import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_conventions,
+    get_reader,
+    read_or_reject,
+    rejection,
+)
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
@@ -121,12 +129,10 @@ def with_conventions(
     Raises:
         InputError: up axis, unit or frame rate are given for a format that fixes them.
     """
-    choose = getattr(get_reader(format), "choose_conventions", None)
     given = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
+    check_conventions(format, given)
+    choose = getattr(get_reader(format), "choose_conventions", None)
     if choose is None:
-        for name, value in given.items():
-            if value not in ("auto", None):
-                raise InputError(f"--{name.replace('_', '-')} {value}: {format} fixes up axis, unit and frame rate")
         return references, []
     run = map if pool is None else partial(pool.map, chunksize=CHUNK)
     settled, rigs = choose(references, **given, run=run)

@@ -45,7 +45,9 @@ def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
         whole = any(is_upper_body(file.names[joint]) for joint in descendants(file.parents, child))
         if not whole or any(is_upper_body(file.names[joint]) for joint in others):
             break
-        warnings.append(f"not of the body {file.names[child]}, left out: {', '.join(file.names[one] for one in others)}")
+        warnings.append(
+            f"not of the body {file.names[child]}, left out: {', '.join(file.names[one] for one in others)}"
+        )
         body = child
     return body, tuple(warnings)
 

@@ -14,7 +14,9 @@ _FOOT = re.compile(r"foot(?!step)|feet|ankle|heel|足首")
 _TOE = re.compile(r"toe|つま先")
 _HEAD = re.compile(r"head|頭")
 _NECK = re.compile(r"neck|(?<!足|手)首")
-_UPPER = re.compile(r"head|neck|chest|spine|torso|abdomen|back|shoulder|collar|clav|arm|elbow|wrist|hand|頭|首|肩|腕|手")
+_UPPER = re.compile(
+    r"head|neck|chest|spine|torso|abdomen|back|shoulder|collar|clav|arm|elbow|wrist|hand|頭|首|肩|腕|手"
+)
 _PELVIC = 0.18
 """Share of the way from pelvis to ankle below which a bone at its start belongs to the pelvis, not to the leg."""
 
