@@ -7,7 +7,8 @@
       ntu: {format: ntu-rgbd, path: data/ntu, labels: ntu.yaml, exclude: [bad_samples.txt]}
 
 ``up``, ``unit`` and ``source_fps`` of a source are those of ``prepare``. Paths are relative to the file. Ids and
-subjects get the source's name in front (``utkinect/s01``), so that subjects of two sources are never taken for one person.
+subjects get the source's name in front (``utkinect/s01``), so that subjects of two sources are never taken for one
+person.
 """
 
 from __future__ import annotations
