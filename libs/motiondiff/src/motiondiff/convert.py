@@ -42,7 +42,7 @@ def read_motion(path: str | Path, *, up: str = "auto", unit: str = "auto", sourc
     format = READABLE[path.suffix.lower()]
     reader = get_reader(format)
     (reference, *_) = reader.find_clips(path)
-    options = {"up": up, "unit": unit, "source_fps": source_fps}
+    options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
     check_conventions(format, options)
     given = {name: value for name, value in options.items() if value not in ("auto", None)}
     clip = reader.read_clips(reference, **given)[0]

@@ -148,6 +148,22 @@ def test_a_trunk_beside_the_legs_is_no_prop(tmp_path):
     assert read(tmp_path, both).skeleton.names[0] == "hip"
 
 
+@pytest.mark.parametrize("own_root", [True, False])
+def test_of_two_people_the_first_is_read_with_a_warning(tmp_path, caplog, own_root):
+    """Two people as two ROOTs, or below one world frame."""
+    joints = body(rename=lambda name: f"B_{name}").split("MOTION")[0].split("HIERARCHY\n")[1]
+    values = " ".join("0" * 45)
+    if own_root:
+        text = body(extra=joints, beside_values=values)
+    else:
+        other = joints.replace("ROOT", "JOINT")
+        text = body(above=FRAME, above_values="0 0 0 0 0 0", beside=other, beside_values=values)
+    with caplog.at_level(logging.WARNING, logger="motiondiff"):
+        motion = read(tmp_path, text)
+    np.testing.assert_allclose(motion.positions, read(tmp_path, body()).positions, atol=1e-5)
+    assert "left out: B_Hips" in caplog.text
+
+
 def test_several_roots_give_the_body_with_a_warning(tmp_path, caplog):
     camera = "ROOT Camera\n{\nOFFSET 0 0 0\nCHANNELS 3 Zrotation Xrotation Yrotation\n}"
     with caplog.at_level(logging.WARNING, logger="motiondiff"):

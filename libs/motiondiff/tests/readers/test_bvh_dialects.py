@@ -144,8 +144,8 @@ def test_more_rows_than_announced_are_used_with_a_warning(tmp_path, caplog):
         (TEXT.replace("CHANNELS 6", "CHANNELS 5"), "line 5: joint 'Hips': 5 channels announced, 6 named"),
         (TEXT.replace("CHANNELS 6", "CHANNELS six"), "line 5: number of channels .* expected, found 'six'"),
         (TEXT.replace("Zrotation X", "Zscale X"), "channel 'Zscale' is unknown or repeated"),
-        (TEXT.replace("Frames: 6\n", ""), "line 30: Frames: expected, found 'Frame Time: 0.05'"),
-        (TEXT.replace("\n}\nMOTION", "\nMOTION"), "line 28: .* expected in joint 'Hips', found 'MOTION'"),
+        (TEXT.replace("Frames: 6\n", ""), "line 31: Frames: expected, found 'Frame Time: 0.05'"),
+        (TEXT.replace("\n}\nMOTION", "\nMOTION"), "line 29: .* expected in joint 'Hips', found 'MOTION'"),
     ],
 )  # fmt: skip
 def test_what_is_no_dialect_is_refused_with_its_line(tmp_path, text, message):

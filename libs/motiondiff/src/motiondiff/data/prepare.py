@@ -218,25 +218,29 @@ def read_all(
         for reference in references:
             yield from work(reference)
         return
-    try:
-        for result in executor.map(work, references, chunksize=CHUNK):
-            yield from result
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process that reads clips was killed, most often for want of memory: read the folder in parts"
-        ) from error
+    for result in executor.map(work, references, chunksize=CHUNK):
+        yield from result
 
 
 @contextlib.contextmanager
 def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor | None]:
-    """The processes to read ``count`` units with: the executor given, or a pool, or None where few are to be read."""
+    """The processes to read ``count`` units with: the executor given, or a pool, or None where few are to be read.
+
+    Raises:
+        InputError: one of the pool's processes was killed.
+    """
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if executor is not None or count < CLIPS_WORTH_A_POOL or processes == 1:
         yield executor
         return
     # forking a process that already runs torch's threads may hang
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that reads clips was killed, most often for want of memory: read the folder in parts"
+            ) from error
 
 
 def read_and_check(reference: ClipRef, options: PrepareOptions) -> list[Clip | Rejection]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motiondiff.data.readers.bvh_file import BvhFile
-from motiondiff.data.readers.limbs import descendants, find_limbs, is_upper_body, path_below
+from motiondiff.data.readers.limbs import descendants, find_limbs, has_feet, is_upper_body, path_below
 
 _MESH = re.compile(r"(?i)mesh\d*$|(?:^|[_.: -])geo(?:m|metry)?\d*$")
 Array = npt.NDArray[np.float64]
@@ -28,8 +28,8 @@ def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
     root = next((one for one in roots if pelvis[one] is not None), roots[0])
     warnings = []
     if len(roots) > 1:
-        others = ", ".join(file.names[other] for other in roots if other != root)
-        warnings.append(f"several ROOTs: the body is taken from {file.names[root]}, left out: {others}")
+        names = ", ".join(file.names[other] for other in roots if other != root)
+        warnings.append(f"several ROOTs: the body is taken from {file.names[root]}, left out: {names}")
     body, stop = root, pelvis[root]
     while body != stop:
         children = [joint for joint in trees[root] if file.parents[joint] == body]
@@ -41,13 +41,17 @@ def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
         if stop is None:
             break
         child = path_below(file.parents, body, stop)[0]
-        others = [joint for other in children if other != child for joint in descendants(file.parents, other)]
         whole = any(is_upper_body(file.names[joint]) for joint in descendants(file.parents, child))
-        if not whole or any(is_upper_body(file.names[joint]) for joint in others):
+        beside = {
+            other: [file.names[joint] for joint in descendants(file.parents, other)]
+            for other in children
+            if other != child
+        }
+        # a second person has feet, a prop has no trunk; what has a trunk and no feet belongs to the legs
+        if not whole or any(any(map(is_upper_body, names)) and not has_feet(names) for names in beside.values()):
             break
-        warnings.append(
-            f"not of the body {file.names[child]}, left out: {', '.join(file.names[one] for one in others)}"
-        )
+        left_out = ", ".join(name for names in beside.values() for name in names)
+        warnings.append(f"not of the body {file.names[child]}, left out: {left_out}")
         body = child
     return body, tuple(warnings)
 

@@ -74,11 +74,11 @@ class _Tokens:
         return token
 
     def line(self, token: _Token) -> int:
-        return self._text.count("\n", 0, token.at) + 1
+        return self._text.count("\n", 0, token.at if token.text else len(self._text.rstrip())) + 1
 
     def error(self, token: _Token, message: str) -> InputError:
-        if not token.text:
-            last = self._text.count("\n", 0, len(self._text.rstrip())) + 1
+        if not (token.text and self.next.text):  # nothing follows
+            last = self.line(_Token("", 0))
             return InputError(f"{self.source}: line {last}: ends before its MOTION block; the file is truncated")
         return InputError(f"{self.source}: line {self.line(token)}: {message}, found {token.text[:40]!r}")
 
@@ -87,12 +87,12 @@ class _Tokens:
         if token.word != text:
             raise self.error(token, f"{text!r} expected {where}")
 
-    def number(self, what: str) -> float:
+    def number(self, what: str, keyword: _Token) -> float:
         token = self.take()
         try:
             return float(token.text.rstrip(",").replace(",", "."))
         except ValueError:
-            raise self.error(token, f"{what} expected") from None
+            raise self.error(_Token(token.text, keyword.at), f"{what} expected") from None
 
     def rest_of_line(self, token: _Token) -> list[str]:
         """The tokens up to the end of a token's line or the next brace."""
@@ -161,8 +161,8 @@ def _open_joint(tokens: _Tokens, joints: list[BvhJoint], parent: int) -> int:
 
 
 def _offset(tokens: _Tokens, what: str) -> tuple[float, float, float]:
-    tokens.take()
-    return tokens.number(what), tokens.number(what), tokens.number(what)
+    keyword = tokens.take()
+    return tokens.number(what, keyword), tokens.number(what, keyword), tokens.number(what, keyword)
 
 
 def _skip_end_site(tokens: _Tokens) -> None:
@@ -184,14 +184,15 @@ def _skip_end_site(tokens: _Tokens) -> None:
 
 def _read_channels(tokens: _Tokens, joint: BvhJoint) -> None:
     keyword = tokens.take()
-    count = tokens.number(f"number of channels of joint {joint.name!r}")
+    count = tokens.number(f"number of channels of joint {joint.name!r}", keyword)
     named = 0
     while tokens.next.word not in _AFTER_CHANNELS:
-        word = tokens.take().text
-        match = _CHANNEL.fullmatch(word)
+        token = tokens.take()
+        match = _CHANNEL.fullmatch(token.text)
         channel = Channel(match[2].lower(), "xyz".index(match[1].lower())) if match else None
         if channel is None or channel in joint.channels:
-            raise InputError(f"{tokens.source}: joint {joint.name!r}: channel {word!r} is unknown or repeated")
+            message = f"joint {joint.name!r}: channel {token.text!r} is unknown or repeated"
+            raise tokens.error(token, message)
         joint.channels.append(channel)
         named += 1
     if named != count:

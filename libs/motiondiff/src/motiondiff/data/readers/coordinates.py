@@ -136,8 +136,8 @@ def choose_up(postures: Sequence[Posture]) -> tuple[str, str]:
     if up == rest:
         return up, ""
     if votes[best] < 0.5:
-        known = any(posture.leg for posture in postures)
-        return rest, f"the body stands in few frames: {rest}-up is taken from its rest pose" if known else ""
+        doubtful = any(posture.leg for posture in postures) and (rest != "y" or not rests)
+        return rest, f"the body stands in few frames: {rest}-up is taken by its rest pose" if doubtful else ""
     agreeing = sum(posture.upright[best] > 0.5 for posture in postures)
     grounded = np.median([_stands(posture, best) for posture in postures]) > 0.5
     chosen = up if grounded or up.strip("-") == rest.strip("-") or agreeing >= 3 else rest
@@ -170,7 +170,7 @@ def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, flo
                 return unit, METRES[unit], ""
         raise InputError(
             f"{path}: the unit of length cannot be guessed (longest chain of bones {reach:.4g}): "
-            "--unit NUMBER gives the metres in one unit"
+            "--unit NUMBER (prepare, export) gives the metres in one unit"
         )
     leg = float(np.median(legs))
 
@@ -190,7 +190,7 @@ def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, flo
         return "unknown", TYPICAL_LEG / leg, f"{text}: they are taken to be {TYPICAL_LEG} m, sizes are a guess"
     raise InputError(
         f"{path}: the unit of length cannot be guessed (legs of {leg:.4g} from hip to ankle are a person's in none of "
-        f"{', '.join(METRES)}): --unit NUMBER gives the metres in one unit"
+        f"{', '.join(METRES)}): --unit NUMBER (prepare, export) gives the metres in one unit"
     )
 
 
@@ -230,7 +230,7 @@ def leg_warning(leg: float | None, metres: float) -> str:
 
 
 def fps_warning(fps: float) -> str:
-    """A warning about a frame rate at which nobody records motion, or nothing."""
+    """A warning about a frame rate that no recording of motion has, or nothing."""
     if FPS[0] <= fps <= FPS[1]:
         return ""
     return f"{fps:.4g} fps is outside {FPS[0]:g} to {FPS[1]:g}: --source-fps gives the right rate"

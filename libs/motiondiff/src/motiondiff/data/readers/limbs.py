@@ -73,6 +73,11 @@ def is_upper_body(name: str) -> bool:
     return bool(_UPPER.search(name.rsplit(":", 1)[-1].lower()))
 
 
+def has_feet(names: Sequence[str]) -> bool:
+    """Whether any joint's name has a word for foot or toe."""
+    return any(word.search(name.rsplit(":", 1)[-1].lower()) for name in names for word in (_FOOT, _TOE))
+
+
 def ancestors(parents: Sequence[int], joint: int) -> list[int]:
     """A joint, its parent and so on up to its root."""
     path = []
