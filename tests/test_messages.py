@@ -22,8 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # options of other programs, and the words for an option's value and for an override in general
 OTHERS = {"--multi_gpu"}
 PLACEHOLDERS = {"key"}
-# arguments that commands do not offer yet: (file, argument)
-PYTHON_ONLY = {("libs/motiondiff/src/motiondiff/data/readers/bvh.py", "unit")}
 COMMANDS = {"motiondiff": "motiondiff", "actprompt": "actprompt", "debian_mri": "debian-mri"}
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]*")
 KEY = re.compile(r"(?<![\w.{}-])([a-z_]+(?:\.[a-z_]+)*)=(?=[\w'\"{])")
@@ -117,7 +115,7 @@ def test_keys_that_messages_name_exist(library: str) -> None:
         f"{place}: {key} in {text!r}"
         for place, text in messages(library)
         for key in KEY.findall(re.sub(rf"{OPTION.pattern} \w+=", "", text))
-        if key not in known | PLACEHOLDERS and (place.partition(":")[0], key) not in PYTHON_ONLY
+        if key not in known | PLACEHOLDERS
     ]
     assert wrong == []
 

@@ -96,13 +96,14 @@ def test_info(store: MotionStore) -> None:
     info = store.info()
     assert set(info) == {
         "clips", "frames", "seconds", "fps", "joints", "bodies", "actions", "tags", "subjects", "splits", "split_by",
-        "frames_per_clip", "residual_mm", "rejected", "simulated", "generated", "format", "fingerprint",
+        "frames_per_clip", "residual_mm", "stature_m", "rejected", "simulated", "generated", "format", "fingerprint",
     }  # fmt: skip
     assert info["clips"] == 40 and info["joints"] == 18 and info["bodies"] == 5 and info["fps"] == 10
     assert info["actions"] == {"pick up": 8, "run": 8, "sit down": 8, "walk": 8, "wave": 8}
     assert info["splits"] == {"train": 25, "validation": 5, "test": 10}
     assert info["seconds"] == pytest.approx(info["frames"] / 10)
     assert info["frames_per_clip"]["min"] >= 20 and info["frames_per_clip"]["max"] <= 35
+    assert 1.2 < info["stature_m"]["median"] < 1.9 and set(info["stature_m"]["subjects"]) == set(info["subjects"])
     assert info["simulated"] is True and info["split_by"] == "subject" and info["residual_mm"]["mean"] == 0
     json.dumps(info, allow_nan=False)
 

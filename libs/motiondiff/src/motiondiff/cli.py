@@ -23,12 +23,32 @@ from motiondiff.export import FORMATS as EXPORT_FORMATS
 from motiondiff.sets import FORMATS as SET_FORMATS
 
 
+def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of how files are read that name neither up axis nor unit of length."""
+    parser.add_argument(
+        "--up",
+        default="auto",
+        metavar="AXIS",
+        help="BVH: up axis, x, y or z (--up=-y for down), or auto: by the standing body (default)",
+    )
+    parser.add_argument(
+        "--unit",
+        default="auto",
+        metavar="UNIT",
+        help="BVH: m, cm, mm, inch, or the metres in one unit, or auto: by the length of the legs (default)",
+    )
+    parser.add_argument(
+        "--source-fps", type=float, metavar="FPS", help="BVH: frames per second of the files, instead of their own"
+    )
+
+
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DIR", nargs="?", help="folder of the recordings")
     parser.add_argument("--format", help=f"one of: {', '.join(READER_FORMATS)}")
     parser.add_argument("--mix", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
     parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
     parser.add_argument("--fps", type=float, default=20.0, help="frames per second of the store (default 20)")
+    _coordinate_arguments(parser)
     parser.add_argument(
         "--labels", metavar="MAP", help="residential (daily actions in homes), or a YAML file: source label -> action"
     )
@@ -64,6 +84,8 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError("--mix names its sources: give neither a folder nor --format with it")
     if not args.mix and not (args.source and args.format):
         raise InputError("give a folder and --format, or --mix SOURCES.yaml")
+    if args.mix and (args.up, args.unit, args.source_fps) != ("auto", "auto", None):
+        raise InputError("--up, --unit and --source-fps with --mix: write `up:`, `unit:`, `source_fps:` into the file")
     if args.mix and args.labels:
         raise InputError("--labels with --mix: write `labels:` into the file")
     if args.mix and (args.action_from or args.metadata):
@@ -81,6 +103,9 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         strict=args.strict,
         action_from=args.action_from,
         metadata=args.metadata,
+        up=args.up,
+        unit=args.unit,
+        source_fps=args.source_fps,
     )
     if args.mix:
         store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
@@ -194,6 +219,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale", type=float, default=1.0, help="file units per metre of a bvh (default 1; 100: centimetres)"
     )
     parser.add_argument("--split", help="only this split of a store: train, validation or test")
+    _coordinate_arguments(parser)
     parser.add_argument("--world", action="store_true", help="a store's clips where they were recorded")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
@@ -210,6 +236,9 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
         world=args.world,
         scale=args.scale,
         overwrite=args.overwrite,
+        up=args.up,
+        unit=args.unit,
+        source_fps=args.source_fps,
     )
 
 

@@ -22,13 +22,20 @@ from motiondiff.sets import write as write_set
 READABLE = {".npz": "npz", ".bvh": "bvh", ".npy": "npy"}
 
 
-def read_motion(path: str | Path) -> Motion:
+def read_motion(path: str | Path, *, up: str = "auto", unit: str = "auto", source_fps: float | None = None) -> Motion:
     """The motion of an .npz, .bvh or .npy file.
 
+    Args:
+        path: the file.
+        up: up axis of a BVH file, or ``auto``.
+        unit: unit of length of a BVH file, or ``auto``.
+        source_fps: frames per second, instead of a BVH file's own.
+
     Raises:
-        InputError: missing, another kind of file, broken, or of several motions.
+        InputError: missing, another kind of file, broken, or of several motions; or one of the options for a file that
+            needs none.
     """
-    motions = read_motions(path)
+    motions = read_motions(path, up=up, unit=unit, source_fps=source_fps)
     if len(motions) > 1:
         raise InputError(
             f"{path}: holds {len(motions)} motions, one is wanted: `motiondiff export {path} --to npz --out DIR` "
@@ -37,24 +44,37 @@ def read_motion(path: str | Path) -> Motion:
     return next(iter(motions.values()))
 
 
-def read_motions(path: str | Path) -> dict[str, Motion]:
+def read_motions(
+    path: str | Path, *, up: str = "auto", unit: str = "auto", source_fps: float | None = None
+) -> dict[str, Motion]:
     """The motions of an .npz (motiondiff's or AMASS's), .bvh or .npy file by name; one has the name of the file.
 
+    Args:
+        path: the file.
+        up: as `read_motion`, like the next two.
+        unit: unit of length.
+        source_fps: frames per second.
+
     Raises:
-        InputError: missing, another kind of file, or broken; the first motion that cannot be read is named.
+        InputError: missing, another kind of file, or broken; the first motion that cannot be read is named; or one of
+            the options for a file that needs none.
     """
-    from motiondiff.data.readers import Rejection, get_reader
+    from motiondiff.data.readers import Rejection, check_conventions, get_reader
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.suffix.lower() not in READABLE:
         raise InputError(f"{path}: only .npz, .bvh and .npy files can be read as motions")
-    reader = get_reader("amass" if _is_amass(path) else READABLE[path.suffix.lower()])
+    format = "amass" if _is_amass(path) else READABLE[path.suffix.lower()]
+    options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
+    check_conventions(format, options)
+    given = {name: value for name, value in options.items() if value not in ("auto", None)}
+    reader = get_reader(format)
     # labels of AMASS that lie around are for `prepare`
     reference = replace(reader.find_clips(path)[0], files=(path,))
     motions: dict[str, Motion] = {}
-    for clip in reader.read_clips(reference):
+    for clip in reader.read_clips(reference, **given):
         if isinstance(clip, Rejection):
             raise InputError(f"{'' if str(path) in clip.reason else f'{path}: '}{clip.reason}")
         motions[clip.clip_id.removeprefix(f"{reference.clip_id}/")] = clip.motion
@@ -140,6 +160,9 @@ def export(
     world: bool = False,
     scale: float = 1.0,
     overwrite: bool = False,
+    up: str = "auto",
+    unit: str = "auto",
+    source_fps: float | None = None,
 ) -> dict[str, Any]:
     """Write a motion file, or every clip of a store, in another format.
 
@@ -154,6 +177,9 @@ def export(
             that their formats ask for.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
         overwrite: replace what is at ``out``.
+        up: up axis of a BVH file, or ``auto``.
+        unit: unit of length of a BVH file, or ``auto``.
+        source_fps: frames per second, instead of a BVH file's own.
 
     Returns:
         ``{"out": ..., "motions": N}``.
@@ -168,13 +194,16 @@ def export(
         raise InputError(f"--to {format}: {1 + len(more)} sources are given, and only html takes several")
     check_scale(format, scale)
     source = Path(source)
+    given: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
+    if source.is_dir() and given != {"up": "auto", "unit": "auto", "source_fps": None}:
+        raise InputError(f"--up, --unit and --source-fps are for BVH files; {source} is a store, y-up and in metres")
     refuse_existing(out, overwrite=overwrite)
     if format == "html":
-        return _export_page([source, *(Path(other) for other in more)], Path(out), split=split, world=world)
+        return _export_page([source, *(Path(other) for other in more)], Path(out), given, split=split, world=world)
     if format in SET_FORMATS:
         return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
-        motions = read_motions(source)
+        motions = read_motions(source, **given)
         if len(motions) == 1:
             write(next(iter(motions.values())), Path(out), format, clip_id=source.stem, scale=scale)
             return {"out": str(out), "motions": 1}
@@ -214,7 +243,9 @@ def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
     return store.clip_ids[clip], place(motion, store.placement(clip)) if world else motion
 
 
-def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world: bool) -> dict[str, Any]:
+def _export_page(
+    sources: Sequence[Path], out: Path, given: dict[str, Any], *, split: str | None, world: bool
+) -> dict[str, Any]:
     """Write one viewer page with the motions of all files and stores."""
     from motiondiff.export.html import write_html
 
@@ -223,7 +254,7 @@ def _export_page(sources: Sequence[Path], out: Path, *, split: str | None, world
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                found = read_motions(source)
+                found = read_motions(source, **given)
                 for own, motion in found.items():
                     yield name if len(found) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
                 continue

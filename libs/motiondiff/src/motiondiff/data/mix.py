@@ -7,8 +7,9 @@
       ntu: {format: ntu-rgbd, path: data/ntu, labels: ntu.yaml, exclude: [bad_samples.txt]}
       own: {format: bvh, path: data/own, action_from: folder, metadata: own.csv}
 
-Paths are relative to the file. Ids and subjects get the source's name in front (``utkinect/s01``), so that subjects of
-two sources are never taken for one person.
+``up``, ``unit`` and ``source_fps`` of a source are those of ``prepare``. Paths are relative to the file. Ids and
+subjects get the source's name in front (``utkinect/s01``), so that subjects of two sources are never taken for one
+person.
 """
 
 from __future__ import annotations
@@ -33,15 +34,17 @@ from motiondiff.data.prepare import (
     read_and_check,
     read_names,
     warn_of_rejected,
+    with_conventions,
+    worker_pool,
     write_store,
 )
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader
+from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, rejection
 from motiondiff.data.retarget import retarget, target_skeleton
 from motiondiff.data.store import MotionStore
 from motiondiff.geometry.skeleton import Skeleton
 
 _TOP = ("skeleton", "labels", "sources")
-_SOURCE = ("format", "path", "labels", "exclude", "action_from", "metadata")
+_SOURCE = ("format", "path", "labels", "exclude", "action_from", "metadata", "up", "unit", "source_fps")
 
 
 @dataclass(frozen=True)
@@ -90,29 +93,35 @@ def prepare_mix(
     if options.fps is None:
         raise InputError(f"{file}: sources differ in frame rate: give one with --fps")
     skeleton, sources = read_sources(file, options)
-    jobs: list[_Job] = []
-    annotated: dict[str, Annotations] = {}
-    for source in sources:
-        references = get_reader(source.format).find_clips(source.path)
-        given = annotated[source.name] = annotate(
+    units = [get_reader(source.format).find_clips(source.path) for source in sources]
+    annotated = {
+        source.name: annotate(
             source.format,
-            references,
+            found,
             source.path,
             action_from=source.options.action_from,
             metadata=source.options.metadata,
         )
-        jobs += [_Job(reference, source, given) for reference in references]
+        for source, found in zip(sources, units, strict=True)
+    }
     refuse_existing(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
-    items = _checked(read_all(jobs, partial(_read, target=skeleton), executor), sources, seen)
-    about = {
+    about: dict[str, Any] = {
         "format": "mix",
         "source": Path(file).name,
         "sources": {source.name: source.format for source in sources},
         "simulated": False,
     }
-    with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
-        store = write_store(bar, out, options, about=about, overwrite=overwrite)
+    with worker_pool(sum(map(len, units)), executor) as pool:
+        jobs: list[_Job] = []
+        for source, found in zip(sources, units, strict=True):
+            references, rigs = with_conventions(source.format, found, source.options, pool)
+            jobs += [_Job(reference, source, annotated[source.name]) for reference in references]
+            if rigs:
+                about.setdefault("rigs", {})[source.name] = rigs
+        items = _checked(read_all(jobs, partial(_read, target=skeleton), pool), sources, seen)
+        with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
+            store = write_store(bar, out, options, about=about, overwrite=overwrite)
     for name, given in annotated.items():
         given.warn_of_unmatched(seen[name])
     warn_of_rejected(store)
@@ -191,6 +200,11 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
         own = replace(own, labels=LabelMap.load(file, content["format"], own=given))
     if exclude:
         own = replace(own, exclude=own.exclude | read_names(path.parent / str(one) for one in exclude))
+    if {"up", "unit", "source_fps"} & set(content):
+        rate = content.get("source_fps")
+        if not (rate is None or (isinstance(rate, int | float) and rate > 0)):
+            raise InputError(f"{where}: source_fps: {rate!r}: frames per second are wanted")
+        own = replace(own, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate)
     return Source(name, content["format"], path.parent / content["path"], own)
 
 
@@ -216,6 +230,6 @@ def _read(job: _Job, target: Skeleton) -> list[Clip | Rejection]:
             if moved.residual > job.source.options.max_residual:
                 raise InputError(f"on the target's body it is {moved.residual * 100:.1f} cm off in the mean")
             results.append(Clip(clip_id, moved, item.label))
-        except InputError as error:
-            results.append(Rejection(clip_id, str(error), item.label))
+        except Exception as error:  # one bad clip must not end the folder, whatever it raises
+            results.append(replace(rejection(clip_id, error), label=item.label))
     return results

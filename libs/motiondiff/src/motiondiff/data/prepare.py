@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,7 +21,15 @@ from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
 from motiondiff.data.labels import LabelMap, LabelUse
 from motiondiff.data.metadata import Annotations, annotate
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, read_or_reject
+from motiondiff.data.readers import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_conventions,
+    get_reader,
+    read_or_reject,
+    rejection,
+)
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
@@ -31,6 +41,8 @@ T = TypeVar("T")
 
 # below this many clips starting worker processes takes longer than reading
 CLIPS_WORTH_A_POOL = 64
+CHUNK = 16
+"""Units that a process is handed at a time."""
 _ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
 
@@ -51,6 +63,9 @@ class PrepareOptions:
         action_from: "folder" or "parent": the action is the name of the folder just below the source, or of the one
             that the file lies in.
         metadata: a table with columns file, action, subject, style, text (`motiondiff.data.metadata`).
+        up: up axis of files that name none, or ``auto``.
+        unit: unit of length of files that name none (its name or the metres in it), or ``auto``.
+        source_fps: frames per second of the files, instead of their own.
     """
 
     fps: float | None = 20.0
@@ -64,6 +79,9 @@ class PrepareOptions:
     strict: bool = False
     action_from: str | None = None
     metadata: str | Path | None = None
+    up: str = "auto"
+    unit: str = "auto"
+    source_fps: float | None = None
 
 
 def prepare(
@@ -95,12 +113,16 @@ def prepare(
     references = get_reader(format).find_clips(Path(source))
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     refuse_existing(out, overwrite=overwrite)
-    items = read_all(references, partial(read_and_check, options=options, annotations=annotations), executor)
+    about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: list[str] = []
-    bar = tqdm(_checked(items, options.labels, seen), desc="read", unit="clip", total=len(references))
-    about = {"format": format, "source": Path(source).name, "simulated": False}
-    with bar as clips:  # closed also on an error, whose message then has a line of its own
-        store = write_store(clips, out, options, about=about, overwrite=overwrite)
+    with worker_pool(len(references), executor) as pool:
+        references, rigs = with_conventions(format, references, options, pool)
+        if rigs:
+            about["rigs"] = rigs
+        items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
+        bar = tqdm(_checked(items, options.labels, seen), desc="read", unit="clip", total=len(references))
+        with bar as clips:  # closed also on an error, whose message then has a line of its own
+            store = write_store(clips, out, options, about=about, overwrite=overwrite)
     annotations.warn_of_unmatched(seen)
     warn_of_rejected(store)
     return store
@@ -116,6 +138,26 @@ def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: l
         yield item
     if use is not None:
         use.check()
+
+
+def with_conventions(
+    format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor | None
+) -> tuple[list[ClipRef], list[dict[str, Any]]]:
+    """References with the up axis and unit of their rigs, and these for ``store.json``.
+
+    Formats that fix both come back as they are.
+
+    Raises:
+        InputError: up axis, unit or frame rate are given for a format that fixes them.
+    """
+    given = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
+    check_conventions(format, given)
+    choose = getattr(get_reader(format), "choose_conventions", None)
+    if choose is None:
+        return references, []
+    run = map if pool is None else partial(pool.map, chunksize=CHUNK)
+    settled, rigs = choose(references, **given, run=run)
+    return settled, rigs
 
 
 def warn_of_rejected(store: MotionStore) -> None:
@@ -163,8 +205,10 @@ def write_store(
                     subjects.append(item.motion.subject)
                     tags.append(item.motion.tag)
                     continue
-                except InputError as error:
-                    item = Rejection(item.clip_id, str(error))
+                except OSError:  # the disk, not the clip
+                    raise
+                except Exception as error:  # as in `read_or_reject`
+                    item = rejection(item.clip_id, error)
             if options.strict:
                 raise InputError(f"{item.clip_id}: {item.reason}")
             rejected.append(item)
@@ -190,19 +234,34 @@ def write_store(
 def read_all(
     references: Sequence[T], work: Callable[[T], list[Clip | Rejection]], executor: Executor | None
 ) -> Iterator[Clip | Rejection]:
-    """Every clip or rejection that ``work`` makes of the references, in their order; many are spread over processes."""
-    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is None and (len(references) < CLIPS_WORTH_A_POOL or processes == 1):
+    """Every clip or rejection that ``work`` makes of the references, in their order."""
+    if executor is None:
         for reference in references:
             yield from work(reference)
-    elif executor is None:
-        # forking a process that already runs torch's threads may hang
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for result in pool.map(work, references, chunksize=16):
-                yield from result
-    else:
-        for result in executor.map(work, references, chunksize=16):
-            yield from result
+        return
+    for result in executor.map(work, references, chunksize=CHUNK):
+        yield from result
+
+
+@contextlib.contextmanager
+def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor | None]:
+    """The processes to read ``count`` units with: the executor given, or a pool, or None where few are to be read.
+
+    Raises:
+        InputError: one of the pool's processes was killed.
+    """
+    processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if executor is not None or count < CLIPS_WORTH_A_POOL or processes == 1:
+        yield executor
+        return
+    # forking a process that already runs torch's threads may hang
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that reads clips was killed, most often for want of memory: read the folder in parts"
+            ) from error
 
 
 def read_and_check(
@@ -221,8 +280,8 @@ def read_and_check(
                     motion = annotations.apply(reference.clip_id, item.clip_id, motion)
                 label = motion.action
                 item = Clip(item.clip_id, _select(motion, options), label)
-            except InputError as error:
-                item = Rejection(item.clip_id, str(error), label)
+            except Exception as error:  # as in `read_or_reject`
+                item = replace(rejection(item.clip_id, error), label=label)
         results.append(item)
     return results
 

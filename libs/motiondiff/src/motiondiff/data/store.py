@@ -228,7 +228,7 @@ class MotionStore:
         return Placement(yaw, (x, y, z))
 
     def info(self) -> dict[str, Any]:
-        """Counts for people and scripts: clips, frames, seconds, actions, subjects, tags, splits, fps, joints."""
+        """Counts for people and scripts: clips, frames, actions, subjects, tags, splits, fps, joints, stature."""
         lengths = self.columns["length"]
 
         def count(name: str, labels: Sequence[str]) -> dict[str, int]:
@@ -258,6 +258,8 @@ class MotionStore:
                 "mean": round(float(residual.mean()) * 1000, 2),
                 "p95": round(float(np.percentile(residual, 95)) * 1000, 2),
             },
+            # median height of the recorded body; stores of earlier versions do not hold it
+            "stature_m": self.header.get("stature_m"),
             "rejected": int(self.header["rejected"]),
             "simulated": bool(self.header.get("simulated", False)),
             "generated": bool(self.header.get("generated", False)),

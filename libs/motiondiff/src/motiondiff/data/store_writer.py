@@ -43,6 +43,7 @@ class StoreWriter:
         self._clip_ids: list[str] = []
         self._texts: list[Sequence[str]] = []
         self._known: set[str] = set()
+        self._statures: list[float] = []
         self._rows = 0
         self._digest = hashlib.sha256()
         self._file = (folder / "frames.npy").open("wb+")
@@ -94,6 +95,8 @@ class StoreWriter:
             self._columns[name].append(value)
         self._clip_ids.append(clip_id)
         self._texts.append(motion.texts)
+        heights = motion.positions[..., 1]
+        self._statures.append(float(np.median(np.ptp(heights, axis=1))))
         self._rows += len(motion)
 
     def finish(
@@ -146,6 +149,7 @@ class StoreWriter:
             "subjects": list(self._labels["subject"]),
             "rejected": len(rejected),
             "fingerprint": self._digest.hexdigest(),
+            "stature_m": self._summarise_statures(columns["subject"]),
             **about,
         }
         (self._folder / "store.json").write_text(json.dumps(header, indent=2) + "\n")
@@ -153,6 +157,15 @@ class StoreWriter:
             writer = csv.writer(handle)
             writer.writerow(("clip", "reason"))
             writer.writerows(rejected)
+
+    def _summarise_statures(self, subjects: npt.NDArray[Any]) -> dict[str, Any]:
+        """Median over clips of the median height from the lowest to the highest joint, of all and of each subject."""
+        statures = np.array(self._statures)
+        by_subject = {name: statures[subjects == code] for code, name in enumerate(self._labels["subject"])}
+        return {
+            "median": round(float(np.median(statures)), 3),
+            "subjects": {name: round(float(np.median(of_one)), 3) for name, of_one in by_subject.items()},
+        }
 
     def _write_header(self, rows: int) -> None:
         """(Re)write the .npy header: numpy pads it so that the row count can grow in place."""

@@ -7,10 +7,11 @@ second for any reference and never loses a clip without a reason. Nothing is imp
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, cast
 
 from icube_common.errors import InputError, unknown
-from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection
+from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, rejection
 
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
@@ -97,12 +98,39 @@ def get_reader(name: str) -> Reader:
     return cast(Reader, importlib.import_module(FORMATS[name].module))
 
 
+def check_conventions(name: str, given: Mapping[str, Any]) -> None:
+    """InputError where up axis, unit or frame rate are given for a format that fixes them.
+
+    Args:
+        name: of the format.
+        given: ``up``, ``unit`` and ``source_fps``; ``auto`` and None are not given.
+    """
+    if hasattr(get_reader(name), "choose_conventions"):
+        return
+    for option, value in given.items():
+        if value not in ("auto", None):
+            raise InputError(
+                f"--{option.replace('_', '-')} {value}: the format {name} fixes up axis, unit and frame rate"
+            )
+
+
 def read_or_reject(ref: ClipRef, fps: float | None = None, **options: Any) -> list[Clip | Rejection]:
     """The clips of a reference; a unit that cannot be read at all becomes one `Rejection`. Fit for a process pool."""
     try:
-        return get_reader(ref.format).read_clips(ref, fps, **options)
-    except InputError as error:
-        return [Rejection(ref.clip_id, str(error))]
+        return get_reader(ref.format).read_clips(ref, fps, **{**ref.options, **options})
+    except Exception as error:  # one bad file must not end the folder, whatever it raises
+        return [rejection(ref.clip_id, error, ref.files[0])]
 
 
-__all__ = ["FORMATS", "Clip", "ClipRef", "Reader", "ReaderInfo", "Rejection", "get_reader", "read_or_reject"]
+__all__ = [
+    "FORMATS",
+    "Clip",
+    "ClipRef",
+    "Reader",
+    "ReaderInfo",
+    "Rejection",
+    "check_conventions",
+    "get_reader",
+    "read_or_reject",
+    "rejection",
+]

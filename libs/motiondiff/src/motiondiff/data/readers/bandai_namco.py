@@ -6,6 +6,7 @@ set names no subject.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ from pathlib import Path
 from icube_common.errors import InputError
 from motiondiff.data.readers import bvh
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, resample
+from motiondiff.data.readers.bvh_file import parse_bvh
+from motiondiff.data.readers.coordinates import Coordinates, fps_warning
 
+logger = logging.getLogger(__name__)
+
+_RIG = bvh.Conventions("Hips", Coordinates("y", 0.01))
 _NAME = re.compile(r"dataset-(?P<set>\d+)_(?P<content>[^_]+)_(?P<style>[^_]+)_(?P<take>\d+)\.bvh", re.IGNORECASE)
 
 
@@ -41,5 +47,9 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
             f"{path}: the name does not say what the clip shows; expected dataset-<set>_<content>_<style>_<take>.bvh "
             "(read it as format bvh, or rename it)"
         )
-    motion = replace(bvh.read_bvh(path, unit="cm"), action=name["content"], tag=name["style"])
+    table = parse_bvh(path)
+    for warning in (*table.warnings, fps_warning(1 / table.frame_time)):
+        if warning:
+            logger.warning("%s: %s", path, warning)
+    motion = replace(bvh.to_motion(table, _RIG, path), action=name["content"], tag=name["style"])
     return [Clip(ref.clip_id, resample(motion, fps))]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from motiondiff.motion import Motion
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class ClipRef:
             of its clips' ids.
         files: what is read, at least one path.
         subject: who moves, or None.
+        options: further arguments of ``read_clips``, chosen for the folder as a whole.
     """
 
     format: str
     clip_id: str
     files: tuple[Path, ...]
     subject: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,29 @@ class Rejection:
     label: str | None = None
 
 
+def rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejection:
+    """The rejection of a clip for an exception of any type, in one line.
+
+    Args:
+        clip_id: of the clip.
+        error: an `InputError`, whose message is the reason, or an exception that no check foresaw.
+        file: named where the message does not.
+    """
+    reason = " ".join(str(error).split())
+    if not isinstance(error, InputError):
+        logger.debug("%s: unforeseen error", file or clip_id, exc_info=error)
+        reason = f"cannot be read ({type(error).__name__}: {reason})"
+    if file is not None and file.name not in reason:
+        reason = f"{file}: {reason}"
+    return Rejection(clip_id, reason)
+
+
 class Reader(Protocol):
-    """What a reader module offers."""
+    """What a reader module offers.
+
+    A format whose files name neither up axis nor unit of length also has ``choose_conventions`` (see `bvh`), which
+    chooses both for a folder before its clips are read.
+    """
 
     def find_clips(self, folder: Path) -> list[ClipRef]:
         """Units below a folder, sorted; cheap. InputError where nothing of the format is there."""

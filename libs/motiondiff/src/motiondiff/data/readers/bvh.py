@@ -1,57 +1,87 @@
-"""BVH: the hierarchy by bvhio, the motion block by numpy and scipy.
+"""BVH files of any program as motions: the body, its up axis and its unit, decided once a rig.
 
-bvhio builds one object per joint and frame and waits for ever on a file that ends early, so only the hierarchy goes
-through it. Conventions, the same as bvhio's and Blender's: rotation channels are intrinsic, in the order given; a
-position channel *replaces* the joint's offset along its axis, on any joint.
+A folder's files of one hierarchy are one rig: `choose_conventions` looks at all of them before any is read, so that one
+clip in which nothing moves, or in which somebody lies, is read as the others are. `read_bvh` alone decides by its file.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation
 
-from icube_common.errors import InputError, unknown
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, read_text, resample
+from icube_common.errors import InputError
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, ids_of, resample
+from motiondiff.data.readers.bvh_body import find_body, take_subtree, world_transforms
+from motiondiff.data.readers.bvh_file import BvhFile, BvhTable, parse_bvh, to_local
+from motiondiff.data.readers.coordinates import (
+    Coordinates,
+    Posture,
+    check_up,
+    choose_unit,
+    choose_up,
+    fps_warning,
+    leg_warning,
+    measure_posture,
+    parse_unit,
+    to_y_up,
+)
+from motiondiff.data.readers.limbs import find_limbs
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.motion import Motion
 
 logger = logging.getLogger(__name__)
 
-METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 MOVES = 1e-4
 """A position channel that stays within this many metres of its mean is constant."""
 LARGEST_RESIDUAL = 0.02
 """Metres. Above this mean distance constant bones are no description of the clip, and it is rejected."""
+SURVEYED_FRAMES = 120
+"""Frames of a file, evenly spaced, by which up axis, unit and body are chosen."""
+SHOWN_WARNINGS = 3
+"""Files that a warning names before it only counts them."""
 
-_CHANNEL = re.compile(r"[XYZ](position|rotation)")
 
-
-@dataclass(frozen=True, eq=False)
-class BvhFile:
-    """What a BVH file says, in its own unit of length.
+@dataclass(frozen=True)
+class Conventions:
+    """How the files of one rig are read.
 
     Attributes:
-        names: J joints, end sites left out, a parent before its children.
-        parents: -1 for the root.
-        positions: (T, J, 3) each joint in its parent's frame, by offset and position channels.
-        rotations: (T, J, 3, 3) each joint in its parent's frame.
-        frame_time: seconds.
+        body: name of the joint that becomes the root: what is above it is the world's, what is beside it a prop.
+        coordinates: up axis and unit.
+    """
+
+    body: str
+    coordinates: Coordinates
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Evidence of one file about its rig.
+
+    Attributes:
+        names: all joints of the file.
+        parents: -1 for a root.
+        body: name of the body's root, by this file alone.
+        depth: joints above the body's root.
+        posture: of the body.
+        fps: frames per second by the file.
+        warnings: of the file and of its hierarchy.
     """
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
-    positions: npt.NDArray[np.float64]
-    rotations: npt.NDArray[np.float64]
-    frame_time: float
+    body: str
+    depth: int
+    posture: Posture
+    fps: float
+    warnings: tuple[str, ...]
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
@@ -65,41 +95,207 @@ def find_clips(folder: Path) -> list[ClipRef]:
     return [ClipRef("bvh", ids[path], (path,)) for path in files]
 
 
-def read_clips(ref: ClipRef, fps: float | None = None, *, unit: str = "auto") -> list[Clip | Rejection]:
-    """The one clip of a BVH file, without labels; see `read_bvh`."""
-    return [Clip(ref.clip_id, resample(read_bvh(ref.files[0], unit=unit), fps))]
-
-
-def read_bvh(path: Path, *, unit: str = "auto") -> Motion:
-    """A BVH file as a motion with constant bones.
-
-    A root that is a coordinate frame and not a joint is left out (`without_world_frame`): its child, placed in the
-    world, becomes the root. Where a joint's position channels vary, its offset is their
-    mean, and ``Motion.residual`` is the mean distance over frames and joints that this leaves.
+def choose_conventions(
+    references: Sequence[ClipRef],
+    *,
+    up: str = "auto",
+    unit: str = "auto",
+    source_fps: float | None = None,
+    run: Callable[..., Iterable[Survey | None]] = map,
+) -> tuple[list[ClipRef], list[dict[str, Any]]]:
+    """Body, up axis and unit of each rig in a folder, by all of its files; logged, with warnings.
 
     Args:
-        path: the file; y-up.
-        unit: ``m``, ``cm``, ``mm``, ``inch``, or ``auto``: by the longest chain from the root (about 1 m in a person).
+        references: of the folder's files.
+        up: an axis for all rigs, or ``auto``.
+        unit: a unit or the metres in one for all rigs, or ``auto``.
+        source_fps: frames per second of all files, instead of the files' own.
+        run: `map`, or that of an executor.
+
+    Returns:
+        The references with what `read_clips` needs, and a description of each rig for ``store.json``. A file that
+        cannot be read, or a rig whose unit cannot be chosen, keeps its reference as it is: reading it gives the reason.
+
+    Raises:
+        InputError: an unknown up axis or unit, or a frame rate that is not positive.
+    """
+    check_up(up)
+    parse_unit(unit)
+    check_fps(source_fps)
+    surveys = list(run(_survey_file, [reference.files[0] for reference in references]))
+    rigs: dict[tuple[tuple[str, ...], tuple[int, ...]], list[int]] = {}
+    for number, survey in enumerate(surveys):
+        if survey is not None:
+            rigs.setdefault((survey.names, survey.parents), []).append(number)
+    options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
+    settled = [replace(reference, options=options) for reference in references]
+    described: list[dict[str, Any]] = []
+    for numbers in rigs.values():
+        members = {references[number].files[0]: found for number in numbers if (found := surveys[number])}
+        try:
+            conventions, about = settle(members, up, unit, source_fps)
+        except InputError as error:
+            logger.warning("%s", error)
+            continue
+        described.append(about)
+        for number in numbers:
+            settled[number] = replace(references[number], options={"rig": conventions, "source_fps": source_fps})
+    return settled, described
+
+
+def settle(
+    surveys: dict[Path, Survey], up: str, unit: str, source_fps: float | None
+) -> tuple[Conventions, dict[str, Any]]:
+    """The conventions of one rig by its files, logged, and a description of them for ``store.json``.
+
+    Raises:
+        InputError: the unit cannot be chosen.
+    """
+    files, found = list(surveys), list(surveys.values())
+    where = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files of one rig)"
+    postures = [survey.posture for survey in found]
+    deepest = max(found, key=lambda survey: survey.depth)
+    rests = [posture.rest for posture in postures]
+    notes: list[str] = []
+    if up == "auto":
+        up, note = choose_up(postures)
+        notes += [f"{note}; --up gives another"] if note else []
+    metres = parse_unit(unit)
+    if metres is None:
+        unit, metres, note = choose_unit(postures, where)
+        notes += [f"{note}; --unit gives another"] if note else []
+    for note in notes:
+        logger.warning("%s: %s", where, note)
+    by_file = [
+        [*survey.warnings, leg_warning(survey.posture.leg, metres), fps_warning(source_fps or survey.fps)]
+        for survey in found
+    ]
+    _log_warnings({path: tuple(filter(None, texts)) for path, texts in zip(files, by_file, strict=True)})
+    logger.info(
+        "%s: lengths are taken to be in %s (%.6g m), up to be %s, the body to begin at %s",
+        where, unit, metres, up, deepest.body,
+    )  # fmt: skip
+    turn_rest = max(set(rests), key=rests.count) != "y"
+    about = {
+        "files": len(files), "joints": len(deepest.names), "body": deepest.body, "up": up, "unit": str(unit),
+        "metres_per_unit": metres,
+    }  # fmt: skip
+    return Conventions(deepest.body, Coordinates(up, metres, turn_rest)), about
+
+
+def _log_warnings(warnings: dict[Path, tuple[str, ...]]) -> None:
+    """Each file's warnings; of many files with the same, the first and their number."""
+    kinds = {path: tuple(text.split(" ", 1)[-1] for text in texts) for path, texts in warnings.items() if texts}
+    times = Counter(kinds.values())
+    shown: Counter[tuple[str, ...]] = Counter()
+    for path, kind in kinds.items():
+        shown[kind] += 1
+        if shown.total() > SHOWN_WARNINGS:
+            break
+        more = f" (and {times[kind] - 1} more files)" if times[kind] > 1 and shown[kind] == 1 else ""
+        if shown[kind] == 1:
+            for text in warnings[path]:
+                logger.warning("%s%s: %s", path, more, text)
+    rest = len(kinds) - shown.total()
+    if rest > 0:
+        logger.warning("%d further files with warnings of these kinds", rest)
+
+
+def _survey_file(path: Path) -> Survey | None:
+    """The survey of a file; None where it cannot be read, for which reading it gives the reason."""
+    try:
+        table = parse_bvh(path)
+        return survey(to_local(table.sample(SURVEYED_FRAMES)), 1 / table.frame_time, table.warnings)
+    except Exception:
+        logger.debug("%s: no survey", path, exc_info=True)
+        return None
+
+
+def survey(file: BvhFile, fps: float, warnings: tuple[str, ...] = ()) -> Survey:
+    """Body, posture and warnings of one file."""
+    body, notes = find_body(file)
+    part = take_subtree(file, body)
+    lengths = np.linalg.norm(part.positions.mean(axis=0), axis=1)
+    lengths[0] = 0
+    limbs = find_limbs(part.names, part.parents, lengths)
+    positions, _ = world_transforms(part)
+    rest = np.zeros((len(part.names), 3))
+    for joint, parent in enumerate(part.parents[1:], start=1):
+        rest[joint] = rest[parent] + part.offsets[joint]
+    depth = 0
+    while (above := file.parents[body]) >= 0:
+        body, depth = above, depth + 1
+    posture = measure_posture(limbs, _reach(lengths, part.parents), positions, rest)
+    return Survey(file.names, file.parents, part.names[0], depth, posture, fps, (*warnings, *notes))
+
+
+def read_clips(
+    ref: ClipRef,
+    fps: float | None = None,
+    *,
+    rig: Conventions | None = None,
+    up: str = "auto",
+    unit: str = "auto",
+    source_fps: float | None = None,
+) -> list[Clip | Rejection]:
+    """The one clip of a BVH file, without labels; see `read_bvh`."""
+    motion = read_bvh(ref.files[0], rig=rig, up=up, unit=unit, source_fps=source_fps)
+    return [Clip(ref.clip_id, resample(motion, fps))]
+
+
+def read_bvh(
+    path: Path,
+    *,
+    rig: Conventions | None = None,
+    up: str = "auto",
+    unit: str | float = "auto",
+    source_fps: float | None = None,
+) -> Motion:
+    """A BVH file as a motion with constant bones, y-up, in metres.
+
+    The body's root is the root: a world frame above it is left out, and so is a prop beside it (`bvh_body.find_body`).
+    Where a joint's position channels vary, its offset is their mean, and ``Motion.residual`` is the mean distance over
+    frames and joints that this leaves.
+
+    Args:
+        path: the file.
+        rig: how its rig's files are read, by `choose_conventions`; by default this file alone decides.
+        up: an axis, or ``auto``; without ``rig``.
+        unit: a unit's name, the metres in one, or ``auto``; without ``rig``.
+        source_fps: frames per second, instead of the file's own.
 
     Raises:
         InputError: not a readable BVH, values that are not finite, a unit that cannot be guessed, or bones that vary
             by more than 2 cm on average.
     """
-    if unit != "auto" and unit not in METRES:
-        raise unknown("unit", unit, [*METRES, "auto"])
-    file = without_world_frame(parse_bvh(path))
-    mean = file.positions.mean(axis=0)
-    scale = METRES[guess_unit(mean, file.parents, path) if unit == "auto" else unit]
-    local = file.positions * scale
-    offsets = mean * scale
+    path = Path(path)
+    check_up(up)
+    parse_unit(unit)
+    check_fps(source_fps)
+    table = parse_bvh(path)
+    if rig is None:
+        # the same frames as for a folder, so that one file is read as a folder of one
+        found = survey(to_local(table.sample(SURVEYED_FRAMES)), 1 / table.frame_time, table.warnings)
+        rig, _ = settle({path: found}, up, str(unit), source_fps)
+    return to_motion(table, rig, path, source_fps)
+
+
+def to_motion(table: BvhTable, rig: Conventions, path: Path, source_fps: float | None = None) -> Motion:
+    """The motion of a BVH file that was parsed; see `read_bvh`."""
+    file = to_local(table)
+    if rig.body not in file.names:
+        raise InputError(f"{path}: no joint {rig.body!r}, at which the body of this rig begins")
+    file = take_subtree(file, file.names.index(rig.body))
+    local, rotations = to_y_up(rig.coordinates, file.positions, file.rotations)
+    offsets = local.mean(axis=0)
     try:
         motion = Motion(
             root=local[:, 0].astype(np.float32),
-            rotations=file.rotations.astype(np.float32),
+            rotations=rotations.astype(np.float32),
             skeleton=Skeleton(file.names, file.parents, offsets.astype(np.float32)),
-            fps=_round_fps(1 / file.frame_time),
+            fps=float(source_fps or _round_fps(1 / table.frame_time)),
             source=path.name,
-            residual=_residual(local, file.rotations, offsets, file.parents),
+            residual=_residual(local, rotations, offsets, file.parents),
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -111,175 +307,12 @@ def read_bvh(path: Path, *, unit: str = "auto") -> Motion:
     return motion
 
 
-def without_world_frame(file: BvhFile) -> BvhFile:
-    """The file without a root that is a coordinate frame and not a joint; the same file where the root is a joint.
-
-    A frame has one child, and no bone to it: the child translates against it. Against a root that never moves any
-    translation tells; against one that moves (some Bandai-Namco loops carry the progress on `joint_Root`, and the
-    bobbing on `Hips`) it is one beyond 3 % of the body's size, so that a jittery bone stays a bone.
-    """
-    if len(file.names) < 2 or file.parents.count(0) != 1:
-        return file
-    still = np.ptp(file.positions[:, 0], axis=0).max() < 1e-6 and np.ptp(file.rotations[:, 0], axis=0).max() < 1e-6
-    size = _reach(file.positions[:, 1:].mean(axis=0), tuple(parent - 1 for parent in file.parents[1:]))
-    if np.ptp(file.positions[:, 1], axis=0).max() <= (1e-6 if still else 3e-2) * size:
-        return file
-    frame, placed = file.rotations[:, 0], file.positions[:, 1:].copy()
-    turned = file.rotations[:, 1:].copy()
-    placed[:, 0] = file.positions[:, 0] + np.einsum("tij,tj->ti", frame, placed[:, 0])
-    turned[:, 0] = frame @ turned[:, 0]
-    parents = tuple(parent - 1 for parent in file.parents[1:])
-    return BvhFile(file.names[1:], parents, placed, turned, file.frame_time)
-
-
-def _reach(offsets: npt.NDArray[np.float64], parents: tuple[int, ...]) -> float:
+def _reach(lengths: npt.NDArray[np.float64], parents: tuple[int, ...]) -> float:
     """Length of the longest chain of bones from the root."""
     reach = np.zeros(len(parents))
     for joint, parent in enumerate(parents[1:], start=1):
-        reach[joint] = reach[parent] + np.linalg.norm(offsets[joint])
+        reach[joint] = reach[parent] + lengths[joint]
     return float(reach.max())
-
-
-def guess_unit(offsets: npt.NDArray[np.float64], parents: tuple[int, ...], path: Path) -> str:
-    """``m``, ``cm`` or ``mm`` by the longest chain of bones from the root, taken to be 0.3 to 3 m.
-
-    Raises:
-        InputError: the chain has no such length in any of the three.
-    """
-    reach = _reach(offsets, parents)
-    for unit in ("m", "cm", "mm"):
-        if 0.3 <= reach * METRES[unit] <= 3:
-            logger.info("%s: longest chain %.4g, so lengths are taken to be in %s", path, reach, unit)
-            return unit
-    raise InputError(
-        f"{path}: the unit of length cannot be guessed (longest chain of bones {reach:.4g}): "
-        f"give unit={'|'.join(METRES)}"
-    )
-
-
-def parse_bvh(path: Path) -> BvhFile:
-    """A BVH file's hierarchy and motion block.
-
-    Raises:
-        InputError: unreadable, not BVH, rows of the wrong length or number, a frame time that is not positive, values
-            that are not finite; file and line are named.
-    """
-    path = Path(path)
-    lines = read_text(path).splitlines()
-    starts = [number for number, line in enumerate(lines) if line.split() == ["MOTION"]]
-    if not lines or lines[0].split() != ["HIERARCHY"]:
-        raise InputError(f"{path}: line 1: not a BVH file, HIERARCHY expected")
-    if not starts:
-        raise InputError(f"{path}: line {len(lines)}: ends before its MOTION block; the file is truncated")
-    joints = list(_joints(_hierarchy(lines[: starts[0]], path), -1))
-    names = tuple(joint.Name for joint, _ in joints)
-    if len(set(names)) != len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise InputError(f"{path}: joint names must be unique, repeated: {', '.join(repeated)}")
-    for joint, _ in joints:
-        for channel in joint.Channels:
-            if not _CHANNEL.fullmatch(channel) or joint.Channels.count(channel) > 1:
-                raise InputError(f"{path}: joint {joint.Name!r}: channel {channel!r} is unknown or repeated")
-        if not np.isfinite(list(joint.Offset)).all():
-            raise InputError(f"{path}: joint {joint.Name!r}: offset {list(joint.Offset)} is not finite")
-    values, frame_time = _motion_block(lines, starts[0], sum(len(joint.Channels) for joint, _ in joints), path)
-    positions = np.empty((len(values), len(joints), 3))
-    rotations = np.broadcast_to(np.eye(3), (len(values), len(joints), 3, 3)).copy()
-    column = 0
-    for place, (joint, _) in enumerate(joints):
-        positions[:, place] = list(joint.Offset)
-        turns = []
-        for channel in joint.Channels:
-            if channel.endswith("position"):
-                positions[:, place, "XYZ".index(channel[0])] = values[:, column]
-            else:
-                turns.append(column)
-            column += 1
-        if turns:
-            order = "".join(channel[0] for channel in joint.Channels if channel.endswith("rotation"))
-            angles = values[:, turns[0]] if len(turns) == 1 else values[:, turns]
-            rotations[:, place] = Rotation.from_euler(order, angles, degrees=True).as_matrix()
-    return BvhFile(names, tuple(parent for _, parent in joints), positions, rotations, frame_time)
-
-
-def _hierarchy(lines: list[str], path: Path) -> Any:
-    """The root joint, as bvhio reads it, of the lines before MOTION.
-
-    Each line is handed over indented by its own number of spaces: bvhio's own line counter restarts within each
-    joint, and the indentation comes back with its error.
-    """
-    import bvhio
-
-    prepared = []
-    for number, line in enumerate(lines, start=1):
-        tokens = line.split()
-        if tokens and tokens[0] in ("ROOT", "JOINT"):
-            if len(tokens) == 1:
-                raise InputError(f"{path}: line {number}: {tokens[0]} without a name")
-            tokens = [tokens[0], "_".join(tokens[1:])]
-        prepared.append(" " * number + " ".join(tokens))
-    prepared += ["MOTION", "Frames: 0", "Frame Time: 1", ""]
-    with tempfile.TemporaryDirectory(prefix="motiondiff-") as folder:
-        copy = Path(folder) / "hierarchy.bvh"
-        copy.write_text("\n".join(prepared), encoding="utf-8")
-        try:
-            return bvhio.readAsBvh(str(copy), loadKeyFrames=False).Root
-        except SyntaxError as error:
-            text = error.text or ""
-            number = len(text) - len(text.lstrip()) or len(lines) + 1
-            raise InputError(f"{path}: line {number}: {error.msg}, found {text.strip()!r}") from error
-        except (ValueError, IndexError, RecursionError) as error:
-            raise InputError(f"{path}: the hierarchy cannot be read: {error}") from error
-
-
-def _joints(joint: Any, parent: int, count: int = 0) -> Iterator[tuple[Any, int]]:
-    """(joint, index of its parent), depth first as the motion block is written; explicit stack, any depth."""
-    stack = [(joint, parent)]
-    while stack:
-        joint, parent = stack.pop()
-        yield joint, parent
-        stack.extend((child, count) for child in reversed(joint.Children))
-        count += 1
-
-
-def _motion_block(lines: list[str], start: int, channels: int, path: Path) -> tuple[npt.NDArray[np.float64], float]:
-    """(T, channels) values and the frame time, from the lines after MOTION."""
-    body = [(number, line) for number, line in enumerate(lines[start + 1 :], start=start + 2) if line.strip()]
-    heads = []
-    for (number, line), word in zip(body, ("Frames:", "Frame Time:"), strict=False):
-        if not " ".join(line.split()).startswith(word):
-            raise InputError(f"{path}: line {number}: {word} expected, found {line.strip()[:40]!r}")
-        heads.append((number, line.split(":", 1)[1].strip()))
-    if len(heads) < 2:
-        raise InputError(f"{path}: line {len(lines)}: ends within the head of MOTION; the file is truncated")
-    announced = _number(heads[0][1], int, f"{path}: line {heads[0][0]}: number of frames")
-    frame_time = _number(heads[1][1], float, f"{path}: line {heads[1][0]}: frame time")
-    if not (np.isfinite(frame_time) and frame_time > 0):
-        raise InputError(f"{path}: line {heads[1][0]}: frame time {frame_time} s must be positive")
-    rows = body[2:]
-    values = np.empty((len(rows), channels))
-    for frame, (number, line) in enumerate(rows):
-        tokens = line.split()
-        if len(tokens) != channels:
-            raise InputError(f"{path}: line {number} (frame {frame}): {len(tokens)} numbers, {channels} expected")
-        try:
-            values[frame] = list(map(float, tokens))
-        except ValueError as error:
-            raise InputError(f"{path}: line {number} (frame {frame}): {error}") from error
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        frame = int(np.argmax(bad))
-        raise InputError(f"{path}: line {rows[frame][0]} (frame {frame}): NaN or infinite value")
-    if announced != len(rows) or not rows:
-        raise InputError(f"{path}: line {heads[0][0]}: {announced} frames announced, {len(rows)} rows found")
-    return values, frame_time
-
-
-def _number(text: str, kind: type, what: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise InputError(f"{what} {text[:40]!r} is not a number") from error
 
 
 def _round_fps(fps: float) -> float:
