@@ -143,7 +143,7 @@ def test_the_rejections_are_exactly_these(download: Path) -> None:
         line(8): "the CSV gives one visit several groups: AD, MCI",
         line(10): "repeats line 9",
         line(12): "processed image: no original one of its visit is there (--image-type processed or all takes it)",
-        line(13): "the description names no sequence that is known",
+        line(13): "a localiser by its description",
         line(14): "modality 'PET' is not MRI",
         line(15): "the CSV gives this person two sexes",
         line(16): "the CSV gives this person two sexes",

@@ -15,7 +15,7 @@ from pathlib import Path
 from debian_mri.cohorts.adnimerge import BASELINE, FAMILIES, Visits
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
 from debian_mri.cohorts.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.sequences import check_sequences, sequence_of
+from debian_mri.cohorts.sequences import check_sequences, read_description
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
@@ -88,7 +88,8 @@ def _images(
     kept: list[_Image] = []
     rejected: list[Rejection] = []
     for row in sorted(rows, key=lambda row: (row.subject, str(row.acquired or ""), row.line)):
-        sequence = sequence_of(row.cells["Description"])
+        finding = read_description(row.cells["Description"])
+        sequence = finding.sequence
         kind = TYPES.get(row.cells["Type"].lower(), "")
         session = visit_code(row.cells["Visit"]) or numbered[row.image]
         label = row.cells["Group"]
@@ -98,7 +99,7 @@ def _images(
         if row.cells["Modality"].lower() not in MODALITIES:
             reason, by_rule = f"modality {row.cells['Modality']!r} is not MRI", True
         elif sequence is None:
-            reason, by_rule = "the description names no sequence that is known", True
+            reason, by_rule = finding.reason or "the description names no sequence that is known", True
         elif sequence not in options.sequences:
             reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(options.sequences)})", True
         elif not kind:

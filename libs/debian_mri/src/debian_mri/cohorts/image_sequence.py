@@ -10,9 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from debian_mri.cohorts.sequences import SEQUENCES, SequenceFinding, Timing, read_description, read_name, timing_allows
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 # words of DICOM's image type: phase and complex images, and what was computed from the volume
 NOT_AS_SCANNED = frozenset(
@@ -45,6 +48,41 @@ def series_sequence(texts: Iterable[str], timing: Timing | None = None) -> Seque
     return read_description("", timing)
 
 
+def header_sequence(header: Dataset) -> SequenceFinding:
+    """Sequence of a DICOM series by its header."""
+    from debian_mri.dicom.frames import Refusal
+    from debian_mri.dicom.reading import number, text, words
+    from debian_mri.dicom.sidecar import first_frame
+
+    def read(keyword: str) -> str:
+        try:
+            return text(header, keyword)
+        except Refusal:
+            return ""
+
+    def milliseconds(keyword: str) -> float | None:
+        for place in (frame, header):
+            try:
+                if (value := number(place, keyword)) is not None:
+                    return value
+            except Refusal:
+                continue
+        return None
+
+    try:
+        frame = first_frame(header)
+        technique = " ".join(words(header, "ScanningSequence"))
+    except Refusal:
+        frame, technique = header, ""
+    timing = Timing(
+        echo=milliseconds("EchoTime"),
+        repetition=milliseconds("RepetitionTime"),
+        inversion=milliseconds("InversionTime"),
+        technique=technique,
+    )
+    return series_sequence((read("SeriesDescription"), read("ProtocolName")), timing)
+
+
 def file_sequence(path: Path) -> SequenceFinding:
     """Sequence of an image file; neither a sequence nor a reason where nothing says it."""
     stem = _ENDINGS.sub("", path.name)
@@ -64,9 +102,7 @@ def file_sequence(path: Path) -> SequenceFinding:
         )
     if by_name.sequence and by_header.sequence not in (None, by_name.sequence):
         what = "BIDS suffix" if by_suffix else "name"
-        return SequenceFinding(
-            reason=f"its {what} says {by_name.sequence}, the JSON beside it {by_header.sequence}: they contradict each other"
-        )
+        return SequenceFinding(reason=f"its {what} says {by_name.sequence} and the JSON beside it {by_header.sequence}")
     if by_suffix or (by_name.reason and not by_header.sequence):
         return by_name
     return by_header if by_header.sequence or by_header.reason else by_name

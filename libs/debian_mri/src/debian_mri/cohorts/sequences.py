@@ -1,8 +1,9 @@
 """MRI sequence of a series from the words of its description and from its timing.
 
-Words are evidence for one contrast each. Two that contradict each other ("T1 FLAIR", "CISS MPR") leave the sequence
-unknown, and so does a word for something that is no weighted image (a map, a mask, a phase image, a localiser). T1 FLAIR
-is a T1-weighted inversion recovery spin echo, which dcm2niix and heudiconv leave to the user: unknown as well.
+Words are evidence for one contrast each. Two that contradict each other ("CISS MPR") leave the sequence unknown, and so
+does a word for something that is no weighted image (a map, a mask, a phase image, a localiser). T1 FLAIR is
+a T1-weighted inversion recovery spin echo, for which BIDS has no word of its own and which tools leave to the user:
+unknown.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ _REFORMAT = r"mpr|mpr ?r?\d*"
 _GRADIENT_ECHO = r"tfe|tfl\w*|vibe|lava"
 _T2_GRADIENT_ECHO = r"ffe|t2ffe|gre|fl2d\w*|fl3d\w*|flash|hemo"
 # in a file's name these may be people, sites and diagnoses: PD_017.nii.gz
-_NOT_IN_NAMES = frozenset("pd cal loc ref nm real report merge bias csi press plane noise hemo".split())
+_NOT_IN_NAMES = frozenset(
+    ["pd", "cal", "loc", "ref", "nm", "real", "report", "merge", "bias", "csi", "press", "plane", "noise", "hemo"]
+)
 # a more special word goes before a more general one
 _STRONGER = {
     "FLAIR": ("T2w",),
@@ -55,10 +58,11 @@ _STRONGER = {
 }
 _NO_IMAGE = {
     "a localiser": r"loc|locs|locali[sz]er\w*|loca|scout\w*|survey|plane|3plane|3 ?pl|pilot|smartbrain|aahead|vscout",
-    "a calibration or field map": r"calibration|cal|asset cal|field ?map(ping)?|\w*fieldmap\w*|gre field|b1|b1(map|cal)\w*|"
-    r"b0 ?map|tb1\w*|setter|vnav|bias|ref (scan|head|body)|shim|noise|sbref|magnitude[12]",
+    "a calibration or field map": r"calibration|cal|asset cal|field ?map(ping)?|\w*fieldmap\w*|gre field|"
+    r"b1|b1(map|cal)\w*|b0 ?map|tb1\w*|setter|vnav|bias|ref (scan|head|body)|shim|noise|sbref|magnitude[12]",
     "a parametric map": r"\w*map|maps|mapping|mapit|molli|r1|r2|r2s|r2star|jacobian|t1rho|relaxometry",
-    "a mask or label image": r"mask|\w+mask|seg|dseg|probseg|segmentation|label|labels|aseg|aparc|wmparc|ribbon|atlas|parcellation",
+    "a mask or label image": r"mask|\w+mask|seg|dseg|probseg|segmentation|label|labels|aseg|aparc|wmparc|"
+    r"ribbon|atlas|parcellation",
     "a phase image": r"phase|phases|pha|pha images|imaginary|real",
     "a derived picture": r"mip|minip|subtract\w*|screenshot|screen|report|phoenixzipreport|dose|3d render\w*",
 }
@@ -118,9 +122,7 @@ def sequence_of(description: str, timing: Timing | None = None) -> str | None:
     return read_description(description, timing).sequence
 
 
-def read_description(
-    description: str, timing: Timing | None = None, *, source: str = "description"
-) -> SequenceFinding:
+def read_description(description: str, timing: Timing | None = None, *, source: str = "description") -> SequenceFinding:
     """Sequence that the words of a description name, held against the timing.
 
     Where the words name none the timing may: an inversion recovery gradient echo of short echo time is T1w, a long
@@ -142,9 +144,7 @@ def read_description(
     for name, weaker in _STRONGER.items():
         if name in found:
             found -= set(weaker)
-    if _has(_REFORMAT, words) and (found or _is_reformat_alone(words)):
-        found.add("T1w")
-    elif not found and _has(_GRADIENT_ECHO, words):
+    if (_has(_REFORMAT, words) and (found or _is_reformat_alone(words))) or (not found and _has(_GRADIENT_ECHO, words)):
         found.add("T1w")
     if len(found) > 1:
         return SequenceFinding(reason=f"its {source} says {' and '.join(sorted(found))}, which contradict each other")
@@ -177,7 +177,9 @@ def _words(description: str) -> str:
 
 def _is_reformat_alone(words: str) -> bool:
     """Whether MPR is the name of ADNI's MP-RAGE: alone, or before LONI's steps; with a plane it is any reformat."""
-    return re.fullmatch(r"mpr( r)?( \d)?( (gradwarp|n3m?|scaled|scaled 2|2|distortion correction|nd))*", words) is not None
+    return (
+        re.fullmatch(r"mpr( r)?( \d)?( (gradwarp|n3m?|scaled|scaled 2|2|distortion correction|nd))*", words) is not None
+    )
 
 
 def _has(pattern: str, words: str) -> bool:
