@@ -223,12 +223,13 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
         ["70 years", "16 years", "29", "7000.5 mm3"],
         ["72 years", "16 years", "26", ""],
         ["65 years", "12 years", "30", "7100 mm3"],
-        ["", "10 years", "", ""],  # the visit is not known: what lasts, and nothing else
+        ["79.9 years", "10 years", "20", "5000 mm3"],  # no visit code: the visit 17 days before the scan
     ]
     assert {column.name: column.tier for column in people.columns} == {
         **{"age": "A", "sex": "A", "education": "A", "APOE4": "B", "Hippocampus": "B", "MMSE": "C"}
     }
     assert any("1 scans: Group is not ADNIMERGE's diagnosis" in note for note in manifest.about["notes"])
+    assert any(note.startswith("1 scans take the row of ADNIMERGE whose date") for note in manifest.about["notes"])
     assert "EXAMDATE" not in json.dumps(manifest.about)
 
 

@@ -36,6 +36,8 @@ KINDS = ("volume", "slices")
 PLANES = ("axial", "coronal", "sagittal")
 SPACES = ("native", "mni")
 SEPARATOR = ";"
+# site of scans of which it is not known, where it is of others
+UNKNOWN_SITE = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,17 +143,23 @@ class Manifest:
         number = {name: at for at, name in enumerate(self.class_names)}
         return np.array([number[scan.label] for scan in self.scans], dtype=np.int64)
 
+    @property
+    def sites(self) -> tuple[str, ...] | None:
+        """The scans' sites, `UNKNOWN_SITE` where missing; None where no scan has one."""
+        if not any(scan.site for scan in self.scans):
+            return None
+        return tuple(scan.site or UNKNOWN_SITE for scan in self.scans)
+
     def samples(self) -> Samples:
-        """The scans as an evaluation takes them: groups are subjects; sites are given where all are known."""
+        """The scans as an evaluation takes them: groups are subjects; for sites see `sites`."""
         from icube_common.evaluation import Samples
 
-        sites = [scan.site for scan in self.scans]
         return Samples(
             ids=[scan.id for scan in self.scans],
             labels=self.targets(),
             class_names=self.class_names,
             groups=[scan.subject for scan in self.scans],
-            sites=[site for site in sites if site] if all(sites) else None,
+            sites=self.sites,
         )
 
     def participants(self) -> Participants:

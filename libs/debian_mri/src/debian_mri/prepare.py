@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, Options
+from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
 from debian_mri.cohorts.images import examiner
 from debian_mri.columns import check_tiers, describe_columns
 from debian_mri.duplicates import drop_duplicates
@@ -72,7 +73,7 @@ def prepare(
     options = options or Options()
     refuse_existing(out, overwrite=overwrite)
     found = reader.find(Path(source), options)
-    candidates, rejected = _labelled(found.candidates, labels or {}, classes)
+    candidates, rejected = _usable(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]
     _refuse_faults(rejected, strict)
     if not candidates:
@@ -117,20 +118,30 @@ def prepare(
     return Manifest.load(out)
 
 
-def _labelled(
+def _usable(
     candidates: Sequence[Candidate], labels: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """Candidates under the classes that are asked for, and those of other classes."""
-    kept, rejected = [], []
-    for one in candidates:
-        label = labels.get(one.scan.label, one.scan.label)
-        if classes and label not in classes:
-            reason = f"class {label!r} is none of --classes {','.join(classes)}"
-            rejected.append(Rejection(one.source, reason, by_rule=True))
-        else:
-            kept.append(replace(one, scan=replace(one.scan, label=label)))
+    """Candidates under the classes that are asked for, and why the others are none.
+
+    Raises:
+        InputError: one class in two spellings.
+    """
     if strange := sorted(set(labels) - {one.scan.label for one in candidates}):
         logger.warning("--labels: no scan is %r", strange[0])
+    candidates, rejected = reject_missing(candidates)
+    named = [
+        replace(one, scan=replace(one.scan, label=labels.get(one.scan.label, one.scan.label))) for one in candidates
+    ]
+    check_spelling(one.scan.label for one in named)
+    named, contradictory = reject_contradictions(named)
+    rejected += contradictory
+    kept = []
+    for one in named:
+        if classes and one.scan.label not in classes:
+            reason = f"class {one.scan.label!r} is none of --classes {','.join(classes)}"
+            rejected.append(Rejection(one.source, reason, by_rule=True))
+        else:
+            kept.append(one)
     return kept, rejected
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
 from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
 from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.tables import read_people
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
@@ -25,7 +26,6 @@ from debian_mri.manifest_writer import Rejection
 from debian_mri.variables import is_number, tidy
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
-from icube_common.tables import read_table
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
@@ -97,7 +97,7 @@ def find(source: Path, options: Options) -> Found:
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
     """Subfolder -> its row; rows that are there twice, or name no folder, are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in read_table(table, ("subject", "label")):
+    for line, cells in read_people(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
     people = {}
     rejected = []
