@@ -235,7 +235,7 @@ def _notes(
         if dated:
             notes.append(
                 f"{dated} scans take the row of ADNIMERGE whose date is nearest to theirs, {NEAREST_DAYS} days at most: "
-                "their visit codes are not in it"
+                "no row of their visit code is of that time"
             )
         if unmatched:
             notes.append(

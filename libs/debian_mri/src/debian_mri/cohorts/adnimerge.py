@@ -14,6 +14,7 @@ from icube_common.errors import InputError
 
 BASELINE = "bl"
 NEAREST_DAYS = 90  # between a scan and the visit whose row it takes
+CODED_DAYS = 180  # where the visit code is the same
 REQUIRED = ("PTID", "VISCODE")
 # what does not change with the visit
 LASTING = ("PTEDUCAT", "PTGENDER", "APOE4")
@@ -29,9 +30,9 @@ FAMILIES = {
 class Visits:
     """Rows of ADNIMERGE by person and visit.
 
-    A scan's row is that of its visit code (VISCODE, else VISCODE2), else the row whose EXAMDATE is nearest to the scan,
-    `NEAREST_DAYS` at most: codes of later phases (v03, init, y2) are not those of this table. Where two rows are as near
-    and differ, there is none.
+    A scan's row is that of its visit code (VISCODE, else VISCODE2) where its EXAMDATE is within `CODED_DAYS` of the
+    scan or one of the dates is unknown; else the row whose EXAMDATE is nearest to the scan, `NEAREST_DAYS` at most:
+    codes of later phases (v03, init, y2) are not those of this table. Where two rows are as near, there is none.
 
     Args:
         rows: (PTID, VISCODE) -> column -> text, empty where missing.
@@ -77,11 +78,14 @@ class Visits:
             session: visit code of the scan.
             scanned: when.
         """
+        return self._coded(person, session, scanned) or self._nearest(person, scanned)
+
+    def _coded(self, person: str, session: str, scanned: date | None) -> dict[str, str]:
         code = BASELINE if session == "sc" else session
-        found = self.rows.get((person, code)) or self.second.get((person, code))
-        if found is not None:
-            return found
-        return self._nearest(person, scanned)
+        found = self.rows.get((person, code)) or self.second.get((person, code)) or {}
+        examined = parse_date(found.get("EXAMDATE", ""))
+        far = scanned and examined and abs((scanned - examined).days) > CODED_DAYS
+        return {} if far else found
 
     def _nearest(self, person: str, scanned: date | None) -> dict[str, str]:
         if scanned is None:
@@ -93,9 +97,7 @@ class Visits:
 
     def by_date(self, person: str, session: str, scanned: date | None) -> bool:
         """Whether the row of a scan was found by its date."""
-        code = BASELINE if session == "sc" else session
-        coded = (person, code) in self.rows or (person, code) in self.second
-        return not coded and bool(self._nearest(person, scanned))
+        return not self._coded(person, session, scanned) and bool(self._nearest(person, scanned))
 
     def contradicts_sex(self, person: str, sex: str) -> bool:
         """Whether the person's sex is another one here."""
