@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohort_files import rejected, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom
 
 from debian_mri.cohorts.image_sequence import file_sequence, header_sequence
 from debian_mri.cohorts.label_images import label_image_reason
 from debian_mri.cohorts.sequences import Timing, read_description, sequence_of
+from debian_mri.prepare import prepare
 
 # descriptions as ADNI, PPMI, OASIS, the HCP, UK Biobank, Siemens, GE and Philips write them
 DESCRIPTIONS: dict[str | None, tuple[str, ...]] = {
@@ -302,3 +304,12 @@ def test_masks_and_label_images_by_their_voxels() -> None:
     assert "flat pieces" in label_image_reason(np.repeat(parcels, 8, 2))
     for image in (scan, scan.astype(np.uint8), generator.normal(size=(9, 9, 9))):
         assert label_image_reason(image) == ""
+
+
+def test_a_mask_in_a_list_is_no_scan(tmp_path: Path) -> None:
+    write_volume(tmp_path / "a.nii.gz", 1)
+    write_volume(tmp_path / "b.nii.gz", data=(voxels(2) > 400).astype(np.uint8))
+    rows = [("a.nii.gz", "CN", "a"), ("b.nii.gz", "CN", "b")]
+    table = write_csv(tmp_path / "list.csv", ("path", "label", "subject"), rows)
+    assert [scan.id for scan in prepare("csv", table, tmp_path / "data").scans] == ["a"]
+    assert rejected(tmp_path / "data") == {"line 3": "a mask or label image: 2 different values"}

@@ -234,8 +234,8 @@ def _notes(
         dated = sum(visits.by_date(image.row.subject, image.session, image.row.acquired) for image in images)
         if dated:
             notes.append(
-                f"{dated} scans take the row of ADNIMERGE whose date is nearest to theirs, {NEAREST_DAYS} days at most: "
-                "no row of their visit code is of that time"
+                f"{dated} scans take the row of ADNIMERGE whose date is nearest to theirs, {NEAREST_DAYS} days at "
+                "most: no row of their visit code is of that time"
             )
         if unmatched:
             notes.append(
