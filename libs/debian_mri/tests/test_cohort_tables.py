@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,13 @@ from icube_common.errors import InputError
 WANTED = [{"path": "a.nii", "label": "CN", "subject": "p1", "age": "70.5"}]
 TEXT = "path,label,subject,age\na.nii,CN,p1,70.5\n"
 MISSING_WORDS = ("NA", "nan", "n/a", "N/A", "null", "None", "-", "?", "unknown", "", "  ", "NaN", "#N/A", ".")
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere() -> Iterator[None]:
+    """A command line logs to the standard error of its test, which is closed after it."""
+    yield
+    logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +153,10 @@ def test_missing_and_impossible_values_are_counted(tmp_path: Path) -> None:
     ]
     notes = "\n".join(describe(tmp_path / "data")["notes"])
     assert "sex: 1 values of no known word count as unknown" in notes
-    assert "MMSE: 2 values outside 0 to 30 count as missing" in notes and "CDR: 1 values outside 0 to 3" in notes
+    assert (
+        "MMSE: 2 values outside 0 to 30, or codes, count as missing" in notes
+        and "CDR: 1 values outside 0 to 3" in notes
+    )
     assert "age: 3 values outside" in notes and manifest.participants().missing()["sex"] == 2
 
 
@@ -278,3 +290,52 @@ def test_phase_images_of_bids_are_no_scans(tmp_path: Path) -> None:
     write_volume(root / "sub-01/ses-1/anat/sub-01_ses-1_part-phase_T1w.nii.gz", 9)
     assert len(prepare("bids", root, tmp_path / "data", options=Options()).scans) == 1
     assert "a complex image by its name (part-phase)" in rejected(tmp_path / "data").values()
+
+
+# --- OASIS-3
+
+
+@pytest.fixture
+def oasis3(tmp_path: Path) -> Path:
+    root = tmp_path / "oasis3"
+    sessions = (("OAS30001", 129), ("OAS30001", 2430), ("OAS30002", 0), ("OAS30003", 50), ("OAS30004", 10))
+    for seed, (person, day) in enumerate(sessions):
+        folder = root / f"{person}_MR_d{day:04d}" / "anat2"
+        write_volume(folder / f"sub-{person}_ses-d{day:04d}_T1w.nii.gz", seed)
+    write_volume(folder / "sub-OAS30004_ses-d0010_T2w.nii.gz", 9)
+    head = ("OASISID", "OASIS_session_label", "days_to_visit", "age at visit", "MMSE", "CDRTOT", "CDRSUM", "dx1")
+    rows = [
+        ("OAS30001", "OAS30001_UDSb4_d0000", 0, 65.1, 29, 0, 0, "Cognitively normal"),
+        ("OAS30001", "OAS30001_UDSb4_d0250", 250, 65.8, 28, 0.5, 1, "AD Dementia"),
+        ("OAS30001", "OAS30001_UDSb4_d2000", 2000, 70, 20, 1, 6, "AD Dementia"),
+        ("OAS30002", "OAS30002_UDSb4_d0100", 100, 70, 29, 0, 0, "Cognitively normal"),
+        ("OAS30003", "OAS30003_UDSb4_d0060", 60, 80, 22, 0.5, 2, "Vascular Demt prim w/o AD"),
+        ("OAS30004", "OAS30004_UDSb4_d0000", 0, 80, 22, "", "", "."),
+    ]
+    write_csv(tmp_path / "OASIS3_UDSb4_cdr.csv", head, rows)
+    people = [("OAS30001", 65.1, 2, 16, "R"), ("OAS30002", 69.7, 1, 12, "L")]
+    write_csv(tmp_path / "OASIS3_demographics.csv", ("OASISID", "AgeatEntry", "GENDER", "EDUC", "HAND"), people)
+    return root
+
+
+def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -> None:
+    options = Options(participants=tmp_path / "OASIS3_UDSb4_cdr.csv")
+    manifest = prepare("oasis3", oasis3, tmp_path / "data", options=options)
+    assert [(s.id, s.subject, s.session, s.label) for s in manifest.scans] == [
+        ("sub-OAS30001_ses-d0129_T1w", "OAS30001", "d0129", "AD"),  # 121 days from d0250, 129 from d0000
+        ("sub-OAS30002_ses-d0000_T1w", "OAS30002", "d0000", "CN"),
+    ]
+    people = manifest.participants()
+    cells = [[people.cell(scan.id, name) for name in ("age", "sex", "education", "MMSE")] for scan in manifest.scans]
+    assert cells == [["65.45 years", "F", "16 years", "28"], ["69.7 years", "M", "12 years", "29"]]
+    reasons = rejected(tmp_path / "data")
+    assert {source.rpartition("/")[2]: reason for source, reason in reasons.items()} == {
+        "sub-OAS30001_ses-d2430_T1w.nii.gz": "the nearest clinical visit is 430 days away (180 at most)",
+        "sub-OAS30003_ses-d0050_T1w.nii.gz": "CDR is above 0, and dx1 is not Alzheimer's disease",
+        "sub-OAS30004_ses-d0010_T1w.nii.gz": "CDR is blank: not rated, which does not mean normal",
+        "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not asked for (--sequences T1w)",
+    }
+    own = prepare(
+        "oasis3", oasis3, tmp_path / "own", options=Options(participants=options.participants, label_column="dx1")
+    )
+    assert own.class_names == ("AD Dementia", "Cognitively normal", "Vascular Demt prim w/o AD")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,13 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 
 CLASSES = "abcd"
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere() -> Iterator[None]:
+    """A command line logs to the standard error of its test, which is closed after it."""
+    yield
+    logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
 
 
 def _samples(table: dict[str, str], groups: list[str] | None = None) -> Samples:

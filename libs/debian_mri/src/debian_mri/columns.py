@@ -99,7 +99,7 @@ def _unfit(column: Column, cells: list[str]) -> list[str]:
         notes.append(f"{column.name}: {words} values that are no {column.kind} of it count as missing")
     if outside:
         low, high = RANGES[column.name]
-        notes.append(f"{column.name}: {len(outside)} values outside {low:g} to {high:g} count as missing")
+        notes.append(f"{column.name}: {len(outside)} values outside {low:g} to {high:g}, or codes, count as missing")
     return notes
 
 

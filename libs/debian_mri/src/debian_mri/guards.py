@@ -25,7 +25,7 @@ STRONG = 0.5
 MAX_SITE_ACCURACY = 0.9
 MOST_CLASSES = 8  # up to which every division of the classes into two groups is tried
 # names of people that are the same person in any set: OASIS's, and keyed hashes
-_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|sub-[0-9a-f]{16}")
+_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri.participants import Participants, read_columns
+from debian_mri.variables import is_missing_name
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
 from icube_common.tables import file_digest, read_table
@@ -237,8 +238,8 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
             id=row["id"],
             subject=row["subject"],
             label=row["label"],
-            session=row["session"] or None,
-            site=row["site"] or None,
+            session=None if is_missing_name(row["session"]) else row["session"],
+            site=None if is_missing_name(row["site"]) else row["site"],
             sequence=row["sequence"],
             kind=row["kind"],
             paths=paths,

@@ -33,12 +33,9 @@ from debian_mri.saved import SavedModel
 from debian_mri.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.signs import Measured, frames_of
 from debian_mri.slices import SliceImage
-from debian_mri.variables import VARIABLES, Column, canonical, is_number, tidy
+from debian_mri.variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
-
-# what a person can be, in the variable's unit
-_BOUNDS = {"age": (0.0, 120.0), "education": (0.0, 40.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +194,7 @@ def parse_value(column: Column, text: str) -> float:
     """
     tidied = tidy(column.name, text)
     if not tidied:
-        if text.strip() and column.kind == "category" and text.strip().lower() not in ("na", "n/a", "nan", "unknown"):
+        if column.kind == "category" and not is_missing(text):
             raise InputError(f"{column.name}={text}: must be one of {', '.join(column.values)}")
         return math.nan
     if column.kind == "category":
@@ -206,7 +203,7 @@ def parse_value(column: Column, text: str) -> float:
         return float(column.values.index(tidied))
     if not is_number(tidied):
         raise InputError(f"{column.name}={text}: must be a number{f' of {column.unit}' if column.unit else ''}")
-    low, high = _BOUNDS.get(column.name, (-math.inf, math.inf))
+    low, high = RANGES.get(column.name, (-math.inf, math.inf))
     if not low <= float(tidied) <= high:
         raise InputError(f"{column.name}={text}: must be between {low:g} and {high:g} {column.unit}")
     return float(tidied)

@@ -17,6 +17,7 @@ from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, Options
 from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
 from debian_mri.cohorts.images import examiner
+from debian_mri.cohorts.tables import read_people
 from debian_mri.columns import check_tiers, describe_columns
 from debian_mri.duplicates import drop_duplicates
 from debian_mri.manifest import Manifest, Scan
@@ -180,9 +181,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     if not text:
         return {}
     if Path(text).suffix == ".csv":
-        from icube_common.tables import read_table
-
-        return {row["from"]: row["to"] for _, row in read_table(Path(text), ("from", "to"))}
+        return {row["from"]: row["to"] for _, row in read_people(Path(text), ("from", "to"), missing=False)}
     pairs = [part.split("=") for part in text.split(",")]
     if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
         raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")

@@ -98,7 +98,7 @@ VARIABLES: Mapping[str, Column] = {
 
 # lowest and highest value that can be
 RANGES: Mapping[str, tuple[float, float]] = {
-    "age": (0.01, 120.0),
+    "age": (0.0, 120.0),
     "education": (0.0, 40.0),
     "education_level": (1.0, 5.0),
     "nWBV": (0.01, 1.0),
@@ -184,7 +184,8 @@ def is_possible(name: str, text: str) -> bool:
         return False
     value = float(text)
     low, high = RANGES.get(name, (-float("inf"), float("inf")))
-    coded = value in MISSING_CODES and name in RANGES and name != "eTIV"
+    # an eTIV of 999 mL can be; an age of 0 is that of nobody in these cohorts
+    coded = (value in MISSING_CODES and name in RANGES and name != "eTIV") or (name == "age" and value == 0)
     return low <= value <= high and not coded
 
 

@@ -23,7 +23,7 @@ from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_number, tidy
+from debian_mri.variables import is_missing_name, is_number, tidy
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
 
@@ -132,6 +132,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
         header = series.header
         finding = header_sequence(header)
         patient = read(header, "PatientID")
+        nobody = NOBODY.fullmatch(patient.strip()) or is_missing_name(patient)
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
         for part in split(series):
@@ -142,7 +143,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                     type=image_type_reason(part.frames[0].image_type) if part.frames else "",
                     finding=finding,
                     order=order,
-                    person="" if NOBODY.fullmatch(patient.strip()) else hash_subject(patient, salt),
+                    person="" if nobody else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
                     sex=tidy("sex", read(header, "PatientSex")),
                 )
