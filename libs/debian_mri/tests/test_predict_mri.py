@@ -335,6 +335,12 @@ def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], t
     other.write(folder / "more")
     with pytest.raises(InputError, match="2 volumes, of which 2 are T1w"):
         predict(world[0] / "run", folder)
+    phantom.changes = {"SeriesDescription": "AX T1 FLAIR"}
+    phantom.write(tmp_path / "flair")
+    with pytest.raises(InputError, match=r"flair: its description says FLAIR and T1w, which contradict each other"):
+        predict(world[0] / "run", tmp_path / "flair")
+    stated = predict(world[0] / "run", tmp_path / "flair", sequence="T1w", values={"age": "70", "sex": "F"})
+    assert stated.probabilities == pytest.approx(found.probabilities, abs=1e-6)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "note.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no DICOM file"):

@@ -89,8 +89,12 @@ def _read_text(path: Path, required: Sequence[str]) -> tuple[list[tuple[int, lis
         text, skip = text[stated.end() :], 1
     tables = {}
     for delimiter in (stated[1],) if stated else DELIMITERS:
-        quoting = csv.QUOTE_NONE if delimiter == "\t" and '"' not in text.partition("\n")[0] else csv.QUOTE_MINIMAL
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+        # BIDS has no quotes; a spreadsheet that saves with tabs quotes its head line as well
+        plain = delimiter == "\t" and '"' not in text.partition("\n")[0]
+        lines = io.StringIO(text, newline="")
+        reader = csv.reader(
+            lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL, strict=not plain
+        )
         try:
             tables[delimiter] = [(reader.line_num + skip, row) for row in reader if row]
         except csv.Error as error:
