@@ -143,7 +143,7 @@ def test_the_rejections_are_exactly_these(download: Path) -> None:
         line(8): "the CSV gives one visit several groups: AD, MCI",
         line(10): "repeats line 9",
         line(12): "processed image: no original one of its visit is there (--image-type processed or all takes it)",
-        line(13): "the description names no sequence that is known",
+        line(13): "a localiser by its description",
         line(14): "modality 'PET' is not MRI",
         line(15): "the CSV gives this person two sexes",
         line(16): "the CSV gives this person two sexes",
@@ -209,7 +209,7 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
         [
             (1, P1, "bl", "2006-01-03", "CN", 69.7, "Female", 16, 1, 29, 7000.5),
             (1, P1, "m24", "2008-01-15", "MCI", 69.7, "Female", 16, 1, 26, -4),
-            (4, P4, "m06", "2010-01-15", "CN", 64.8, "Female", 12, 0, 30, 7100),
+            (4, P4, "m06", "2006-01-15", "CN", 64.8, "Female", 12, 0, 30, 7100),
             (5, P5, "bl", "2010-02-15", "Dementia", 79.9, "Male", 10, 2, 20, 5000),
         ],
     )
@@ -223,12 +223,13 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
         ["70 years", "16 years", "29", "7000.5 mm3"],
         ["72 years", "16 years", "26", ""],
         ["65 years", "12 years", "30", "7100 mm3"],
-        ["", "10 years", "", ""],  # the visit is not known: what lasts, and nothing else
+        ["79.9 years", "10 years", "20", "5000 mm3"],  # no visit code: the visit 17 days before the scan
     ]
     assert {column.name: column.tier for column in people.columns} == {
         **{"age": "A", "sex": "A", "education": "A", "APOE4": "B", "Hippocampus": "B", "MMSE": "C"}
     }
     assert any("1 scans: Group is not ADNIMERGE's diagnosis" in note for note in manifest.about["notes"])
+    assert any(note.startswith("1 scans take the row of ADNIMERGE whose date") for note in manifest.about["notes"])
     assert "EXAMDATE" not in json.dumps(manifest.about)
 
 
@@ -238,6 +239,46 @@ def test_the_diagnosis_of_the_visit_as_label(download: Path) -> None:
     manifest = _prepare(download, adnimerge=table, label_column="DX")
     assert [scan.label for scan in manifest.scans] == ["CN", "CN"]
     assert list(rejected(download / "data").values()).count("has no diagnosis of its visit in ADNIMERGE") == 7
+
+
+@pytest.mark.parametrize(
+    ("visit", "day", "label"),
+    [
+        *(("v03", "1/10/2011", "MCI"), ("init", "4/1/2011", "MCI"), ("y2", "1/20/2013", "Dementia")),
+        ("ADNI3 Initial Visit-Cont Pt", "1/10/2013", "Dementia"),
+        ("bl", "1/12/2006", "CN"),
+        ("bl", "1/10/2011", "MCI"),  # a later phase begins with a baseline, too
+        ("y4", "7/1/2012", None),  # a year and a half from the one, half a year from the other
+        ("v03", "", None),
+    ],
+)
+def test_visits_of_later_phases_by_the_nearest_date(download: Path, visit: str, day: str, label: str | None) -> None:
+    table = write_csv(
+        download / "ADNIMERGE.csv",
+        MERGE,
+        [
+            (1, P1, "bl", "2006-01-03", "CN", 69.7, "Female", 16, 1, 29, 7000),
+            (1, P1, "m60", "2011-01-15", "MCI", 69.7, "Female", 16, 1, 26, 6500),
+            (1, P1, "m84", "2013-01-15", "Dementia", 69.7, "Female", 16, 1, 20, 6000),
+        ],
+    )
+    row = _row("I101", P1, "CN", "F", "75", visit, **{"Acq Date": day})
+    write_csv(download / "collection.csv", COLLECTION, [row])
+    options = Options(collection_csv=download / "collection.csv", adnimerge=table, label_column="DX", salt=SALT)
+    found = adni.find(download / "ADNI", options)
+    assert [one.scan.label for one in found.candidates] == ([label] if label else [])
+
+
+def test_the_collection_may_be_a_semicolon_table_with_sexes_in_words(download: Path) -> None:
+    rows = [_row("I101", P1, "CN", "Female", "70", "bl"), _row("I104", P1, "MCI", "n/a", "72,5", "m24")]
+    table = download / "collection.csv"
+    table.write_text("\ufeff" + "\n".join(";".join(row) + ";;" for row in [[*COLLECTION], *rows]) + "\n;;;\n")
+    manifest = _prepare(download)
+    people = manifest.participants()
+    assert [[people.cell(scan.id, name) for name in ("age", "sex")] for scan in manifest.scans] == [
+        ["70 years", "F"],
+        ["72.5 years", ""],
+    ]
 
 
 def test_another_sex_in_adnimerge_is_a_contradiction(download: Path) -> None:

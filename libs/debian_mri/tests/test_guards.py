@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from debian_mri.cli import main
 from debian_mri.guards import (
     refuse_confounded_sites,
     refuse_shared_people,
@@ -15,12 +18,20 @@ from debian_mri.guards import (
     site_association,
     trained_on,
 )
+from debian_mri.info import describe
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.manifest_writer import write_manifest
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 
 CLASSES = "abcd"
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere() -> Iterator[None]:
+    """A command line logs to the standard error of its test, which is closed after it."""
+    yield
+    logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
 
 
 def _samples(table: dict[str, str], groups: list[str] | None = None) -> Samples:
@@ -83,11 +94,57 @@ def test_what_can_be_told_apart_is_not_refused(table: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [{"x": "abab", "y": "cdcd"}, {"x": "ab", "y": "cc"}, {"x": "ab", "y": "bb", "z": "cd"}]
+    "table",
+    [
+        *({"x": "abab", "y": "cdcd"}, {"x": "ab", "y": "cc"}, {"x": "ab", "y": "bb", "z": "cd"}),
+        {"x": "aaaa", **{f"y{n}": "b" for n in range(4)}},  # sites of one person each, all of one class
+        {"x": "aaaa", "unknown": "bbb"},
+    ],
 )
 def test_cohorts_of_different_classes_are_refused(table: dict[str, str]) -> None:
     with pytest.raises(InputError, match=r"there are classes that share no site with the others"):
         refuse_confounded_sites(_samples(table))
+
+
+@pytest.mark.parametrize(
+    ("table", "accuracy"),
+    [({"x": "a" * 20 + "b", "y": "b" * 20}, "0.98"), ({"x": "ab" * 10, "y": "c" * 19 + "a", "z": "c"}, "0.96")],
+)
+def test_a_site_that_nearly_names_the_class_is_refused(table: dict[str, str], accuracy: str) -> None:
+    with pytest.raises(InputError, match=f"tells classes apart with a balanced accuracy of {accuracy}"):
+        refuse_confounded_sites(_samples(table))
+
+
+def test_accuracy_of_the_site_by_hand() -> None:
+    def accuracy(table: dict[str, str]) -> float:
+        samples = _samples(table)
+        assert samples.sites is not None
+        found = site_association([samples.class_names[k] for k in samples.labels], samples.sites, samples.ids)
+        assert found is not None
+        return found.balanced_accuracy
+
+    # four of five in each site; the other one is wrong
+    assert accuracy({"x": "aaaab", "y": "abbbb"}) == pytest.approx(0.8)
+    # without the person the other class is larger at each site
+    assert accuracy({"x": "ab" * 5, "y": "ab" * 5}) == pytest.approx(0)
+    # many small sites tell nothing, though half of them have one class
+    generator = np.random.default_rng(0)
+    assert accuracy({f"s{n}": "".join(generator.choice(["a", "b"], 2)) for n in range(60)}) < 0.7
+
+
+def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
+    scans = [
+        Scan(id=f"s{n}", subject=f"p{n}", label="CN" if n % 2 else "AD", site="xy"[n % 2], paths=(f"{n}.nii",))
+        for n in range(8)
+    ]
+    scans.append(Scan(id="s8", subject="p8", label="CN", paths=("8.nii",)))
+    about = {"format": "csv", "title": "Pool", "root": ".", "class_names": ["CN", "AD"]}
+    write_manifest(tmp_path, about, scans, {})
+    for command in (["train", "--out", str(tmp_path / "run")], ["evaluate", "--out", str(tmp_path / "eval")]):
+        assert main([*command, "--data", str(tmp_path)]) == 2
+    with pytest.raises(InputError, match="the site names the class"):
+        refuse_confounded_sites(Manifest.load(tmp_path).samples())
+    assert any("the site names the class" in line for line in describe(tmp_path)["warnings"])
 
 
 def test_a_person_in_two_parts() -> None:

@@ -335,7 +335,60 @@ def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], t
     other.write(folder / "more")
     with pytest.raises(InputError, match="2 volumes, of which 2 are T1w"):
         predict(world[0] / "run", folder)
+    phantom.changes = {"SeriesDescription": "AX T1 FLAIR"}
+    phantom.write(tmp_path / "flair")
+    with pytest.raises(InputError, match=r"flair: its description says FLAIR and T1w, which contradict each other"):
+        predict(world[0] / "run", tmp_path / "flair")
+    stated = predict(world[0] / "run", tmp_path / "flair", sequence="T1w", values={"age": "70", "sex": "F"})
+    assert stated.probabilities == pytest.approx(found.probabilities, abs=1e-6)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "note.txt").write_text("no image")
     with pytest.raises(InputError, match="holds no DICOM file"):
         predict(world[0] / "run", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sub-01_FLAIR.nii.gz", "is FLAIR: the model was trained on T1w (--sequence T1w takes the image for one)"),
+        ("sub-01_part-phase_T1w.nii.gz", "a complex image by its name (part-phase)"),
+        ("T1_FLAIR.nii.gz", "FLAIR and T1w, which contradict each other"),
+        ("sub-01_desc-brain_mask.nii.gz", "a mask or label image by its name"),
+    ],
+)
+def test_another_sequence_is_refused_and_can_be_overridden(
+    name: str, message: str, world: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(world[0] / "run")
+    image = tmp_path / name
+    shutil.copy(volume_of(world[0])[1], image)
+    assert main(["predict", run, str(image)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and name in error
+    assert main(["predict", run, str(image), "--sequence", "T1w", "--json"]) == 0
+    assert "The sequence was given by the user: T1w (--sequence)." in json.loads(capsys.readouterr().out)["text"]
+    assert main(["predict", run, str(image), "--sequence", "FLAIR"]) == 2
+    assert "--sequence FLAIR: the model was trained on T1w" in capsys.readouterr().err
+    assert main(["predict", run, str(image), "--sequence", "T1"]) == 2
+    assert "did you mean 'T1w'" in capsys.readouterr().err
+
+
+def test_of_a_whole_anat_folder_only_the_sequence_of_the_run_is_judged(
+    world: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    anat = tmp_path / "sub-01" / "anat"
+    anat.mkdir(parents=True)
+    for name in ("T1w", "FLAIR", "part-phase_T1w", "T2w"):
+        shutil.copy(volume_of(world[0])[1], anat / f"sub-01_{name}.nii.gz")
+    assert main(["predict", str(world[0] / "run"), str(anat), "--out", str(tmp_path / "pred")]) == 0
+    assert [row["id"] for row in read_json(tmp_path / "pred" / "predictions.json")["scans"]] == ["sub-01_T1w"]
+    with (tmp_path / "pred" / "rejected.csv").open(encoding="utf-8") as handle:
+        assert len(list(csv.DictReader(handle))) == 3
+
+
+def test_a_mask_is_refused_whatever_its_name(world: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    image: Any = nibabel.load(volume_of(world[0])[1])
+    voxels = np.asarray(image.dataobj)
+    nibabel.save(nibabel.Nifti1Image((voxels > 0).astype(np.uint8), image.affine), tmp_path / "brain.nii.gz")
+    with pytest.raises(InputError, match=r"brain.nii.gz: a mask or label image: 2 different values"):
+        predict(world[0] / "run", tmp_path / "brain.nii.gz", sequence="T1w")

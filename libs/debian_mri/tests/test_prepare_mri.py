@@ -57,7 +57,8 @@ def test_written_and_read_it_is_the_same(data: Path) -> None:
     assert manifest.paths_of(SCANS[2]) == (data / "a.png", data / "b.png")
     assert Manifest.load(data, root="/elsewhere").paths_of(SCANS[0]) == (Path("/elsewhere/s1.nii.gz"),)
     samples = manifest.samples()
-    assert samples.groups == ("p1", "p1", "p2") and samples.labels.tolist() == [0, 1, 1] and samples.sites is None
+    assert samples.groups == ("p1", "p1", "p2") and samples.labels.tolist() == [0, 1, 1]
+    assert samples.sites == ("x", "x", "unknown")  # a blank one is a site of its own
     assert manifest.about["counts"]["classes"] == {"CN": 1, "AD": 2} and manifest.about["counts"]["rejected"] == 1
     assert len(manifest.fingerprint) == 64 and manifest.scan("s2") is manifest.scans[1]
     with pytest.raises(InputError, match=r"unknown scan 's4'"):

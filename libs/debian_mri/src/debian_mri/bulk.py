@@ -21,9 +21,10 @@ from tqdm import tqdm
 from debian_mri.features import ScanFeatures, ScanImages
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.onescan import check_values, encoded_for, is_volume, read_scan, single, stem
+from debian_mri.onescan import check_values, encoded_for, of_sequence, read_scan
 from debian_mri.predict import Prediction, predict_scan
 from debian_mri.saved import SavedModel, load_model
+from debian_mri.single_image import is_volume, single, stem
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing, write_json
 
@@ -38,6 +39,7 @@ def predict_set(
     values: Mapping[str, str] | None = None,
     features: str | Path | None = None,
     root: str | Path | None = None,
+    sequence: str | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def predict_set(
         values: variables that are the same for all, in place of those of the set.
         features: folder of slice features; by default below ``data``.
         root: where the images lie now, if they moved.
+        sequence: MRI sequence of all scans, in place of the set's.
         pages: write a page of each scan.
         overwrite: replace an existing ``out``.
 
@@ -65,7 +68,11 @@ def predict_set(
     manifest = Manifest.load(data, root=root)
 
     def job(scan: Scan) -> _Job:
-        return _Job(scan.id, {"subject": scan.subject, "label": scan.label}, lambda _: (manifest, scan, ()))
+        return _Job(
+            scan.id,
+            {"subject": scan.subject, "label": scan.label},
+            lambda _: (manifest, *of_sequence(saved, scan, sequence)),
+        )
 
     found = _predictions(saved, list(map(job, manifest.scans)), given, manifest.folder, features)
     return _write(saved, found, len(manifest.scans), out, pages=pages, overwrite=overwrite)
@@ -78,6 +85,7 @@ def predict_files(
     *,
     values: Mapping[str, str] | None = None,
     fill_nan: bool = False,
+    sequence: str | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -89,6 +97,7 @@ def predict_files(
         out: the folder to make.
         values: variables that all of them share; what differs is missing.
         fill_nan: NaN voxels outside the head become background.
+        sequence: MRI sequence of all images, in place of what their names and headers say.
         pages: write a page of each.
         overwrite: replace an existing ``out``.
 
@@ -105,7 +114,9 @@ def predict_files(
 
     def job(name: str, file: Path) -> _Job:
         return _Job(
-            name, {"source": str(file)}, lambda stack: stack.enter_context(single(saved, [file], fill_nan=fill_nan))
+            name,
+            {"source": str(file)},
+            lambda stack: stack.enter_context(single(saved, [file], fill_nan=fill_nan, sequence=sequence)),
         )
 
     names = [stem(file) for file in files]

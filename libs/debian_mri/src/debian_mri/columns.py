@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from debian_mri.variables import TIERS, VARIABLES, Column, canonical, column_of, is_number
+from debian_mri.variables import (
+    MISSING_CODES,
+    RANGES,
+    TIERS,
+    VARIABLES,
+    Column,
+    canonical,
+    column_of,
+    is_number,
+    is_possible,
+    sex_codes,
+)
 from icube_common.errors import InputError, unknown
 
 # names of columns that say who or when
@@ -23,7 +34,8 @@ def describe_columns(
 ) -> tuple[list[Column], dict[str, dict[str, str]], list[str]]:
     """Columns and rows to write, and notes on what was left out or taken as missing.
 
-    Left out: names, ids, dates and free text. A cell of a known number that is none counts as missing.
+    Left out: names, ids, dates and free text. A cell of a known number that is none, or outside the range of the
+    variable, counts as missing; of a number that nobody has described, a code such as 999 far from all other values.
 
     Args:
         rows: scan id -> variable -> text.
@@ -44,10 +56,13 @@ def describe_columns(
         if reason := _private(name, list(cells.values())):
             notes.append(f"column {name!r} is left out: {reason}")
             continue
+        if name not in VARIABLES:
+            codes = _codes(list(cells.values()))
+            if coded := sum(text in codes for text in cells.values()):
+                notes.append(f"{name}: {coded} values {', '.join(sorted(codes))} are taken as codes for missing")
+            cells = {scan_id: "" if text in codes else text for scan_id, text in cells.items()}
         column = column_of(name, list(cells.values()), tier=wanted.get(name))
-        bad = sum(bool(text) and not _fits(column, text) for text in cells.values())
-        if bad:
-            notes.append(f"{name}: {bad} values that are no {column.kind} of it count as missing")
+        notes += _unfit(column, list(cells.values()))
         if name not in VARIABLES and name not in wanted:
             undescribed.append(name)
         columns.append(column)
@@ -58,6 +73,51 @@ def describe_columns(
         listed = ", ".join(undescribed)
         notes.append(f"not described, so of tier C (--tiers COLUMN=A or B says otherwise): {listed}")
     return columns, table, notes
+
+
+def decode_sexes(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Rows with the sex as F or M where it is given by number (`debian_mri.variables.sex_codes`)."""
+    known = sex_codes(row.get("sex", "") for row in rows.values())
+    return {
+        scan_id: {**row, "sex": known.get(row["sex"], row["sex"])} if "sex" in row else dict(row)
+        for scan_id, row in rows.items()
+    }
+
+
+def _unfit(column: Column, cells: list[str]) -> list[str]:
+    """Notes on cells that cannot be a value."""
+    unfit = [text for text in cells if text and not _fits(column, text)]
+    outside = [text for text in unfit if column.kind == "number" and is_number(text)]
+    words = len(unfit) - len(outside)
+    notes = []
+    if words and column.name == "sex":
+        notes.append(
+            f"sex: {words} values of no known word count as unknown (M, F, male, female; as numbers 1 male, 2 female; "
+            "a column of 0 and 1 is not read)"
+        )
+    elif words:
+        notes.append(f"{column.name}: {words} values that are no {column.kind} of it count as missing")
+    if outside:
+        low, high = RANGES[column.name]
+        notes.append(f"{column.name}: {len(outside)} values outside {low:g} to {high:g}, or codes, count as missing")
+    return notes
+
+
+def _codes(cells: list[str]) -> frozenset[str]:
+    """Codes for missing values among the cells of a column that nobody has described.
+
+    A negative code counts where no other value is negative, 999 and the like where they are three times beyond all
+    others; beside words every one counts.
+    """
+    coded = {text for text in cells if is_number(text) and float(text) in MISSING_CODES}
+    others = [text for text in cells if text and text not in coded]
+    numbers = [float(text) for text in others if is_number(text)]
+    if not others:
+        return frozenset()
+    if len(numbers) < len(others):
+        return frozenset(coded)
+    low, high = min(numbers), max(numbers)
+    return frozenset(text for text in coded if (low >= 0 if float(text) < 0 else float(text) > 3 * max(high, 0)))
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -105,4 +165,4 @@ def _private(name: str, cells: list[str]) -> str:
 
 
 def _fits(column: Column, text: str) -> bool:
-    return text in column.values if column.kind == "category" else is_number(text)
+    return text in column.values if column.kind == "category" else is_possible(column.name, text)

@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 # from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
 STRONG = 0.5
+# balanced accuracy of the class by the site from which on a set is refused; 0.5 is chance
+MAX_SITE_ACCURACY = 0.9
+MOST_CLASSES = 8  # up to which every division of the classes into two groups is tried
 # names of people that are the same person in any set: OASIS's, and keyed hashes
-_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|sub-[0-9a-f]{16}")
+_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,26 @@ class SiteAssociation:
         people: number of people counted.
         cramers_v: Cramer's V with Bergsma's correction for small tables (J Korean Stat Soc 42, 2013), 0 to 1.
         mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
-        named: whether the site names the class: see `refuse_confounded_sites`.
+        balanced_accuracy: of telling two groups of classes apart by the site alone, leaving the person out; of the
+            division of the classes for which it is highest.
+        reason: why training on these sites is refused, see `refuse_confounded_sites`; empty where it is not.
     """
 
     sites: int
     people: int
     cramers_v: float
     mutual_information: float
-    named: bool
+    balanced_accuracy: float
+    reason: str
+
+    @property
+    def named(self) -> bool:
+        """Whether the site names the class."""
+        return bool(self.reason)
 
     def about(self) -> dict[str, Any]:
         """The numbers for a report."""
-        return asdict(self)
+        return {**asdict(self), "named": self.named}
 
 
 def site_association(
@@ -64,23 +76,59 @@ def site_association(
     table = np.zeros((len(places), len(classes)))
     for _, where, what in people:
         table[places.index(str(where)), classes.index(what)] += 1
+    pooled = _pool_single(table)
+    accuracy = _site_accuracy(pooled)
     return SiteAssociation(
         sites=len(places),
         people=len(people),
         cramers_v=_cramers_v(table),
         mutual_information=_mutual_information(table),
-        named=_names_the_class(table),
+        balanced_accuracy=accuracy,
+        reason=_reason(pooled, accuracy),
     )
 
 
+def _pool_single(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The table with the sites of one person each as one site: alone each has one class whatever happens."""
+    single = table.sum(axis=1) == 1
+    return np.vstack([table[~single], table[single].sum(axis=0, keepdims=True)])
+
+
+def _reason(pooled: npt.NDArray[np.float64], accuracy: float) -> str:
+    if _names_the_class(pooled):
+        return "there are classes that share no site with the others"
+    if accuracy >= MAX_SITE_ACCURACY:
+        return f"the site alone tells classes apart with a balanced accuracy of {accuracy:.2f}"
+    return ""
+
+
 def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
-    # a site of one person has one class whatever happens
+    """Whether the classes fall into groups that share no site."""
     groups: list[set[int]] = []
     for site in table[table.sum(axis=1) > 1]:
         here = set(np.flatnonzero(site).tolist())
         joined = [group for group in groups if group & here]
         groups = [group for group in groups if not group & here] + [here.union(*joined)]
     return len(groups) > 1
+
+
+def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
+    """Balanced accuracy of the site's larger share, each person left out of the table that judges them."""
+    classes = range(table.shape[1])
+    sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MOST_CLASSES else (1,)
+    divisions = (np.isin(classes, group) for size in sizes for group in combinations(classes, size))
+    return max(
+        (_recall(table[:, inside], table[:, ~inside]) + _recall(table[:, ~inside], table[:, inside])) / 2
+        for inside in divisions
+    )
+
+
+def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Share of the people of a group whose site has, without them, more of their group than of the other."""
+    mine, theirs = own.sum(axis=1), other.sum(axis=1)
+    mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
+    right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
+    return float((mine * right).sum() / mine.sum())
 
 
 def _cramers_v(table: npt.NDArray[np.float64]) -> float:
@@ -107,9 +155,10 @@ def _mutual_information(table: npt.NDArray[np.float64]) -> float:
 def refuse_confounded_sites(samples: Samples) -> None:
     """Refuse sets pooled so that the site names the class: a model would learn the scanner.
 
-    The criterion: among the sites with two people or more, the classes fall into groups that have no site in common,
-    such as AD and CN from one cohort and DLB from another: what tells DLB from them may be the scanner, and no test on
-    these sites could show it. Anything less is not refused but reported (`site_association`).
+    The criterion, with the sites of one person each taken as one site: the classes fall into groups that have no site
+    in common, such as AD and CN from one cohort and DLB from another, or two groups of classes are told apart by the
+    site alone with a balanced accuracy of 0.9 or more. What tells DLB from the others may then be the scanner, and no
+    test on these sites could show it. Anything less is not refused but reported (`site_association`).
 
     Args:
         samples: with sites; without, there is nothing to hold against the classes.
@@ -121,15 +170,15 @@ def refuse_confounded_sites(samples: Samples) -> None:
         return
     labels = [samples.class_names[label] for label in samples.labels]
     found = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
-    if found is None or not found.named:
+    if found is None or not found.reason:
         return
     classes: dict[str, set[str]] = defaultdict(set)
     for site, label in zip(samples.sites, labels, strict=True):
         classes[site].add(label)
     shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
     raise InputError(
-        f"the site names the class ({shown}): there are classes that share no site with the others, so nothing tells a "
-        "disease from a scanner; add people of other classes from the same sites, or take one site alone"
+        f"the site names the class ({shown}): {found.reason}, so nothing tells a disease from a scanner; add people of "
+        "other classes from the same sites, or take one site alone"
     )
 
 

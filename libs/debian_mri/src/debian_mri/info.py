@@ -31,7 +31,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
     about = manifest.about
     scans = manifest.scans
     missing = people.missing()
-    sites = site_association([s.label for s in scans], [s.site for s in scans], [s.subject for s in scans])
+    sites = manifest.sites and site_association([s.label for s in scans], manifest.sites, [s.subject for s in scans])
     reasons = Counter(row["reason"] for _, row in _rejected(manifest.folder))
     answer = {
         "data": str(folder),
@@ -95,7 +95,7 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     classes = answer["classes"]
     sites = answer["site_and_class"]
     if sites and sites["named"]:
-        lines.append("the site names the class: no site has people of two classes; training on this pool is refused")
+        lines.append(f"the site names the class: {sites['reason']}; training on this pool is refused")
     elif sites and sites["cramers_v"] >= STRONG:
         lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
     for name, row in classes.items():

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri.participants import Participants, read_columns
+from debian_mri.variables import is_missing_name
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json
 from icube_common.tables import file_digest, read_table
@@ -36,6 +37,8 @@ KINDS = ("volume", "slices")
 PLANES = ("axial", "coronal", "sagittal")
 SPACES = ("native", "mni")
 SEPARATOR = ";"
+# site of scans of which it is not known, where it is of others
+UNKNOWN_SITE = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,17 +144,23 @@ class Manifest:
         number = {name: at for at, name in enumerate(self.class_names)}
         return np.array([number[scan.label] for scan in self.scans], dtype=np.int64)
 
+    @property
+    def sites(self) -> tuple[str, ...] | None:
+        """The scans' sites, `UNKNOWN_SITE` where missing; None where no scan has one."""
+        if not any(scan.site for scan in self.scans):
+            return None
+        return tuple(scan.site or UNKNOWN_SITE for scan in self.scans)
+
     def samples(self) -> Samples:
-        """The scans as an evaluation takes them: groups are subjects; sites are given where all are known."""
+        """The scans as an evaluation takes them: groups are subjects; for sites see `sites`."""
         from icube_common.evaluation import Samples
 
-        sites = [scan.site for scan in self.scans]
         return Samples(
             ids=[scan.id for scan in self.scans],
             labels=self.targets(),
             class_names=self.class_names,
             groups=[scan.subject for scan in self.scans],
-            sites=[site for site in sites if site] if all(sites) else None,
+            sites=self.sites,
         )
 
     def participants(self) -> Participants:
@@ -229,8 +238,8 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
             id=row["id"],
             subject=row["subject"],
             label=row["label"],
-            session=row["session"] or None,
-            site=row["site"] or None,
+            session=None if is_missing_name(row["session"]) else row["session"],
+            site=None if is_missing_name(row["site"]) else row["site"],
             sequence=row["sequence"],
             kind=row["kind"],
             paths=paths,

@@ -1,15 +1,13 @@
 """One scan as a trained model takes it: its slices, its signs plane by plane, the person's variables.
 
-A scan of a prepared set goes through the set's caches. An image that is in none, a NIfTI volume, a DICOM folder or
-slice images, becomes a set of one scan in a temporary folder, so that everything after it is the same.
+A scan of a prepared set goes through the set's caches; an image that is in none becomes a set of one scan first
+(`debian_mri.single_image`).
 """
 
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from debian_mri.cohorts.images import Unusable, slices_digest, volume_digest
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.sequences import SequenceFinding
 from debian_mri.features import (
     Item,
     ScanFeatures,
@@ -29,22 +26,17 @@ from debian_mri.features import (
     open_folder,
 )
 from debian_mri.inputs import Inputs
-from debian_mri.manifest import PLANES, Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
+from debian_mri.manifest import Manifest, Scan
 from debian_mri.orientation import MOST_TURNED
 from debian_mri.participants import Participants
 from debian_mri.regions import regions_cut
 from debian_mri.saved import SavedModel
+from debian_mri.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.signs import Measured, frames_of
 from debian_mri.slices import SliceImage
-from debian_mri.variables import VARIABLES, Column, canonical, is_number, tidy
-from debian_mri.volumes import SUFFIXES, read_volume
+from debian_mri.variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
-
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-# what a person can be, in the variable's unit
-_BOUNDS = {"age": (0.0, 120.0), "education": (0.0, 40.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +208,7 @@ def parse_value(column: Column, text: str) -> float:
     """
     tidied = tidy(column.name, text)
     if not tidied:
-        if text.strip() and column.kind == "category" and text.strip().lower() not in ("na", "n/a", "nan", "unknown"):
+        if column.kind == "category" and not is_missing(text):
             raise InputError(f"{column.name}={text}: must be one of {', '.join(column.values)}")
         return math.nan
     if column.kind == "category":
@@ -225,7 +217,7 @@ def parse_value(column: Column, text: str) -> float:
         return float(column.values.index(tidied))
     if not is_number(tidied):
         raise InputError(f"{column.name}={text}: must be a number{f' of {column.unit}' if column.unit else ''}")
-    low, high = _BOUNDS.get(column.name, (-math.inf, math.inf))
+    low, high = RANGES.get(column.name, (-math.inf, math.inf))
     if not low <= float(tidied) <= high:
         raise InputError(f"{column.name}={text}: must be between {low:g} and {high:g} {column.unit}")
     return float(tidied)
@@ -266,136 +258,9 @@ def _seen(saved: SavedModel, manifest: Manifest, scan: Scan) -> list[str]:
     return []
 
 
-@contextmanager
-def single(
-    saved: SavedModel, paths: Sequence[str | Path], *, planes: Sequence[str] = (), fill_nan: bool = False
-) -> Iterator[Any]:
-    """A prepared set of one scan around images, for as long as the block lasts: manifest, scan and notes.
-
-    Args:
-        saved: the model, which says how the frames of slice images are known.
-        paths: one NIfTI volume, one DICOM folder, or slice images.
-        planes: of the slice images, in their order.
-        fill_nan: NaN voxels of a volume that lie outside the head become background.
-
-    Raises:
-        InputError: no such file, of an unknown kind, planes that do not fit, or a folder without one usable volume.
-    """
-    files = [Path(path) for path in paths]
-    for file in files:
-        if not file.exists():
-            raise InputError(f"{file}: no such file or folder")
-    with tempfile.TemporaryDirectory(prefix="debian-mri-") as name:
-        folder = Path(name)
-        scan, notes = _scan_of(files, planes, folder, fill_nan)
-        about = {
-            "format": saved.about["data"]["format"] if scan.kind == "slices" else "one image",
-            "title": "One image",
-            "root": str(folder),
-            "class_names": list(saved.model.labels),
-            "simulated": _is_simulated(files[0]),
-            "fill_nan": fill_nan,
-        }
-        scan = replace(scan, label=saved.model.labels[0])
-        write_manifest(folder, about, [scan], {})
-        yield Manifest.load(folder), scan, notes
-
-
-def _scan_of(files: Sequence[Path], planes: Sequence[str], folder: Path, fill_nan: bool) -> tuple[Scan, list[str]]:
-    first = files[0]
-    assumed = "Nothing in the file says which sequence it is: it was taken for a T1-weighted image."
-    if first.is_dir():
-        path, sequence = _converted(first, folder / "nifti")
-        notes = [] if sequence else [assumed]
-        found = Scan(id=first.name or "scan", subject="", label="", sequence=sequence or "T1w", paths=(str(path),))
-    elif is_volume(first):
-        if planes:
-            raise InputError(f"--planes {','.join(planes)}: {first} is a volume; planes are those of slice images")
-        found = Scan(id=stem(first), subject="", label="", paths=(str(first.resolve()),))
-        notes = [] if "T1w" in first.name else [assumed]
-    else:
-        for file in files:
-            if file.suffix.lower() not in PICTURES:
-                kinds = ", ".join((*SUFFIXES, *PICTURES))
-                raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
-        check_planes(planes, len(files), str(first))
-        resolved = [file.resolve() for file in files]
-        try:
-            digest = slices_digest(resolved)
-        except Unusable as error:
-            raise InputError(f"{first}: {error}") from None
-        paths = tuple(map(str, resolved))
-        slices = Scan(
-            id=stem(first), subject="one", label="", kind="slices", paths=paths, planes=tuple(planes), sha256=digest
-        )
-        return slices, [assumed]
-    # the digest of prepared sets: by it an image is known again that was trained on
-    volume = read_volume(found.paths[0], fill_nan=fill_nan)
-    return replace(found, subject="one", sha256=volume_digest(volume.data, volume.affine)), notes
-
-
-def check_planes(planes: Sequence[str], images: int, first: str) -> None:
-    """Whether each slice image has its plane.
-
-    Raises:
-        InputError: another number of them, or an unknown one.
-    """
-    if len(planes) != images:
-        raise InputError(
-            f"{first}: {images} slice image{'s' * (images > 1)} and {len(planes)} planes: name the plane of each, such "
-            "as --planes coronal,axial"
-        )
-    for plane in planes:
-        if plane not in PLANES:
-            raise unknown("plane of --planes", plane, PLANES)
-
-
-def _converted(source: Path, out: Path) -> tuple[Path, str | None]:
-    """The one T1w volume of a DICOM folder, and its sequence where the headers tell it."""
-    from debian_mri.dicom import convert_folder
-
-    answer = convert_folder(source, out)
-    found = [
-        (out / Path(series["path"]).name, sequence_of(series["description"] or ""))
-        for series in answer["series"]
-        if series["path"]
-    ]
-    if not found:
-        reasons = [series["reason"] for series in answer["series"] if series["reason"]]
-        raise InputError(f"{source}: no series can be used ({reasons[0] if reasons else 'it holds none'})")
-    t1 = [pair for pair in found if pair[1] == "T1w"]
-    chosen = t1 or [pair for pair in found if pair[1] is None]
-    if len(chosen) != 1:
-        raise InputError(
-            f"{source}: {len(found)} volumes, of which {len(t1)} are T1w by their description: convert it (debian-mri "
-            "convert) and give the volume that is meant"
-        )
-    return chosen[0]
-
-
-def is_volume(path: Path) -> bool:
-    """Whether a file is called as volumes are."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def stem(path: Path) -> str:
-    """A file's name without its endings.
-
-    >>> [stem(Path(name)) for name in ("a.b.nii.gz", "a.hdr", "a.mgz")]
-    ['a.b', 'a', 'a']
-    """
-    return path.name.removesuffix(".gz").rsplit(".", 1)[0] or path.name
-
-
-def _is_simulated(path: Path) -> bool:
-    """Whether a file lies in a prepared set that says so."""
-    import json
-
-    for folder in path.resolve().parents[:3]:
-        about = folder / "dataset.json"
-        if about.is_file():
-            try:
-                return bool(json.loads(about.read_text(encoding="utf-8")).get("simulated"))
-            except (ValueError, AttributeError, OSError):
-                return False
-    return False
+def of_sequence(saved: SavedModel, scan: Scan, given: str | None) -> tuple[Scan, list[str]]:
+    """A scan of a prepared set with the sequence to take it for, and notes; InputError as `resolve_sequence`."""
+    sequence, notes = resolve_sequence(
+        SequenceFinding(scan.sequence), trained_sequences(saved.about), image=f"scan {scan.id}", given=given
+    )
+    return replace(scan, sequence=sequence), notes

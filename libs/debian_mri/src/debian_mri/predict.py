@@ -21,11 +21,12 @@ from debian_mri.explain import explanation_of
 from debian_mri.explanation import Explanation
 from debian_mri.manifest import Manifest
 from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.onescan import OneScan, check_values, read_scan, single
+from debian_mri.onescan import OneScan, check_values, of_sequence, read_scan
 from debian_mri.page import save_report, write_page, write_tsv
 from debian_mri.parts import Deletion
 from debian_mri.reasons import explain, top_slices
 from debian_mri.saved import SavedModel, load_model
+from debian_mri.single_image import single
 from debian_mri.verify import check_report
 from icube_common.errors import InputError
 from icube_common.runs import refuse_existing
@@ -87,6 +88,7 @@ def predict(
     scan_id: str | None = None,
     planes: Sequence[str] = (),
     fill_nan: bool = False,
+    sequence: str | None = None,
     values: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     html: str | Path | None = None,
@@ -104,6 +106,7 @@ def predict(
         scan_id: a scan of it.
         planes: ``axial``, ``coronal`` or ``sagittal`` of each slice image.
         fill_nan: NaN voxels of a volume that lie outside the head become background.
+        sequence: MRI sequence of the image (``T1w``), in place of what its name or header says.
         values: the person's variables as text, such as ``{"age": "74", "sex": "F"}``; they stand before those of the
             set. What is missing is taken as the run's ``demographics.missing`` says.
         root: where the images of ``data`` lie now, if they moved.
@@ -123,6 +126,7 @@ def predict(
         scan_id=scan_id,
         planes=planes,
         fill_nan=fill_nan,
+        sequence=sequence,
         values=values,
         root=root,
         outputs=(html, tsv, report),
@@ -140,6 +144,7 @@ def predict_one(
     scan_id: str | None = None,
     planes: Sequence[str] = (),
     fill_nan: bool = False,
+    sequence: str | None = None,
     values: Mapping[str, str] | None = None,
     root: str | Path | None = None,
     outputs: Sequence[str | Path | None] = (),
@@ -159,11 +164,11 @@ def predict_one(
     given = check_values(saved, values or {})
     if data is not None:
         manifest = Manifest.load(data, root=root)
-        scan = manifest.scan(str(scan_id))
-        return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given))
+        scan, notes = of_sequence(saved, manifest.scan(str(scan_id)), sequence)
+        return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given, notes=notes))
     assert image is not None
     paths = [image] if isinstance(image, (str, Path)) else list(image)
-    with single(saved, paths, planes=planes, fill_nan=fill_nan) as (manifest, scan, notes):
+    with single(saved, paths, planes=planes, fill_nan=fill_nan, sequence=sequence) as (manifest, scan, notes):
         return predict_scan(saved, lambda: read_scan(saved, manifest, scan, values=given, notes=notes))
 
 

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, Options
+from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
 from debian_mri.cohorts.images import examiner
+from debian_mri.cohorts.tables import read_people
 from debian_mri.columns import check_tiers, describe_columns
 from debian_mri.duplicates import drop_duplicates
 from debian_mri.manifest import Manifest, Scan
@@ -74,7 +76,7 @@ def prepare(
     options = options or Options()
     refuse_existing(out, overwrite=overwrite)
     found = reader.find(Path(source), options)
-    candidates, rejected = _labelled(found.candidates, labels or {}, classes)
+    candidates, rejected = _usable(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]
     _refuse_faults(rejected, strict)
     if not candidates:
@@ -120,20 +122,30 @@ def prepare(
     return Manifest.load(out)
 
 
-def _labelled(
+def _usable(
     candidates: Sequence[Candidate], labels: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """Candidates under the classes that are asked for, and those of other classes."""
-    kept, rejected = [], []
-    for one in candidates:
-        label = labels.get(one.scan.label, one.scan.label)
-        if classes and label not in classes:
-            reason = f"class {label!r} is none of --classes {','.join(classes)}"
-            rejected.append(Rejection(one.source, reason, by_rule=True))
-        else:
-            kept.append(replace(one, scan=replace(one.scan, label=label)))
+    """Candidates under the classes that are asked for, and why the others are none.
+
+    Raises:
+        InputError: one class in two spellings.
+    """
     if strange := sorted(set(labels) - {one.scan.label for one in candidates}):
         logger.warning("--labels: no scan is %r", strange[0])
+    candidates, rejected = reject_missing(candidates)
+    named = [
+        replace(one, scan=replace(one.scan, label=labels.get(one.scan.label, one.scan.label))) for one in candidates
+    ]
+    check_spelling(one.scan.label for one in named)
+    named, contradictory = reject_contradictions(named)
+    rejected += contradictory
+    kept = []
+    for one in named:
+        if classes and one.scan.label not in classes:
+            reason = f"class {one.scan.label!r} is none of --classes {','.join(classes)}"
+            rejected.append(Rejection(one.source, reason, by_rule=True))
+        else:
+            kept.append(one)
     return kept, rejected
 
 
@@ -172,9 +184,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     if not text:
         return {}
     if Path(text).suffix == ".csv":
-        from icube_common.tables import read_table
-
-        return {row["from"]: row["to"] for _, row in read_table(Path(text), ("from", "to"))}
+        return {row["from"]: row["to"] for _, row in read_people(Path(text), ("from", "to"), missing=False)}
     pairs = [part.split("=") for part in text.split(",")]
     if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
         raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")

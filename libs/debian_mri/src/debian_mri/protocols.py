@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from debian_mri.manifest import UNKNOWN_SITE
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Samples, grouped_k_fold, official
 from icube_common.evaluation.folds import make_fold
@@ -84,7 +85,7 @@ def site_folds(samples: Samples, *, seed: int, validation: float) -> Iterator[Fo
     Raises:
         InputError: the sites are not all known, or there is one only.
     """
-    if samples.sites is None:
+    if samples.sites is None or any(site.startswith(UNKNOWN_SITE) for site in samples.sites):
         raise InputError("leave-one-site-out: the sites of some scans are not known (column site of manifest.csv)")
     sites = np.asarray(samples.sites, dtype=str)
     names = np.unique(sites)

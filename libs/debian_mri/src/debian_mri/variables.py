@@ -7,7 +7,7 @@ biomarkers that define a diagnosis).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,16 @@ KINDS = ("number", "category")
 # what nobody has described may be derived from the diagnosis
 UNKNOWN_TIER = "C"
 # how tables in the field write "not measured"
-MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", ".", "unknown"})
+MISSING = frozenset(
+    [
+        *("", "na", "n/a", "n.a.", "n.a", "n/d", "nd", "nan", "none", "null", "nil", "nat", "<na>", "missing"),
+        *(".", "-", "--", "---", "?", "??", "unknown", "unk", "unbekannt", "inconnu"),
+        *("not available", "not applicable", "not done", "not known", "not measured"),
+        *("#n/a", "#na", "#null!", "#value!", "#ref!", "#name?", "#div/0!", "#num!"),
+    ]
+)
+# numbers that stand for "not measured" where they cannot be a value
+MISSING_CODES = frozenset((-1.0, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +96,26 @@ VARIABLES: Mapping[str, Column] = {
     )
 }
 
+# lowest and highest value that can be
+RANGES: Mapping[str, tuple[float, float]] = {
+    "age": (0.0, 120.0),
+    "education": (0.0, 40.0),
+    "education_level": (1.0, 5.0),
+    "nWBV": (0.01, 1.0),
+    "eTIV": (1.0, 1e7),
+    "ASF": (0.1, 10.0),
+    "SES": (1.0, 5.0),
+    "APOE4": (0.0, 2.0),
+    "MMSE": (0.0, 30.0),
+    "CDR": (0.0, 3.0),
+    "CDRSB": (0.0, 18.0),
+    "ADAS11": (0.0, 70.0),
+    "ADAS13": (0.0, 85.0),
+    "MOCA": (0.0, 30.0),
+    "FAQ": (0.0, 30.0),
+    "UPDRS3": (0.0, 132.0),
+    **{name: (1.0, 1e8) for name, column in VARIABLES.items() if column.unit == "mm3"},
+}
 # other spellings, in lower case -> our name
 SYNONYMS: Mapping[str, str] = {
     **{name.lower(): name for name in VARIABLES},
@@ -101,7 +130,10 @@ SYNONYMS: Mapping[str, str] = {
     "apoe_e4": "APOE4",
 }
 _WORDS: Mapping[str, Mapping[str, str]] = {
-    "sex": {"f": "F", "female": "F", "w": "F", "m": "M", "male": "M"},
+    "sex": {
+        **dict.fromkeys(("f", "female", "w", "woman", "weiblich", "femme", "feminin", "féminin"), "F"),
+        **dict.fromkeys(("m", "male", "man", "männlich", "homme", "masculin", "h"), "M"),
+    },
     "handedness": {"r": "R", "right": "R", "l": "L", "left": "L", "a": "A", "ambidextrous": "A", "both": "A"},
 }
 
@@ -111,17 +143,50 @@ def canonical(name: str) -> str:
     return SYNONYMS.get(name.strip().lower(), name.strip())
 
 
+def is_missing(text: str) -> bool:
+    """Whether a cell is blank or one of the words for "not measured"."""
+    return text.strip().casefold() in MISSING
+
+
+def is_missing_name(text: str) -> bool:
+    """Whether a cell names nothing: `is_missing`, or a number that stands for it; of classes, people, visits, sites."""
+    return is_missing(text) or (is_number(text) and float(text) in MISSING_CODES and text.strip()[:1] != "0")
+
+
 def tidy(name: str, text: str) -> str:
     """A cell as it is written: empty where missing, words of known categories as ours.
 
-    A word of sex or handedness that is none counts as missing: there is no guess.
+    A word of sex or handedness that is none counts as missing: there is no guess. Numbers for a sex are read a column
+    at a time (`sex_codes`).
     """
     value = text.strip()
-    if value.lower() in MISSING:
+    if is_missing(value):
         return ""
     if name in _WORDS:
-        return _WORDS[name].get(value.lower(), "")
+        return _WORDS[name].get(value.casefold(), "")
     return value
+
+
+def sex_codes(cells: Iterable[str]) -> Mapping[str, str]:
+    """Sexes that numbers stand for in a column: 1 male, 2 female, as in ISO 5218, ADNI and OASIS-3.
+
+    A column with 0 and without 2 is one of 0 and 1, which have no meaning of their own: nothing is read then.
+    """
+    numbers = {float(cell) for cell in cells if is_number(cell)}
+    if 0.0 in numbers and 2.0 not in numbers:
+        return {}
+    return {"1": "M", "1.0": "M", "01": "M", "2": "F", "2.0": "F", "02": "F"}
+
+
+def is_possible(name: str, text: str) -> bool:
+    """Whether a number can be a value of a described variable: in its range, and no code for a missing value."""
+    if not is_number(text):
+        return False
+    value = float(text)
+    low, high = RANGES.get(name, (-float("inf"), float("inf")))
+    # an eTIV of 999 mL can be; an age of 0 is that of nobody in these cohorts
+    coded = (value in MISSING_CODES and name in RANGES and name != "eTIV") or (name == "age" and value == 0)
+    return low <= value <= high and not coded
 
 
 def is_number(text: str) -> bool:

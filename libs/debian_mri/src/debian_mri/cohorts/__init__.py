@@ -38,6 +38,11 @@ FORMATS: dict[str, ReaderInfo] = {
     "oasis1": ReaderInfo(
         "oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
     ),
+    "oasis3": ReaderInfo(
+        "oasis3",
+        "OASIS-3: session folders (OAS30001_MR_d0129) with NIfTI files, and the table of CDRs",
+        ("participants", "label_column", "sequences"),
+    ),
     "oasis-slices": ReaderInfo("oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
     "csv": ReaderInfo("csv_list", "a CSV with path, label, subject and any more columns"),
 }

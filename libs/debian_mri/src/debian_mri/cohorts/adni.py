@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from debian_mri.cohorts.adnimerge import BASELINE, FAMILIES, Visits
+from debian_mri.cohorts.adnimerge import BASELINE, FAMILIES, NEAREST_DAYS, Visits, diagnosis
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
 from debian_mri.cohorts.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.sequences import check_sequences, sequence_of
+from debian_mri.cohorts.sequences import check_sequences, read_description
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
@@ -88,17 +88,18 @@ def _images(
     kept: list[_Image] = []
     rejected: list[Rejection] = []
     for row in sorted(rows, key=lambda row: (row.subject, str(row.acquired or ""), row.line)):
-        sequence = sequence_of(row.cells["Description"])
+        finding = read_description(row.cells["Description"])
+        sequence = finding.sequence
         kind = TYPES.get(row.cells["Type"].lower(), "")
         session = visit_code(row.cells["Visit"]) or numbered[row.image]
         label = row.cells["Group"]
         if label_column == "DX" and visits is not None:
-            label = visits.diagnosis(row.subject, session)
+            label = diagnosis(visits.row(row.subject, session, row.acquired))
         reason, by_rule = "", False
         if row.cells["Modality"].lower() not in MODALITIES:
             reason, by_rule = f"modality {row.cells['Modality']!r} is not MRI", True
         elif sequence is None:
-            reason, by_rule = "the description names no sequence that is known", True
+            reason, by_rule = finding.reason or "the description names no sequence that is known", True
         elif sequence not in options.sequences:
             reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(options.sequences)})", True
         elif not kind:
@@ -156,7 +157,8 @@ def _candidates(
         place = tree.get(image.row.image)
         row = {name: tidy(name, image.row.cells[column]) for name, column in (("age", "Age"), ("sex", "Sex"))}
         if visits is not None:
-            row = visits.complete(image.row.subject, image.session, row)
+            visit = visits.row(image.row.subject, image.session, image.row.acquired)
+            row = visits.complete(image.row.subject, visit, row)
         volumes = [name for name in place.files if name.endswith((".nii", ".nii.gz"))] if place else []
         if place is None:
             reason = "is in the CSV and not in the tree"
@@ -227,7 +229,14 @@ def _notes(
     if several := sum(count > 1 for count in repeated.values()):
         notes.append(f"{several} visits have several scans of one sequence (run-1, run-2, ...)")
     if visits is not None:
-        unmatched = sum(not visits.has(image.row.subject, image.session) for image in images)
+        of_visit = [(image, visits.row(image.row.subject, image.session, image.row.acquired)) for image in images]
+        unmatched = sum(not visit for _, visit in of_visit)
+        dated = sum(visits.by_date(image.row.subject, image.session, image.row.acquired) for image in images)
+        if dated:
+            notes.append(
+                f"{dated} scans take the row of ADNIMERGE whose date is nearest to theirs, {NEAREST_DAYS} days at "
+                "most: no row of their visit code is of that time"
+            )
         if unmatched:
             notes.append(
                 f"{unmatched} scans have no row of their visit in ADNIMERGE: its scores and volumes are missing"
@@ -235,9 +244,9 @@ def _notes(
         if any(image.session == "sc" for image in images):
             notes.append(f"scans of the screening (sc) take the row {BASELINE} of ADNIMERGE")
         other = sum(
-            FAMILIES.get(image.row.cells["Group"], "") != FAMILIES.get(diagnosis, "")
-            for image in images
-            if (diagnosis := visits.diagnosis(image.row.subject, image.session))
+            FAMILIES.get(image.row.cells["Group"], "") != FAMILIES.get(diagnosis(visit), "")
+            for image, visit in of_visit
+            if diagnosis(visit)
         )
         if other and label_column == "Group":
             notes.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import canonical, is_number, tidy
+from debian_mri.variables import MISSING_CODES, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def require_file(path: Path | None, option: str, expected: str) -> Path:
 def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
     """The variables of a table's row by our names, missing ones empty.
 
-    Where two columns mean one variable, the first that has a value counts.
+    Where two columns mean one variable, the first that has a value counts. Words of no known sex stay, to be counted.
     """
     skipped = set(skip)
     row: dict[str, str] = {}
@@ -144,7 +144,7 @@ def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
         if column in skipped or not column:
             continue
         name = canonical(column)
-        value = tidy(name, text)
+        value = tidy(name, text) or ("" if is_missing(text) else text.strip())
         if not row.get(name):
             row[name] = value
     return row
@@ -153,7 +153,8 @@ def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
 def implausible(row: Mapping[str, str]) -> str:
     """Why a person's row cannot be true; empty where nothing speaks against it."""
     age = row.get("age", "")
-    if age and is_number(age) and not 0 < float(age) <= OLDEST:
+    # 0 and codes such as 999 are missing ages
+    if is_number(age) and float(age) not in MISSING_CODES | {0.0} and not 0 < float(age) <= OLDEST:
         return f"age is not between 0 and {OLDEST:g} years"
     return ""
 

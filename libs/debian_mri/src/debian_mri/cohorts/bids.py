@@ -6,13 +6,18 @@ https://bids-specification.readthedocs.io; ``n/a`` is its word for a missing val
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_folder
+from debian_mri.cohorts.bids_sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
+from debian_mri.cohorts.image_sequence import file_sequence
+from debian_mri.cohorts.sequences import SEQUENCES
+from debian_mri.cohorts.tables import read_people
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
 from icube_common.errors import InputError, unknown
@@ -23,11 +28,10 @@ SITE_COLUMNS = ("site", "site_id", "center", "centre", "scanner")
 IMAGE = re.compile(
     r"(?P<name>(?P<subject>sub-[A-Za-z0-9]+)(?:_[a-z]+-[A-Za-z0-9]+)*_(?P<suffix>[A-Za-z0-9]+))\.nii(\.gz)?"
 )
-Row = dict[str, str]
 
 
 def find(source: Path, options: Options) -> Found:
-    """One scan an image of the sequences asked for; of a variable the session's row counts before the person's.
+    """One scan an image of the sequences asked for, with the label of its session.
 
     Raises:
         InputError: no such folder, no ``participants.tsv``, no label column in it, or no image.
@@ -36,51 +40,49 @@ def find(source: Path, options: Options) -> Found:
     table = root / "participants.tsv"
     if not table.is_file():
         raise InputError(f"{source}: no participants.tsv in it; expected {EXPECTED}")
-    people, repeated = _people(table)
-    sessions = {person: _sessions(root / person, person) for person in people}
+    people, repeated, sessions = _people(table)
+    for person in people:
+        _add_sessions(root / person, person, sessions)
     heads = {name for row in people.values() for name in row}
-    heads |= {name for rows in sessions.values() for row in rows.values() for name in row}
-    label_column = _label_column(table, heads, options.label_column)
-    site_column = next((name for name in SITE_COLUMNS if name in {head.lower() for head in heads}), "")
+    by_session = {name for one in sessions.values() for name in one.columns}
+    label_column = _label_column(table, heads | by_session, options.label_column)
+    cohort = _Cohort(people, repeated, sessions, label_column, label_column in by_session)
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
-    seen: set[str] = set()
-    for path in sorted(root.glob("sub-*/**/anat/*.nii*")):
+    images = sorted(root.glob("sub-*/**/anat/*.nii*"))
+    folders: dict[str, set[str]] = defaultdict(set)
+    for path in images:
+        folders[_place(path, root)[0]].add(_place(path, root)[1])
+    for path in images:
         relative = path.relative_to(root).as_posix()
         match = IMAGE.fullmatch(path.name)
-        person = path.relative_to(root).parts[0]
-        seen.add(person)
+        person, session = _place(path, root)
         if match is None or match["subject"] != person:
             rejected.append(Rejection(relative, "the name is none of BIDS for this folder"))
+            continue
+        finding = file_sequence(path)
+        if finding.reason and match["suffix"] in set(options.sequences) & set(SEQUENCES):
+            rejected.append(Rejection(relative, finding.reason))
             continue
         if match["suffix"] not in options.sequences:
             asked = f"{match['suffix']} was not asked for (--sequences {','.join(options.sequences)})"
             rejected.append(Rejection(relative, asked, by_rule=True))
             continue
-        session = next((part for part in path.relative_to(root).parts if part.startswith("ses-")), None)
-        cells = {
-            **people.get(person, {}),
-            **{k: v for k, v in sessions.get(person, {}).get(session or "", {}).items() if v},
-        }
+        cells, reason = cohort.cells(person, session, folders[person])
         label = cells.get(label_column, "")
-        row = person_row(cells, ("participant_id", "session_id", "acq_time", label_column, *SITE_COLUMNS))
-        if person in repeated:
-            reason = "has several rows in participants.tsv that differ"
-        elif person not in people:
-            reason = "has no row in participants.tsv"
-        elif not label:
-            reason = f"{label_column} is n/a"
-        else:
-            reason = implausible(row)
+        site = next((text for name, text in cells.items() if name.lower() in SITE_COLUMNS and text), None)
+        skipped = [name for name in cells if name.lower() in SITE_COLUMNS]
+        row = person_row(cells, ("participant_id", *SESSION_COLUMNS, "acq_time", label_column, *skipped))
+        reason = reason or ("" if label else f"{label_column} is n/a") or implausible(row)
         if reason:
             rejected.append(Rejection(relative, reason))
             continue
         scan = Scan(
             id=match["name"],
             subject=person,
-            session=session,
+            session=session or None,
             label=label,
-            site={name.lower(): text for name, text in cells.items()}.get(site_column) or None,
+            site=site,
             sequence=match["suffix"],
             paths=(relative,),
         )
@@ -88,9 +90,9 @@ def find(source: Path, options: Options) -> Found:
     rejected += [
         Rejection(person, "has a row in participants.tsv and no image in anat/")
         for person in people
-        if person not in seen
+        if person not in folders
     ]
-    if not candidates and not seen:
+    if not candidates and not folders:
         raise InputError(f"{source}: no image in sub-*/[ses-*/]anat/; expected {EXPECTED}")
     kept, doubled = _one_of_each(candidates)
     title, citation, notes = _description(root / "dataset_description.json")
@@ -100,8 +102,51 @@ def find(source: Path, options: Options) -> Found:
         root=root,
         candidates=kept,
         rejected=[*rejected, *doubled],
-        notes=[*notes, f"labels: column {label_column}"],
+        notes=[*notes, f"labels: column {label_column}" + " of the session" * cohort.label_by_session],
     )
+
+
+@dataclass(frozen=True)
+class _Cohort:
+    """Tables of the people and their sessions.
+
+    Attributes:
+        people: person -> cells.
+        repeated: people whose rows differ.
+        sessions: person -> rows of their sessions.
+        label_column: the label.
+        label_by_session: whether the label is a column of sessions.
+    """
+
+    people: Mapping[str, Row]
+    repeated: set[str]
+    sessions: Mapping[str, Sessions]
+    label_column: str
+    label_by_session: bool
+
+    def cells(self, person: str, session: str, folders: set[str]) -> tuple[Row, str]:
+        """(cells, reason) of a scan; with a reason where it can have no label."""
+        if person in self.repeated:
+            return {}, "has several rows in participants.tsv that differ"
+        if person not in self.people:
+            return {}, "has no row in participants.tsv"
+        own = self.sessions.get(person)
+        if own is None:
+            if self.label_by_session and len(folders) > 1:
+                return {}, f"{self.label_column} is given a session, and this person has no sessions.tsv"
+            return dict(self.people[person]), ""
+        if not session and len(own.rows) == 1:
+            # one visit and no folder for it
+            return merge_rows(self.people[person], next(iter(own.rows.values())), own.columns), ""
+        row, reason = own.row(session, folders) if session else (None, f"is in no session, as {own.table} wants it")
+        cells = merge_rows(self.people[person], row, own.columns)
+        return cells, reason if self.label_column in own.columns else ""
+
+
+def _place(path: Path, root: Path) -> tuple[str, str]:
+    """Person and session of an image by its folders; the session is empty where there is none."""
+    parts = path.relative_to(root).parts
+    return parts[0], next((part for part in parts if part.startswith("ses-")), "")
 
 
 def _one_of_each(candidates: list[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
@@ -116,27 +161,42 @@ def _one_of_each(candidates: list[Candidate]) -> tuple[list[Candidate], list[Rej
     return list(kept.values()), rejected
 
 
-def _people(table: Path) -> tuple[dict[str, Row], set[str]]:
-    """Person -> cells, and people whose rows differ."""
+def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]:
+    """Person -> cells, people whose rows differ, and rows by session where the table has such a column."""
     people: dict[str, Row] = {}
     repeated: set[str] = set()
-    for line, cells in _read_tsv(table, "participant_id"):
+    sessions: dict[str, Sessions] = {}
+    for line, cells in read_people(table, ("participant_id",)):
         person = cells["participant_id"]
         if not re.fullmatch("sub-[A-Za-z0-9]+", person):
             raise InputError(f"{table}: line {line}: participant_id {person!r} is not of the form sub-LABEL")
+        column = next((name for name in cells if name.lower() in SESSION_COLUMNS), None)
+        if column is not None and cells[column]:
+            sessions.setdefault(person, Sessions(table.name)).add(cells[column], cells)
+            # what all sessions agree on is the person's
+            known = people.setdefault(person, cells)
+            people[person] = {name: text for name, text in known.items() if cells.get(name) == text}
+            continue
         if person in people and people[person] != cells:
             repeated.add(person)
         people[person] = cells
     if not people:
         raise InputError(f"{table}: no row below the head line")
-    return people, repeated
+    return people, repeated, sessions
 
 
-def _sessions(folder: Path, person: str) -> dict[str, Row]:
+def _add_sessions(folder: Path, person: str, sessions: dict[str, Sessions]) -> None:
+    """Add the rows of a person's ``sessions.tsv``; columns of both tables are read from it."""
     table = folder / f"{person}_sessions.tsv"
     if not table.is_file():
-        return {}
-    return {cells["session_id"]: cells for _, cells in _read_tsv(table, "session_id")}
+        return
+    earlier = sessions.get(person)
+    sessions[person] = Sessions(table.name)
+    for _, cells in read_people(table, ("session_id",)):
+        known, _ = earlier.row(cells["session_id"], ()) if earlier else (None, "")
+        sessions[person].add(
+            cells["session_id"], {**(known or {}), **{k: v for k, v in cells.items() if v or not known}}
+        )
 
 
 def _label_column(table: Path, heads: set[str], asked: str | None) -> str:
@@ -166,29 +226,3 @@ def _description(path: Path) -> tuple[str, str, list[str]]:
         raise InputError(f"{path}: must hold an object")
     citation = about.get("HowToAcknowledge") or about.get("DatasetDOI") or ""
     return str(about.get("Name") or ""), str(citation), []
-
-
-def _read_tsv(path: Path, required: str) -> Iterator[tuple[int, Row]]:
-    """Rows of a table of BIDS, ``n/a`` as empty.
-
-    Raises:
-        InputError: not readable, the first column is not the required one, or a row is too short or too long.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-            head = [name.strip() for name in next(reader, [])]
-            if required not in head or len(set(head)) < len(head):
-                problem = f"no column {required!r}" if required not in head else "a column is there twice"
-                raise InputError(f"{path}: line 1: {problem} in the head line {' '.join(head)!r}")
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(head):
-                    raise InputError(f"{path}: line {reader.line_num}: {len(row)} fields, {len(head)} expected")
-                texts = ("" if cell.strip().lower() == "n/a" else cell.strip() for cell in row)
-                yield reader.line_num, dict(zip(head, texts, strict=True))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error

@@ -1,14 +1,16 @@
 """A CSV file with ``path`` (or ``paths``), ``label``, ``subject`` and any more columns.
 
-Known further columns: ``id``, ``session``, ``site``, ``sequence``, ``planes`` (of 2-D images, one a path); every other
-one is a variable of the person. Several paths stand in one cell with ``;`` between them. Paths are relative to the
-file's folder, or absolute.
+Known further columns: ``id``, ``session``, ``site``, ``cohort`` (of a pool: scans without a site are of
+an unknown one of their cohort), ``sequence`` (else by the file's name or its JSON sidecar), ``planes`` (of 2-D images,
+one a path); every other one is a variable of the person. Several paths stand in one cell with ``;`` between them. Paths
+are relative to the file's folder, or absolute.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from debian_mri.cohorts.base import (
@@ -20,14 +22,17 @@ from debian_mri.cohorts.base import (
     reject_repeated_ids,
     require_file,
 )
-from debian_mri.manifest import PLANES, SEPARATOR, Scan
+from debian_mri.cohorts.image_sequence import file_sequence
+from debian_mri.cohorts.sequences import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.tables import read_people
+from debian_mri.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Scan
 from debian_mri.manifest_writer import Rejection
+from debian_mri.variables import is_missing_name
 from debian_mri.volumes import SUFFIXES
 from icube_common.errors import InputError
-from icube_common.tables import read_table
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-OWN = ("id", "path", "paths", "label", "subject", "session", "site", "sequence", "planes")
+OWN = ("id", "path", "paths", "label", "subject", "session", "site", "cohort", "sequence", "planes")
 
 
 def find(source: Path, options: Options) -> Found:
@@ -38,7 +43,7 @@ def find(source: Path, options: Options) -> Found:
     """
     path = require_file(source, "SOURCE", "a CSV file with the head line path,label,subject,...")
     root = path.resolve().parent
-    rows = list(read_table(path, ("label", "subject")))
+    rows = list(read_people(path, ("label", "subject")))
     if not rows:
         raise InputError(f"{path}: no row below the head line")
     column = next((name for name in ("path", "paths") if name in rows[0][1]), None)
@@ -47,13 +52,15 @@ def find(source: Path, options: Options) -> Found:
     stems = Counter(_stem(cells[column]) for _, cells in rows)
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
+    assumed = 0
     for line, cells in rows:
         where = f"line {line}"
         paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
         planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
         row = person_row(cells, OWN)
         kind, reason = _kind(paths, planes)
-        reason = reason or implausible(row)
+        sequence, unfit = _sequence(cells.get("sequence", ""), [root / part for part in paths])
+        reason = reason or implausible(row) or unfit
         for name in (column, "label", "subject"):
             if not cells[name]:
                 reason = f"{name} is empty"
@@ -68,16 +75,39 @@ def find(source: Path, options: Options) -> Found:
             subject=cells["subject"],
             label=cells["label"],
             session=cells.get("session") or None,
-            site=cells.get("site") or None,
-            sequence=cells.get("sequence") or "T1w",
+            site=_site(cells),
+            sequence=sequence or "T1w",
             kind=kind,
             paths=paths,
             planes=planes,
         )
+        assumed += not sequence
         candidates.append(Candidate(scan=scan, row=row, source=where))
     kept, repeated = reject_repeated_ids(candidates)
-    notes = [] if "sequence" in rows[0][1] else ["no column 'sequence': every scan is taken for T1w"]
+    notes = [f"sequence: nothing says it of {assumed} scans: they are taken for T1w"] if assumed else []
     return Found(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+
+
+def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:
+    """(sequence, reason): of a scan by its row, else by its files; empty where nothing says it."""
+    findings = [found for found in map(file_sequence, files) if found != SequenceFinding()]
+    own = findings[0] if findings else SequenceFinding()
+    if not stated:
+        return own.sequence or "", own.reason
+    sequence = next((name for name in SEQUENCES if name.lower() == stated.lower()), None) or sequence_of(stated)
+    if sequence is None:
+        return "", f"sequence {stated!r} is none of {', '.join(SEQUENCES)}"
+    if own.sequence and own.sequence != sequence:
+        return "", f"the column sequence says {sequence} and the file {own.sequence}"
+    return sequence, ""
+
+
+def _site(cells: Mapping[str, str]) -> str | None:
+    """The site; where it is missing in a pool of cohorts, the cohort's unknown one."""
+    site, cohort = (cells.get(name, "") for name in ("site", "cohort"))
+    if not is_missing_name(site):
+        return site
+    return None if is_missing_name(cohort) else f"{UNKNOWN_SITE} ({cohort})"
 
 
 def _stem(paths: str) -> str:

@@ -16,26 +16,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
-from debian_mri.cohorts.sequences import check_sequences, sequence_of
+from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
+from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.tables import read_people
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.identity import hash_subject
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_number, tidy
+from debian_mri.variables import is_missing_name, is_number, tidy
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
-from icube_common.tables import read_table
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
-# words of the image type: phase and complex images, and what was computed from the volume
-NOT_AS_SCANNED = frozenset(
-    [
-        *("P", "PHASE", "P_FFE", "R", "REAL", "R_FFE", "I", "IMAGINARY", "I_FFE"),
-        *("MPR", "MIP", "REFORMATTED", "SUBTRACTION", "LOCALIZER"),
-    ]
-)
 # what anonymisers write in place of an id
 NOBODY = re.compile(r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE)
 YEARS_APART = 2.0  # between the table's age and the header's, at most
@@ -43,12 +37,15 @@ YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 @dataclass(frozen=True)
 class _Volume:
-    """A part of a series: its frames, or why there are none; ``order`` sorts studies, ``person`` is a keyed hash."""
+    """A part of a series: its frames, or why there are none, and why it is no image as scanned (``type``).
+
+    ``order`` sorts studies, ``person`` is a keyed hash.
+    """
 
     frames: tuple[Frame, ...]
     reason: str
-    type: frozenset[str]
-    sequence: str | None
+    type: str
+    finding: SequenceFinding
     order: tuple[str, str]
     person: str
     age: str
@@ -100,7 +97,7 @@ def find(source: Path, options: Options) -> Found:
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
     """Subfolder -> its row; rows that are there twice, or name no folder, are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in read_table(table, ("subject", "label")):
+    for line, cells in read_people(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
     people = {}
     rejected = []
@@ -130,11 +127,12 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     try:
         series_found = find_series(folder)
     except InputError:
-        return [_Volume((), "the folder is empty", frozenset(), None, ("", ""), "", "", "")]
+        return [_Volume((), "the folder is empty", "", SequenceFinding(), ("", ""), "", "", "")]
     for series in series_found:
         header = series.header
-        words = f"{read(header, 'SeriesDescription')} {read(header, 'ProtocolName')}"
+        finding = header_sequence(header)
         patient = read(header, "PatientID")
+        nobody = NOBODY.fullmatch(patient.strip()) or is_missing_name(patient)
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
         for part in split(series):
@@ -142,10 +140,10 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
                     reason=str(part.refusal) if part.refusal is not None else "",
-                    type=frozenset(part.frames[0].image_type) & NOT_AS_SCANNED if part.frames else frozenset(),
-                    sequence=sequence_of(words),
+                    type=image_type_reason(part.frames[0].image_type) if part.frames else "",
+                    finding=finding,
                     order=order,
-                    person="" if NOBODY.fullmatch(patient.strip()) else hash_subject(patient, salt),
+                    person="" if nobody else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
                     sex=tidy("sex", read(header, "PatientSex")),
                 )
@@ -191,29 +189,29 @@ def _subject(
     for number, one in enumerate(volumes, 1):
         name = f"{key}, series {number}"
         reason, by_rule = whole or one.reason, False
-        one = replace(one, sequence=one.sequence or (cells or {}).get("sequence") or None)
+        sequence = one.finding.sequence or (cells or {}).get("sequence") or None
         row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
         if not reason and one.type:
-            reason, by_rule = f"not the magnitude image as scanned ({', '.join(sorted(one.type))})", True
-        elif not reason and one.sequence is None:
-            reason, by_rule = "the description names no sequence that is known", True
-        elif not reason and one.sequence not in sequences:
-            reason, by_rule = f"{one.sequence} was not asked for (--sequences {','.join(sequences)})", True
+            reason, by_rule = one.type, True
+        elif not reason and sequence is None:
+            reason, by_rule = one.finding.reason or "the description names no sequence that is known", True
+        elif not reason and sequence not in sequences:
+            reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(sequences)})", True
         elif not reason and _ages_differ(own.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
         reason = reason or implausible(row)
-        if reason or cells is None or one.sequence is None:
+        if reason or cells is None or sequence is None:
             rejected.append(Rejection(name, reason, by_rule=by_rule))
             continue
         session = f"visit{studies.index(one.order) + 1}"
-        runs[session + one.sequence] += 1
-        run = f"_run-{runs[session + one.sequence]}" if runs[session + one.sequence] > 1 else ""
+        runs[session + sequence] += 1
+        run = f"_run-{runs[session + sequence]}" if runs[session + sequence] > 1 else ""
         scan = Scan(
-            id=f"{key}_ses-{session}{run}_{one.sequence}",
+            id=f"{key}_ses-{session}{run}_{sequence}",
             subject=key,
             session=session,
             label=cells["label"],
-            sequence=one.sequence,
+            sequence=sequence,
             paths=("",),
         )
         kept.append(Candidate(scan=scan, row=row, source=name, handling="dicom", frames=one.frames))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri.cohorts.base import Candidate
+from debian_mri.cohorts.label_images import label_image_reason
 from debian_mri.dicom.frames import Refusal
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
@@ -49,6 +50,8 @@ def examine(root: Path, out: Path, candidate: Candidate, *, fill_nan: bool = Fal
                 data, affine = read_nifti(
                     root / scan.paths[0], analyze=candidate.handling == "analyze", fill_nan=fill_nan
                 )
+            if reason := label_image_reason(data):
+                raise Unusable(reason)
             digest = volume_digest(data, affine)
             if candidate.handling == "as is":
                 return replace(scan, sha256=digest)

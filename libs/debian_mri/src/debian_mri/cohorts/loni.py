@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
+from debian_mri.cohorts.tables import read_people
 from debian_mri.manifest_writer import Rejection
+from debian_mri.variables import tidy
 from icube_common.errors import InputError
-from icube_common.tables import read_table
 
 COLUMNS = ("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description", "Type", "Acq Date")
 DATE_FORMATS = ("%m/%d/%Y", "%Y-%m-%d", "%m/%d/%y")
@@ -121,7 +122,7 @@ def read_collection(path: Path) -> tuple[list[TableRow], list[Rejection]]:
     """
     by_image: dict[str, list[TableRow]] = defaultdict(list)
     rejected: list[Rejection] = []
-    for line, cells in read_table(path, COLUMNS):
+    for line, cells in read_people(path, COLUMNS):
         row = TableRow(line, image_key(cells["Image Data ID"]), cells, parse_date(cells["Acq Date"]))
         if not row.image or not row.subject:
             rejected.append(Rejection(row.name, "has no image id or no subject"))
@@ -146,7 +147,7 @@ def contradictions(rows: Iterable[TableRow]) -> dict[str, str]:
     people: dict[str, set[str]] = defaultdict(set)
     visits: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        people[row.subject] |= {row.cells["Sex"].upper()[:1]} - {"", "X", "U"}
+        people[row.subject] |= {tidy("sex", row.cells["Sex"])} - {""}
         visits[row.subject, visit_code(row.cells["Visit"])] |= {row.cells["Group"]} - {""}
     answer = {}
     for row in rows:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from debian_mri.cohorts.base import person_row
-from debian_mri.variables import is_number
+from debian_mri.variables import is_missing, is_number
 
 SESSION = re.compile(r"(?P<subject>OAS(?P<set>[12])_\d{4})_(?P<session>MR\d)")
 CITATION = "Marcus et al., Open Access Series of Imaging Studies (OASIS), J Cogn Neurosci 19(9):1498-1507, 2007"
@@ -24,7 +24,7 @@ NOTES = (
 def oasis_label(rating: str) -> tuple[str, str]:
     """(label, reason): the diagnosis that a CDR stands for, or why it stands for none."""
     text = rating.strip()
-    if not text or text.lower() in ("n/a", "na", "nan"):
+    if is_missing(text):
         return "", "CDR is blank: not rated, which does not mean normal"
     if not is_number(text) or float(text) not in RATINGS:
         return "", f"CDR {text!r} is none of 0, 0.5, 1, 2, 3"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
 from debian_mri.cohorts.oasis import CITATION, CITATION_2, NOTES, SESSION, oasis_label, oasis_row
+from debian_mri.cohorts.tables import read_people
 from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
 from icube_common.errors import InputError
-from icube_common.tables import read_table
 
 EXPECTED = "OASIS session folders (OAS1_0001_MR1/...) or NIfTI files"
 TABLE_NAMES = ("oasis_cross-sectional.csv", "oasis_longitudinal.csv")
@@ -87,14 +87,14 @@ def _listed(index: Path) -> dict[str, str]:
     """Start of a file's name -> session, of an ``index.csv`` where there is one."""
     if not index.is_file():
         return {}
-    rows = list(read_table(index, ("file", "ID")))
+    rows = list(read_people(index, ("file", "ID")))
     return {re.sub(r"\.nii(\.gz)?$", "", row["file"]): row["ID"] for _, row in rows if row["file"]}
 
 
 def _add_listed(rows: dict[str, dict[str, str]], index: Path) -> set[str]:
     """Add those rows of an ``index.csv`` that the table lacks; the sessions of which both know another CDR."""
     differ = set()
-    for _, cells in read_table(index, ("ID",)) if index.is_file() else ():
+    for _, cells in read_people(index, ("ID",)) if index.is_file() else ():
         if "CDR" in cells and rows.setdefault(cells["ID"], cells)["CDR"] != cells["CDR"]:
             differ.add(cells["ID"])
     return differ
@@ -143,7 +143,7 @@ def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, st
             )
         path = known[0]
     rows: dict[str, dict[str, str]] = {}
-    for line, cells in read_table(path, ("CDR",)):
+    for line, cells in read_people(path, ("CDR",)):
         session = cells.get("MRI ID") or cells.get("ID") or ""
         if not SESSION.fullmatch(session):
             raise InputError(f"{path}: line {line}: {session!r} is no session of OASIS (OAS1_0001_MR1, OAS2_0001_MR1)")

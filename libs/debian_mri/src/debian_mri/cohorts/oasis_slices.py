@@ -9,10 +9,10 @@ from pathlib import Path
 
 from debian_mri.cohorts.base import Candidate, Found, Options, reject_repeated_ids, require_file, require_folder
 from debian_mri.cohorts.oasis import CITATION, NOTES, SESSION, oasis_label, oasis_row
+from debian_mri.cohorts.tables import read_people
 from debian_mri.manifest import PLANES, Scan
 from debian_mri.manifest_writer import Rejection
 from icube_common.errors import InputError
-from icube_common.tables import read_table
 
 
 def find(source: Path, options: Options) -> Found:
@@ -25,7 +25,7 @@ def find(source: Path, options: Options) -> Found:
     index = require_file(root / "index.csv", "index.csv", "one row a session")
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
-    for line, cells in read_table(index, ("ID", "label", "CDR", *PLANES)):
+    for line, cells in read_people(index, ("ID", "label", "CDR", *PLANES)):
         source_name = cells["ID"] or f"line {line} of index.csv"
         match = SESSION.fullmatch(cells["ID"])
         label, reason = oasis_label(cells["CDR"])

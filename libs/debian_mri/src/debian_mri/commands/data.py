@@ -46,15 +46,19 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--collection-csv", metavar="FILE", help="adni: the CSV that LONI gives with a collection")
     parser.add_argument("--adnimerge", metavar="FILE", help="adni: ADNIMERGE.csv, for scores, volumes and diagnoses")
     parser.add_argument(
-        "--participants", metavar="FILE", help="dicom: CSV with subject (folder) and label; oasis1: the set's CSV"
+        "--participants",
+        metavar="FILE",
+        help="dicom: CSV with subject (folder) and label; oasis1: the set's CSV; oasis3: its table of CDRs",
     )
     parser.add_argument(
-        "--label-column", metavar="NAME", help="bids: default diagnosis, dx or group; adni: Group (default) or DX"
+        "--label-column",
+        metavar="NAME",
+        help="bids: default diagnosis, dx or group; adni: Group (default) or DX; oasis3: default by CDR and dx1",
     )
     parser.add_argument(
         "--image-type", metavar="TYPE", choices=("original", "processed", "all"), help="adni: original (default), ..."
     )
-    parser.add_argument("--sequences", metavar="A,B", help="adni, bids, dicom: those to take (default T1w)")
+    parser.add_argument("--sequences", metavar="A,B", help="adni, bids, dicom, oasis3: those to take (T1w)")
     parser.add_argument(
         "--salt-file",
         metavar="FILE",

@@ -17,6 +17,9 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="*", metavar="IMAGE", help="a NIfTI volume, a DICOM folder, slice images of one person; several"
     )
     parser.add_argument("--planes", metavar="A,B", default="", help="of slice images, in their order: coronal, axial")
+    parser.add_argument(
+        "--sequence", metavar="NAME", help="MRI sequence of the image (T1w), in place of what its name or header says"
+    )
     parser.add_argument("--data", metavar="DATA", help="a prepared set: one scan of it (--id), or all (--out)")
     parser.add_argument("--id", metavar="ID", help="a scan of DATA")
     parser.add_argument(
@@ -54,7 +57,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     many = args.id is None and bool(
         args.data or (not planes and (len(args.images) > 1 or _holds_volumes(args.images[:1])))
     )
-    common = {"values": values, "overwrite": args.overwrite}
+    common = {"values": values, "sequence": args.sequence, "overwrite": args.overwrite}
     files = {"--html": args.html, "--tsv": args.tsv, "--report": args.report}
     if not many:
         if args.out or args.pages:

@@ -1,0 +1,71 @@
+"""Checks of scans against each other, the same for every format: missing keys, one person's sex, one visit's label."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from debian_mri.cohorts.base import Candidate
+from debian_mri.columns import decode_sexes
+from debian_mri.manifest_writer import Rejection
+from debian_mri.variables import is_missing_name
+from icube_common.errors import InputError
+
+
+def reject_missing(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
+    """Candidates with a label and a person; a session or site that is missing is None."""
+    kept, rejected = [], []
+    for one in candidates:
+        scan = one.scan
+        if is_missing_name(scan.label):
+            rejected.append(Rejection(one.source, f"label is missing ({scan.label!r})"))
+        elif is_missing_name(scan.subject):
+            rejected.append(Rejection(one.source, f"subject is missing ({scan.subject!r})"))
+        else:
+            session, site = (None if is_missing_name(text or "") else text for text in (scan.session, scan.site))
+            kept.append(replace(one, scan=replace(scan, session=session, site=site)))
+    return kept, rejected
+
+
+def check_spelling(labels: Iterable[str]) -> None:
+    """Refuse classes that differ only in case or in what joins their words.
+
+    Raises:
+        InputError: two do; both are named, and how to make them one.
+    """
+    first: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        key = re.sub(r"(?<=\w)[-_ ]+(?=\w)", "", unicodedata.normalize("NFKC", label)).casefold()
+        if first.setdefault(key, label) != label:
+            raise InputError(
+                f"the labels {first[key]!r} and {label!r} look like two spellings of one class: "
+                f"--labels {label}={first[key]} makes them one"
+            )
+
+
+def reject_contradictions(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
+    """Candidates without people of two sexes and visits of two labels; sexes given as numbers become words.
+
+    Visits that have no name are one visit: which came first is not known.
+    """
+    rows = decode_sexes({str(at): one.row for at, one in enumerate(candidates)})
+    candidates = [replace(one, row=rows[str(at)]) for at, one in enumerate(candidates)]
+    sexes: dict[str, set[str]] = defaultdict(set)
+    labels: dict[tuple[str, str | None], set[str]] = defaultdict(set)
+    for one in candidates:
+        sexes[one.scan.subject] |= {one.row.get("sex", "")} & {"F", "M"}
+        labels[one.scan.subject, one.scan.session].add(one.scan.label)
+    kept, rejected = [], []
+    for one in candidates:
+        of_visit = sorted(labels[one.scan.subject, one.scan.session])
+        if len(sexes[one.scan.subject]) > 1:
+            rejected.append(Rejection(one.source, "this person is given two sexes"))
+        elif len(of_visit) > 1:
+            visit = "one session" if one.scan.session else "a session without a name"
+            rejected.append(Rejection(one.source, f"this person has several labels in {visit}: {', '.join(of_visit)}"))
+        else:
+            kept.append(one)
+    return kept, rejected
