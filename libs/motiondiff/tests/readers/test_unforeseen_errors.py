@@ -71,10 +71,8 @@ def test_a_killed_process_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "b.bvh").write_text(body())
     monkeypatch.setattr(prepare_module, "CLIPS_WORTH_A_POOL", 1)
     monkeypatch.setattr(prepare_module.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    with (
-        pytest.raises(InputError, match="a process that reads clips was killed"),
-        prepare_module.worker_pool(2) as pool,
-    ):
+    killed = pytest.raises(InputError, match="a process that reads clips was killed")
+    with killed, prepare_module.worker_pool(2) as pool:
         assert pool is not None
         list(pool.map(os._exit, [1, 1]))
 
