@@ -96,6 +96,7 @@ DESCRIPTIONS: dict[str | None, tuple[str, ...]] = {
         "3D T2 SPACE",
         "HighResHippocampus T2",
         "sT2W_TSE",
+        "T2weighted",
     ),
     "FLAIR": (
         "Axial T2 FLAIR",
@@ -178,6 +179,7 @@ DESCRIPTIONS: dict[str | None, tuple[str, ...]] = {
         "aparc+aseg",
         "T1/T2",
         "CISS 3D",
+        "B_TFE",
         "FIESTA",
         "2D GRE-MT",
         "B0 map",

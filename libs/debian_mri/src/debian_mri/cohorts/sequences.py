@@ -19,8 +19,8 @@ SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "SWI", "dwi", "bold", "asl
 # whole words, parts of a word where the part can mean nothing else
 _WORDS = {
     "T1w": r"t1|t1w|t1wi?|t1we|[msw]t1w?|3dt1w?|t1 ?w(eighted)?|t1(tfe|ffe|vibe|space|cube|tse|fse|se|gre|mpr|fl[23]d)",
-    "T2w": r"t2|t2w|t2wi|st2w?|3dt2w?|t2(tse|fse|space|cube|spc|spair)|spc ?t2|t2w spc\d*",
-    "PDw": r"pd|pdw|pdwi|spdw?|proton|protondensity|pd(tse|fse)",
+    "T2w": r"t2|t2w|t2weighted|t2wi|st2w?|3dt2w?|t2(tse|fse|space|cube|spc|spair)|spc ?t2|t2w spc\d*",
+    "PDw": r"pd|pdw|pdweighted|pdwi|spdw?|proton|protondensity|pd(tse|fse)",
     "FLAIR": r"tirm|spcir|dark ?fluid",
     "T2starw": r"t2star|t2s|merge|medic|hemo",
     "SWI": r"swi\w*|swan|qsm|swip|t2swi\w*|venobold",
@@ -29,7 +29,7 @@ _WORDS = {
     "asl": r"asl|p?casl|pasl|cbf|perfusion|perf|dsc|dce",
     "angiography": r"tof|mra|mrv|angio\w*|time of flight|venography",
     "spectroscopy": r"mrs|mrsi|svs|spectroscopy|csi|press",
-    "steady state": r"ciss|fiesta|trufi|bssfp|b ?ffe|balanced|fisp",
+    "steady state": r"ciss|fiesta|trufi|bssfp|b ?ffe|b ?tfe|balanced|fisp",
     "MP2RAGE": r"mp2 ?rage|inv[12]|unit1|t1rho",
     "magnetisation transfer": r"mtr|gre mt|nm|neuromelanin|mtc",
 }
