@@ -76,7 +76,9 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "debian_mri": [
+        {"masks"},
         {"notice", "dicom", "variables", "knowledge", "regions", "template", "volumes"},
+        {"orientation"},
         {"participants", "columns", "registration", "concepts", "phrases"},
         {"manifest", "preprocess", "parts"},
         {"manifest_writer", "guards", "volume_cache", "explanation"},

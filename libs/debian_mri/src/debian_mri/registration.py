@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,18 +77,9 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     fixed = to_sitk(template.t1[::step, ::step, ::step], affine)
     mask = sitk.Cast(fixed > 0.2, sitk.sitkUInt8)
     mask = sitk.BinaryDilate(mask, [_MARGIN_MM // step] * 3)
-    rigid = []
-    for start in rotated_starts(volume):
-        moving = _turned(volume, start)
-        metric, found = _optimised(fixed, mask, moving, _upright(), levels=((4, 4.0),))
-        rigid.append((metric, found, moving, start))
-    refined = []
-    for _, found, moving, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]:
-        metric, best = _optimised(fixed, mask, moving, _to_affine(found), levels=((2, 4.0), (1, 2.0)))
-        refined.append((metric, best, moving, start))
-    metric, best, moving, start = min(refined, key=lambda one: one[0])
-    if not np.isfinite(metric):
-        raise InputError("registration to MNI failed: image and template do not overlap: is it a whole head?")
+    starts = rotated_starts(volume)
+    with _one_thread():
+        moving, start, best = _best_of(fixed, mask, volume, starts)
     inside = sitk.Resample(moving * 0 + 1, fixed, best, sitk.sitkNearestNeighbor, 0.0)
     brain = sitk.GetArrayFromImage(mask) > 0
     share = float((sitk.GetArrayFromImage(inside)[brain] > 0).mean())
@@ -109,6 +102,40 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
             f"{LEAST_SIMILAR} is needed: is it a whole head, with contrast between tissues?"
         )
     return answer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """SimpleITK on one thread: sums of several differ in the last digits, those of the metric too."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _best_of(fixed: Any, mask: Any, volume: RawVolume, starts: list[Start]) -> tuple[Any, Start, Any]:
+    """The turned head, the start and the affine transform that fit best.
+
+    Raises:
+        InputError: from no start do image and template overlap enough.
+    """
+    rigid = []
+    for start in starts:
+        moving = _turned(volume, start)
+        metric, found = _optimised(fixed, mask, moving, _upright(), levels=((4, 4.0),))
+        rigid.append((metric, found, moving, start))
+    refined = []
+    for _, found, moving, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]:
+        metric, best = _optimised(fixed, mask, moving, _to_affine(found), levels=((2, 4.0), (1, 2.0)))
+        refined.append((metric, best, moving, start))
+    metric, best, moving, start = min(refined, key=lambda one: one[0])
+    if not np.isfinite(metric):
+        raise InputError("registration to MNI failed: image and template do not overlap: is it a whole head?")
+    return moving, start, best
 
 
 def _turned(volume: RawVolume, start: Start) -> Any:

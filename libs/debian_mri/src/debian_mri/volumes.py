@@ -269,7 +269,7 @@ def _checked(path: Path, data: npt.NDArray[Any], fill_nan: bool) -> npt.NDArray[
     if count := int(missing.sum()):
         if not fill_nan:
             remedy = "--fill-nan makes those outside the head background"
-            raise UnusableVolume(path, f"{count} of {data.size} voxels are not finite (NaN): {remedy}")
+            raise UnusableVolume(path, f"{count} voxels are not finite (NaN): {remedy}")
         data = _filled(path, data, missing)
     if float(data.min()) == float(data.max()):
         raise UnusableVolume(path, f"empty: all voxels are {float(data.min()):g}")
