@@ -40,8 +40,8 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: empty (0 bytes)")
         with _open(path) as container:
-            if reason := not_a_video(container.format.name):
-                raise VideoError(f"{path}: not a video: {reason}")
+            if other := not_a_video(container.format.name):
+                raise VideoError(f"{path}: not a video: {other}")
             yield container, picture_track(path, container)
     except av.FFmpegError as error:
         reason = missing_table(path) or error.strerror or error
