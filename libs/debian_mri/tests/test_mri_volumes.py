@@ -15,9 +15,9 @@ from cohort_files import rejected, write_csv
 from debian_mri.bulk import volumes_below
 from debian_mri.cohorts.images import read_nifti
 from debian_mri.manifest import Manifest, Scan
-from debian_mri.onescan import is_volume, stem
 from debian_mri.prepare import prepare
 from debian_mri.preprocess import PreprocessConfig
+from debian_mri.single_image import is_volume, stem
 from debian_mri.volume_cache import load_volume, preprocessed
 from debian_mri.volumes import read_affine, read_volume
 from icube_common.errors import InputError

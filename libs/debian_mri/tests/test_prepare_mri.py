@@ -287,7 +287,7 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--format", "oasis"), "did you mean 'oasis1'?"),
+        (("--format", "oasis-1"), "did you mean 'oasis1'?"),
         (("--format", "csv", "--adnimerge", "x"), "--adnimerge: means nothing for --format csv"),
         (("--format", "bids", "--salt-file", "x"), "--salt-file: means nothing for --format bids"),
         (("--format", "csv", "--labels", "CN"), "--labels CN: must be OLD=NEW"),

@@ -298,7 +298,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             )
         count = sizes.pop() if sizes else 1
         if count < 1:
-            raise InputError(f"{count} motions: at least one must be asked for")
+            raise InputError(f"{count} motions: at least one motion must be asked for")
         return count
 
     def _check_shape(self, shape: Skeleton | None) -> Skeleton:
