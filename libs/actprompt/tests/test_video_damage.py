@@ -46,7 +46,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def plain(path: Path) -> list[int]:
-    """What PyAV gives without any of our code."""
+    """Frames by PyAV alone."""
     with av.open(str(path)) as container:
         return numbers(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
 

@@ -43,7 +43,7 @@ def setting(**values: Any) -> Edit:
 
 
 def answers(folder: Path, out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What was converted, and what was not."""
+    """Converted and refused series."""
     series = convert_folder(folder, out, overwrite=True)["series"]
     return [one for one in series if one["status"] == "converted"], [one for one in series if one["reason"]]
 

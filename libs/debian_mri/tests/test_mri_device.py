@@ -1,4 +1,4 @@
-"""Where the frozen tower runs, and how many slices at once, in each command."""
+"""Device and batch size of the frozen tower in each command."""
 
 from __future__ import annotations
 

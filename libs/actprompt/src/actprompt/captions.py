@@ -8,7 +8,7 @@ these before any training.
 Limb parameters (`actprompt.numeric_features.limb_parameters`) have rules of their own, written with the nine classes
 and actors 1 to 6 of Florence 3D Actions in view: no rule reads a label, but which postures have a sentence (a hand at
 the head, both hands at the feet) and the limits were chosen for these classes. Figures on this set therefore flatter
-the rules; `benchmarks/florence_caption_rules.py` gives what they reach alone. Of other parameters those are told that
+the rules; `benchmarks/florence_caption_rules.py` gives what they reach alone. Other parameters are described where they
 are far from what training clips have.
 
 Shapes: N clips, P parameters, D width of the space of the texts.

@@ -1,4 +1,4 @@
-"""One file that stands for several clips: under two paths, by a link, or as a copy.
+"""One file as several clips: under two paths, by a link, or as a copy.
 
 A file that is two clips of other labels, subjects or parts of a split would be trained and tested on at once. The same
 file is refused; copies (files of equal content) are recorded and, where they contradict each other, warned about:

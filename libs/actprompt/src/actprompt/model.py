@@ -159,7 +159,7 @@ class ActionModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the learned parts are, and the frozen backbone."""
+        """Device of the learned parts and of the frozen backbone."""
         return self.log_scale.device
 
     def batch_size(self, size: int) -> int:

@@ -236,7 +236,7 @@ class _Looked(Generic[Item]):
 
 
 def _tensors(features: Float[Tensor, "s d"], pictures: Sequence[SliceImage]) -> dict[str, Tensor]:
-    """What is stored of a scan."""
+    """Stored preprocessing of a scan."""
     places = [picture.position_mm for picture in pictures]
     return {
         "features": features,

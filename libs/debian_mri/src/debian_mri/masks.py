@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32
 
 
 def signal_mask(data: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
-    """What is no background: above half of Otsu's threshold, the largest piece, its holes filled.
+    """Foreground: above half of Otsu's threshold, the largest piece, its holes filled.
 
     Of a volume without skull that is the brain with its ventricles; with a skull it is the head.
     """

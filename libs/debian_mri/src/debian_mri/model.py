@@ -83,7 +83,7 @@ class MriModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the learned parts are, and the frozen backbone where the picture enters."""
+        """Device of the learned parts, and of the frozen backbone where the picture enters."""
         return self.bias.device
 
     def numbers(self, batch: Batch) -> Float[Tensor, "b q"] | None:

@@ -1,4 +1,4 @@
-"""Which way up a head lies: rotated starts of the registration to the template, compared by the correlation ratio.
+"""Orientation of a head: rotated starts of the registration to the template, compared by the correlation ratio.
 
 The correlation ratio (Roche et al., MICCAI 1998) is the share of an image's variance that the template explains: 1
 where the image's intensity is a function of the template's, whichever function (so of any sequence), 0 where the two

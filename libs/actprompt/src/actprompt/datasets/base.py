@@ -92,7 +92,7 @@ class Found:
 
 
 class Reader(Interface):
-    """What a reader module offers."""
+    """Interface of a reader module."""
 
     def find(self, source: Path, splits: Path | None = None) -> Found:
         """The clips of a source; opens no video.

@@ -103,7 +103,7 @@ def find_head(line: str, path: Path, number: int) -> Head | None:
 
 
 def _places(delimiter: str, cells: Sequence[str]) -> Head:
-    """Which columns a line would have as a head line."""
+    """Columns that a line has as a head line."""
     places: dict[str, list[tuple[int, int]]] = {}
     for at, cell in enumerate(cells):
         if kind := _KNOWN.get(plain(cell)):

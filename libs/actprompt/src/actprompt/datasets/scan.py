@@ -33,7 +33,7 @@ SIDE_NAMES = ("authors", "citation", "copying", "desktop.ini", "license", "licen
 
 @dataclass
 class Scan:
-    """What lies below a folder.
+    """Files below a folder.
 
     Attributes:
         files: candidates for a clip, sorted; among files that differ only in their suffix the usual ones come first.

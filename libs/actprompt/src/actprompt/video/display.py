@@ -24,7 +24,7 @@ _OBLONG = 8
 
 @dataclass(frozen=True)
 class Display:
-    """What makes the shown picture of a decoded frame.
+    """Geometry of the shown picture of a decoded frame.
 
     Attributes:
         width: pixels of the decoded frame after the pixel aspect ratio.

@@ -100,7 +100,7 @@ class Found:
 
 
 class Reader(Protocol):
-    """What a reader module offers."""
+    """Interface of a reader module."""
 
     def find(self, source: Path, options: Options) -> Found:
         """The scans of a source; opens no volume. InputError where nothing of the format is there."""

@@ -57,7 +57,7 @@ class DamagedFile:
 
 
 def foreign_kind(path: Path) -> str | None:
-    """What a file is that is no DICOM file: an archive or, empty, anything else; None where it may be remains of one.
+    """Kind of a file that is no DICOM file: an archive or, empty, anything else; None where it may be remains of one.
 
     Raises:
         Refusal: it cannot be opened.
@@ -77,7 +77,7 @@ def shape_of_name(path: Path) -> str:
 
 
 def may_belong(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
-    """Which series of its folder a damaged file may belong to.
+    """Series of its folder that a damaged file may belong to.
 
     Args:
         file: the file.
@@ -131,7 +131,7 @@ def _is_copy(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> bool:
 
 
 def _differing_values(header: Dataset, other: Dataset) -> int:
-    """How many values differ of those that are the same in all files of a series."""
+    """Number of values that differ among those that are the same in all files of a series."""
     pairs = [(_text(header, keyword), _text(other, keyword)) for keyword in CONSTANT]
     return sum(bool(ours and theirs and ours != theirs) for ours, theirs in pairs)
 

@@ -197,7 +197,7 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
 
 
 def _single_slice(frame: Frame) -> float:
-    """How far a single slice reaches, mm.
+    """Extent of a single slice along its normal, mm.
 
     Raises:
         Refusal: the header has neither thickness nor spacing.

@@ -107,7 +107,7 @@ def read_image(path: Path) -> ImageFile | None:
 
 
 def _series_words(header: Dataset) -> str:
-    """What tells series apart in files without a UID of theirs; no UID itself."""
+    """Header values that distinguish series in files without a UID; no UID itself."""
     words = [NO_UID]
     for keyword in SERIES_WORDS:
         with contextlib.suppress(Refusal):

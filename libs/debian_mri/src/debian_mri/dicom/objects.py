@@ -64,7 +64,7 @@ def _is_below(uid: str, start: str) -> bool:
 
 
 def kind_without_image(header: Dataset) -> str | None:
-    """What an object is that holds no image of a scan, None for all others; by its class, or by its modality."""
+    """Kind of an object that holds no image of a scan, None for all others; by its class, or by its modality."""
     try:
         if uid := reading.text(header, "SOPClassUID"):
             return _kind_of_class(uid)

@@ -170,7 +170,7 @@ def _around_place(vlm: FrozenVLM, template: str, texts: Sequence[str]) -> _Conte
 
 
 def _shared(some: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens two sentences have in common at their beginning."""
+    """Number of tokens that two sentences share at their beginning."""
     return next(
         (at for at, (a, b) in enumerate(zip(some, others, strict=False)) if a != b), min(len(some), len(others))
     )

@@ -231,7 +231,7 @@ class PromptLearner(nn.Module):
         return class_means(self.shares(features), self.owner.to(features.device), len(self.class_names))
 
     def shares(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """What each prompt brings into the feature of its class, which is the mean of these."""
+        """Summand of each prompt in the feature of its class, which is the mean of these."""
         if len(self.config.templates) == 1 or self.config.init != "template":
             return features
         return unit_means(features, self.owner.to(features.device), len(self.class_names))

@@ -114,7 +114,7 @@ class FrozenVLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.token_embedding.weight.device
 
     @property

@@ -30,11 +30,11 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ImageTower(Protocol):
-    """What is needed of a backbone; ``batch_size`` and ``mixed_precision`` are read too, where it has them."""
+    """Interface of a backbone; ``batch_size`` and ``mixed_precision`` are read too, where it has them."""
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
 
     def encode_image(self, pixels: Tensor, /) -> Tensor:
         """Features ``(N, D)`` of preprocessed images ``(N, 3, H, W)``."""
@@ -174,13 +174,13 @@ def refuse_other_precision(folder: str | Path, backbone: Mapping[str, Any], vlm:
 
 
 class FingerprintedTower(Protocol):
-    """What `feature_fingerprint` needs of a backbone."""
+    """Interface of a backbone for `feature_fingerprint`."""
 
     mixed_precision: str
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
 
     @property
     def fingerprint(self) -> str:

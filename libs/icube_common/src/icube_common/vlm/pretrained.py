@@ -308,7 +308,7 @@ def download_weights(name: str, tag: str) -> Path:
 
 
 def _address(name: str, tag: str) -> str:
-    """Where a tag's weights lie: the repository on the hub and the file, or the address."""
+    """Address of a tag's weights: the repository on the hub and the file, or the address."""
     import open_clip
 
     entry = open_clip.get_pretrained_cfg(name, tag)

@@ -42,7 +42,7 @@ def read_joint_map(path: str | Path) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Which joints of two skeletons belong together.
+    """Correspondence of the joints of two skeletons.
 
     Attributes:
         pairs: target joint -> source joint.

@@ -91,7 +91,7 @@ def rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejec
 
 
 class Reader(Protocol):
-    """What a reader module offers.
+    """Interface of a reader module.
 
     A format whose files name neither up axis nor unit of length also has ``choose_conventions`` (see `bvh`), which
     chooses both for a folder before its clips are read.

@@ -50,7 +50,7 @@ SHOWN_WARNINGS = 3
 
 @dataclass(frozen=True)
 class Conventions:
-    """How the files of one rig are read.
+    """Conventions of the files of one rig.
 
     Attributes:
         body: name of the joint that becomes the root: what is above it is the world's, what is beside it a prop.

@@ -51,7 +51,7 @@ _UPRIGHT = math.cos(math.radians(35))
 
 @dataclass(frozen=True)
 class Posture:
-    """How the body of one clip stands, measured in the file's own axes and unit.
+    """Standing body of one clip, measured in the file's own axes and unit.
 
     Attributes:
         leg: length from hip to ankle; None where the rig has no legs.
