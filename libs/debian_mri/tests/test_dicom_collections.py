@@ -257,12 +257,13 @@ def test_what_is_left_of_a_header_tells_the_series(tmp_path: Path) -> None:
         ("im100.dcm", b"%PDF-1.4\n\xff"),
         ("im101.dcm", b"PK\x03\x04" + bytes(30)),
         ("im102.dcm", b"<html>error</html>"),
-        ("volume.nii.gz", gzip.compress(bytes(344) + b"n+1\0" + bytes(80))),
+        ("volume.nii.gz", gzip.compress(bytes(344) + b"n+1\0" + bytes(80), mtime=0)),
         ("Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(300)),
         ("._im000.dcm", bytes(100)),
         (".DS_Store", bytes(100)),
         ("noise.bin", bytes(range(256))),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_empty_and_foreign_files_concern_no_series(name: str, content: bytes, tmp_path: Path) -> None:
     phantom = Phantom()
