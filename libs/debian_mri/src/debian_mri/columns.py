@@ -35,7 +35,7 @@ def describe_columns(
     """Columns and rows to write, and notes on what was left out or taken as missing.
 
     Left out: names, ids, dates and free text. A cell of a known number that is none, or outside the range of the
-    variable, counts as missing; of a number that nobody has described, a code such as 999 far from all other values.
+    variable, counts as missing; of a number without a description, a code such as 999 far from all other values.
 
     Args:
         rows: scan id -> variable -> text.
@@ -104,7 +104,7 @@ def _unfit(column: Column, cells: list[str]) -> list[str]:
 
 
 def _codes(cells: list[str]) -> frozenset[str]:
-    """Codes for missing values among the cells of a column that nobody has described.
+    """Codes for missing values among the cells of a column without a description.
 
     A negative code counts where no other value is negative, 999 and the like where they are three times beyond all
     others; beside words every one counts.

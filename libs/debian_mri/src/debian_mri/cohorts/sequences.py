@@ -123,7 +123,7 @@ def sequence_of(description: str, timing: Timing | None = None) -> str | None:
 
 
 def read_description(description: str, timing: Timing | None = None, *, source: str = "description") -> SequenceFinding:
-    """Sequence that the words of a description name, held against the timing.
+    """Sequence that the words of a description name, compared with the timing.
 
     Where the words name none the timing may: an inversion recovery gradient echo of short echo time is T1w, a long
     inversion and echo time FLAIR, a long echo time of a spin echo T2w.
