@@ -2,8 +2,8 @@
 
 The up axis is the one along which the head is above the feet in most frames. The rest pose and the height of the feet
 above the origin are the second evidence, where a person may lie. The unit is the one in which the legs, from hip to
-ankle, have a length that people's legs have. A body keeps its own size in the unit chosen, with one exception: where only
-a child's legs would fit a less common unit, the unit is unknown and the legs are scaled to 0.8 m, with a warning
+ankle, have a length that people's legs have. A body keeps its own size in the unit chosen, with one exception: where
+only a child's legs would fit a less common unit, the unit is unknown and the legs are scaled to 0.8 m, with a warning
 (`choose_unit`). The limits were chosen with six recordings of other programs in view, one of which needs the exception.
 """
 
