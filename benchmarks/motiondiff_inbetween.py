@@ -34,9 +34,9 @@ from motiondiff.data.store import MotionStore
 from motiondiff.edit import edit_settings, inpaint, put_back
 from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.model.held import CARRY_SECONDS, bridge, joint_features
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.sample import SampleOptions, clip_generator, load_pipeline
 from motiondiff.schedulers import make_scheduler
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 Array = npt.NDArray[np.float64]
 BATCH = 32

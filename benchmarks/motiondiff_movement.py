@@ -19,8 +19,8 @@ import json
 import numpy as np
 
 from motiondiff.data.store import MotionStore
-from motiondiff.motion import Motion
 from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.skeleton.motion import Motion
 
 ACTIONS = ("walk", "run", "wave-right-hand")
 REAL_CLIPS = 40

@@ -26,9 +26,9 @@ import numpy.typing as npt
 
 from icube_common.runs import write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.export.render import contact_sheet
-from motiondiff.motion import Motion
+from motiondiff.export.images.render import write_contact_sheet
 from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.skeleton.motion import Motion
 
 FRAMES = 16
 SMALLEST_CLASS = 15
@@ -90,7 +90,7 @@ def run(store_path: str, run_path: str, out: Path, per_action: int, steps: int, 
     features, names, made = sample(None)
     out.mkdir(parents=True, exist_ok=True)
     shown = [motion for index, motion in enumerate(made) if index % per_action == 0]
-    contact_sheet(shown, [str(motion.action) for motion in shown], out / "samples.png")
+    write_contact_sheet(shown, [str(motion.action) for motion in shown], out / "samples.png")
     held_out_classes = set(pick(~trained))
     ours = np.array([name in held_out_classes for name in names])
     theirs = trained & np.array([label in held_out_classes for label in labels])

@@ -16,8 +16,8 @@ from command_line import Command, as_json, command_fixture
 from motiondiff import __version__
 from motiondiff.cli import COMMANDS, main
 from motiondiff.data.readers import FORMATS, get_reader
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
 
 command = command_fixture(main, "motiondiff")

@@ -16,15 +16,16 @@ import yaml
 from icube_common.errors import InputError
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.generators import DiffusionGenerator
-from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.readers.body_shape import load_body_shape
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import SampleOptions, clip_generator, draw_tag, generate, load_pipeline
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
-from motiondiff.shapes import load_shape
+from motiondiff.skeleton.mirror import mirror
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 Pipeline = MotionDiffusionPipeline
 
@@ -206,7 +207,7 @@ def test_a_shape_file_sets_the_bones(pipeline: Pipeline, tmp_path: Path, content
 def test_a_motion_file_sets_the_body(pipeline: Pipeline, tmp_path: Path) -> None:
     recorded = simulate_motion("walk", 0, subject=4)
     write_npz(recorded, tmp_path / "somebody.npz")
-    shape = load_shape(tmp_path / "somebody.npz", pipeline.representation.skeleton)
+    shape = load_body_shape(tmp_path / "somebody.npz", pipeline.representation.skeleton)
     np.testing.assert_allclose(shape.bone_lengths, recorded.skeleton.bone_lengths, atol=1e-6)
 
 
@@ -229,9 +230,9 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
     path = tmp_path / "body.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=words):
-        load_shape(path, pipeline.representation.skeleton)
+        load_body_shape(path, pipeline.representation.skeleton)
     with pytest.raises(InputError, match="no such file"):
-        load_shape(tmp_path / "absent.yaml", pipeline.representation.skeleton)
+        load_body_shape(tmp_path / "absent.yaml", pipeline.representation.skeleton)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +374,7 @@ def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) ->
     mirrored = list(
         DiffusionGenerator(pipeline, replace(config, mirror=1.0), store).generate(["walk"] * 6, range(6), 0)
     )
-    bodies = {in_mirror(clip).skeleton.offsets.tobytes() for clip in training}
+    bodies = {mirror(clip).skeleton.offsets.tobytes() for clip in training}
     assert {motion.skeleton.offsets.tobytes() for motion in mirrored} <= bodies
     with pytest.raises(InputError, match="variations need the clips"):
         DiffusionGenerator(pipeline, config)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from motiondiff.config import DataConfig
+from motiondiff.data.dataset import to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import to_common_frame
+from motiondiff.data.synthetic import simulate_clips
 from motiondiff.model.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
 from motiondiff.train import measure_representation
 

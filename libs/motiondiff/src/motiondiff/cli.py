@@ -20,7 +20,7 @@ from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
-from motiondiff.sets import FORMATS as SET_FORMATS
+from motiondiff.export.datasets import FORMATS as SET_FORMATS
 
 
 def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +76,9 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.errors import InputError
-    from motiondiff.data.labels import LabelMap
-    from motiondiff.data.mix import count_sources, prepare_mix
-    from motiondiff.data.prepare import PrepareOptions, prepare, read_names
+    from motiondiff.data.labels.label_map import LabelMap
+    from motiondiff.data.merge import count_sources, prepare_merged
+    from motiondiff.data.prepare import PrepareOptions, prepare, read_exclusion_lists
 
     if args.mix and (args.source or args.format):
         raise InputError("--mix names its sources: give neither a folder nor --format with it")
@@ -96,7 +96,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     options = PrepareOptions(
         fps=args.fps,
         labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
-        exclude=read_names(args.exclude),
+        exclude=read_exclusion_lists(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
@@ -108,7 +108,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         source_fps=args.source_fps,
     )
     if args.mix:
-        store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
+        store = prepare_merged(args.mix, args.out, options, overwrite=args.overwrite)
         return {"store": str(store.path), "sources": count_sources(store), **store.info()}
     store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
     return {"store": str(store.path), **store.info()}
@@ -225,9 +225,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.convert import export
+    from motiondiff.export.convert import export_files
 
-    return export(
+    return export_files(
         args.source,
         args.out,
         args.to,

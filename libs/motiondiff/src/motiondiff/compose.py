@@ -19,13 +19,13 @@ import numpy as np
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing, write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.export import file_name, write
+from motiondiff.export import export, file_name
 from motiondiff.timeline import Part, Timeline, load_timeline
 
 if TYPE_CHECKING:
-    from motiondiff.geometry.skeleton import Skeleton
-    from motiondiff.motion import Motion
     from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.skeleton.motion import Motion
+    from motiondiff.skeleton.skeleton import Skeleton
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ class Composer:
     ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
         from motiondiff.edit import inpaint, put_back
-        from motiondiff.motion import canonicalise, place
+        from motiondiff.skeleton.motion import apply_transform, canonicalise
 
         canonical, placement = canonicalise(known, floor=0.0)
         made = inpaint(
@@ -205,7 +205,7 @@ class Composer:
             guidance=guidance,
             generators=self._generators(TAKES),
         )
-        return [put_back(known, place(motion, placement), held) for motion in made]
+        return [put_back(known, apply_transform(motion, placement), held) for motion in made]
 
     def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
         """The first candidate that is slow enough near the hand-over, else the slowest."""
@@ -241,8 +241,8 @@ def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
     """
     if data is not None:
         return MotionStore(data)
-    for place in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
-        if place.is_file() and "data" in (record := read_json(place)):
+    for apply_transform in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
+        if apply_transform.is_file() and "data" in (record := read_json(apply_transform)):
             try:
                 store = MotionStore(record["data"])
             except InputError:
@@ -281,8 +281,8 @@ def compose(
     Raises:
         InputError: a bad timeline, an unknown action or tag, or ``out`` exists; nothing is written then.
     """
+    from motiondiff.data.readers.body_shape import load_body_shape
     from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve
-    from motiondiff.shapes import load_shape
     from motiondiff.speeds import joint_speeds, real_fastest
 
     refuse_existing(out, overwrite=overwrite)
@@ -319,7 +319,7 @@ def compose(
         if store is not None and pair not in known:
             known[pair] = real_fastest(store, actions=sorted(pair))[0]
         limits.append(known.get(pair))
-    skeleton = load_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
+    skeleton = load_body_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
     composer = Composer(
         pipeline,
         skeleton or pipeline.representation.skeleton,
@@ -354,7 +354,7 @@ def compose(
     target = Path(out)
     with atomic_folder(target, overwrite=overwrite) as folder:
         for kind in formats:
-            write(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
+            export(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
         result = {
             "out": str(target),
             "files": {kind: str(target / file_name(NAME, kind)) for kind in formats},

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, refuse_existing, write_json
-from motiondiff.export import file_name, write
+from motiondiff.export import export, file_name
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
     from motiondiff.pipeline import MotionDiffusionPipeline
     from motiondiff.sample import SampleOptions
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Source:
 
     Attributes:
         motion: the model's joints and frame rate, where it was recorded.
-        canonical: the same in the common frame; ``place(canonical, placement)`` is ``motion``.
+        canonical: the same in the common frame; ``apply_transform(canonical, placement)`` is ``motion``.
         placement: see above.
         file_frames: frames of the file.
         file_fps: its frame rate.
@@ -104,7 +104,7 @@ class Source:
 
     motion: Motion
     canonical: Motion
-    placement: Placement
+    placement: RigidTransform
     file_frames: int
     file_fps: float
     retargeted: bool
@@ -115,15 +115,15 @@ def load_source(file: str | Path, pipeline: MotionDiffusionPipeline, cut: tuple[
     """A motion file at the model's frame rate, on its joints.
 
     A file with the model's joints keeps its own bones; any other body is put on the mean training body
-    (`motiondiff.data.retarget`).
+    (`motiondiff.skeleton.retarget`).
 
     Raises:
         InputError: no such file, broken, a range outside, too long for the model, or a body that cannot be retargeted.
     """
-    from motiondiff.convert import read_motion
     from motiondiff.data.readers.base import resample
-    from motiondiff.data.retarget import retarget
-    from motiondiff.motion import canonicalise
+    from motiondiff.data.readers.motion_file import read_motion
+    from motiondiff.skeleton.motion import canonicalise
+    from motiondiff.skeleton.retarget import retarget
 
     recorded = read_motion(file)
     total, fps = len(recorded), recorded.fps
@@ -283,8 +283,8 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
     Raises:
         InputError: an unknown action or tag, or a length that the model cannot make.
     """
-    from motiondiff.motion import place
     from motiondiff.sample import clip_generator
+    from motiondiff.skeleton.motion import apply_transform
 
     assert options.steps is not None and options.guidance is not None
     count = options.count
@@ -298,7 +298,7 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
         guidance=options.guidance,
         generators=[clip_generator(options.seed, number) for number in range(count)],
     )
-    placed = [place(motion, source.placement) for motion in made]
+    placed = [apply_transform(motion, source.placement) for motion in made]
     # there and back rounds: the recorded numbers themselves
     return [put_back(source.motion, motion, mask) for motion in placed]
 
@@ -363,7 +363,7 @@ def edit(
         named = [("original", source.motion), *((f"{stem}-{at:03d}", motion) for at, motion in enumerate(made))]
         for name, motion in named:
             for kind in formats:
-                write(motion, folder / file_name(name, kind), kind, clip_id=name)
+                export(motion, folder / file_name(name, kind), kind, clip_id=name)
             if name == "original":
                 continue
             apart = np.linalg.norm(motion.positions[whole] - source.motion.positions[whole], axis=-1)

@@ -16,14 +16,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from icube_common.errors import InputError, unknown
-from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.schedulers import check_scheduler
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 
 @dataclass

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing
 from icube_common.sequences import as_list
-from motiondiff.export import FORMATS, file_name, write
+from motiondiff.export import FORMATS, export, file_name
 from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
 
-    from motiondiff.geometry.skeleton import Skeleton
-    from motiondiff.motion import Motion
     from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.skeleton.motion import Motion
+    from motiondiff.skeleton.skeleton import Skeleton
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class SampleOptions:
         tag: style or subject tag of all motions, or None.
         mix_tags: each motion with a tag of its own, any of the model's; without it and `tag` the style is left open,
             and motions are nearer to the mean of the styles.
-        shape: a file with the body (`motiondiff.shapes.load_shape`), or None for the mean training body.
+        shape: a file with the body (`motiondiff.data.readers.body_shape.load_shape`), or None for the mean training body.
         seconds: length of every motion; None draws lengths as the training clips have them.
         steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
         scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
@@ -242,9 +242,9 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     tags = [draw_tag(known, options.seed, number) or options.tag for number in range(len(wanted))]
     shape: Skeleton | None = None
     if options.shape is not None:
-        from motiondiff.shapes import load_shape
+        from motiondiff.data.readers.body_shape import load_body_shape
 
-        shape = load_shape(options.shape, pipeline.representation.skeleton)
+        shape = load_body_shape(options.shape, pipeline.representation.skeleton)
     frames = None
     if options.seconds is not None:
         frames = round(options.seconds * pipeline.representation.config.fps)
@@ -286,7 +286,7 @@ def parse_formats(text: str) -> list[str]:
     if not formats:
         raise InputError(f"--formats {text!r}: names no format (known: {', '.join(FORMATS)})")
     if "blend" in formats:
-        from motiondiff.export.blend import blender_python
+        from motiondiff.export.meshes.blend import blender_python
 
         blender_python()  # better now than after the motions are made
     return list(dict.fromkeys(formats))
@@ -333,7 +333,7 @@ def sample(
             numbers[stem] += 1
             files = {}
             for kind in formats:
-                write(motion, folder / file_name(name, kind), kind, clip_id=name)
+                export(motion, folder / file_name(name, kind), kind, clip_id=name)
                 files[kind] = str(target / file_name(name, kind))
             samples.append(
                 {
@@ -348,7 +348,7 @@ def sample(
             )
         pages: dict[str, str] = {}
         if "html" in formats and len(motions) > 1:
-            from motiondiff.export.html import write_html
+            from motiondiff.export.html.page import write_html
 
             names = [row["name"] for row in samples]
             write_html(motions, folder / "viewer.html", names=names, title=f"{len(motions)} generated motions")

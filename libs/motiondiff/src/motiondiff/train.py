@@ -21,9 +21,9 @@ from icube_common.training import Draw, StepRandom, check_start, fit, open_run
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import draw_held, held_input, loss_frames
@@ -217,7 +217,7 @@ def embed_captions(
     Raises:
         InputError: no clip has a text or an action.
     """
-    captions = captions_of_store(store, labels=config.labels, mirror=mirror)
+    captions = store_captions(store, labels=config.labels, mirror=mirror)
     cut = [text for text in captions.texts if encoder.too_long(text)]
     if cut:
         logger.warning("%d captions are longer than %s reads and are cut: %r ...", len(cut), config.encoder, cut[0])
@@ -240,7 +240,7 @@ def make_validation(
             f"train.validate_every={config.train.validate_every}: {store.path} has no validation split to watch (split "
             f"by: {store.header['split_by']}); set it, and train.patience, to 0"
         )
-    windows = MotionWindows(store, store.select("validation"), config.data, augment=False, captions=captions)
+    windows = MotionDataset(store, store.select("validation"), config.data, augment=False, captions=captions)
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -345,7 +345,7 @@ def train(
         representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
     )
     validate = make_validation(store, step, config, captions)
-    dataset = MotionWindows(store, clips, config.data, augment=True, captions=captions)
+    dataset = MotionDataset(store, clips, config.data, augment=True, captions=captions)
     run = open_run(
         out,
         config=config.train,
@@ -363,7 +363,7 @@ def train(
         config=config.train,
         run=run,
         collate=collate,
-        weights=balanced_weights(store.columns["action"][clips], config.data.balance),
+        weights=class_balanced_weights(store.columns["action"][clips], config.data.balance),
         validate=validate,
         resume=resume,
     )

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 MotionMaker = Callable[..., Motion]
 

@@ -15,10 +15,10 @@ from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
-from motiondiff.mirror_labels import mirrored_labels
-from motiondiff.motion import Motion, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
+from motiondiff.skeleton.mirror import mirror, mirror_labels
+from motiondiff.skeleton.motion import Motion
 
 SOURCE_STREAM = 2
 """Clips to vary are drawn from random numbers of their own."""
@@ -64,7 +64,7 @@ class DiffusionGenerator:
         self.mirrored: dict[str, str] = {}
         if self.sources and config.mirror:
             names = list(self.sources)
-            codes = mirrored_labels(names, range(len(names)), "action", f"mirror={config.mirror:g}")
+            codes = mirror_labels(names, range(len(names)), "action", f"mirror={config.mirror:g}")
             self.mirrored = {name: names[code] for name, code in zip(names, codes, strict=True)}
 
     @property
@@ -97,7 +97,7 @@ class DiffusionGenerator:
         other = self.mirrored[action]
         if other != action:  # a wave of the left hand is one of the right hand in the mirror
             source = self.sources[other][int(rng.integers(len(self.sources[other])))]
-        return in_mirror(source)
+        return mirror(source)
 
 
 class VaeGenerator:

@@ -10,7 +10,7 @@ A store folder holds
 - ``texts.json``: a list of descriptions for each clip, where the source has some;
 - ``rejected.csv``: what was left out, and why.
 
-Clips stand in the common frame (`motiondiff.motion.canonicalise`); their place in the recording's world is kept.
+Clips stand in the common frame (`motiondiff.skeleton.motion.canonicalise`); their place in the recording's world is kept.
 Reading needs numpy only: no torch, no pandas.
 """
 
@@ -29,10 +29,10 @@ import numpy.typing as npt
 from icube_common.errors import InputError
 from icube_common.runs import read_json
 from icube_common.sequences import as_list
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
 
 
-def row_size(joints: int) -> int:
+def frame_size(joints: int) -> int:
     """Numbers in one row of ``frames.npy``."""
     return 3 + 6 * joints + 1
 
@@ -125,7 +125,7 @@ class MotionStore:
         self.joint_names = tuple(self.header["joint_names"])
         self.parents = tuple(self.header["parents"])
         self.fingerprint: str = self.header["fingerprint"]
-        self._width = row_size(len(self.joint_names))
+        self._width = frame_size(len(self.joint_names))
         self._data_start = _find_rows(self.path / "frames.npy", (int(self.header["frames"]), self._width))
 
     def __len__(self) -> int:
@@ -200,8 +200,8 @@ class MotionStore:
         import torch
         from einops import rearrange
 
-        from motiondiff.geometry.rotations import rotation_6d_to_matrix
-        from motiondiff.motion import Motion
+        from motiondiff.skeleton.kinematics import rotation_6d_to_matrix
+        from motiondiff.skeleton.motion import Motion
 
         rows = self.rows(clip)
         features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
@@ -220,12 +220,12 @@ class MotionStore:
             **labels,
         )
 
-    def placement(self, clip: int) -> Placement:
-        """What puts a clip back where it was recorded (`motiondiff.motion.place`)."""
-        from motiondiff.motion import Placement
+    def placement(self, clip: int) -> RigidTransform:
+        """What puts a clip back where it was recorded (`motiondiff.skeleton.motion.place`)."""
+        from motiondiff.skeleton.motion import RigidTransform
 
         yaw, x, y, z = (float(value) for value in self.columns["placement"][clip])
-        return Placement(yaw, (x, y, z))
+        return RigidTransform(yaw, (x, y, z))
 
     def info(self) -> dict[str, Any]:
         """Counts for people and scripts: clips, frames, actions, subjects, tags, splits, fps, joints, stature."""

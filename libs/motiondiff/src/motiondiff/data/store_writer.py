@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, row_size
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, frame_size
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 
@@ -54,7 +54,7 @@ class StoreWriter:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
+    def append(self, motion: Motion, placement: RigidTransform | None = None, *, clip_id: str) -> None:
         """Add one clip that stands in the common frame, and what puts it back where it was recorded.
 
         Raises:
@@ -172,7 +172,7 @@ class StoreWriter:
         assert self._skeleton is not None
         end = self._file.tell()
         self._file.seek(0)
-        shape = (rows, row_size(len(self._skeleton)))
+        shape = (rows, frame_size(len(self._skeleton)))
         np.lib.format.write_array_header_1_0(
             self._file, {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
         )
@@ -193,7 +193,7 @@ def pack_frames(motion: Motion) -> Array:
     """(T, 3 + 6 J + 1) float32: root, rotations as 6D, heading of every frame."""
     from einops import rearrange
 
-    from motiondiff.motion import headings
+    from motiondiff.skeleton.motion import headings
 
     rotations = rearrange(motion.rotations[..., :2], "frames joints row column -> frames (joints column row)")
     return np.concatenate([motion.root, rotations, headings(motion)[:, None]], axis=1, dtype=np.float32)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from motiondiff.export.files import output_file
-from motiondiff.motion import Motion
+from motiondiff.export.output import output_file
+from motiondiff.skeleton.motion import Motion
 
 
 def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -> Path:

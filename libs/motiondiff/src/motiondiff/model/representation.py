@@ -15,10 +15,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motiondiff.geometry.kinematics import forward_kinematics
-from motiondiff.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.kinematics import forward_kinematics, matrix_to_rotation_6d, rotation_6d_to_matrix
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 # a feature that hardly moves is scaled as if it moved this much: its noise must not count as much as real motion
 SMALLEST_DEVIATION = 0.05

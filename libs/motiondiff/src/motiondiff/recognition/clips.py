@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from motiondiff.data.store import NO_LABEL, MotionStore
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
