@@ -139,7 +139,7 @@ def main() -> None:
                     batch,
                     [held] * len(batch),
                     actions=[motion.action if named else None for motion in batch],
-                    tags=[None] * len(batch),
+                    styles=[None] * len(batch),
                     steps=options.steps,
                     guidance=options.guidance,
                     generators=[clip_generator(0, first + number) for number in range(len(batch))],

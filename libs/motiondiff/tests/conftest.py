@@ -138,7 +138,7 @@ def pipeline(store: MotionStore, representation: MotionRepresentation) -> Motion
             feature_size=representation.feature_size,
             shape_size=len(store.joint_names),
             actions=store.actions,
-            tags=["happy", "tired"],
+            styles=["happy", "tired"],
             width=16,
             num_layers=2,
             num_heads=2,

@@ -293,7 +293,7 @@ BAD = {
     "edit: cut": (EDIT + "--keep-frames 0:8 --cut 10:40", "--cut 10:40: .*frames 0 to 23"),
     "edit: cuts": (EDIT + "--keep-frames 0:8 --cut 1:4,5:9", "takes one range"),
     "edit: action": (EDIT + "--keep-frames 0:8 --action wak", "unknown action 'wak': did you mean 'walk'"),
-    "edit: tag": (EDIT + "--keep-frames 0:8 --tag happy", "unknown tag 'happy'"),
+    "edit: style": (EDIT + "--keep-frames 0:8 --style happy", "unknown style 'happy'"),
     "edit: count": (EDIT + "--keep-frames 0:8 --count 0", "--count 0: must be at least 1"),
     "edit: steps": (EDIT + "--keep-frames 0:8 --steps 0", "--steps 0: must be at least 1"),
     "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be positive"),
@@ -366,7 +366,7 @@ def test_wrong_input_is_one_line_and_nothing_written(command: Command, places: d
         ("timeline: [{action: walk, seconds: 1}]\nhandover: 0", "handover: 0 must be seconds"),
         ("timeline: [{action: walk, seconds: 1e6}]", "1e.06 s in all"),
         ("timeline: [{action: wak, seconds: 1}]", "entry 1: unknown action 'wak': did you mean 'walk'"),
-        ("timeline: [{action: walk, seconds: 1, tag: x}]", "entry 1: unknown tag 'x'"),
+        ("timeline: [{action: walk, seconds: 1, style: x}]", "entry 1: unknown style 'x'"),
         ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the hand-over"),
         ("timeline: [{action: walk, seconds: 9}]\nhandover: 3", "at most half"),
         ("timeline: [", "timeline.yaml"),
@@ -382,7 +382,7 @@ def test_bad_timelines(command: Command, run_path: Path, tmp_path: Path, text: s
 
 def test_a_timeline_as_written(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
-    path.write_text("timeline:\n- {action: walk, seconds: 3}\n- {seconds: 2.5, tag: old}\n")
+    path.write_text("timeline:\n- {action: walk, seconds: 3}\n- {seconds: 2.5, style: old}\n")
     assert load_timeline(path) == Timeline([Part("walk", 3.0), Part(None, 2.5, "old")], 0.6)
 
 

@@ -78,7 +78,7 @@ def numbers(*shape: int, seed: int = 1) -> Tensor:
 def conditions(batch: int, *, text: bool = True) -> Conditions:
     return Conditions(
         action=torch.arange(batch) % 2,
-        tag=torch.full((batch,), NULL),
+        style=torch.full((batch,), NULL),
         shape=numbers(batch, JOINTS, seed=2),
         has_shape=torch.ones(batch, dtype=torch.bool),
         text=torch.nn.functional.normalize(numbers(batch, TEXT, seed=3), dim=1) if text else None,

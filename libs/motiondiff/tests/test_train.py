@@ -246,7 +246,7 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
         noisy, timesteps, conditions, mask = model.given
         assert torch.equal(mask, batch["mask"]) and noisy.shape == clean.shape
         seen.append((timesteps, conditions.action))
-        assert (conditions.tag == NULL).all() and conditions.has_shape.all()
+        assert (conditions.style == NULL).all() and conditions.has_shape.all()
         dropped = conditions.action == NULL
         assert torch.equal(conditions.action[~dropped], batch["action"][~dropped])
         # Ho et al., 2020, eq. 4: what is left of the clean motion and how much noise there is

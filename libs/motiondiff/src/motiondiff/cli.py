@@ -67,8 +67,10 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST.txt",
         help="samples to leave out, one a line; repeatable",
     )
-    parser.add_argument("--split-by", metavar="subject|tag", help="default: subject where there are several, else tag")
-    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or tags held out for testing")
+    parser.add_argument(
+        "--split-by", metavar="subject|style", help="default: subject where there are several, else style"
+    )
+    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or styles held out for testing")
     parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
@@ -156,8 +158,8 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=1, help="motions of each action or text (default 1)")
     parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
     parser.add_argument("--unconditional", action="store_true", help="leave the action open")
-    parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
-    parser.add_argument("--mix-tags", action="store_true", help="each motion with any of the model's tags")
+    parser.add_argument("--style", metavar="NAME", help="style")
+    parser.add_argument("--mix-styles", action="store_true", help="each motion with any of the model's styles")
     parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
     parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
     add_sampler_arguments(parser)
@@ -178,8 +180,8 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
         count=args.count,
         per_action=args.per_action,
         unconditional=args.unconditional,
-        tag=args.tag,
-        mix_tags=args.mix_tags,
+        style=args.style,
+        mix_styles=args.mix_styles,
         shape=args.shape,
         seconds=args.seconds,
         steps=args.steps,

@@ -139,7 +139,7 @@ class Composer:
             tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
             held = np.zeros((len(tail) + stretch.frames, len(self.skeleton)), dtype=bool)
             held[: len(tail)] = True
-            candidates = self._inpaint(tail, held, part.action, part.tag, guidance=self.guidance)
+            candidates = self._inpaint(tail, held, part.action, part.style, guidance=self.guidance)
             near = slice(len(tail) - 1, len(tail) + self.overlap)
             motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(held)))
         assert motion is not None
@@ -165,7 +165,7 @@ class Composer:
             if held.all():
                 break
             near = slice(max(0, start - first - half - 1), start - first + half + 1)
-            candidates = self._inpaint(window, held, part.action, part.tag, guidance=min(1.0, self.guidance))
+            candidates = self._inpaint(window, held, part.action, part.style, guidance=min(1.0, self.guidance))
             chosen = self._choose([*candidates, window], near, limit)
             pieces = [motion.cut(0, first)] if first else []
             pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
@@ -177,7 +177,7 @@ class Composer:
     def _begin(self, frames: int, part: Part) -> Motion:
         made, *_ = self.pipeline(
             actions=[part.action],
-            tags=[part.tag],
+            styles=[part.style],
             shapes=[self.skeleton],
             num_frames=[frames],
             num_inference_steps=self.steps,
@@ -188,7 +188,7 @@ class Composer:
         return made[0]
 
     def _inpaint(
-        self, known: Motion, held: Any, action: str | None, tag: str | None, *, guidance: float
+        self, known: Motion, held: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
         from motiondiff.edit import inpaint, put_back
@@ -200,7 +200,7 @@ class Composer:
             [canonical] * TAKES,
             [held] * TAKES,
             actions=[action] * TAKES,
-            tags=[tag] * TAKES,
+            styles=[style] * TAKES,
             steps=self.steps,
             guidance=guidance,
             generators=self._generators(TAKES),
@@ -229,7 +229,7 @@ def _join(*motions: Motion) -> Motion:
         root=np.concatenate([motion.root for motion in motions]),
         rotations=np.concatenate([motion.rotations for motion in motions]),
         action=None,
-        tag=None,
+        style=None,
     )
 
 
@@ -279,7 +279,7 @@ def compose(
         fastest joint (None where there is no store); ``within_real``: whether all stay below.
 
     Raises:
-        InputError: a bad timeline, an unknown action or tag, or ``out`` exists; nothing is written then.
+        InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
     """
     from motiondiff.data.readers.body_shape import load_body_shape
     from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve
@@ -361,7 +361,7 @@ def compose(
             "frames": len(motion),
             "fps": fps,
             "seconds": motion.seconds,
-            "parts": [{"action": part.action, "seconds": part.seconds, "tag": part.tag} for part in wanted.parts],
+            "parts": [{"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts],
             "handovers": handovers,
             "real_motion": None if store is None else str(store.path),
             "within_real": None if store is None else all(row["within_real"] for row in handovers),
@@ -378,7 +378,7 @@ def compose(
 
 def _refuse_unknown(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
     for number, part in enumerate(timeline.parts, start=1):
-        for kind, name in (("action", part.action), ("tag", part.tag)):
+        for kind, name in (("action", part.action), ("style", part.style)):
             known = getattr(pipeline.denoiser.config, f"{kind}s")
             if name is not None and name not in known:
                 raise InputError(f"{file}: entry {number}: {unknown(kind, name, known)}")

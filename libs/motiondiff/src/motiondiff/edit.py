@@ -41,7 +41,7 @@ class EditOptions:
             either names.
         cut: frames (first, stop) of the file that are edited, or None for all; ``keep_frames`` count in the whole file.
         action: what is done, or None to leave it open.
-        tag: style or subject tag, or None.
+        style: style, or None.
         seconds: length of the result where it is to go on after the file's last frame; None: the file's.
         count: different results.
         steps, scheduler, guidance: as of `motiondiff.sample.SampleOptions`; None: `edit_settings` says.
@@ -53,7 +53,7 @@ class EditOptions:
     keep_joints: Sequence[str] = ()
     cut: tuple[int, int] | None = None
     action: str | None = None
-    tag: str | None = None
+    style: str | None = None
     seconds: float | None = None
     count: int = 1
     steps: int | None = None
@@ -210,7 +210,7 @@ def inpaint(
     masks: Sequence[Mask],
     *,
     actions: Sequence[str | None],
-    tags: Sequence[str | None],
+    styles: Sequence[str | None],
     steps: int,
     guidance: float,
     generators: Sequence[Any],
@@ -222,7 +222,7 @@ def inpaint(
         motions: in the common frame, the model's joints and frame rate.
         masks: (T, J) held joints of each; T may be more than the motion has: it then goes on.
         actions: of each, or None.
-        tags: of each, or None.
+        styles: of each, or None.
         steps: denoising steps.
         guidance: classifier-free guidance scale.
         generators: one torch generator for each.
@@ -248,7 +248,7 @@ def inpaint(
         held[row, : len(mask)] = joint_features(torch.from_numpy(mask))
     made, *_ = pipeline(
         actions=actions,
-        tags=tags,
+        styles=styles,
         shapes=[motion.skeleton for motion in motions],
         num_frames=lengths,
         num_inference_steps=steps,
@@ -281,7 +281,7 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
     """``options.count`` results, where the source was recorded; steps and guidance must be given.
 
     Raises:
-        InputError: an unknown action or tag, or a length that the model cannot make.
+        InputError: an unknown action or style, or a length that the model cannot make.
     """
     from motiondiff.sample import clip_generator
     from motiondiff.skeleton.motion import apply_transform
@@ -293,7 +293,7 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
         [source.canonical] * count,
         [mask] * count,
         actions=[options.action] * count,
-        tags=[options.tag] * count,
+        styles=[options.style] * count,
         steps=options.steps,
         guidance=options.guidance,
         generators=[clip_generator(options.seed, number) for number in range(count)],

@@ -101,7 +101,7 @@ def make_denoiser(
                 feature_size=representation.feature_size,
                 shape_size=len(store.joint_names),
                 actions=store.actions,
-                tags=store.tags,
+                styles=store.styles,
                 max_frames=config.data.max_frames,
                 held_input=config.diffusion.show_held > 0,
                 **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
@@ -180,7 +180,7 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
     """All conditions that a batch of windows knows."""
     return Conditions(
         action=batch["action"],
-        tag=batch["tag"],
+        style=batch["style"],
         shape=representation.shape_condition(batch["offsets"]),
         has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
         text=batch.get("text"),
@@ -198,7 +198,7 @@ def draw_conditions(
     """A batch's conditions with some of them dropped at random, as often as the configuration says."""
     conditions = batch_conditions(batch, representation).drop(
         action=random.uniform() < config.drop_action,
-        tag=random.uniform() < config.drop_tag,
+        style=random.uniform() < config.drop_tag,
         shape=random.uniform() < config.drop_shape,
     )
     if conditions.has_text is not None:

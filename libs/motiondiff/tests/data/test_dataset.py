@@ -77,7 +77,7 @@ def test_without_augmentation_clips_come_whole_and_as_they_are(store: MotionStor
         assert len(window["features"]) == min(int(store.columns["length"][clip]), 30)
         np.testing.assert_array_equal(window["offsets"], store.skeleton(clip).offsets)
         assert store.actions[window["action"]] == store[clip].action
-        assert window["tag"] == -1
+        assert window["style"] == -1
 
 
 def test_clips_shorter_than_min_frames_come_whole(store: MotionStore) -> None:
@@ -96,7 +96,7 @@ def test_padding_and_masks(windows: MotionDataset) -> None:
         assert batch["mask"][row, :length].all()
         np.testing.assert_array_equal(batch["features"][row, :length].numpy(), drawn[row]["features"])
         assert batch["features"][row, length:].abs().sum() == 0
-    assert batch["offsets"].shape == (8, 18, 3) and batch["action"].shape == batch["tag"].shape == (8,)
+    assert batch["offsets"].shape == (8, 18, 3) and batch["action"].shape == batch["style"].shape == (8,)
 
 
 def test_balanced_weights() -> None:

@@ -197,7 +197,7 @@ def test_mix(tmp_path, sources):
     store = prepare_merged(sources, tmp_path / "store", PrepareOptions(fps=10))
     assert store.joint_names == target_skeleton("smpl-22").names and store.fps == 10
     assert len(store.offsets) == 1, "one body"
-    found = {store.clip_ids[n]: (store[n].action, store[n].subject, store[n].tag) for n in range(len(store))}
+    found = {store.clip_ids[n]: (store[n].action, store[n].subject, store[n].style) for n in range(len(store))}
     assert found == {
         "ntu/S001C001P001R001A001": ("drink", "ntu/P001", None),
         "ntu/S001C001P002R001A014": ("put on jacket", "ntu/P002", None),

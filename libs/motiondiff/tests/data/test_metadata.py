@@ -42,7 +42,7 @@ def made(source: Path, out: Path, format: str = "bvh", **options) -> tuple[Motio
 
 def labels(store: MotionStore) -> dict[str, tuple[str | None, ...]]:
     motions = {clip_id: store[at] for at, clip_id in enumerate(store.clip_ids)}
-    return {clip_id: (m.action, m.subject, m.tag, *m.texts) for clip_id, m in motions.items()}
+    return {clip_id: (m.action, m.subject, m.style, *m.texts) for clip_id, m in motions.items()}
 
 
 def actions(store: MotionStore) -> dict[str, str | None]:

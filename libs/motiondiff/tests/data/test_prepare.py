@@ -173,7 +173,7 @@ def test_splits_are_by_subject_unless_told_otherwise(source: Path, target: Path)
     assert {store[int(clip)].subject for clip in store.select("test")} == {"simulated-1"}
     for options, words in (
         (replace(AS_THEY_ARE, test_groups=("simulated-7",)), "unknown test group 'simulated-7'"),
-        (replace(AS_THEY_ARE, split_by="tag"), "fewer than two tags"),
+        (replace(AS_THEY_ARE, split_by="style"), "fewer than two styles"),
     ):
         with pytest.raises(InputError, match=words):
             prepare("npz", source, target, options, overwrite=True)
@@ -184,7 +184,7 @@ def test_splits_are_by_subject_unless_told_otherwise(source: Path, target: Path)
 def test_clips_without_groups_all_train(source: Path, target: Path) -> None:
     for number in range(3):
         write_npz(replace(simulate_motion("walk", number, fps=10), subject=None), source / f"{number}.npz")
-    with pytest.raises(InputError, match="neither subjects nor tags"):
+    with pytest.raises(InputError, match="neither subjects nor styles"):
         prepare("npz", source, target, replace(AS_THEY_ARE, test_groups=("a",)))
     assert nothing_left(target.parent)
     assert prepare("npz", source, target, AS_THEY_ARE).info()["splits"] == {"train": 3}

@@ -86,17 +86,17 @@ def test_without_groups_everything_trains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subjects", "tags", "wanted", "key"),
+    ("subjects", "styles", "wanted", "key"),
     [
         (["a", "b"], ["x", "y"], None, "subject"),
-        (["a", "a"], ["x", "y"], None, "tag"),
-        ([None, None], ["x", "y"], None, "tag"),
+        (["a", "a"], ["x", "y"], None, "style"),
+        ([None, None], ["x", "y"], None, "style"),
         (["a", None], ["x", None], None, None),
-        (["a", "b"], ["x", "y"], "tag", "tag"),
+        (["a", "b"], ["x", "y"], "style", "style"),
     ],
 )
-def test_what_to_split_by(subjects: list[str | None], tags: list[str | None], wanted: str | None, key: str) -> None:
-    assert choose_split_key(subjects, tags, wanted) == key
+def test_what_to_split_by(subjects: list[str | None], styles: list[str | None], wanted: str | None, key: str) -> None:
+    assert choose_split_key(subjects, styles, wanted) == key
 
 
 def test_fewer_than_two_groups_cannot_be_split_by() -> None:

@@ -21,8 +21,8 @@ from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform, 
 ABOUT = {"format": "simulated", "split_by": "subject", "simulated": True}
 
 
-def clip(action: str, seed: int = 0, subject: int = 0, tag: str | None = None) -> Motion:
-    return replace(simulate_motion(action, seed, fps=10, subject=subject), tag=tag)
+def clip(action: str, seed: int = 0, subject: int = 0, style: str | None = None) -> Motion:
+    return replace(simulate_motion(action, seed, fps=10, subject=subject), style=style)
 
 
 def write(folder: Path, motions: Sequence[Motion], splits: Sequence[str] | None = None) -> MotionStore:
@@ -35,7 +35,7 @@ def write(folder: Path, motions: Sequence[Motion], splits: Sequence[str] | None 
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    recorded = apply_transform(replace(clip("walk", tag="calm"), residual=0.01), RigidTransform(1.0, (2, 0.5, 3)))
+    recorded = apply_transform(replace(clip("walk", style="calm"), residual=0.01), RigidTransform(1.0, (2, 0.5, 3)))
     common, back = canonicalise(recorded)
     with StoreWriter(tmp_path) as writer:
         writer.append(clip("wave"), clip_id="first")
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path: Path) -> None:
     store = MotionStore(tmp_path)
     assert len(store) == 2 and store.clip_ids == ["first", "second/ä"]
     motion = store[1]
-    assert (motion.action, motion.tag, motion.subject) == ("walk", "calm", "simulated-0")
+    assert (motion.action, motion.style, motion.subject) == ("walk", "calm", "simulated-0")
     assert motion.residual == pytest.approx(0.01) and motion.fps == 10
     assert motion.source == f"{tmp_path.name}/second/ä"
     assert motion.skeleton.same_topology(recorded.skeleton)
@@ -54,7 +54,7 @@ def test_round_trip(tmp_path: Path) -> None:
     np.testing.assert_allclose(apply_transform(motion, store.placement(1)).positions, recorded.positions, atol=1e-5)
     np.testing.assert_array_equal(store.rows(1)[:, -1], headings(common))
     np.testing.assert_array_equal(store.rows(1, 4, 9), store.rows(1)[4:9])
-    assert store[0].tag is None
+    assert store[0].style is None
     assert (tmp_path / "rejected.csv").read_text() == 'clip,reason\nthird,"too short, it says ""no"""\n'
 
 
@@ -66,11 +66,16 @@ def test_frames_are_a_plain_numpy_array(store: MotionStore) -> None:
 
 
 def test_vocabularies_are_alphabetical_whatever_came_first(tmp_path: Path) -> None:
-    motions = [clip("wave", tag="b"), clip("run"), clip("walk", subject=1, tag="a"), replace(clip("run"), action=None)]
+    motions = [
+        clip("wave", style="b"),
+        clip("run"),
+        clip("walk", subject=1, style="a"),
+        replace(clip("run"), action=None),
+    ]
     store = write(tmp_path / "store", motions)
     assert store.actions == ["run", "walk", "wave"]
     assert store.columns["action"].tolist() == [2, 0, 1, -1]
-    assert store.tags == ["a", "b"] and store.columns["tag"].tolist() == [1, -1, 0, -1]
+    assert store.styles == ["a", "b"] and store.columns["style"].tolist() == [1, -1, 0, -1]
     assert store.subjects == ["simulated-0", "simulated-1"]
     assert store[3].action is None and store[2].action == "walk"
 
@@ -95,7 +100,7 @@ def test_splits(tmp_path: Path) -> None:
 def test_info(store: MotionStore) -> None:
     info = store.info()
     assert set(info) == {
-        "clips", "frames", "seconds", "fps", "joints", "bodies", "actions", "tags", "subjects", "splits", "split_by",
+        "clips", "frames", "seconds", "fps", "joints", "bodies", "actions", "styles", "subjects", "splits", "split_by",
         "frames_per_clip", "residual_mm", "stature_m", "rejected", "simulated", "generated", "format", "fingerprint",
     }  # fmt: skip
     assert info["clips"] == 40 and info["joints"] == 18 and info["bodies"] == 5 and info["fps"] == 10
@@ -182,7 +187,7 @@ def test_missing_or_broken_files_are_named(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"version": 99}', "store format 99, this version reads 1"),
+        ('{"version": 99}', "store format 99, this version reads 2"),
         ("{}", "store format None"),
         ("[]", "store format None"),
         ("nonsense", "is not JSON"),

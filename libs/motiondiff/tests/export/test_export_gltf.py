@@ -194,8 +194,8 @@ def test_triangles_face_outwards(tmp_path, walker):
 def test_labels_are_kept(tmp_path, random_motion):
     (animation,) = Gltf.read(write_gltf(random_motion(2), tmp_path / "m.glb")).document["animations"]
     assert animation["name"] == "wave"
-    assert animation["extras"] == {"fps": 30.0, "action": "wave", "tag": "calm", "subject": "s01"}
-    plain = replace(random_motion(2), action=None, tag=None, subject=None)
+    assert animation["extras"] == {"fps": 30.0, "action": "wave", "style": "calm", "subject": "s01"}
+    plain = replace(random_motion(2), action=None, style=None, subject=None)
     (animation,) = Gltf.read(write_gltf(plain, tmp_path / "m.glb")).document["animations"]
     assert animation["name"] == "motion" and animation["extras"] == {"fps": 30.0}
 

@@ -33,7 +33,7 @@ def test_holds_the_motion_without_pickled_objects(tmp_path, random_motion):
 
 
 def test_unknown_texts_are_empty(tmp_path, random_motion):
-    motion = replace(random_motion(2), action=None, tag=None, subject=None)
+    motion = replace(random_motion(2), action=None, style=None, subject=None)
     with np.load(write_npz(motion, tmp_path / "m.npz"), allow_pickle=False) as archive:
         assert [str(archive[name]) for name in ("action", "tag", "subject", "clip_id")] == [""] * 4
 

@@ -62,8 +62,8 @@ def test_labels_in_a_mirror() -> None:
 
 def sided_store(path: Path, labels: list[tuple[str, str]], texts: tuple[str, ...] = ()) -> MotionStore:
     clips = []
-    for number, (action, tag) in enumerate(labels):
-        motion = replace(simulate_motion("wave", number, fps=10), action=action, tag=tag, texts=texts)
+    for number, (action, style) in enumerate(labels):
+        motion = replace(simulate_motion("wave", number, fps=10), action=action, style=style, texts=texts)
         clips.append(Clip(f"c{number}", replace(motion, subject=f"s{number}")))
     options = PrepareOptions(fps=10, split_by="subject", test_groups=("s0",))
     return write_store(clips, path, options, about={"format": "npz", "source": "x", "simulated": True})
@@ -78,7 +78,7 @@ def test_mirrored_windows_have_the_labels_of_the_other_side(tmp_path: Path) -> N
     half = MotionDataset(store, clips, replace(CONFIG, mirror=0.5), augment=True)
     for index in range(len(clips)):
         draw = Draw(index, index)
-        for kind, names in (("action", store.actions), ("tag", store.tags)):
+        for kind, names in (("action", store.actions), ("style", store.styles)):
             assert names[windows[draw][kind]] == mirror_text(names[plain[draw][kind]])
         for seed in range(10):  # with the motion, never without it
             one, other = half[Draw(index, seed)], windows[Draw(index, seed)]
@@ -94,7 +94,7 @@ def test_labels_without_their_other_side_are_refused(tmp_path: Path) -> None:
     assert len(MotionDataset(store, clips, CONFIG, augment=False)) == 3  # not mirrored in validation
     assert len(MotionDataset(store, np.array([1, 2]), CONFIG, augment=True)) == 2  # no clip of it is mirrored
     tagged = sided_store(tmp_path / "t", [("walk", "one-hand-left"), ("walk", "calm")])
-    with pytest.raises(InputError, match="the tag 'one-hand-left' names a side"):
+    with pytest.raises(InputError, match="the style 'one-hand-left' names a side"):
         MotionDataset(tagged, np.arange(2), CONFIG, augment=True)
 
 
@@ -112,9 +112,9 @@ def test_captions_of_mirrored_windows(tmp_path: Path) -> None:
 
 
 def test_a_mirrored_motion_has_the_other_sides_labels() -> None:
-    motion = replace(simulate_motion("wave", 0), action="wave left", tag="Left", texts=("the left hand",))
+    motion = replace(simulate_motion("wave", 0), action="wave left", style="Left", texts=("the left hand",))
     seen = mirror(motion)
-    assert (seen.action, seen.tag, seen.texts) == ("wave right", "Right", ("the right hand",))
+    assert (seen.action, seen.style, seen.texts) == ("wave right", "Right", ("the right hand",))
 
 
 def test_variations_in_a_mirror_begin_from_the_other_side(tmp_path: Path, pipeline: MotionDiffusionPipeline) -> None:

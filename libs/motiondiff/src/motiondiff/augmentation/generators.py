@@ -16,7 +16,7 @@ from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
 from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
+from motiondiff.sample import clip_generator, load_pipeline, move_to, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels
 from motiondiff.skeleton.motion import Motion
 
@@ -53,7 +53,7 @@ class DiffusionGenerator:
         self.pipeline = pipeline
         move_to(pipeline, config.device)
         self.config = config
-        self.tags = list(pipeline.denoiser.config.tags) if config.mix_tags else []
+        self.styles = list(pipeline.denoiser.config.styles) if config.mix_styles else []
         self.sources: dict[str, list[Motion]] = {}
         if config.strength < 1:
             if store is None:
@@ -78,7 +78,7 @@ class DiffusionGenerator:
             varied = [self._source(wanted[row], numbers[row], seed) for row in rows] if self.sources else None
             output = self.pipeline(
                 actions=[wanted[row] for row in rows],
-                tags=[draw_tag(self.tags, seed, numbers[row]) for row in rows],
+                styles=[sample_style(self.styles, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps,
                 guidance_scale=self.config.guidance,
                 variations_of=varied,

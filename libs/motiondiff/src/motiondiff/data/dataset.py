@@ -51,7 +51,7 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.clips)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and tag indices (-1: none).
+        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and style indices (-1: none).
 
         With captions also the embedding ``text`` (S,) of one of the clip's, and ``has_text``.
         """
@@ -74,7 +74,7 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
         if mirror:
             features, offsets = mirror_features(features, offsets, self.store.skeleton(clip).mirrored)
         window = {"features": features, "offsets": offsets}
-        for kind in ("action", "tag"):
+        for kind in ("action", "style"):
             code = int(columns[kind][clip])
             window[kind] = int(self.mirrored[kind][code]) if mirror and code >= 0 else code
         if self.captions is not None:
@@ -87,7 +87,7 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
 def mirror_class_indices(
     store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Action and tag -> the class of each class's mirrored motion; empty where ``data.mirror`` is 0.
+    """Action and style -> the class of each class's mirrored motion; empty where ``data.mirror`` is 0.
 
     Raises:
         InputError: a label of the clips names a side, and there is no class of the other side.
@@ -97,7 +97,7 @@ def mirror_class_indices(
     setting = f"data.mirror={config.mirror:g}"
     return {
         kind: mirror_labels(names, store.columns[kind][clips], kind, setting)
-        for kind, names in (("action", store.actions), ("tag", store.tags))
+        for kind, names in (("action", store.actions), ("style", store.styles))
     }
 
 
@@ -114,7 +114,7 @@ def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pad to the longest window: features (B, T, D), mask (B, T), offsets (B, J, 3), action (B,), tag (B,).
+    """Pad to the longest window: features (B, T, D), mask (B, T), offsets (B, J, 3), action (B,), style (B,).
 
     With texts also text (B, S) and has_text (B,).
     """
@@ -129,7 +129,7 @@ def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         "mask": mask,
         "offsets": torch.from_numpy(np.stack([window["offsets"] for window in windows])),
         "action": torch.tensor([window["action"] for window in windows]),
-        "tag": torch.tensor([window["tag"] for window in windows]),
+        "style": torch.tensor([window["style"] for window in windows]),
     }
     if "text" in windows[0]:
         batch["text"] = torch.from_numpy(np.stack([window["text"] for window in windows]))

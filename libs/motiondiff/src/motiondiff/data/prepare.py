@@ -54,7 +54,7 @@ class PrepareOptions:
         fps: frames per second of the store; None keeps the source's, which must then be one.
         labels: source label -> action.
         exclude: names of samples to leave out, as `read_exclusion_lists` gives them.
-        split_by: "subject", "tag", or None for subject where there are several, else tag, else no split.
+        split_by: "subject", "style", or None for subject where there are several, else style, else no split.
         test_groups: the groups held out for testing, instead of drawing them.
         split_seed: which groups are drawn.
         min_seconds: shorter clips are rejected.
@@ -196,14 +196,14 @@ def write_store(
     """
     rejected: list[Rejection] = []
     subjects: list[str | None] = []
-    tags: list[str | None] = []
+    styles: list[str | None] = []
     with atomic_folder(out, overwrite=overwrite) as folder, StoreWriter(folder) as writer:
         for item in items:
             if isinstance(item, Clip):
                 try:
                     writer.append(*canonicalise(item.motion), clip_id=item.clip_id)
                     subjects.append(item.motion.subject)
-                    tags.append(item.motion.tag)
+                    styles.append(item.motion.style)
                     continue
                 except OSError:  # the disk, not the clip
                     raise
@@ -215,12 +215,12 @@ def write_store(
         if not subjects:
             first = f"; the first: {rejected[0].reason}" if rejected else ""
             raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
-        split_by = choose_split_key(subjects, tags, options.split_by)
+        split_by = choose_split_key(subjects, styles, options.split_by)
         if split_by is None and options.test_groups:
-            raise InputError("test groups were named, but the clips name neither subjects nor tags to split by")
+            raise InputError("test groups were named, but the clips name neither subjects nor styles to split by")
         if split_by is None:
-            logger.warning("no subject and no tag tells the clips apart: all of them are in the training split")
-        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "tag": tags, None: [None] * len(tags)}
+            logger.warning("no subject and no style tells the clips apart: all of them are in the training split")
+        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "style": styles, None: [None] * len(styles)}
         groups = by_key[split_by]
         splits = assign_splits(groups, seed=options.split_seed, test_groups=options.test_groups)
         writer.finish(

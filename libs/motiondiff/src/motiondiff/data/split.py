@@ -13,15 +13,15 @@ from icube_common.errors import InputError, unknown
 MAX_HELD_OUT_FRACTION = 0.25
 
 
-def choose_split_key(subjects: Sequence[str | None], tags: Sequence[str | None], wanted: str | None) -> str | None:
-    """What to split by: subject where there are several, else tag where there are several, else nothing.
+def choose_split_key(subjects: Sequence[str | None], styles: Sequence[str | None], wanted: str | None) -> str | None:
+    """What to split by: subject where there are several, else style where there are several, else nothing.
 
     Raises:
         InputError: ``wanted`` names something else, or something of which there are not two.
     """
     several = {
         "subject": len({subject for subject in subjects if subject is not None}) > 1,
-        "tag": len({tag for tag in tags if tag is not None}) > 1,
+        "style": len({style for style in styles if style is not None}) > 1,
     }
     if wanted is None:
         return next((key for key, is_several in several.items() if is_several), None)

@@ -38,7 +38,7 @@ class StoreWriter:
         self._skeleton: Skeleton | None = None
         self._bodies: dict[bytes, int] = {}
         self._offsets: list[Array] = []
-        self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
+        self._labels: dict[str, dict[str, int]] = {"action": {}, "style": {}, "subject": {}}
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._clip_ids: list[str] = []
         self._texts: list[Sequence[str]] = []
@@ -123,7 +123,7 @@ class StoreWriter:
         self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
         columns = {name: np.asarray(self._columns[name], dtype=kind) for name, kind in COLUMNS.items()}
         ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
-        for name in ("action", "tag", "subject"):
+        for name in ("action", "style", "subject"):
             columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
         vocabularies = {name: list(table) for name, table in self._labels.items()}
         body = {"fps": self._fps, "names": self._skeleton.names, "parents": self._skeleton.parents, **vocabularies}
@@ -145,7 +145,7 @@ class StoreWriter:
             "joint_names": self._skeleton.names,
             "parents": self._skeleton.parents,
             "actions": list(self._labels["action"]),
-            "tags": list(self._labels["tag"]),
+            "styles": list(self._labels["style"]),
             "subjects": list(self._labels["subject"]),
             "rejected": len(rejected),
             "fingerprint": self._digest.hexdigest(),

@@ -116,7 +116,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         skeleton: Skeleton,
         *,
         action: str | None = None,
-        tag: str | None = None,
+        style: str | None = None,
         text: str | None = None,
     ) -> Motion:
         """Normalised features back to a motion on the given body."""
@@ -127,7 +127,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             skeleton=skeleton,
             fps=float(self.config.fps),
             action=action,
-            tag=tag,
+            style=style,
             texts=() if text is None else (text,),
             source="simulated training data" if self.config.simulated else "generated",
         )

@@ -8,13 +8,15 @@ A frame, for 22 joints (`motiondiff.skeleton.smpl`) at 20 frames per second, met
     4-66      the other 21 joints, x and z relative to the root, turned so that the body faces +z
     67-192    rotations of 21 joints as 6D, the first two columns one after the other
     193-258   how far each of the 22 joints moves until the next frame, turned so that the body faces +z
-    259-262   whether left ankle, left foot, right ankle, right foot stand: under `CONTACT_THRESHOLD` in squared distance
+    259-262   whether left ankle, left foot, right ankle, right foot stand: under `CONTACT_THRESHOLD` in squared
+    distance
 
 The heading is what the set's published code makes of hips and shoulders: it subtracts one from the other where a front
-would add them, smooths the sum over time (Gaussian of `SMOOTHING_SIGMA` frames), and calls the first frame's heading +z. It
-is reproduced here because the published vectors have it; a body that twists turns them less than one would expect.
-The rotations are of the set's own rest pose (`REST_DIRECTIONS`) by the smallest swing of each bone, without twist; chains that
-leave the chest start from the root's heading again. A vector needs the next frame, so T joints give T - 1 vectors.
+would add them, smooths the sum over time (Gaussian of `SMOOTHING_SIGMA` frames), and calls the first frame's heading
++z. It is reproduced here because the published vectors have it; a body that twists turns them less than one would
+expect. The rotations are of the set's own rest pose (`REST_DIRECTIONS`) by the smallest swing of each bone, without
+twist; chains that leave the chest start from the root's heading again. A vector needs the next frame, so T joints give
+T - 1 vectors.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def mirror_labels(names: Sequence[str], used: Iterable[int], kind: str, key: str
     Args:
         names: all labels of a kind.
         used: indices of those that are to be mirrored.
-        kind: what they are, for the message: action, tag.
+        kind: what they are, for the message: action, style.
         key: the setting that asks for it, for the message.
 
     Raises:
@@ -87,7 +87,7 @@ def mirror(motion: Motion) -> Motion:
         rotations=across[:, None] * motion.rotations[:, order] * across,
         skeleton=Skeleton(skeleton.names, skeleton.parents, skeleton.offsets[order] * across),
         action=None if motion.action is None else mirror_text(motion.action),
-        tag=None if motion.tag is None else mirror_text(motion.tag),
+        style=None if motion.style is None else mirror_text(motion.style),
         texts=tuple(mirror_text(text) for text in motion.texts),
     )
 

@@ -25,7 +25,7 @@ class Motion:
         skeleton: names, parents and rest offsets of the J joints.
         fps: frames per second.
         action: what is done ("walk"), or None where the source does not say.
-        tag: how or by whom it is done (a style), or None.
+        style: how or by whom it is done (a style), or None.
         subject: who does it, or None where the source does not say.
         source: where it came from, for people (file name, frame range).
         texts: descriptions of the clip by people, one sentence each; empty where the source has none.
@@ -41,7 +41,7 @@ class Motion:
     skeleton: Skeleton
     fps: float
     action: str | None = None
-    tag: str | None = None
+    style: str | None = None
     subject: str | None = None
     source: str = ""
     residual: float = 0.0

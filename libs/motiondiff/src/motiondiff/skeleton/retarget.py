@@ -6,8 +6,8 @@ the target's joint is aimed at: from the nearest such joint above it, in the dir
 source is stretched there, at the target's scale. Where several bones leave a joint of the source together (hips from
 the pelvis), the target's keep the target's shape and turn as the source's do: sensors put hips in all sorts of places.
 Knees and ankles are aimed at from between the hips, so that narrower hips do not cross the legs. Joints that only the
-target has are left to the fit (`motiondiff.skeleton.inverse_kinematics.fit_rotations`) and found by turns with it; at the ends of
-limbs they stay straight.
+target has are left to the fit (`motiondiff.skeleton.inverse_kinematics.fit_rotations`) and found by turns with it; at
+the ends of limbs they stay straight.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def test_bandai_namco_labels_come_from_the_name_and_other_names_are_rejected(tmp
     results = [result for ref in bandai_namco.find_clips(tmp_path) for result in read_or_reject(ref, 30)]
     clips = [result for result in results if isinstance(result, Clip)]
     assert [
-        (clip.clip_id, clip.motion.action, clip.motion.tag, clip.motion.subject, clip.motion.fps) for clip in clips
+        (clip.clip_id, clip.motion.action, clip.motion.style, clip.motion.subject, clip.motion.fps) for clip in clips
     ] == [("dataset-1_walk-back_feminine_001", "walk-back", "feminine", None, 30.0)]
     rejected = {result.clip_id: result.reason for result in results if isinstance(result, Rejection)}
     assert "name does not say" in rejected["zz-dataset-1_walk_x_001"]

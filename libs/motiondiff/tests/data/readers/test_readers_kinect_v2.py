@@ -191,7 +191,7 @@ def test_etri_to_the_letter(tmp_path):
     clips, reasons = read("etri", tmp_path)
     assert sorted(clips) == ["A004_P007_G001_C002", "A047_P007_G001_C002", "A047_P007_G001_C002.2"]
     motion = clips["A004_P007_G001_C002"].motion
-    assert (motion.action, motion.subject, motion.tag, len(motion)) == ("drinking water", "P007", "elderly", 30)
+    assert (motion.action, motion.subject, motion.style, len(motion)) == ("drinking water", "P007", "elderly", 30)
     assert motion.action == ETRI_ACTIVITY3D[3]
     check_same(clips["A004_P007_G001_C002"], positions)
     assert "line 1: no column 'frameNum'" in reasons["A055_P051_G001_C002"]

@@ -37,13 +37,13 @@ def write(folder: Path, values: dict[str, object], name: str = "clip.npz") -> Pa
 
 
 def test_our_own_format(tmp_path):
-    write(tmp_path, sample(subject="s01", tag="calm", clip_id="bow-1"))
+    write(tmp_path, sample(subject="s01", style="calm", clip_id="bow-1"))
     (ref,) = npz.find_clips(tmp_path)
     assert ref.clip_id == "clip"
     (clip,) = npz.read_clips(ref, 10)
     assert clip.clip_id == "clip"
     motion = clip.motion
-    assert (motion.action, motion.subject, motion.tag, motion.fps, len(motion)) == ("bow", "s01", "calm", 10.0, 3)
+    assert (motion.action, motion.subject, motion.style, motion.fps, len(motion)) == ("bow", "s01", "calm", 10.0, 3)
     assert motion.positions[2, 1] == pytest.approx([0, 1 - np.cos(1), -np.sin(1)], abs=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Labels that a user gives: from the folders recordings lie in, and from a table (`motiondiff.data.labels.metadata_table`).
+"""Labels of users: from the folders of recordings, and from a table (`motiondiff.data.labels.metadata_table`).
 
 A row names a recording by its path below the source, with or without the suffix, or by its name where no other
 recording has it; a clip cut from a recording by its id. Case and the kind of slash do not matter; an absolute path may
@@ -65,7 +65,7 @@ class Annotations:
             motion,
             action=given.action or motion.action,
             subject=given.subject or motion.subject,
-            tag=given.style or motion.tag,
+            style=given.style or motion.style,
             texts=given.texts or motion.texts,
         )
 

@@ -70,7 +70,7 @@ def read_npz(path: Path) -> Motion:
         raise InputError(f"{path}: fps holds {arrays['fps'].size} values, one expected")
     names = tuple(str(name) for name in arrays["joint_names"].ravel())
     parents = tuple(int(parent) for parent in arrays["parents"].ravel())
-    labels: dict[str, Any] = {key: texts[key] for key in ("action", "tag", "subject")}
+    labels: dict[str, Any] = {"action": texts["action"], "style": texts["tag"], "subject": texts["subject"]}
     labels |= {"fps": float(arrays["fps"].ravel()[0]), "source": path.name}
     described = arrays.get("texts", np.array([], dtype=np.str_))
     if described.ndim != 1 or described.dtype.kind != "U":

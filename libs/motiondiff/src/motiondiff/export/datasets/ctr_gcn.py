@@ -57,7 +57,7 @@ def write_ctr_gcn(clips: LabelledClips, path: str | Path) -> None:
 
 
 def read_ctr_gcn(path: str | Path) -> LabelledClips:
-    """Read what `write_ctr_gcn` wrote: positions are `center_on_joint`, a clip ends with its last frame that is not zero.
+    """Read a file of `write_ctr_gcn`: centred positions, a clip ends with its last frame that is not zero.
 
     Raises:
         InputError: not readable, or not of this format.

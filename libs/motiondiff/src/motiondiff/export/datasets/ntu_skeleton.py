@@ -7,10 +7,10 @@
     joints
     x y z depthX depthY colorX colorY qw qx qy qz trackingState  one line for each joint
 
-Positions are metres in the camera's frame: x to its left, y up, z away from it. Generated people stand `CAMERA_DISTANCE` from
-a camera `CAMERA_HEIGHT` above the floor and face it. Pixels are where a Kinect v2 of nominal focal length would see the joint;
-orientations are zeros, as the Kinect writes them where it has none. A skeleton keeps its own joints in its own order
-(NTU's have 25); ``joints.txt`` names them.
+Positions are metres in the camera's frame: x to its left, y up, z away from it. Generated people stand
+`CAMERA_DISTANCE` from a camera `CAMERA_HEIGHT` above the floor and face it. Pixels are where a Kinect v2 of nominal
+focal length would see the joint; orientations are zeros, as the Kinect writes them where it has none. A skeleton keeps
+its own joints in its own order (NTU's have 25); ``joints.txt`` names them.
 
 Names are ``SsssCcccPpppRrrrAaaa``: P is the subject's number, 000 for nobody; R counts the takes of a subject and
 class, and past 999 S goes on counting; A is the class's number from 1. ``clips.csv`` says which clip is which.

@@ -52,7 +52,7 @@ function list() {
     const item = document.createElement("li"), name = document.createElement("button"), other = document.createElement("button");
     item.dataset.index = index;
     name.className = "name";
-    const about = [motion.name, [motion.action, motion.tag, `${((motion.frames - 1) / motion.fps).toFixed(1)} s`].filter(Boolean).join(" · ")];
+    const about = [motion.name, [motion.action, motion.style, `${((motion.frames - 1) / motion.fps).toFixed(1)} s`].filter(Boolean).join(" · ")];
     for (const text of about) name.appendChild(document.createElement("span")).textContent = text;
     name.title = motion.name;
     name.onclick = () => choose(index, state.second);

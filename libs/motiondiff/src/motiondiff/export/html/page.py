@@ -105,7 +105,7 @@ def _clip(motion: Motion, name: str, skeletons: list[dict[str, Any]]) -> dict[st
     return {
         "name": name,
         "action": motion.action,
-        "tag": motion.tag,
+        "style": motion.style,
         "fps": motion.fps,
         "frames": len(motion),
         "skeleton": skeletons.index(described),

@@ -212,7 +212,7 @@ function drawTitles(pane, colours) {
   });
 }
 function title(motion) {
-  return motion.name + (motion.action && motion.action !== motion.name ? ` (${motion.action}${motion.tag ? ", " + motion.tag : ""})` : "");
+  return motion.name + (motion.action && motion.action !== motion.name ? ` (${motion.action}${motion.style ? ", " + motion.style : ""})` : "");
 }
 function stroke(from, to, width, colour, cap) {
   pen.lineCap = cap;

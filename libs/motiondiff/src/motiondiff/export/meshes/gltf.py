@@ -32,7 +32,7 @@ def write_gltf(motion: Motion, path: str | Path, *, container: str = "glb") -> P
 
     Each joint's rotation and the root's translation have a key for every frame at ``frame / fps`` seconds, to be
     interpolated linearly (rotations spherically). What stands still shows the first frame. The animation's ``extras``
-    have fps, action, tag and subject.
+    have fps, action, style and subject.
 
     Args:
         motion: the clip, metres, y-up.
@@ -156,7 +156,7 @@ def _animation(buffer: _Buffer, motion: Motion, quaternions: npt.NDArray[Any]) -
     tracks = [(0, "translation", buffer.add(motion.root.astype("<f4")))]
     for joint in range(len(motion.skeleton)):
         tracks.append((joint, "rotation", buffer.add(np.ascontiguousarray(quaternions[:, joint]))))
-    about = {"fps": motion.fps, "action": motion.action, "tag": motion.tag, "subject": motion.subject}
+    about = {"fps": motion.fps, "action": motion.action, "style": motion.style, "subject": motion.subject}
     return {
         "name": motion.action or "motion",
         "channels": [

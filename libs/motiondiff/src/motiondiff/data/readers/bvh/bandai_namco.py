@@ -1,6 +1,6 @@
 """Bandai-Namco-Research-Motiondataset 1 and 2 (CC BY-NC 4.0): BVH in centimetres, labels in the file name.
 
-``dataset-1_walk-back_feminine_001.bvh`` is set, content (the action, as spelt there), style (the tag) and take. The
+``dataset-1_walk-back_feminine_001.bvh`` is set, content (the action, as spelt there), style (the style) and take. The
 set names no subject.
 """
 
@@ -51,5 +51,5 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     for warning in (*table.warnings, fps_warning(1 / table.frame_time)):
         if warning:
             logger.warning("%s: %s", path, warning)
-    motion = replace(to_motion(table, _RIG, path), action=name["content"], tag=name["style"])
+    motion = replace(to_motion(table, _RIG, path), action=name["content"], style=name["style"])
     return [Clip(ref.clip_id, resample(motion, fps))]

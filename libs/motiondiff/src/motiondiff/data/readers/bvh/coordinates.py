@@ -226,8 +226,8 @@ def leg_warning(leg: float | None, metres: float) -> str:
     if leg is None or LEG_RANGE[0] <= leg * metres <= LEG_RANGE[1]:
         return ""
     return (
-        f"a leg of {leg * metres:.2f} m from hip to ankle is no person's ({LEG_RANGE[0]} to {LEG_RANGE[1]} m): see --unit, "
-        f"now {metres:.4g} m"
+        f"a leg of {leg * metres:.2f} m from hip to ankle is no person's ({LEG_RANGE[0]} to {LEG_RANGE[1]} m): "
+        f"see --unit, now {metres:.4g} m"
     )
 
 

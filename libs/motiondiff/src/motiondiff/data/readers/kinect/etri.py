@@ -1,7 +1,7 @@
 """ETRI-Activity3D (Jang et al., IROS 2020): ``Aaaa_Pppp_Gggg_Cccc.csv``, 55 daily activities of 100 people, Kinect v2.
 
 Action, person, camera group, camera; persons 1 to 50 are elderly (64 to 88 years), 51 to 100 young adults, which the
-tag says. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
+style says. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
 ``jointN_3dX, _3dY, _3dZ`` (metres), ``_depthX, _depthY``, ``_orientationX, Y, Z, W``, ``_trackingState``. A row without
 ``bodyindexID`` is a frame without a body. Of several bodies the performer is kept (`kinect_v2.performers`); activities
 of two people (45 to 48) give a clip for each, see `motiondiff.data.readers.kinect.ntu_rgbd`.
@@ -71,7 +71,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
             results.append(Rejection(path.stem, str(error)))
     for item in fit_clips(found, fps):
         if isinstance(item, Clip):
-            item = Clip(item.clip_id, replace(item.motion, tag=ages[item.clip_id]))
+            item = Clip(item.clip_id, replace(item.motion, style=ages[item.clip_id]))
         results.append(item)
     return results
 

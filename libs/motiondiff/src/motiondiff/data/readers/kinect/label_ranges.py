@@ -1,9 +1,9 @@
 """Labels that cut one recording into clips: ranges that contradict each other or their action are refused.
 
-Two ranges of one recording overlap where they share more than an end. A range is too long where it is beyond `MAX_LENGTH_RATIO`
-times the median of its action's over the whole set (of actions with `MIN_RANGES` ranges or more), as a slip of the pen in
-one digit makes it. A range that is too long is rejected, and those it covers are kept; of two others that overlap
-neither can be preferred, and both are rejected.
+Two ranges of one recording overlap where they share more than an end. A range is too long where it is beyond
+`MAX_LENGTH_RATIO` times the median of its action's over the whole set (of actions with `MIN_RANGES` ranges or more), as
+a slip of the pen in one digit makes it. A range that is too long is rejected, and those it covers are kept; of two
+others that overlap neither can be preferred, and both are rejected.
 """
 
 from __future__ import annotations

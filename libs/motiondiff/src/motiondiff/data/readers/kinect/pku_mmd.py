@@ -4,7 +4,8 @@ A skeleton file (``0002-L.txt``, in phase 2 ``A01N01-L.txt``; L, M, R are the ca
 ``x y z`` of 25 joints of one person and of a second, zeros where there is none, in metres. A label file of the same
 name, in another folder, has lines ``action, first frame, last frame, confidence``; actions count from 1 in the order of
 ``Actions.xlsx``. A range that runs backwards is turned round, as the set's users do. Ranges that overlap within a
-recording, or that are far longer than the others of their action, are rejected (`motiondiff.data.readers.kinect.label_ranges`).
+recording, or that are far longer than the others of their action, are rejected
+(`motiondiff.data.readers.kinect.label_ranges`).
 
 The files do not say who acts. Where ``cross-subject.txt`` is there (names of training and of validation videos, which
 share no person), its part is given as the subject, so that a split by subject is the published one; else there is

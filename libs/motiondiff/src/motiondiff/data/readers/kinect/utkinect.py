@@ -4,8 +4,8 @@
 ``walk: 252 390``: first and last id of each action. Ids count camera frames at 30 Hz, with gaps and duplicates, so time
 is taken from them: duplicates are averaged, gaps up to `MAX_GAP` interpolated. Labels become words in lower case
 (``sitDown``: "sit down"). Labels that overlap, or that are far longer than the others of their action, are rejected
-(`motiondiff.data.readers.kinect.label_ranges`): of the set as published one, ``push: 2556 3622`` of s03_e01, a slip for 3556 that
-covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`); the
+(`motiondiff.data.readers.kinect.label_ranges`): of the set as published one, ``push: 2556 3622`` of s03_e01, a slip for
+3556 that covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`); the
 floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in some.
 """
 

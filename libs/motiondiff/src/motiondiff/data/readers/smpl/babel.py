@@ -29,7 +29,8 @@ class Segment:
     """A labelled part of a sequence.
 
     Attributes:
-        action: the category, several joined by `motiondiff.data.labels.label_map.ALTERNATIVES`; None where none is given.
+        action: the category, several joined by `motiondiff.data.labels.label_map.ALTERNATIVES`; None where none is
+            given.
         text: what the annotator wrote.
         start: seconds.
         end: seconds; None for the whole sequence.
@@ -52,7 +53,7 @@ def sequence_key(path: str | PurePosixPath) -> tuple[str, ...]:
 
 
 def read_labels(paths: tuple[Path, ...]) -> dict[tuple[str, ...], list[Segment]]:
-    """The labels of all sequences by `sequence_key`; of a sequence that is in several files the dense one (no list) counts.
+    """Labels of all sequences by `sequence_key`; of a sequence in several files the dense one (no list) counts.
 
     Raises:
         InputError: no JSON, or not BABEL's; the sequence is named.

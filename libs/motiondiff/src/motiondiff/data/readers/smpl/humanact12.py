@@ -1,10 +1,11 @@
 """HumanAct12 (Guo et al., ACM MM 2020) as ACTOR prepared it: ``humanact12poses.pkl``, which MDM and others use.
 
 A pickled dictionary of lists, one entry a clip: ``poses`` (frames, 72) axis-angle of SMPL's 24 joints, ``joints3D``
-(frames, 24, 3) metres, ``y`` the action from 0. It is read without executing anything (`motiondiff.data.readers.pickles`).
-Rotations are taken as they are; bone lengths are the clip's own, measured between its joints, along the mean body's
-rest directions (`motiondiff.skeleton.smpl`). The camera's y may point down; the file is turned upright by where heads
-are. It names no subject, so there is no split by subject; the frame rate, which it does not say, is `FPS`.
+(frames, 24, 3) metres, ``y`` the action from 0. It is read without executing anything
+(`motiondiff.data.readers.pickles`). Rotations are taken as they are; bone lengths are the clip's own, measured between
+its joints, along the mean body's rest directions (`motiondiff.skeleton.smpl`). The camera's y may point down; the file
+is turned upright by where heads are. It names no subject, so there is no split by subject; the frame rate, which it
+does not say, is `FPS`.
 """
 
 from __future__ import annotations

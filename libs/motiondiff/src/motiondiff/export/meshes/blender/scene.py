@@ -1,8 +1,8 @@
 """Make a .blend of a motion, inside Blender's own Python: ``python scene.py motion.npz motion.blend``.
 
 This file runs alone, in whichever interpreter has ``bpy``, which need not be the one with motiondiff in it. It lies in
-a folder of its own because Python puts a script's folder first on its path. `motiondiff.export.meshes.blend` writes the .npz
-and says what its arrays are. Blender's axes are ``(x, -z, y)`` of the motion's.
+a folder of its own because Python puts a script's folder first on its path. `motiondiff.export.meshes.blend` writes the
+.npz and says what its arrays are. Blender's axes are ``(x, -z, y)`` of the motion's.
 """
 
 from __future__ import annotations
