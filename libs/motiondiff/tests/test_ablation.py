@@ -28,8 +28,8 @@ from motiondiff.augmentation.fractions import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_clips
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = """

@@ -16,8 +16,8 @@ from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, MotionFilter, Verdict, choose, physics_of
 from motiondiff.augmentation.fractions import write_subset
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 

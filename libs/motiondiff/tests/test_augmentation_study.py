@@ -22,9 +22,9 @@ from motiondiff.augmentation.fractions import draw_fraction, real_and_test, writ
 from motiondiff.augmentation.rows import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
 from motiondiff.config import DataConfig, MotionDiffConfig
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.config import RecogniserConfig
 
 ConfigMaker = Callable[..., MotionDiffConfig]

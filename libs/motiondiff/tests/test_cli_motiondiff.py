@@ -16,8 +16,8 @@ from command_line import Command, as_json, command_fixture
 from motiondiff import __version__
 from motiondiff.cli import COMMANDS, main
 from motiondiff.data.readers import FORMATS, get_reader
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
 
 command = command_fixture(main, "motiondiff")
@@ -88,7 +88,7 @@ def test_sample_every_action(command: Command, run_path: Path, store: MotionStor
             assert len(clip.motion) == 15  # type: ignore[union-attr]
     with (out / "samples.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert rows[2] | {"name": "run-000", "action": "run", "tag": "", "number": "2", "bvh": "run-000.bvh"} == rows[2]
+    assert rows[2] | {"name": "run-000", "action": "run", "style": "", "number": "2", "bvh": "run-000.bvh"} == rows[2]
 
 
 def test_samples_are_reproducible_and_follow_the_options(command: Command, run_path: Path, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ BAD = {
     "prepare: fps word": ("prepare {recordings} --format npz --out {new} --fps fast", "invalid float value: 'fast'"),
     "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*cannot be read"),
     "prepare: split": ("prepare {recordings} --format npz --out {new} --split-by size", "unknown value of --split-by"),
-    "prepare: tag": ("prepare {recordings} --format npz --out {new} --split-by tag", "fewer than two tags"),
+    "prepare: style": ("prepare {recordings} --format npz --out {new} --split-by style", "fewer than two styles"),
     "prepare: groups": (
         "prepare {recordings} --format npz --out {new} --test-groups simulated-9",
         "unknown test group 'simulated-9'",
@@ -233,7 +233,7 @@ BAD = {
     "sample: untrained": ("sample {empty} --out {new} --action walk", "holds no trained model"),
     "sample: absent": ("sample {absent} --out {new} --action walk", "does not exist"),
     "sample: action": (SAMPLE + "--action wak", "unknown action 'wak': did you mean 'walk'"),
-    "sample: tag": (SAMPLE + "--action walk --tag happy", "unknown tag 'happy'"),
+    "sample: style": (SAMPLE + "--action walk --style happy", "unknown style 'happy'"),
     "sample: two ways": (SAMPLE + "--action walk --per-action 2", "exclude each other"),
     "sample: two other ways": (SAMPLE + "--unconditional --per-action 2", "exclude each other"),
     "sample: scheduler": (SAMPLE + "--action walk --scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
@@ -250,7 +250,7 @@ BAD = {
     "sample: count": (SAMPLE + "--action walk --count 0", "--count 0: must be at least 1"),
     "sample: batch": (SAMPLE + "--action walk --batch-size 0", "--batch-size 0: must be at least 1"),
     "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must not be negative"),
-    "sample: mixed tags": (SAMPLE + "--action walk --tag happy --mix-tags", "exclude each other"),
+    "sample: mixed styles": (SAMPLE + "--action walk --style happy --mix-styles", "exclude each other"),
     "sample: device": (SAMPLE + "--action walk --device gpu", "--device gpu: "),
     "sample: existing": ("sample {run} --out {old} --action walk", "exists already"),
     "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "holds no trained model"),

@@ -20,7 +20,7 @@ from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
-from motiondiff.sets import FORMATS as SET_FORMATS
+from motiondiff.export.datasets import FORMATS as SET_FORMATS
 
 
 def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +67,10 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST.txt",
         help="samples to leave out, one a line; repeatable",
     )
-    parser.add_argument("--split-by", metavar="subject|tag", help="default: subject where there are several, else tag")
-    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or tags held out for testing")
+    parser.add_argument(
+        "--split-by", metavar="subject|style", help="default: subject where there are several, else style"
+    )
+    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or styles held out for testing")
     parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
@@ -76,9 +78,9 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.errors import InputError
-    from motiondiff.data.labels import LabelMap
-    from motiondiff.data.mix import count_sources, prepare_mix
-    from motiondiff.data.prepare import PrepareOptions, prepare, read_names
+    from motiondiff.data.labels.label_map import LabelMap
+    from motiondiff.data.merge import count_sources, prepare_merged
+    from motiondiff.data.prepare import PrepareOptions, prepare, read_exclusion_lists
 
     if args.mix and (args.source or args.format):
         raise InputError("--mix names its sources: give neither a folder nor --format with it")
@@ -96,7 +98,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     options = PrepareOptions(
         fps=args.fps,
         labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
-        exclude=read_names(args.exclude),
+        exclude=read_exclusion_lists(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
@@ -108,7 +110,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         source_fps=args.source_fps,
     )
     if args.mix:
-        store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
+        store = prepare_merged(args.mix, args.out, options, overwrite=args.overwrite)
         return {"store": str(store.path), "sources": count_sources(store), **store.info()}
     store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
     return {"store": str(store.path), **store.info()}
@@ -156,8 +158,8 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=1, help="motions of each action or text (default 1)")
     parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
     parser.add_argument("--unconditional", action="store_true", help="leave the action open")
-    parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
-    parser.add_argument("--mix-tags", action="store_true", help="each motion with any of the model's tags")
+    parser.add_argument("--style", metavar="NAME", help="style")
+    parser.add_argument("--mix-styles", action="store_true", help="each motion with any of the model's styles")
     parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
     parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
     add_sampler_arguments(parser)
@@ -178,8 +180,8 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
         count=args.count,
         per_action=args.per_action,
         unconditional=args.unconditional,
-        tag=args.tag,
-        mix_tags=args.mix_tags,
+        style=args.style,
+        mix_styles=args.mix_styles,
         shape=args.shape,
         seconds=args.seconds,
         steps=args.steps,
@@ -225,9 +227,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.convert import export
+    from motiondiff.export.convert import export_files
 
-    return export(
+    return export_files(
         args.source,
         args.out,
         args.to,

@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from icube_common.errors import InputError
 from motiondiff.export.bvh import continuous_euler, write_bvh
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", PendingDeprecationWarning)  # bvhio imports PyGLM by its old name

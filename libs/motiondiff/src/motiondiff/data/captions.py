@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from icube_common.knowledge.names import name_key, readable_name
-from motiondiff.mirror_labels import mirrored_text
+from motiondiff.skeleton.mirror import mirror_text
 
 if TYPE_CHECKING:
     from motiondiff.data.store import MotionStore
@@ -45,17 +45,17 @@ _IRREGULAR = {"lie": "lying", "tie": "tying", "squat": "squatting", "repel": "re
 
 
 @cache
-def phrase_book() -> dict[str, tuple[str, ...]]:
+def load_phrases() -> dict[str, tuple[str, ...]]:
     """Every action of ``phrases.yaml`` by its `icube_common.knowledge.names.name_key`."""
     import yaml
 
-    content = yaml.safe_load((files("motiondiff.data") / "phrases.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((files("motiondiff.data.labels") / "phrases.yaml").read_text(encoding="utf-8"))
     return {name_key(action): tuple(phrases) for action, phrases in content.items()}
 
 
-def captions_of_action(action: str) -> tuple[str, ...]:
+def action_captions(action: str) -> tuple[str, ...]:
     """All sentences about an action, the plainest first; none occurs twice."""
-    phrases = phrase_book().get(name_key(action))
+    phrases = load_phrases().get(name_key(action))
     if phrases is None:
         label = readable_name(action.replace("-", " "))
         return tuple(template.format(label=label) for template in LABEL_TEMPLATES)
@@ -110,7 +110,7 @@ class Captions:
     mirrored: Index | None = None
 
 
-def clean_text(text: str, where: str) -> str:
+def normalise_text(text: str, where: str) -> str:
     """One line without surplus spaces.
 
     Raises:
@@ -124,7 +124,7 @@ def clean_text(text: str, where: str) -> str:
     return line
 
 
-def captions_of_store(store: MotionStore, *, labels: bool = False, mirror: bool = False) -> Captions:
+def store_captions(store: MotionStore, *, labels: bool = False, mirror: bool = False) -> Captions:
     """The texts of a store, and sentences about the action where a clip has none (with ``labels``: to all clips).
 
     With ``mirror`` the texts of the motions seen in a mirror stand among them.
@@ -134,8 +134,7 @@ def captions_of_store(store: MotionStore, *, labels: bool = False, mirror: bool 
     """
     number: dict[str, int] = {}
     of_action = [
-        np.array([number.setdefault(text, len(number)) for text in captions_of_action(action)])
-        for action in store.actions
+        np.array([number.setdefault(text, len(number)) for text in action_captions(action)]) for action in store.actions
     ]
     of_clip: list[Index] = []
     for texts, action in zip(store.texts, store.columns["action"].tolist(), strict=True):
@@ -148,7 +147,7 @@ def captions_of_store(store: MotionStore, *, labels: bool = False, mirror: bool 
         raise InputError(f"{store.path}: no clip has a text or an action to make one of: train with text.enabled=false")
     if not mirror:
         return Captions(tuple(number), tuple(of_clip))
-    others = {text: number.setdefault(mirrored_text(text), len(number)) for text in tuple(number)}
+    others = {text: number.setdefault(mirror_text(text), len(number)) for text in tuple(number)}
     mirrored = np.array([others.get(text, row) for row, text in enumerate(number)], dtype=np.int64)
     return Captions(tuple(number), tuple(of_clip), mirrored)
 

@@ -19,29 +19,29 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing
-from motiondiff.data.labels import LabelMap, LabelUse
-from motiondiff.data.metadata import Annotations, annotate
+from motiondiff.data.labels.label_map import LabelMap, LabelMapCheck
+from motiondiff.data.labels.metadata import Annotations, annotate
 from motiondiff.data.readers import (
     Clip,
     ClipRef,
     Rejection,
     check_conventions,
     get_reader,
+    make_rejection,
     read_or_reject,
-    rejection,
 )
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # below this many clips starting worker processes takes longer than reading
-CLIPS_WORTH_A_POOL = 64
-CHUNK = 16
+MIN_CLIPS_FOR_POOL = 64
+CHUNK_SIZE = 16
 """Units that a process is handed at a time."""
 _ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
@@ -53,8 +53,8 @@ class PrepareOptions:
     Attributes:
         fps: frames per second of the store; None keeps the source's, which must then be one.
         labels: source label -> action.
-        exclude: names of samples to leave out, as `read_names` gives them.
-        split_by: "subject", "tag", or None for subject where there are several, else tag, else no split.
+        exclude: names of samples to leave out, as `read_exclusion_lists` gives them.
+        split_by: "subject", "style", or None for subject where there are several, else style, else no split.
         test_groups: the groups held out for testing, instead of drawing them.
         split_seed: which groups are drawn.
         min_seconds: shorter clips are rejected.
@@ -62,7 +62,7 @@ class PrepareOptions:
         strict: stop at the first clip that cannot be used.
         action_from: "folder" or "parent": the action is the name of the folder just below the source, or of the one
             that the file lies in.
-        metadata: a table with columns file, action, subject, style, text (`motiondiff.data.metadata`).
+        metadata: a table with columns file, action, subject, style, text (`motiondiff.data.labels.metadata`).
         up: up axis of files that name none, or ``auto``.
         unit: unit of length of files that name none (its name or the metres in it), or ``auto``.
         source_fps: frames per second of the files, instead of their own.
@@ -116,7 +116,7 @@ def prepare(
     about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: list[str] = []
     with worker_pool(len(references), executor) as pool:
-        references, rigs = with_conventions(format, references, options, pool)
+        references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
             about["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
@@ -124,13 +124,13 @@ def prepare(
         with bar as clips:  # closed also on an error, whose message then has a line of its own
             store = write_store(clips, out, options, about=about, overwrite=overwrite)
     annotations.warn_of_unmatched(seen)
-    warn_of_rejected(store)
+    warn_rejected(store)
     return store
 
 
 def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: list[str]) -> Iterator[Clip | Rejection]:
     """The items as they come, their ids noted in ``seen``; at the end, whether the label map named any label."""
-    use = LabelUse(labels) if labels is not None else None
+    use = LabelMapCheck(labels) if labels is not None else None
     for item in items:
         seen.append(item.clip_id)
         if use is not None and (isinstance(item, Clip) or item.label is not None):
@@ -140,7 +140,7 @@ def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: l
         use.check()
 
 
-def with_conventions(
+def resolve_conventions(
     format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor | None
 ) -> tuple[list[ClipRef], list[dict[str, Any]]]:
     """References with the up axis and unit of their rigs, and these for ``store.json``.
@@ -155,18 +155,18 @@ def with_conventions(
     choose = getattr(get_reader(format), "choose_conventions", None)
     if choose is None:
         return references, []
-    run = map if pool is None else partial(pool.map, chunksize=CHUNK)
+    run = map if pool is None else partial(pool.map, chunksize=CHUNK_SIZE)
     settled, rigs = choose(references, **given, run=run)
     return settled, rigs
 
 
-def warn_of_rejected(store: MotionStore) -> None:
+def warn_rejected(store: MotionStore) -> None:
     """One line in the log where clips were left out."""
     if store.header["rejected"]:
         logger.warning("%d clips could not be used: see %s", store.header["rejected"], store.path / "rejected.csv")
 
 
-def read_names(paths: Iterable[str | Path]) -> frozenset[str]:
+def read_exclusion_lists(paths: Iterable[str | Path]) -> frozenset[str]:
     """The names in published lists of samples to leave out, one a line; endings of file names are taken off.
 
     Raises:
@@ -196,31 +196,31 @@ def write_store(
     """
     rejected: list[Rejection] = []
     subjects: list[str | None] = []
-    tags: list[str | None] = []
+    styles: list[str | None] = []
     with atomic_folder(out, overwrite=overwrite) as folder, StoreWriter(folder) as writer:
         for item in items:
             if isinstance(item, Clip):
                 try:
                     writer.append(*canonicalise(item.motion), clip_id=item.clip_id)
                     subjects.append(item.motion.subject)
-                    tags.append(item.motion.tag)
+                    styles.append(item.motion.style)
                     continue
                 except OSError:  # the disk, not the clip
                     raise
                 except Exception as error:  # as in `read_or_reject`
-                    item = rejection(item.clip_id, error)
+                    item = make_rejection(item.clip_id, error)
             if options.strict:
                 raise InputError(f"{item.clip_id}: {item.reason}")
             rejected.append(item)
         if not subjects:
             first = f"; the first: {rejected[0].reason}" if rejected else ""
             raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
-        split_by = choose_split_key(subjects, tags, options.split_by)
+        split_by = choose_split_key(subjects, styles, options.split_by)
         if split_by is None and options.test_groups:
-            raise InputError("test groups were named, but the clips name neither subjects nor tags to split by")
+            raise InputError("test groups were named, but the clips name neither subjects nor styles to split by")
         if split_by is None:
-            logger.warning("no subject and no tag tells the clips apart: all of them are in the training split")
-        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "tag": tags, None: [None] * len(tags)}
+            logger.warning("no subject and no style tells the clips apart: all of them are in the training split")
+        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "style": styles, None: [None] * len(styles)}
         groups = by_key[split_by]
         splits = assign_splits(groups, seed=options.split_seed, test_groups=options.test_groups)
         writer.finish(
@@ -239,7 +239,7 @@ def read_all(
         for reference in references:
             yield from work(reference)
         return
-    for result in executor.map(work, references, chunksize=CHUNK):
+    for result in executor.map(work, references, chunksize=CHUNK_SIZE):
         yield from result
 
 
@@ -251,7 +251,7 @@ def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Execut
         InputError: one of the pool's processes was killed.
     """
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is not None or count < CLIPS_WORTH_A_POOL or processes == 1:
+    if executor is not None or count < MIN_CLIPS_FOR_POOL or processes == 1:
         yield executor
         return
     # forking a process that already runs torch's threads may hang
@@ -281,7 +281,7 @@ def read_and_check(
                 label = motion.action
                 item = Clip(item.clip_id, _select(motion, options), label)
             except Exception as error:  # as in `read_or_reject`
-                item = replace(rejection(item.clip_id, error), label=label)
+                item = replace(make_rejection(item.clip_id, error), label=label)
         results.append(item)
     return results
 

@@ -10,18 +10,18 @@ import numpy as np
 from icube_common.errors import InputError, unknown
 
 # a group with more than this share of the clips stays in training: taken out, too little would be left to learn from
-LARGEST_SHARE_HELD_OUT = 0.25
+MAX_HELD_OUT_FRACTION = 0.25
 
 
-def choose_split_key(subjects: Sequence[str | None], tags: Sequence[str | None], wanted: str | None) -> str | None:
-    """What to split by: subject where there are several, else tag where there are several, else nothing.
+def choose_split_key(subjects: Sequence[str | None], styles: Sequence[str | None], wanted: str | None) -> str | None:
+    """What to split by: subject where there are several, else style where there are several, else nothing.
 
     Raises:
         InputError: ``wanted`` names something else, or something of which there are not two.
     """
     several = {
         "subject": len({subject for subject in subjects if subject is not None}) > 1,
-        "tag": len({tag for tag in tags if tag is not None}) > 1,
+        "style": len({style for style in styles if style is not None}) > 1,
     }
     if wanted is None:
         return next((key for key, is_several in several.items() if is_several), None)
@@ -58,7 +58,7 @@ def assign_splits(
     for name in test_groups:
         if name not in counts:
             raise unknown("test group", name, counts)
-    small = [name for name in sorted(counts) if counts[name] <= LARGEST_SHARE_HELD_OUT * len(groups)]
+    small = [name for name in sorted(counts) if counts[name] <= MAX_HELD_OUT_FRACTION * len(groups)]
     # two or three groups only: none is small, but none that is more than half of the clips is taken either
     small = small or [name for name in sorted(counts) if counts[name] <= len(groups) / 2] or sorted(counts)
     shuffled = [name for name in np.random.default_rng(seed).permutation(small).tolist()]

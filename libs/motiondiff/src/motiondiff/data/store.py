@@ -10,8 +10,8 @@ A store folder holds
 - ``texts.json``: a list of descriptions for each clip, where the source has some;
 - ``rejected.csv``: what was left out, and why.
 
-Clips stand in the common frame (`motiondiff.motion.canonicalise`); their place in the recording's world is kept.
-Reading needs numpy only: no torch, no pandas.
+Clips stand in the common frame (`motiondiff.skeleton.motion.canonicalise`); their place in the recording's world is
+kept. Reading needs numpy only: no torch, no pandas.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ import numpy.typing as npt
 from icube_common.errors import InputError
 from icube_common.runs import read_json
 from icube_common.sequences import as_list
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 NO_LABEL = -1
 
@@ -46,7 +46,7 @@ COLUMNS: dict[str, Any] = {
     "start": np.int64,
     "length": np.int64,
     "action": np.int32,
-    "tag": np.int32,
+    "style": np.int32,
     "subject": np.int32,
     "split": np.int8,
     "skeleton": np.int32,
@@ -92,7 +92,7 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
 
 
-def row_size(joints: int) -> int:
+def frame_size(joints: int) -> int:
     """Numbers in one row of ``frames.npy``."""
     return 3 + 6 * joints + 1
 
@@ -120,12 +120,12 @@ class MotionStore:
             )
         self.fps = float(self.header["fps"])
         self.actions: list[str] = self.header["actions"]
-        self.tags: list[str] = self.header["tags"]
+        self.styles: list[str] = self.header["styles"]
         self.subjects: list[str] = self.header["subjects"]
         self.joint_names = tuple(self.header["joint_names"])
         self.parents = tuple(self.header["parents"])
         self.fingerprint: str = self.header["fingerprint"]
-        self._width = row_size(len(self.joint_names))
+        self._width = frame_size(len(self.joint_names))
         self._data_start = _find_rows(self.path / "frames.npy", (int(self.header["frames"]), self._width))
 
     def __len__(self) -> int:
@@ -200,13 +200,13 @@ class MotionStore:
         import torch
         from einops import rearrange
 
-        from motiondiff.geometry.rotations import rotation_6d_to_matrix
-        from motiondiff.motion import Motion
+        from motiondiff.skeleton.kinematics import rotation_6d_to_matrix
+        from motiondiff.skeleton.motion import Motion
 
         rows = self.rows(clip)
         features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
         labels = {}
-        for name, table in (("action", self.actions), ("tag", self.tags), ("subject", self.subjects)):
+        for name, table in (("action", self.actions), ("style", self.styles), ("subject", self.subjects)):
             code = int(self.columns[name][clip])
             labels[name] = None if code == NO_LABEL else table[code]
         return Motion(
@@ -220,15 +220,15 @@ class MotionStore:
             **labels,
         )
 
-    def placement(self, clip: int) -> Placement:
-        """What puts a clip back where it was recorded (`motiondiff.motion.place`)."""
-        from motiondiff.motion import Placement
+    def placement(self, clip: int) -> RigidTransform:
+        """What puts a clip back where it was recorded (`motiondiff.skeleton.motion.place`)."""
+        from motiondiff.skeleton.motion import RigidTransform
 
         yaw, x, y, z = (float(value) for value in self.columns["placement"][clip])
-        return Placement(yaw, (x, y, z))
+        return RigidTransform(yaw, (x, y, z))
 
     def info(self) -> dict[str, Any]:
-        """Counts for people and scripts: clips, frames, actions, subjects, tags, splits, fps, joints, stature."""
+        """Counts for people and scripts: clips, frames, actions, subjects, styles, splits, fps, joints, stature."""
         lengths = self.columns["length"]
 
         def count(name: str, labels: Sequence[str]) -> dict[str, int]:
@@ -245,7 +245,7 @@ class MotionStore:
             "joints": len(self.joint_names),
             "bodies": len(self.offsets),
             "actions": count("action", self.actions),
-            "tags": count("tag", self.tags),
+            "styles": count("style", self.styles),
             "subjects": count("subject", self.subjects),
             "splits": {name: number for name, number in count("split", SPLITS).items() if number},
             "split_by": self.header["split_by"],

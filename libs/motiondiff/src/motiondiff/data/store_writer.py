@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, row_size
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, frame_size
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class StoreWriter:
         self._skeleton: Skeleton | None = None
         self._bodies: dict[bytes, int] = {}
         self._offsets: list[Array] = []
-        self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
+        self._labels: dict[str, dict[str, int]] = {"action": {}, "style": {}, "subject": {}}
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._clip_ids: list[str] = []
         self._texts: list[Sequence[str]] = []
@@ -54,7 +54,7 @@ class StoreWriter:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
+    def append(self, motion: Motion, placement: RigidTransform | None = None, *, clip_id: str) -> None:
         """Add one clip that stands in the common frame, and what puts it back where it was recorded.
 
         Raises:
@@ -123,7 +123,7 @@ class StoreWriter:
         self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
         columns = {name: np.asarray(self._columns[name], dtype=kind) for name, kind in COLUMNS.items()}
         ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
-        for name in ("action", "tag", "subject"):
+        for name in ("action", "style", "subject"):
             columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
         vocabularies = {name: list(table) for name, table in self._labels.items()}
         body = {"fps": self._fps, "names": self._skeleton.names, "parents": self._skeleton.parents, **vocabularies}
@@ -145,7 +145,7 @@ class StoreWriter:
             "joint_names": self._skeleton.names,
             "parents": self._skeleton.parents,
             "actions": list(self._labels["action"]),
-            "tags": list(self._labels["tag"]),
+            "styles": list(self._labels["style"]),
             "subjects": list(self._labels["subject"]),
             "rejected": len(rejected),
             "fingerprint": self._digest.hexdigest(),
@@ -172,7 +172,7 @@ class StoreWriter:
         assert self._skeleton is not None
         end = self._file.tell()
         self._file.seek(0)
-        shape = (rows, row_size(len(self._skeleton)))
+        shape = (rows, frame_size(len(self._skeleton)))
         np.lib.format.write_array_header_1_0(
             self._file, {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
         )
@@ -193,7 +193,7 @@ def pack_frames(motion: Motion) -> Array:
     """(T, 3 + 6 J + 1) float32: root, rotations as 6D, heading of every frame."""
     from einops import rearrange
 
-    from motiondiff.motion import headings
+    from motiondiff.skeleton.motion import headings
 
     rotations = rearrange(motion.rotations[..., :2], "frames joints row column -> frames (joints column row)")
     return np.concatenate([motion.root, rotations, headings(motion)[:, None]], axis=1, dtype=np.float32)

@@ -19,7 +19,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, mean_interval
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import Judge
 from motiondiff.evaluation.matching import Matcher, fit_matcher, rank_own
@@ -92,7 +92,7 @@ def evaluate_texts(
         InputError: fewer than two meanings among the held-out clips, or an encoder that is not the run's.
     """
     encoder = pipeline.text_encoder
-    captions = captions_of_store(store)
+    captions = store_captions(store)
     vectors = encoder.embed(captions.texts, FeatureCache(cache) if cache.is_dir() else None).numpy()
     row_of = {name: row for row, name in enumerate(store.clip_ids)}
     train, held_out = judge.train.clips, judge.held_out.clips

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion
+    from motiondiff.skeleton.motion import Motion
 
 FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html", "amass")
 
@@ -19,7 +19,7 @@ def file_name(name: str, format: str) -> str:
     return f"{name}_poses.npz" if format == "amass" else f"{name}.{format}"
 
 
-def write(
+def export(
     motion: Motion,
     path: str | Path,
     format: str | None = None,
@@ -60,23 +60,23 @@ def write(
 
         return write_npz(motion, path, clip_id=clip_id)
     if name == "gif":
-        from motiondiff.export.render import write_gif
+        from motiondiff.export.images.render import write_gif
 
         return write_gif(motion, path, caption=caption)
     if name == "mp4":
-        from motiondiff.export.render import write_mp4
+        from motiondiff.export.images.render import write_mp4
 
         return write_mp4(motion, path, caption=caption)
     if name in ("gltf", "glb"):
-        from motiondiff.export.gltf import write_gltf
+        from motiondiff.export.meshes.gltf import write_gltf
 
         return write_gltf(motion, path, container=name)
     if name == "blend":
-        from motiondiff.export.blend import write_blend
+        from motiondiff.export.meshes.blend import write_blend
 
         return write_blend(motion, path)
     if name == "html":
-        from motiondiff.export.html import write_html
+        from motiondiff.export.html.page import write_html
 
         return write_html([motion], path, names=[clip_id] if clip_id else None)
     raise unknown("format", name, FORMATS)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.skeleton.skeleton import Skeleton
 
 Points = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ def side_colour(name: str) -> str:
     return TORSO
 
 
-def body_size(skeleton: Skeleton) -> float:
+def body_height(skeleton: Skeleton) -> float:
     """About the height of the body, metres: twice the longest way from the root to a leaf."""
     reach = np.zeros(len(skeleton))
     for joint, parent in enumerate(skeleton.parents[1:], start=1):
@@ -39,7 +39,7 @@ def rest_positions(skeleton: Skeleton) -> Points:
     return positions
 
 
-def typical_length(skeleton: Skeleton) -> float:
+def median_bone_length(skeleton: Skeleton) -> float:
     """Metres: the median bone; 0.1 where no bone has a length."""
     lengths = skeleton.bone_lengths[1:]
     return float(np.median(lengths[lengths > 0])) if (lengths > 0).any() else 0.1
@@ -50,7 +50,7 @@ def leaf_tip(offset: Points, typical: float) -> Points:
 
     Args:
         offset: (3,) metres: the leaf's own offset from its parent.
-        typical: metres: `typical_length` of the skeleton.
+        typical: metres: `median_bone_length` of the skeleton.
 
     Returns:
         (3,) metres: half the leaf's own bone again, a quarter of a typical bone at least; upwards where it has none.
@@ -71,7 +71,7 @@ def head_centre(bone: Points, size: float) -> Points:
 
     Args:
         bone: (3,) metres: from the parent to the head joint; the skull goes on that way, upwards without one.
-        size: metres: `body_size` of the skeleton.
+        size: metres: `body_height` of the skeleton.
 
     Returns:
         (3,) metres in the axes of ``bone``.

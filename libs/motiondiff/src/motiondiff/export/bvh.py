@@ -19,11 +19,10 @@ import numpy.typing as npt
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.export.body import leaf_tip, typical_length
-from motiondiff.export.files import output_file
-from motiondiff.export.rotations import check_rotations
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.export.body import leaf_tip, median_bone_length
+from motiondiff.export.output import check_rotations, output_file
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 _ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
 _LOCKED = 1e-7  # cosine of the middle angle below which scipy, too, calls the other two angles undetermined
@@ -135,7 +134,7 @@ def _hierarchy(
 ) -> Iterator[str]:
     """Lines of the HIERARCHY section after its heading."""
     offsets = skeleton.offsets.astype(np.float64)
-    typical = typical_length(skeleton)
+    typical = median_bone_length(skeleton)
 
     def joint_lines(joint: int, indent: str) -> Iterator[str]:
         yield f"{indent}{'JOINT' if joint else 'ROOT'} {names[joint]}"

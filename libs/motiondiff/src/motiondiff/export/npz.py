@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from motiondiff.export.files import output_file
-from motiondiff.motion import Motion
+from motiondiff.export.output import output_file
+from motiondiff.skeleton.motion import Motion
 
 
 def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -> Path:
@@ -20,7 +20,8 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     - ``rotations`` (T, J, 3, 3) float32: each joint in its parent's frame, the root in the world;
     - ``root`` (T, 3) float32: position of joint 0;
     - ``joint_names`` (J,) text, ``parents`` (J,) int64 (-1 for the root), ``offsets`` (J, 3) float32: the skeleton;
-    - ``fps`` float64; ``action``, ``tag``, ``subject``, ``clip_id``: text; ``texts`` (N,) where there are some.
+    - ``fps`` float64; ``action``, ``tag`` (the style), ``subject``, ``clip_id``: text; ``texts`` (N,) where there are
+    some.
 
     Args:
         motion: the clip.
@@ -46,7 +47,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
             offsets=motion.skeleton.offsets,
             fps=np.float64(motion.fps),
             action=np.str_(motion.action or ""),
-            tag=np.str_(motion.tag or ""),
+            tag=np.str_(motion.style or ""),
             subject=np.str_(motion.subject or ""),
             clip_id=np.str_(clip_id or ""),
             **texts,

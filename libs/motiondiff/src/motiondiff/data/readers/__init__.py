@@ -11,69 +11,73 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from icube_common.errors import InputError, unknown
-from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, rejection
+from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, make_rejection
 
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
     for info in (
-        ReaderInfo("bvh", "motiondiff.data.readers.bvh", "any BVH files: skeleton as found, no labels", one_file=True),
+        ReaderInfo(
+            "bvh", "motiondiff.data.readers.bvh.reader", "any BVH files: skeleton as found, no labels", one_file=True
+        ),
         ReaderInfo(
             "bandai-namco",
-            "motiondiff.data.readers.bandai_namco",
+            "motiondiff.data.readers.bvh.bandai_namco",
             "Bandai-Namco-Research-Motiondataset 1 and 2: BVH named dataset-<set>_<content>_<style>_<take>.bvh",
             one_file=True,
         ),
         ReaderInfo(
             "utkinect",
-            "motiondiff.data.readers.utkinect",
+            "motiondiff.data.readers.kinect.utkinect",
             "UTKinect-Action3D: joints_sXX_eYY.txt and actionLabel.txt, Kinect v1 positions",
         ),
         ReaderInfo(
             "msr-action3d",
-            "motiondiff.data.readers.msr_action3d",
+            "motiondiff.data.readers.kinect.msr_action3d",
             "MSR-Action3D: aXX_sYY_eZZ_skeleton3D.txt, Kinect v1 positions",
         ),
         ReaderInfo(
             "ntu-rgbd",
-            "motiondiff.data.readers.ntu_rgbd",
+            "motiondiff.data.readers.kinect.ntu_rgbd",
             "NTU RGB+D 60 and 120: SsssCcccPpppRrrrAaaa.skeleton, Kinect v2 positions of one or two bodies",
         ),
         ReaderInfo(
-            "etri", "motiondiff.data.readers.etri", "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.csv, Kinect v2 positions"
+            "etri",
+            "motiondiff.data.readers.kinect.etri",
+            "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.csv, Kinect v2 positions",
         ),
         ReaderInfo(
             "pku-mmd",
-            "motiondiff.data.readers.pku_mmd",
+            "motiondiff.data.readers.kinect.pku_mmd",
             "PKU-MMD 1 and 2: skeleton files and label files with ranges of frames, Kinect v2 positions",
         ),
         ReaderInfo(
             "uestc",
-            "motiondiff.data.readers.uestc",
+            "motiondiff.data.readers.kinect.uestc",
             "UESTC RGB-D: aA_dD_pPPP_cC_skeleton.txt or .mat, Kinect v2 positions",
         ),
         ReaderInfo(
-            "humanact12", "motiondiff.data.readers.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"
+            "humanact12", "motiondiff.data.readers.smpl.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"
         ),
         ReaderInfo(
             "humanml3d",
-            "motiondiff.data.readers.humanml3d",
+            "motiondiff.data.readers.smpl.humanml3d",
             "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions",
             one_file=True,
         ),
         ReaderInfo(
             "amass",
-            "motiondiff.data.readers.amass",
+            "motiondiff.data.readers.smpl.amass",
             "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations",
             one_file=True,
         ),
         ReaderInfo(
             "florence3d",
-            "motiondiff.data.readers.florence3d",
+            "motiondiff.data.readers.kinect.florence3d",
             "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
         ),
         ReaderInfo(
             "npy",
-            "motiondiff.data.readers.npy",
+            "motiondiff.data.readers.smpl.npy",
             "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
             one_file=True,
         ),
@@ -119,7 +123,7 @@ def read_or_reject(ref: ClipRef, fps: float | None = None, **options: Any) -> li
     try:
         return get_reader(ref.format).read_clips(ref, fps, **{**ref.options, **options})
     except Exception as error:  # one bad file must not end the folder, whatever it raises
-        return [rejection(ref.clip_id, error, ref.files[0])]
+        return [make_rejection(ref.clip_id, error, ref.files[0])]
 
 
 __all__ = [
@@ -131,6 +135,6 @@ __all__ = [
     "Rejection",
     "check_conventions",
     "get_reader",
+    "make_rejection",
     "read_or_reject",
-    "rejection",
 ]

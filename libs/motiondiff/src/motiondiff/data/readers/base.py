@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Rejection:
     label: str | None = None
 
 
-def rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejection:
+def make_rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejection:
     """The rejection of a clip for an exception of any type, in one line.
 
     Args:
@@ -126,7 +126,7 @@ def find_files(folder: Path, suffix: str, expected: str) -> list[Path]:
     return found
 
 
-def ids_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+def file_ids(files: Iterable[Path], folder: Path) -> dict[Path, str]:
     """An id for each file: its stem where no other file has it, else its path below the folder, with the suffix."""
     files = list(files)
     base = folder if folder.is_dir() else folder.parent

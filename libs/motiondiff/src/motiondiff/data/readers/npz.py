@@ -20,14 +20,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, load_arrays, resample
-from motiondiff.geometry.fitting import estimate_skeleton, fit_rotations
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_ids, find_files, load_arrays, resample
+from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
-LARGEST_FILE = 2 * 1024**3
+MAX_FILE_BYTES = 2 * 1024**3
 """Bytes, unpacked: a clip is far smaller, so more is a damaged or hostile file."""
-AGREES = 0.01
+POSITION_TOLERANCE = 0.01
 """Metres: mean distance up to which ``positions`` and the motion of the same file are the same clip."""
 
 _NUMBERS = ("root", "rotations", "offsets", "positions", "parents", "fps")
@@ -41,7 +41,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
         InputError: there is none.
     """
     files = find_files(folder, ".npz", "motion files (*.npz)")
-    ids = ids_of(files, Path(folder))
+    ids = file_ids(files, Path(folder))
     return [ClipRef("npz", ids[path], (path,)) for path in files]
 
 
@@ -58,7 +58,7 @@ def read_npz(path: Path) -> Motion:
             no rotations, or positions that contradict the rotations.
     """
     path = Path(path)
-    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "texts", "joint_names"), largest=LARGEST_FILE)
+    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "texts", "joint_names"), largest=MAX_FILE_BYTES)
     for key in ("joint_names", "parents", "fps"):
         if key not in arrays:
             raise InputError(f"{path}: no {key!r} in it (has {', '.join(sorted(arrays)) or 'nothing'})")
@@ -70,7 +70,7 @@ def read_npz(path: Path) -> Motion:
         raise InputError(f"{path}: fps holds {arrays['fps'].size} values, one expected")
     names = tuple(str(name) for name in arrays["joint_names"].ravel())
     parents = tuple(int(parent) for parent in arrays["parents"].ravel())
-    labels: dict[str, Any] = {key: texts[key] for key in ("action", "tag", "subject")}
+    labels: dict[str, Any] = {"action": texts["action"], "style": texts["tag"], "subject": texts["subject"]}
     labels |= {"fps": float(arrays["fps"].ravel()[0]), "source": path.name}
     described = arrays.get("texts", np.array([], dtype=np.str_))
     if described.ndim != 1 or described.dtype.kind != "U":
@@ -113,7 +113,7 @@ def _from_rotations(
         if given.shape != motion.positions.shape:
             raise InputError(f"positions {given.shape} and rotations {motion.rotations.shape} do not fit together")
         distance = float(np.linalg.norm(given - motion.positions, axis=-1).mean())
-        if not distance <= AGREES:
+        if not distance <= POSITION_TOLERANCE:
             raise InputError(f"positions and rotations are {distance:.3f} m apart on average: not the same clip")
     return motion
 

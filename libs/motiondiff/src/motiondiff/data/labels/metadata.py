@@ -1,0 +1,212 @@
+"""Labels of users: from the folders of recordings, and from a table (`motiondiff.data.labels.metadata_table`).
+
+A row names a recording by its path below the source, with or without the suffix, or by its name where no other
+recording has it; a clip cut from a recording by its id. Case and the kind of slash do not matter; an absolute path may
+be of another machine. Rows of one recording add their texts up and must agree in the rest. What a table says replaces
+what the files or folders say; what it leaves open stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from icube_common.errors import InputError, unknown
+from motiondiff.data.labels.metadata_table import Annotation, Row, read_rows
+from motiondiff.data.readers import FORMATS, ClipRef
+from motiondiff.skeleton.motion import Motion
+
+logger = logging.getLogger(__name__)
+
+ACTION_FROM = ("folder", "parent")
+"""The folder just below the source, or the one that the file lies in."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """The labels that a user gives to the clips of one source.
+
+    Attributes:
+        table: the table's path for messages; empty without one.
+        rows: the table's rows.
+        by_reference: labels by the id of a reference.
+        by_clip: rows that name no file, which may be ids of clips: labels by `name_key`.
+        actions: action by the id of a reference, from folders; None for a file in no folder. Empty where not asked.
+    """
+
+    table: str = ""
+    rows: tuple[Row, ...] = ()
+    by_reference: dict[str, Annotation] = field(default_factory=dict)
+    by_clip: dict[str, Annotation] = field(default_factory=dict)
+    actions: dict[str, str | None] = field(default_factory=dict)
+
+    def apply(self, reference: str, clip_id: str, motion: Motion) -> Motion:
+        """The motion with the labels given to it.
+
+        Raises:
+            InputError: it lies in no folder, or the table has no row for it; the reason for ``rejected.csv``.
+        """
+        if reference in self.actions:
+            if self.actions[reference] is None:
+                raise InputError("--action-from: the file lies in no folder below the source")
+            motion = replace(motion, action=self.actions[reference])
+        if not self.table:
+            return motion
+        keys = (name_key(clip_id), name_key(PurePosixPath(clip_id).name))
+        given = next((self.by_clip[key] for key in keys if key in self.by_clip), self.by_reference.get(reference))
+        if given is None:
+            raise InputError(f"no row of {self.table} names it (the first row names {self.rows[0].file!r})")
+        return replace(
+            motion,
+            action=given.action or motion.action,
+            subject=given.subject or motion.subject,
+            style=given.style or motion.style,
+            texts=given.texts or motion.texts,
+        )
+
+    def warn_of_unmatched(self, clip_ids: Iterable[str]) -> None:
+        """One line in the log with the rows that name neither a file nor one of these clips."""
+        seen = {name_key(name) for clip_id in clip_ids for name in (clip_id, PurePosixPath(clip_id).name)}
+        left = [row for row in self.rows if name_key(row.file) in self.by_clip and name_key(row.file) not in seen]
+        if left:
+            shown = ", ".join(f"line {row.line} {row.file}" for row in left[:_SHOWN])
+            more = ", ..." if len(left) > _SHOWN else ""
+            logger.warning("%s: %d rows match no recording: %s%s", self.table, len(left), shown, more)
+
+
+def annotate(
+    format: str,
+    references: Sequence[ClipRef],
+    source: str | Path,
+    *,
+    action_from: str | None = None,
+    metadata: str | Path | None = None,
+) -> Annotations:
+    """The labels for the clips of a source.
+
+    Args:
+        format: a key of `motiondiff.data.readers.FORMATS`.
+        references: the source's, from the format's reader.
+        source: the folder, or the one file.
+        action_from: one of `ACTION_FROM`.
+        metadata: a table.
+
+    Raises:
+        InputError: folders of a format whose clips are no files, a broken table, a row that names several recordings,
+            or rows of one recording that contradict each other.
+    """
+    base = Path(source) if Path(source).is_dir() else Path(source).parent
+    files = {ref.clip_id: ref.files[0] for ref in references} if FORMATS[format].one_file else {}
+    actions: dict[str, str | None] = {}
+    if action_from is not None:
+        if action_from not in ACTION_FROM:
+            raise unknown("--action-from", action_from, ACTION_FROM)
+        if not FORMATS[format].one_file:
+            known = ", ".join(name for name, info in FORMATS.items() if info.one_file)
+            raise InputError(f"--action-from {action_from}: the clips of {format} are no files; for {known}")
+        actions = _actions_of_folders(files, base, action_from)
+    if metadata is None:
+        return Annotations(actions=actions)
+    rows, table = read_rows(Path(metadata)), f"--metadata {metadata}"
+    find = _Files(files, base)
+    by_reference: dict[str, list[Row]] = {}
+    by_clip: dict[str, list[Row]] = {}
+    for row in rows:
+        found = find(row.file)
+        if len(found) > 1:
+            raise InputError(
+                f"{table}: line {row.line}: {row.file!r} is the name of {len(found)} recordings: give the path below "
+                f"{base}, as in {_below(files[min(found)], base).as_posix()}"
+            )
+        if found:
+            by_reference.setdefault(next(iter(found)), []).append(row)
+        else:
+            by_clip.setdefault(name_key(row.file), []).append(row)
+    return Annotations(
+        table=table,
+        rows=tuple(rows),
+        by_reference={name: _merged(table, found) for name, found in by_reference.items()},
+        by_clip={name: _merged(table, found) for name, found in by_clip.items()},
+        actions=actions,
+    )
+
+
+def name_key(name: str) -> str:
+    """A file's or clip's name as it is compared: slashes, composed letters, no case."""
+    plain = unicodedata.normalize("NFC", name.strip().replace("\\", "/")).casefold()
+    return PurePosixPath(plain).as_posix()
+
+
+class _Files:
+    """Finds recordings by the names that a table may give them."""
+
+    def __init__(self, files: dict[str, Path], base: Path) -> None:
+        self._base = f"{name_key(base.resolve().name)}/"
+        self._by_path: dict[str, set[str]] = {}
+        self._by_name: dict[str, set[str]] = {}
+        for reference, path in files.items():
+            below = _below(path, base)
+            for one in (below, below.with_suffix("")):
+                self._by_path.setdefault(name_key(one.as_posix()), set()).add(reference)
+                self._by_path.setdefault(self._base + name_key(one.as_posix()), set()).add(reference)
+            for name in (path.name, path.stem, reference):
+                self._by_name.setdefault(name_key(name), set()).add(reference)
+
+    def __call__(self, name: str) -> Collection[str]:
+        """Ids of the references that a table's cell names: one, none, or several."""
+        key = name_key(name)
+        if found := self._by_path.get(key) or self._by_name.get(key):
+            return found
+        # from elsewhere: an absolute path, or one that begins above the source
+        elsewhere = PurePosixPath(key).is_absolute() or PureWindowsPath(key).is_absolute()
+        parts = PurePosixPath(key).parts
+        tails = ("/".join(parts[at:]) for at in range(1, len(parts)))
+        return next(
+            (
+                self._by_path[tail]
+                for tail in tails
+                if tail in self._by_path and (elsewhere or tail.startswith(self._base))
+            ),
+            (),
+        )
+
+
+def _below(path: Path, base: Path) -> Path:
+    """The path below the source; a file that a reader found beside it has its name alone."""
+    return path.relative_to(base) if path.is_relative_to(base) else Path(path.name)
+
+
+def _merged(table: str, rows: Sequence[Row]) -> Annotation:
+    """The labels of one recording, of all of its rows."""
+    given: dict[str, str | None] = {}
+    for kind in ("action", "subject", "style"):
+        values = {value: row.line for row in reversed(rows) if (value := getattr(row.annotation, kind)) is not None}
+        if len(values) > 1:
+            said = " and ".join(
+                f"{value!r} (line {line})" for value, line in sorted(values.items(), key=lambda v: v[1])
+            )
+            raise InputError(f"{table}: {rows[0].file!r} has more than one {kind}: {said}")
+        given[kind] = next(iter(values), None)
+    return Annotation(texts=tuple(dict.fromkeys(text for row in rows for text in row.annotation.texts)), **given)
+
+
+def _actions_of_folders(files: dict[str, Path], base: Path, action_from: str) -> dict[str, str | None]:
+    folders = {reference: _below(path, base).parts[:-1] for reference, path in files.items()}
+    actions = {
+        reference: (parts[0 if action_from == "folder" else -1] if parts else None)
+        for reference, parts in folders.items()
+    }
+    counted = Counter(actions.values())
+    deeper = len({parts for parts in folders.values()})
+    if action_from == "folder" and len(counted) == 1 and deeper > 1:
+        logger.warning(
+            "--action-from folder: all files lie below %s, so they have one action; --action-from parent takes the "
+            "folder that each file lies in",
+            next(iter(counted)),
+        )
+    return actions
