@@ -21,11 +21,11 @@ from motiondiff_quality_steps import judge_row
 
 from icube_common.runs import describe_environment, write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import real_clips, refuse_other_data
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.options import EvaluateOptions
+from motiondiff.evaluation.runner import real_clips, refuse_other_data
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.config import EvaluateOptions
 from motiondiff.recognition import fit_recogniser
-from motiondiff.sample import SampleOptions
+from motiondiff.pipelines.sampling import SampleOptions
 
 # whose, scheduler, steps, guidance
 ROWS = (

@@ -6,8 +6,8 @@ From every held-out clip, windows of a gap with --context frames held on each si
 filled by
 
 - ``slerp``: each joint's rotation spherically, the root linearly, from the last frame before to the first after;
-- ``bridge``: the curve that the denoiser is shown (`motiondiff.model.held.bridge`), without any model;
-- ``model``: `motiondiff.edit.inpaint` as `motiondiff edit --keep-frames` does it (one step, for runs trained with
+- ``bridge``: the curve that the denoiser is shown (`motiondiff.models.inpainting.bridge`), without any model;
+- ``model``: `motiondiff.pipelines.editing.inpaint` as `motiondiff edit --keep-frames` does it (one step, for runs trained with
   ``diffusion.show_held``), without and with the action;
 - ``model, sampled``: one draw of 20 steps from such a run;
 - ``replacement``: that draw without the held parts as an input of the denoiser: what a model gives that was not trained
@@ -31,11 +31,11 @@ import torch
 
 from icube_common.runs import describe_environment
 from motiondiff.data.store import MotionStore
-from motiondiff.edit import edit_settings, inpaint, put_back
-from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.model.held import CARRY_SECONDS, bridge, joint_features
-from motiondiff.sample import SampleOptions, clip_generator, load_pipeline
-from motiondiff.schedulers import make_scheduler
+from motiondiff.pipelines.editing import edit_settings, inpaint, put_back
+from motiondiff.evaluation.runner import refuse_other_data
+from motiondiff.models.inpainting import CARRY_SECONDS, bridge, joint_features
+from motiondiff.pipelines.sampling import SampleOptions, clip_generator, load_pipeline
+from motiondiff.pipelines.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 
 Array = npt.NDArray[np.float64]

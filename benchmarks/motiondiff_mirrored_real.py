@@ -18,7 +18,7 @@ import numpy as np
 
 from icube_common.evaluation import mean_interval
 from icube_common.runs import write_json
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test
+from motiondiff.augmentation.subsets import draw_fraction, real_and_test
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
 from motiondiff.skeleton.mirror import mirror

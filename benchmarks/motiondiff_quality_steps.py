@@ -26,11 +26,11 @@ import torch
 from icube_common.evaluation import mean_interval
 from icube_common.runs import write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import generated_set, real_clips, refuse_other_data
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.options import EvaluateOptions
+from motiondiff.evaluation.runner import generated_set, real_clips, refuse_other_data
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.config import EvaluateOptions
 from motiondiff.recognition import ClipSet, fit_recogniser
-from motiondiff.sample import SampleOptions, load_pipeline
+from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
 
 # scheduler, steps, precision of the denoiser
 ROWS = (

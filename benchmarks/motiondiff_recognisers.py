@@ -22,7 +22,7 @@ from icube_common.evaluation import Predictions, concatenate
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
 from motiondiff.recognition.features import resample
-from motiondiff.recognition.recognise import predictions_of
+from motiondiff.recognition.train_and_test import predictions_of
 
 FRAMES = 16
 

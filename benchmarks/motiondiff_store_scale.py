@@ -133,7 +133,7 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     from icube_common.training import StepRandom
     from motiondiff.config import MotionDiffConfig
     from motiondiff.data.store import MotionStore
-    from motiondiff.train import DiffusionStep, make_denoiser, make_noise_schedule, measure_representation
+    from motiondiff.training.diffusion import DiffusionStep, make_denoiser, make_noise_schedule, measure_representation
 
     config = MotionDiffConfig()
     opened = MotionStore(store)

@@ -13,7 +13,7 @@ from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.bvh.reader import read_bvh
 from motiondiff.data.synthetic import JOINT_NAMES, simulate_clips
-from motiondiff.train import train
+from motiondiff.training.diffusion import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 

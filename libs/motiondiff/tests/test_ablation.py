@@ -22,9 +22,9 @@ from icube_common.experiments.overrides import SET_BY_STUDY, leaves
 from icube_common.experiments.search import Search
 from icube_common.experiments.tune import tune
 from motiondiff.augmentation import cells
-from motiondiff.augmentation.cells import run_cell
+from motiondiff.augmentation.experiment import run_cell
 from motiondiff.augmentation.config import CellConfig, unused_keys
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store

@@ -12,12 +12,12 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
-from motiondiff.actor.config import ActorConfig, ActorLossConfig, ActorModelConfig
+from motiondiff.config import ActorConfig, ActorLossConfig, ActorModelConfig
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
 
 if TYPE_CHECKING:
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
 TINY = ActorConfig(
     train=TrainConfig(max_steps=4, batch_size=8, checkpoint_every=2, log_every=1, device="cpu", trackers="none"),
@@ -28,7 +28,7 @@ TINY = ActorConfig(
 
 @pytest.fixture(scope="module")
 def actor_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from motiondiff.actor.train import train_actor
+    from motiondiff.training.actor import train_actor
 
     path = tmp_path_factory.mktemp("actor") / "run"
     train_actor(store_path, path, TINY)
@@ -37,7 +37,7 @@ def actor_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def model(actor_run: Path) -> ActorGenerator:
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
     return ActorGenerator.from_pretrained(actor_run / "model")
 
@@ -45,7 +45,7 @@ def model(actor_run: Path) -> ActorGenerator:
 def test_divergence_by_hand() -> None:
     import torch
 
-    from motiondiff.actor.vae import kl_divergence
+    from motiondiff.models.actor import kl_divergence
 
     # KL(N(1, 1) | N(0, 1)) = 1/2; KL(N(0, 4) | N(0, 1)) = (4 - 1 - ln 4) / 2; the mean over two clips
     mean, log_variance = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [math.log(4), 0.0]])
@@ -54,7 +54,7 @@ def test_divergence_by_hand() -> None:
 
 def test_weights_of_the_losses(store: MotionStore, model: ActorGenerator) -> None:
     from icube_common.training import Draw, StepRandom
-    from motiondiff.actor.train import ActorStep, collate_padded
+    from motiondiff.training.actor import ActorStep, collate_padded
     from motiondiff.data.dataset import MotionDataset
 
     windows = MotionDataset(store, store.select("train"), TINY.data, augment=False)
@@ -95,7 +95,7 @@ def test_the_action_reaches_encoder_and_decoder(model: ActorGenerator) -> None:
 def test_saved_without_pickle_and_loaded(actor_run: Path, model: ActorGenerator, store: MotionStore) -> None:
     import torch
 
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
     files = {path.name for path in (actor_run / "model").rglob("*") if path.is_file()}
     assert files == {"config.json", "diffusion_pytorch_model.safetensors", "README.md"}
@@ -125,7 +125,7 @@ def test_generates_from_seeds(model: ActorGenerator) -> None:
 def test_resuming_reaches_the_same_weights(store_path: Path, tmp_path: Path, actor_run: Path) -> None:
     from safetensors.torch import load_file
 
-    from motiondiff.actor.train import train_actor
+    from motiondiff.training.actor import train_actor
 
     train_actor(store_path, tmp_path / "run", replace(TINY, train=replace(TINY.train, max_steps=2)))
     result = train_actor(store_path, tmp_path / "run", TINY, resume=True)
@@ -138,8 +138,8 @@ def test_resuming_reaches_the_same_weights(store_path: Path, tmp_path: Path, act
 def test_bad_input(model: ActorGenerator, tmp_path: Path) -> None:
     import torch
 
-    from motiondiff.actor.generate import ActorGenerator
-    from motiondiff.actor.vae import ActorVae
+    from motiondiff.pipelines.actor import ActorGenerator
+    from motiondiff.models.actor import ActorVae
 
     generator = [torch.Generator()]
     with pytest.raises(InputError, match="unknown action 'wlak': did you mean 'walk'"):

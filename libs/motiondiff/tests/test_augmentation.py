@@ -15,7 +15,7 @@ from icube_common.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, MotionFilter, Verdict, choose, physics_of
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation.subsets import write_subset
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.clips import ClipSet

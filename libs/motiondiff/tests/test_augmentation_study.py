@@ -14,12 +14,12 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
-from motiondiff.actor.config import ActorConfig, ActorModelConfig
+from motiondiff.config import ActorConfig, ActorModelConfig
 from motiondiff.augmentation import study as study_module
 from motiondiff.augmentation.config import FilterConfig, StudyConfig
 from motiondiff.augmentation.filter import MotionFilter
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test, write_subset
-from motiondiff.augmentation.rows import Row, rows_of
+from motiondiff.augmentation.subsets import draw_fraction, real_and_test, write_subset
+from motiondiff.augmentation.study_arms import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
 from motiondiff.config import DataConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import Command, as_json, command_fixture
 
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.data.store import MotionStore
 

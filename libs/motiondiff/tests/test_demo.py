@@ -16,7 +16,7 @@ from motiondiff import demo as demo_module
 from motiondiff.cli import main
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import ACTIONS
-from motiondiff.demo import demo
+from motiondiff.cli.demo import demo
 
 
 @pytest.fixture

@@ -16,24 +16,24 @@ from command_line import Command, as_json, command_fixture
 from icube_common.errors import InputError
 from icube_common.training import Draw, StepRandom
 from motiondiff.cli import main
-from motiondiff.compose import plan
+from motiondiff.pipelines.long_motion import plan
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.distill import ConsistencyStep
-from motiondiff.edit import EditOptions, held_mask, load_source, parse_ranges, seams
+from motiondiff.training.distillation import ConsistencyStep
+from motiondiff.pipelines.editing import EditOptions, held_mask, load_source, parse_ranges, seams
 from motiondiff.export import export
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, is_distilled, load_pipeline, resolve
-from motiondiff.schedulers import make_scheduler
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
+from motiondiff.pipelines.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton
 from motiondiff.speeds import joint_speeds, real_fastest
-from motiondiff.timeline import Part, Timeline, load_timeline
-from motiondiff.train import make_denoiser, make_noise_schedule, train
+from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
+from motiondiff.training.diffusion import make_denoiser, make_noise_schedule, train
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FRAMES = 24

@@ -15,7 +15,7 @@ from icube_common.training import Draw, StepRandom
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.store import MotionStore
-from motiondiff.model.held import (
+from motiondiff.models.inpainting import (
     HeldParts,
     bridge,
     draw_held,
@@ -25,9 +25,9 @@ from motiondiff.model.held import (
     spread_correction,
     subtrees,
 )
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.train import DiffusionStep, make_denoiser, make_noise_schedule
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.training.diffusion import DiffusionStep, make_denoiser, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 
@@ -130,7 +130,7 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     assert torch.isfinite(terms["loss"]) and terms["loss"] > 0
     terms["loss"].backward()
     assert denoiser.predict.weight.grad is not None and denoiser.predict.weight.grad.abs().max() > 0
-    from motiondiff.train import batch_conditions
+    from motiondiff.training.diffusion import batch_conditions
 
     # its last layer starts at zero: a fresh one gives the bridge
     given = denoiser(
@@ -148,7 +148,7 @@ def test_show_held_is_off_by_default_and_on_in_the_config_for_editing() -> None:
 
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "ddim", "ddpm", "lcm"])
 def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, scheduler: str) -> None:
-    from motiondiff.schedulers import make_scheduler
+    from motiondiff.pipelines.schedulers import make_scheduler
 
     pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
     size = pipeline.denoiser.config.feature_size

@@ -20,9 +20,9 @@ from motiondiff.data.readers.body_shape import load_body_shape
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, clip_generator, generate, load_pipeline, sample_style
-from motiondiff.schedulers import SCHEDULERS, make_scheduler
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, clip_generator, generate, load_pipeline, sample_style
+from motiondiff.pipelines.schedulers import SCHEDULERS, make_scheduler
 from motiondiff.skeleton.mirror import mirror
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
@@ -145,7 +145,7 @@ def test_save_and_load_gives_bit_identical_samples(pipeline: Pipeline, tmp_path:
     pipeline.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["_class_name"] == "MotionDiffusionPipeline"
-    assert index["denoiser"] == ["motiondiff.model.denoiser", "MotionDenoiser"]
+    assert index["denoiser"] == ["motiondiff.models.denoiser", "MotionDenoiser"]
     again = MotionDiffusionPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {"actions": ["run", "walk"], "styles": ["tired", None], "num_inference_steps": 4}

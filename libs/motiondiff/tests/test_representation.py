@@ -13,8 +13,8 @@ from motiondiff.data.dataset import to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.model.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
-from motiondiff.train import measure_representation
+from motiondiff.models.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
+from motiondiff.training.diffusion import measure_representation
 
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 

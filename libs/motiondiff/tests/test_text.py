@@ -29,13 +29,13 @@ from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.denoiser import MotionDenoiser
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.model.text import TextEncoder, load_saved_encoder, load_text_encoder, refuse_other_encoder
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, generate, list_wanted, load_pipeline
-from motiondiff.train import DiffusionStep, make_noise_schedule, refuse_other_run, train
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.models.text_encoder import TextEncoder, load_saved_encoder, load_text_encoder, refuse_other_encoder
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, list_wanted, load_pipeline
+from motiondiff.training.diffusion import DiffusionStep, make_noise_schedule, refuse_other_run, train
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FEATURES, JOINTS, TEXT = 9, 3, 5
@@ -280,15 +280,15 @@ def test_the_encoder_runs_where_the_model_is(
         places.append(device)
         return encoder
 
-    monkeypatch.setattr("motiondiff.pipeline.load_saved_encoder", load)
+    monkeypatch.setattr("motiondiff.pipelines.motion_diffusion.load_saved_encoder", load)
     text_pipeline.denoiser.to("meta")
     assert text_pipeline.text_encoder is encoder and places == [torch.device("meta")]
 
     # weights at another place, loaded where --device puts the model
     moved: list[torch.device] = []
-    monkeypatch.setattr("motiondiff.model.text.load_saved_encoder", load)
+    monkeypatch.setattr("motiondiff.models.text_encoder.load_saved_encoder", load)
     monkeypatch.setattr(
-        "motiondiff.sample.move_to", lambda model, device: moved.append(model.denoiser.to("meta").device)
+        "motiondiff.pipelines.sampling.move_to", lambda model, device: moved.append(model.denoiser.to("meta").device)
     )
     options = SampleOptions(texts=("walk",), steps=2, text_weights="elsewhere.safetensors", device="meta")
     with pytest.raises(InputError):

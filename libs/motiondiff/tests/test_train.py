@@ -25,9 +25,9 @@ from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.train import DiffusionStep, make_noise_schedule, train
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.training.diffusion import DiffusionStep, make_noise_schedule, train
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")

@@ -140,7 +140,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     # a run that goes on keeps its own settings unless told otherwise
     file = saved if args.resume and args.config is None and saved.is_file() else args.config
     config = load_config(MotionDiffConfig, file=file, overrides=args.overrides)
-    from motiondiff.train import train
+    from motiondiff.training.diffusion import train
 
     return train(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)
 
@@ -171,7 +171,7 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.sample import SampleOptions, parse_formats, sample
+    from motiondiff.pipelines.sampling import SampleOptions, parse_formats, sample
 
     options = SampleOptions(
         actions=tuple(args.action),
@@ -251,7 +251,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.demo import demo
+    from motiondiff.cli.demo import demo
 
     return demo(args.out, steps=args.steps, overwrite=args.overwrite)
 

@@ -21,8 +21,8 @@ from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.evaluation import EvaluateOptions, Judge, evaluate_sets
-from motiondiff.evaluation.evaluate import evaluate, real_clips, refuse_other_data
-from motiondiff.evaluation.figures import MEANING
+from motiondiff.evaluation.runner import evaluate, real_clips, refuse_other_data
+from motiondiff.evaluation.metrics import MEANING
 from motiondiff.evaluation.physics import FIGURES
 from motiondiff.recognition import Recogniser, RecogniserConfig, fit_recogniser
 

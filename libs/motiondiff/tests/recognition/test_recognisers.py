@@ -18,7 +18,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips, simulate_motion
 from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
 from motiondiff.recognition.features import resample
-from motiondiff.recognition.recognise import recognise
+from motiondiff.recognition.train_and_test import recognise
 
 TINY = RecogniserConfig(frames=12, steps=40, batch_size=16, ema_decay=0.9)
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}

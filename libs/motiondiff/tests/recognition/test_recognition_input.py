@@ -24,8 +24,8 @@ from motiondiff.recognition.features import (
     whole_clips,
     with_speed,
 )
-from motiondiff.recognition.graph import hops_to_root, spatial_partition
-from motiondiff.recognition.train import draw_weights
+from motiondiff.recognition.networks import hops_to_root, spatial_partition
+from motiondiff.recognition.training import draw_weights
 from motiondiff.skeleton.motion import RigidTransform, apply_transform
 
 TINY = RecogniserConfig(frames=8)

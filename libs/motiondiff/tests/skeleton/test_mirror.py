@@ -18,7 +18,7 @@ from motiondiff.data.dataset import MotionDataset
 from motiondiff.data.prepare import Clip, PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.skeleton.mirror import mirror, mirror_labels, mirror_text
 
 CONFIG = DataConfig(max_frames=24, min_frames=8, mirror=1.0)

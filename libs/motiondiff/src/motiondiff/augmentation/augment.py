@@ -18,7 +18,7 @@ from motiondiff.augmentation.generators import Generator, load_generator
 from motiondiff.augmentation.videos import render_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
-from motiondiff.evaluation.evaluate import refuse_other_data
+from motiondiff.evaluation.runner import refuse_other_data
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.skeleton.motion import Motion, canonicalise
 
@@ -155,7 +155,7 @@ def _refuse_short(
 
 def _names(actions: list[str]) -> list[str]:
     """``generated-walk-007``: the clip's id says that nobody was recorded."""
-    from motiondiff.sample import slug
+    from motiondiff.pipelines.sampling import slug
 
     numbers: Counter[str] = Counter()
     names = []

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
-from motiondiff.actor.config import ActorConfig, ActorModelConfig
+from motiondiff.config import ActorConfig, ActorModelConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig, TextConfig
 from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.schedulers import SCHEDULERS
+from motiondiff.pipelines.schedulers import SCHEDULERS
 
 METHODS = ("ours", "variations", "actor")
 

@@ -15,7 +15,7 @@ from motiondiff.evaluation.memorisation import SMALLEST_COPY, TrainingMemory
 from motiondiff.evaluation.physics import clip_physics
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.train import fit_recogniser
+from motiondiff.recognition.training import fit_recogniser
 from motiondiff.skeleton.motion import Motion
 
 COPY = "copy"

@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
-from motiondiff.actor.generate import ActorGenerator
+from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
+from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import clip_generator, load_pipeline, move_to, sample_style
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import clip_generator, load_pipeline, move_to, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels
 from motiondiff.skeleton.motion import Motion
 

@@ -24,15 +24,15 @@ from icube_common.evaluation.metrics import find_metric
 from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_folder, read_result, run_cell
 from icube_common.experiments.executors import InlineExecutor, run_each
 from icube_common.experiments.study import open_study
-from motiondiff.augmentation.cells import finished_run
+from motiondiff.augmentation.experiment import finished_run
 from motiondiff.augmentation.config import StudyConfig
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test, refuse_same_fractions, write_subset
-from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, source_name
+from motiondiff.augmentation.subsets import draw_fraction, real_and_test, refuse_same_fractions, write_subset
+from motiondiff.augmentation.study_arms import METRIC, REAL, SYNTHETIC, rows_of, source_name
 from motiondiff.augmentation.summary import StudySummary, summarise, write_report
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.recognise import predictions_of
-from motiondiff.recognition.train import fit_recogniser
+from motiondiff.recognition.train_and_test import predictions_of
+from motiondiff.recognition.training import fit_recogniser
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +125,11 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         last = known.read_metrics()[-1]
         trained = {"steps": last["step"], "seconds": last["seconds"]}
     elif ours:
-        from motiondiff.train import train
+        from motiondiff.training.diffusion import train
 
         trained = train(share.path, run, config.ours)
     else:
-        from motiondiff.actor.train import train_actor
+        from motiondiff.training.actor import train_actor
 
         trained = train_actor(share.path, run, config.actor)
     strength = config.strength if overrides["method"] == "variations" else config.filter.strength

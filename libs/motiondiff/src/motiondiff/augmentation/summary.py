@@ -17,7 +17,7 @@ from icube_common.experiments.plots import save_figure
 from icube_common.experiments.tables import P, Table
 from icube_common.reports import Report
 from motiondiff.augmentation.config import StudyConfig
-from motiondiff.augmentation.rows import METRIC, Row, source_name
+from motiondiff.augmentation.study_arms import METRIC, Row, source_name
 from motiondiff.data.store import MotionStore
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common import cli
 from icube_common.experiments.commands import ablate_command, tune_command
-from motiondiff.actor.config import ActorConfig
+from motiondiff.config import ActorConfig
 from motiondiff.augmentation.config import AugmentConfig, CellConfig, FilterConfig, StudyConfig, unused_keys
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _train_actor(args: argparse.Namespace) -> Mapping[str, Any]:
     # a run that goes on keeps its own settings unless told otherwise
     file = saved if args.resume and args.config is None and saved.is_file() else args.config
     config = load_config(ActorConfig, file=file, overrides=args.overrides)
-    from motiondiff.actor.train import train_actor
+    from motiondiff.training.actor import train_actor
 
     return train_actor(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)
 
@@ -135,7 +135,7 @@ def _data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _make_run(args: argparse.Namespace) -> Run:
-    from motiondiff.augmentation.cells import run_cell
+    from motiondiff.augmentation.experiment import run_cell
 
     return functools.partial(run_cell, data=args.data)
 

@@ -36,8 +36,8 @@ def _edit_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _edit(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.errors import InputError
-    from motiondiff.edit import EditOptions, edit, parse_ranges
-    from motiondiff.sample import parse_formats
+    from motiondiff.pipelines.editing import EditOptions, edit, parse_ranges
+    from motiondiff.pipelines.sampling import parse_formats
 
     cuts = parse_ranges(args.cut, "--cut") if args.cut is not None else (None,)
     if len(cuts) > 1:
@@ -69,8 +69,8 @@ def _compose_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compose(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.compose import ComposeOptions, compose
-    from motiondiff.sample import parse_formats
+    from motiondiff.pipelines.long_motion import ComposeOptions, compose
+    from motiondiff.pipelines.sampling import parse_formats
 
     options = ComposeOptions(
         shape=args.shape,
@@ -103,7 +103,7 @@ def _distill(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     config = load_config(DistillConfig, file=args.config, overrides=args.overrides)
-    from motiondiff.distill import distill
+    from motiondiff.training.distillation import distill
 
     return distill(args.run, args.out, config, data=args.data, resume=args.resume, overwrite=args.overwrite)
 

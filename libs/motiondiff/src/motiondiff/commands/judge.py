@@ -34,7 +34,7 @@ def _recognise_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _recognise(args: argparse.Namespace) -> Mapping[str, Any]:
     config = _recogniser_config(args)
-    from motiondiff.recognition.recognise import recognise
+    from motiondiff.recognition.train_and_test import recognise
 
     return recognise(
         args.train,
@@ -66,7 +66,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.evaluation.options import EvaluateOptions
+    from motiondiff.config import EvaluateOptions
 
     options = EvaluateOptions(
         seeds=args.seeds,
@@ -82,7 +82,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         mix_styles=args.mix_styles,
         device=args.device,
     )
-    from motiondiff.evaluation.evaluate import evaluate
+    from motiondiff.evaluation.runner import evaluate
 
     return evaluate(args.run, args.data, args.out, options, overwrite=args.overwrite)
 
@@ -101,7 +101,7 @@ def _render_recognise(result: Mapping[str, Any]) -> str:
 
 
 def _render_evaluate(result: Mapping[str, Any]) -> str:
-    from motiondiff.evaluation.figures import shown
+    from motiondiff.evaluation.metrics import shown
 
     names = list(result["real"])
     width = max(map(len, names))

@@ -1,7 +1,7 @@
 """How good generated motions are: distances, coverage, diversity, physics, memorisation, beside real motion.
 
 >>> from motiondiff.evaluation import EvaluateOptions
->>> from motiondiff.evaluation.evaluate import evaluate
+>>> from motiondiff.evaluation.runner import evaluate
 >>> evaluate("RUN", "STORE", "EVAL", EvaluateOptions(seeds=20, steps=10))
 """
 

@@ -30,7 +30,7 @@ def within_class(features: Table, labels: npt.NDArray[np.int64]) -> float:
 
     On a recogniser's features this is Action2Motion's multimodality (of all pairs instead of 20 drawn ones). A
     recogniser is trained to give the clips of a class the same features, so that it hardly sees a class collapse to one
-    prototype: the same on poses (`motiondiff.evaluation.poses`) does.
+    prototype: the same on poses (`motiondiff.evaluation.pose_descriptors`) does.
 
     Raises:
         InputError: a class with a single clip.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from motiondiff.evaluation.poses import body_lengths, describe_all, describe_parts
+from motiondiff.evaluation.pose_descriptors import body_lengths, describe_all, describe_parts
 from motiondiff.recognition.clips import ClipSet
 
 COPY_SHARE = 0.1
@@ -22,7 +22,7 @@ class Nearest:
     """For N clips the nearest training clip.
 
     Attributes:
-        distance: (N,) metres: root mean square distance of the joints, see `motiondiff.evaluation.poses.describe`.
+        distance: (N,) metres: root mean square distance of the joints, see `motiondiff.evaluation.pose_descriptors.describe`.
         clip: (N,) the training clip's number.
     """
 

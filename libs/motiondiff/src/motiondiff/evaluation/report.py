@@ -12,11 +12,11 @@ import numpy.typing as npt
 from icube_common.evaluation import Predictions, confusion_matrix, per_class_recall
 from icube_common.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.figures import MEANING, Judge, Judged, shown
+from motiondiff.evaluation.metrics import MEANING, Judge, Judged, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
-from motiondiff.evaluation.text import MEANING as TEXT_MEANING
+from motiondiff.evaluation.text_metrics import MEANING as TEXT_MEANING
 from motiondiff.export.images.render import write_contact_sheet
-from motiondiff.sample import slug
+from motiondiff.pipelines.sampling import slug
 from motiondiff.skeleton.motion import Motion
 
 SAMPLES = 3
@@ -39,7 +39,7 @@ def write_report(
 
     Args:
         folder: where to.
-        result: of `motiondiff.evaluation.evaluate.evaluate`.
+        result: of `motiondiff.evaluation.runner.evaluate`.
         judge: what the motions were held against.
         seen: what is known of the first set of motions.
         motions: that set.

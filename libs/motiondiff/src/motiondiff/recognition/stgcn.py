@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from motiondiff.recognition.features import CHANNELS, with_speed
-from motiondiff.recognition.graph import spatial_partition
+from motiondiff.recognition.networks import spatial_partition
 
 BLOCKS = ((32, 1), (32, 1), (64, 2), (64, 1))
 """Channels and stride in time of each block: the paper's scheme, smaller, for sets of hundreds of clips."""

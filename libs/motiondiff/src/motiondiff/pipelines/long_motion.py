@@ -20,10 +20,10 @@ from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.export import export, file_name
-from motiondiff.timeline import Part, Timeline, load_timeline
+from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 
 if TYPE_CHECKING:
-    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
     from motiondiff.skeleton.motion import Motion
     from motiondiff.skeleton.skeleton import Skeleton
 
@@ -40,7 +40,7 @@ NAME = "motion"
 
 @dataclass(frozen=True, kw_only=True)
 class ComposeOptions:
-    """How a timeline is made; see `motiondiff.sample.SampleOptions`. None: the run's own."""
+    """How a timeline is made; see `motiondiff.pipelines.sampling.SampleOptions`. None: the run's own."""
 
     shape: str | Path | None = None
     steps: int | None = None
@@ -191,7 +191,7 @@ class Composer:
         self, known: Motion, held: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
-        from motiondiff.edit import inpaint, put_back
+        from motiondiff.pipelines.editing import inpaint, put_back
         from motiondiff.skeleton.motion import apply_transform, canonicalise
 
         canonical, placement = canonicalise(known, floor=0.0)
@@ -216,7 +216,7 @@ class Composer:
         return candidates[allowed[0] if allowed else int(np.argmin(fastest))]
 
     def _generators(self, count: int) -> list[Any]:
-        from motiondiff.sample import clip_generator
+        from motiondiff.pipelines.sampling import clip_generator
 
         self.calls += count
         return [clip_generator(self.seed, self.calls - count + number) for number in range(count)]
@@ -265,7 +265,7 @@ def compose(
 
     Args:
         run: a run folder or a saved model folder.
-        timeline: a YAML file (`motiondiff.timeline.load_timeline`).
+        timeline: a YAML file (`motiondiff.pipelines.timeline.load_timeline`).
         out: the folder to make.
         options: how it is made.
         data: real motion that the speed at hand-overs is held against; None: what the run was trained on, if it is
@@ -282,7 +282,7 @@ def compose(
         InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
     """
     from motiondiff.data.readers.body_shape import load_body_shape
-    from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve
+    from motiondiff.pipelines.sampling import SampleOptions, load_pipeline, move_to, resolve
     from motiondiff.speeds import joint_speeds, real_fastest
 
     refuse_existing(out, overwrite=overwrite)

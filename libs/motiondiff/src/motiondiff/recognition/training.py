@@ -19,7 +19,7 @@ from motiondiff.devices import put_on
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, varied_clips
-from motiondiff.recognition.recogniser import Recogniser, make_network
+from motiondiff.recognition.classifier import Recogniser, make_network
 
 FEWEST_CLIPS = 2
 """Clips a class needs: of a single one a network learns the person with the action."""

@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from motiondiff.model.denoiser import sinusoidal_positions
+from motiondiff.models.denoiser import sinusoidal_positions
 
 
 class ActorVae(ModelMixin, ConfigMixin):

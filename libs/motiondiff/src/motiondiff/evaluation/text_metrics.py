@@ -21,12 +21,12 @@ from icube_common.vlm.features import FeatureCache
 from motiondiff.config import TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.matching import Matcher, fit_matcher, rank_own
-from motiondiff.evaluation.options import EvaluateOptions
-from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.evaluation.text_motion_matching import Matcher, fit_matcher, rank_own
+from motiondiff.config import EvaluateOptions
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.sample import SampleOptions, generate
+from motiondiff.pipelines.sampling import SampleOptions, generate
 
 logger = logging.getLogger(__name__)
 

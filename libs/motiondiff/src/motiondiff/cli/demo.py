@@ -13,8 +13,8 @@ from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.synthetic import ACTIONS, simulate_clips
-from motiondiff.sample import SampleOptions, sample
-from motiondiff.train import train
+from motiondiff.pipelines.sampling import SampleOptions, sample
+from motiondiff.training.diffusion import train
 
 logger = logging.getLogger(__name__)
 

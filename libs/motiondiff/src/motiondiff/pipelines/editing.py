@@ -1,6 +1,6 @@
 """Editing a person's own motion: parts of it are held exactly, the model makes the rest.
 
-Prefix, in-between and body part are one thing: a mask of the features that are held (`motiondiff.model.held`).
+Prefix, in-between and body part are one thing: a mask of the features that are held (`motiondiff.models.inpainting`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from icube_common.runs import atomic_folder, refuse_existing, write_json
 from motiondiff.export import export, file_name
 
 if TYPE_CHECKING:
-    from motiondiff.pipeline import MotionDiffusionPipeline
-    from motiondiff.sample import SampleOptions
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+    from motiondiff.pipelines.sampling import SampleOptions
     from motiondiff.skeleton.motion import Motion, RigidTransform
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class EditOptions:
         style: style, or None.
         seconds: length of the result where it is to go on after the file's last frame; None: the file's.
         count: different results.
-        steps, scheduler, guidance: as of `motiondiff.sample.SampleOptions`; None: `edit_settings` says.
+        steps, scheduler, guidance: as of `motiondiff.pipelines.sampling.SampleOptions`; None: `edit_settings` says.
         seed: result number i depends on (seed, i).
         device: torch device.
     """
@@ -198,7 +198,7 @@ def edit_settings(run: str | Path, options: SampleOptions, *, expectation: bool)
         expectation: one step instead. From pure noise, a denoiser that is shown the held parts gives the mean of all
             that it takes for possible: closer to what was, on average, than any one draw from it.
     """
-    from motiondiff.sample import SCHEDULER, STEPS, resolve
+    from motiondiff.pipelines.sampling import SCHEDULER, STEPS, resolve
 
     steps, scheduler = (1, "ddim") if expectation and options.steps is None else (STEPS, SCHEDULER)
     return resolve(run, options, steps=steps, scheduler=scheduler, guidance=1.0)
@@ -235,7 +235,7 @@ def inpaint(
     """
     import torch
 
-    from motiondiff.model.held import HeldParts, joint_features
+    from motiondiff.models.inpainting import HeldParts, joint_features
 
     lengths = [len(mask) for mask in masks]
     size = pipeline.representation.feature_size
@@ -283,7 +283,7 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
     Raises:
         InputError: an unknown action or style, or a length that the model cannot make.
     """
-    from motiondiff.sample import clip_generator
+    from motiondiff.pipelines.sampling import clip_generator
     from motiondiff.skeleton.motion import apply_transform
 
     assert options.steps is not None and options.guidance is not None
@@ -329,8 +329,8 @@ def edit(
     Raises:
         InputError: anything above, or ``out`` exists; nothing is written then.
     """
-    from motiondiff.sample import SampleOptions, load_pipeline, move_to, slug
-    from motiondiff.schedulers import make_scheduler
+    from motiondiff.pipelines.sampling import SampleOptions, load_pipeline, move_to, slug
+    from motiondiff.pipelines.schedulers import make_scheduler
     from motiondiff.speeds import joint_speeds
 
     refuse_existing(out, overwrite=overwrite)

@@ -15,14 +15,14 @@ from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder
 from icube_common.training import StepRandom, check_start, fit, open_run
-from motiondiff.actor.config import ActorConfig, ActorLossConfig
-from motiondiff.actor.generate import ActorGenerator
-from motiondiff.actor.vae import ActorVae, kl_divergence
+from motiondiff.config import ActorConfig, ActorLossConfig
+from motiondiff.pipelines.actor import ActorGenerator
+from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.store import MotionStore
-from motiondiff.model.losses import motion_losses
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.train import measure_representation
+from motiondiff.models.losses import motion_losses
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.training.diffusion import measure_representation
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -32,7 +32,7 @@ class ActorStep:
     """One training step's losses (section 3.3): pose parameters, joints, divergence.
 
     The paper's vertices are joints here, by forward kinematics: no licensed body model is needed. Pose and joints are
-    means over a clip's own frames, as `motiondiff.model.losses` has them for both methods.
+    means over a clip's own frames, as `motiondiff.models.losses` has them for both methods.
 
     Args:
         representation: features and body.

@@ -16,12 +16,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from icube_common.errors import InputError, unknown
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.denoiser import MotionDenoiser
-from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
-from motiondiff.schedulers import check_scheduler
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.inpainting import FADE_SECONDS, HeldParts, held_input, spread_correction
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.models.text_encoder import TextEncoder, load_saved_encoder, refuse_other_encoder
+from motiondiff.pipelines.schedulers import check_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -43,7 +43,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     Args:
         denoiser: predicts the clean motion.
         representation: features, their statistics, and the body.
-        scheduler: one of `motiondiff.schedulers.SUPPORTED_CLASSES` with ``prediction_type="sample"``: DDPM, DDIM,
+        scheduler: one of `motiondiff.pipelines.schedulers.SUPPORTED_CLASSES` with ``prediction_type="sample"``: DDPM, DDIM,
             DPM-Solver++, UniPC ...
     """
 
@@ -124,7 +124,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 is no guidance and sends half as many rows through the denoiser.
             held: parts that are given, in normalised features of the common frame and as many frames as the longest
                 motion has. At every step the predicted clean motion is made exact there (what is missing is spread over
-                the frames between, `motiondiff.model.held.spread_correction`), so the scheduler gives the held parts
+                the frames between, `motiondiff.models.inpainting.spread_correction`), so the scheduler gives the held parts
                 the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
                 2022, eq. 8), without its jumps back. A denoiser with ``held_input`` sees them as a condition, too.
             show_held: False keeps that from it.

@@ -16,15 +16,15 @@ from icube_common.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import generated_set, real_clips
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.options import EvaluateOptions
+from motiondiff.evaluation.runner import generated_set, real_clips
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.config import EvaluateOptions
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.recogniser import Recogniser
-from motiondiff.recognition.train import fit_recogniser
-from motiondiff.sample import SampleOptions, load_pipeline
-from motiondiff.train import train
+from motiondiff.recognition.classifier import Recogniser
+from motiondiff.recognition.training import fit_recogniser
+from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
+from motiondiff.training.diffusion import train
 
 SPLIT = "validation"
 """What a cell's motions are held against: settings are chosen without a look at the test subjects."""
@@ -42,7 +42,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
         data: a prepared store.
 
     Returns:
-        The figures of `motiondiff.evaluation.figures.Judge.generated` that are defined, some of them also as
+        The figures of `motiondiff.evaluation.metrics.Judge.generated` that are defined, some of them also as
         ``..._of_real``, and ``training_seconds``.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from motiondiff.model.representation import MotionRepresentation
+from motiondiff.models.representation import MotionRepresentation
 
 # units that bring the terms to the size of the simple one: m for poses, m/s for velocities
 POSE_UNIT = 0.1

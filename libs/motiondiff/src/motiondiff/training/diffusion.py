@@ -24,14 +24,14 @@ from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, Tex
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
 from motiondiff.data.store import MotionStore
-from motiondiff.model.conditions import Conditions
-from motiondiff.model.denoiser import MotionDenoiser
-from motiondiff.model.held import draw_held, held_input, loss_frames
-from motiondiff.model.losses import motion_losses
-from motiondiff.model.representation import ANY_ACTION, MotionRepresentation
-from motiondiff.model.text import TextEncoder, load_text_encoder
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.report import write_training_report
+from motiondiff.models.conditioning import Conditions
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.inpainting import draw_held, held_input, loss_frames
+from motiondiff.models.losses import motion_losses
+from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
+from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.training.report import write_training_report
 
 logger = logging.getLogger(__name__)
 

@@ -15,17 +15,17 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import atomic_folder, describe_environment, read_json, refuse_existing, write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.figures import Judge, Judged, evaluate_sets
-from motiondiff.evaluation.options import FEWEST_CLIPS, EvaluateOptions
+from motiondiff.evaluation.metrics import Judge, Judged, evaluate_sets
+from motiondiff.config import FEWEST_CLIPS, EvaluateOptions
 from motiondiff.evaluation.report import write_report
-from motiondiff.evaluation.text import evaluate_texts
-from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.evaluation.text_metrics import evaluate_texts
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
-from motiondiff.recognition.recognise import without_small_classes
-from motiondiff.recognition.train import fit_recogniser, refuse_small_classes
-from motiondiff.sample import SampleOptions, generate, load_pipeline, resolve
+from motiondiff.recognition.train_and_test import without_small_classes
+from motiondiff.recognition.training import fit_recogniser, refuse_small_classes
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline, resolve
 from motiondiff.skeleton.motion import Motion
-from motiondiff.train import TEXT_CACHE
+from motiondiff.training.diffusion import TEXT_CACHE
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def generated_set(pipeline: MotionDiffusionPipeline, classes: tuple[str, ...], o
     """One balanced set of motions of the given classes.
 
     Raises:
-        InputError: anything that `motiondiff.sample.generate` refuses.
+        InputError: anything that `motiondiff.pipelines.sampling.generate` refuses.
     """
     return list(generate(pipeline, dataclasses.replace(options, actions=classes, per_action=None)))
 
@@ -100,8 +100,8 @@ def evaluate(
         overwrite: replace an existing ``out``.
 
     Returns:
-        What `motiondiff.evaluation.figures.evaluate_sets` returns, with settings and the places of the files; for a run
-        with text also ``text``, what `motiondiff.evaluation.text.evaluate_texts` returns.
+        What `motiondiff.evaluation.metrics.evaluate_sets` returns, with settings and the places of the files; for a run
+        with text also ``text``, what `motiondiff.evaluation.text_metrics.evaluate_texts` returns.
 
     Raises:
         InputError: a broken store, another store than the run's, a class without enough clips, a subject on both

@@ -15,12 +15,12 @@ from icube_common.errors import InputError, unknown
 from icube_common.runs import atomic_folder, read_json, refuse_existing
 from icube_common.sequences import as_list
 from motiondiff.export import FORMATS, export, file_name
-from motiondiff.schedulers import SCHEDULERS
+from motiondiff.pipelines.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
 
-    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
     from motiondiff.skeleton.motion import Motion
     from motiondiff.skeleton.skeleton import Skeleton
 
@@ -53,7 +53,7 @@ class SampleOptions:
             body.
         seconds: length of every motion; None draws lengths as the training clips have them.
         steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
-        scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
+        scheduler: a key of `motiondiff.pipelines.schedulers.SCHEDULERS`.
         guidance: classifier-free guidance scale; 1 is none.
         seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
         batch_size: motions denoised together.
@@ -119,7 +119,7 @@ def model_folder(run: str | Path) -> Path:
 
 
 def is_distilled(run: str | Path) -> bool:
-    """Whether a run was made by `motiondiff.distill`: it samples in few steps, with guidance folded in.
+    """Whether a run was made by `motiondiff.training.distillation`: it samples in few steps, with guidance folded in.
 
     Raises:
         InputError: no trained model is there.
@@ -162,8 +162,8 @@ def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffus
         InputError: no trained model is there, or an unknown scheduler.
     """
     folder = model_folder(run)
-    from motiondiff.pipeline import MotionDiffusionPipeline
-    from motiondiff.schedulers import make_scheduler
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+    from motiondiff.pipelines.schedulers import make_scheduler
 
     try:
         pipeline = MotionDiffusionPipeline.from_pretrained(folder)
@@ -251,7 +251,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
         frames = round(options.seconds * pipeline.representation.config.fps)
     move_to(pipeline, options.device)
     if options.text_weights is not None:
-        from motiondiff.model.text import load_saved_encoder
+        from motiondiff.models.text_encoder import load_saved_encoder
 
         facts = pipeline.denoiser.config.text_encoder or {}
         encoder = load_saved_encoder(facts, pretrained=options.text_weights, device=pipeline.denoiser.device)

@@ -14,8 +14,8 @@ from icube_common.runs import atomic_folder, refuse_existing, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.recogniser import Recogniser
-from motiondiff.recognition.train import FEWEST_CLIPS, fit_recogniser
+from motiondiff.recognition.classifier import Recogniser
+from motiondiff.recognition.training import FEWEST_CLIPS, fit_recogniser
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 

@@ -19,7 +19,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from motiondiff.model.conditions import ConditionEmbedding, Conditions
+from motiondiff.models.conditioning import ConditionEmbedding, Conditions
 
 # packed tokens come in multiples of this
 PACKING_STEP = 256
@@ -41,10 +41,10 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: hidden features of the feed-forward parts.
         dropout: dropout inside the layers.
         max_frames: longest motion, frames.
-        held_input: whether parts of the motion may be given (`motiondiff.model.held`); the prediction then starts from
+        held_input: whether parts of the motion may be given (`motiondiff.models.inpainting`); the prediction then starts from
             the bridge between them.
         text_size: S, numbers of a text's embedding; 0: no text condition.
-        text_encoder: what the texts were embedded with: `motiondiff.model.text.TextEncoder.facts`.
+        text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
 
     Raises:
         ValueError: the width is odd or not a multiple of the number of heads.
@@ -105,7 +105,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             conditions: B rows of conditions.
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
-            held: the parts that are given, as `motiondiff.model.held.held_input` makes it; only with ``held_input``.
+            held: the parts that are given, as `motiondiff.models.inpainting.held_input` makes it; only with ``held_input``.
         """
         batch, frames, _ = sample.shape
         own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)

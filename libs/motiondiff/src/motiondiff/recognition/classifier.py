@@ -17,8 +17,8 @@ from icube_common.runs import atomic_folder, read_json, write_json
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, whole_clips
-from motiondiff.recognition.gru import GRURecogniser
-from motiondiff.recognition.stgcn import STGCNRecogniser
+from motiondiff.recognition.networks import GRURecogniser
+from motiondiff.recognition.networks import STGCNRecogniser
 from motiondiff.skeleton.skeleton import Skeleton
 
 ROWS = 256

@@ -30,16 +30,16 @@ from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, mirror_class_indices
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.model.conditions import Conditions
-from motiondiff.model.denoiser import MotionDenoiser
-from motiondiff.model.held import draw_held, held_input, loss_frames
-from motiondiff.model.losses import motion_losses
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import is_distilled, load_pipeline
-from motiondiff.schedulers import make_scheduler
-from motiondiff.train import TEXT_CACHE, draw_conditions, embed_captions
+from motiondiff.evaluation.runner import refuse_other_data
+from motiondiff.models.conditioning import Conditions
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.inpainting import draw_held, held_input, loss_frames
+from motiondiff.models.losses import motion_losses
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import is_distilled, load_pipeline
+from motiondiff.pipelines.schedulers import make_scheduler
+from motiondiff.training.diffusion import TEXT_CACHE, draw_conditions, embed_captions
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def distill(
 
     Args:
         run: the teacher's run folder.
-        out: the run folder to make; `motiondiff.sample.sample` finds LCM's scheduler in it and takes 4 steps.
+        out: the run folder to make; `motiondiff.pipelines.sampling.sample` finds LCM's scheduler in it and takes 4 steps.
         config: guidance and training.
         data: the store that the teacher was trained on; None: where it was then.
         resume: go on from the newest whole checkpoint of ``out``.

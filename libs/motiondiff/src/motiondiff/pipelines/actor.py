@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from icube_common.errors import InputError, unknown
-from motiondiff.actor.vae import ActorVae
-from motiondiff.model.representation import MotionRepresentation
+from motiondiff.models.actor import ActorVae
+from motiondiff.models.representation import MotionRepresentation
 from motiondiff.skeleton.motion import Motion
 
 FOLDER = "actor"

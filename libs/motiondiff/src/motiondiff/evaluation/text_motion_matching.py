@@ -23,8 +23,8 @@ from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, varied_clips, whole_clips
-from motiondiff.recognition.gru import GRURecogniser
-from motiondiff.recognition.train import fit_network
+from motiondiff.recognition.networks import GRURecogniser
+from motiondiff.recognition.training import fit_network
 
 Table = npt.NDArray[np.float64]
 
