@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from motiondiff_quality_steps import judge_row
 
-from icube_common.runs import describe_environment, write_json
-from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import real_clips, refuse_other_data
-from motiondiff.evaluation.metrics import Judge
+from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import EvaluateOptions
-from motiondiff.recognition import fit_recogniser
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.evaluation.runner import real_clips, refuse_other_data
 from motiondiff.pipelines.sampling import SampleOptions
+from motiondiff.recognition import fit_recogniser
 
 # whose, scheduler, steps, guidance
 ROWS = (

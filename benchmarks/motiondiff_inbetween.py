@@ -29,11 +29,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from icube_common.runs import describe_environment
+from icube_common.io.runs import describe_environment
 from motiondiff.data.store import MotionStore
-from motiondiff.pipelines.editing import edit_settings, inpaint, put_back
 from motiondiff.evaluation.runner import refuse_other_data
 from motiondiff.models.inpainting import CARRY_SECONDS, bridge, joint_features
+from motiondiff.pipelines.editing import edit_settings, inpaint, put_back
 from motiondiff.pipelines.sampling import SampleOptions, clip_generator, load_pipeline
 from motiondiff.pipelines.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise

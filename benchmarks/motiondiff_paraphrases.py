@@ -29,13 +29,13 @@ import numpy as np
 
 from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
-from icube_common.runs import describe_environment, write_json
+from icube_common.io.runs import describe_environment, write_json
 from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.runner import refuse_other_data
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
+from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
 
 GOALS = {"over_chance": 3.0, "ratio": 0.6}
 

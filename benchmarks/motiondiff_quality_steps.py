@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from icube_common.evaluation import mean_interval
-from icube_common.runs import write_json
-from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import generated_set, real_clips, refuse_other_data
-from motiondiff.evaluation.metrics import Judge
+from icube_common.io.runs import write_json
 from motiondiff.config import EvaluateOptions
-from motiondiff.recognition import ClipSet, fit_recogniser
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.metrics import Judge
+from motiondiff.evaluation.runner import generated_set, real_clips, refuse_other_data
 from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
+from motiondiff.recognition import ClipSet, fit_recogniser
 
 # scheduler, steps, precision of the denoiser
 ROWS = (

@@ -14,14 +14,13 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
-from motiondiff.config import ActorConfig, ActorModelConfig
 from motiondiff.augmentation import study as study_module
 from motiondiff.augmentation.config import FilterConfig, StudyConfig
 from motiondiff.augmentation.filter import MotionFilter
-from motiondiff.augmentation.subsets import draw_fraction, real_and_test, write_subset
-from motiondiff.augmentation.study_arms import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
-from motiondiff.config import DataConfig, MotionDiffConfig
+from motiondiff.augmentation.study_arms import Row, rows_of
+from motiondiff.augmentation.subsets import draw_fraction, real_and_test, write_subset
+from motiondiff.config import ActorConfig, ActorModelConfig, DataConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.data.synthetic import simulate_motion
@@ -37,7 +36,7 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
         seeds=2,
         ours=tiny_config(train={"max_steps": 1}),
         actor=ActorConfig(
-            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", trackers="none"),
+            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", report_to="none"),
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
             data=DataConfig(max_frames=32, min_frames=8),
         ),

@@ -14,26 +14,26 @@ import torch
 from command_line import Command, as_json, command_fixture
 
 from icube_common.errors import InputError
-from icube_common.training import Draw, StepRandom
+from icube_common.training import SampleRef, StepRandom
 from motiondiff.cli import main
-from motiondiff.pipelines.long_motion import plan
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.training.distillation import ConsistencyStep
-from motiondiff.pipelines.editing import EditOptions, held_mask, load_source, parse_ranges, seams
 from motiondiff.export import export
 from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.editing import EditOptions, held_mask, load_source, parse_ranges, seams
+from motiondiff.pipelines.long_motion import plan
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
 from motiondiff.pipelines.schedulers import make_scheduler
+from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton
 from motiondiff.speeds import joint_speeds, real_fastest
-from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 from motiondiff.training.diffusion import make_denoiser, make_noise_schedule, train
+from motiondiff.training.distillation import ConsistencyStep
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FRAMES = 24
@@ -215,7 +215,7 @@ def test_a_distilled_run_samples_in_four_steps(
     command: Command, editing_run: Path, store_path: Path, walk: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "fast"
-    options = "train.max_steps=3 train.batch_size=4 train.trackers=none train.log_every=1 train.device=cpu"
+    options = "train.max_steps=3 train.batch_size=4 train.report_to=none train.logging_steps=1 train.device=cpu"
     result = as_json(command("distill", editing_run, "--out", run, *options.split(), "--json"))
     assert result["steps"] == 3 and np.isfinite(result["last"]["loss"]) and result["guidance"] == 2.5
     assert is_distilled(run) and not is_distilled(editing_run)
@@ -238,7 +238,7 @@ def test_a_distilled_run_samples_in_four_steps(
 
 
 def test_a_run_with_texts_keeps_them_when_distilled(command: Command, text_run_path: Path, tmp_path: Path) -> None:
-    options = "train.max_steps=1 train.batch_size=4 train.trackers=none train.device=cpu"
+    options = "train.max_steps=1 train.batch_size=4 train.report_to=none train.device=cpu"
     assert (
         as_json(command("distill", text_run_path, "--out", tmp_path / "fast", *options.split(), "--json"))["steps"] == 1
     )
@@ -266,7 +266,7 @@ def test_a_consistent_student_has_no_loss(
     scheduler = make_scheduler("lcm", make_noise_schedule(config.diffusion).config)
     step = ConsistencyStep(denoiser, representation, scheduler, config, guidance=2.5)
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)
-    batch = collate([windows[Draw(row, row)] for row in range(6)])
+    batch = collate([windows[SampleRef(row, row)] for row in range(6)])
     clip = torch.zeros(1, 1, representation.feature_size)
     clip[..., :3] = 0.5
     constant = torch.nn.Module()

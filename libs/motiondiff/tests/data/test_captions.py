@@ -25,8 +25,8 @@ from motiondiff.data.captions import (
 )
 from motiondiff.data.labels.label_map import load_builtin_map
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import RecogniserConfig
 from motiondiff.pipelines.sampling import SampleOptions
+from motiondiff.recognition import RecogniserConfig
 
 ROOT = Path(__file__).resolve().parents[4]
 SMALL_WORDS = re.compile(

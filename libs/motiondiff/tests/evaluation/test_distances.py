@@ -7,8 +7,7 @@ import pytest
 from scipy import linalg
 
 from icube_common.errors import InputError
-from motiondiff.evaluation.distances import fid, kid, why_no_fid
-from motiondiff.evaluation.distances import diversity, within_class
+from motiondiff.evaluation.distances import diversity, fid, kid, why_no_fid, within_class
 from motiondiff.evaluation.precision_recall import precision_recall
 
 

@@ -21,9 +21,9 @@ from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.evaluation import EvaluateOptions, Judge, evaluate_sets
-from motiondiff.evaluation.runner import evaluate, real_clips, refuse_other_data
 from motiondiff.evaluation.metrics import MEANING
 from motiondiff.evaluation.physics import FIGURES
+from motiondiff.evaluation.runner import evaluate, real_clips, refuse_other_data
 from motiondiff.recognition import Recogniser, RecogniserConfig, fit_recogniser
 
 TINY = RecogniserConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)

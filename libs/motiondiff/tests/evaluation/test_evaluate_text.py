@@ -12,12 +12,12 @@ import torch
 
 from icube_common.errors import InputError
 from motiondiff.cli import main
+from motiondiff.config import EvaluateOptions
 from motiondiff.data.captions import Captions, EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.runner import evaluate
-from motiondiff.evaluation.text_motion_matching import contrastive_loss, fit_matcher, rank_own
-from motiondiff.config import EvaluateOptions
 from motiondiff.evaluation.text_metrics import MEANING, draw_pools, meanings_of
+from motiondiff.evaluation.text_motion_matching import contrastive_loss, fit_matcher, rank_own
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 

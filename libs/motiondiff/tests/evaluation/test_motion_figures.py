@@ -9,10 +9,10 @@ import pytest
 
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
-from motiondiff.evaluation.targets import check_goals
 from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_figures
 from motiondiff.evaluation.physics import clip_physics, physics_figures
 from motiondiff.evaluation.pose_descriptors import describe, on_body
+from motiondiff.evaluation.targets import check_goals
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from motiondiff.recognition.networks import hops_to_root, spatial_partition
 
 from icube_common.errors import InputError
 from motiondiff.data.store import MotionStore
@@ -24,7 +25,6 @@ from motiondiff.recognition.features import (
     whole_clips,
     with_speed,
 )
-from motiondiff.recognition.networks import hops_to_root, spatial_partition
 from motiondiff.recognition.training import draw_weights
 from motiondiff.skeleton.motion import RigidTransform, apply_transform
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
-from motiondiff.config import ActorConfig, ActorModelConfig
-from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig, TextConfig
-from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.config import ActorConfig, ActorModelConfig, DataConfig, ModelConfig, MotionDiffConfig, TextConfig
 from motiondiff.pipelines.schedulers import SCHEDULERS
+from motiondiff.recognition.config import RecogniserConfig
 
 METHODS = ("ours", "variations", "actor")
 
@@ -106,11 +105,11 @@ class StudyConfig(Config):
             batch_size=32,
             learning_rate=1e-3,
             warmup_steps=50,
-            schedule="cosine",
+            lr_scheduler="cosine",
             ema_decay=0.99,
             mixed_precision="bf16",
-            trackers="none",
-            checkpoint_every=10_000,
+            report_to="none",
+            checkpointing_steps=10_000,
         ),
         model=ModelConfig(num_layers=4, width=128, feedforward=512, dropout=0.0),
         data=DataConfig(max_frames=120),
@@ -123,11 +122,11 @@ class StudyConfig(Config):
             batch_size=20,
             learning_rate=1e-3,
             warmup_steps=50,
-            schedule="cosine",
+            lr_scheduler="cosine",
             ema_decay=0.99,
             mixed_precision="bf16",
-            trackers="none",
-            checkpoint_every=10_000,
+            report_to="none",
+            checkpointing_steps=10_000,
         ),
         model=ActorModelConfig(num_layers=4, width=128, feedforward=512),
         data=DataConfig(max_frames=120),

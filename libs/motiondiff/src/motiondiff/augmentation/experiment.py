@@ -12,18 +12,17 @@ from typing import Any
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.experiments import Outcome, trial_config
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
-from motiondiff.config import MotionDiffConfig
+from motiondiff.config import EvaluateOptions, MotionDiffConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import generated_set, real_clips
 from motiondiff.evaluation.metrics import Judge
-from motiondiff.config import EvaluateOptions
+from motiondiff.evaluation.runner import generated_set, real_clips
+from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
+from motiondiff.recognition.classifier import Recogniser
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.classifier import Recogniser
 from motiondiff.recognition.training import fit_recogniser
-from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
 from motiondiff.training.diffusion import train
 
 SPLIT = "validation"

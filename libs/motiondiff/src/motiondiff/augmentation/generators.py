@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
-from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
+from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
+from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import clip_generator, load_pipeline, move_to, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels

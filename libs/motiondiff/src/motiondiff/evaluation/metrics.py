@@ -20,16 +20,15 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, group_interval, mean_interval
-from motiondiff.evaluation.distances import fid, kid, why_no_fid
-from motiondiff.evaluation.distances import diversity, within_class
-from motiondiff.evaluation.targets import check_goals
-from motiondiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
-from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisation_figures
 from motiondiff.config import FEWEST_CLIPS
+from motiondiff.evaluation.distances import diversity, fid, kid, why_no_fid, within_class
+from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisation_figures
 from motiondiff.evaluation.physics import physics_figures
 from motiondiff.evaluation.pose_descriptors import describe_all
-from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
+from motiondiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
+from motiondiff.evaluation.targets import check_goals
 from motiondiff.recognition.classifier import Recogniser
+from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.training import refuse_small_classes
 
 Table = npt.NDArray[np.float64]

@@ -18,15 +18,14 @@ import numpy.typing as npt
 from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, mean_interval
 from icube_common.vlm.features import FeatureCache
-from motiondiff.config import TextConfig
+from motiondiff.config import EvaluateOptions, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import Judge
 from motiondiff.evaluation.text_motion_matching import Matcher, fit_matcher, rank_own
-from motiondiff.config import EvaluateOptions
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.pipelines.sampling import SampleOptions, generate
+from motiondiff.recognition.clips import ClipSet
 
 logger = logging.getLogger(__name__)
 

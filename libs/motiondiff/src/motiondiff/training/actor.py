@@ -13,15 +13,15 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder
+from icube_common.io.runs import atomic_folder
 from icube_common.training import StepRandom, check_start, fit, open_run
 from motiondiff.config import ActorConfig, ActorLossConfig
-from motiondiff.pipelines.actor import ActorGenerator
-from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.store import MotionStore
+from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.training.diffusion import measure_representation
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
@@ -80,7 +80,7 @@ def train_actor(
 
     Args:
         data: the store.
-        out: the run folder; `icube_common.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` says what it holds.
         config: all settings.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
