@@ -35,7 +35,7 @@ from motiondiff.evaluation.runner import refuse_other_data
 from motiondiff.models.inpainting import CARRY_SECONDS, bridge, joint_features
 from motiondiff.pipelines.editing import edit_settings, inpaint, put_back
 from motiondiff.pipelines.sampling import SampleOptions, clip_generator, load_pipeline
-from motiondiff.pipelines.schedulers import make_scheduler
+from motiondiff.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 
 Array = npt.NDArray[np.float64]

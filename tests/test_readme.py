@@ -89,7 +89,7 @@ def test_commands_parse(program: str, line: str) -> None:
     elif program == "motiondiff":
         known = {
             "format": cli.READER_FORMATS,
-            "scheduler": importlib.import_module("motiondiff.pipelines.schedulers").SCHEDULERS,
+            "scheduler": importlib.import_module("motiondiff.schedulers").SCHEDULERS,
             "to": (*cli.EXPORT_FORMATS, *cli.SET_FORMATS),
         }
         formats = getattr(args, "formats", None)

@@ -27,7 +27,7 @@ from motiondiff.pipelines.editing import EditOptions, held_mask, load_source, pa
 from motiondiff.pipelines.long_motion import plan
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
-from motiondiff.pipelines.schedulers import make_scheduler
+from motiondiff.schedulers import make_scheduler
 from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton

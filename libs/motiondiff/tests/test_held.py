@@ -148,7 +148,7 @@ def test_show_held_is_off_by_default_and_on_in_the_config_for_editing() -> None:
 
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "ddim", "ddpm", "lcm"])
 def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, scheduler: str) -> None:
-    from motiondiff.pipelines.schedulers import make_scheduler
+    from motiondiff.schedulers import make_scheduler
 
     pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
     size = pipeline.denoiser.config.feature_size

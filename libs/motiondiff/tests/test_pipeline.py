@@ -22,7 +22,7 @@ from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, clip_generator, generate, load_pipeline, sample_style
-from motiondiff.pipelines.schedulers import SCHEDULERS, make_scheduler
+from motiondiff.schedulers import SCHEDULERS, make_scheduler
 from motiondiff.skeleton.mirror import mirror
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton

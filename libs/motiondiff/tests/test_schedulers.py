@@ -12,7 +12,7 @@ from torch import Tensor
 from icube_common.errors import InputError
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.pipelines.schedulers import SUPPORTED_CLASSES
+from motiondiff.schedulers import SUPPORTED_CLASSES
 
 # diffusers' own, with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")

@@ -8,7 +8,7 @@ from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
 from motiondiff.config import ActorConfig, ActorModelConfig, DataConfig, ModelConfig, MotionDiffConfig, TextConfig
-from motiondiff.pipelines.schedulers import SCHEDULERS
+from motiondiff.schedulers import SCHEDULERS
 from motiondiff.recognition.config import RecogniserConfig
 
 METHODS = ("ours", "variations", "actor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from motiondiff.pipelines.schedulers import SCHEDULERS
+from motiondiff.schedulers import SCHEDULERS
 
 
 def add_sampler_arguments(parser: argparse.ArgumentParser, *, steps: int = 20, guidance: float = 2.5) -> None:

@@ -21,7 +21,7 @@ class EvaluateOptions:
         per_action: motions of each action in a set.
         steps: denoising steps; None, here and in the next two, is the run's own: 10 of DPM-Solver++, or, of a distilled
             run, 4 of LCM.
-        scheduler: a key of `motiondiff.pipelines.schedulers.SCHEDULERS`.
+        scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
         guidance: classifier-free guidance scale; 1 is none.
         split: the held-out clips: ``test`` or ``validation``.
         min_clips: leave out classes with fewer training clips; None refuses those with fewer than two.

@@ -330,7 +330,7 @@ def edit(
         InputError: anything above, or ``out`` exists; nothing is written then.
     """
     from motiondiff.pipelines.sampling import SampleOptions, load_pipeline, move_to, slug
-    from motiondiff.pipelines.schedulers import make_scheduler
+    from motiondiff.schedulers import make_scheduler
     from motiondiff.speeds import joint_speeds
 
     check_output_path(out, overwrite=overwrite)

@@ -21,7 +21,7 @@ from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, load_saved_encoder, refuse_other_encoder
-from motiondiff.pipelines.schedulers import check_scheduler
+from motiondiff.schedulers import check_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -43,7 +43,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     Args:
         denoiser: predicts the clean motion.
         representation: features, their statistics, and the body.
-        scheduler: one of `motiondiff.pipelines.schedulers.SUPPORTED_CLASSES` with ``prediction_type="sample"``: DDPM, DDIM,
+        scheduler: one of `motiondiff.schedulers.SUPPORTED_CLASSES` with ``prediction_type="sample"``: DDPM, DDIM,
             DPM-Solver++, UniPC ...
     """
 

@@ -15,7 +15,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, read_json
 from icube_common.utils import as_list
 from motiondiff.export import FORMATS, export, file_name
-from motiondiff.pipelines.schedulers import SCHEDULERS
+from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class SampleOptions:
             body.
         seconds: length of every motion; None draws lengths as the training clips have them.
         steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
-        scheduler: a key of `motiondiff.pipelines.schedulers.SCHEDULERS`.
+        scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
         guidance: classifier-free guidance scale; 1 is none.
         seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
         batch_size: motions denoised together.
@@ -163,7 +163,7 @@ def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffus
     """
     folder = model_folder(run)
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-    from motiondiff.pipelines.schedulers import make_scheduler
+    from motiondiff.schedulers import make_scheduler
 
     try:
         pipeline = MotionDiffusionPipeline.from_pretrained(folder)

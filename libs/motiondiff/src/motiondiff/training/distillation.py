@@ -38,7 +38,7 @@ from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
-from motiondiff.pipelines.schedulers import make_scheduler
+from motiondiff.schedulers import make_scheduler
 from motiondiff.training.diffusion import TEXT_CACHE, draw_conditions, embed_captions
 
 logger = logging.getLogger(__name__)

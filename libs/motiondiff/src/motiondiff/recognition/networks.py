@@ -1,20 +1,86 @@
-"""The ST-GCN recogniser: B clips, T frames, J joints, K partitions of the graph, C classes, D = 64 features."""
+"""Networks of action classifiers: GRU and ST-GCN.
+
+B clips, T frames, J joints, K partitions of the graph, C classes, D features (30 of the GRU, 64 of ST-GCN).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from motiondiff.recognition.features import CHANNELS, with_speed
-from motiondiff.recognition.networks import spatial_partition
 
+FEATURES = 30
 BLOCKS = ((32, 1), (32, 1), (64, 2), (64, 1))
 """Channels and stride in time of each block: the paper's scheme, smaller, for sets of hundreds of clips."""
 KERNEL = 9
+
+
+class GRURecogniser(nn.Module):
+    """Two recurrent layers, the last state through a tanh layer of 30 units, and a classifier.
+
+    The classifier of Guo et al., "Action2Motion", ACM MM 2020, with which ACTOR and MDM are judged; its features are
+    the 30 units. Two things differ: the first hidden state is zero (the published one is drawn at random, so that no
+    two evaluations agree), and inputs are normalised and carry speeds.
+
+    Args:
+        joints: J.
+        classes: C.
+        dropout: before the classifier.
+        hidden: width of the recurrent layers.
+    """
+
+    def __init__(self, joints: int, classes: int, dropout: float, hidden: int = 128) -> None:
+        super().__init__()
+        self.normalise = nn.BatchNorm1d(joints * CHANNELS)
+        self.recurrent = nn.GRU(joints * CHANNELS, hidden, num_layers=2, batch_first=True)
+        self.shrink = nn.Linear(hidden, FEATURES)
+        self.drop = nn.Dropout(dropout)
+        self.classify = nn.Linear(FEATURES, classes)
+
+    def features(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B D"]:
+        """What distances between sets of motions are measured in."""
+        flat = rearrange(with_speed(clips), "b t j c -> b (j c) t")
+        states, _ = self.recurrent(rearrange(self.normalise(flat), "b d t -> b t d"))
+        return torch.tanh(self.shrink(states[:, -1]))
+
+    def forward(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B C"]:
+        """Logits of the classes."""
+        logits: Tensor = self.classify(self.drop(self.features(clips)))
+        return logits
+
+
+def hops_to_root(parents: Sequence[int]) -> npt.NDArray[np.int64]:
+    """(J,) how many bones lie between each joint and the root."""
+    hops: list[int] = []
+    for parent in parents:
+        hops.append(0 if parent < 0 else hops[parent] + 1)
+    return np.array(hops)
+
+
+def spatial_partition(parents: Sequence[int]) -> npt.NDArray[np.float32]:
+    """(3, J, J) adjacency of the spatial-configuration partition, ``[k, i, j]``: how joint j adds to joint i.
+
+    Yan, Xiong, Lin, "Spatial temporal graph convolutional networks for skeleton-based action recognition", AAAI 2018,
+    section 3.3 and eq. 8 to 10: a joint's neighbours are itself and those at its own distance from the centre (0),
+    those nearer to it (1, centripetal) and those further away (2, centrifugal), each divided by the number of
+    neighbours of the joint that gives. The centre is the root.
+    """
+    joints = len(parents)
+    near = np.eye(joints)
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            near[joint, parent] = near[parent, joint] = 1
+    normal = near / near.sum(axis=0, keepdims=True)
+    hops = hops_to_root(parents)
+    gives, takes = hops[None, :], hops[:, None]
+    return np.stack([normal * (gives == takes), normal * (gives < takes), normal * (gives > takes)]).astype(np.float32)
 
 
 class GraphBlock(nn.Module):
