@@ -118,9 +118,9 @@ def text_run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def representation(store: MotionStore) -> MotionRepresentation:
     """Measured on the store's training split."""
-    from motiondiff.training.diffusion import measure_representation
+    from motiondiff.training.diffusion import fit_representation
 
-    return measure_representation(store, store.select("train"), TINY.data)
+    return fit_representation(store, store.select("train"), TINY.data)
 
 
 @pytest.fixture

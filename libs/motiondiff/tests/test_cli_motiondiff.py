@@ -267,7 +267,7 @@ BAD = {
     "recognise: existing": ("recognise --train {store} --test {store} --out {old}", "exists already"),
     "recognise: model": (RECOGNISE + "--model lstm", "unknown value of model 'lstm'"),
     "recognise: device": (RECOGNISE + "device=gpu", "--device gpu: "),
-    "recognise: share": (RECOGNISE + "extra_share=1.0", "extra_share=1.0: must be "),
+    "recognise: share": (RECOGNISE + "synthetic_fraction=1.0", "synthetic_fraction=1.0: must be "),
     "recognise: seeds": (RECOGNISE + "--seeds 0", "--seeds 0: must be at least 1"),
     "recognise: few clips": (RECOGNISE + "--min-clips 1", "--min-clips 1: must be at least 2"),
     "recognise: many clips": (RECOGNISE + "--min-clips 99", "--min-clips 99: 0 classes"),

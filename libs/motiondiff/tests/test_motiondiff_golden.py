@@ -30,11 +30,11 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # words of the command line and of its results
 TRAIN = ("train.report_to=none", "train.device=cpu", "train.batch_size=6")
-RECOGNISER = ("recogniser.frames=16", "recogniser.batch_size=8", "recogniser.steps=1")
+RECOGNISER = ("classifier.frames=16", "classifier.batch_size=8", "classifier.steps=1")
 OWN, VARIATIONS = "ours", "variations"
 FITTING = "fit_network"
 RECOGNISE = "recognise"
-GOALS = "goals"
+TARGETS = "goals"
 
 run = command_fixture(main, "motiondiff")
 
@@ -78,7 +78,7 @@ def figures(file: Path) -> dict[str, Any]:
     values |= {
         f"text {name}": one["mean"] for name, one in result.get("text", {}).items() if name in result["text"]["real"]
     }
-    return values | {f"goal {n}": one["value"] for n, one in enumerate(result[GOALS].values())}
+    return values | {f"goal {n}": one["value"] for n, one in enumerate(result[TARGETS].values())}
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,19 @@ def test_utkinect(run: Command, utkinect: Path, utkinect_run: Path, tmp_path: Pa
     as_json(run("evaluate", utkinect_run, "--data", utkinect, "--out", out, *words, "steps=1", "frames=16", "--json"))
     check("utkinect evaluate", figures(out / "metrics.json"))
     check("utkinect evaluate predictions", {"probabilities": probabilities(out / "predictions.csv")})
-    words = ("--per-class", 1, "--overgenerate", 2, "--min-confidence", 0, "--fill", "--steps", 2, "--strength", 0.5)
+    words = (
+        "--per-class",
+        1,
+        "--oversample-factor",
+        2,
+        "--min-confidence",
+        0,
+        "--fill",
+        "--steps",
+        2,
+        "--noise-strength",
+        0.5,
+    )
     made = as_json(
         run("augment", utkinect_run, "--data", utkinect, "--out", tmp_path / "set", *words, *RECOGNISER, "--json")
     )
@@ -171,7 +183,7 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
     words = ("--config", CONFIGS / "actor_utkinect.yaml", "train.max_steps=2", *TRAIN, "--json")
     as_json(run("train-actor", "--data", utkinect, "--out", tmp_path / "actor", *words))
     check("utkinect actor", {"weights": weights(tmp_path / "actor" / "model")})
-    words = ("--per-class", 1, "--overgenerate", 1, "--min-confidence", 0, "--fill", *RECOGNISER, "--json")
+    words = ("--per-class", 1, "--oversample-factor", 1, "--min-confidence", 0, "--fill", *RECOGNISER, "--json")
     as_json(run("augment", tmp_path / "actor", "--data", utkinect, "--out", tmp_path / "set", *words))
     check("utkinect actor augment", stored(tmp_path / "set"))
 
@@ -180,7 +192,7 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
 def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
     out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "report_to=none", "batch_size=6")
     words = (
-        "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.overgenerate=1", "filter.steps=2",
+        "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2",
         "filter.min_confidence=0", *RECOGNISER, *(f"{name}.train.{key}" for name in (OWN, "actor") for key in quick),
     )  # fmt: skip
     config = CONFIGS / "study_utkinect.yaml"
@@ -237,7 +249,7 @@ def test_simulated(run: Command, tmp_path: Path) -> None:
         "train.max_steps=4", "train.learning_rate=0.01", *TRAIN, "train.seed=3", "model.width=16",
         "model.num_layers=1", "model.num_heads=2", "model.feedforward=16", "data.max_frames=32", "data.min_frames=8",
     )  # fmt: skip
-    model, diffusion = tmp_path / "run", ("diffusion.num_train_timesteps=50", "diffusion.show_held=0.5")
+    model, diffusion = tmp_path / "run", ("diffusion.num_train_timesteps=50", "diffusion.inpainting_probability=0.5")
     text = ("text.enabled=true", "text.encoder=icube-tiny", "data.mirror=0.5", "data.balance=0.5")
     as_json(run("train", "--data", data, "--out", model, *tiny, *diffusion, *text, "--json"))
     check("simulated train", {"weights": weights(model / "model")})

@@ -251,9 +251,12 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
         ({"num_inference_steps": 0}, "0 denoising steps: must be 1 to 50"),
         ({"num_inference_steps": 51}, "51 denoising steps: must be 1 to 50"),
         ({"shapes": [Skeleton(("a",), (-1,), np.zeros((1, 3)))]}, "its 1 joints are not the 18 joints"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "strength": 0}, "strength 0: must be above 0"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=20)]}, "20 fps, this model makes 10"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
+        (
+            {"init_motions": [simulate_motion("walk", 0, fps=10)], "noise_strength": 0},
+            "noise_strength 0: must be above 0",
+        ),
+        ({"init_motions": [simulate_motion("walk", 0, fps=20)]}, "20 fps, this model makes 10"),
+        ({"init_motions": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
     ],
 )
 def test_what_cannot_be_made_is_refused(pipeline: Pipeline, arguments: dict[str, Any], words: str) -> None:
@@ -349,10 +352,10 @@ def test_variations_begin_from_a_motion(pipeline: Pipeline, name: str) -> None:
 
     pipeline.denoiser.forward = keep
     distances = []
-    for strength, steps in ((0.2, 2), (0.5, 5), (1.0, 10)):
+    for noise_strength, steps in ((0.2, 2), (0.5, 5), (1.0, 10)):
         shown.clear()
         [made] = with_scheduler(pipeline, name)(
-            ["walk"], variations_of=[source], strength=strength, num_inference_steps=10, guidance_scale=1,
+            ["walk"], init_motions=[source], noise_strength=noise_strength, num_inference_steps=10, guidance_scale=1,
             generator=[clip_generator(0, 0)],
         ).motions  # fmt: skip
         assert len(shown) == steps
@@ -363,7 +366,7 @@ def test_variations_begin_from_a_motion(pipeline: Pipeline, name: str) -> None:
 
 
 def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) -> None:
-    config = FilterConfig(steps=4, strength=0.5)
+    config = FilterConfig(steps=4, noise_strength=0.5)
     made = list(DiffusionGenerator(pipeline, config, store).generate(["walk"] * 6, range(6), 0))
     training = [store[clip] for clip in store.select("train").tolist() if store[clip].action == "walk"]
     bodies = {clip.skeleton.offsets.tobytes() for clip in training}

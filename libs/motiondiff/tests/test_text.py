@@ -32,10 +32,10 @@ from motiondiff.data.store import MotionStore
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.models.text_encoder import TextEncoder, load_saved_encoder, load_text_encoder, refuse_other_encoder
+from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder, load_text_encoder
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.pipelines.sampling import SampleOptions, generate, list_wanted, load_pipeline
-from motiondiff.training.diffusion import DiffusionStep, make_noise_schedule, refuse_other_run, train
+from motiondiff.pipelines.sampling import SampleOptions, generate, list_requests, load_pipeline
+from motiondiff.training.diffusion import DiffusionLoss, check_same_run, make_noise_schedule, train
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FEATURES, JOINTS, TEXT = 9, 3, 5
@@ -136,12 +136,16 @@ def test_a_model_without_text_is_as_before_and_takes_none() -> None:
         denoiser(numbers(1, 4, FEATURES), torch.tensor(0), conditions(1))
 
 
-@pytest.mark.parametrize(("drop_text", "hide_action", "texts", "actions"), [(0, 0, 4, 4), (1, 0, 0, 4), (0, 1, 4, 0)])
+@pytest.mark.parametrize(
+    ("text_dropout", "hide_action", "texts", "actions"), [(0, 0, 4, 4), (1, 0, 0, 4), (0, 1, 4, 0)]
+)
 def test_dropout_of_text_and_action(
     store: MotionStore, representation: MotionRepresentation, encoder: TextEncoder, tiny_config: ConfigMaker,
-    drop_text: float, hide_action: float, texts: int, actions: int,
+    text_dropout: float, hide_action: float, texts: int, actions: int,
 ) -> None:  # fmt: skip
-    config = DiffusionConfig(num_train_timesteps=50, drop_text=drop_text, drop_action=0, drop_tag=0, drop_shape=0)
+    config = DiffusionConfig(
+        num_train_timesteps=50, text_dropout=text_dropout, action_dropout=0, style_dropout=0, shape_dropout=0
+    )
     captions = store_captions(store)
     embedded = EmbeddedCaptions(captions, encoder.embed(captions.texts).numpy())
     windows = MotionDataset(store, store.select("train"), tiny_config().data, augment=False, captions=embedded)
@@ -154,7 +158,7 @@ def test_dropout_of_text_and_action(
             seen.append(given)
             return noisy
 
-    step = DiffusionStep(representation, make_noise_schedule(config), config, 32, hide_action=hide_action)
+    step = DiffusionLoss(representation, make_noise_schedule(config), config, 32, hide_action=hide_action)
     step(Spy(), batch, StepRandom(0, 0, 0, rows=slice(0, 4), total=4))
     assert seen[0].has_text is not None and int(seen[0].has_text.sum()) == texts
     assert int((seen[0].action != NULL).sum()) == actions
@@ -349,16 +353,16 @@ def test_the_offline_encoder_knows_what_words_mean() -> None:
     strolling, walking, sitting = encoder.embed(["strolling", "a person walks around", "a person sits down"])
     assert strolling @ walking > strolling @ sitting
     assert encoder.facts["trained"] and encoder.size == 384
-    refuse_other_encoder(encoder.facts, encoder)
+    check_same_encoder(encoder.facts, encoder)
 
 
 def test_what_is_wanted() -> None:
     known = ("run", "walk")
     options = SampleOptions(texts=("a", "b"), count=2)
-    assert list_wanted(options, known) == [(None, "a"), (None, "a"), (None, "b"), (None, "b")]
-    assert list_wanted(SampleOptions(texts=("a",), actions=("run",)), known) == [("run", "a")]
-    assert list_wanted(SampleOptions(actions=known), known) == [("run", None), ("walk", None)]
-    assert list_wanted(SampleOptions(per_action=1), known) == [("run", None), ("walk", None)]
+    assert list_requests(options, known) == [(None, "a"), (None, "a"), (None, "b"), (None, "b")]
+    assert list_requests(SampleOptions(texts=("a",), actions=("run",)), known) == [("run", "a")]
+    assert list_requests(SampleOptions(actions=known), known) == [("run", None), ("walk", None)]
+    assert list_requests(SampleOptions(per_action=1), known) == [("run", None), ("walk", None)]
 
 
 def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,7 +444,7 @@ def test_a_run_of_before_there_was_text_loads(run_path: Path, store: MotionStore
         config.pop(name)
     place.write_text(json.dumps(config))
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    del settings["text"], settings["diffusion"]["drop_text"]
+    del settings["text"], settings["diffusion"]["text_dropout"]
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     pipeline = load_pipeline(run)
     assert not pipeline.takes_text
@@ -449,4 +453,4 @@ def test_a_run_of_before_there_was_text_loads(run_path: Path, store: MotionStore
     np.testing.assert_array_equal(old.positions, new.positions)
     config_now = load_config(MotionDiffConfig, file=run / "config.yaml")
     assert config_now.text == TextConfig() and not config_now.text.enabled
-    refuse_other_run(RunFolder(run), store, config_now)
+    check_same_run(RunFolder(run), store, config_now)

@@ -27,7 +27,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.training.diffusion import DiffusionStep, make_noise_schedule, train
+from motiondiff.training.diffusion import DiffusionLoss, make_noise_schedule, train
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
@@ -205,7 +205,7 @@ def test_bad_keys_and_values(override: str, words: str) -> None:
 
 def a_step(store: MotionStore, representation: MotionRepresentation, **changes: Any) -> Any:
     config = DiffusionConfig(num_train_timesteps=50, **changes)
-    step = DiffusionStep(representation, make_noise_schedule(config), config, max_frames=64)
+    step = DiffusionLoss(representation, make_noise_schedule(config), config, max_frames=64)
     windows = MotionDataset(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
     return step, collate([windows[SampleRef(index, 0)] for index in range(16)])
 
@@ -239,7 +239,7 @@ def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
 
 
 def test_noise_and_dropped_conditions(store: MotionStore, representation: MotionRepresentation) -> None:
-    step, batch = a_step(store, representation, drop_action=0.5, drop_tag=1.0, drop_shape=0.0)
+    step, batch = a_step(store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0)
     clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
     model = Recorder(clean)
     seen = []

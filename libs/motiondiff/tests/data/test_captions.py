@@ -26,7 +26,7 @@ from motiondiff.data.captions import (
 from motiondiff.data.labels.label_map import load_builtin_map
 from motiondiff.data.store import MotionStore
 from motiondiff.pipelines.sampling import SampleOptions
-from motiondiff.recognition import RecogniserConfig
+from motiondiff.recognition import ClassifierConfig
 
 ROOT = Path(__file__).resolve().parents[4]
 SMALL_WORDS = re.compile(
@@ -185,7 +185,7 @@ def test_mean_of_actions() -> None:
 def test_the_benchmark(
     paraphrases: Any, text_run_path: Path, run_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paraphrases, "RecogniserConfig", lambda: RecogniserConfig(steps=3, frames=8))
+    monkeypatch.setattr(paraphrases, "ClassifierConfig", lambda: ClassifierConfig(steps=3, frames=8))
     table = paraphrases.run(str(store_path), str(text_run_path), SampleOptions(count=4, steps=2))
     assert set(table["actions"]) == {"walk", "pick up", "sit down"} and set(table["actions"]["walk"]["each"]) == set(
         paraphrases.HELD_OUT["walk"]

@@ -9,10 +9,10 @@ import pytest
 
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
-from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_figures
-from motiondiff.evaluation.physics import clip_physics, physics_figures
+from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_metrics
+from motiondiff.evaluation.physics import clip_physics, physics_metrics
 from motiondiff.evaluation.pose_descriptors import describe, on_body
-from motiondiff.evaluation.targets import check_goals
+from motiondiff.evaluation.targets import check_targets
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
@@ -31,13 +31,13 @@ def leg(foot: list[list[float]], hip_height: float = 1.0) -> np.ndarray:
 def test_physics_by_hand() -> None:
     """10 fps; the foot slides 1 cm, then 5 cm, then lifts while it moves by 30 cm."""
     clip = leg([[0, 0.02, 0], [0.01, 0.02, 0], [0.01, -0.04, 0.05], [0.31, 0.5, 0.05], [0.31, 0.5, 0.05]])
-    figures = clip_physics(clip, LEG, 10.0)
-    assert figures["foot_skate"] == pytest.approx((0.1 + 0.5) / 2, rel=1e-5)
-    assert figures["foot_skate_share"] == pytest.approx(1 / 2)
-    assert figures["float"] == pytest.approx((0.02 + 0.02 + 0.5 + 0.5) / 5)
-    assert figures["penetration"] == pytest.approx(0.04 / 5)
+    metrics = clip_physics(clip, LEG, 10.0)
+    assert metrics["foot_skate"] == pytest.approx((0.1 + 0.5) / 2, rel=1e-5)
+    assert metrics["foot_skate_share"] == pytest.approx(1 / 2)
+    assert metrics["float"] == pytest.approx((0.02 + 0.02 + 0.5 + 0.5) / 5)
+    assert metrics["penetration"] == pytest.approx(0.04 / 5)
     bone = np.linalg.norm(clip[:, 1] - clip[:, 0], axis=-1)
-    assert figures["bone_length_drift"] == pytest.approx(bone.max() - bone.min())
+    assert metrics["bone_length_drift"] == pytest.approx(bone.max() - bone.min())
 
 
 def test_jitter_is_the_third_derivative() -> None:
@@ -55,10 +55,10 @@ def test_physics_of_a_set_is_the_mean_over_classes() -> None:
         positions=[still, still, still, high], labels=np.array([0, 0, 0, 1]), ids=list("abcd"), subjects=[""] * 4,
         class_names=("stand", "hover"), skeleton=LEG, fps=10.0,
     )  # fmt: skip
-    figures = physics_figures(clips)
-    assert figures["float"] == pytest.approx(0.3) and figures["penetration"] == 0 and figures["jitter"] == 0
-    assert figures["foot_skate"] == 0  # the hovering class has no low foot and is left out
-    assert np.isnan(physics_figures(clips.take([3]))["foot_skate"])
+    metrics = physics_metrics(clips)
+    assert metrics["float"] == pytest.approx(0.3) and metrics["penetration"] == 0 and metrics["jitter"] == 0
+    assert metrics["foot_skate"] == 0  # the hovering class has no low foot and is left out
+    assert np.isnan(physics_metrics(clips.take([3]))["foot_skate"])
 
 
 def test_a_common_body_keeps_directions() -> None:
@@ -107,9 +107,9 @@ def test_copies_are_called_out(store: MotionStore) -> None:
     known = memory.nearest(held_out)
     assert (known.distance > memory.copy_distance).all()
     p5 = float(np.percentile(known.distance, 5))
-    figures = memorisation_figures(verbatim, memory.copy_distance, p5)
-    assert figures["copies"] == 1 and figures["below_held_out_p5"] == 1 and figures["nearest_training_median"] < 1e-6
-    assert memorisation_figures(known, memory.copy_distance, p5)["copies"] == 0
+    metrics = memorisation_metrics(verbatim, memory.copy_distance, p5)
+    assert metrics["copies"] == 1 and metrics["below_held_out_p5"] == 1 and metrics["nearest_training_median"] < 1e-6
+    assert memorisation_metrics(known, memory.copy_distance, p5)["copies"] == 0
 
 
 def test_nearest_is_a_naive_search(store: MotionStore) -> None:
@@ -123,20 +123,20 @@ def test_nearest_is_a_naive_search(store: MotionStore) -> None:
 
 
 def test_goals() -> None:
-    def figures(**changes: float | None) -> dict[str, dict[str, float | None]]:
+    def metrics(**changes: float | None) -> dict[str, dict[str, float | None]]:
         values: dict[str, float | None] = {
             "accuracy": 0.8, "within_class_diversity": 0.1, "nearest_training_median": 0.06,
             "nearest_training_p5": 0.05, "foot_skate": 0.2, "jitter": 30.0,
         }  # fmt: skip
         return {name: {"mean": value} for name, value in (values | changes).items()}
 
-    same = check_goals(figures(), figures(), 0.1)
-    assert all(goal["met"] for goal in same.values())
+    same = check_targets(metrics(), metrics(), 0.1)
+    assert all(target["met"] for target in same.values())
     assert same["nearest_training_over_held_out_p5"]["value"] == pytest.approx(1.2)
     assert same["nearest_training_over_training"]["value"] == pytest.approx(0.6)
-    bad = check_goals(
-        figures(accuracy=0.7, within_class_diversity=0.05, nearest_training_median=0.04, foot_skate=0.31, jitter=None),
-        figures(),
+    bad = check_targets(
+        metrics(accuracy=0.7, within_class_diversity=0.05, nearest_training_median=0.04, foot_skate=0.31, jitter=None),
+        metrics(),
         0.1,
     )
-    assert [goal["met"] for goal in bad.values()] == [False, False, False, False, False, None]
+    assert [target["met"] for target in bad.values()] == [False, False, False, False, False, None]

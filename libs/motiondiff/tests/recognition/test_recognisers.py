@@ -16,11 +16,11 @@ from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips, simulate_motion
-from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
+from motiondiff.recognition import ActionClassifier, ClassifierConfig, ClipSet, fit_classifier
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.train_and_test import recognise
 
-TINY = RecogniserConfig(frames=12, steps=40, batch_size=16, ema_decay=0.9)
+TINY = ClassifierConfig(frames=12, steps=40, batch_size=16, ema_decay=0.9)
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 
 
@@ -28,37 +28,37 @@ ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 def test_it_learns_repeats_itself_and_comes_back(model: str, store: MotionStore, tmp_path: Path) -> None:
     config = replace(TINY, model=model)
     train, test = (ClipSet.from_store(store, split=split) for split in ("train", "test"))
-    recogniser = fit_recogniser(train, config, 1)
-    probabilities = recogniser.predict(test)
+    classifier = fit_classifier(train, config, 1)
+    probabilities = classifier.predict(test)
     assert probabilities.shape == (len(test), 5)
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert (probabilities.argmax(1) == test.labels).mean() > 0.7  # chance is 0.2
-    assert recogniser.features(test).shape == (len(test), 30 if model == "gru" else 64)
-    again = fit_recogniser(train, config, 1)
+    assert classifier.features(test).shape == (len(test), 30 if model == "gru" else 64)
+    again = fit_classifier(train, config, 1)
     np.testing.assert_array_equal(again.predict(test), probabilities)
-    assert not np.array_equal(fit_recogniser(train, config, 2).predict(test), probabilities)
-    recogniser.save(tmp_path / "saved")
-    loaded = Recogniser.load(tmp_path / "saved")
+    assert not np.array_equal(fit_classifier(train, config, 2).predict(test), probabilities)
+    classifier.save(tmp_path / "saved")
+    loaded = ActionClassifier.load(tmp_path / "saved")
     np.testing.assert_array_equal(loaded.predict(test), probabilities)
-    assert loaded.class_names == recogniser.class_names
+    assert loaded.class_names == classifier.class_names
     # a clip's answer does not depend on what else is asked
     np.testing.assert_allclose(loaded.predict(test.take([3])), probabilities[3:4], atol=1e-6)
 
 
 def test_damaged_files_are_refused(store: MotionStore, tmp_path: Path) -> None:
-    fit_recogniser(ClipSet.from_store(store), replace(TINY, steps=2)).save(tmp_path / "saved")
+    fit_classifier(ClipSet.from_store(store), replace(TINY, steps=2)).save(tmp_path / "saved")
     (tmp_path / "saved" / "model.safetensors").write_bytes(b"12345678")
-    with pytest.raises(InputError, match="is no saved recogniser, or broken"):
-        Recogniser.load(tmp_path / "saved")
+    with pytest.raises(InputError, match="is no saved classifier, or broken"):
+        ActionClassifier.load(tmp_path / "saved")
     with pytest.raises(InputError, match="cannot be read"):
-        Recogniser.load(tmp_path)
+        ActionClassifier.load(tmp_path)
 
 
 def test_clips_of_another_kind_are_refused(store: MotionStore) -> None:
     clips = ClipSet.from_store(store)
-    recogniser = fit_recogniser(clips, replace(TINY, steps=2))
+    classifier = fit_classifier(clips, replace(TINY, steps=2))
     with pytest.raises(InputError, match="20 fps, it was trained on 10"):
-        recogniser.predict(replace(clips, fps=20.0))
+        classifier.predict(replace(clips, fps=20.0))
 
 
 @pytest.mark.parametrize(("kept", "words"), [(0, "'walk' has no clip to train on"), (1, "'walk' has a single clip")])
@@ -67,7 +67,7 @@ def test_small_classes_are_refused(kept: int, words: str, store: MotionStore) ->
     walk = clips.class_names.index("walk")
     rows = [*np.flatnonzero(clips.labels != walk), *np.flatnonzero(clips.labels == walk)[:kept]]
     with pytest.raises(InputError, match=words):
-        fit_recogniser(clips.take(rows), TINY)
+        fit_classifier(clips.take(rows), TINY)
 
 
 def test_one_store_is_split_by_its_subjects(store_path: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_one_store_is_split_by_its_subjects(store_path: Path, tmp_path: Path) ->
     assert len(rows) == 2 * splits["test"] and {row["repeat"] for row in rows} == {"0", "1"}
     right = np.mean([row["label"] == row["predicted"] for row in rows])
     assert result["top1"]["mean"] == pytest.approx(right)
-    assert Recogniser.load(result["recogniser"]).config.steps == 4
+    assert ActionClassifier.load(result["classifier"]).config.steps == 4
 
 
 def test_generated_clips_may_be_added(store_path: Path, tmp_path: Path) -> None:
@@ -121,12 +121,12 @@ def test_utkinect_each_subject_left_out(real_data: Callable[[str], Path], tmp_pa
     plain = (clips.labels[apart.argmin(axis=1)] == clips.labels).mean()
     right = []
     for name in np.unique(subjects):
-        recogniser = fit_recogniser(clips.take(np.flatnonzero(subjects != name)), RecogniserConfig())
+        classifier = fit_classifier(clips.take(np.flatnonzero(subjects != name)), ClassifierConfig())
         left_out = clips.take(np.flatnonzero(subjects == name))
-        right.extend(recogniser.predict(left_out).argmax(axis=1) == left_out.labels)
+        right.extend(classifier.predict(left_out).argmax(axis=1) == left_out.labels)
     assert np.mean(right) > plain > 0.8
 
 
 def test_config_is_checked() -> None:
     with pytest.raises(InputError, match="unknown value of model 'stgcn': did you mean 'st-gcn'"):
-        RecogniserConfig(model="stgcn")
+        ClassifierConfig(model="stgcn")

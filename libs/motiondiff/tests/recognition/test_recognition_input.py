@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from motiondiff.recognition.networks import hops_to_root, spatial_partition
 
 from icube_common.errors import InputError
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
-from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.recognition.clips import ClipSet, check_subject_overlap
 from motiondiff.recognition.features import (
     crop_in_time,
     resample,
@@ -25,10 +24,11 @@ from motiondiff.recognition.features import (
     whole_clips,
     with_speed,
 )
-from motiondiff.recognition.training import draw_weights
+from motiondiff.recognition.networks import hops_to_root, spatial_partition
+from motiondiff.recognition.training import sampling_weights
 from motiondiff.skeleton.motion import RigidTransform, apply_transform
 
-TINY = RecogniserConfig(frames=8)
+TINY = ClassifierConfig(frames=8)
 
 
 def test_a_store_becomes_clips(store: MotionStore) -> None:
@@ -39,9 +39,9 @@ def test_a_store_becomes_clips(store: MotionStore) -> None:
     test = ClipSet.from_store(store, split="test")
     train = ClipSet.from_store(store, split="train")
     assert not set(test.subjects) & set(train.subjects)
-    refuse_shared_subjects(train, test)
+    check_subject_overlap(train, test)
     with pytest.raises(InputError, match=r"subject 'simulated-\d' is in the training and in the test clips"):
-        refuse_shared_subjects(clips, test)
+        check_subject_overlap(clips, test)
 
 
 def test_selection_and_joining(store: MotionStore) -> None:
@@ -60,20 +60,20 @@ def test_selection_and_joining(store: MotionStore) -> None:
     with pytest.raises(InputError, match="none is of the classes jump"):
         clips.with_classes(["jump"])
     with pytest.raises(InputError, match=r"20 fps, the training clips have 10"):
-        clips.refuse_other_body(clips.skeleton, 20, "x")
+        clips.check_same_skeleton(clips.skeleton, 20, "x")
 
 
 def test_every_class_is_drawn_as_often_and_further_clips_for_their_share(store: MotionStore) -> None:
     clips = ClipSet.from_store(store).with_classes(["walk", "run"])
     runs = np.flatnonzero(clips.labels == 1)
     few = clips.take(np.concatenate([np.flatnonzero(clips.labels == 0)[:3], runs]))  # three of one class, eight of one
-    np.testing.assert_allclose(draw_weights(few, 0.5), [1 / 3] * 3 + [1 / 8] * 8)
+    np.testing.assert_allclose(sampling_weights(few, 0.5), [1 / 3] * 3 + [1 / 8] * 8)
     more = few.joined(clips.take(np.flatnonzero(clips.labels == 0)))  # eight further clips of the first class alone
-    weights = draw_weights(more, 0.25)
+    weights = sampling_weights(more, 0.25)
     np.testing.assert_allclose(weights, [0.75 / 3] * 3 + [1 / 8] * 8 + [0.25 / 8] * 8)
     np.testing.assert_allclose(np.bincount(more.labels, weights), 1)
     only = few.take([0, 1, 2]).joined(clips.take(runs))  # a class of which there are only further clips
-    np.testing.assert_allclose(np.bincount(only.labels, draw_weights(only, 0.25)), 1)
+    np.testing.assert_allclose(np.bincount(only.labels, sampling_weights(only, 0.25)), 1)
 
 
 def test_motions_come_into_the_common_frame_with_their_heights() -> None:
@@ -140,7 +140,7 @@ def test_speed_is_the_change_from_the_frame_before() -> None:
 
 def test_variation_turns_and_scales_as_a_whole(store: MotionStore) -> None:
     clips = ClipSet.from_store(store).take(range(6))
-    config = replace(TINY, shortest_crop=1.0, joint_noise=0.0, scale_range=0.0, rotation_degrees=180)
+    config = replace(TINY, min_crop=1.0, joint_noise=0.0, scale_range=0.0, rotation_degrees=180)
     stacked = stack_clips(clips.positions, config)
     plain = whole_clips(stacked, config)
     turned = varied_clips(stacked, config, torch.Generator().manual_seed(1))

@@ -13,17 +13,16 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.experiments import Outcome, trial_config
 from icube_common.io.runs import RunFolder, read_json
-from motiondiff.augmentation.config import CellConfig
-from motiondiff.config import EvaluateOptions, MotionDiffConfig
+from motiondiff.augmentation.config import TrialConfig
+from motiondiff.config import ClassifierConfig, EvaluateOptions, MotionDiffConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.metrics import Judge
-from motiondiff.evaluation.runner import generated_set, real_clips
-from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
-from motiondiff.recognition.classifier import Recogniser
+from motiondiff.evaluation.metrics import MotionEvaluator
+from motiondiff.evaluation.runner import real_clips, sample_balanced_set
+from motiondiff.pipelines.sampling import load_pipeline, resolve
+from motiondiff.recognition.classifier import ActionClassifier
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.training import fit_recogniser
-from motiondiff.training.diffusion import train
+from motiondiff.recognition.training import fit_classifier
+from motiondiff.training.diffusion import train_store
 
 SPLIT = "validation"
 """What a cell's motions are held against: settings are chosen without a look at the test subjects."""
@@ -31,48 +30,40 @@ RATIOS = ("accuracy", "within_class_diversity", "foot_skate", "jitter")
 """Figures that are also told as a share of held-out real motion's."""
 
 
-def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str) -> Outcome:
+def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str) -> Outcome:
     """Train once, make a balanced set, and judge it by the store's validation split.
 
     Args:
-        overrides: keys of `CellConfig`.
-        seed: of the training; motions, recogniser and drawn clips have seeds of their own, the same in every cell.
+        overrides: keys of `TrialConfig`.
+        seed: of the training; motions, classifier and drawn clips have seeds of their own, the same in every cell.
         folder: of the cell; ``run`` comes to lie here, unless another cell has it (`trained_run`).
         data: a prepared store.
 
     Returns:
-        The figures of `motiondiff.evaluation.metrics.Judge.generated` that are defined, some of them also as
+        The figures of `motiondiff.evaluation.metrics.MotionEvaluator.generated` that are defined, some of them also as
         ``..._of_real``, and ``training_seconds``.
 
     Raises:
         InputError: a store without a validation split, or with a class that has fewer than two clips on a side.
     """
-    config = trial_config(CellConfig, overrides, seed)
+    config = trial_config(TrialConfig, overrides, seed)
     store = MotionStore(data)
     if SPLIT not in store.info()["splits"]:
         raise InputError(f"{store.path}: has no {SPLIT} split to choose settings by; prepare it with more subjects")
     training, held_out = real_clips(store, EvaluateOptions(split=SPLIT))
     run, seconds = trained_run(store, Path(folder), config)
-    sampling = SampleOptions(
-        count=config.sample.per_class,
-        steps=config.sample.steps,
-        scheduler=config.sample.scheduler,
-        guidance=config.sample.guidance,
-        mix_styles=config.sample.mix_styles,
-        device=config.sample.device,
-        seed=config.sample.seed,
-    )
+    chosen = resolve(run, config.sample)
     classes = tuple(training.class_names)
-    motions = generated_set(load_pipeline(run, config.sample.scheduler), classes, sampling)
-    judge = Judge(training, held_out, _recogniser(str(store.path), store.fingerprint, config.recogniser))
-    figures = judge.generated(judge.look_at(ClipSet.from_motions(motions, classes)), 0)
-    real = judge.of_itself(judge.held_out)
-    ratios = {f"{name}_of_real": figures[name] / real[name] for name in RATIOS if real[name]}
-    known = {name: value for name, value in {**figures, **ratios}.items() if math.isfinite(value)}
+    motions = sample_balanced_set(load_pipeline(run, chosen.scheduler), classes, chosen, count=chosen.per_class)
+    evaluator = MotionEvaluator(training, held_out, _classifier(str(store.path), store.fingerprint, config.classifier))
+    metrics = evaluator.generated(evaluator.describe(ClipSet.from_motions(motions, classes)), 0)
+    real = evaluator.set_metrics(evaluator.held_out)
+    ratios = {f"{name}_of_real": metrics[name] / real[name] for name in RATIOS if real[name]}
+    known = {name: value for name, value in {**metrics, **ratios}.items() if math.isfinite(value)}
     return Outcome(metrics={**known, "training_seconds": seconds})
 
 
-def trained_run(store: MotionStore, folder: Path, config: CellConfig) -> tuple[Path, float]:
+def trained_run(store: MotionStore, folder: Path, config: TrialConfig) -> tuple[Path, float]:
     """The run of a cell, and how many seconds its training took.
 
     Where another cell of the study has trained with the same settings and seed, and differs in how motions are made
@@ -88,7 +79,7 @@ def trained_run(store: MotionStore, folder: Path, config: CellConfig) -> tuple[P
     if run is not None:
         return run.path, float(run.read_metrics()[-1]["seconds"])
     path = folder / "run"
-    return path, float(train(store.path, path, parts)["seconds"])
+    return path, train_store(store.path, path, parts).seconds
 
 
 def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) -> RunFolder | None:
@@ -109,7 +100,7 @@ def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) 
 
 
 @lru_cache(maxsize=4)
-def _recogniser(path: str, fingerprint: str, config: RecogniserConfig) -> Recogniser:
+def _classifier(path: str, fingerprint: str, config: ClassifierConfig) -> ActionClassifier:
     """The same in every cell of a study: trained once in each process."""
     training, _ = real_clips(MotionStore(path), EvaluateOptions(split=SPLIT))
-    return fit_recogniser(training, config, 0)
+    return fit_classifier(training, config, 0)

@@ -1,4 +1,4 @@
-"""The rows of an augmentation study: a share of the real clips, and what recognisers learn from at that share."""
+"""The rows of an augmentation study: a share of the real clips, and what classifiers learn from at that share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SYNTHETIC = "synthetic"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class StudyArm:
     """A row of the study's table.
 
     Attributes:
@@ -28,7 +28,7 @@ class Row:
 
     @property
     def training(self) -> str:
-        """What recognisers are trained on, as the table says it."""
+        """What classifiers are trained on, as the table says it."""
         parts = ([REAL] if self.real else []) + ([f"{SYNTHETIC} ({self.method})"] if self.method else [])
         return " + ".join(parts)
 
@@ -42,13 +42,13 @@ class Row:
         return {"fraction": self.fraction, "method": self.method, "real": self.real}
 
 
-def rows_of(config: StudyConfig) -> list[Row]:
+def study_arms(config: StudyConfig) -> list[StudyArm]:
     """All rows, fraction by fraction: real, then each method alone and with real."""
     rows = []
     for fraction in config.fractions:
-        rows.append(Row(fraction=fraction, method="", real=True))
+        rows.append(StudyArm(fraction=fraction, method="", real=True))
         for method in config.methods:
-            rows += [Row(fraction=fraction, method=method, real=real) for real in (False, True)]
+            rows += [StudyArm(fraction=fraction, method=method, real=real) for real in (False, True)]
     return rows
 
 

@@ -16,11 +16,11 @@ from motiondiff.data.store_writer import StoreWriter
 
 Index = npt.NDArray[np.int64]
 
-FEWEST = 2
-"""Clips of a class that every fraction keeps: recognisers refuse to learn a class from one."""
+MIN_CLIPS = 2
+"""Clips of a class that every fraction keeps: classifiers refuse to learn a class from one."""
 
 
-def real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tuple[Index, Index]:
+def split_real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tuple[Index, Index]:
     """The clips that fractions are drawn from, and the clips of held-out subjects.
 
     A study chooses nothing on a validation split, so its clips are training clips here.
@@ -31,7 +31,7 @@ def real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tupl
 
     Raises:
         InputError: an unknown subject, nobody or everybody held out, a subject on both sides, a class with fewer than
-            `FEWEST` clips to train on, or one without a test clip.
+            `MIN_CLIPS` clips to train on, or one without a test clip.
     """
     labelled = store.columns["action"] != NO_LABEL
     subjects = store.columns["subject"]
@@ -53,16 +53,16 @@ def real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tupl
         raise InputError(f"{store.path}: {column} {names[both[0]]!r} has clips on both sides of the split")
     for code, action in enumerate(store.actions):
         count, held = (int((store.columns["action"][rows] == code).sum()) for rows in (real, test))
-        if count < FEWEST:
+        if count < MIN_CLIPS:
             words = {0: "no clip", 1: "a single clip"}[count]
-            raise InputError(f"{store.path}: class {action!r} has {words} to train on, at least {FEWEST} are needed")
+            raise InputError(f"{store.path}: class {action!r} has {words} to train on, at least {MIN_CLIPS} are needed")
         if not held:
             raise InputError(f"{store.path}: class {action!r} has no clip of the held-out subjects")
     return real, test
 
 
-def draw_fraction(store: MotionStore, real: Index, fraction: float, seed: int) -> Index:
-    """Clips of each class in the same proportion, at least `FEWEST`; a larger fraction holds every smaller one.
+def sample_subset(store: MotionStore, real: Index, fraction: float, seed: int) -> Index:
+    """Clips of each class in the same proportion, at least `MIN_CLIPS`; a larger fraction holds every smaller one.
 
     Args:
         store: gives the classes.
@@ -74,23 +74,23 @@ def draw_fraction(store: MotionStore, real: Index, fraction: float, seed: int) -
     drawn = []
     for code in np.unique(actions):
         rows = np.random.default_rng([seed, int(code)]).permutation(real[actions == code])
-        drawn.append(rows[: max(FEWEST, round(fraction * len(rows)))])
+        drawn.append(rows[: max(MIN_CLIPS, round(fraction * len(rows)))])
     return np.sort(np.concatenate(drawn))
 
 
-def refuse_same_fractions(store: MotionStore, real: Index, fractions: Sequence[float], seed: int) -> None:
+def check_distinct_subsets(store: MotionStore, real: Index, fractions: Sequence[float], seed: int) -> None:
     """Two rows of a table must not be the same clips under two names.
 
     Raises:
-        InputError: two fractions draw the same clips, since `FEWEST` of a class is the least.
+        InputError: two fractions draw the same clips, since `MIN_CLIPS` of a class is the least.
     """
     drawn: dict[int, float] = {}
     for fraction in sorted(fractions):
-        count = len(draw_fraction(store, real, fraction, seed))
+        count = len(sample_subset(store, real, fraction, seed))
         if count in drawn:
             raise InputError(
                 f"fractions {drawn[count]:g} and {fraction:g} draw the same {count} of {len(real)} clips, at least "
-                f"{FEWEST} of each class: leave one out, or hold fewer subjects out"
+                f"{MIN_CLIPS} of each class: leave one out, or hold fewer subjects out"
             )
         drawn[count] = fraction
 

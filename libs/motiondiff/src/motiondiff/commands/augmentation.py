@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common import cli
 from icube_common.experiments.commands import ablate_command, tune_command
-from motiondiff.augmentation.config import AugmentConfig, CellConfig, FilterConfig, StudyConfig, unused_keys
+from motiondiff.augmentation.config import AugmentConfig, FilterConfig, StudyConfig, TrialConfig, unused_keys
 from motiondiff.config import ActorConfig
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def _train_actor(args: argparse.Namespace) -> Mapping[str, Any]:
 # option -> key of `FilterConfig`, with the type of its value
 _FILTER_OPTIONS: Mapping[str, type] = {
     "per_class": int,
-    "overgenerate": float,
+    "oversample_factor": float,
     "min_confidence": float,
     "quantile": float,
-    "slack": float,
-    "copy_share": float,
-    "strength": float,
+    "tolerance": float,
+    "copy_threshold": float,
+    "noise_strength": float,
     "mirror": float,
     "steps": int,
     "guidance": float,
@@ -92,7 +92,7 @@ def _augment(args: argparse.Namespace) -> Mapping[str, Any]:
         args.data,
         args.out,
         config.filter,
-        recogniser=config.recogniser,
+        classifier=config.classifier,
         render=args.render,
         overwrite=args.overwrite,
     )
@@ -150,6 +150,6 @@ AUGMENTATION_COMMANDS: Mapping[str, cli.Command] = {
     "augmentation-study": cli.Command(
         "does generated motion help recognition?", _study, _study_arguments, _render_study, config=StudyConfig
     ),
-    "ablate": ablate_command(_make_run, CellConfig, add_arguments=_data_argument, unused=unused_keys),
-    "tune": tune_command(_make_run, CellConfig, add_arguments=_data_argument, unused=unused_keys),
+    "ablate": ablate_command(_make_run, TrialConfig, add_arguments=_data_argument, unused=unused_keys),
+    "tune": tune_command(_make_run, TrialConfig, add_arguments=_data_argument, unused=unused_keys),
 }

@@ -8,15 +8,15 @@ from typing import Any
 
 from icube_common import cli
 from motiondiff.commands.sampler import add_sampler_arguments
-from motiondiff.recognition.config import MODELS, RecogniserConfig
+from motiondiff.config import MODELS, ClassifierConfig
 
 
-def _recogniser_config(args: argparse.Namespace) -> RecogniserConfig:
+def _recogniser_config(args: argparse.Namespace) -> ClassifierConfig:
     """The configuration of ``--config`` and ``key=value`` words, its network that of ``--model`` where given."""
     from icube_common.config import load_config
 
     named = [f"model={args.model}"] if args.model else []
-    return load_config(RecogniserConfig, file=args.config, overrides=[*args.overrides, *named])
+    return load_config(ClassifierConfig, file=args.config, overrides=[*args.overrides, *named])
 
 
 def _recognise_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def _recognise_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--model", metavar="NAME", help=f"one of: {', '.join(MODELS)} (default gru)")
-    parser.add_argument("--seeds", type=int, default=1, help="recognisers trained, of seeds 0, 1, ... (default 1)")
+    parser.add_argument("--seeds", type=int, default=1, help="classifiers trained, of seeds 0, 1, ... (default 1)")
     parser.add_argument("--min-clips", type=int, metavar="N", help="leave out classes with fewer training clips")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
@@ -76,7 +76,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         guidance=args.guidance,
         split=args.split,
         min_clips=args.min_clips,
-        recogniser=_recogniser_config(args),
+        classifier=_recogniser_config(args),
         evaluator_seed=args.evaluator_seed,
         batch_size=args.batch_size,
         mix_styles=args.mix_styles,
@@ -111,26 +111,26 @@ def _render_evaluate(result: Mapping[str, Any]) -> str:
         lines.append(f"from captions alone, {text['pool']} captions to choose from:")
         lines += [f"  {name:<{width}}  {shown(text[name])}   real {shown(text['real'][name])}" for name in text["real"]]
     lines.append("goals:")
-    for name, goal in result["goals"].items():
-        value = "undefined" if goal["value"] is None else f"{goal['value']:.3g}"
-        bound = f">= {goal['at_least']:g}" if "at_least" in goal else f"<= {goal['at_most']:g}"
+    for name, target in result["goals"].items():
+        value = "undefined" if target["value"] is None else f"{goal['value']:.3g}"
+        bound = f">= {goal['at_least']:g}" if "at_least" in target else f"<= {goal['at_most']:g}"
         lines.append(f"  {name} {value} (wanted {bound}): {'met' if goal['met'] else 'missed'}")
     return "\n".join([*lines, *result["notes"], result["report"]])
 
 
 JUDGE_COMMANDS: Mapping[str, cli.Command] = {
     "recognise": cli.Command(
-        "train an action recogniser on some people and test it on others",
+        "train an action classifier on some people and test it on others",
         _recognise,
         _recognise_arguments,
         _render_recognise,
-        config=RecogniserConfig,
+        config=ClassifierConfig,
     ),
     "evaluate": cli.Command(
         "judge a trained model's motions beside held-out real motion",
         _evaluate,
         _evaluate_arguments,
         _render_evaluate,
-        config=RecogniserConfig,
+        config=ClassifierConfig,
     ),
 }

@@ -97,7 +97,6 @@ def why_no_fid(generated: int, real: int, dimensions: int) -> str:
     return ""
 
 
-
 def diversity(features: Features) -> float:
     """Mean distance between two clips of the set.
 
@@ -115,8 +114,8 @@ def diversity(features: Features) -> float:
 def within_class(features: Features, labels: npt.NDArray[np.int64]) -> float:
     """Mean over classes of the mean distance between two clips of the class.
 
-    On a recogniser's features this is Action2Motion's multimodality (of all pairs instead of 20 drawn ones). A
-    recogniser is trained to give the clips of a class the same features, so that it hardly sees a class collapse to one
+    On a classifier's features this is Action2Motion's multimodality (of all pairs instead of 20 drawn ones). A
+    classifier is trained to give the clips of a class the same features, so that it hardly sees a class collapse to one
     prototype: the same on poses (`motiondiff.evaluation.pose_descriptors`) does.
 
     Raises:

@@ -21,7 +21,7 @@ FRAMES = 16
 """Moments at which two motions are compared."""
 SHARES = (1.0, 0.75, 0.5)
 """Lengths of a training clip's parts that a generated clip may be a copy of."""
-FEWEST_FRAMES = 8
+MIN_FRAMES = 8
 """A part shorter than this is no motion to compare with."""
 
 
@@ -81,7 +81,7 @@ def describe_parts(clips: ClipSet, lengths: Array) -> tuple[npt.NDArray[np.float
     for number, clip in enumerate(clips.positions):
         for share in SHARES:
             size = round(share * len(clip))
-            if size < FEWEST_FRAMES and share < 1:
+            if size < MIN_FRAMES and share < 1:
                 continue
             for start in np.unique(np.linspace(0, len(clip) - size, 1 if share == 1 else round(2 / share)).astype(int)):
                 points.append(describe(clip[start : start + size], clips.skeleton, lengths))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from icube_common.evaluation import Predictions, confusion_matrix, per_class_recall
 from icube_common.io.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.metrics import MEANING, Judge, Judged, shown
+from motiondiff.evaluation.metrics import MEANING, EvaluatedClips, MotionEvaluator, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
 from motiondiff.evaluation.text_metrics import MEANING as TEXT_MEANING
 from motiondiff.export.images.render import write_contact_sheet
@@ -22,15 +22,15 @@ from motiondiff.skeleton.motion import Motion
 SAMPLES = 3
 """Motions of each class on the page."""
 FRAMES, CELL = 5, (84, 116)  # two sheets of 420 pixels stand side by side on a page
-LARGEST_MATRIX = 40
+MAX_MATRIX = 40
 """Classes that a confusion matrix is drawn for, at most."""
 
 
 def write_report(
     folder: Path,
     result: Mapping[str, Any],
-    judge: Judge,
-    seen: Judged,
+    evaluator: MotionEvaluator,
+    seen: EvaluatedClips,
     motions: list[Motion],
     predictions: Predictions,
     store: MotionStore,
@@ -60,9 +60,9 @@ def write_report(
     _figures(report, result)
     if "text" in result:
         _texts(report, result["text"])
-    _curves(report, judge, seen, result)
-    _classes(report, judge, predictions)
-    _motions(report, folder / "sheets", judge, seen, motions, store)
+    _curves(report, evaluator, seen, result)
+    _classes(report, evaluator, predictions)
+    _motions(report, folder / "sheets", evaluator, seen, motions, store)
     report.section("Settings")
     report.facts({name: value for name, value in settings.items() if name != "evaluator"})
     report.facts(settings["evaluator"], caption="The evaluator, trained on the training split alone")
@@ -74,9 +74,9 @@ def write_report(
 def _goals(report: Report, result: Mapping[str, Any]) -> None:
     report.section("Goals")
     rows = []
-    for name, goal in result["goals"].items():
-        bound = f"at least {goal['at_least']:g}" if "at_least" in goal else f"at most {goal['at_most']:g}"
-        rows.append([name, goal["meaning"], goal["value"], bound, goal["met"]])
+    for name, target in result["goals"].items():
+        bound = f"at least {goal['at_least']:g}" if "at_least" in target else f"at most {goal['at_most']:g}"
+        rows.append([name, target["meaning"], target["value"], bound, target["met"]])
     report.table(["goal", "what", "value", "asked", "met"], rows)
 
 
@@ -111,14 +111,18 @@ def _texts(report: Report, text: Mapping[str, Any]) -> None:
     )
 
 
-def _curves(report: Report, judge: Judge, seen: Judged, result: Mapping[str, Any]) -> None:
+def _curves(report: Report, evaluator: MotionEvaluator, seen: EvaluatedClips, result: Mapping[str, Any]) -> None:
     report.section("Memorisation")
     report.paragraph(
         "Distance to the nearest training clip, or part of one, on a common body. Motions that copy lie left of "
         "held-out ones; a generator that knows more than its clips lies near them."
     )
     series = {}
-    for name, found in (("generated (seed 0)", seen), ("held-out real", judge.held_out), ("training", judge.train)):
+    for name, found in (
+        ("generated (seed 0)", seen),
+        ("held-out real", evaluator.held_out),
+        ("training", evaluator.train),
+    ):
         distances = np.sort(found.nearest.distance)
         series[name] = (distances.tolist(), (np.arange(1, len(distances) + 1) / len(distances)).tolist())
     report.plot(
@@ -130,22 +134,28 @@ def _curves(report: Report, judge: Judge, seen: Judged, result: Mapping[str, Any
     )
 
 
-def _classes(report: Report, judge: Judge, predictions: Predictions) -> None:
+def _classes(report: Report, evaluator: MotionEvaluator, predictions: Predictions) -> None:
     report.section("Classes")
     names = predictions.class_names
-    real = judge.held_out
+    real = evaluator.held_out
     made = per_class_recall(predictions.labels, predictions.probabilities)
     known = per_class_recall(real.clips.labels, real.probabilities)
     report.table(
         ["action", "recognised, generated", "recognised, real", "training clips", "held-out clips"],
         [
-            [name, float(made[row]), float(known[row]), int(judge.train.clips.counts[row]), int(real.clips.counts[row])]
+            [
+                name,
+                float(made[row]),
+                float(known[row]),
+                int(evaluator.train.clips.counts[row]),
+                int(real.clips.counts[row]),
+            ]
             for row, name in enumerate(names)
         ],
     )
-    if len(names) > LARGEST_MATRIX:
+    if len(names) > MAX_MATRIX:
         return
-    alt = "Confusion matrix of the recogniser: rows what was asked for, columns what it was taken for; {}"
+    alt = "Confusion matrix of the classifier: rows what was asked for, columns what it was taken for; {}"
     report.gallery(
         [
             (_heat_map(confusion_matrix(labels, table), names), alt.format(words), words)
@@ -159,11 +169,11 @@ def _classes(report: Report, judge: Judge, predictions: Predictions) -> None:
 
 def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
     """A confusion matrix as SVG: shade is the share of the row, the number in a cell the count."""
-    from matplotlib.figure import Figure
+    from matplotlib.metric import Figure
 
     size = max(3.6, 0.28 * len(names) + 1.6)  # two of up to ten classes stand side by side
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.subplots()
+    metric = Figure(figsize=(size, size), layout="constrained")
+    axes = metric.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
@@ -172,15 +182,20 @@ def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
     for row, column in zip(*np.nonzero(matrix), strict=True):
         colour = "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    return figure_svg(figure)
+    return figure_svg(metric)
 
 
 def _motions(
-    report: Report, folder: Path, judge: Judge, seen: Judged, motions: list[Motion], store: MotionStore
+    report: Report,
+    folder: Path,
+    evaluator: MotionEvaluator,
+    seen: EvaluatedClips,
+    motions: list[Motion],
+    store: MotionStore,
 ) -> None:
     report.section("Motions beside their nearest training clips")
     report.paragraph(
-        "Left: the first generated motions of each action (seed 0), with what the recogniser takes them for. Right, "
+        "Left: the first generated motions of each action (seed 0), with what the classifier takes them for. Right, "
         "row by row: the training clip that each is nearest to, whole or in part."
     )
     folder.mkdir()
@@ -190,7 +205,7 @@ def _motions(
         rows = np.flatnonzero(seen.clips.labels == label)[:SAMPLES]
         best = seen.probabilities[rows].argmax(axis=1)
         made = [f"{name}: taken for {names[guess]}" for guess in best]
-        ids = [judge.train.clips.ids[seen.nearest.clip[row]] for row in rows]
+        ids = [evaluator.train.clips.ids[seen.nearest.clip[row]] for row in rows]
         near = [f"{seen.nearest.distance[row]:.3f} m: {clip}" for row, clip in zip(rows, ids, strict=True)]
         stem = f"{label:02d}-{slug(name)}"
         left = write_contact_sheet(

@@ -14,16 +14,16 @@ from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, read_json, write_json
-from motiondiff.config import FEWEST_CLIPS, EvaluateOptions
+from motiondiff.config import MIN_CLIPS, EvaluateOptions, SamplerConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.metrics import Judge, Judged, evaluate_sets
+from motiondiff.evaluation.metrics import EvaluatedClips, MotionEvaluator, evaluate_sets
 from motiondiff.evaluation.report import write_report
 from motiondiff.evaluation.text_metrics import evaluate_texts
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline, resolve
-from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
-from motiondiff.recognition.train_and_test import without_small_classes
-from motiondiff.recognition.training import fit_recogniser, refuse_small_classes
+from motiondiff.recognition.clips import ClipSet, check_subject_overlap
+from motiondiff.recognition.train_and_test import drop_small_classes
+from motiondiff.recognition.training import check_class_sizes, fit_classifier
 from motiondiff.skeleton.motion import Motion
 from motiondiff.training.diffusion import TEXT_CACHE
 
@@ -33,7 +33,7 @@ GENERATED = "generated"
 """The subject of generated motions in ``predictions.csv``."""
 
 
-def refuse_other_data(run: str | Path, store: MotionStore) -> None:
+def check_same_data(run: str | Path, store: MotionStore) -> None:
     """A run is judged on the store it was trained on: no other says which clips the generator has seen.
 
     Raises:
@@ -61,21 +61,24 @@ def real_clips(store: MotionStore, options: EvaluateOptions) -> tuple[ClipSet, C
     """
     train = ClipSet.from_store(store, split="train")
     held_out = ClipSet.from_store(store, split=options.split)
-    refuse_shared_subjects(train, held_out)
+    check_subject_overlap(train, held_out)
     if options.min_clips is not None:
-        train, held_out = without_small_classes(train, held_out, options.min_clips, FEWEST_CLIPS)
-    refuse_small_classes(train, FEWEST_CLIPS, "to train on")
-    refuse_small_classes(held_out, FEWEST_CLIPS, "held out")
+        train, held_out = drop_small_classes(train, held_out, options.min_clips, MIN_CLIPS)
+    check_class_sizes(train, MIN_CLIPS, "to train on")
+    check_class_sizes(held_out, MIN_CLIPS, "held out")
     return train, held_out
 
 
-def generated_set(pipeline: MotionDiffusionPipeline, classes: tuple[str, ...], options: SampleOptions) -> list[Motion]:
-    """One balanced set of motions of the given classes.
+def sample_balanced_set(
+    pipeline: MotionDiffusionPipeline, classes: tuple[str, ...], sampler: SamplerConfig, *, count: int
+) -> list[Motion]:
+    """Motions of the given classes, ``count`` of each.
 
     Raises:
         InputError: anything that `motiondiff.pipelines.sampling.generate` refuses.
     """
-    return list(generate(pipeline, dataclasses.replace(options, actions=classes, per_action=None)))
+    options = SampleOptions.from_sampler(sampler, actions=classes, count=count, per_action=None)
+    return list(generate(pipeline, options))
 
 
 def evaluate(
@@ -95,7 +98,7 @@ def evaluate(
         run: the run folder.
         data: the store that it was trained on.
         out: the folder to make: ``metrics.json``, ``predictions.csv`` (what the evaluator says about each motion; the
-            seed is its ``repeat``), ``report.html``, ``evaluator/`` (the recogniser), ``sheets/`` (its pictures).
+            seed is its ``repeat``), ``report.html``, ``evaluator/`` (the classifier), ``sheets/`` (its pictures).
         options: how motions are made and judged.
         overwrite: replace an existing ``out``.
 
@@ -111,47 +114,36 @@ def evaluate(
     options = options or EvaluateOptions()
     store = MotionStore(data)
     train, held_out = real_clips(store, options)
-    sampling = resolve(
-        run,
-        SampleOptions(
-            count=options.per_action,
-            steps=options.steps,
-            scheduler=options.scheduler,
-            guidance=options.guidance,
-            batch_size=options.batch_size,
-            mix_styles=options.mix_styles,
-            device=options.device,
-        ),
-        steps=10,
-    )
-    pipeline = load_pipeline(run, sampling.scheduler)
-    refuse_other_data(run, store)
+    options = resolve(run, options, steps=10)
+    pipeline = load_pipeline(run, options.scheduler)
+    check_same_data(run, store)
     classes = tuple(train.class_names)
     started = time.perf_counter()
     # the generator first: settings that it refuses should not cost the evaluator's training
-    motions = [generated_set(pipeline, classes, dataclasses.replace(sampling, seed=0))]
-    judge = Judge(train, held_out, fit_recogniser(train, options.recogniser, options.evaluator_seed))
+    motions = [sample_balanced_set(pipeline, classes, options, count=options.per_action)]
+    evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
     for seed in range(1, options.seeds):
-        motions.append(generated_set(pipeline, classes, dataclasses.replace(sampling, seed=seed)))
+        own = dataclasses.replace(options, seed=options.seed + seed)
+        motions.append(sample_balanced_set(pipeline, classes, own, count=options.per_action))
         logger.info("%d of %d sets of motions", seed + 1, options.seeds)
-    figures, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], judge)
+    metrics, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], evaluator)
     target = Path(out)
     if pipeline.takes_text:
-        text_figures = evaluate_texts(pipeline, store, judge, options, sampling, Path(run) / TEXT_CACHE)
-        figures = {**figures, "text": text_figures}
+        text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
+        metrics = {**metrics, "text": text_results}
     result = {
-        **figures,
+        **metrics,
         "classes": list(classes),
         "left_out": [name for name in store.actions if name not in classes],
         "settings": {
             "seeds": options.seeds,
             "per_action": options.per_action,
-            "steps": sampling.steps,
-            "scheduler": sampling.scheduler,
-            "guidance": sampling.guidance,
-            "mix_styles": sampling.mix_styles,
+            "steps": options.steps,
+            "scheduler": options.scheduler,
+            "guidance": options.guidance,
+            "mix_styles": options.mix_styles,
             "split": options.split,
-            "evaluator": {**config_to_dict(options.recogniser), "seed": options.evaluator_seed},
+            "evaluator": {**config_to_dict(options.classifier), "seed": options.evaluator_seed},
         },
         "held_out_subjects": sorted(set(held_out.subjects)),
         "simulated": bool(store.header.get("simulated", False)),
@@ -164,13 +156,13 @@ def evaluate(
     with atomic_folder(target, overwrite=overwrite) as folder:
         predictions = generated_predictions(seen)
         predictions.write_csv(folder / "predictions.csv")
-        judge.recogniser.save(folder / "evaluator")
-        write_report(folder, result, judge, seen[0], motions[0], predictions, store)
+        evaluator.classifier.save(folder / "evaluator")
+        write_report(folder, result, evaluator, seen[0], motions[0], predictions, store)
         write_json(folder / "metrics.json", result)
     return result
 
 
-def generated_predictions(seen: list[Judged]) -> Predictions:
+def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
     """What the evaluator says about every motion; the seed is the repeat."""
     return Predictions(
         ids=[name for found in seen for name in found.clips.ids],

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # goal -> (least, most, meaning)
-GOALS: dict[str, tuple[float | None, float | None, str]] = {
+TARGETS: dict[str, tuple[float | None, float | None, str]] = {
     "accuracy_ratio": (0.9, None, "accuracy of generated / of held-out real motions"),
     "within_class_diversity_ratio": (0.6, None, "within-class diversity of generated / of held-out real motions"),
     "nearest_training_over_held_out_p5": (
@@ -25,7 +25,7 @@ GOALS: dict[str, tuple[float | None, float | None, str]] = {
 }
 
 
-def check_goals(
+def check_targets(
     generated: Mapping[str, Mapping[str, Any]], real: Mapping[str, Mapping[str, Any]], training_nearest: float
 ) -> dict[str, Any]:
     """Each goal as ``{"value", "at_least" or "at_most", "met", "meaning"}``; value and met are None where undefined.
@@ -36,8 +36,8 @@ def check_goals(
         training_nearest: median distance of a training clip to the nearest other one, metres.
     """
 
-    def of(figures: Mapping[str, Mapping[str, Any]], name: str) -> float:
-        value = figures[name]["mean"]
+    def of(metrics: Mapping[str, Mapping[str, Any]], name: str) -> float:
+        value = metrics[name]["mean"]
         return math.nan if value is None else float(value)
 
     def ratio(name: str) -> float:
@@ -53,7 +53,7 @@ def check_goals(
         "jitter_ratio": ratio("jitter"),
     }
     result = {}
-    for name, (least, most, meaning) in GOALS.items():
+    for name, (least, most, meaning) in TARGETS.items():
         value = values[name]
         known = math.isfinite(value)
         met = None if not known else (least is None or value >= least) and (most is None or value <= most)

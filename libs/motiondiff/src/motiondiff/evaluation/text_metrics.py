@@ -1,4 +1,4 @@
-"""What a model makes of texts alone: R-precision, MM-distance, and what a recogniser names the motions.
+"""What a model makes of texts alone: R-precision, MM-distance, and what a classifier names the motions.
 
 Guo et al., CVPR 2022, rank a motion's own description among 32. Where captions are made of labels, two captions of one
 action cannot be told apart by any motion: a pool then holds one caption for each action, and is as large as there are
@@ -21,7 +21,7 @@ from icube_common.vlm.features import FeatureCache
 from motiondiff.config import EvaluateOptions, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.metrics import Judge
+from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.text_motion_matching import Matcher, fit_matcher, rank_own
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 Index = npt.NDArray[np.int64]
 
-LARGEST_POOL = 32
-MOST_CAPTIONS = 300
+MAX_POOL = 32
+MAX_CAPTIONS = 300
 """Captions that motions are made of from one seed, at most."""
 TOP = (1, 2, 3)
 MEANING = {
     **{f"r_precision_top{k}": f"share of motions whose caption is among the {k} nearest of the pool" for k in TOP},
     "mm_distance": "distance of a motion and its caption in the space of the matching model",
-    "accuracy": "share that the recogniser names as the caption's action, mean over classes",
+    "accuracy": "share that the classifier names as the caption's action, mean over classes",
 }
 
 
@@ -49,7 +49,7 @@ def meanings_of(store: MotionStore, rows: Index) -> Index:
     return np.array([len(store.actions) + row if texts[row] else actions[row] for row in rows], dtype=np.int64)
 
 
-def draw_pools(meanings: Index, size: int, generator: np.random.Generator) -> Index:
+def sample_pools(meanings: Index, size: int, generator: np.random.Generator) -> Index:
     """(N, P) rows whose meanings all differ, each row's own first.
 
     Args:
@@ -68,9 +68,8 @@ def draw_pools(meanings: Index, size: int, generator: np.random.Generator) -> In
 def evaluate_texts(
     pipeline: MotionDiffusionPipeline,
     store: MotionStore,
-    judge: Judge,
+    evaluator: MotionEvaluator,
     options: EvaluateOptions,
-    sampling: SampleOptions,
     cache: Path,
 ) -> dict[str, Any]:
     """Motions made of the captions of held-out clips, without an action, beside those clips.
@@ -78,9 +77,8 @@ def evaluate_texts(
     Args:
         pipeline: trained with text.
         store: the run's data.
-        judge: holds training and held-out clips, and the recogniser.
-        options: seeds, and the settings of the matching model's training: those of the recogniser.
-        sampling: steps, scheduler, guidance.
+        judge: holds training and held-out clips, and the classifier.
+        options: seeds, and the settings of the matching model's training: those of the classifier.
         cache: the run's embeddings of captions.
 
     Returns:
@@ -94,10 +92,10 @@ def evaluate_texts(
     captions = store_captions(store)
     vectors = encoder.embed(captions.texts, FeatureCache(cache) if cache.is_dir() else None).numpy()
     row_of = {name: row for row, name in enumerate(store.clip_ids)}
-    train, held_out = judge.train.clips, judge.held_out.clips
+    train, held_out = evaluator.train.clips, evaluator.held_out.clips
     train_rows, rows = (np.array([row_of[name] for name in clips.ids]) for clips in (train, held_out))
     meanings = meanings_of(store, rows)
-    pool = min(LARGEST_POOL, len(set(meanings.tolist())))
+    pool = min(MAX_POOL, len(set(meanings.tolist())))
     if pool < 2:
         raise InputError(f"text figures: the held-out clips of {store.path} all mean the same")
     varied = TextConfig()
@@ -107,7 +105,7 @@ def evaluate_texts(
         train_rows.tolist(),
         meanings_of(store, train_rows),
         embedded,
-        options.recogniser,
+        options.classifier,
         options.evaluator_seed,
     )
     found: list[dict[str, float]] = []
@@ -115,11 +113,16 @@ def evaluate_texts(
     count = 0
     for seed in range(options.seeds):
         generator = np.random.default_rng([seed, 29])
-        chosen = np.sort(generator.permutation(len(rows))[:MOST_CAPTIONS])
-        drawn = np.array([_draw_caption(captions.of_clip[row], generator) for row in rows[chosen]])
-        pools = draw_pools(meanings[chosen], min(pool, len(set(meanings[chosen].tolist()))), generator)
+        chosen = np.sort(generator.permutation(len(rows))[:MAX_CAPTIONS])
+        drawn = np.array([_sample_caption(captions.of_clip[row], generator) for row in rows[chosen]])
+        pools = sample_pools(meanings[chosen], min(pool, len(set(meanings[chosen].tolist()))), generator)
         texts = [captions.texts[number] for number in drawn]
-        motions = list(generate(pipeline, dataclasses.replace(sampling, texts=texts, count=1, seed=seed)))
+        motions = list(
+            generate(
+                pipeline,
+                SampleOptions.from_sampler(options, texts=texts, count=1, per_action=None, seed=options.seed + seed),
+            )
+        )
         clips = held_out.take(chosen)
         labelled = [
             dataclasses.replace(motion, action=held_out.class_names[label])
@@ -127,8 +130,8 @@ def evaluate_texts(
         ]
         made = ClipSet.from_motions(labelled, held_out.class_names)
         embedded_texts = matcher.texts(vectors[drawn])
-        found.append(_figures(matcher, judge, made, embedded_texts, pools))
-        real.append(_figures(matcher, judge, clips, embedded_texts, pools))
+        found.append(_figures(matcher, evaluator, made, embedded_texts, pools))
+        real.append(_figures(matcher, evaluator, clips, embedded_texts, pools))
         count = len(texts)
         logger.info("texts: %d of %d sets of motions", seed + 1, options.seeds)
     return {
@@ -142,17 +145,17 @@ def evaluate_texts(
     }
 
 
-def _draw_caption(known: Index, generator: np.random.Generator) -> int:
+def _sample_caption(known: Index, generator: np.random.Generator) -> int:
     return int(generator.choice(known))
 
 
 def _figures(
-    matcher: Matcher, judge: Judge, clips: ClipSet, texts: npt.NDArray[np.float64], pools: Index
+    matcher: Matcher, evaluator: MotionEvaluator, clips: ClipSet, texts: npt.NDArray[np.float64], pools: Index
 ) -> dict[str, float]:
     """The figures of motions, each with the text of the same row."""
     motions = matcher.motions(clips)
     place = rank_own(motions, texts, pools)
-    probabilities = judge.recogniser.predict(clips)
+    probabilities = evaluator.classifier.predict(clips)
     return {
         **{f"r_precision_top{k}": float((place < k).mean()) for k in TOP},
         "mm_distance": float(np.linalg.norm(motions - texts, axis=1).mean()),

@@ -2,7 +2,7 @@
 
 After Guo et al., "Generating Diverse and Natural 3D Human Motions from Text", CVPR 2022, section 5: a recurrent motion
 encoder and a text encoder into one space, trained with a contrastive loss on the generator's training clips. Sized for
-small sets: the motion encoder is the GRU recogniser's, the texts come as embeddings of the run's frozen encoder.
+small sets: the motion encoder is the GRU classifier's, the texts come as embeddings of the run's frozen encoder.
 Shapes: B clips, N clips or texts, S numbers of a text's embedding, E of the shared space.
 """
 
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from icube_common.errors import InputError
 from icube_common.training.sampler import derive_seed
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, varied_clips, whole_clips
-from motiondiff.recognition.networks import GRURecogniser
+from motiondiff.recognition.networks import GRUClassifier
 from motiondiff.recognition.training import fit_network
 
 Table = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class MatchingNetwork(nn.Module):
     def __init__(self, joints: int, text_size: int, dropout: float) -> None:
         super().__init__()
         self.text_size = text_size
-        self.motion = GRURecogniser(joints, SPACE, dropout)
+        self.motion = GRUClassifier(joints, SPACE, dropout)
         self.text = nn.Sequential(nn.Linear(text_size, 2 * SPACE), nn.SiLU(), nn.Linear(2 * SPACE, SPACE))
 
     def embed_texts(self, texts: Float[Tensor, "N S"]) -> Float[Tensor, "N E"]:
@@ -81,7 +81,7 @@ class Matcher:
     """A trained `MatchingNetwork`, in eval mode."""
 
     network: MatchingNetwork
-    config: RecogniserConfig
+    config: ClassifierConfig
 
     @torch.no_grad()
     def motions(self, clips: ClipSet) -> Table:
@@ -100,7 +100,7 @@ def fit_matcher(
     rows: Sequence[int],
     meanings: npt.NDArray[np.int64],
     captions: EmbeddedCaptions,
-    config: RecogniserConfig,
+    config: ClassifierConfig,
     seed: int = 0,
 ) -> Matcher:
     """Train on clips and their captions; the same clips and seed give the same matcher.

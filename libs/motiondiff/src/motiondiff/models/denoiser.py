@@ -41,7 +41,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: hidden features of the feed-forward parts.
         dropout: dropout inside the layers.
         max_frames: longest motion, frames.
-        held_input: whether parts of the motion may be given (`motiondiff.models.inpainting`); the prediction then starts from
+        inpainting_input: whether parts of the motion may be given (`motiondiff.models.inpainting`); the prediction then starts from
             the bridge between them.
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
@@ -63,7 +63,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: int = 1024,
         dropout: float = 0.1,
         max_frames: int = 160,
-        held_input: bool = False,
+        inpainting_input: bool = False,
         text_size: int = 0,
         text_encoder: dict[str, Any] | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
         self.embed_frames = nn.Linear(feature_size, width)
         # without a bias: where nothing is held, nothing is added
-        self.embed_held = nn.Linear(2 * feature_size, width, bias=False) if held_input else None
+        self.embed_inpainting = nn.Linear(2 * feature_size, width, bias=False) if inpainting_input else None
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(width, width)
         self.embed_conditions = ConditionEmbedding(len(actions), len(styles), shape_size, width, text_size)
@@ -95,7 +95,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         timestep: Tensor,
         conditions: Conditions,
         mask: Bool[Tensor, "B T"] | None = None,
-        held: Float[Tensor, "B T 2*D"] | None = None,
+        inpainting: Float[Tensor, "B T 2*D"] | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Predict the clean features.
 
@@ -105,7 +105,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             conditions: B rows of conditions.
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
-            held: the parts that are given, as `motiondiff.models.inpainting.held_input` makes it; only with ``held_input``.
+            held: the parts that are given, as `motiondiff.models.inpainting.inpainting_input` makes it; only with ``inpainting_input``.
         """
         batch, frames, _ = sample.shape
         own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
@@ -114,17 +114,17 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
         embedded = self.embed_frames(sample) + self.frame_position[:frames]
-        if held is not None:
-            assert self.embed_held is not None, "this denoiser was trained without held parts"
-            held = held.masked_fill(~own[..., None], 0.0)
-            embedded = embedded + self.embed_held(held)
+        if inpainting is not None:
+            assert self.embed_inpainting is not None, "this denoiser was trained without held parts"
+            inpainting = inpainting.masked_fill(~own[..., None], 0.0)
+            embedded = embedded + self.embed_inpainting(inpainting)
         tokens = torch.cat([front, embedded], dim=1)
         packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
         packed = packing.pack(tokens)
         for layer in self.layers:
             packed = layer(packed, packing)
         predicted = packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
-        return predicted if held is None else predicted + held[..., : predicted.shape[-1]]
+        return predicted if inpainting is None else predicted + inpainting[..., : predicted.shape[-1]]
 
 
 class Packing:

@@ -15,7 +15,7 @@ from torch import Tensor
 from icube_common.training import StepRandom
 
 # the longest gap that is shown in training, as a share of the window
-LONGEST_GAP = 0.8
+MAX_GAP = 0.8
 # how long the speed at the ends of a gap carries into it, seconds (chosen on Bandai-Namco's training clips)
 CARRY_SECONDS = 0.9
 # how long what is missing at the last held frame is seen beyond it, seconds
@@ -23,7 +23,7 @@ FADE_SECONDS = 0.75
 
 
 @dataclass(frozen=True, eq=False)
-class HeldParts:
+class InpaintingCondition:
     """The parts of a batch of motions that are given.
 
     Attributes:
@@ -35,7 +35,9 @@ class HeldParts:
     mask: Bool[Tensor, "B T D"]
 
 
-def bridge(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], carry: float = 0.0) -> Float[Tensor, "B T D"]:
+def hermite_interpolate(
+    values: Float[Tensor, "B T D"], conditioned: Bool[Tensor, "B T D"], carry: float = 0.0
+) -> Float[Tensor, "B T D"]:
     """Held values, and curves between them over the frames that are not.
 
     Every feature by itself: a cubic Hermite curve whose ends' speeds are a share ``exp(-(n / carry)^4)`` of the held
@@ -49,10 +51,10 @@ def bridge(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], carry: f
         carry: how long speeds carry, frames; 0 gives straight lines.
     """
     frames = values.shape[1]
-    values = torch.where(held, values, torch.zeros_like(values))
+    values = torch.where(conditioned, values, torch.zeros_like(values))
     number = torch.arange(frames, device=values.device)[None, :, None].expand_as(values)
-    before = torch.where(held, number, -1).cummax(1).values
-    after = torch.where(held, number, frames).flip(1).cummin(1).values.flip(1)
+    before = torch.where(conditioned, number, -1).cummax(1).values
+    after = torch.where(conditioned, number, frames).flip(1).cummin(1).values.flip(1)
     start = torch.where(before >= 0, before, after).clamp(max=frames - 1)
     stop = torch.where(after < frames, after, before).clamp(min=0)
     span = (stop - start).clamp(min=1).to(values.dtype)
@@ -63,7 +65,7 @@ def bridge(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], carry: f
         chord = (last - first) / span
         share = torch.exp(-((span / carry) ** 4))
         steps = values.diff(dim=1, prepend=values[:, :1])  # from the frame before
-        pair = held & torch.cat([torch.zeros_like(held[:, :1]), held[:, :-1]], dim=1)
+        pair = conditioned & torch.cat([torch.zeros_like(conditioned[:, :1]), conditioned[:, :-1]], dim=1)
         following = (stop + 1).clamp(max=frames - 1)
         has_start, has_stop = pair.gather(1, start), pair.gather(1, following) & (following > stop)
         leave = torch.where(has_start, share * (steps.gather(1, start) - chord), torch.zeros_like(chord))
@@ -71,18 +73,22 @@ def bridge(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], carry: f
         # Hermite's curve, written as what the ends' speeds add to the straight line
         curve = filled + span * way * (1 - way) * ((1 - way) * leave - way * arrive)
         filled = torch.where((before >= 0) & (after < frames), curve, filled)
-    filled = torch.where(held, values, filled)
-    return torch.where(held.any(1, keepdim=True), filled, torch.zeros_like(filled))
+    filled = torch.where(conditioned, values, filled)
+    return torch.where(conditioned.any(1, keepdim=True), filled, torch.zeros_like(filled))
 
 
-def held_input(values: Float[Tensor, "B T D"], held: Bool[Tensor, "B T D"], fps: float) -> Float[Tensor, "B T 2*D"]:
+def inpainting_input(
+    values: Float[Tensor, "B T D"], conditioned: Bool[Tensor, "B T D"], fps: float
+) -> Float[Tensor, "B T 2*D"]:
     """What `MotionDenoiser` is shown of held parts: their `bridge`, and which features are held.
 
     The network then predicts the way from the bridge: Oreshkin et al., "Motion In-Betweening via Deep
     Delta-Interpolator", IEEE TVCG 2023; as a condition of diffusion, with random masks: Cohan et al., "Flexible Motion
     In-betweening with Diffusion Models", SIGGRAPH 2024.
     """
-    return torch.cat([bridge(values, held, CARRY_SECONDS * fps), held.to(values.dtype)], dim=-1)
+    return torch.cat(
+        [hermite_interpolate(values, conditioned, CARRY_SECONDS * fps), conditioned.to(values.dtype)], dim=-1
+    )
 
 
 def joint_features(joints: Bool[Tensor, "*B J"]) -> Bool[Tensor, "*B D"]:
@@ -99,7 +105,7 @@ def subtrees(parents: Sequence[int]) -> Bool[Tensor, "J J"]:
     return below
 
 
-def draw_held(
+def sample_inpainting_mask(
     random: StepRandom, mask: Bool[Tensor, "B T"], parents: Sequence[int], share: float
 ) -> Bool[Tensor, "B T D"]:
     """Random held parts for training: a gap's surroundings, a beginning, a limb or all but a limb, or both kinds.
@@ -114,7 +120,7 @@ def draw_held(
     length = mask.sum(1)
     frame = torch.arange(mask.shape[1], device=mask.device)
     # short gaps more often: half are within a third of the longest
-    gap = 1 + (size**1.5 * LONGEST_GAP * (length - 2).clamp(min=0)).long()
+    gap = 1 + (size**1.5 * MAX_GAP * (length - 2).clamp(min=0)).long()
     start = 1 + (place * (length - 1 - gap).clamp(min=1)).long()
     open_ended = (kind > 0.6) & (kind < 0.75)  # a beginning: the gap reaches to the end
     stop = torch.where(open_ended, length, start + gap)
@@ -122,13 +128,13 @@ def draw_held(
     kept &= (kind < 0.85)[:, None]
     limb = subtrees(parents).to(mask.device)[(joint * len(parents)).long()]
     limb = (limb ^ (inverse < 0.5)[:, None]) & (kind > 0.75)[:, None]
-    held = kept[:, :, None] | joint_features(limb)[:, None]
-    return held & mask[:, :, None] & (shown < share)[:, None, None]
+    conditioned = kept[:, :, None] | joint_features(limb)[:, None]
+    return conditioned & mask[:, :, None] & (shown < share)[:, None, None]
 
 
-def loss_frames(mask: Bool[Tensor, "B T"], held: Bool[Tensor, "B T D"]) -> Bool[Tensor, "B T"]:
+def loss_frames(mask: Bool[Tensor, "B T"], conditioned: Bool[Tensor, "B T D"]) -> Bool[Tensor, "B T"]:
     """The frames that are not wholly held, and one at each side: elsewhere there is nothing to learn."""
-    free = ~held.all(-1)
+    free = ~conditioned.all(-1)
     beside = free.clone()
     beside[:, 1:] |= free[:, :-1]
     beside[:, :-1] |= free[:, 1:]
@@ -138,7 +144,7 @@ def loss_frames(mask: Bool[Tensor, "B T"], held: Bool[Tensor, "B T D"]) -> Bool[
 def spread_correction(
     predicted: Float[Tensor, "B T D"],
     values: Float[Tensor, "B T D"],
-    held: Bool[Tensor, "B T D"],
+    conditioned: Bool[Tensor, "B T D"],
     *,
     fade: int,
 ) -> Float[Tensor, "B T D"]:
@@ -148,12 +154,12 @@ def spread_correction(
     first) held frame it fades out over ``fade`` frames, except of the root's place on the floor, where it stays: who
     starts one metre further left goes on there.
     """
-    missing = bridge(values - predicted, held)
+    missing = hermite_interpolate(values - predicted, conditioned)
     frames = predicted.shape[1]
     number = torch.arange(frames, device=predicted.device)[None, :, None].expand_as(predicted)
-    last = torch.where(held, number, -1).amax(1, keepdim=True)
-    first = torch.where(held, number, frames).amin(1, keepdim=True)
+    last = torch.where(conditioned, number, -1).amax(1, keepdim=True)
+    first = torch.where(conditioned, number, frames).amin(1, keepdim=True)
     outside = torch.maximum((number - last).clamp(min=0), (first - number).clamp(min=0)).to(predicted.dtype)
     weight = 0.5 + 0.5 * torch.cos(torch.pi * (outside / fade).clamp(max=1))
     weight[..., [0, 2]] = 1.0
-    return torch.where(held, values, predicted + weight * missing)
+    return torch.where(conditioned, values, predicted + weight * missing)

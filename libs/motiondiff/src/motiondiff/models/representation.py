@@ -20,7 +20,7 @@ from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
 # a feature that hardly moves is scaled as if it moved this much: its noise must not count as much as real motion
-SMALLEST_DEVIATION = 0.05
+MIN_STD = 0.05
 # bone lengths enter the shape condition in units of this many metres around the mean body
 SHAPE_UNIT = 0.05
 
@@ -74,21 +74,21 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         """D."""
         return len(self.mean)
 
-    def set_statistics(self, mean: Tensor, deviation: Tensor, offsets: Tensor) -> None:
+    def set_statistics(self, mean: Tensor, std: Tensor, offsets: Tensor) -> None:
         """Fix mean (D,), standard deviation (D,) and mean rest offsets (J, 3) of the training clips."""
         self.mean.copy_(mean)
-        self.deviation.copy_(deviation.clamp(min=SMALLEST_DEVIATION))
+        self.std.copy_(std.clamp(min=MIN_STD))
         # turning a body to another heading must not change how its path is scaled
-        self.deviation[[0, 2]] = self.deviation[[0, 2]].mean()
+        self.std[[0, 2]] = self.std[[0, 2]].mean()
         self.offsets.copy_(offsets)
 
     def normalise(self, features: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
         """Metres and rotation columns to zero mean and unit deviation."""
-        return (features - self.mean) / self.deviation
+        return (features - self.mean) / self.std
 
     def denormalise(self, normalised: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
         """The inverse of `normalise`."""
-        return normalised * self.deviation + self.mean
+        return normalised * self.std + self.mean
 
     def split(self, features: Float[Tensor, "*B T D"]) -> tuple[Float[Tensor, "*B T 3"], Float[Tensor, "*B T J 3 3"]]:
         """Unnormalised features to root translation (m) and proper rotation matrices."""
@@ -132,7 +132,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             source="simulated training data" if self.config.simulated else "generated",
         )
 
-    def draw_length(self, action: str | None, generator: np.random.Generator) -> int:
+    def sample_length(self, action: str | None, generator: np.random.Generator) -> int:
         """A clip length in frames as the training clips of an action (of one drawn at random, for None) have it."""
         table = self.config.action_frames or {}
         if not table:

@@ -151,11 +151,11 @@ def load_saved_encoder(
         names["weights_of"] = names["weights_of"] or _tag(str(names["encoder"]), str(facts["pretrained"]))
     # no doubt about the activation: another one has another fingerprint
     encoder = _load(names, device, assume=True)
-    refuse_other_encoder(facts, encoder)
+    check_same_encoder(facts, encoder)
     return encoder
 
 
-def refuse_other_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None:
+def check_same_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None:
     """Embeddings of another encoder mean nothing to a model.
 
     Raises:

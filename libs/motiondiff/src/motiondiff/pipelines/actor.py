@@ -80,7 +80,7 @@ class ActorGenerator:
         limit = int(self.vae.config.max_frames)
         if num_frames is None:
             lengths = [
-                min(max(self.representation.draw_length(action, _numpy(source)), 2), limit)
+                min(max(self.representation.sample_length(action, _numpy(source)), 2), limit)
                 for action, source in zip(actions, generator, strict=True)
             ]
         else:

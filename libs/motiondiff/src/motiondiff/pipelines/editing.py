@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.config import option
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
+from motiondiff.config import SamplerConfig
 from motiondiff.export import export, file_name
 
 if TYPE_CHECKING:
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-    from motiondiff.pipelines.sampling import SampleOptions
+    from motiondiff.pipelines.sampling import Options
     from motiondiff.skeleton.motion import Motion, RigidTransform
 
 logger = logging.getLogger(__name__)
@@ -32,41 +34,25 @@ SEAM_FRAMES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditOptions:
-    """What is held, and how the rest is made.
+class EditOptions(SamplerConfig):
+    """Settings of `edit`; result number i depends on (seed, i)."""
 
-    Attributes:
-        keep_frames: ranges (first, stop) of the file's frames that are held as a whole, stop exclusive.
-        keep_joints: joints held in all frames: the rotation, and of the root also its place. With ``keep_frames``: what
-            either names.
-        cut: frames (first, stop) of the file that are edited, or None for all; ``keep_frames`` count in the whole file.
-        action: what is done, or None to leave it open.
-        style: style, or None.
-        seconds: length of the result where it is to go on after the file's last frame; None: the file's.
-        count: different results.
-        steps, scheduler, guidance: as of `motiondiff.pipelines.sampling.SampleOptions`; None: `edit_settings` says.
-        seed: result number i depends on (seed, i).
-        device: torch device.
-    """
-
-    keep_frames: Sequence[tuple[int, int]] = ()
-    keep_joints: Sequence[str] = ()
-    cut: tuple[int, int] | None = None
-    action: str | None = None
-    style: str | None = None
-    seconds: float | None = None
-    count: int = 1
-    steps: int | None = None
-    scheduler: str | None = None
-    guidance: float | None = None
-    seed: int = 0
-    device: str = "cpu"
+    keep_frames: Sequence[tuple[int, int]] = option(
+        (), "ranges of the file's frames that are kept as they are, A:B,C:D, with B and D exclusive"
+    )
+    keep_joints: Sequence[str] = option((), "joints whose rotations are kept in all frames, separated by commas")
+    cut: tuple[int, int] | None = option(None, "range A:B of the file's frames that is edited (default: all)")
+    action: str | None = option(None, "action of the result (default: none)")
+    style: str | None = option(None, "style of the result")
+    seconds: float | None = option(
+        None, "length of the result, to continue after the end of the file (default: the file's)", gt=0, lt=1e6
+    )
+    count: int = option(1, "number of different results", ge=1)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.keep_frames and not self.keep_joints:
-            raise InputError("nothing is held: give --keep-frames, --keep-joints, or both (`sample` makes all anew)")
-        if self.seconds is not None and not 0 < self.seconds < 1e6:
-            raise InputError(f"--seconds {self.seconds}: must be positive")
+            raise InputError("nothing is kept: give --keep-frames, --keep-joints, or both (`sample` makes all anew)")
 
 
 def parse_ranges(text: str, option: str = "--keep-frames") -> tuple[tuple[int, int], ...]:
@@ -152,7 +138,7 @@ def load_source(file: str | Path, pipeline: MotionDiffusionPipeline, cut: tuple[
     return Source(motion, canonical, placement, total, fps, retargeted, cut[0] if cut else 0)
 
 
-def held_mask(source: Source, options: EditOptions) -> Mask:
+def conditioned_mask(source: Source, options: EditOptions) -> Mask:
     """(T, J) which joints of which frames are held; a file's frame is held at the model's rate for as long as it lasts.
 
     Raises:
@@ -189,14 +175,14 @@ def is_in_between(mask: Mask) -> bool:
     return bool(mask[0].all() and mask[-1].all())
 
 
-def edit_settings(run: str | Path, options: SampleOptions, *, expectation: bool) -> SampleOptions:
-    """Steps, scheduler and guidance of an edit, where they are not given: 20 of DPM-Solver++ without guidance.
+def edit_settings(run: str | Path, options: Options, *, expectation: bool) -> Options:
+    """Options with steps, scheduler and guidance of an edit filled in: 20 steps of DPM-Solver++ without guidance.
 
     Args:
         run: the run; a distilled one has its own steps.
-        options: what is given.
-        expectation: one step instead. From pure noise, a denoiser that is shown the held parts gives the mean of all
-            that it takes for possible: closer to what was, on average, than any one draw from it.
+        options: given settings.
+        expectation: one step instead. From pure noise, a denoiser with the conditioned parts as its input predicts the
+            mean of all possible motions: closer to the original, on average, than any one sample.
     """
     from motiondiff.pipelines.sampling import SCHEDULER, STEPS, resolve
 
@@ -235,17 +221,17 @@ def inpaint(
     """
     import torch
 
-    from motiondiff.models.inpainting import HeldParts, joint_features
+    from motiondiff.models.inpainting import InpaintingCondition, joint_features
 
     lengths = [len(mask) for mask in masks]
     size = pipeline.representation.feature_size
     values = torch.zeros(len(motions), max(lengths), size)
-    held = torch.zeros(len(motions), max(lengths), size, dtype=torch.bool)
+    conditioned = torch.zeros(len(motions), max(lengths), size, dtype=torch.bool)
     for row, (motion, mask) in enumerate(zip(motions, masks, strict=True)):
         # a motion may be longer than its mask: what is cut off is not asked for
         kept = min(len(motion), len(mask))
         values[row, :kept] = pipeline.representation.encode(motion).cpu()[:kept]
-        held[row, : len(mask)] = joint_features(torch.from_numpy(mask))
+        conditioned[row, : len(mask)] = joint_features(torch.from_numpy(mask))
     made, *_ = pipeline(
         actions=actions,
         styles=styles,
@@ -253,15 +239,17 @@ def inpaint(
         num_frames=lengths,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        held=HeldParts(values, held),
-        show_held=all(mask[0].any() and mask[-1].any() for mask in masks),
+        conditioned=InpaintingCondition(values, conditioned),
+        inpainting_probability=all(mask[0].any() and mask[-1].any() for mask in masks),
         generator=list(generators),
         return_dict=False,
     )
-    return [put_back(motion, result, mask) for motion, result, mask in zip(motions, made, masks, strict=True)]
+    return [
+        restore_conditioned(motion, result, mask) for motion, result, mask in zip(motions, made, masks, strict=True)
+    ]
 
 
-def put_back(original: Motion, made: Motion, mask: Mask) -> Motion:
+def restore_conditioned(original: Motion, made: Motion, mask: Mask) -> Motion:
     """``made`` with the numbers of ``original`` where (T, J) ``mask`` holds them."""
     frames = min(len(original), len(mask))
     root, rotations = made.root.copy(), made.rotations.copy()
@@ -300,7 +288,7 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
     )
     placed = [apply_transform(motion, source.placement) for motion in made]
     # there and back rounds: the recorded numbers themselves
-    return [put_back(source.motion, motion, mask) for motion in placed]
+    return [restore_conditioned(source.motion, motion, mask) for motion in placed]
 
 
 def edit(
@@ -323,34 +311,25 @@ def edit(
         overwrite: replace an existing ``out``.
 
     Returns:
-        Where the results are; of each, ``held_error_m`` (largest distance of a wholly held frame from the original, by
+        Where the results are; of each, ``conditioning_error_m`` (largest distance of a wholly held frame from the original, by
         the joints) and the fastest joint at the seams beside the fastest of the original (m/s).
 
     Raises:
         InputError: anything above, or ``out`` exists; nothing is written then.
     """
-    from motiondiff.pipelines.sampling import SampleOptions, load_pipeline, move_to, slug
+    from motiondiff.pipelines.sampling import load_pipeline, move_to, slug
     from motiondiff.schedulers import make_scheduler
-    from motiondiff.speeds import joint_speeds
+    from motiondiff.skeleton.kinematics import joint_speeds
 
     check_output_path(out, overwrite=overwrite)
-    given = SampleOptions(
-        count=options.count,
-        steps=options.steps,
-        scheduler=options.scheduler,
-        guidance=options.guidance,
-        seed=options.seed,
-        device=options.device,
-    )
     pipeline = load_pipeline(run)
     move_to(pipeline, options.device)
     source = load_source(file, pipeline, options.cut)
-    mask = held_mask(source, options)
-    trained = bool(pipeline.denoiser.config.held_input)
-    settings = edit_settings(run, given, expectation=trained and is_in_between(mask) and options.count == 1)
-    assert settings.scheduler is not None
-    options = replace(options, steps=settings.steps, guidance=settings.guidance, scheduler=settings.scheduler)
-    pipeline.scheduler = make_scheduler(settings.scheduler, pipeline.scheduler.config)
+    mask = conditioned_mask(source, options)
+    trained = bool(pipeline.denoiser.config.inpainting_input)
+    options = edit_settings(run, options, expectation=trained and is_in_between(mask) and options.count == 1)
+    assert options.scheduler is not None
+    pipeline.scheduler = make_scheduler(options.scheduler, pipeline.scheduler.config)
     started = time.perf_counter()
     made = edit_motion(pipeline, source, mask, options)
     seconds = time.perf_counter() - started
@@ -372,7 +351,7 @@ def edit(
                 {
                     "name": name,
                     "files": {kind: str(target / file_name(name, kind)) for kind in formats},
-                    "held_error_m": float(apart.max()) if len(whole) else None,
+                    "conditioning_error_m": float(apart.max()) if len(whole) else None,
                     "seam_speed": float(speeds[near].max()) if len(near) else None,
                 }
             )
@@ -384,8 +363,8 @@ def edit(
             "file_fps": source.file_fps,
             "retargeted": source.retargeted,
             "residual_mm": round(source.motion.residual * 1000, 3),
-            "held_frames": len(whole),
-            "held_joints": list(options.keep_joints),
+            "conditioned_frames": len(whole),
+            "conditioned_joints": list(options.keep_joints),
             "action": options.action,
             "scheduler": options.scheduler,
             "steps": options.steps,

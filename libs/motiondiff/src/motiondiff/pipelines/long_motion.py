@@ -1,7 +1,7 @@
 """Long motion from a timeline of actions, one handed over to the next.
 
 In two takes, as DoubleTake (Shafir et al., "Human Motion Diffusion as a Generative Prior", ICLR 2024, section 4.1) does
-it, with overlap inpainting: in the first take every stretch is made with the end of the one before it held as its
+it, with overlap inpainting: in the first take every segment is made with the end of the one before it held as its
 beginning; in the second take each hand-over is made anew as an in-between, with the motion on both sides held.
 """
 
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icube_common.config import option
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, read_json, write_json
+from motiondiff.config import SamplerConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.export import export, file_name
 from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TAKES = 4
-"""Candidates of every stretch and every hand-over, from which the first that is not too fast is taken."""
+"""Candidates of every segment and every hand-over, from which the first that is not too fast is taken."""
 WIDTHS = (1.0, 2.0, 3.0)
 """How much of the motion the second take makes anew, in lengths of the hand-over: more where less is too fast."""
 CONTEXT = 2.0
@@ -39,19 +41,14 @@ NAME = "motion"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComposeOptions:
-    """How a timeline is made; see `motiondiff.pipelines.sampling.SampleOptions`. None: the run's own."""
+class ComposeOptions(SamplerConfig):
+    """Settings of `compose`."""
 
-    shape: str | Path | None = None
-    steps: int | None = None
-    scheduler: str | None = None
-    guidance: float | None = None
-    seed: int = 0
-    device: str = "cpu"
+    shape: str | Path | None = option(None, "body: YAML of bone lengths, or a .npz or .bvh file with the skeleton")
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """What one call of the model makes.
 
     Attributes:
@@ -63,13 +60,13 @@ class Stretch:
     frames: int
 
 
-def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Stretch]:
-    """The stretches of a timeline: an entry that is too long for the model is made in several of about equal length.
+def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Segment]:
+    """The segments of a timeline: an entry that is too long for the model is made in several of about equal length.
 
     Args:
         timeline: what is wanted.
         fps: of the model.
-        overlap: frames that a stretch takes over from the one before.
+        overlap: frames that a segment takes over from the one before.
         limit: longest motion that the model makes, frames.
 
     Raises:
@@ -77,8 +74,8 @@ def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Stret
     """
     room = limit - overlap
     if room < overlap:
-        raise InputError(f"handover: {overlap / fps:.2f} s, this model makes {limit / fps:g} s: at most half of that")
-    stretches = []
+        raise InputError(f"transition: {overlap / fps:.2f} s, this model makes {limit / fps:g} s: at most half of that")
+    segments = []
     for number, part in enumerate(timeline.parts):
         frames = round(part.seconds * fps)
         if frames < overlap:
@@ -88,11 +85,11 @@ def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Stret
             )
         pieces = -(-frames // room)
         edges = np.linspace(0, frames, pieces + 1).round().astype(int)
-        stretches += [Stretch(number, int(size)) for size in np.diff(edges)]
-    return stretches
+        segments += [Segment(number, int(size)) for size in np.diff(edges)]
+    return segments
 
 
-class Composer:
+class LongMotionSampler:
     """Makes a timeline's motion.
 
     Args:
@@ -102,7 +99,7 @@ class Composer:
         guidance: classifier-free guidance scale.
         seed: the same seed gives the same motion.
         overlap: frames of a hand-over.
-        limits: of each stretch, the fastest joint (m/s) that the hand-over to it should have; None takes the first
+        limits: of each segment, the fastest joint (m/s) that the hand-over to it should have; None takes the first
             candidate.
     """
 
@@ -126,22 +123,22 @@ class Composer:
         self.limits = limits
         self.calls = 0
 
-    def first_take(self, stretches: Sequence[Stretch], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
-        """The whole motion, and the frames at which stretches begin but for the first."""
+    def first_take(self, segments: Sequence[Segment], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
+        """The whole motion, and the frames at which segments begin but for the first."""
         motion: Motion | None = None
         starts: list[int] = []
-        for stretch, limit in zip(stretches, self.limits, strict=True):
-            part = parts[stretch.part]
+        for segment, limit in zip(segments, self.limits, strict=True):
+            part = parts[segment.part]
             if motion is None:
-                motion = self._begin(max(stretch.frames, 2), part)
+                motion = self._begin(max(segment.frames, 2), part)
                 continue
             starts.append(len(motion))
             tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
-            held = np.zeros((len(tail) + stretch.frames, len(self.skeleton)), dtype=bool)
-            held[: len(tail)] = True
-            candidates = self._inpaint(tail, held, part.action, part.style, guidance=self.guidance)
+            conditioned = np.zeros((len(tail) + segment.frames, len(self.skeleton)), dtype=bool)
+            conditioned[: len(tail)] = True
+            candidates = self._inpaint(tail, conditioned, part.action, part.style, guidance=self.guidance)
             near = slice(len(tail) - 1, len(tail) + self.overlap)
-            motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(held)))
+            motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(conditioned)))
         assert motion is not None
         return motion, starts
 
@@ -150,7 +147,7 @@ class Composer:
 
         Without guidance: what is held on both sides says enough. It stays as it was where that is slower.
         """
-        from motiondiff.speeds import joint_speeds
+        from motiondiff.skeleton.kinematics import joint_speeds
 
         for width in WIDTHS:
             half = max(1, round(width * self.overlap / 2))
@@ -160,12 +157,12 @@ class Composer:
             if stop - first > longest:
                 first, stop = max(0, start - longest // 2), min(len(motion), start + longest // 2)
             window = motion.cut(first, stop)
-            held = np.ones((len(window), len(self.skeleton)), dtype=bool)
-            held[max(1, start - first - half) : min(len(window) - 1, start - first + half)] = False
-            if held.all():
+            conditioned = np.ones((len(window), len(self.skeleton)), dtype=bool)
+            conditioned[max(1, start - first - half) : min(len(window) - 1, start - first + half)] = False
+            if conditioned.all():
                 break
             near = slice(max(0, start - first - half - 1), start - first + half + 1)
-            candidates = self._inpaint(window, held, part.action, part.style, guidance=min(1.0, self.guidance))
+            candidates = self._inpaint(window, conditioned, part.action, part.style, guidance=min(1.0, self.guidance))
             chosen = self._choose([*candidates, window], near, limit)
             pieces = [motion.cut(0, first)] if first else []
             pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
@@ -188,28 +185,28 @@ class Composer:
         return made[0]
 
     def _inpaint(
-        self, known: Motion, held: Any, action: str | None, style: str | None, *, guidance: float
+        self, known: Motion, conditioned: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
-        from motiondiff.pipelines.editing import inpaint, put_back
+        from motiondiff.pipelines.editing import inpaint, restore_conditioned
         from motiondiff.skeleton.motion import apply_transform, canonicalise
 
         canonical, placement = canonicalise(known, floor=0.0)
         made = inpaint(
             self.pipeline,
             [canonical] * TAKES,
-            [held] * TAKES,
+            [conditioned] * TAKES,
             actions=[action] * TAKES,
             styles=[style] * TAKES,
             steps=self.steps,
             guidance=guidance,
             generators=self._generators(TAKES),
         )
-        return [put_back(known, apply_transform(motion, placement), held) for motion in made]
+        return [restore_conditioned(known, apply_transform(motion, placement), conditioned) for motion in made]
 
     def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
         """The first candidate that is slow enough near the hand-over, else the slowest."""
-        from motiondiff.speeds import joint_speeds
+        from motiondiff.skeleton.kinematics import joint_speeds
 
         fastest = [float(joint_speeds(motion)[near].max()) for motion in candidates]
         allowed = [number for number, speed in enumerate(fastest) if limit is None or speed <= limit]
@@ -233,6 +230,23 @@ def _join(*motions: Motion) -> Motion:
     )
 
 
+def real_fastest(store: MotionStore, *, actions: list[str] | None = None, quantile: float = 0.99) -> tuple[float, int]:
+    """A quantile, over the frames of a store's training clips, of the fastest joint's speed (m/s); and how many frames.
+
+    Args:
+        store: real motion.
+        actions: only clips of these; None, or none of them in the store: all clips.
+        quantile: within 0 to 1.
+    """
+    clips = store.select("train")
+    if actions:
+        codes = [store.actions.index(action) for action in actions if action in store.actions]
+        own = clips[np.isin(store.columns["action"][clips], codes)]
+        clips = own if len(own) else clips
+    fastest = np.concatenate([joint_speeds(store[int(clip)]).max(1) for clip in clips])
+    return float(np.quantile(fastest, quantile)), len(fastest)
+
+
 def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
     """The store that a run was trained on, or the given one; None where the run's is not there any more.
 
@@ -241,8 +255,8 @@ def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
     """
     if data is not None:
         return MotionStore(data)
-    for apply_transform in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
-        if apply_transform.is_file() and "data" in (record := read_json(apply_transform)):
+    for record_file in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
+        if record_file.is_file() and "data" in (record := read_json(record_file)):
             try:
                 store = MotionStore(record["data"])
             except InputError:
@@ -274,7 +288,7 @@ def compose(
         overwrite: replace an existing ``out``.
 
     Returns:
-        Where the motion is; ``handovers``: of each, its time, the actions, ``fastest_joint`` (m/s) within the
+        Where the motion is; ``transitions``: of each, its time, the actions, ``fastest_joint`` (m/s) within the
         hand-over, and ``real_p99``: the 99th percentile, over frames of real training clips of its two actions, of the
         fastest joint (None where there is no store); ``within_real``: whether all stay below.
 
@@ -282,30 +296,21 @@ def compose(
         InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
     """
     from motiondiff.data.readers.body_shape import load_body_shape
-    from motiondiff.pipelines.sampling import SampleOptions, load_pipeline, move_to, resolve
-    from motiondiff.speeds import joint_speeds, real_fastest
+    from motiondiff.pipelines.sampling import load_pipeline, move_to, resolve
+    from motiondiff.skeleton.kinematics import joint_speeds
 
     check_output_path(out, overwrite=overwrite)
     options = options or ComposeOptions()
     wanted = load_timeline(timeline)
-    settings = resolve(
-        run,
-        SampleOptions(
-            steps=options.steps,
-            scheduler=options.scheduler,
-            guidance=options.guidance,
-            seed=options.seed,
-            device=options.device,
-        ),
-    )
+    settings = resolve(run, options)
     assert settings.steps is not None and settings.guidance is not None
     pipeline = load_pipeline(run, settings.scheduler)
     move_to(pipeline, options.device)
-    _refuse_unknown(wanted, pipeline, timeline)
+    _check_labels(wanted, pipeline, timeline)
     fps = float(pipeline.representation.config.fps)
-    overlap = max(2, round(wanted.handover * fps))
+    overlap = max(2, round(wanted.transition * fps))
     try:
-        stretches = plan(wanted, fps, overlap, int(pipeline.denoiser.config.max_frames))
+        segments = plan(wanted, fps, overlap, int(pipeline.denoiser.config.max_frames))
     except InputError as error:
         raise InputError(f"{timeline}: {error}") from error
     store = find_store(run, data)
@@ -314,13 +319,13 @@ def compose(
     # what is real at a hand-over: the training clips of the two actions that meet there
     known: dict[frozenset[str], float] = {}
     limits: list[float | None] = []
-    for before, after in zip([stretches[0], *stretches], stretches, strict=False):
+    for before, after in zip([segments[0], *segments], segments, strict=False):
         pair = frozenset(name for name in (wanted.parts[s.part].action for s in (before, after)) if name is not None)
         if store is not None and pair not in known:
             known[pair] = real_fastest(store, actions=sorted(pair))[0]
         limits.append(known.get(pair))
     skeleton = load_body_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
-    composer = Composer(
+    composer = LongMotionSampler(
         pipeline,
         skeleton or pipeline.representation.skeleton,
         steps=settings.steps,
@@ -330,17 +335,17 @@ def compose(
         limits=limits,
     )
     started = time.perf_counter()
-    motion, starts = composer.first_take(stretches, wanted.parts)
-    for start, stretch, limit in zip(starts, stretches[1:], limits[1:], strict=True):
-        motion = composer.second_take(motion, start, wanted.parts[stretch.part], limit)
+    motion, starts = composer.first_take(segments, wanted.parts)
+    for start, segment, limit in zip(starts, segments[1:], limits[1:], strict=True):
+        motion = composer.second_take(motion, start, wanted.parts[segment.part], limit)
     seconds = time.perf_counter() - started
     speeds = joint_speeds(motion)
     half = max(1, overlap // 2)
-    handovers: list[dict[str, Any]] = []
-    for start, before, after, limit in zip(starts, stretches, stretches[1:], limits[1:], strict=False):
+    transitions: list[dict[str, Any]] = []
+    for start, before, after, limit in zip(starts, segments, segments[1:], limits[1:], strict=False):
         near = speeds[max(0, start - half - 1) : start + half + 1]
         fastest = float(near.max())
-        handovers.append(
+        transitions.append(
             {
                 "seconds": start / fps,
                 "from": wanted.parts[before.part].action,
@@ -362,21 +367,21 @@ def compose(
             "fps": fps,
             "seconds": motion.seconds,
             "parts": [{"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts],
-            "handovers": handovers,
+            "transitions": transitions,
             "real_motion": None if store is None else str(store.path),
-            "within_real": None if store is None else all(row["within_real"] for row in handovers),
+            "within_real": None if store is None else all(row["within_real"] for row in transitions),
             "scheduler": settings.scheduler,
             "steps": settings.steps,
             "guidance": settings.guidance,
             "seed": options.seed,
-            "trained_for_editing": bool(pipeline.denoiser.config.held_input),
+            "trained_for_editing": bool(pipeline.denoiser.config.inpainting_input),
             "denoising_seconds": round(seconds, 3),
         }
         write_json(folder / "compose.json", result)
     return result
 
 
-def _refuse_unknown(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
+def _check_labels(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
     for number, part in enumerate(timeline.parts, start=1):
         for kind, name in (("action", part.action), ("style", part.style)):
             known = getattr(pipeline.denoiser.config, f"{kind}s")

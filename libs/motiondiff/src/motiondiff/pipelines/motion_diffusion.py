@@ -18,9 +18,9 @@ from torch import Tensor
 from icube_common.errors import InputError, unknown
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.denoiser import MotionDenoiser
-from motiondiff.models.inpainting import FADE_SECONDS, HeldParts, held_input, spread_correction
+from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpainting_input, spread_correction
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.models.text_encoder import TextEncoder, load_saved_encoder, refuse_other_encoder
+from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
 from motiondiff.schedulers import check_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
@@ -69,8 +69,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         Raises:
             InputError: the model takes no text, or this is another encoder.
         """
-        self._refuse_text_if_untrained()
-        refuse_other_encoder(self.denoiser.config.text_encoder or {}, encoder)
+        self._check_takes_text()
+        check_same_encoder(self.denoiser.config.text_encoder or {}, encoder)
         self._text_encoder = encoder
 
     @property
@@ -80,14 +80,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         Raises:
             InputError: the model takes no text; the encoder cannot be loaded, or is another one by now.
         """
-        self._refuse_text_if_untrained()
+        self._check_takes_text()
         if self._text_encoder is None:
             self._text_encoder = load_saved_encoder(
                 self.denoiser.config.text_encoder or {}, device=self.denoiser.device
             )
         return self._text_encoder
 
-    def _refuse_text_if_untrained(self) -> None:
+    def _check_takes_text(self) -> None:
         if not self.takes_text:
             raise InputError("this model takes no text: train one with text.enabled=true, or give an action")
 
@@ -101,14 +101,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_frames: int | Sequence[int] | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 2.5,
-        held: HeldParts | None = None,
-        show_held: bool = True,
+        inpainting: InpaintingCondition | None = None,
+        inpainting_probability: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
         texts: Sequence[str | None] | None = None,
-        variations_of: Sequence[Motion] | None = None,
-        strength: float = 0.5,
+        init_motions: Sequence[Motion] | None = None,
+        noise_strength: float = 0.5,
     ) -> MotionPipelineOutput | tuple[list[Motion]]:
         """Sample motions.
 
@@ -126,17 +126,17 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 motion has. At every step the predicted clean motion is made exact there (what is missing is spread over
                 the frames between, `motiondiff.models.inpainting.spread_correction`), so the scheduler gives the held parts
                 the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
-                2022, eq. 8), without its jumps back. A denoiser with ``held_input`` sees them as a condition, too.
-            show_held: False keeps that from it.
+                2022, eq. 8), without its jumps back. A denoiser with ``inpainting_input`` sees them as a condition, too.
+            inpainting_probability: False keeps that from it.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
             return_dict: False gives a plain tuple.
             texts: one description per motion, alone or together with its action; None leaves it open.
-            variations_of: one motion each to begin from, of the model's skeleton and frame rate: it is noised as at a
-                share ``strength`` of the way and denoised from there (Meng et al., "SDEdit", ICLR 2022). What comes out
+            init_motions: one motion each to begin from, of the model's skeleton and frame rate: it is noised as at a
+                share ``noise_strength`` of the way and denoised from there (Meng et al., "SDEdit", ICLR 2022). What comes out
                 has its length, up to the longest that the model makes, and its body where ``shapes`` names none.
-            strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
+            noise_strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
 
         Raises:
             InputError: (a ValueError) a scheduler that is not supported; unknown action or style, another skeleton,
@@ -144,11 +144,11 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 its encoder cannot read, or another encoder than the model's.
         """
         check_scheduler(self.scheduler)
-        if variations_of is not None:
-            shapes = shapes or [motion.skeleton for motion in variations_of]
-            num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]
-            if not 0 < strength <= 1:
-                raise InputError(f"strength {strength:g}: must be above 0 and at most 1")
+        if init_motions is not None:
+            shapes = shapes or [motion.skeleton for motion in init_motions]
+            num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in init_motions]
+            if not 0 < noise_strength <= 1:
+                raise InputError(f"noise_strength {noise_strength:g}: must be above 0 and at most 1")
         batch = self._count(num_motions, actions, styles, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
@@ -175,11 +175,13 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         rows = 2 if guided else 1
         row_mask = mask.repeat(rows, 1)
         shown: dict[str, Tensor] = {}
-        if held is not None:
-            held = self._check_held(held, (batch, longest, self.denoiser.config.feature_size))
-            if show_held and self.denoiser.config.held_input:
+        if inpainting is not None:
+            inpainting = self._check_inpainting(inpainting, (batch, longest, self.denoiser.config.feature_size))
+            if inpainting_probability and self.denoiser.config.inpainting_input:
                 shown["held"] = (
-                    held_input(held.values, held.mask, self.representation.config.fps).repeat(rows, 1, 1).to(dtype)
+                    inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
+                    .repeat(rows, 1, 1)
+                    .to(dtype)
                 )
 
         try:
@@ -194,11 +196,11 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 "take fewer, or another scheduler"
             )
         begin = 0
-        if variations_of is None:
+        if init_motions is None:
             latents = latents * self.scheduler.init_noise_sigma
         else:
-            begin = len(self.scheduler.timesteps) - max(1, round(strength * len(self.scheduler.timesteps)))
-            latents = self._noised(variations_of, latents, begin)
+            begin = len(self.scheduler.timesteps) - max(1, round(noise_strength * len(self.scheduler.timesteps)))
+            latents = self._noised(init_motions, latents, begin)
         extra = {"generator": generators} if self._scheduler_draws_noise() else {}
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
@@ -209,9 +211,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                 if guided:
                     null, given = predicted.chunk(2)
                     predicted = null + guidance_scale * (given - null)
-                if held is not None:
+                if inpainting is not None:
                     fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
-                    predicted = spread_correction(predicted, held.values, held.mask, fade=fade)
+                    predicted = spread_correction(predicted, inpainting.values, inpainting.mask, fade=fade)
                 clean = torch.zeros_like(latents)
                 clean[:, :longest] = predicted * mask[..., None]
                 latents = self.scheduler.step(clean, timestep, latents, **extra).prev_sample
@@ -309,14 +311,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             raise InputError(f"body shape: its {len(shape)} joints are not the {len(mean)} joints of this model")
         return shape
 
-    def _check_held(self, held: HeldParts, shape: tuple[int, int, int]) -> HeldParts:
-        if tuple(held.values.shape) != shape or held.mask.shape != held.values.shape:
+    def _check_inpainting(self, inpainting: InpaintingCondition, shape: tuple[int, int, int]) -> InpaintingCondition:
+        if tuple(inpainting.values.shape) != shape or inpainting.mask.shape != inpainting.values.shape:
             raise InputError(
                 f"held parts: values {tuple(held.values.shape)} and mask {tuple(held.mask.shape)}, {shape} wanted "
                 "(motions, frames of the longest, features)"
             )
         device = self._execution_device
-        return HeldParts(held.values.to(device, torch.float32), held.mask.to(device))
+        return InpaintingCondition(inpainting.values.to(device, torch.float32), inpainting.mask.to(device))
 
     def _lengths(
         self,
@@ -335,7 +337,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             lengths = []
             for action, source in zip(actions, own, strict=True):
                 seed = None if source is None else int(torch.randint(2**62, (), generator=source, device=source.device))
-                drawn = self.representation.draw_length(action, np.random.default_rng(seed))
+                drawn = self.representation.sample_length(action, np.random.default_rng(seed))
                 lengths.append(min(max(drawn, 2), limit))
         for frames in lengths:
             if not 2 <= frames <= limit:

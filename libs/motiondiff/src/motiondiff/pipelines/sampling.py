@@ -7,13 +7,15 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from icube_common.config import option
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, read_json
 from icube_common.utils import as_list
+from motiondiff.config import SamplerConfig
 from motiondiff.export import FORMATS, export, file_name
 from motiondiff.schedulers import SCHEDULERS
 
@@ -26,80 +28,56 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Options = TypeVar("Options", bound=SamplerConfig)
+
 STEPS = 20
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
 STYLE_STREAM = 1
 """Styles are drawn from random numbers of their own: the noise of a motion is the same with and without."""
-LONGEST_STEM = 60
+MAX_STEM = 60
 """Characters of a text that a file is named by, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """What to generate.
+class SampleOptions(SamplerConfig):
+    """Settings of `sample`: motion number i of a call depends on (seed, i) alone, not on the number of motions."""
 
-    Attributes:
-        actions: the actions asked for; empty with ``unconditional`` or ``per_action``.
-        texts: descriptions in free words, for a model that was trained with text; with one action, of which they
-            say more, or with none.
-        count: motions of each action or text (or in all, without either).
-        per_action: this many of *every* action the model knows: a balanced set.
-        unconditional: leave the action open.
-        style: style of all motions, or None.
-        mix_styles: each motion with a style of its own, any of the model's; without it and `style` the style is left
-            open, and motions are nearer to the mean of the styles.
-        shape: a file with the body (`motiondiff.data.readers.body_shape.load_shape`), or None for the mean training
-            body.
-        seconds: length of every motion; None draws lengths as the training clips have them.
-        steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
-        scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
-        guidance: classifier-free guidance scale; 1 is none.
-        seed: motion number i of a call depends on (seed, i) alone, not on how many are made with it.
-        batch_size: motions denoised together.
-        device: torch device.
-        text_weights: where the text encoder's weight file lies, if not where it did at training.
-    """
+    actions: Sequence[str] = option((), "actions of the motions")
+    texts: Sequence[str] = option((), "texts of the motions, for a model trained with text; with one action, or none")
+    text_weights: str | Path | None = option(
+        None, "weight file of the text encoder, if it was moved since the training"
+    )
+    count: int = option(1, "motions of each action or text", ge=1)
+    per_action: int | None = option(None, "motions of every action of the model: a balanced set", ge=1)
+    unconditional: bool = option(False, "sample without an action")
+    style: str | None = option(None, "style of all motions")
+    mix_styles: bool = option(False, "sample the style of each motion from the model's styles")
+    shape: str | Path | None = option(None, "body: YAML of bone lengths, or a .npz or .bvh file with the skeleton")
+    seconds: float | None = option(
+        None, "length of every motion (default: lengths of the training clips)", gt=0, lt=1e6
+    )
+    batch_size: int = option(32, "motions denoised together", ge=1)
 
-    actions: Sequence[str] = ()
-    texts: Sequence[str] = ()
-    count: int = 1
-    per_action: int | None = None
-    unconditional: bool = False
-    style: str | None = None
-    mix_styles: bool = False
-    shape: str | Path | None = None
-    seconds: float | None = None
-    steps: int | None = None
-    scheduler: str | None = None
-    guidance: float | None = None
-    seed: int = 0
-    batch_size: int = 32
-    device: str = "cpu"
-    text_weights: str | Path | None = None
+    @classmethod
+    def from_sampler(cls, config: SamplerConfig, **values: Any) -> SampleOptions:
+        """Options with the settings that ``config`` has in common with them, and the given ones."""
+        names = {field.name for field in fields(cls)} & {field.name for field in fields(config)}
+        return cls(**{name: getattr(config, name) for name in names} | values)
 
     def __post_init__(self) -> None:
-        for name in ("count", "steps", "batch_size", "per_action"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-        if self.guidance is not None and not 0 <= self.guidance < 1000:
-            raise InputError(f"--guidance {self.guidance}: must be 0 or more (1 is no guidance)")
-        if self.mix_styles and self.style is not None:
-            raise InputError(f"--style {self.style} and --mix-styles exclude each other: give one of them")
-        if self.seconds is not None and not 0 < self.seconds < 1e6:
-            raise InputError(f"--seconds {self.seconds}: must be positive")
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed}: must not be negative")
+        super().__post_init__()
         object.__setattr__(self, "actions", as_list(self.actions))
         object.__setattr__(self, "texts", as_list(self.texts))
+        if self.mix_styles and self.style is not None:
+            raise InputError(f"--style {self.style} and --mix-styles exclude each other: give one of them")
         ways = [bool(self.actions), self.per_action is not None, self.unconditional]
         if sum(ways) > 1:
             raise InputError("--action, --per-action and --unconditional exclude each other: give one of them")
         if self.texts and (self.per_action is not None or self.unconditional):
             raise InputError("--text goes alone or with one --action, not with --per-action or --unconditional")
         if self.texts and len(self.actions) > 1:
-            raise InputError(f"--text with {len(self.actions)} actions: give one --action, which all texts say more of")
+            raise InputError(f"--text with {len(self.actions)} actions: give one --action, which all texts describe")
         if self.text_weights is not None and not self.texts:
             raise InputError(f"--text-weights {self.text_weights}: there is no --text to encode")
 
@@ -130,13 +108,13 @@ def is_distilled(run: str | Path) -> bool:
 
 def resolve(
     run: str | Path,
-    options: SampleOptions,
+    options: Options,
     *,
     steps: int = STEPS,
     scheduler: str = SCHEDULER,
     guidance: float = GUIDANCE,
-) -> SampleOptions:
-    """Fill in what the options leave to the run: the given defaults, or, of a distilled run, 4 steps of LCM.
+) -> Options:
+    """Options with steps, scheduler and guidance filled in: the given defaults, or, of a distilled run, 4 steps of LCM.
 
     Raises:
         InputError: no trained model is there; guidance for a distilled run, which has it folded in.
@@ -189,9 +167,9 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
     Raises:
         InputError: no such device.
     """
-    from motiondiff.devices import put_on
+    from icube_common.vlm.device import named_device
 
-    put_on(pipeline, device)
+    pipeline.to(named_device(device))
     pipeline.set_progress_bar_config(disable=True)
 
 
@@ -204,7 +182,7 @@ def sample_style(styles: Sequence[str], seed: int, number: int) -> str | None:
     return styles[int(np.random.default_rng([seed, number, STYLE_STREAM]).integers(len(styles)))]
 
 
-def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
+def list_requests(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
     """The action and the text of every motion that the options ask for, in order.
 
     Args:
@@ -238,7 +216,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     from tqdm import tqdm
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
-    wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
+    wanted = list_requests(options, list(pipeline.denoiser.config.actions))
     known = list(pipeline.denoiser.config.styles) if options.mix_styles else []
     styles = [sample_style(known, options.seed, number) or options.style for number in range(len(wanted))]
     shape: Skeleton | None = None
@@ -329,7 +307,7 @@ def sample(
     with atomic_folder(target, overwrite=overwrite) as folder:
         for number, motion in enumerate(motions):
             text = motion.texts[0] if motion.texts else None
-            stem = slug(text or motion.action or "motion")[:LONGEST_STEM].rstrip("-")
+            stem = slug(text or motion.action or "motion")[:MAX_STEM].rstrip("-")
             name = f"{stem}-{numbers.setdefault(stem, 0):03d}"
             numbers[stem] += 1
             files = {}

@@ -11,7 +11,7 @@ from typing import Any
 from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 
-LONGEST_SECONDS = 3600.0
+MAX_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Timeline:
 
     Attributes:
         parts: in order.
-        handover: how long one part blends into the next, seconds.
+        transition: how long one part blends into the next, seconds.
     """
 
     parts: Sequence[Part]
-    handover: float = 0.6
+    transition: float = 0.6
 
 
 def load_timeline(file: str | Path) -> Timeline:
@@ -47,7 +47,7 @@ def load_timeline(file: str | Path) -> Timeline:
 
     .. code-block:: yaml
 
-        handover: 0.6        # seconds; may be left out
+        transition: 0.6        # seconds; may be left out
         timeline:
           - {action: walk, seconds: 3}
           - {action: bow, seconds: 2.5, style: old}
@@ -57,18 +57,18 @@ def load_timeline(file: str | Path) -> Timeline:
     """
     values = read_yaml(file)
     for key in values:
-        if key not in ("timeline", "handover"):
-            raise InputError(f"{file}: {unknown('key', str(key), ('timeline', 'handover'))}")
+        if key not in ("timeline", "transition"):
+            raise InputError(f"{file}: {unknown('key', str(key), ('timeline', 'transition'))}")
     entries = values.get("timeline")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{file}: `timeline` must be a list of {{action: NAME, seconds: S}}, at least one")
     parts = [_part(entry, f"{file}: entry {number}") for number, entry in enumerate(entries, start=1)]
-    handover = values.get("handover", Timeline.handover)
-    if not _is_positive(handover) or handover > 5:
-        raise InputError(f"{file}: handover: {handover!r} must be seconds, more than 0 and at most 5")
-    if (total := sum(part.seconds for part in parts)) > LONGEST_SECONDS:
-        raise InputError(f"{file}: {total:g} s in all, at most {LONGEST_SECONDS:g} are made")
-    return Timeline(parts, float(handover))
+    transition = values.get("transition", Timeline.transition)
+    if not _is_positive(transition) or transition > 5:
+        raise InputError(f"{file}: transition: {transition!r} must be seconds, more than 0 and at most 5")
+    if (total := sum(part.seconds for part in parts)) > MAX_SECONDS:
+        raise InputError(f"{file}: {total:g} s in all, at most {MAX_SECONDS:g} are made")
+    return Timeline(parts, float(transition))
 
 
 def _part(entry: Any, where: str) -> Part:

@@ -1,4 +1,4 @@
-"""`Recogniser`: a trained network with the names of its classes and joints; saved without pickle."""
+"""`ActionClassifier`: a trained network with the names of its classes and joints; saved without pickle."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from torch import Tensor, nn
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, read_json, write_json
+from motiondiff.config import ClassifierConfig
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, whole_clips
-from motiondiff.recognition.networks import GRURecogniser, STGCNRecogniser
+from motiondiff.recognition.networks import GRUClassifier, STGCNClassifier
 from motiondiff.skeleton.skeleton import Skeleton
 
 ROWS = 256
 """Clips in the network at once."""
 
 
-def make_network(config: RecogniserConfig, skeleton: Skeleton, classes: int, seed: int) -> nn.Module:
+def make_network(config: ClassifierConfig, skeleton: Skeleton, classes: int, seed: int) -> nn.Module:
     """An untrained network; its weights come from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.model == "gru":
-            return GRURecogniser(len(skeleton), classes, config.dropout)
-        return STGCNRecogniser(skeleton.parents, classes, config.dropout)
+            return GRUClassifier(len(skeleton), classes, config.dropout)
+        return STGCNClassifier(skeleton.parents, classes, config.dropout)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Recogniser:
-    """A trained recogniser.
+class ActionClassifier:
+    """A trained classifier.
 
     Attributes:
         network: in eval mode.
@@ -46,7 +46,7 @@ class Recogniser:
     """
 
     network: nn.Module
-    config: RecogniserConfig
+    config: ClassifierConfig
     class_names: tuple[str, ...]
     skeleton: Skeleton
     fps: float
@@ -75,10 +75,10 @@ class Recogniser:
     def _run(self, clips: ClipSet, function: Callable[[Tensor], Tensor]) -> npt.NDArray[np.float32]:
         if not self.skeleton.same_topology(clips.skeleton):
             raise InputError(
-                f"recogniser: the clips' {len(clips.skeleton)} joints are not its {len(self.skeleton)} joints"
+                f"classifier: the clips' {len(clips.skeleton)} joints are not its {len(self.skeleton)} joints"
             )
         if abs(self.fps - clips.fps) > 1e-3:
-            raise InputError(f"recogniser: {clips.fps:g} fps, it was trained on {self.fps:g}")
+            raise InputError(f"classifier: {clips.fps:g} fps, it was trained on {self.fps:g}")
         parts = []
         for first in range(0, len(clips), ROWS):
             stacked = stack_clips(clips.positions[first : first + ROWS], self.config)
@@ -86,7 +86,7 @@ class Recogniser:
         return np.concatenate(parts)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write ``recogniser.json`` and ``model.safetensors`` into a folder.
+        """Write ``classifier.json`` and ``model.safetensors`` into a folder.
 
         Raises:
             InputError: the folder exists and ``overwrite`` is False.
@@ -97,7 +97,7 @@ class Recogniser:
             save_file({name: value.contiguous() for name, value in self.network.state_dict().items()},
                       folder / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
             write_json(
-                folder / "recogniser.json",
+                folder / "classifier.json",
                 {
                     "config": config_to_dict(self.config),
                     "classes": list(self.class_names),
@@ -110,7 +110,7 @@ class Recogniser:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Recogniser:
+    def load(cls, path: str | Path) -> ActionClassifier:
         """Read what `save` wrote.
 
         Raises:
@@ -120,13 +120,13 @@ class Recogniser:
         from safetensors.torch import load_file
 
         folder = Path(path)
-        facts = read_json(folder / "recogniser.json")
+        facts = read_json(folder / "classifier.json")
         try:
-            config = RecogniserConfig(**facts["config"])
+            config = ClassifierConfig(**facts["config"])
             skeleton = Skeleton(tuple(facts["joints"]), tuple(facts["parents"]), np.array(facts["offsets"]))
             network = make_network(config, skeleton, len(facts["classes"]), 0)
             network.load_state_dict(load_file(folder / "model.safetensors"))
             names, fps = tuple(map(str, facts["classes"])), float(facts["fps"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{folder}: is no saved recogniser, or broken ({str(error).splitlines()[0]})") from error
+            raise InputError(f"{folder}: is no saved classifier, or broken ({str(error).splitlines()[0]})") from error
         return cls(network=network.eval(), config=config, class_names=names, skeleton=skeleton, fps=fps)

@@ -22,7 +22,7 @@ BLOCKS = ((32, 1), (32, 1), (64, 2), (64, 1))
 KERNEL = 9
 
 
-class GRURecogniser(nn.Module):
+class GRUClassifier(nn.Module):
     """Two recurrent layers, the last state through a tanh layer of 30 units, and a classifier.
 
     The classifier of Guo et al., "Action2Motion", ACM MM 2020, with which ACTOR and MDM are judged; its features are
@@ -111,7 +111,7 @@ class GraphBlock(nn.Module):
         return torch.relu(self.over_time(gathered) + self.residual(x))
 
 
-class STGCNRecogniser(nn.Module):
+class STGCNClassifier(nn.Module):
     """Blocks of `GraphBlock` on the skeleton's own graph, mean over frames and joints, and a classifier.
 
     Args:

@@ -11,29 +11,29 @@ from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions, concatenate, per_class_recall
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition.classifier import Recogniser
-from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
-from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.training import FEWEST_CLIPS, fit_recogniser
+from motiondiff.recognition.classifier import ActionClassifier
+from motiondiff.recognition.clips import ClipSet, check_subject_overlap
+from motiondiff.recognition.training import MIN_CLIPS, fit_classifier
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 
 
-def predictions_of(recogniser: Recogniser, clips: ClipSet, *, repeat: int) -> Predictions:
-    """A recogniser's answers to clips whose classes are its own, in the same order."""
+def classifier_predictions(classifier: ActionClassifier, clips: ClipSet, *, repeat: int) -> Predictions:
+    """A classifier's answers to clips whose classes are its own, in the same order."""
     return Predictions(
         ids=clips.ids,
         subjects=clips.subjects,
         repeats=np.full(len(clips), repeat),
         folds=np.zeros(len(clips)),
         labels=clips.labels,
-        probabilities=recogniser.predict(clips),
+        probabilities=classifier.predict(clips),
         class_names=clips.class_names,
     )
 
 
-def without_small_classes(train: ClipSet, test: ClipSet, fewest: int, fewest_test: int) -> tuple[ClipSet, ClipSet]:
+def drop_small_classes(train: ClipSet, test: ClipSet, fewest: int, fewest_test: int) -> tuple[ClipSet, ClipSet]:
     """Both sets without the classes that have fewer clips than wanted on one side.
 
     Raises:
@@ -73,8 +73,8 @@ def load_clips(
     if extra is not None:
         clips = clips.joined(ClipSet.from_store(MotionStore(extra), class_names=known.actions))
     others = ClipSet.from_store(tested, split=split if same else None, class_names=known.actions)
-    clips.refuse_other_body(others.skeleton, others.fps, str(tested.path))
-    refuse_shared_subjects(clips, others)
+    clips.check_same_skeleton(others.skeleton, others.fps, str(tested.path))
+    check_subject_overlap(clips, others)
     return clips, others
 
 
@@ -82,23 +82,23 @@ def recognise(
     train: str | Path,
     test: str | Path,
     out: str | Path,
-    config: RecogniserConfig | None = None,
+    config: ClassifierConfig | None = None,
     *,
     extra: str | Path | None = None,
     seeds: int = 1,
     min_clips: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Train a recogniser, from as many seeds as wanted, and write what it says about the test clips.
+    """Train a classifier, from as many seeds as wanted, and write what it says about the test clips.
 
     Args:
         train: store of the training clips; see `load_clips`.
         test: store of the test clips.
-        out: the folder to make: ``predictions.csv`` (the seed is its ``repeat``), ``metrics.json``, and the recogniser
+        out: the folder to make: ``predictions.csv`` (the seed is its ``repeat``), ``metrics.json``, and the classifier
             of the first seed.
         config: network, steps, variations.
         extra: store of further training clips, such as generated ones.
-        seeds: recognisers, of seeds 0, 1, ...
+        seeds: classifiers, of seeds 0, 1, ...
         min_clips: leave out classes with fewer training clips; None refuses those with fewer than two.
         overwrite: replace an existing ``out``.
 
@@ -106,19 +106,21 @@ def recognise(
         Metrics with 95 % intervals over the test subjects, counts, and where the files are.
 
     Raises:
-        InputError: anything that `load_clips` or `fit_recogniser` refuses, or ``out`` exists.
+        InputError: anything that `load_clips` or `fit_classifier` refuses, or ``out`` exists.
     """
     check_output_path(out, overwrite=overwrite)
-    config = config or RecogniserConfig()
-    for name, value, least in (("--seeds", seeds, 1), ("--min-clips", min_clips, FEWEST_CLIPS)):
+    config = config or ClassifierConfig()
+    for name, value, least in (("--seeds", seeds, 1), ("--min-clips", min_clips, MIN_CLIPS)):
         if value is not None and value < least:
             raise InputError(f"{name} {value}: must be at least {least}")
     clips, others = load_clips(train, test, extra)
     names = clips.class_names
     if min_clips is not None:
-        clips, others = without_small_classes(clips, others, min_clips, 0)
-    recognisers = [fit_recogniser(clips, config, seed) for seed in range(seeds)]
-    predictions = concatenate([predictions_of(found, others, repeat=seed) for seed, found in enumerate(recognisers)])
+        clips, others = drop_small_classes(clips, others, min_clips, 0)
+    classifiers = [fit_classifier(clips, config, seed) for seed in range(seeds)]
+    predictions = concatenate(
+        [classifier_predictions(found, others, repeat=seed) for seed, found in enumerate(classifiers)]
+    )
     recall = per_class_recall(predictions.labels, predictions.probabilities)
     target = Path(out)
     result = {
@@ -132,10 +134,10 @@ def recognise(
         "seeds": seeds,
         "config": config_to_dict(config),
         "predictions": str(target / "predictions.csv"),
-        "recogniser": str(target / "recogniser"),
+        "classifier": str(target / "classifier"),
     }
     with atomic_folder(target, overwrite=overwrite) as folder:
         predictions.write_csv(folder / "predictions.csv")
-        recognisers[0].save(folder / "recogniser")
+        classifiers[0].save(folder / "classifier")
         write_json(folder / "metrics.json", result)
     return result

@@ -1,4 +1,4 @@
-"""Training a recogniser on a few hundred clips: one loop, seconds to minutes on one core."""
+"""Training a classifier on a few hundred clips: one loop, seconds to minutes on one core."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tqdm import tqdm
 from icube_common.errors import InputError
 from icube_common.training.ema import MovingAverage
 from icube_common.training.sampler import BatchOrder, derive_seed
-from motiondiff.devices import put_on
-from motiondiff.recognition.classifier import Recogniser, make_network
+from icube_common.vlm.device import named_device
+from motiondiff.config import ClassifierConfig
+from motiondiff.recognition.classifier import ActionClassifier, make_network
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, varied_clips
 
-FEWEST_CLIPS = 2
+MIN_CLIPS = 2
 """Clips a class needs: of a single one a network learns the person with the action."""
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
 
 
-def refuse_small_classes(clips: ClipSet, fewest: int, where: str) -> None:
+def check_class_sizes(clips: ClipSet, fewest: int, where: str) -> None:
     """A class without clips cannot be learnt or judged, one with a single clip hardly.
 
     Raises:
@@ -41,11 +41,11 @@ def refuse_small_classes(clips: ClipSet, fewest: int, where: str) -> None:
             )
 
 
-def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> Recogniser:
-    """Train a recogniser on all of the clips.
+def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> ActionClassifier:
+    """Train a classifier on all of the clips.
 
-    Weights, order and variations come from the seed: on a CPU the same clips and seed give the same recogniser. Every
-    class is shown equally often, clips that were joined to others for ``config.extra_share`` of its draws. The weights
+    Weights, order and variations come from the seed: on a CPU the same clips and seed give the same classifier. Every
+    class is shown equally often, clips that were joined to others for ``config.synthetic_fraction`` of its draws. The weights
     at the end of a fixed number of steps are kept (their moving average): no clip is set aside to choose among them.
 
     Args:
@@ -57,19 +57,19 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
         InputError: fewer than two classes, a class with fewer than two clips, or no such device.
     """
     if len(clips.class_names) < 2:
-        raise InputError(f"recogniser: {len(clips.class_names)} class, at least two are needed")
-    refuse_small_classes(clips, FEWEST_CLIPS, "to train on")
+        raise InputError(f"classifier: {len(clips.class_names)} class, at least two are needed")
+    check_class_sizes(clips, MIN_CLIPS, "to train on")
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
     network = make_network(config, clips.skeleton, len(clips.class_names), derive_seed(seed, 1))
-    put_on(network, config.device)
+    network.to(named_device(config.device))
 
     def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
         logits = network(varied_clips(data[rows], config, generator).to(config.device))
         return functional.cross_entropy(logits, labels[rows].to(config.device), label_smoothing=config.label_smoothing)
 
-    fit_network(network, loss_of, clips, config, seed, name=f"recogniser ({config.model})")
-    return Recogniser(
+    fit_network(network, loss_of, clips, config, seed, name=f"classifier ({config.model})")
+    return ActionClassifier(
         network=network.cpu().eval(),
         config=config,
         class_names=tuple(clips.class_names),
@@ -78,18 +78,18 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     )
 
 
-def draw_weights(clips: ClipSet, extra_share: float) -> npt.NDArray[np.float64]:
+def sampling_weights(clips: ClipSet, synthetic_fraction: float) -> npt.NDArray[np.float64]:
     """(N,) how often each clip is drawn: every class equally often, and within it further clips for their share.
 
     A class of which there are only further clips, or none, is drawn as if the share were 1, or 0.
 
     Args:
         clips: the training clips.
-        extra_share: of the clips that came with `ClipSet.joined`.
+        synthetic_fraction: of the clips that came with `ClipSet.joined`.
     """
     classes = len(clips.class_names)
     sizes = np.stack([np.bincount(clips.labels[clips.is_extra == kind], minlength=classes) for kind in (False, True)])
-    shares = np.where(sizes > 0, np.array([[1 - extra_share], [extra_share]]), 0.0)
+    shares = np.where(sizes > 0, np.array([[1 - synthetic_fraction], [synthetic_fraction]]), 0.0)
     shares = np.where((sizes > 0).all(axis=0), shares, sizes > 0)
     kind = clips.is_extra.astype(int)
     return np.asarray(shares[kind, clips.labels] / sizes[kind, clips.labels])
@@ -99,7 +99,7 @@ def fit_network(
     network: nn.Module,
     loss_of: Callable[[Tensor, torch.Generator], Tensor],
     clips: ClipSet,
-    config: RecogniserConfig,
+    config: ClassifierConfig,
     seed: int,
     *,
     name: str,
@@ -115,7 +115,7 @@ def fit_network(
         name: for the progress bar.
     """
     network.train()
-    order = BatchOrder(len(clips), seed=seed, weights=draw_weights(clips, config.extra_share))
+    order = BatchOrder(len(clips), seed=seed, weights=sampling_weights(clips, config.synthetic_fraction))
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=max(2, config.steps), pct_start=WARMUP, cycle_momentum=False

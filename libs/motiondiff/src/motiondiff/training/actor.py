@@ -22,7 +22,7 @@ from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
-from motiondiff.training.diffusion import measure_representation
+from motiondiff.training.diffusion import fit_representation
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -99,7 +99,7 @@ def train_actor(
     if (actions < 0).any():
         first = store.clip_ids[int(clips[(actions < 0).argmax()])]
         raise InputError(f"{store.path}: clip {first!r} names no action, and ACTOR is conditioned on actions")
-    representation = measure_representation(store, clips, config.data)
+    representation = fit_representation(store, clips, config.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         try:

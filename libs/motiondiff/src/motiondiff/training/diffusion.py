@@ -26,7 +26,7 @@ from motiondiff.data.dataset import MotionDataset, class_balanced_weights, colla
 from motiondiff.data.store import MotionStore
 from motiondiff.models.conditioning import Conditions
 from motiondiff.models.denoiser import MotionDenoiser
-from motiondiff.models.inpainting import draw_held, held_input, loss_frames
+from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
@@ -43,9 +43,7 @@ TEXT_CACHE = "text_cache"
 """Folder of a run with the embeddings of its captions."""
 
 
-def measure_representation(
-    store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig
-) -> MotionRepresentation:
+def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig) -> MotionRepresentation:
     """The representation of a store: mean and deviation of features from the given (training) clips only."""
     chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
     count, total, squares = 0, 0.0, 0.0
@@ -103,7 +101,7 @@ def make_denoiser(
                 actions=store.actions,
                 styles=store.styles,
                 max_frames=config.data.max_frames,
-                held_input=config.diffusion.show_held > 0,
+                inpainting_input=config.diffusion.inpainting_probability > 0,
                 **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
                 **config_to_dict(config.model),
             )
@@ -122,7 +120,7 @@ def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
     )
 
 
-class DiffusionStep:
+class DiffusionLoss:
     """One training step's losses: noise the batch, drop conditions, predict, compare.
 
     Args:
@@ -161,14 +159,16 @@ class DiffusionStep:
         clean = self.representation.normalise(features) * mask[..., None]
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         timesteps = random.integers(0, self.config.num_train_timesteps)
-        conditions = draw_conditions(batch, self.representation, self.config, self.hide_action, random)
+        conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
         noisy = self.schedule.add_noise(clean, noise, timesteps)
-        if self.config.show_held > 0:
-            held = draw_held(random, mask, self.representation.parents, self.config.show_held)
-            predicted = model(
-                noisy, timesteps, conditions, mask, held_input(clean, held, self.representation.config.fps)
+        if self.config.inpainting_probability > 0:
+            conditioned = sample_inpainting_mask(
+                random, mask, self.representation.parents, self.config.inpainting_probability
             )
-            mask = loss_frames(mask, held)
+            predicted = model(
+                noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
+            )
+            mask = loss_frames(mask, conditioned)
         else:
             predicted = model(noisy, timesteps, conditions, mask)
         with torch.autocast(features.device.type, enabled=False):
@@ -188,7 +188,7 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
     )
 
 
-def draw_conditions(
+def sample_conditions(
     batch: Mapping[str, Tensor],
     representation: MotionRepresentation,
     config: DiffusionConfig,
@@ -197,13 +197,13 @@ def draw_conditions(
 ) -> Conditions:
     """A batch's conditions with some of them dropped at random, as often as the configuration says."""
     conditions = batch_conditions(batch, representation).drop(
-        action=random.uniform() < config.drop_action,
-        style=random.uniform() < config.drop_tag,
-        shape=random.uniform() < config.drop_shape,
+        action=random.uniform() < config.action_dropout,
+        style=random.uniform() < config.style_dropout,
+        shape=random.uniform() < config.shape_dropout,
     )
     if conditions.has_text is not None:
         hidden = conditions.has_text & (random.uniform() < hide_action)
-        conditions = conditions.drop(action=hidden, text=random.uniform() < config.drop_text)
+        conditions = conditions.drop(action=hidden, text=random.uniform() < config.text_dropout)
     return conditions
 
 
@@ -226,7 +226,7 @@ def embed_captions(
 
 
 def make_validation(
-    store: MotionStore, step: DiffusionStep, config: MotionDiffConfig, captions: EmbeddedCaptions | None = None
+    store: MotionStore, step: DiffusionLoss, config: MotionDiffConfig, captions: EmbeddedCaptions | None = None
 ) -> Callable[[torch.nn.Module], dict[str, float]] | None:
     """The loss on the validation split, with the same noise every time; None where it is off.
 
@@ -257,7 +257,7 @@ def make_validation(
     return validate
 
 
-def refuse_other_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
+def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
     """Hold a stopped run's data and settings against what it is to go on with; those of ``train`` are `fit`'s to check.
 
     Raises:
@@ -327,9 +327,9 @@ def train(
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     store = MotionStore(data)
     if resume:
-        refuse_other_run(RunFolder(out), store, config)
+        check_same_run(RunFolder(out), store, config)
     clips = store.select("train")
-    representation = measure_representation(store, clips, config.data)
+    representation = fit_representation(store, clips, config.data)
     encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
     denoiser = make_denoiser(store, representation, config, encoder)
     captions = None
@@ -341,7 +341,7 @@ def train(
         means = captions.mean_of_actions(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
-    step = DiffusionStep(
+    step = DiffusionLoss(
         representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
     )
     validate = make_validation(store, step, config, captions)

@@ -30,21 +30,21 @@ from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, mirror_class_indices
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import refuse_other_data
+from motiondiff.evaluation.runner import check_same_data
 from motiondiff.models.conditioning import Conditions
 from motiondiff.models.denoiser import MotionDenoiser
-from motiondiff.models.inpainting import draw_held, held_input, loss_frames
+from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
 from motiondiff.schedulers import make_scheduler
-from motiondiff.training.diffusion import TEXT_CACHE, draw_conditions, embed_captions
+from motiondiff.training.diffusion import TEXT_CACHE, embed_captions, sample_conditions
 
 logger = logging.getLogger(__name__)
 
 
-class ConsistencyStep:
+class ConsistencyLoss:
     """One distillation step's losses.
 
     Args:
@@ -85,13 +85,15 @@ class ConsistencyStep:
         noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
         later = (random.integers(0, self.scheduler.config.original_inference_steps) + 1) * self.skip - 1
         earlier = later - self.skip  # -1 is no noise at all
-        conditions = draw_conditions(batch, self.representation, self.config, self.hide_action, random)
+        conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
         shown: dict[str, Tensor] = {}
         frames = mask
-        if self.config.show_held > 0:
-            held = draw_held(random, mask, self.representation.parents, self.config.show_held)
-            shown["held"] = held_input(clean, held, self.representation.config.fps)
-            frames = loss_frames(mask, held)
+        if self.config.inpainting_probability > 0:
+            conditioned = sample_inpainting_mask(
+                random, mask, self.representation.parents, self.config.inpainting_probability
+            )
+            shown["held"] = inpainting_input(clean, conditioned, self.representation.config.fps)
+            frames = loss_frames(mask, conditioned)
         signal, spread = self._levels(later)
         noisy = signal * clean + spread * noise
         with torch.no_grad():
@@ -166,7 +168,7 @@ def find_data(run: str | Path, data: str | Path | None) -> MotionStore:
         store = MotionStore(place)
     except InputError as error:
         raise InputError(f"{error}; --data STORE says where the data of {run} are now") from error
-    refuse_other_data(run, store)
+    check_same_data(run, store)
     return store
 
 
@@ -204,7 +206,7 @@ def distill(
     trained = load_config(MotionDiffConfig, file=Path(run) / "config.yaml")
     scheduler = make_scheduler("lcm", {**teacher.scheduler.config, "original_inference_steps": config.lcm_steps})
     student = copy.deepcopy(teacher.denoiser)
-    step = ConsistencyStep(
+    step = ConsistencyLoss(
         teacher.denoiser, teacher.representation, scheduler, trained, config.guidance, config.solver_steps
     )
     clips = store.select("train")

@@ -10,7 +10,7 @@ Setup, camera, performer, replication, action; actions 1 to 60 are NTU RGB+D 60'
     x y z depthX depthY colorX colorY orientationW X Y Z trackingState                   for each joint
 
 in metres, at 30 frames per second. Frames without a body are lost ones: cut off at the ends, else interpolated up to
-`kinect_v2.LONGEST_GAP`. Of several bodies in a file of one person's action the performer is kept
+`kinect_v2.MAX_GAP`. Of several bodies in a file of one person's action the performer is kept
 (`kinect_v2.performers`); files of two people's actions (50 to 60, 106 to 120) give a clip for each, the second under
 ``<sample>.2``. Who the partner is the set does not say: it counts as the performer named, so that both stay in one
 split, and has bones of its own.
