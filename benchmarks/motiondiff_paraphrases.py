@@ -152,7 +152,7 @@ def nearest_caption(
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
         int(text): store.actions[action]
-        for of_clip, action in zip(captions.of_clip, store.columns["action"], strict=True)
+        for clip_indices, action in zip(captions.clip_indices, store.columns["action"], strict=True)
         for text in of_clip
     }
     found: dict[str, bool] = {}

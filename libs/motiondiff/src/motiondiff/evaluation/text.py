@@ -117,7 +117,7 @@ def evaluate_texts(
     for seed in range(options.seeds):
         generator = np.random.default_rng([seed, 29])
         chosen = np.sort(generator.permutation(len(rows))[:MOST_CAPTIONS])
-        drawn = np.array([_draw_caption(captions.of_clip[row], generator) for row in rows[chosen]])
+        drawn = np.array([_draw_caption(captions.clip_indices[row], generator) for row in rows[chosen]])
         pools = draw_pools(meanings[chosen], min(pool, len(set(meanings[chosen].tolist()))), generator)
         texts = [captions.texts[number] for number in drawn]
         motions = list(generate(pipeline, dataclasses.replace(sampling, texts=texts, count=1, seed=seed)))
