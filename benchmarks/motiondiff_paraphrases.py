@@ -153,7 +153,7 @@ def nearest_caption(
     action_of = {
         int(text): store.actions[action]
         for clip_indices, action in zip(captions.clip_indices, store.columns["action"], strict=True)
-        for text in of_clip
+        for text in clip_indices
     }
     found: dict[str, bool] = {}
     for action, texts in held_out.items():

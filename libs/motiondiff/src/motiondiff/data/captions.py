@@ -142,7 +142,7 @@ def store_captions(store: MotionStore, *, labels: bool = False, mirror: bool = F
         found = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
         if action >= 0 and (labels or not len(found)):
             found = np.unique(np.concatenate([found, of_action[action]]))
-        of_clip.append(found)
+        clip_indices.append(found)
     if not any(len(found) for found in clip_indices):
         raise InputError(f"{store.path}: no clip has a text or an action to make one of: train with text.enabled=false")
     if not mirror:
@@ -185,7 +185,7 @@ class EmbeddedCaptions:
         if not len(own):
             return None
         if mirrored and self.captions.mirrored is not None:
-            own = self.captions.mirrored[known]
+            own = self.captions.mirrored[own]
         if generator is None:
             return self.embeddings[own[0]]
         vector = self.embeddings[generator.choice(own)].astype(np.float64)
