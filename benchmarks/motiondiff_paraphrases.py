@@ -152,8 +152,8 @@ def nearest_caption(
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
         int(text): store.actions[action]
-        for of_clip, action in zip(captions.of_clip, store.columns["action"], strict=True)
-        for text in of_clip
+        for clip_indices, action in zip(captions.clip_indices, store.columns["action"], strict=True)
+        for text in clip_indices
     }
     found: dict[str, bool] = {}
     for action, texts in held_out.items():

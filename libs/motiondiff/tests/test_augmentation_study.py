@@ -129,7 +129,7 @@ class Spy:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read: set[int] = set()
         self.others: set[Path] = set()
-        rows = MotionStore.rows
+        rows = MotionStore.frames
 
         def spied(store: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
             if store.path.resolve() == path.resolve():
@@ -138,7 +138,7 @@ class Spy:
                 self.others.add(store.path)
             return rows(store, clip, start, stop)
 
-        monkeypatch.setattr(MotionStore, "rows", spied)
+        monkeypatch.setattr(MotionStore, "frames", spied)
 
 
 @pytest.mark.parametrize("method", ["ours", "variations", "actor"])

@@ -134,7 +134,7 @@ def test_export_a_file_and_a_store(command: Command, store_path: Path, recording
     store = MotionStore(store_path)
     clip = int(store.select("test")[0])
     with np.load(tmp_path / "world" / f"{store.clip_ids[clip]}.npz") as arrays:
-        shift = store.placement(clip).shift
+        shift = store.world_transform(clip).translation
         np.testing.assert_allclose(arrays["root"][0], store[clip].root[0] + shift, atol=1e-5)
 
 
@@ -365,14 +365,14 @@ def test_a_file_that_is_none_is_one_line(command: Command, tmp_path: Path, name:
 def test_prepare_takes_a_folder_or_a_mix(command: Command, recordings: Path, tmp_path: Path) -> None:
     mix = tmp_path / "sources.yaml"
     mix.write_text("skeleton: kinect-v1\nsources:\n  own: {format: npz, path: recordings}\n")
-    prepared = as_json(command("prepare", "--mix", mix, "--out", tmp_path / "store", "--fps", "5", "--json"))
+    prepared = as_json(command("prepare", "--merge", mix, "--out", tmp_path / "store", "--fps", "5", "--json"))
     assert prepared["sources"] == {"own": 6} and prepared["joints"] == 20 and prepared["bodies"] == 1
     for arguments, words in (
-        ((), "give a folder and --format, or --mix"),
-        ((recordings,), "give a folder and --format, or --mix"),
-        ((recordings, "--mix", mix), "give neither a folder nor --format"),
-        (("--mix", mix, "--labels", "residential"), "write `labels:` into the file"),
-        (("--mix", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
+        ((), "give a folder and --format, or --merge"),
+        ((recordings,), "give a folder and --format, or --merge"),
+        ((recordings, "--merge", mix), "give neither a folder nor --format"),
+        (("--merge", mix, "--labels", "residential"), "write `labels:` into the file"),
+        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
         ((recordings, "--format", "npz", "--labels", "residental"), "did you mean 'residential'"),
         ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: cannot be read"),
     ):

@@ -23,7 +23,8 @@ from icube_common.io.runs import read_json
 from motiondiff.augmentation import study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.evaluation import evaluate, matching
+from motiondiff.data.synthetic import simulate_clips
+from motiondiff.evaluation import runner, text_motion_matching
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -31,7 +32,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # words of the command line and of its results
 TRAIN = ("train.report_to=none", "train.device=cpu", "train.batch_size=6")
 RECOGNISER = ("classifier.frames=16", "classifier.batch_size=8", "classifier.steps=1")
-OWN, VARIATIONS = "ours", "variations"
+OWN, VARIATIONS = "motiondiff", "sdedit"
 FITTING = "fit_network"
 RECOGNISE = "recognise"
 TARGETS = "goals"
@@ -84,7 +85,7 @@ def figures(file: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def untrained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.function is not test_classifier:
-        assert evaluate and matching and study  # loaded
+        assert runner and text_motion_matching and study  # loaded
         for name, module in list(sys.modules.items()):
             if name.startswith("motiondiff") and hasattr(module, FITTING):
                 monkeypatch.setattr(module, FITTING, lambda *_, **__: None)
@@ -119,7 +120,20 @@ def test_utkinect(run: Command, utkinect: Path, utkinect_run: Path, tmp_path: Pa
         check(f"utkinect sample {scheduler}", {"motions": motions(tmp_path / scheduler)})
     out = tmp_path / "evaluation"
     words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "--guidance", 2)
-    as_json(run("evaluate", utkinect_run, "--data", utkinect, "--out", out, *words, "steps=1", "frames=16", "--json"))
+    as_json(
+        run(
+            "evaluate",
+            utkinect_run,
+            "--data",
+            utkinect,
+            "--out",
+            out,
+            *words,
+            "classifier.steps=1",
+            "classifier.frames=16",
+            "--json",
+        )
+    )
     check("utkinect evaluate", figures(out / "metrics.json"))
     check("utkinect evaluate predictions", {"probabilities": probabilities(out / "predictions.csv")})
     words = (
@@ -173,7 +187,7 @@ def test_utkinect_texts(run: Command, utkinect: Path, tmp_path: Path) -> None:
     words = ("--text", "a person walks", "--steps", 3)
     as_json(run("sample", out, "--out", tmp_path / "samples", *words, "--json"))
     check("utkinect text sample", {"motions": motions(tmp_path / "samples")})
-    words = ("--seeds", 1, "--per-action", 2, "--steps", 2, "steps=1", "frames=16")
+    words = ("--seeds", 1, "--per-action", 2, "--steps", 2, "classifier.steps=1", "classifier.frames=16")
     as_json(run("evaluate", out, "--data", utkinect, "--out", tmp_path / "evaluation", *words, "--json"))
     check("utkinect text evaluate", figures(tmp_path / "evaluation" / "metrics.json"))
 
@@ -259,7 +273,7 @@ def test_simulated(run: Command, tmp_path: Path) -> None:
     clip = sorted((tmp_path / "samples").glob("*.npz"))[0]
     as_json(run("edit", model, clip, "--out", tmp_path / "edit", *words))
     check("simulated edit", {"motions": motions(tmp_path / "edit")})
-    words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "steps=1", "frames=16", "--json")
+    words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "classifier.steps=1", "classifier.frames=16", "--json")
     as_json(run("evaluate", model, "--data", data, "--out", tmp_path / "evaluation", *words))
     check("simulated evaluate", figures(tmp_path / "evaluation" / "metrics.json"))
     as_json(run("distill", model, "--out", tmp_path / "fast", "train.max_steps=2", *TRAIN, "lcm_steps=10", "--json"))

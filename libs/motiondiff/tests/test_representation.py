@@ -40,7 +40,7 @@ def test_positions_are_those_of_the_motion(representation: MotionRepresentation,
 def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     representation: MotionRepresentation, store: MotionStore
 ) -> None:
-    rows = [torch.from_numpy(to_common_frame(store.rows(int(clip), 0, 32))) for clip in store.select("train")]
+    rows = [torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))) for clip in store.select("train")]
     features = representation.normalise(torch.cat(rows))
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)

@@ -45,7 +45,7 @@ def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DIR", nargs="?", help="folder of the recordings")
     parser.add_argument("--format", help=f"one of: {', '.join(READER_FORMATS)}")
-    parser.add_argument("--mix", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
+    parser.add_argument("--merge", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
     parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
     parser.add_argument("--fps", type=float, default=20.0, help="frames per second of the store (default 20)")
     _coordinate_arguments(parser)
@@ -82,16 +82,18 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from motiondiff.data.merge import count_sources, prepare_merged
     from motiondiff.data.prepare import PrepareOptions, prepare, read_exclusion_lists
 
-    if args.mix and (args.source or args.format):
-        raise InputError("--mix names its sources: give neither a folder nor --format with it")
-    if not args.mix and not (args.source and args.format):
-        raise InputError("give a folder and --format, or --mix SOURCES.yaml")
-    if args.mix and (args.up, args.unit, args.source_fps) != ("auto", "auto", None):
-        raise InputError("--up, --unit and --source-fps with --mix: write `up:`, `unit:`, `source_fps:` into the file")
-    if args.mix and args.labels:
-        raise InputError("--labels with --mix: write `labels:` into the file")
-    if args.mix and (args.action_from or args.metadata):
-        raise InputError("--action-from and --metadata with --mix: write `action_from:`, `metadata:` into the file")
+    if args.merge and (args.source or args.format):
+        raise InputError("--merge names its sources: give neither a folder nor --format with it")
+    if not args.merge and not (args.source and args.format):
+        raise InputError("give a folder and --format, or --merge SOURCES.yaml")
+    if args.merge and (args.up, args.unit, args.source_fps) != ("auto", "auto", None):
+        raise InputError(
+            "--up, --unit and --source-fps with --merge: write `up:`, `unit:`, `source_fps:` into the file"
+        )
+    if args.merge and args.labels:
+        raise InputError("--labels with --merge: write `labels:` into the file")
+    if args.merge and (args.action_from or args.metadata):
+        raise InputError("--action-from and --metadata with --merge: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
     own = bool(args.action_from or args.metadata)
@@ -109,8 +111,8 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         unit=args.unit,
         source_fps=args.source_fps,
     )
-    if args.mix:
-        store = prepare_merged(args.mix, args.out, options, overwrite=args.overwrite)
+    if args.merge:
+        store = prepare_merged(args.merge, args.out, options, overwrite=args.overwrite)
         return {"store": str(store.path), "sources": count_sources(store), **store.info()}
     store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
     return {"store": str(store.path), **store.info()}

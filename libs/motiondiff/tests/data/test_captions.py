@@ -119,16 +119,16 @@ def with_texts(store: Path, target: Path, texts: list[list[str]]) -> MotionStore
 
 def test_captions_of_a_store(store: MotionStore, store_path: Path, tmp_path: Path) -> None:
     made = store_captions(store)
-    assert len(made.of_clip) == len(store)
-    for action, numbers in zip(store.columns["action"], made.of_clip, strict=True):
+    assert len(made.clip_indices) == len(store)
+    for action, numbers in zip(store.columns["action"], made.clip_indices, strict=True):
         assert {made.texts[number] for number in numbers} == set(action_captions(store.actions[action]))
     own = [["  somebody\n strides  ", "somebody strides", "..."] if clip == 0 else [] for clip in range(len(store))]
     written = with_texts(store_path, tmp_path / "texts", own)
     found = store_captions(written)
-    assert [found.texts[number] for number in found.of_clip[0]] == ["somebody strides"]
-    assert len(found.of_clip[1]) > 5
+    assert [found.texts[number] for number in found.clip_indices[0]] == ["somebody strides"]
+    assert len(found.clip_indices[1]) > 5
     both = store_captions(written, labels=True)
-    assert len(both.of_clip[0]) == 1 + len(action_captions(store.actions[store.columns["action"][0]]))
+    assert len(both.clip_indices[0]) == 1 + len(action_captions(store.actions[store.columns["action"][0]]))
 
 
 def test_a_store_that_says_nothing_is_refused(store_path: Path, tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ def test_draws() -> None:
 
 
 def test_mean_of_actions() -> None:
-    means = embedded().mean_of_actions(np.array([0, 0, 2]), 3, np.array([0, 1, 2]))
+    means = embedded().action_means(np.array([0, 0, 2]), 3, np.array([0, 1, 2]))
     np.testing.assert_allclose(means, [[2**-0.5, 2**-0.5, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]], atol=1e-6)
     # clips that are not for training do not count
-    np.testing.assert_allclose(embedded().mean_of_actions(np.array([0, 0, 2]), 3, np.array([0]))[2], 0)
+    np.testing.assert_allclose(embedded().action_means(np.array([0, 0, 2]), 3, np.array([0]))[2], 0)
 
 
 def test_the_benchmark(

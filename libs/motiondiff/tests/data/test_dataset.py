@@ -45,7 +45,7 @@ def test_draws_differ_in_length_place_and_size(windows: MotionDataset, store: Mo
     assert 0.9 <= min(scales) < 0.93 and 1.07 < max(scales) <= 1.1
     # the body's size and its path go together: the height of the root tells where the window was cut
     heights = {round(float(window["features"][0, 1]) / scale, 5) for window, scale in zip(drawn, scales, strict=True)}
-    recorded = {round(float(height), 5) for height in store.rows(clip)[:, 1]}
+    recorded = {round(float(height), 5) for height in store.frames(clip)[:, 1]}
     assert len(heights) > 3
     assert all(min(abs(height - known) for known in recorded) < 2e-5 for height in heights)
 
@@ -62,7 +62,7 @@ def test_windows_start_above_the_origin_and_face_z(windows: MotionDataset, store
 
 
 def test_turning_to_the_common_frame_moves_the_body_as_a_whole(store: MotionStore) -> None:
-    rows = store.rows(3, 5)
+    rows = store.frames(3, 5)
     turned = to_common_frame(rows)
     before, after = rows[:, :3] - rows[0, :3], turned[:, :3] - turned[0, :3]
     np.testing.assert_allclose(np.linalg.norm(before, axis=-1), np.linalg.norm(after, axis=-1), atol=1e-6)
@@ -116,9 +116,9 @@ def joints_of(features: np.ndarray, offsets: np.ndarray, skeleton: Skeleton) -> 
 
 def test_a_motion_in_a_mirror(store: MotionStore) -> None:
     skeleton = store.skeleton(0)
-    order = skeleton.mirrored
+    order = skeleton.mirror_indices
     assert [skeleton.names[order[skeleton.index(name)]] for name in ("left_hip", "head")] == ["right_hip", "head"]
-    features = to_common_frame(store.rows(0))
+    features = to_common_frame(store.frames(0))
     seen, offsets = mirror_features(features, store.offsets[0], order)
     expected = joints_of(features, store.offsets[0], skeleton)[:, list(order)] * np.array([-1, 1, 1])
     np.testing.assert_allclose(joints_of(seen, offsets, skeleton), expected, atol=1e-5)
@@ -145,9 +145,11 @@ def test_a_share_of_windows_is_mirrored(store: MotionStore, windows: MotionDatas
     ],
 )
 def test_sides_by_name(names: tuple[str, ...], order: tuple[int, ...]) -> None:
-    assert Skeleton(names, (-1,) + (0,) * (len(names) - 1), np.zeros((len(names), 3), np.float32)).mirrored == order
+    assert (
+        Skeleton(names, (-1,) + (0,) * (len(names) - 1), np.zeros((len(names), 3), np.float32)).mirror_indices == order
+    )
 
 
 def test_names_without_sides() -> None:
     with pytest.raises(InputError, match="no names of joints tell left from right"):
-        _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3), np.float32)).mirrored
+        _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3), np.float32)).mirror_indices

@@ -1,4 +1,5 @@
-"""Several sources on one body: the residential label map, retargeting, `prepare --mix`, lists of what to leave out."""
+"""Several sources on one body: the residential label map, retargeting, `prepare --merge`, lists of what to leave
+out."""
 
 from __future__ import annotations
 
@@ -96,10 +97,12 @@ def test_the_residential_map_by_format():
 @pytest.mark.parametrize("name", ["kinect-v1", "kinect-v2", "smpl-22"])
 def test_every_target_has_all_roles_and_stands(name):
     body = target_skeleton(name)
-    assert set(REQUIRED_ROLES) <= set(body.roles) and body.across and body.feet
+    assert set(REQUIRED_ROLES) <= set(body.roles) and body.left_right_pairs and body.feet
     still = moving(body, 1, amount=0.0).positions[0]
     assert still[:, 1].max() - still[:, 1].min() == pytest.approx(1.5, abs=0.15)
-    np.testing.assert_allclose(still[body.across[0][0], 0] + still[body.across[0][1], 0], 0.2, atol=1e-5)
+    np.testing.assert_allclose(
+        still[body.left_right_pairs[0][0], 0] + still[body.left_right_pairs[0][1], 0], 0.2, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["kinect-v1", "kinect-v2", "smpl-22"])
@@ -164,7 +167,7 @@ def test_bodies_that_cannot_be_matched_are_refused(tmp_path):
         target_skeleton(tmp_path / "lamp.npz")
 
 
-# prepare --mix and --exclude
+# prepare --merge and --exclude
 
 
 @pytest.fixture
@@ -207,7 +210,7 @@ def test_mix(tmp_path, sources):
         "own/1": ("wave", "own/simulated-1", None),
     }
     assert count_sources(store) == {"etri": 2, "ntu": 2, "own": 2}
-    assert store.header["format"] == "mix" and store.header["split_by"] == "subject"
+    assert store.header["format"] == "merge" and store.header["split_by"] == "subject"
     assert store.header["sources"] == {"ntu": "ntu-rgbd", "etri": "etri", "own": "npz"}
     with (store.path / "rejected.csv").open(newline="") as handle:
         reasons = dict(list(csv.reader(handle))[1:])

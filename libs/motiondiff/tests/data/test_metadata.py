@@ -283,4 +283,4 @@ def test_the_command(recordings, tmp_path, capsys):
     assert main([*words, "--overwrite", "--metadata", str(tmp_path / "none.csv")]) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1 and "none.csv: cannot be read" in error[0]
-    assert main(["prepare", "--mix", "m.yaml", "--out", "x", "--action-from", "folder"]) == 2
+    assert main(["prepare", "--merge", "m.yaml", "--out", "x", "--action-from", "folder"]) == 2

@@ -51,9 +51,11 @@ def test_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(motion.skeleton.offsets, recorded.skeleton.offsets)
     np.testing.assert_array_equal(motion.root, common.root)
     np.testing.assert_allclose(motion.rotations, common.rotations, atol=1e-6)
-    np.testing.assert_allclose(apply_transform(motion, store.placement(1)).positions, recorded.positions, atol=1e-5)
-    np.testing.assert_array_equal(store.rows(1)[:, -1], headings(common))
-    np.testing.assert_array_equal(store.rows(1, 4, 9), store.rows(1)[4:9])
+    np.testing.assert_allclose(
+        apply_transform(motion, store.world_transform(1)).positions, recorded.positions, atol=1e-5
+    )
+    np.testing.assert_array_equal(store.frames(1)[:, -1], headings(common))
+    np.testing.assert_array_equal(store.frames(1, 4, 9), store.frames(1)[4:9])
     assert store[0].style is None
     assert (tmp_path / "rejected.csv").read_text() == 'clip,reason\nthird,"too short, it says ""no"""\n'
 
@@ -62,7 +64,7 @@ def test_frames_are_a_plain_numpy_array(store: MotionStore) -> None:
     frames = np.load(store.path / "frames.npy", mmap_mode="r")
     assert frames.shape == (store.header["frames"], 3 + 6 * 18 + 1) and frames.dtype == np.float32
     assert store.columns["start"][1] == store.columns["length"][0]
-    np.testing.assert_array_equal(frames[: store.columns["length"][0]], store.rows(0))
+    np.testing.assert_array_equal(frames[: store.columns["length"][0]], store.frames(0))
 
 
 def test_vocabularies_are_alphabetical_whatever_came_first(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_amass_out_and_back(tmp_path, joints, numbers):
     assert np.abs(back.positions - motion.positions).max() < 1e-4
     assert np.abs(back.rotations - motion.rotations).max() < 1e-4
     store = prepare("amass", tmp_path, tmp_path / "store", PrepareOptions(fps=None))
-    again = apply_transform(store[0], store.placement(0))
+    again = apply_transform(store[0], store.world_transform(0))
     assert np.abs(again.positions - motion.positions).max() < 1e-4
 
 

@@ -125,7 +125,7 @@ def test_roles_of_kinects_smpl_and_bandai_namco_stay():
         "left hip": 13, "left knee": 14, "left ankle": 15, "left foot": 16,
         "right hip": 17, "right knee": 18, "right ankle": 19, "right foot": 20,
     }  # fmt: skip
-    assert body.across == ((13, 17), (6, 10)) and body.feet == (15, 16, 19, 20)
+    assert body.left_right_pairs == ((13, 17), (6, 10)) and body.feet == (15, 16, 19, 20)
 
 
 @pytest.mark.parametrize("target", ["smpl-22", "kinect-v1", "kinect-v2"])

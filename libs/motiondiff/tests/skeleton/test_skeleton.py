@@ -154,7 +154,7 @@ CONVENTIONS = {
 def test_hips_and_shoulders_are_found_by_name(convention: str) -> None:
     names = CONVENTIONS[convention]
     skeleton = Skeleton(names, (-1, *[0] * (len(names) - 1)), np.zeros((len(names), 3)))
-    hips, shoulders = skeleton.across
+    hips, shoulders = skeleton.left_right_pairs
     assert hips == (1, 2)
     # the shoulders are the last two names; mixamo's "shoulders" before them are clavicles
     assert shoulders == (5, 6)
@@ -162,13 +162,13 @@ def test_hips_and_shoulders_are_found_by_name(convention: str) -> None:
 
 def test_kinect_joints_are_found_by_name() -> None:
     skeleton = Skeleton(KINECT_V1.names, KINECT_V1.parents, np.zeros((20, 3)))
-    found = [tuple(KINECT_V1.names[joint] for joint in pair) for pair in skeleton.across]
+    found = [tuple(KINECT_V1.names[joint] for joint in pair) for pair in skeleton.left_right_pairs]
     assert found == [("HipLeft", "HipRight"), ("ShoulderLeft", "ShoulderRight")]
     assert {KINECT_V1.names[joint] for joint in skeleton.feet} == {"AnkleLeft", "AnkleRight", "FootLeft", "FootRight"}
 
 
 def test_names_without_sides_tell_nothing() -> None:
-    assert CHAIN.across == ()
+    assert CHAIN.left_right_pairs == ()
     motion = Motion(np.zeros((2, 3)), np.tile(np.eye(3), (2, 3, 1, 1)), CHAIN, fps=10)
     assert headings(motion).tolist() == [0, 0]
 
@@ -196,7 +196,7 @@ def test_heading_is_the_turn_from_z(yaw: float) -> None:
     expected = np.radians(yaw)
     assert np.cos(headings(motion)[0] - expected) == pytest.approx(1, abs=1e-6)
     if yaw == 90:
-        left, right = skeleton.across[0]
+        left, right = skeleton.left_right_pairs[0]
         np.testing.assert_allclose(motion.positions[0, left] - motion.positions[0, right], [0, 0, -0.18], atol=1e-6)
 
 
@@ -222,7 +222,7 @@ def test_canonicalise_and_back() -> None:
 def test_canonicalise_on_a_given_floor() -> None:
     motion = simulate_motion("wave", 1)
     common, back = canonicalise(motion, floor=0.25)
-    assert back.shift[1] == 0.25
+    assert back.translation[1] == 0.25
     np.testing.assert_allclose(common.root[:, 1], motion.root[:, 1] - 0.25, atol=1e-6)
 
 
@@ -255,7 +255,7 @@ def test_cut() -> None:
 def test_a_motion_seen_in_a_mirror(store: MotionStore) -> None:
     motion = store[0]
     seen = mirror(motion)
-    order = list(motion.skeleton.mirrored)
+    order = list(motion.skeleton.mirror_indices)
     np.testing.assert_allclose(seen.positions, motion.positions[:, order] * np.array([-1, 1, 1]), atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(seen.rotations), 1, atol=1e-5)
     back = mirror(seen)

@@ -103,7 +103,7 @@ class StudyConfig(Config):
         "compared generators: the diffusion model from noise, its variations of real clips, ACTOR",
         choices=METHODS,
     )
-    noise_strength: float = option(0.5, "noise strength of the variations", gt=0, lt=1)
+    noise_strength: float = option(0.5, "noise noise_strength of the variations", gt=0, lt=1)
     test_subjects: list[str] = option([], "subjects of the test set (default: the test split of the store)")
     subset_seed: int = option(0, "random seed of the subsets of real clips", ge=0)
     motiondiff: MotionDiffConfig = section(

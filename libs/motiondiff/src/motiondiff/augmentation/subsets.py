@@ -104,6 +104,6 @@ def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[s
     kept = {name: store.header.get(name) for name in ("format", "source", "simulated")}
     with atomic_folder(out) as folder, StoreWriter(folder) as writer:
         for row in rows.tolist():
-            writer.append(store[row], store.placement(row), clip_id=store.clip_ids[row])
+            writer.append(store[row], store.world_transform(row), clip_id=store.clip_ids[row])
         writer.finish(about={**kept, "split_by": "none", "subset_of": store.fingerprint, **(about or {})})
     return MotionStore(out)

@@ -1,4 +1,4 @@
-"""Training windows: clips of a store cut, turned to the common frame and scaled, one reproducible draw each."""
+"""`MotionDataset`: clips of a store as training samples, cropped, in the common frame, scaled and mirrored."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from motiondiff.skeleton.mirror import mirror_features, mirror_labels
 
 
 class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Windows of the clips of a store.
+    """Clips of a store as training samples.
 
     Args:
         store: the prepared data.
         clips: indices into the store.
         config: window lengths, cropping, scaling.
-        augment: False shows whole clips (cut at the end), unscaled: for validation.
+        augment: random crop, scale and mirroring; False gives whole clips (cut at the end), for validation.
         captions: embedded captions of all clips of the store; None for a model without text.
     """
 
@@ -45,15 +45,15 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.captions = captions
         self.mirrored = mirror_class_indices(store, clips, config) if augment else {}
         if self.mirrored and captions is not None and captions.captions.mirrored is None:
-            raise InputError("data.mirror: the captions were made without their mirrored texts")
+            raise InputError("data.mirror: the captions have no mirrored texts")
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, draw: SampleRef) -> dict[str, Any]:
-        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and style indices (-1: none).
+        """One sample: features (T, D) unnormalised, offsets (J, 3) metres, action and style indices (-1: none).
 
-        With captions also the embedding ``text`` (S,) of one of the clip's, and ``has_text``.
+        With captions also ``text`` (S,), the embedding of one caption of the clip, and ``has_text``.
         """
         clip = int(self.clips[draw.index])
         columns = self.store.columns
@@ -67,18 +67,18 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
             stop += start
             scale = float(rng.uniform(1 - self.config.stature_range, 1 + self.config.stature_range))
             mirror = self.config.mirror > 0 and rng.random() < self.config.mirror
-        rows = self.store.rows(clip, start, stop)
+        rows = self.store.frames(clip, start, stop)
         features = to_common_frame(rows)
         features[:, :3] *= scale
         offsets = self.store.offsets[columns["skeleton"][clip]] * np.float32(scale)
         if mirror:
-            features, offsets = mirror_features(features, offsets, self.store.skeleton(clip).mirrored)
+            features, offsets = mirror_features(features, offsets, self.store.skeleton(clip).mirror_indices)
         window = {"features": features, "offsets": offsets}
         for kind in ("action", "style"):
             code = int(columns[kind][clip])
             window[kind] = int(self.mirrored[kind][code]) if mirror and code >= 0 else code
         if self.captions is not None:
-            text = self.captions.draw(clip, rng if self.augment else None, mirrored=mirror)
+            text = self.captions.sample(clip, rng if self.augment else None, mirrored=mirror)
             window |= {"text": np.zeros(self.captions.size, np.float32) if text is None else text}
             window |= {"has_text": text is not None}
         return window
@@ -87,7 +87,7 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
 def mirror_class_indices(
     store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Action and style -> the class of each class's mirrored motion; empty where ``data.mirror`` is 0.
+    """Action and style -> class index of each class's mirrored motion; empty where ``data.mirror`` is 0.
 
     Raises:
         InputError: a label of the clips names a side, and there is no class of the other side.
@@ -102,7 +102,7 @@ def mirror_class_indices(
 
 
 def to_common_frame(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rows of a store (root, rotations, heading) to (T, D) features that start above the origin and face +z."""
+    """(T, D) features from frames of a store (root, rotations, heading): start above the origin and facing +z."""
     features = rows[:, :-1].copy()
     yaw = -float(rows[0, -1])
     turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]], dtype=np.float32)
@@ -138,6 +138,6 @@ def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def class_balanced_weights(actions: npt.NDArray[np.int32], noise_strength: float) -> npt.NDArray[np.float64]:
-    """Sampling weights ``count(action) ** -strength``: 0 leaves clips as frequent as they come, 1 evens actions out."""
+    """Sampling weights ``count(action) ** -strength``: 0 for uniform clips, 1 for uniform actions."""
     _, codes, counts = np.unique(actions, return_inverse=True, return_counts=True)
     return np.asarray(counts[codes] ** -float(noise_strength))

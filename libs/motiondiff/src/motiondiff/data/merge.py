@@ -1,15 +1,14 @@
-"""Several sources in one store: on one body, at one frame rate, under one vocabulary.
+"""Merging of data sets: several sources in one store, on one skeleton, at one frame rate, with one vocabulary.
 
-    skeleton: smpl-22            # kinect-v1, kinect-v2, smpl-22, or a .npz/.bvh file whose body is taken
-    labels: residential          # optional; a map by name or file, for all sources that name none of their own
+    skeleton: smpl-22            # kinect-v1, kinect-v2, smpl-22, or a .npz/.bvh file
+    labels: residential          # optional; a map by name or file, for all sources without one
     sources:
       utkinect: {format: utkinect, path: data/utkinect}
       ntu: {format: ntu-rgbd, path: data/ntu, labels: ntu.yaml, exclude: [bad_samples.txt]}
       own: {format: bvh, path: data/own, action_from: folder, metadata: own.csv}
 
 ``up``, ``unit`` and ``source_fps`` of a source are those of ``prepare``. Paths are relative to the file. Ids and
-subjects get the source's name in front (``utkinect/s01``), so that subjects of two sources are never taken for one
-person.
+subjects have the source's name as prefix (``utkinect/s01``), so that subjects of two sources stay distinct.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _SOURCE = ("format", "path", "labels", "exclude", "action_from", "metadata", "up
 
 @dataclass(frozen=True)
 class Source:
-    """One source: its name, how it is read, and what is done with its clips.
+    """One source: name, format, folder and options.
 
     Attributes:
         options: the store's, with the source's own labels and lists.
@@ -77,18 +76,17 @@ def prepare_merged(
     overwrite: bool = False,
     executor: Executor | None = None,
 ) -> MotionStore:
-    """Make one store of the sources that a YAML file names.
+    """Make one store of the sources in a YAML file.
 
     Args:
-        file: see the module's head.
+        file: YAML as in the module's docstring.
         out: the store to make.
-        options: frame rate, split and checks; labels and lists of the file come first, source by source. A frame rate
-            is needed.
+        options: frame rate (required), split and checks; labels and lists of the file take precedence.
         overwrite: replace an existing ``out``.
-        executor: where clips are read; by default a local process pool.
+        executor: executor for reading; by default a local process pool.
 
     Raises:
-        InputError: a key or value of the file that is none, a source that holds nothing, or as `prepare`.
+        InputError: an unknown key or value of the file, an empty source, or as `prepare`.
     """
     options = options or PrepareOptions()
     if options.fps is None:
@@ -108,7 +106,7 @@ def prepare_merged(
     check_output_path(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
     about: dict[str, Any] = {
-        "format": "mix",
+        "format": "merge",
         "source": Path(file).name,
         "sources": {source.name: source.format for source in sources},
         "simulated": False,
@@ -124,7 +122,7 @@ def prepare_merged(
         with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
             store = write_store(bar, out, options, about=about, overwrite=overwrite)
     for name, given in annotated.items():
-        given.warn_of_unmatched(seen[name])
+        given.warn_unmatched(seen[name])
     warn_rejected(store)
     return store
 
@@ -132,7 +130,7 @@ def prepare_merged(
 def _checked(
     items: Iterable[Clip | Rejection], sources: Iterable[Source], seen: dict[str, list[str]]
 ) -> Iterator[Clip | Rejection]:
-    """The items as they come, their ids noted by source; at the end, whether each label map named any label."""
+    """The items, with their ids recorded by source; at the end, a check of each label map."""
     uses = {
         source.name: LabelMapCheck(source.options.labels) for source in sources if source.options.labels is not None
     }
@@ -147,15 +145,15 @@ def _checked(
 
 
 def count_sources(store: MotionStore) -> dict[str, int]:
-    """Clips of each source of a mixed store."""
+    """Number of clips of each source of a merged store."""
     return dict(Counter(clip_id.split("/", 1)[0] for clip_id in store.clip_ids))
 
 
 def read_sources(file: str | Path, options: PrepareOptions) -> tuple[Skeleton, list[Source]]:
-    """The target's skeleton and the sources of a YAML file.
+    """Target skeleton and sources of a YAML file.
 
     Raises:
-        InputError: no such file, no YAML, or a key or value that is none; the key is named.
+        InputError: no such file, no YAML, or an unknown key or value.
     """
     import yaml
 
@@ -163,18 +161,20 @@ def read_sources(file: str | Path, options: PrepareOptions) -> tuple[Skeleton, l
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"--mix {path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"--merge {path}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--mix {path}: is not YAML ({str(error).splitlines()[0]})") from error
+        raise InputError(f"--merge {path}: is not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
-        raise InputError(f"--mix {path}: wants `skeleton:` and `sources:`")
+        raise InputError(f"--merge {path}: `skeleton:` and `sources:` expected")
     _known(path, "key", content, _TOP)
     named = content.get("sources")
     if not isinstance(named, dict) or not named:
-        raise InputError(f"--mix {path}: sources: wants a name for each source, and under it format and path")
+        raise InputError(f"--merge {path}: sources: a mapping of names to `format:` and `path:` expected")
     skeleton = content.get("skeleton")
     if not isinstance(skeleton, str):
-        raise InputError(f"--mix {path}: skeleton: {skeleton!r}: kinect-v1, kinect-v2, smpl-22, or a .npz or .bvh file")
+        raise InputError(
+            f"--merge {path}: skeleton: {skeleton!r}: kinect-v1, kinect-v2, smpl-22, or a .npz or .bvh file"
+        )
     is_file = Path(skeleton).suffix.lower() in (".npz", ".bvh")
     target = target_skeleton(path.parent / skeleton if is_file else skeleton)
     sources = [_source(path, str(name), source, content.get("labels"), options) for name, source in named.items()]
@@ -182,20 +182,20 @@ def read_sources(file: str | Path, options: PrepareOptions) -> tuple[Skeleton, l
 
 
 def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOptions) -> Source:
-    where = f"--mix {path}: sources: {name}"
+    where = f"--merge {path}: sources: {name}"
     if "/" in name or not name.strip():
-        raise InputError(f"{where}: a name without '/' is wanted")
+        raise InputError(f"{where}: a name without '/' expected")
     if not isinstance(content, dict) or not isinstance(content.get("path"), str):
-        raise InputError(f"{where}: wants `format:` and `path:`")
+        raise InputError(f"{where}: `format:` and `path:` expected")
     _known(path, f"key of sources: {name}", content, _SOURCE)
     get_reader(str(content.get("format")))
     labels = content.get("labels", labels)
     exclude = content.get("exclude", [])
     action_from, metadata = content.get("action_from"), content.get("metadata")
     if not all(value is None or isinstance(value, str) for value in (action_from, metadata)):
-        raise InputError(f"{where}: action_from: wants folder or parent, metadata: a file")
+        raise InputError(f"{where}: action_from: folder or parent expected; metadata: a file")
     if not (labels is None or isinstance(labels, str)) or not isinstance(exclude, list):
-        raise InputError(f"{where}: labels: wants a name or a file, exclude: a list of files")
+        raise InputError(f"{where}: labels: a name or a file expected; exclude: a list of files")
     own = replace(options, action_from=action_from, metadata=path.parent / metadata if metadata else None)
     if labels is not None:
         shipped = labels in BUILTIN_MAPS
@@ -206,7 +206,7 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
     if {"up", "unit", "source_fps"} & set(content):
         rate = content.get("source_fps")
         if not (rate is None or (isinstance(rate, int | float) and rate > 0)):
-            raise InputError(f"{where}: source_fps: {rate!r}: frames per second are wanted")
+            raise InputError(f"{where}: source_fps: {rate!r}: frames per second expected")
         own = replace(own, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate)
     return Source(name, content["format"], path.parent / content["path"], own)
 
@@ -214,11 +214,11 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
 def _known(path: Path, kind: str, content: dict[Any, Any], keys: tuple[str, ...]) -> None:
     for key in content:
         if key not in keys:
-            raise InputError(f"--mix {path}: {unknown(kind, str(key), keys)}")
+            raise InputError(f"--merge {path}: {unknown(kind, str(key), keys)}")
 
 
 def _read(job: _Job, target: Skeleton) -> list[Clip | Rejection]:
-    """One unit of a source, its clips on the target's body and under the source's name."""
+    """Clips of one unit of a source, on the target skeleton and with the source's name as prefix."""
     name = job.source.name
     results: list[Clip | Rejection] = []
     for item in read_and_check(job.reference, job.source.options, job.annotations):
@@ -231,8 +231,8 @@ def _read(job: _Job, target: Skeleton) -> list[Clip | Rejection]:
             subject = None if motion.subject is None else f"{name}/{motion.subject}"
             moved = replace(retarget(motion, target), subject=subject, source=f"{name}: {motion.source}")
             if moved.residual > job.source.options.max_residual:
-                raise InputError(f"on the target's body it is {moved.residual * 100:.1f} cm off in the mean")
+                raise InputError(f"mean error of {moved.residual * 100:.1f} cm on the target skeleton")
             results.append(Clip(clip_id, moved, item.label))
-        except Exception as error:  # one bad clip must not end the folder, whatever it raises
+        except Exception as error:  # one bad clip does not stop the folder
             results.append(replace(make_rejection(clip_id, error), label=item.label))
     return results

@@ -1,14 +1,14 @@
-"""The store: every clip of a data set in one flat array on disk, with a columnar index.
+"""`MotionStore`: all clips of a data set in one flat array on disk, with a columnar index.
 
 A store folder holds
 
-- ``store.json``: fps, skeleton topology, vocabularies, counts, how it was made;
-- ``frames.npy``: (N, 3 + 6 J + 1) float32, all clips one after the other; a row is root position (m), J local
+- ``store.json``: fps, skeleton topology, vocabularies, counts, provenance;
+- ``frames.npy``: (N, 3 + 6 J + 1) float32, all clips one after the other; a frame is root position (m), J local
   rotations as 6D (Zhou et al., CVPR 2019), and the heading (rad);
-- ``clips.npz``: one column per property of a clip (first row, length, action, ...);
+- ``clips.npz``: one column per property of a clip (first frame, length, action, ...);
 - ``skeletons.npy``: (K, J, 3) float32 rest offsets in metres, one for each body;
-- ``texts.json``: a list of descriptions for each clip, where the source has some;
-- ``rejected.csv``: what was left out, and why.
+- ``texts.json``: a list of captions for each clip, where the source has some;
+- ``rejected.csv``: rejected clips with the reason.
 
 Clips stand in the common frame (`motiondiff.skeleton.motion.canonicalise`); their place in the recording's world is
 kept. Reading needs numpy only: no torch, no pandas.
@@ -55,8 +55,8 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
-    """Where the rows begin in a ``frames.npy`` of the given shape, bytes.
+def _data_offset(frames: Path, shape: tuple[int, int]) -> int:
+    """Offset of the data in a ``frames.npy`` of the given shape, bytes.
 
     Raises:
         InputError: missing, of another shape, or cut short.
@@ -78,7 +78,7 @@ def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
 
 
 def _load(path: Path, read: Callable[[Any], T]) -> T:
-    """What ``read`` makes of an .npy or .npz file.
+    """Result of ``read`` on the content of an .npy or .npz file.
 
     Raises:
         InputError: the file is missing or broken.
@@ -93,7 +93,7 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
 
 
 def frame_size(joints: int) -> int:
-    """Numbers in one row of ``frames.npy``."""
+    """Numbers in one frame of ``frames.npy``."""
     return 3 + 6 * joints + 1
 
 
@@ -126,24 +126,24 @@ class MotionStore:
         self.parents = tuple(self.header["parents"])
         self.fingerprint: str = self.header["fingerprint"]
         self._width = frame_size(len(self.joint_names))
-        self._data_start = _find_rows(self.path / "frames.npy", (int(self.header["frames"]), self._width))
+        self._data_start = _data_offset(self.path / "frames.npy", (int(self.header["frames"]), self._width))
 
     def __len__(self) -> int:
         return int(self.header["clips"])
 
     @cached_property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """The numeric columns of the clip index; see the module's head."""
+        """Numeric columns of the clip index (`COLUMNS`)."""
         return _load(self.path / "clips.npz", lambda archive: {name: archive[name] for name in COLUMNS})
 
     @cached_property
     def clip_ids(self) -> list[str]:
-        """The id of every clip."""
+        """Id of every clip."""
         return _load(self.path / "clips.npz", lambda archive: [raw.decode() for raw in archive["clip_id"]])
 
     @cached_property
     def texts(self) -> list[tuple[str, ...]]:
-        """What people wrote about each clip; empty tuples where the store has no ``texts.json``.
+        """Captions of each clip; empty tuples where the store has no ``texts.json``.
 
         Raises:
             InputError: the file is broken or another store's.
@@ -153,8 +153,8 @@ class MotionStore:
             return [()] * len(self)
         texts = read_json(path)
         if not isinstance(texts, list) or len(texts) != len(self):
-            raise InputError(f"{path}: is no list of {len(self)} lists of texts; prepare the store again")
-        return [tuple(str(text) for text in as_list(of_clip)) for of_clip in texts]
+            raise InputError(f"{path}: not a list of {len(self)} lists of texts; prepare the store again")
+        return [tuple(str(text) for text in as_list(entry)) for entry in texts]
 
     @cached_property
     def offsets(self) -> Array:
@@ -169,7 +169,7 @@ class MotionStore:
         """Indices of the clips of one split, or of all.
 
         Raises:
-            InputError: an unknown split, or one that holds nothing.
+            InputError: an unknown or empty split.
         """
         if split is None:
             return np.arange(len(self))
@@ -180,11 +180,11 @@ class MotionStore:
             raise InputError(f"{self.path}: the split {split!r} holds no clip (split by: {self.header['split_by']})")
         return found
 
-    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
-        """(T, 3 + 6 J + 1) rows of one clip, read afresh.
+    def frames(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
+        """(T, 3 + 6 J + 1) frames of one clip, read from disk.
 
-        Plain reads rather than pages of a memory map: pages that were touched count as this process's memory for as
-        long as the map lives, which for a large store is all of it.
+        Plain reads rather than a memory map, whose touched pages count as memory of the process for as long as it is
+        open: for a large store that is all of it.
         """
         first, length = int(self.columns["start"][clip]), int(self.columns["length"][clip])
         stop = length if stop is None else min(stop, length)
@@ -203,7 +203,7 @@ class MotionStore:
         from motiondiff.skeleton.kinematics import rotation_6d_to_matrix
         from motiondiff.skeleton.motion import Motion
 
-        rows = self.rows(clip)
+        rows = self.frames(clip)
         features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
         labels = {}
         for name, table in (("action", self.actions), ("style", self.styles), ("subject", self.subjects)):
@@ -220,15 +220,15 @@ class MotionStore:
             **labels,
         )
 
-    def placement(self, clip: int) -> RigidTransform:
-        """What puts a clip back where it was recorded (`motiondiff.skeleton.motion.place`)."""
+    def world_transform(self, clip: int) -> RigidTransform:
+        """Transform of a clip back to its place in the recording (`motiondiff.skeleton.motion.apply_transform`)."""
         from motiondiff.skeleton.motion import RigidTransform
 
         yaw, x, y, z = (float(value) for value in self.columns["placement"][clip])
         return RigidTransform(yaw, (x, y, z))
 
     def info(self) -> dict[str, Any]:
-        """Counts for people and scripts: clips, frames, actions, subjects, styles, splits, fps, joints, stature."""
+        """Summary: clips, frames, actions, subjects, styles, splits, fps, joints, stature."""
         lengths = self.columns["length"]
 
         def count(name: str, labels: Sequence[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Writing a store: clips one after the other, memory that does not grow with the number of frames."""
+"""`StoreWriter`: clips written one by one, in memory that does not grow with the number of frames."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Array = npt.NDArray[np.float32]
 
 
 class StoreWriter:
-    """Writes clips one at a time into a folder; memory does not grow with the number of frames.
+    """Writer of a store into a folder, clip by clip.
 
-    The first clip fixes frame rate and skeleton topology. Leaving its ``with`` block closes the file, also where
-    `finish` was not reached.
+    The first clip fixes frame rate and skeleton topology. The end of the ``with`` block closes the file, also without
+    `finish`.
 
     Args:
         folder: an empty folder (see `icube_common.io.runs.atomic_folder`).
@@ -42,7 +42,7 @@ class StoreWriter:
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._clip_ids: list[str] = []
         self._texts: list[Sequence[str]] = []
-        self._known: set[str] = set()
+        self._ids: set[str] = set()
         self._statures: list[float] = []
         self._rows = 0
         self._digest = hashlib.sha256()
@@ -55,10 +55,10 @@ class StoreWriter:
         self._file.close()
 
     def append(self, motion: Motion, placement: RigidTransform | None = None, *, clip_id: str) -> None:
-        """Add one clip that stands in the common frame, and what puts it back where it was recorded.
+        """Add one clip in the common frame, with its transform back to the recording's world.
 
         Raises:
-            InputError: another skeleton topology or fps than the clips before it, or an id that one of them has.
+            InputError: another skeleton topology or fps than the earlier clips, or a repeated id.
         """
         if self._skeleton is None:
             self._skeleton, self._fps = motion.skeleton, motion.fps
@@ -72,9 +72,9 @@ class StoreWriter:
             raise InputError(
                 f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps"
             )
-        if clip_id in self._known:
-            raise InputError(f"{motion.source}: the clip id {clip_id!r} is another clip's already")
-        self._known.add(clip_id)
+        if clip_id in self._ids:
+            raise InputError(f"{motion.source}: the clip id {clip_id!r} is already taken")
+        self._ids.add(clip_id)
         rows = pack_frames(motion)
         self._digest.update(rows.tobytes())
         self._file.write(rows.tobytes())
@@ -85,7 +85,7 @@ class StoreWriter:
             "start": self._rows,
             "length": len(motion),
             "skeleton": body,
-            "placement": (placement.yaw, *placement.shift) if placement else (0.0, 0.0, 0.0, 0.0),
+            "placement": (placement.yaw, *placement.translation) if placement else (0.0, 0.0, 0.0, 0.0),
             "residual": motion.residual,
         }
         for kind, table in self._labels.items():
@@ -109,15 +109,15 @@ class StoreWriter:
         """Write index, skeletons and ``rejected.csv``.
 
         Args:
-            about: provenance for ``store.json``: ``format``, ``split_by``, ``simulated``.
+            about: provenance in ``store.json``: ``format``, ``split_by``, ``simulated``.
             splits: one of `SPLITS` for each clip; all train by default.
-            rejected: (clip, reason) of what was left out.
+            rejected: (clip, reason) of each rejected clip.
 
         Raises:
-            InputError: no clip was added.
+            InputError: no clips.
         """
         if self._skeleton is None:
-            raise InputError("no clip is left to store")
+            raise InputError("no clips to store")
         self._write_header(self._rows)
         self._file.close()
         self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
@@ -168,7 +168,7 @@ class StoreWriter:
         }
 
     def _write_header(self, rows: int) -> None:
-        """(Re)write the .npy header: numpy pads it so that the row count can grow in place."""
+        """(Re)write the .npy header: NumPy pads it, so that the number of frames can grow in place."""
         assert self._skeleton is not None
         end = self._file.tell()
         self._file.seek(0)
@@ -181,7 +181,7 @@ class StoreWriter:
 
 
 def _sort_labels(column: npt.NDArray[Any], table: dict[str, int]) -> tuple[npt.NDArray[Any], dict[str, int]]:
-    """Vocabulary in alphabetical order, whatever order the clips came in."""
+    """Vocabulary in alphabetical order, independent of the order of clips."""
     order = sorted(table)
     renumber = np.full(len(table) + 1, NO_LABEL, dtype=column.dtype)  # the last entry serves NO_LABEL = -1
     for new, label in enumerate(order):

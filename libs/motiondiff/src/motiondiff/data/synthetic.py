@@ -1,7 +1,7 @@
 """Simulated motions: a stick figure animated by formulas, for the demo and for tests.
 
-They stand in for motion capture where none is at hand. They are not recordings of people, and everything made from
-them is marked as simulated.
+They replace motion capture where there is none. They are not recordings of people, and everything derived from them is
+marked as simulated.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def synthetic_skeleton(stature: float = 1.0) -> Skeleton:
 
 
 class _Pose:
-    """Rotation vectors (rad) of every joint and the root's path (m, before scaling), filled in by an action."""
+    """Rotation vectors (rad) of every joint and the root trajectory (m, before scaling), set by an action."""
 
     def __init__(self, seconds: float, fps: float) -> None:
         self.time: Array = np.arange(max(2, round(seconds * fps))) / fps
@@ -63,9 +63,9 @@ class _Pose:
         self.angles[:, JOINT_NAMES.index(joint), "xyz".index(axis)] += angle
 
     def ramp(self, start: float, stop: float) -> Array:
-        """A smooth step from 0 to 1 between two shares of the clip."""
-        share = np.clip((self.time / self.time[-1] - start) / (stop - start), 0, 1)
-        return np.asarray(share * share * (3 - 2 * share))
+        """Smooth step from 0 to 1 between two fractions of the clip."""
+        fraction = np.clip((self.time / self.time[-1] - start) / (stop - start), 0, 1)
+        return np.asarray(fraction * fraction * (3 - 2 * fraction))
 
 
 def _stride(pose: _Pose, rng: np.random.Generator, frequency: float, swing: float, knee: float, speed: float) -> None:
@@ -132,7 +132,7 @@ def simulate_motion(action: str, seed: int, *, fps: float = 20.0, subject: int =
 
     Args:
         action: a key of `ACTIONS`.
-        seed: which variation.
+        seed: seed of the variation.
         fps: frames per second.
         subject: number of the simulated person; sets stature and posture.
     """
@@ -142,7 +142,7 @@ def simulate_motion(action: str, seed: int, *, fps: float = 20.0, subject: int =
     pose = _Pose(rng.uniform(2.0, 3.5), fps)
     ACTIONS[action](pose, rng)
     pose.bend("spine", "x", lean)
-    for joint in range(1, len(JOINT_NAMES)):  # nobody holds still: slow sway of every joint
+    for joint in range(1, len(JOINT_NAMES)):  # slow sway of every joint
         frequency, phase = rng.uniform(0.2, 0.6, 3), rng.uniform(0, 2 * np.pi, 3)
         pose.angles[:, joint] += 0.03 * np.sin(2 * np.pi * pose.time[:, None] * frequency + phase)
     root = (pose.path + np.array([0, LEG, 0])) * stature
@@ -159,7 +159,7 @@ def simulate_motion(action: str, seed: int, *, fps: float = 20.0, subject: int =
 
 
 def simulate_clips(count: int, *, fps: float = 20.0, subjects: int = 5, seed: int = 0) -> Iterator[Clip]:
-    """``count`` simulated clips, actions and simulated subjects taking turns."""
+    """``count`` simulated clips, cycling through actions and subjects."""
     actions = list(ACTIONS)
     for number in range(count):
         action, subject = actions[number % len(actions)], (number // len(actions)) % subjects

@@ -114,7 +114,7 @@ def evaluate_texts(
     for seed in range(options.seeds):
         generator = np.random.default_rng([seed, 29])
         chosen = np.sort(generator.permutation(len(rows))[:MAX_CAPTIONS])
-        drawn = np.array([_sample_caption(captions.of_clip[row], generator) for row in rows[chosen]])
+        drawn = np.array([_sample_caption(captions.clip_indices[row], generator) for row in rows[chosen]])
         pools = sample_pools(meanings[chosen], min(pool, len(set(meanings[chosen].tolist()))), generator)
         texts = [captions.texts[number] for number in drawn]
         motions = list(

@@ -169,7 +169,7 @@ def _export_folder(
 
 def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
     motion = store[clip]
-    return store.clip_ids[clip], apply_transform(motion, store.placement(clip)) if world else motion
+    return store.clip_ids[clip], apply_transform(motion, store.world_transform(clip)) if world else motion
 
 
 def _export_page(

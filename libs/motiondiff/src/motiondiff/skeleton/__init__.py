@@ -1,1 +1,1 @@
-"""Skeletons, rotations and forward kinematics: the ground everything else in motiondiff stands on."""
+"""Motions on skeletons: forward and inverse kinematics, retargeting, mirroring."""

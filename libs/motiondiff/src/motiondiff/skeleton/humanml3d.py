@@ -2,21 +2,20 @@
 
 A frame, for 22 joints (`motiondiff.skeleton.smpl`) at 20 frames per second, metres, y up:
 
-    0         how far the body turns about +y until the next frame, half the angle, rad, negative to its left
-    1, 2      how far the root moves until the next frame, along x and z of the body's own heading
+    0         half the rotation about +y until the next frame, rad, negative to the left
+    1, 2      displacement of the root until the next frame, along x and z of the body's own heading
     3         height of the root
     4-66      the other 21 joints, x and z relative to the root, turned so that the body faces +z
     67-192    rotations of 21 joints as 6D, the first two columns one after the other
-    193-258   how far each of the 22 joints moves until the next frame, turned so that the body faces +z
-    259-262   whether left ankle, left foot, right ankle, right foot stand: under `CONTACT_THRESHOLD` in squared
-    distance
+    193-258   displacement of the 22 joints until the next frame, turned so that the body faces +z
+    259-262   ground contact of left ankle, left foot, right ankle, right foot: squared displacement below
+              `CONTACT_THRESHOLD`
 
-The heading is what the set's published code makes of hips and shoulders: it subtracts one from the other where a front
+The heading follows the set's published code: of hips and shoulders it subtracts one from the other where a front
 would add them, smooths the sum over time (Gaussian of `SMOOTHING_SIGMA` frames), and calls the first frame's heading
-+z. It is reproduced here because the published vectors have it; a body that twists turns them less than one would
-expect. The rotations are of the set's own rest pose (`REST_DIRECTIONS`) by the smallest swing of each bone, without
-twist; chains that leave the chest start from the root's heading again. A vector needs the next frame, so T joints give
-T - 1 vectors.
++z. It is reproduced here because the published vectors have it; a twist of the body turns them less than expected. The
+rotations are of the set's own rest pose (`REST_DIRECTIONS`) by the smallest swing of each bone, without twist; chains
+that leave the chest start from the root's heading again. A vector needs the next frame, so T joints give T - 1 vectors.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ VECTOR_SIZE = 263
 SMOOTHING_SIGMA = 20
 """Standard deviation of the Gaussian over the heading, frames; it is cut off at four of them."""
 CONTACT_THRESHOLD = 0.002
-"""Square metres: a foot that moves less until the next frame stands."""
+"""Square metres: a foot with a smaller squared displacement until the next frame is in contact."""
 FEET = (7, 10, 8, 11)
 CHAINS = ((0, 2, 5, 8, 11), (0, 1, 4, 7, 10), (0, 3, 6, 9, 12, 15), (9, 14, 17, 19, 21), (9, 13, 16, 18, 20))
 """Kinematic chains in the set's order."""
@@ -57,14 +56,14 @@ REST_DIRECTIONS = np.array(
 _FRONT = ((2, 1), (17, 16))
 """(right, left) hips and shoulders."""
 _HEADING = ((1, 2), (17, 16))
-"""The same as the set's code takes them for the heading: the hips are the wrong way round."""
+"""The pairs of the set's code for the heading: the hips are exchanged."""
 
 
 def joints_to_vectors(joints: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """(T - 1, 263) float32 from (T, 22, 3) joints, metres, y up.
 
     The body is put on the floor, over the origin and facing +z in its first frame, as the set does. The set also
-    brings every body to one person's bone lengths; do that first where it is wanted (`set_bone_lengths`).
+    brings every body to one person's bone lengths; `set_bone_lengths` does that first.
 
     Raises:
         InputError: another shape, fewer than 2 frames, or values that are not finite.
@@ -108,7 +107,7 @@ def vectors_to_joints(vectors: npt.ArrayLike, joints: int = NUM_JOINTS) -> npt.N
     """
     array = np.asarray(vectors, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 12 * joints - 1 or len(array) == 0:
-        raise InputError(f"HumanML3D vectors {array.shape} given, (frames, {12 * joints - 1}) wanted")
+        raise InputError(f"HumanML3D vectors {array.shape} given, (frames, {12 * joints - 1}) expected")
     if not np.isfinite(array).all():
         raise InputError(f"HumanML3D vectors: frame {int(np.argmin(np.isfinite(array).all(1)))} holds NaN or infinity")
     half = np.concatenate([[0.0], np.cumsum(array[:-1, 0])])
@@ -123,7 +122,7 @@ def vectors_to_joints(vectors: npt.ArrayLike, joints: int = NUM_JOINTS) -> npt.N
 
 
 def set_bone_lengths(joints: npt.ArrayLike, lengths: npt.ArrayLike) -> Array:
-    """(T, 22, 3) joints of a body with other bones: directions kept, the root's path scaled with the legs.
+    """(T, 22, 3) joints of a body with other bone lengths: same directions, root trajectory scaled with the legs.
 
     Args:
         joints: (T, 22, 3) metres.
@@ -136,7 +135,9 @@ def set_bone_lengths(joints: npt.ArrayLike, lengths: npt.ArrayLike) -> Array:
     positions = _checked(joints, least=1)
     wanted = np.asarray(lengths, dtype=np.float64)
     if wanted.shape != (NUM_JOINTS,) or not (np.isfinite(wanted).all() and (wanted[1:] > 0).all()):
-        raise InputError(f"bone lengths {wanted.shape}: {NUM_JOINTS} positive numbers wanted (the root's is not read)")
+        raise InputError(
+            f"bone lengths {wanted.shape}: {NUM_JOINTS} positive numbers expected (the root's is not read)"
+        )
     own = bone_lengths(positions[:1])
     bones = positions[:, 1:] - positions[:, PARENTS[1:NUM_JOINTS]]
     bones *= (wanted[1:] / np.maximum(np.linalg.norm(bones, axis=-1), 1e-9))[..., None]
@@ -158,7 +159,7 @@ def bone_rotations(positions: Array, to_front: Array) -> Array:
     """(T, 21, 3, 2) first two columns of each joint's rotation after its predecessor in the chain.
 
     Along a chain each bone is swung from its rest direction to where it points; the chain starts from the root's
-    rotation, which the set takes to turn the body to the front.
+    rotation, which in the set turns the body to the front.
     """
     columns = np.empty((len(positions), NUM_JOINTS - 1, 3, 2))
     for chain in CHAINS:

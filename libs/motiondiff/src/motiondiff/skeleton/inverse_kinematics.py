@@ -1,7 +1,7 @@
-"""From joint positions to joint rotations on a skeleton of constant bone lengths.
+"""Inverse kinematics: joint rotations from joint positions, on a skeleton of constant bone lengths.
 
-Two steps: `estimate_skeleton` finds one person's rest offsets from all of that person's clips; `fit_rotations` finds
-the root and the rotations that bring that skeleton closest to the positions of one clip.
+Two steps: `estimate_skeleton` estimates one person's rest offsets from all clips of that person; `fit_rotations` fits
+the root and the rotations of that skeleton to the positions of one clip.
 
 Legend: T frames, J joints, C children of one joint. Metres; y up; the rest pose is a T-pose, x to the subject's left,
 z to the front.
@@ -21,7 +21,7 @@ from motiondiff.skeleton.skeleton import Skeleton
 Array = npt.NDArray[np.float64]
 
 _PRIOR = 1e-6
-"""Weight of "stay as the parent is" against the observed bones: decides only what the bones leave open."""
+"""Weight of the parent's orientation against the observed bones: it decides only what the bones leave open."""
 _DOWN, _UP, _FRONT, _LEFT = (0.0, -1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
 _REST_BY_PART = {
     **dict.fromkeys(("toe", "foot"), _FRONT),
@@ -34,16 +34,16 @@ the right."""
 
 
 def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], parents: Sequence[int]) -> Skeleton:
-    """One person's skeleton: median bone lengths, and rest directions as near a T-pose as the joints tell.
+    """One person's skeleton: median bone lengths, and rest directions close to a T-pose.
 
     The bones that leave a joint together (hips and spine from the pelvis) keep the shape they have on average once
     frames are turned onto each other; it is placed by the body's own axes (left from hips and shoulders, up along the
-    trunk). A bone that leaves a joint alone has no shape to keep: limbs are put straight by name, any other bone
-    points where it points on average in those axes.
+    trunk). A single bone that leaves a joint is straight for limbs (by name), and has its mean direction in those axes
+    otherwise.
 
     Args:
         clips: (T, J, 3) metres each, finite, y up; all of the same person.
-        names: J joint names; sides and limbs are told from them (`Skeleton.across`).
+        names: J joint names, which give sides and limbs (`Skeleton.left_right_pairs`).
         parents: -1 for joint 0; parents first.
 
     Raises:
@@ -52,7 +52,7 @@ def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], pare
     topology = Skeleton(tuple(names), tuple(parents), np.zeros((len(names), 3), dtype=np.float32))
     checked = [_checked(clip, topology) for clip in clips]
     if not checked:
-        raise InputError("fitting: no clips to take bone lengths from")
+        raise InputError("inverse kinematics: no clips to estimate bone lengths from")
     positions = np.concatenate(checked)
     bones = positions - positions[:, [max(parent, 0) for parent in topology.parents]]
     lengths = np.median(np.linalg.norm(bones, axis=-1), axis=0)
@@ -70,20 +70,20 @@ def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], pare
 
 
 def fit_rotations(positions: npt.ArrayLike, skeleton: Skeleton, *, refinements: int = 5) -> tuple[Array, Array, Array]:
-    """The root and rotations whose forward kinematics come closest to given positions.
+    """Root and rotations whose forward kinematics are closest to given positions.
 
     From the root outwards each joint first aims its bones at the *observed* children from where the joint itself was
     *reconstructed*, so that errors of length do not add up along a limb. Several bones: the least-squares rotation
     (Kabsch 1976, by batched SVD). One bone: the smallest swing away from the parent's orientation; the twist, which
-    positions do not show, stays the parent's. Each refinement then moves the root by what is left over on average and
-    turns every joint, stiff from there on, to bring all its descendants closest: no step makes the sum of squared
-    distances larger. Measured, root mean square distance after 0, 5 and 20 rounds: UTKinect 5.1, 3.9 and 3.8 cm,
+    positions do not determine, stays the parent's. Each refinement then moves the root by the mean residual and rotates
+    every joint, rigid with all its descendants, to their least-squares fit: no step increases the sum of squared
+    distances. Measured, root mean square distance after 0, 5 and 20 rounds: UTKinect 5.1, 3.9 and 3.8 cm,
     MSR-Action3D 2.5, 1.9 and 1.7 cm.
 
     Args:
         positions: (T, J, 3) metres, y up, finite.
         skeleton: rest offsets, e.g. from `estimate_skeleton`.
-        refinements: how often to go over the body again.
+        refinements: number of refinement rounds.
 
     Returns:
         ``(root (T, 3), rotations (T, J, 3, 3), residual (T, J))``: rotations in the parent's frame, residual the
@@ -105,16 +105,16 @@ def fit_rotations(positions: npt.ArrayLike, skeleton: Skeleton, *, refinements: 
 def body_axes(positions: Array, skeleton: Skeleton, pairs: Sequence[tuple[int, int]] | None = None) -> Array:
     """(T, 3, 3) per frame: columns left, up and front of the trunk, orthonormal.
 
-    Left is the mean of hips and shoulders from right to left; up runs from the hips to the shoulders where names tell
-    both, else it is the world's. Identity where names do not tell sides.
+    Left is the mean of hips and shoulders from right to left; up runs from the hips to the shoulders where both are
+    known by name, else it is the world's. Identity where names have no sides.
 
     Args:
         positions: (T, J, 3).
-        skeleton: its names give hips and shoulders (`Skeleton.across`).
-        pairs: hips and shoulders, (left, right), where they are known otherwise.
+        skeleton: its names give hips and shoulders (`Skeleton.left_right_pairs`).
+        pairs: (left, right) joints of hips and shoulders, instead of those by name.
     """
     frames = len(positions)
-    pairs = skeleton.across if pairs is None else pairs
+    pairs = skeleton.left_right_pairs if pairs is None else pairs
     if not pairs:
         return np.broadcast_to(np.eye(3), (frames, 3, 3)).copy()
     left = sum((positions[:, a] - positions[:, b] for a, b in pairs), np.zeros((frames, 3)))
@@ -131,12 +131,12 @@ def body_axes(positions: Array, skeleton: Skeleton, pairs: Sequence[tuple[int, i
 
 
 def kabsch(source: Array, target: Array, prior: Array) -> Array:
-    """(T, 3, 3) rotations R that minimise the sum over C of ``|R source - target|^2``.
+    """(T, 3, 3) rotations R that minimise the sum over C of ``|R source - target|^2`` (Kabsch 1976).
 
     Args:
         source: (C, 3) or (T, C, 3).
         target: (T, C, 3).
-        prior: (T, 3, 3), the rotation to take where the vectors leave it open (all on one line, or of no length).
+        prior: (T, 3, 3), the rotation where the vectors leave it open (collinear, or of length zero).
     """
     spread = np.einsum("tci,tcj->tij", target, np.broadcast_to(source, target.shape))
     weight = _PRIOR * np.maximum((source**2).sum(axis=(-2, -1)), 1e-12)
@@ -144,7 +144,7 @@ def kabsch(source: Array, target: Array, prior: Array) -> Array:
 
 
 def nearest_rotation(matrices: Array) -> Array:
-    """(..., 3, 3): the rotation R that maximises ``trace(R^T M)``, the nearest one to each matrix."""
+    """(..., 3, 3): the rotation R nearest to each matrix M, which maximises ``trace(R^T M)``."""
     u, _, vt = np.linalg.svd(matrices)
     sign = np.linalg.det(u @ vt)
     u[..., :, 2] *= np.where(sign < 0, -1.0, 1.0)[..., None]
@@ -152,7 +152,7 @@ def nearest_rotation(matrices: Array) -> Array:
 
 
 def swing_rotation(source: Array, target: Array) -> Array:
-    """(T, 3, 3) smallest rotations that turn the directions of (T, 3) vectors onto others (Rodrigues).
+    """(T, 3, 3) smallest rotations from the directions of (T, 3) vectors to those of others (Rodrigues).
 
     Identity where either has no length; a half turn about any axis across where they are opposite.
     """
@@ -207,7 +207,7 @@ def _refine(observed: Array, skeleton: Skeleton, world: Array, rebuilt: Array) -
 
 
 def _mean_shape(vectors: Array, rounds: int = 5) -> Array:
-    """(C, 3) mean of (T, C, 3) vectors once each frame is turned onto the mean (generalised Procrustes)."""
+    """(C, 3) mean of (T, C, 3) vectors after alignment of each frame to the mean (generalised Procrustes)."""
     mean = np.median(vectors, axis=0)
     upright = np.broadcast_to(np.eye(3), (len(vectors), 3, 3))
     for _ in range(rounds):
@@ -217,13 +217,13 @@ def _mean_shape(vectors: Array, rounds: int = 5) -> Array:
 
 
 def _rest_direction(name: str, in_body: Array) -> Array:
-    """The rest direction of a bone that leaves its joint alone; (T, 3) is where it points in the body's axes."""
+    """Rest direction of a single bone of a joint; ``in_body`` is (T, 3), its direction in the body's axes."""
     mean = _unit(np.median(_unit(in_body), axis=0), fallback=_UP)
     read = read_joint_name(name)
     direction = _REST_BY_PART.get(read.part or "")
     if direction is None:
         return mean
-    # Arms hang on average, so their side is told by the name, or by which side they hang on.
+    # arms hang on average, so the name gives their side, or the side on which they hang
     right = mean[0] < 0 if read.side is None else read.side == "right"
     return -np.asarray(direction) if direction == _LEFT and right else np.asarray(direction)
 
@@ -241,7 +241,7 @@ def _descendants(parents: Sequence[int]) -> list[list[int]]:
 
 
 def _unit(vectors: npt.ArrayLike, fallback: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Array:
-    """(..., 3) vectors of length 1; the fallback where there is no direction."""
+    """(..., 3) unit vectors; the fallback where there is no direction."""
     array = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(array, axis=-1, keepdims=True)
     return np.asarray(np.where(length > 1e-9, array / np.maximum(length, 1e-9), np.asarray(fallback)))
@@ -250,8 +250,8 @@ def _unit(vectors: npt.ArrayLike, fallback: npt.ArrayLike = (0.0, 0.0, 0.0)) -> 
 def _checked(positions: npt.ArrayLike, skeleton: Skeleton) -> Array:
     array = np.asarray(positions, dtype=np.float64)
     if array.ndim != 3 or array.shape[1:] != (len(skeleton), 3) or len(array) == 0:
-        raise InputError(f"fitting: positions {array.shape} given, (frames, {len(skeleton)}, 3) wanted")
+        raise InputError(f"inverse kinematics: positions {array.shape} given, (frames, {len(skeleton)}, 3) wanted")
     if not np.isfinite(array).all():
         frame = int(np.argmax(~np.isfinite(array).all(axis=(1, 2))))
-        raise InputError(f"fitting: frame {frame} holds NaN or infinite positions")
+        raise InputError(f"inverse kinematics: frame {frame} holds NaN or infinite positions")
     return array

@@ -10,11 +10,11 @@ from icube_common.errors import InputError, unknown
 from motiondiff.skeleton.skeleton import Skeleton
 
 REQUIRED_ROLES = ("pelvis", "left hip", "right hip", "left knee", "right knee", "left shoulder", "right shoulder")
-"""Roles without which a body cannot be put on another."""
+"""Roles that retargeting requires on both skeletons."""
 
 
 def read_joint_map(path: str | Path) -> dict[str, str | None]:
-    """A YAML file of role or joint of the target -> joint of the source; ``null`` leaves the target's joint free.
+    """Joint map of a user: YAML of role or joint of the target -> joint of the source; ``null`` leaves a joint free.
 
     Raises:
         InputError: it cannot be read, is not YAML, or is no map of names.
@@ -28,10 +28,12 @@ def read_joint_map(path: str | Path) -> dict[str, str | None]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"--map {path}: is not YAML ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"--map {path}: wants lines `left shoulder: LeftArm`, role or joint of the target: its joint")
+        raise InputError(
+            f"--map {path}: lines `left shoulder: LeftArm` expected (role or joint of the target: joint of the source)"
+        )
     for key, joint in content.items():
         if joint is not None and not isinstance(joint, (str, int)):
-            raise InputError(f"--map {path}: {key}: {joint!r} is no joint's name")
+            raise InputError(f"--map {path}: {key}: {joint!r} is not a joint name")
     return {str(key): None if joint is None else str(joint) for key, joint in content.items()}
 
 
@@ -53,7 +55,7 @@ class JointCorrespondence:
 def match_joints(
     source: Skeleton, target: Skeleton, joints: Mapping[str, str | None] | None = None
 ) -> JointCorrespondence:
-    """Joints of the same name in skeletons of one kind, else of the same role; those of ``joints`` first.
+    """Pairs of joints: by the joint map ``joints``, else by name in skeletons of one kind, else by role.
 
     Raises:
         InputError: one of `REQUIRED_ROLES` is missing on either side, or a name in ``joints`` is unknown.

@@ -18,10 +18,10 @@ from motiondiff.skeleton.motion import Motion
 
 @lru_cache(maxsize=64)
 def _levels(parents: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor, tuple[tuple[int, Tensor], ...]]:
-    """The joints by depth: a permutation, its inverse, and each depth below the root.
+    """Joints by depth: a permutation, its inverse, and for each depth below the root its joints.
 
-    Of a depth: how many joints it has, and their parents' places among the joints of the depth above.
-    Kept on the device: a list of numbers would be copied there at every use.
+    Of a depth: the number of joints, and the indices of their parents among the joints of the depth above. Cached on
+    the device: a list of numbers would be copied there at every use.
     """
     depth = [0] * len(parents)
     for joint, parent in enumerate(parents[1:], start=1):

@@ -1,7 +1,7 @@
-"""Labels and captions of a motion seen in a mirror: left and right exchanged, as whole words.
+"""Mirroring: motions, features and labels with left and right exchanged.
 
-``wave-left-hand`` becomes ``wave-right-hand``, ``turnLeft`` ``turnRight``, ``clockwise`` ``counterclockwise``;
-``upright`` and ``leftover`` name no side.
+Labels and captions exchange whole words: ``wave-left-hand`` becomes ``wave-right-hand``, ``turnLeft`` ``turnRight``,
+``clockwise`` ``counterclockwise``; ``upright`` and ``leftover`` name no side.
 """
 
 from __future__ import annotations
@@ -28,58 +28,58 @@ _OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 def mirror_text(text: str) -> str:
-    """The text with its sides exchanged; itself where it names none."""
+    """The text with left and right exchanged; unchanged where it names no side."""
     turned = _TURN.sub(lambda match: "clockwise" if match[1] else "counterclockwise", text)
     return _SIDE.sub(lambda match: _like(match[0], _OTHER[match[0].lower()]), turned)
 
 
 def mirror_labels(names: Sequence[str], used: Iterable[int], kind: str, key: str) -> npt.NDArray[np.int64]:
-    """For each label the one of the mirrored motion, as indices into ``names``.
+    """(A,) index into ``names`` of the mirrored motion's label, for each label.
 
     Args:
         names: all labels of a kind.
-        used: indices of those that are to be mirrored.
-        kind: what they are, for the message: action, style.
-        key: the setting that asks for it, for the message.
+        used: indices of the labels to mirror.
+        kind: kind of label for messages: action, style.
+        key: configuration key for messages.
 
     Raises:
-        InputError: a label that is used names a side, and the label of the other side is not among the names.
+        InputError: a used label names a side, and the label of the other side is not in ``names``.
     """
-    found = np.arange(len(names))
+    result = np.arange(len(names))
     for index in sorted({int(code) for code in used if code >= 0}):
         name = names[index]
-        wanted = mirror_text(name)
-        spellings = [re.sub("counterclockwise", other, wanted) for other in _TURNS]
+        target = mirror_text(name)
+        spellings = [re.sub("counterclockwise", other, target) for other in _TURNS]
         # a single letter is a side only where the other one is there
         spellings.append(_LETTER.sub(lambda match: _like(match[0], _OTHER[match[0].lower()]), name))
-        place = next((names.index(other) for other in spellings if other != name and other in names), None)
-        if place is None and wanted != name:
+        match = next((names.index(other) for other in spellings if other != name and other in names), None)
+        if match is None and target != name:
             remedy = f"set {key.split('=')[0]}=0, or add clips of it"
             raise InputError(
-                f"{key}: the {kind} {name!r} names a side, and {wanted!r} is none of the {kind}s: {remedy}"
+                f"{key}: the {kind} {name!r} names a side, and {target!r} is none of the {kind}s: {remedy}"
             )
-        if place is not None:
-            found[index] = place
-    return found
+        if match is not None:
+            result[index] = match
+    return result
 
 
 _TURNS = ("counterclockwise", "anticlockwise", "counter-clockwise", "anti-clockwise", "counter clockwise")
 
 
 def _like(word: str, other: str) -> str:
-    """``other`` in the capitals of ``word``."""
+    """``other`` with the capitals of ``word``."""
     return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
 def mirror(motion: Motion) -> Motion:
-    """The motion seen in the mirror x = 0: ``M p`` of the joint on the other side, M = diag(-1, 1, 1).
+    """The motion reflected at x = 0: ``M p`` of the joint on the other side, M = diag(-1, 1, 1).
 
-    Labels and texts that name a side name the other one (`motiondiff.skeleton.mirror`).
+    Labels and texts exchange left and right (`mirror_text`).
 
     Raises:
-        InputError: the names of the joints do not tell left from right.
+        InputError: no joint name has a side.
     """
-    skeleton, order = motion.skeleton, list(motion.skeleton.mirrored)
+    skeleton, order = motion.skeleton, list(motion.skeleton.mirror_indices)
     across = np.array([-1, 1, 1], dtype=np.float32)
     return replace(
         motion,
@@ -95,7 +95,7 @@ def mirror(motion: Motion) -> Motion:
 def mirror_features(
     features: npt.NDArray[np.float32], offsets: npt.NDArray[np.float32], order: Sequence[int]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Features (T, D) of the common frame and offsets (J, 3) m of the same motion seen in the mirror x = 0.
+    """Features (T, D) of the common frame and offsets (J, 3) m of the motion reflected at x = 0.
 
     Positions ``M p`` with M = diag(-1, 1, 1) of the joint on the other side; so rotations are ``M R M``.
 

@@ -1,4 +1,4 @@
-"""`Motion`: one clip of a moving skeleton, and where it stands in the world."""
+"""`Motion`: one clip of a moving skeleton, and rigid transforms of it in the world."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Motion:
         rotations: (T, J, 3, 3) float32, each joint in its parent's frame, the root in the world.
         skeleton: names, parents and rest offsets of the J joints.
         fps: frames per second.
-        action: what is done ("walk"), or None where the source does not say.
-        style: how or by whom it is done (a style), or None.
-        subject: who does it, or None where the source does not say.
-        source: where it came from, for people (file name, frame range).
-        texts: descriptions of the clip by people, one sentence each; empty where the source has none.
-        residual: mean distance in metres between what was recorded and what the skeleton reproduces; 0 where the
-            source holds rotations.
+        action: action label ("walk"), or None where the source has none.
+        style: style label, or None.
+        subject: identifier of the person, or None where the source has none.
+        source: file name and frame range, for messages.
+        texts: captions, one sentence each; empty where the source has none.
+        residual: mean distance in metres of the recorded joints from those of the skeleton; 0 where the source holds
+            rotations.
 
     Raises:
         InputError: shapes that do not fit, no frames, values that are not finite, fps not positive.
@@ -101,15 +101,15 @@ class Motion:
 
 @dataclass(frozen=True)
 class RigidTransform:
-    """A rigid placement in the world: turn by ``yaw`` about +y (rad, counter-clockwise seen from above), then shift.
+    """Rigid transform in the world: rotation by ``yaw`` about +y (rad, counter-clockwise from above), then translation.
 
     Attributes:
         yaw: radians.
-        shift: metres along x, y, z.
+        translation: metres along x, y, z.
     """
 
     yaw: float = 0.0
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def matrix(self) -> Array:
@@ -118,20 +118,20 @@ class RigidTransform:
         return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=np.float32)
 
 
-def apply_transform(motion: Motion, placement: RigidTransform) -> Motion:
-    """The motion turned and shifted as a whole: ``p' = R p + shift``."""
+def apply_transform(motion: Motion, transform: RigidTransform) -> Motion:
+    """The motion rotated and translated as a whole: ``p' = R p + t``."""
     rotations = motion.rotations.copy()
-    rotations[:, 0] = placement.matrix @ motion.rotations[:, 0]
-    root = motion.root @ placement.matrix.T + np.asarray(placement.shift, dtype=np.float32)
+    rotations[:, 0] = transform.matrix @ motion.rotations[:, 0]
+    root = motion.root @ transform.matrix.T + np.asarray(transform.translation, dtype=np.float32)
     return replace(motion, root=root, rotations=rotations)
 
 
 def headings(motion: Motion) -> Array:
-    """(T,) facing direction as yaw from +z about +y (rad): the left axis of hips and shoulders, crossed with up.
+    """(T,) facing direction as yaw from +z about +y (rad): left axis of hips and shoulders, crossed with up.
 
-    Zeros where the joint names do not tell left from right.
+    Zeros where no joint name has a side.
     """
-    pairs = motion.skeleton.across
+    pairs = motion.skeleton.left_right_pairs
     if not pairs:
         return np.zeros(len(motion), dtype=np.float32)
     left = np.sum([motion.positions[:, a] - motion.positions[:, b] for a, b in pairs], axis=0)
@@ -140,19 +140,19 @@ def headings(motion: Motion) -> Array:
 
 
 def canonicalise(motion: Motion, *, floor: float | None = None) -> tuple[Motion, RigidTransform]:
-    """Bring a clip to the common frame: the root above the origin and facing +z in the first frame, floor at y = 0.
+    """Bring a clip to the common frame: root above the origin, facing +z in the first frame, floor at y = 0.
 
     Args:
         motion: the clip as recorded.
         floor: height of the ground, metres; by default the 1st percentile over frames of the lowest joint's height.
 
     Returns:
-        The clip, and the placement that puts it back: ``apply_transform(clip, placement)`` is the input.
+        The clip, and the inverse transform: ``apply_transform(clip, transform)`` is the input.
     """
     if floor is None:
         floor = float(np.percentile(motion.positions[..., 1].min(axis=-1), 1))
     yaw = float(headings(motion)[0])
     back = RigidTransform(yaw, (float(motion.root[0, 0]), floor, float(motion.root[0, 2])))
     turn = RigidTransform(-yaw)
-    shift = -(turn.matrix @ np.asarray(back.shift, dtype=np.float32))
+    shift = -(turn.matrix @ np.asarray(back.translation, dtype=np.float32))
     return apply_transform(motion, RigidTransform(-yaw, (float(shift[0]), float(shift[1]), float(shift[2])))), back

@@ -1,13 +1,13 @@
-"""Motions of one skeleton on another: joints that correspond, the target's bone lengths, rotations fitted anew.
+"""Retargeting: a motion on another skeleton, by corresponding joints, the target's bone lengths and new rotations.
 
-Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or by a map
-of joints of the user's. Where source and target both have a joint of a role,
-the target's joint is aimed at: from the nearest such joint above it, in the direction of the source, as far as the
-source is stretched there, at the target's scale. Where several bones leave a joint of the source together (hips from
-the pelvis), the target's keep the target's shape and turn as the source's do: sensors put hips in all sorts of places.
-Knees and ankles are aimed at from between the hips, so that narrower hips do not cross the legs. Joints that only the
-target has are left to the fit (`motiondiff.skeleton.inverse_kinematics.fit_rotations`) and found by turns with it; at
-the ends of limbs they stay straight.
+Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or by a joint map
+of the user. Where source and target both have a joint of a role, the target's joint has a goal position: from its
+nearest such ancestor, in the direction of the source, at the source's distance, scaled to the target. Where several
+bones leave a joint of the source together (hips from the pelvis), the target's keep the target's shape and rotate with
+the source's: sensors differ in where hips are. Knees and ankles have goals from the centre of the hips, so that
+narrower hips do not cross the legs. Joints that only the target has are left to the fit
+(`motiondiff.skeleton.inverse_kinematics.fit_rotations`) and found by turns with it; at the ends of limbs they stay
+straight.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from motiondiff.skeleton.skeleton import Skeleton, left_right_pairs
 Array = npt.NDArray[np.float64]
 
 NUM_ROUNDS = 3
-"""How often joints that the source lacks are taken from the fit, and the fit done again."""
+"""Rounds in which joints without a counterpart are taken from the fit, and the fit is repeated."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class RetargetingResult:
 
     Attributes:
         motion: on the target's skeleton.
-        joint_residuals: target joint -> mean distance in metres from where it was aimed at; where the source has
-            further joints inside the bone of a limb that leads to it, their distance from that bone counts as well.
+        joint_residuals: target joint -> mean distance in metres from its goal position; includes the distance of
+            further joints of the source inside the limb from the target's bone.
         correspondence: the joints that were paired.
     """
 
@@ -56,21 +56,21 @@ def retarget_with_residuals(
 ) -> RetargetingResult:
     """The motion on the target's body, with the residual of every joint.
 
-    The root's path is scaled with the legs. ``residual`` grows by the mean distance of all joints that correspond from
-    where they were aimed at, and of the source's other joints inside limbs from the target's bones: an elbow or upper
-    arm without a counterpart shows, so it stays an upper bound of the distance from what was recorded.
+    The root trajectory is scaled with the legs. ``residual`` grows by the mean distance of all paired joints from their
+    goals, and of the source's other joints inside limbs from the target's bones: an elbow without a counterpart counts,
+    so it stays an upper bound of the distance from the recording.
 
     Args:
         motion: the clip.
         target: the body.
-        joints: role or joint of the target -> joint of the source, where names do not tell; None leaves it free.
+        joints: role or joint of the target -> joint of the source, instead of the match by name; None leaves it free.
 
     Raises:
         InputError: one of `REQUIRED_ROLES` is missing on either side, or a name in ``joints`` is unknown.
     """
     match = match_joints(motion.skeleton, target, joints)
     pairs = match.pairs
-    aims = _aims(motion, target, match)
+    goals = _goal_positions(motion, target, match)
     kept = _with_ancestors(target, list(pairs))
     body = Skeleton(
         tuple(target.names[joint] for joint in kept),
@@ -78,7 +78,7 @@ def retarget_with_residuals(
         target.offsets[kept],
     )
     free = [place for place, joint in enumerate(kept) if joint not in pairs]
-    observed = aims[:, kept]
+    observed = goals[:, kept]
     root, local, _ = fit_rotations(observed, body)
     for _ in range(NUM_ROUNDS if free else 0):
         fitted = Motion(root.astype(np.float32), local.astype(np.float32), body, motion.fps).positions
@@ -89,12 +89,12 @@ def retarget_with_residuals(
     moved = replace(
         motion, root=root.astype(np.float32), rotations=rotations.astype(np.float32), skeleton=target, residual=0.0
     )
-    distances = {joint: [float(_distance(aims[:, joint], moved.positions[:, joint]))] for joint in pairs}
+    distances = {joint: [float(_distance(goals[:, joint], moved.positions[:, joint]))] for joint in pairs}
     for joint, inside in _inside_limbs(motion, target, match).items():
         bones = [joint, *_path(target, joint)]
         bones = bones[: bones.index(_nearest_pair(target, joint, pairs)) + 1]
         for other in inside:
-            there = _expected(motion, target, match, aims, joint, other)
+            there = _expected(motion, target, match, goals, joint, other)
             distances[joint].append(_distance_from_bones(there, moved.positions[:, bones].astype(np.float64)))
     residual = float(np.mean([value for values in distances.values() for value in values]))
     return RetargetingResult(
@@ -118,16 +118,16 @@ def _inside_limbs(motion: Motion, target: Skeleton, match: JointCorrespondence) 
 
 
 def _expected(
-    motion: Motion, target: Skeleton, match: JointCorrespondence, aims: Array, joint: int, other: int
+    motion: Motion, target: Skeleton, match: JointCorrespondence, goals: Array, joint: int, other: int
 ) -> Array:
-    """(T, 3) a joint of the source at the target's size, measured from the aim of the next joint outwards."""
+    """(T, 3) a joint of the source at the target's size, relative to the goal of the next paired joint outwards."""
     rest, own_rest = _rest(target), _rest(motion.skeleton)
     start = _nearest_pair(target, joint, match.pairs)
     own, own_start = match.pairs[joint], match.pairs[start]
     apart = max(float(np.linalg.norm(own_rest[own] - own_rest[own_start])), 1e-6)
     scale = float(np.linalg.norm(rest[joint] - rest[start])) / apart
     seen = motion.positions.astype(np.float64)
-    return np.asarray(aims[:, joint] + scale * (seen[:, other] - seen[:, own]))
+    return np.asarray(goals[:, joint] + scale * (seen[:, other] - seen[:, own]))
 
 
 def _distance(a: Array, b: npt.NDArray[np.floating]) -> float:
@@ -145,20 +145,20 @@ def _distance_from_bones(points: Array, joints: Array) -> float:
     return float(nearest.mean())
 
 
-def _aims(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array:
-    """(T, J, 3) where the target's joints should be; those without a counterpart in a straight line in between."""
+def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array:
+    """(T, J, 3) goal positions of the target's joints; those without a counterpart are interpolated in between."""
     pairs, own, ours = match.pairs, match.source_roles, match.target_roles
     seen = motion.positions.astype(np.float64)
     turns = _world_rotations(motion)
     rest, own_rest = _rest(target), _rest(motion.skeleton)
-    aims = np.zeros((len(motion), len(target), 3))
+    goals = np.zeros((len(motion), len(target), 3))
     legs = _leg(rest, ours) / max(_leg(own_rest, own), 1e-6)
     pelvis = ours["pelvis"]
-    aims[:, 0] = seen[:, pairs[0]] * legs
+    goals[:, 0] = seen[:, pairs[0]] * legs
     placed = {0}
     if pelvis and pairs[0] == pairs.get(pelvis):  # a frame of the world above the target's pelvis alone: below it
-        aims[:, pelvis] = aims[:, 0]
-        aims[:, 0] = aims[:, pelvis] - rest[pelvis]
+        goals[:, pelvis] = goals[:, 0]
+        goals[:, 0] = goals[:, pelvis] - rest[pelvis]
         placed.add(pelvis)
     lower = {ours[role] for role in ours if role.endswith((" knee", " ankle"))}
     hips, own_hips = ([found["left hip"], found["right hip"]] for found in (ours, own))
@@ -184,20 +184,20 @@ def _aims(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array
             start = above[joint]
             own_start = pairs[start]
             if joint in girdle:
-                aims[:, joint] = aims[:, neck] + turns[:, girdle[joint]] @ (common @ (rest[joint] - rest[neck]))
+                goals[:, joint] = goals[:, neck] + turns[:, girdle[joint]] @ (common @ (rest[joint] - rest[neck]))
                 continue
             together = branches.count(own_start) > 1
             if together and motion.skeleton.parents[pairs[joint]] == own_start:
-                aims[:, joint] = aims[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
+                goals[:, joint] = goals[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
                 continue
             if joint in lower:
                 from_hips = seen[:, pairs[joint]] - seen[:, own_hips].mean(axis=1)
-                aims[:, joint] = aims[:, hips].mean(axis=1) + legs * from_hips
+                goals[:, joint] = goals[:, hips].mean(axis=1) + legs * from_hips
                 continue
             ours_apart = float(np.linalg.norm(rest[joint] - rest[start]))
             theirs_apart = float(np.linalg.norm(own_rest[pairs[joint]] - own_rest[own_start]))
             scale = ours_apart / max(theirs_apart, 1e-6)
-            aims[:, joint] = aims[:, start] + scale * (seen[:, pairs[joint]] - seen[:, own_start])
+            goals[:, joint] = goals[:, start] + scale * (seen[:, pairs[joint]] - seen[:, own_start])
     for joint in range(1, len(target)):
         if joint not in pairs:
             end = next((other for other in pairs if joint in _path(target, other)), None)
@@ -205,8 +205,8 @@ def _aims(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array
             if end is not None:
                 whole = float(np.linalg.norm(rest[end] - rest[start]))
                 share = float(np.linalg.norm(rest[joint] - rest[start])) / max(whole, 1e-6)
-                aims[:, joint] = aims[:, start] + min(share, 1.0) * (aims[:, end] - aims[:, start])
-    return aims
+                goals[:, joint] = goals[:, start] + min(share, 1.0) * (goals[:, end] - goals[:, start])
+    return goals
 
 
 def _world_rotations(motion: Motion) -> Array:

@@ -1,4 +1,4 @@
-"""A skeleton: joint names, parents and rest offsets, and what its names say about the body."""
+"""`Skeleton`: joint names, parents and rest offsets, and joint roles by name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Skeleton:
         return np.asarray(np.linalg.norm(self.offsets, axis=-1), dtype=np.float32)
 
     def same_topology(self, other: Skeleton) -> bool:
-        """Whether names and parents agree (offsets may differ)."""
+        """True where names and parents agree (offsets may differ)."""
         return self.names == other.names and self.parents == other.parents
 
     def with_bone_lengths(self, lengths: npt.ArrayLike) -> Skeleton:
@@ -101,20 +101,20 @@ class Skeleton:
         return joint_roles(self.names, self.parents, self.offsets)
 
     @cached_property
-    def across(self) -> tuple[tuple[int, int], ...]:
-        """(left, right) pairs of hips and shoulders, as far as they are found; their mean points to the left."""
+    def left_right_pairs(self) -> tuple[tuple[int, int], ...]:
+        """(left, right) pairs of hips and shoulders, where names have sides; their mean difference points left."""
         return left_right_pairs(self.roles)
 
     @cached_property
-    def mirrored(self) -> tuple[int, ...]:
-        """For each joint the one on the other side by name, or itself.
+    def mirror_indices(self) -> tuple[int, ...]:
+        """(J,) index of the joint on the other side by name, or of the joint itself.
 
         Raises:
-            InputError: no name tells left from right.
+            InputError: no joint name has a side.
         """
         order = mirror_order(self.names)
         if order is None:
-            raise InputError("mirroring: no names of joints tell left from right")
+            raise InputError("mirroring: no joint name has a side (left, right)")
         return order
 
     @cached_property
@@ -124,7 +124,7 @@ class Skeleton:
 
 
 def left_right_pairs(roles: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
-    """(left, right) joints of hips and of shoulders (else clavicles) among roles."""
+    """(left, right) joints of hips and of shoulders (else clavicles) by role."""
     pairs = []
     for parts in (("hip",), ("shoulder", "collar")):
         found = next((part for part in parts if f"left {part}" in roles and f"right {part}" in roles), None)

@@ -1,8 +1,8 @@
-"""The joints of SMPL (Loper et al., SIGGRAPH Asia 2015) without its licensed model: names, parents, a mean body.
+"""SMPL's joints (Loper et al., SIGGRAPH Asia 2015) without its licensed model: names, parents, a mean body.
 
 The rest offsets are those of the mean neutral body (all shape parameters zero) as public physics assets publish them
 to a tenth of a millimetre (``smpl_humanoid.xml`` of ProtoMotions and others), made equal on both sides and rounded to
-a millimetre. They carry no shape: a person's own rest joints, where a user has the model, replace them
+a millimetre. They contain no body shape: a person's own rest joints, where a user has the model, replace them
 (`load_rest_skeleton`).
 """
 
@@ -26,9 +26,9 @@ JOINT_NAMES = (
 """The 24 joints of SMPL; the first 22 are also SMPL+H's and SMPL-X's body, and HumanML3D's."""
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 PELVIS_OFFSET = (-0.002, -0.223, 0.028)
-"""Metres: where the mean body's pelvis stands in the model's own coordinates; SMPL's translation is added to it."""
+"""Metres: pelvis of the mean body in the model's own coordinates; SMPL's translation is added to it."""
 Z_UP_TO_Y_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""From AMASS's z up to y up."""
+"""Rotation from AMASS's z up to y up."""
 
 # offset from the parent, metres: x to the left, y up, z to the front; a right joint is its left one mirrored
 _OFFSETS = {
@@ -60,11 +60,11 @@ def mean_skeleton(joints: int = 22) -> Skeleton:
 
 
 def load_rest_skeleton(path: str | Path, joints: int = 22) -> tuple[Skeleton, Array]:
-    """A body from rest joints that a user took from the model: ``J_regressor @ v_shaped``.
+    """A body from rest joints of the licensed model: ``J_regressor @ v_shaped``.
 
     Args:
         path: .npy of (22 or more, 3) metres, the model's coordinates (y up, facing +z).
-        joints: how many of them the skeleton has.
+        joints: number of joints of the skeleton.
 
     Returns:
         The skeleton, and the pelvis (3,) in the model's coordinates.
@@ -75,13 +75,13 @@ def load_rest_skeleton(path: str | Path, joints: int = 22) -> tuple[Skeleton, Ar
     try:
         rest = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: is no readable .npy of rest joints ({error})") from error
+        raise InputError(f"{path}: not a readable .npy of rest joints ({error})") from error
     if rest.ndim != 2 or rest.shape[0] < joints or rest.shape[1] != 3 or rest.dtype.kind not in "fiu":
-        raise InputError(f"{path}: rest joints {rest.shape}, (at least {joints}, 3) wanted")
+        raise InputError(f"{path}: rest joints {rest.shape}, (at least {joints}, 3) expected")
     rest = rest[:joints].astype(np.float64)
     parents = np.array(PARENTS[1:joints])
     offsets = np.concatenate([np.zeros((1, 3)), rest[1:] - rest[parents]])
     lengths = np.linalg.norm(offsets[1:], axis=-1)
     if not np.isfinite(rest).all() or lengths.max() > 1 or not 1 < lengths.sum() < 10:
-        raise InputError(f"{path}: these are no rest joints of a body in metres")
+        raise InputError(f"{path}: not the rest joints of a body in metres")
     return Skeleton(JOINT_NAMES[:joints], PARENTS[:joints], offsets.astype(np.float32)), rest[0]

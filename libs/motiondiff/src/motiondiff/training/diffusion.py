@@ -48,7 +48,7 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
     chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
     count, total, squares = 0, 0.0, 0.0
     for clip in chosen:
-        features = to_common_frame(store.rows(int(clip), 0, config.max_frames)).astype(np.float64)
+        features = to_common_frame(store.frames(int(clip), 0, config.max_frames)).astype(np.float64)
         count += len(features)
         total = total + features.sum(0)
         squares = squares + (features**2).sum(0)
@@ -338,7 +338,7 @@ def train(
         # a new run's folder is not there yet, and must not be before all is known to be well
         known = cache if config.text.cache or resume else None
         captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
-        means = captions.mean_of_actions(store.columns["action"], len(store.actions), clips)
+        means = captions.action_means(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
     step = DiffusionLoss(

@@ -62,7 +62,7 @@ def read(module, folder, fps=None):
 
 def test_skeleton_has_the_kinect_names_and_tells_sides():
     skeleton = Skeleton(KINECT_V1.names, KINECT_V1.parents, np.zeros((20, 3), dtype=np.float32))
-    named = {(skeleton.names[left], skeleton.names[right]) for left, right in skeleton.across}
+    named = {(skeleton.names[left], skeleton.names[right]) for left, right in skeleton.left_right_pairs}
     assert named == {("HipLeft", "HipRight"), ("ShoulderLeft", "ShoulderRight")}
     assert sorted(JOINT_ORDER) == list(range(20))
     # the connectivity of MSR-Action3D as published, 1-based

@@ -52,7 +52,7 @@ def check_same(clip: Clip, positions: np.ndarray) -> None:
 def test_the_joints_are_the_sensors():
     joints = KINECT_V2
     skeleton = Skeleton(joints.names, joints.parents, np.zeros((25, 3), dtype=np.float32))
-    named = {(skeleton.names[left], skeleton.names[right]) for left, right in skeleton.across}
+    named = {(skeleton.names[left], skeleton.names[right]) for left, right in skeleton.left_right_pairs}
     assert named == {("HipLeft", "HipRight"), ("ShoulderLeft", "ShoulderRight")}
     # NTU's published bones, 1-based; its finger tips leave the thumbs, the SDK's the hands
     published = "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 19-18 20-19"

@@ -70,7 +70,7 @@ def test_kit_joints_and_vectors(tmp_path):
     joints = standing(21)
     for array in (joints, joints / KIT_UNIT):
         motion = one(tmp_path / "kit.npy", array)
-        assert motion.fps == 12.5 and len(motion.skeleton) == 21 and len(motion.skeleton.across) == 2
+        assert motion.fps == 12.5 and len(motion.skeleton) == 21 and len(motion.skeleton.left_right_pairs) == 2
         np.testing.assert_allclose(motion.positions, joints, atol=1e-3)
     # vectors: heights and places beside the root, in a body that neither turns nor moves
     still = joints.copy()

@@ -52,7 +52,7 @@ def test_the_mean_body_is_that_of_an_adult():
     np.testing.assert_allclose(rest[at("left_wrist")], rest[at("right_wrist")] * (-1, 1, 1), atol=1e-6)
     assert 1.35 < rest[at("head"), 1] - rest[at("left_ankle"), 1] < 1.5  # the head joint is at the skull's base
     assert 1.2 < rest[at("left_wrist"), 0] - rest[at("right_wrist"), 0] < 1.5
-    assert (rest[at("left_foot"), 2] > 0.05) and skeleton.across
+    assert (rest[at("left_foot"), 2] > 0.05) and skeleton.left_right_pairs
 
 
 @pytest.fixture

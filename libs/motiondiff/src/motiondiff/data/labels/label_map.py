@@ -1,4 +1,4 @@
-"""Label maps: each source's own labels to one shared vocabulary of actions."""
+"""Label maps: labels of a data set to one vocabulary of actions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from icube_common.errors import InputError, unknown
 NAME_SEPARATOR = " | "
 """Between the names of a label that has several (BABEL's categories)."""
 BUILTIN_MAPS = ("residential",)
-"""Maps that come with the library, for every format at once."""
+"""Label maps of the library, for every format."""
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Source label -> action of the vocabulary, or None for "leave this clip out".
+    """Source label -> action of the vocabulary, or None to leave its clips out.
 
-    A label that the map does not name keeps its own name, unless the map is ``strict``; then it is left out, as is a
-    clip without a label. Of a label of several names (`NAME_SEPARATOR`) those count that the map turns into an action.
-    ``title`` is the map's name or file, for messages.
+    A label that is not in the map keeps its name, unless the map is ``strict``; then it is left out, as is a clip
+    without a label. Of a label of several names (`NAME_SEPARATOR`) those in the map count. ``title`` is the map's name
+    or file, for messages.
     """
 
     names: dict[str, str | None]
@@ -36,23 +36,23 @@ class LabelMap:
         Args:
             name: one of `BUILTIN_MAPS`, or a path for `from_yaml`.
             format: the reader whose labels are mapped.
-            own: labels of the user's own come beside the format's.
+            own: the user gives labels beside the format's.
 
         Raises:
-            InputError: as `from_yaml`; a word that is neither a file nor a shipped map gets the nearest name.
+            InputError: as `from_yaml`; neither a file nor a map of the library; the nearest name is given.
         """
         if str(name) in BUILTIN_MAPS and not Path(name).is_file():
-            return cls.shipped(str(name), format, own=own)
+            return cls.builtin(str(name), format, own=own)
         if not Path(name).exists() and Path(name).suffix == "" and len(Path(name).parts) == 1:
             raise unknown("label map", str(name), BUILTIN_MAPS)
         return cls.from_yaml(name)
 
     @classmethod
-    def shipped(cls, name: str, format: str, *, own: bool = False) -> LabelMap:
-        """A map that comes with the library, as it is for one format.
+    def builtin(cls, name: str, format: str, *, own: bool = False) -> LabelMap:
+        """A map of the library, for one format.
 
-        Formats with labels of the user's own (``npz``, ``bvh``, ``npy``) take the vocabulary itself, and what the
-        labels of the known sets mean; so does any other format with ``own``, after its own labels.
+        Formats with labels of the user (``npz``, ``bvh``, ``npy``) take the vocabulary itself and the labels of all
+        data sets; so does any other format with ``own``, after its own labels.
         """
         content = load_builtin_map(name)
         sources: dict[str, dict[str, str]] = content["sources"]
@@ -81,7 +81,7 @@ class LabelMap:
             raise InputError(f"--labels {path}: is not YAML ({str(error).splitlines()[0]})") from error
         labels = content.get("labels") if isinstance(content, dict) else None
         if not isinstance(labels, dict) or set(content) - {"labels", "strict"}:
-            raise InputError(f"--labels {path}: wants `labels:` with a mapping of names, and optionally `strict:`")
+            raise InputError(f"--labels {path}: `labels:` with a mapping of names, and optionally `strict:`, expected")
         strict = content.get("strict", False)
         if not isinstance(strict, bool):
             raise InputError(f"--labels {path}: strict: {strict!r} must be true or false")
@@ -90,8 +90,8 @@ class LabelMap:
                 raise InputError(f"--labels {path}: {source!r}: {target!r} must map a name to a name or null")
         return cls(labels, strict, str(path))
 
-    def knows(self, label: str) -> bool:
-        """Whether the map names a label, or one of its several names."""
+    def covers(self, label: str) -> bool:
+        """True where a label, or one of its several names, is in the map."""
         return label in self.names or any(part in self.names for part in label.split(NAME_SEPARATOR))
 
     def apply(self, label: str | None) -> str | None:
@@ -123,18 +123,18 @@ class LabelMap:
 
 
 class LabelMapCheck:
-    """Whether a label map names any label that the clips have: one that names none was made for something else."""
+    """Check of a label map against the labels of all clips: a map without any of them is the wrong one."""
 
     def __init__(self, labels: LabelMap) -> None:
         self._labels = labels
-        self._found: dict[str, None] = {}
+        self._labels_seen: dict[str, None] = {}
         self._clips = 0
 
     def add(self, label: str | None) -> None:
         """Count a clip with its label, before the map."""
         self._clips += 1
         if label is not None:
-            self._found.setdefault(label)
+            self._labels_seen.setdefault(label)
 
     def check(self) -> None:
         """Compare the labels of all clips with the map.
@@ -142,18 +142,18 @@ class LabelMapCheck:
         Raises:
             InputError: there are clips, and the map names no label of theirs; the labels are listed.
         """
-        if not self._clips or any(self._labels.knows(label) for label in self._found):
+        if not self._clips or any(self._labels.covers(label) for label in self._labels_seen):
             return
         title = f"--labels {self._labels.title}".strip()
-        if not self._found:
+        if not self._labels_seen:
             raise InputError(f"{title}: no clip has a label to map; --action-from or --metadata give labels")
-        shown = ", ".join(repr(label) for label in sorted(self._found)[:_SHOWN])
-        more = ", ..." if len(self._found) > _SHOWN else ""
-        raise InputError(f"{title}: names none of the {len(self._found)} labels found: {shown}{more}")
+        shown = ", ".join(repr(label) for label in sorted(self._labels_seen)[:_SHOWN])
+        more = ", ..." if len(self._labels_seen) > _SHOWN else ""
+        raise InputError(f"{title}: has none of the {len(self._labels_seen)} labels found: {shown}{more}")
 
 
 def load_builtin_map(name: str) -> dict[str, Any]:
-    """The content of a map that comes with the library: ``vocabulary``, and ``sources`` by format."""
+    """Content of a map of the library: ``vocabulary``, and ``sources`` by format."""
     import yaml
 
     content: dict[str, Any] = yaml.safe_load(

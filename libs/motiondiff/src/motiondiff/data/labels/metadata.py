@@ -1,9 +1,9 @@
 """Labels of users: from the folders of recordings, and from a table (`motiondiff.data.labels.metadata_table`).
 
-A row names a recording by its path below the source, with or without the suffix, or by its name where no other
-recording has it; a clip cut from a recording by its id. Case and the kind of slash do not matter; an absolute path may
-be of another machine. Rows of one recording add their texts up and must agree in the rest. What a table says replaces
-what the files or folders say; what it leaves open stays.
+A row names a recording by its path below the source, with or without the suffix, or by its name where it is unique; a
+clip of a recording by its id. Case and the kind of slash do not matter; an absolute path may be of another machine.
+Rows of one recording add their texts up and must agree in the rest. Cells of a table replace labels of files and
+folders; empty cells do not.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from motiondiff.skeleton.motion import Motion
 logger = logging.getLogger(__name__)
 
 ACTION_FROM = ("folder", "parent")
-"""The folder just below the source, or the one that the file lies in."""
+"""The top folder below the source, or the parent folder of the file."""
 _SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """The labels that a user gives to the clips of one source.
+    """Labels of a user for the clips of one source.
 
     Attributes:
         table: the table's path for messages; empty without one.
         rows: the table's rows.
         by_reference: labels by the id of a reference.
-        by_clip: rows that name no file, which may be ids of clips: labels by `name_key`.
-        actions: action by the id of a reference, from folders; None for a file in no folder. Empty where not asked.
+        by_clip: labels by the `name_key` of a clip id, from rows that name no file.
+        actions: action by the id of a reference, from folders; None for a file in no folder.
     """
 
     table: str = ""
@@ -46,14 +46,14 @@ class Annotations:
     actions: dict[str, str | None] = field(default_factory=dict)
 
     def apply(self, reference: str, clip_id: str, motion: Motion) -> Motion:
-        """The motion with the labels given to it.
+        """The motion with its labels.
 
         Raises:
-            InputError: it lies in no folder, or the table has no row for it; the reason for ``rejected.csv``.
+            InputError: no folder, or no row of the table, for it; the reason for ``rejected.csv``.
         """
         if reference in self.actions:
             if self.actions[reference] is None:
-                raise InputError("--action-from: the file lies in no folder below the source")
+                raise InputError("--action-from: the file is in no folder below the source")
             motion = replace(motion, action=self.actions[reference])
         if not self.table:
             return motion
@@ -69,8 +69,8 @@ class Annotations:
             texts=given.texts or motion.texts,
         )
 
-    def warn_of_unmatched(self, clip_ids: Iterable[str]) -> None:
-        """One line in the log with the rows that name neither a file nor one of these clips."""
+    def warn_unmatched(self, clip_ids: Iterable[str]) -> None:
+        """Log the rows that name neither a file nor one of these clips."""
         seen = {name_key(name) for clip_id in clip_ids for name in (clip_id, PurePosixPath(clip_id).name)}
         left = [row for row in self.rows if name_key(row.file) in self.by_clip and name_key(row.file) not in seen]
         if left:
@@ -87,7 +87,7 @@ def annotate(
     action_from: str | None = None,
     metadata: str | Path | None = None,
 ) -> Annotations:
-    """The labels for the clips of a source.
+    """Labels for the clips of a source.
 
     Args:
         format: a key of `motiondiff.data.readers.FORMATS`.
@@ -101,13 +101,13 @@ def annotate(
             or rows of one recording that contradict each other.
     """
     base = Path(source) if Path(source).is_dir() else Path(source).parent
-    files = {ref.clip_id: ref.files[0] for ref in references} if FORMATS[format].one_file else {}
+    files = {ref.clip_id: ref.files[0] for ref in references} if FORMATS[format].single_file else {}
     actions: dict[str, str | None] = {}
     if action_from is not None:
         if action_from not in ACTION_FROM:
             raise unknown("--action-from", action_from, ACTION_FROM)
-        if not FORMATS[format].one_file:
-            known = ", ".join(name for name, info in FORMATS.items() if info.one_file)
+        if not FORMATS[format].single_file:
+            known = ", ".join(name for name, info in FORMATS.items() if info.single_file)
             raise InputError(f"--action-from {action_from}: the clips of {format} are no files; for {known}")
         actions = _actions_of_folders(files, base, action_from)
     if metadata is None:
@@ -137,13 +137,13 @@ def annotate(
 
 
 def name_key(name: str) -> str:
-    """A file's or clip's name as it is compared: slashes, composed letters, no case."""
+    """Normalised name of a file or clip: slashes, composed letters, no case."""
     plain = unicodedata.normalize("NFC", name.strip().replace("\\", "/")).casefold()
     return PurePosixPath(plain).as_posix()
 
 
 class _Files:
-    """Finds recordings by the names that a table may give them."""
+    """Recordings by the names that a table may use."""
 
     def __init__(self, files: dict[str, Path], base: Path) -> None:
         self._base = f"{name_key(base.resolve().name)}/"
@@ -158,7 +158,7 @@ class _Files:
                 self._by_name.setdefault(name_key(name), set()).add(reference)
 
     def __call__(self, name: str) -> Collection[str]:
-        """Ids of the references that a table's cell names: one, none, or several."""
+        """Ids of the references with a name: one, none, or several."""
         key = name_key(name)
         if found := self._by_path.get(key) or self._by_name.get(key):
             return found
@@ -177,20 +177,20 @@ class _Files:
 
 
 def _below(path: Path, base: Path) -> Path:
-    """The path below the source; a file that a reader found beside it has its name alone."""
+    """Path below the source; the name alone for a file beside it."""
     return path.relative_to(base) if path.is_relative_to(base) else Path(path.name)
 
 
 def _merged(table: str, rows: Sequence[Row]) -> Annotation:
-    """The labels of one recording, of all of its rows."""
+    """Labels of one recording from all its rows."""
     given: dict[str, str | None] = {}
     for kind in ("action", "subject", "style"):
         values = {value: row.line for row in reversed(rows) if (value := getattr(row.annotation, kind)) is not None}
         if len(values) > 1:
-            said = " and ".join(
+            shown = " and ".join(
                 f"{value!r} (line {line})" for value, line in sorted(values.items(), key=lambda v: v[1])
             )
-            raise InputError(f"{table}: {rows[0].file!r} has more than one {kind}: {said}")
+            raise InputError(f"{table}: {rows[0].file!r} has more than one {kind}: {shown}")
         given[kind] = next(iter(values), None)
     return Annotation(texts=tuple(dict.fromkeys(text for row in rows for text in row.annotation.texts)), **given)
 

@@ -17,13 +17,13 @@ FORMATS: dict[str, ReaderInfo] = {
     info.name: info
     for info in (
         ReaderInfo(
-            "bvh", "motiondiff.data.readers.bvh.reader", "any BVH files: skeleton as found, no labels", one_file=True
+            "bvh", "motiondiff.data.readers.bvh.reader", "any BVH files: skeleton as found, no labels", single_file=True
         ),
         ReaderInfo(
             "bandai-namco",
             "motiondiff.data.readers.bvh.bandai_namco",
             "Bandai-Namco-Research-Motiondataset 1 and 2: BVH named dataset-<set>_<content>_<style>_<take>.bvh",
-            one_file=True,
+            single_file=True,
         ),
         ReaderInfo(
             "utkinect",
@@ -62,13 +62,13 @@ FORMATS: dict[str, ReaderInfo] = {
             "humanml3d",
             "motiondiff.data.readers.smpl.humanml3d",
             "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions",
-            one_file=True,
+            single_file=True,
         ),
         ReaderInfo(
             "amass",
             "motiondiff.data.readers.smpl.amass",
             "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations",
-            one_file=True,
+            single_file=True,
         ),
         ReaderInfo(
             "florence3d",
@@ -79,13 +79,13 @@ FORMATS: dict[str, ReaderInfo] = {
             "npy",
             "motiondiff.data.readers.smpl.npy",
             "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
-            one_file=True,
+            single_file=True,
         ),
         ReaderInfo(
             "npz",
             "motiondiff.data.readers.npz",
             "motiondiff's own .npz: rotations, or positions to be fitted",
-            one_file=True,
+            single_file=True,
         ),
     )
 }

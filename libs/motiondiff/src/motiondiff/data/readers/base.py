@@ -24,13 +24,13 @@ class ReaderInfo:
     """A format by name, the module that reads it, and one line for people.
 
     Attributes:
-        one_file: whether every reference is one recording, the first of its files.
+        single_file: whether every reference is one recording, the first of its files.
     """
 
     name: str
     module: str
     description: str
-    one_file: bool = False
+    single_file: bool = False
 
 
 @dataclass(frozen=True)
