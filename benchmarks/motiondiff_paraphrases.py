@@ -30,12 +30,13 @@ import numpy as np
 from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import describe_environment, write_json
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.runner import check_same_data
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
-from motiondiff.recognition import ActionClassifier, ClassifierConfig, ClipSet, fit_classifier
+from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
 
 TARGETS = {"over_chance": 3.0, "ratio": 0.6}
 

@@ -19,8 +19,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from icube_common.evaluation import Predictions, concatenate
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import ClassifierConfig, ClipSet, fit_classifier
+from motiondiff.recognition import ClipSet, fit_classifier
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.train_and_test import classifier_predictions
 

@@ -143,7 +143,7 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     config = MotionDiffConfig()
     opened = MotionStore(store)
     representation = fit_representation(opened, opened.select("train")[:DISTINCT], config.data)
-    denoiser = make_denoiser(opened, representation, config)
+    denoiser = make_denoiser(None, windows, config)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.train.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(denoiser, optimizer)

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
         data=DataConfig(max_frames=72),
     )
-    train(folder / "store", folder / "run", config)
+    train(None, folder / "store", out=folder / "run", config=config)
     return folder / "run"
 
 

@@ -101,7 +101,12 @@ def run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from motiondiff.training.diffusion import train
 
     path = tmp_path_factory.mktemp("shared") / "run"
-    train(store_path, path, _tiny_config(train={"report_to": "tensorboard", "eval_steps": 2, "ema_decay": 0.5}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=_tiny_config(train={"report_to": "tensorboard", "eval_steps": 2, "ema_decay": 0.5}),
+    )
     return path
 
 
@@ -111,7 +116,12 @@ def text_run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from motiondiff.training.diffusion import train
 
     path = tmp_path_factory.mktemp("shared") / "text_run"
-    train(store_path, path, _tiny_config(train={"max_steps": 2}, text={"enabled": True, "encoder": "icube-tiny"}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=_tiny_config(train={"max_steps": 2}, text={"enabled": True, "encoder": "icube-tiny"}),
+    )
     return path
 
 

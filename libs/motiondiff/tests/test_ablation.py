@@ -21,9 +21,9 @@ from icube_common.experiments.grid import Grid
 from icube_common.experiments.overrides import SET_BY_STUDY, leaves
 from icube_common.experiments.search import Search
 from icube_common.experiments.tuning import tune
-from motiondiff.augmentation import cells
+from motiondiff.augmentation import experiment
 from motiondiff.augmentation.config import TrialConfig, unused_keys
-from motiondiff.augmentation.experiment import run_cell
+from motiondiff.augmentation.experiment import run_trial
 from motiondiff.augmentation.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
@@ -62,7 +62,7 @@ def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, m
         f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"
         "seeds: [0, 1]\nmetric: accuracy\nbaseline: base\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
+    run = functools.partial(run_trial, data=str(study_store.path))
     study = ablate(run, Grid.load(grid, TrialConfig), tmp_path / "study")
     assert study.failed == 0
     found = {"within_class_diversity", "kid", "jitter", "penetration", "accuracy_of_real", "training_seconds"}
@@ -83,19 +83,19 @@ def test_every_key_of_a_training_arrives_in_the_trial(
 ) -> None:
     asked: list[dict[str, Any]] = []
 
-    def record(data: Path, out: Path, config: MotionDiffConfig) -> None:
+    def record(model: None, data: Path, config: MotionDiffConfig, *, out: Path) -> None:
         asked.append(values(config))
         raise InputError("recorded")
 
-    monkeypatch.setattr(cells, "train", record)
+    monkeypatch.setattr(experiment, "train", record)
     known = leaves(MotionDiffConfig)
     for key, overrides in other_values(MotionDiffConfig, {}):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+                run_trial(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
             continue
         with pytest.raises(InputError, match="recorded"):
-            run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+            run_trial(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
         expected = values(load_config(TrialConfig, overrides=override_texts(overrides)))
         expected |= {"train.seed": 5, "train.report_to": "none"}
         assert asked[-1] == {name: expected[name] for name in known}, key
@@ -110,7 +110,7 @@ def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_pat
         "{name: noise, text.enabled: true, text.encoder: icube-tiny, text.noise: 0.0}]\n"
         "seeds: [0]\nmetric: jitter\nbaseline: actions\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
+    run = functools.partial(run_trial, data=str(study_store.path))
     ablate(run, Grid.load(grid, TrialConfig, unused=unused_keys), tmp_path / "study", strict=True)
     runs = {path.parts[-3]: path for path in (tmp_path / "study").glob("cells/*/seed-0/run")}
     assert set(runs) == {"actions", "texts", "noise"}  # none took the training of another
@@ -166,13 +166,13 @@ def test_a_cell_comes_from_its_seed(study_store: MotionStore, tmp_path: Path) ->
     file = tmp_path / "base.yaml"
     file.write_text(BASE)
     base = read_yaml(file)["base"]
-    outcome = run_cell(base, 0, tmp_path / "one", data=str(study_store.path))
+    outcome = run_trial(base, 0, tmp_path / "one", data=str(study_store.path))
     judged = outcome.metrics
     assert judged["jitter_of_real"] > 0 and judged["accuracy"] <= 1
-    again = run_cell(base, 0, tmp_path / "again", data=str(study_store.path)).metrics
+    again = run_trial(base, 0, tmp_path / "again", data=str(study_store.path)).metrics
     names = [name for name in judged if name != "training_seconds"]
     assert [judged[name] for name in names] == [again[name] for name in names]
-    assert run_cell(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
+    assert run_trial(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
 
 
 def test_a_training_serves_all_cells_that_only_sample_otherwise(study_store: MotionStore, tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_a_training_serves_all_cells_that_only_sample_otherwise(study_store: Mot
         "seeds: [0]\nmetric: jitter\nbaseline: base\n"
     )
     study = ablate(
-        functools.partial(run_cell, data=str(study_store.path)), Grid.load(grid, TrialConfig), tmp_path / "s"
+        functools.partial(run_trial, data=str(study_store.path)), Grid.load(grid, TrialConfig), tmp_path / "s"
     )
     assert sorted(path.parts[-3].split("-")[0] for path in (tmp_path / "s").glob("cells/*/*/run")) == ["base", "short"]
     base, guided = (study.variant(name) for name in ("base", "guided"))
     assert base.values != guided.values
     settings = {**read_yaml(grid)["base"], "sample.guidance": 5.0}
-    alone = run_cell(settings, 0, tmp_path / "x" / "y", data=str(study_store.path))
+    alone = run_trial(settings, 0, tmp_path / "x" / "y", data=str(study_store.path))
     assert alone.metrics["jitter"] == guided.values[0]
     assert (tmp_path / "x" / "y" / "run").is_dir()
 
@@ -200,7 +200,7 @@ def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> N
         f"{BASE}space: {{sample.guidance: {{type: float, low: 1.0, high: 5.0}}}}\n"
         "metric: kid\ndirection: minimize\ntrials: 2\nseeds: [0]\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
+    run = functools.partial(run_trial, data=str(study_store.path))
     result = tune(run, Search.load(space, TrialConfig), tmp_path / "study")
     assert result.count("finished") == 2 and 1 <= result.overrides["sample.guidance"] <= 5
 
@@ -216,7 +216,7 @@ def test_the_shipped_grid_fits_the_schema() -> None:
 def test_a_store_without_validation_subjects(store: MotionStore, tmp_path: Path) -> None:
     part = write_subset(store, store.select("train"), tmp_path / "part")
     with pytest.raises(InputError, match="has no validation split to choose settings by"):
-        run_cell({}, 0, tmp_path, data=str(part.path))
+        run_trial({}, 0, tmp_path, data=str(part.path))
 
 
 def test_the_command(study_store: MotionStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

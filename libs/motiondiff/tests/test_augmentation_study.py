@@ -168,9 +168,7 @@ def test_a_recogniser_reads_its_row_and_the_test_clips(
     share = set(sample_subset(store, pool, 0.5, config.subset_seed).tolist()) if real else set()
     spy = Spy(store_path, monkeypatch)
     settings = StudyArm(fraction=0.5, method="ours", real=real).settings()
-    study_module.run_recogniser(
-        settings, 0, tmp_path, study=str(finished[0].absolute()), data=str(store_path), config=config
-    )
+    study_module.run_arm(settings, 0, tmp_path, study=str(finished[0].absolute()), data=str(store_path), config=config)
     assert spy.read == share | set(test.tolist())
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from command_line import Command, as_json, command_fixture
-from motiondiff.speeds import joint_speeds, real_fastest
 
 from icube_common.errors import InputError
 from icube_common.training import SampleRef, StepRandom
@@ -25,11 +24,12 @@ from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export import export
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.editing import EditOptions, conditioned_mask, load_source, parse_ranges, seams
-from motiondiff.pipelines.long_motion import plan
+from motiondiff.pipelines.long_motion import plan, real_fastest
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
 from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 from motiondiff.schedulers import make_scheduler
+from motiondiff.skeleton.kinematics import joint_speeds
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton
 from motiondiff.training.diffusion import make_denoiser, make_noise_schedule, train
@@ -61,7 +61,12 @@ def walk(tmp_path: Path) -> Path:
 def editing_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny_config: ConfigMaker) -> Path:
     """A short run with held parts as an input; never written to."""
     path = tmp_path_factory.mktemp("editing") / "run"
-    train(store_path, path, tiny_config(train={"max_steps": 6}, diffusion={"inpainting_probability": 0.8}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=tiny_config(train={"max_steps": 6}, diffusion={"inpainting_probability": 0.8}),
+    )
     return path
 
 
@@ -271,7 +276,7 @@ def test_a_consistent_student_has_no_loss(
 ) -> None:
     """Teacher and student that always give one clip: its own DDIM step leads to the same clip, whatever the noise."""
     config = tiny_config()
-    denoiser = make_denoiser(store, representation, config).eval()
+    denoiser = make_denoiser(None, MotionDataset(store, config=config.data), config).eval()
     scheduler = make_scheduler("lcm", make_noise_schedule(config.diffusion).config)
     step = ConsistencyLoss(denoiser, representation, scheduler, config, guidance=2.5)
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)

@@ -120,8 +120,8 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     store: MotionStore, representation: MotionRepresentation, tiny_config: ConfigMaker
 ) -> None:
     config = tiny_config(diffusion={"inpainting_probability": 0.5})
-    denoiser = make_denoiser(store, representation, config)
-    assert make_denoiser(store, representation, tiny_config()).embed_inpainting is None
+    denoiser = make_denoiser(None, MotionDataset(store, config=config.data), config)
+    assert make_denoiser(None, MotionDataset(store, config=tiny_config().data), tiny_config()).embed_inpainting is None
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)
     batch = collate([windows[SampleRef(row, row)] for row in range(4)])
     clean = representation.normalise(batch["features"])

@@ -16,7 +16,6 @@ import golden_values
 import numpy as np
 import pytest
 from command_line import Command, as_json, command_fixture
-from motiondiff.data.simulate import simulate_clips
 from safetensors.numpy import load_file
 
 from icube_common.io.runs import read_json

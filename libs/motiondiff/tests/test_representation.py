@@ -44,12 +44,12 @@ def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     features = representation.normalise(torch.cat(rows))
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)
-    moving = representation.deviation > MIN_STD * 1.001
+    moving = representation.std > MIN_STD * 1.001
     moving[[0, 2]] = False  # along x and z one scale serves both
     assert moving.sum() > 20
     torch.testing.assert_close(deviation[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
     assert deviation[~moving][2:].max() < 1.001
-    assert representation.deviation[0] == representation.deviation[2]
+    assert representation.std[0] == representation.deviation[2]
 
 
 def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:

@@ -215,14 +215,14 @@ def test_a_run_with_text_resumes_to_the_same_bytes(store_path: Path, tmp_path: P
     def config(steps: int) -> MotionDiffConfig:
         return tiny_config(train={"max_steps": steps}, text={"enabled": True, "encoder": "icube-tiny"})
 
-    train(store_path, tmp_path / "whole", config(4))
-    train(store_path, tmp_path / "broken", config(2))
-    train(store_path, tmp_path / "broken", config(4), resume=True)
+    train(None, store_path, out=tmp_path / "whole", config=config(4))
+    train(None, store_path, out=tmp_path / "broken", config=config(2))
+    train(None, store_path, out=tmp_path / "broken", config=config(4), resume=True)
     weights = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
     assert (tmp_path / "broken" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
     with pytest.raises(InputError, match=r"text\.noise=0\.1: .* was trained with 0\.5"):
         changed = replace(config(5), text=replace(config(5).text, noise=0.1))
-        train(store_path, tmp_path / "broken", changed, resume=True)
+        train(None, store_path, out=tmp_path / "broken", config=changed, resume=True)
 
 
 def test_text_alone_with_an_action_and_beside_none(text_pipeline: MotionDiffusionPipeline) -> None:

@@ -93,21 +93,30 @@ def to_json(value: Any) -> Any:
     return str(value)
 
 
-def _build_parser(prog: str, description: str, version: str, commands: Mapping[str, Command]) -> _Parser:
+def _build_parser(
+    prog: str, description: str, version: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None
+) -> _Parser:
+    """Parser of a program; where ``argv`` is given, other commands than its own are there by name alone."""
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
     parser.set_defaults(command=None, words=())
-    _add_commands(parser, commands, ())
+    _add_commands(parser, commands, (), argv)
     return parser
 
 
-def _add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...]) -> None:
+def _add_commands(
+    parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...], argv: Sequence[str] | None
+) -> None:
     """Give a parser its subcommands, and groups among them theirs; ``args.words`` says which one was chosen."""
     if not commands:
         return
     dest = "command" if not words else "_".join((*words, "command"))
     subparsers = parser.add_subparsers(dest=dest, metavar="COMMAND", parser_class=_Parser)
+    chosen = None if argv is None else next(iter(argv[len(words) : len(words) + 1]), "")
     for name, command in commands.items():
+        if chosen not in (None, name):
+            subparsers.add_parser(name, help=command.help)
+            continue
         epilog = describe_config(command.config) if command.config else None
         sub = subparsers.add_parser(
             name,
@@ -119,7 +128,7 @@ def _add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, Comman
         )
         sub.set_defaults(words=(*words, name))
         if command.commands:
-            _add_commands(sub, command.commands, (*words, name))
+            _add_commands(sub, command.commands, (*words, name), argv)
             continue
         command.add_arguments(sub)
         if command.config:
@@ -195,7 +204,7 @@ def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> ar
     Raises:
         InputError: an unknown command or option, a missing or malformed value.
     """
-    return _parse(_build_parser(prog, "", "", commands), commands, argv)
+    return _parse(_build_parser(prog, "", "", commands, argv), commands, argv)
 
 
 def _subparser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
@@ -216,7 +225,7 @@ def main(
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        parser = _build_parser(prog, description, version, commands)
+        parser = _build_parser(prog, description, version, commands, argv)
         args = _parse(parser, commands, argv)
         command = _find(commands, args.words)
         if command is None or command.run is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import (
     Captions,
     EmbeddedCaptions,
@@ -26,7 +27,6 @@ from motiondiff.data.captions import (
 from motiondiff.data.labels.label_map import load_builtin_map
 from motiondiff.data.store import MotionStore
 from motiondiff.pipelines.sampling import SampleOptions
-from motiondiff.recognition import ClassifierConfig
 
 ROOT = Path(__file__).resolve().parents[4]
 SMALL_WORDS = re.compile(

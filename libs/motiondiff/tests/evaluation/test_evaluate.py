@@ -16,15 +16,16 @@ import pytest
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from motiondiff.cli import main
+from motiondiff.config import ClassifierConfig, EvaluateOptions
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.evaluation import EvaluateOptions, MotionEvaluator, evaluate_sets
+from motiondiff.evaluation import MotionEvaluator, evaluate_sets
 from motiondiff.evaluation.metrics import MEANING
 from motiondiff.evaluation.physics import FIGURES
 from motiondiff.evaluation.runner import check_same_data, evaluate, real_clips
-from motiondiff.recognition import ActionClassifier, ClassifierConfig, fit_classifier
+from motiondiff.recognition import ActionClassifier, fit_classifier
 
 TINY = ClassifierConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)
 OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, classifier=TINY)

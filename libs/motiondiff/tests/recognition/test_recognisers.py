@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips, simulate_motion
-from motiondiff.recognition import ActionClassifier, ClassifierConfig, ClipSet, fit_classifier
+from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
 from motiondiff.recognition.features import resample
-from motiondiff.recognition.train_and_test import recognise
+from motiondiff.recognition.train_and_test import train_and_test
 
 TINY = ClassifierConfig(frames=12, steps=40, batch_size=16, ema_decay=0.9)
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
@@ -72,7 +73,7 @@ def test_small_classes_are_refused(kept: int, words: str, store: MotionStore) ->
 
 def test_one_store_is_split_by_its_subjects(store_path: Path, tmp_path: Path) -> None:
     splits = MotionStore(store_path).info()["splits"]
-    result = recognise(store_path, store_path, tmp_path / "out", replace(TINY, steps=4), seeds=2)
+    result = train_and_test(store_path, store_path, tmp_path / "out", replace(TINY, steps=4), seeds=2)
     assert (
         result["training_clips"] == splits["train"] and result["test_clips"] == splits["test"] and result["seeds"] == 2
     )
@@ -89,7 +90,7 @@ def test_generated_clips_may_be_added(store_path: Path, tmp_path: Path) -> None:
     motions = [simulate_motion(action, 90 + n, fps=10, subject=9) for action in ("walk", "run") for n in range(2)]
     clips = [Clip(f"made-{n}", replace(motion, subject=None)) for n, motion in enumerate(motions)]
     extra = write_store(iter(clips), tmp_path / "extra", PrepareOptions(), about=ABOUT)
-    result = recognise(store_path, store_path, tmp_path / "out", replace(TINY, steps=2), extra=extra.path)
+    result = train_and_test(store_path, store_path, tmp_path / "out", replace(TINY, steps=2), extra=extra.path)
     assert result["training_clips"] == MotionStore(store_path).info()["splits"]["train"] + 4
 
 
@@ -98,9 +99,9 @@ def test_a_subject_on_both_sides_is_refused(store_path: Path, tmp_path: Path) ->
         simulate_clips(10, fps=10, subjects=2, seed=50), tmp_path / "other", PrepareOptions(), about=ABOUT
     )
     with pytest.raises(InputError, match="subject 'simulated-0' is in the training and in the test clips"):
-        recognise(store_path, other.path, tmp_path / "out", TINY)
+        train_and_test(store_path, other.path, tmp_path / "out", TINY)
     with pytest.raises(InputError, match="is in the training and in the test clips"):
-        recognise(store_path, store_path, tmp_path / "out", TINY, extra=store_path)
+        train_and_test(store_path, store_path, tmp_path / "out", TINY, extra=store_path)
     assert not (tmp_path / "out").exists()
 
 

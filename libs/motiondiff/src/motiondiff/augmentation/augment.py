@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
@@ -20,6 +19,7 @@ from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.evaluation.runner import check_same_data
+from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def augment(
     classifier: ClassifierConfig | None = None,
     render: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Generate motions of every class, keep those that pass, and write them as a store.
 
     The classifier, the physical limits and the distance to training come from the training split of ``data`` alone.
@@ -111,8 +111,10 @@ def augment(
         write_json(folder / "augment.json", {**facts, "settings": settings})
         if render:
             render_store(MotionStore(folder), folder / VIDEOS)
-    result = {"store": str(out), **facts}
-    return {**result, "videos": str(Path(out) / VIDEOS)} if render else result
+    result = Results({"store": str(out), **facts})
+    if render:
+        result["videos"] = str(Path(out) / VIDEOS)
+    return result
 
 
 def _generate(

@@ -22,7 +22,7 @@ from motiondiff.pipelines.sampling import load_pipeline, resolve
 from motiondiff.recognition.classifier import ActionClassifier
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.training import fit_classifier
-from motiondiff.training.diffusion import train_store
+from motiondiff.training.diffusion import train
 
 SPLIT = "validation"
 """What a cell's motions are held against: settings are chosen without a look at the test subjects."""
@@ -79,7 +79,7 @@ def trained_run(store: MotionStore, folder: Path, config: TrialConfig) -> tuple[
     if run is not None:
         return run.path, float(run.read_metrics()[-1]["seconds"])
     path = folder / "run"
-    return path, train_store(store.path, path, parts).seconds
+    return path, train(None, store.path, parts, out=path).seconds
 
 
 def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) -> RunFolder | None:

@@ -138,7 +138,7 @@ def choose(
         kept += good[:per_class]
         if fill and len(good) < per_class:
             rest = [row for row in rows if decisions[row].kind and decisions[row].kind != COPY]
-            rest.sort(key=lambda row: -verdicts[row].confidence)
+            rest.sort(key=lambda row: -decisions[row].confidence)
             filled += rest[: per_class - len(good)]
     for row in filled:
         del left_out[row]

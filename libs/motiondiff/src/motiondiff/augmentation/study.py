@@ -134,9 +134,9 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
         last = known.read_metrics()[-1]
         trained = {"steps": last["step"], "seconds": last["seconds"]}
     elif isinstance(settings, MotionDiffConfig):
-        from motiondiff.training.diffusion import train_store
+        from motiondiff.training.diffusion import train
 
-        result = train_store(share.path, run, settings)
+        result = train(None, share.path, settings, out=run)
         trained = {"steps": result.steps, "seconds": result.seconds}
     else:
         from motiondiff.training.actor import train_actor

@@ -55,7 +55,7 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
     about = {"format": "simulated", "source": "motiondiff demo", "simulated": True}
     store = write_store(simulate_clips(CLIPS), out / "store", PrepareOptions(), about=about, overwrite=overwrite)
     logger.info("Training for %d steps", config.train.max_steps)
-    trained = train(store.path, out / "run", config, overwrite=overwrite)
+    trained = train(None, store.path, config, out=out / "run", overwrite=overwrite)
     logger.info("Sampling two motions of every action")
     samples = sample(
         out / "run",
@@ -68,9 +68,9 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
     return {
         "note": "simulated motions: made by formulas, not recordings of people",
         "store": str(store.path),
-        "training_seconds": trained["seconds"],
+        "training_seconds": trained.seconds,
         "open": {
-            "report": trained["report"],
+            "report": str(trained.report),
             "animations": animations,
             "in Blender (File > Import > BVH)": [row["files"]["bvh"] for row in samples["samples"]][::2],
         },

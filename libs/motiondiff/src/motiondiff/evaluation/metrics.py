@@ -230,8 +230,8 @@ def copy_warnings(seen: Sequence[EvaluatedClips], evaluator: MotionEvaluator) ->
         for row in np.flatnonzero(found.nearest.distance < evaluator.memory.copy_distance)
     )
     return [
-        f"verbatim copies: {copied} of {len(distances)} motions are within {judge.memory.copy_distance:.4f} m of a "
-        f"training clip, the first: {found.clips.ids[row]} of {judge.train.clips.ids[found.nearest.clip[row]]}"
+        f"verbatim copies: {copied} of {len(distances)} motions are within {evaluator.memory.copy_distance:.4f} m of a "
+        f"training clip, the first: {found.clips.ids[row]} of {evaluator.train.clips.ids[found.nearest.clip[row]]}"
     ]
 
 
@@ -254,6 +254,6 @@ def _undefined(reason: str) -> dict[str, Any]:
 def shown(metric: Mapping[str, Any]) -> str:
     """A figure for people: the mean, with its interval where there is one."""
     if metric["mean"] is None:
-        return f"\N{EN DASH} ({figure['note']})"
+        return f"\N{EN DASH} ({metric['note']})"
     low, high = metric["ci95"]
-    return f"{figure['mean']:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
+    return f"{metric['mean']:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")

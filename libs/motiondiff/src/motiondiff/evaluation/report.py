@@ -56,8 +56,8 @@ def write_report(
     report = Report("Motion evaluation", subtitle=subtitle)
     for note in result["notes"]:
         report.paragraph(note)
-    _goals(report, result)
-    _figures(report, result)
+    _targets(report, result)
+    _metrics(report, result)
     if "text" in result:
         _texts(report, result["text"])
     _curves(report, evaluator, seen, result)
@@ -71,17 +71,17 @@ def write_report(
     report.save(folder / "report.html")
 
 
-def _goals(report: Report, result: Mapping[str, Any]) -> None:
-    report.section("Goals")
+def _targets(report: Report, result: Mapping[str, Any]) -> None:
+    report.section("Targets")
     rows = []
-    for name, target in result["goals"].items():
-        bound = f"at least {goal['at_least']:g}" if "at_least" in target else f"at most {goal['at_most']:g}"
+    for name, target in result["targets"].items():
+        bound = f"at least {target['at_least']:g}" if "at_least" in target else f"at most {target['at_most']:g}"
         rows.append([name, target["meaning"], target["value"], bound, target["met"]])
-    report.table(["goal", "what", "value", "asked", "met"], rows)
+    report.table(["target", "meaning", "value", "bound", "met"], rows)
 
 
-def _figures(report: Report, result: Mapping[str, Any]) -> None:
-    report.section("Figures")
+def _metrics(report: Report, result: Mapping[str, Any]) -> None:
+    report.section("Metrics")
     report.paragraph(
         "Mean over seeds with a 95 % t-interval of the mean; real: held-out clips. For kid, fid, precision and recall, "
         "real compares draws of training clips with them: the floor that real motion reaches. For real accuracy the "
@@ -169,11 +169,11 @@ def _classes(report: Report, evaluator: MotionEvaluator, predictions: Prediction
 
 def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
     """A confusion matrix as SVG: shade is the share of the row, the number in a cell the count."""
-    from matplotlib.metric import Figure
+    from matplotlib.figure import Figure
 
     size = max(3.6, 0.28 * len(names) + 1.6)  # two of up to ten classes stand side by side
-    metric = Figure(figsize=(size, size), layout="constrained")
-    axes = metric.subplots()
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
@@ -182,7 +182,7 @@ def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
     for row, column in zip(*np.nonzero(matrix), strict=True):
         colour = "white" if share[row, column] > 0.55 else "black"
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
-    return figure_svg(metric)
+    return figure_svg(figure)
 
 
 def _motions(

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.recognition.clips import ClipSet, check_subject_overlap
 from motiondiff.recognition.train_and_test import drop_small_classes
 from motiondiff.recognition.training import check_class_sizes, fit_classifier
+from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion
 from motiondiff.training.diffusion import TEXT_CACHE
 
@@ -88,7 +88,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Generate motions with a trained model, from several seeds, and judge them.
 
     The evaluator, the reference for memorisation and the statistics see the run's training split alone; held-out clips
@@ -131,28 +131,30 @@ def evaluate(
     if pipeline.takes_text:
         text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
         metrics = {**metrics, "text": text_results}
-    result = {
-        **metrics,
-        "classes": list(classes),
-        "left_out": [name for name in store.actions if name not in classes],
-        "settings": {
-            "seeds": options.seeds,
-            "per_action": options.per_action,
-            "steps": options.steps,
-            "scheduler": options.scheduler,
-            "guidance": options.guidance,
-            "mix_styles": options.mix_styles,
-            "split": options.split,
-            "evaluator": {**config_to_dict(options.classifier), "seed": options.evaluator_seed},
-        },
-        "held_out_subjects": sorted(set(held_out.subjects)),
-        "simulated": bool(store.header.get("simulated", False)),
-        "data_fingerprint": store.fingerprint,
-        "environment": describe_environment(),
-        "seconds": round(time.perf_counter() - started, 1),
-        "predictions": str(target / "predictions.csv"),
-        "report": str(target / "report.html"),
-    }
+    result = Results(
+        {
+            **metrics,
+            "classes": list(classes),
+            "left_out": [name for name in store.actions if name not in classes],
+            "settings": {
+                "seeds": options.seeds,
+                "per_action": options.per_action,
+                "steps": options.steps,
+                "scheduler": options.scheduler,
+                "guidance": options.guidance,
+                "mix_styles": options.mix_styles,
+                "split": options.split,
+                "evaluator": {**config_to_dict(options.classifier), "seed": options.evaluator_seed},
+            },
+            "held_out_subjects": sorted(set(held_out.subjects)),
+            "simulated": bool(store.header.get("simulated", False)),
+            "data_fingerprint": store.fingerprint,
+            "environment": describe_environment(),
+            "seconds": round(time.perf_counter() - started, 1),
+            "predictions": str(target / "predictions.csv"),
+            "report": str(target / "report.html"),
+        }
+    )
     with atomic_folder(target, overwrite=overwrite) as folder:
         predictions = generated_predictions(seen)
         predictions.write_csv(folder / "predictions.csv")

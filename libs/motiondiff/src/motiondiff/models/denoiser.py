@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,14 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from icube_common.errors import InputError
 from motiondiff.models.conditioning import ConditionEmbedding, Conditions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from motiondiff.data.dataset import MotionDataset
+    from motiondiff.models.text_encoder import TextEncoder
 
 # packed tokens come in multiples of this
 PACKING_STEP = 256
@@ -89,6 +96,32 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
 
+    @classmethod
+    def for_dataset(
+        cls, data: MotionDataset, *, text_encoder: TextEncoder | None = None, seed: int | None = None, **settings: Any
+    ) -> Self:
+        """A denoiser for the features, labels and bodies of a data set.
+
+        Args:
+            data: the data set.
+            text_encoder: encoder of texts, for a text condition.
+            seed: random seed of the initial weights; None: torch's global generator.
+            settings: any other argument of the class, such as ``num_layers``.
+
+        Raises:
+            InputError: a shape that cannot be, such as a width that the heads do not divide.
+        """
+        text = {"text_size": text_encoder.size, "text_encoder": text_encoder.facts} if text_encoder else {}
+        labels = {"actions": data.store.actions, "styles": data.store.styles}
+        sizes = {"feature_size": data.feature_size, "shape_size": len(data.store.joint_names)}
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            try:
+                return cls(**{"max_frames": data.config.max_frames, **sizes, **labels, **text, **settings})
+            except ValueError as error:
+                raise InputError(str(error)) from error
+
     def forward(
         self,
         sample: Float[Tensor, "B T D"],
@@ -105,7 +138,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             conditions: B rows of conditions.
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
-            held: the parts that are given, as `motiondiff.models.inpainting.inpainting_input` makes it; only with ``inpainting_input``.
+            inpainting: the parts that are given, as `motiondiff.models.inpainting.inpainting_input` makes it; only with ``inpainting_input``.
         """
         batch, frames, _ = sample.shape
         own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)

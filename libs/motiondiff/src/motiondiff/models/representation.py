@@ -41,6 +41,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from; under
             `ANY_ACTION` where the training clips name no action.
         simulated: whether the training data were simulated.
+        format_version: of the saved model.
     """
 
     config_name = "config.json"
@@ -54,6 +55,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         feet: Sequence[int] = (),
         action_frames: dict[str, list[int]] | None = None,
         simulated: bool = False,
+        format_version: int | None = None,
     ) -> None:
         super().__init__()
         joints = len(joint_names)
@@ -61,7 +63,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         self.feet = tuple(feet)
         self.register_buffer("feet_index", torch.tensor(self.feet, dtype=torch.long), persistent=False)
         self.register_buffer("mean", torch.zeros(3 + 6 * joints))
-        self.register_buffer("deviation", torch.ones(3 + 6 * joints))
+        self.register_buffer("std", torch.ones(3 + 6 * joints))
         self.register_buffer("offsets", torch.zeros(joints, 3))
 
     @property

@@ -11,6 +11,7 @@ import torch
 from icube_common.errors import InputError, unknown
 from motiondiff.models.actor import ActorVae
 from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.sampling import check_model_format
 from motiondiff.skeleton.motion import Motion
 
 FOLDER = "actor"
@@ -49,6 +50,7 @@ class ActorGenerator:
         path = Path(folder)
         if not (path / FOLDER / "config.json").is_file():
             raise InputError(f"{path}: holds no ACTOR model; `motiondiff train-actor` makes one")
+        check_model_format(path)
         try:
             return cls(
                 ActorVae.from_pretrained(path / FOLDER),

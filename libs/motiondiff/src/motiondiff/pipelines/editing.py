@@ -20,6 +20,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.config import SamplerConfig
 from motiondiff.export import export, file_name
+from motiondiff.results import Results
 
 if TYPE_CHECKING:
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
@@ -239,8 +240,8 @@ def inpaint(
         num_frames=lengths,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        conditioned=InpaintingCondition(values, conditioned),
-        inpainting_probability=all(mask[0].any() and mask[-1].any() for mask in masks),
+        inpainting=InpaintingCondition(values, conditioned),
+        use_inpainting_input=all(mask[0].any() and mask[-1].any() for mask in masks),
         generator=list(generators),
         return_dict=False,
     )
@@ -299,7 +300,7 @@ def edit(
     *,
     formats: Sequence[str] = ("npz",),
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Hold parts of a motion file, make the rest, and write the results with ``edit.json``.
 
     Args:
@@ -355,25 +356,27 @@ def edit(
                     "seam_speed": float(speeds[near].max()) if len(near) else None,
                 }
             )
-        result = {
-            "out": str(target),
-            "source": str(file),
-            "frames": len(mask),
-            "fps": source.motion.fps,
-            "file_fps": source.file_fps,
-            "retargeted": source.retargeted,
-            "residual_mm": round(source.motion.residual * 1000, 3),
-            "conditioned_frames": len(whole),
-            "conditioned_joints": list(options.keep_joints),
-            "action": options.action,
-            "scheduler": options.scheduler,
-            "steps": options.steps,
-            "guidance": options.guidance,
-            "seed": options.seed,
-            "trained_for_editing": trained,
-            "fastest_joint_of_original": float(joint_speeds(source.motion).max()),
-            "denoising_seconds": round(seconds, 3),
-            "results": results,
-        }
+        result = Results(
+            {
+                "out": str(target),
+                "source": str(file),
+                "frames": len(mask),
+                "fps": source.motion.fps,
+                "file_fps": source.file_fps,
+                "retargeted": source.retargeted,
+                "residual_mm": round(source.motion.residual * 1000, 3),
+                "conditioned_frames": len(whole),
+                "conditioned_joints": list(options.keep_joints),
+                "action": options.action,
+                "scheduler": options.scheduler,
+                "steps": options.steps,
+                "guidance": options.guidance,
+                "seed": options.seed,
+                "trained_for_editing": trained,
+                "fastest_joint_of_original": float(joint_speeds(source.motion).max()),
+                "denoising_seconds": round(seconds, 3),
+                "results": results,
+            }
+        )
         write_json(folder / "edit.json", result)
     return result

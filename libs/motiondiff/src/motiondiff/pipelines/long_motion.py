@@ -23,6 +23,7 @@ from motiondiff.config import SamplerConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.export import export, file_name
 from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
+from motiondiff.results import Results
 
 if TYPE_CHECKING:
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
@@ -238,6 +239,8 @@ def real_fastest(store: MotionStore, *, actions: list[str] | None = None, quanti
         actions: only clips of these; None, or none of them in the store: all clips.
         quantile: within 0 to 1.
     """
+    from motiondiff.skeleton.kinematics import joint_speeds
+
     clips = store.select("train")
     if actions:
         codes = [store.actions.index(action) for action in actions if action in store.actions]
@@ -274,7 +277,7 @@ def compose(
     data: str | Path | None = None,
     formats: Sequence[str] = ("npz",),
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Make a timeline's motion and write it with ``compose.json``.
 
     Args:
@@ -360,23 +363,27 @@ def compose(
     with atomic_folder(target, overwrite=overwrite) as folder:
         for kind in formats:
             export(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
-        result = {
-            "out": str(target),
-            "files": {kind: str(target / file_name(NAME, kind)) for kind in formats},
-            "frames": len(motion),
-            "fps": fps,
-            "seconds": motion.seconds,
-            "parts": [{"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts],
-            "transitions": transitions,
-            "real_motion": None if store is None else str(store.path),
-            "within_real": None if store is None else all(row["within_real"] for row in transitions),
-            "scheduler": settings.scheduler,
-            "steps": settings.steps,
-            "guidance": settings.guidance,
-            "seed": options.seed,
-            "trained_for_editing": bool(pipeline.denoiser.config.inpainting_input),
-            "denoising_seconds": round(seconds, 3),
-        }
+        result = Results(
+            {
+                "out": str(target),
+                "files": {kind: str(target / file_name(NAME, kind)) for kind in formats},
+                "frames": len(motion),
+                "fps": fps,
+                "seconds": motion.seconds,
+                "parts": [
+                    {"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts
+                ],
+                "transitions": transitions,
+                "real_motion": None if store is None else str(store.path),
+                "within_real": None if store is None else all(row["within_real"] for row in transitions),
+                "scheduler": settings.scheduler,
+                "steps": settings.steps,
+                "guidance": settings.guidance,
+                "seed": options.seed,
+                "trained_for_editing": bool(pipeline.denoiser.config.inpainting_input),
+                "denoising_seconds": round(seconds, 3),
+            }
+        )
         write_json(folder / "compose.json", result)
     return result
 

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from icube_common.errors import InputError, unknown
+from icube_common.io.runs import read_json
 from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpainting_input, spread_correction
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder
+from motiondiff.pipelines.sampling import check_model_format, model_folder
 from motiondiff.schedulers import check_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
@@ -47,16 +52,48 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             DPM-Solver++, UniPC ...
     """
 
-    denoiser: MotionDenoiser
+    denoiser: MotionDenoiser | CustomDenoiser
     representation: MotionRepresentation
 
     def __init__(
-        self, denoiser: MotionDenoiser, representation: MotionRepresentation, scheduler: SchedulerMixin
+        self, denoiser: MotionDenoiser | CustomDenoiser, representation: MotionRepresentation, scheduler: SchedulerMixin
     ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, representation=representation, scheduler=scheduler)
         # no module of the pipeline: it is frozen, never saved, and loaded when the first text arrives
         self._text_encoder: TextEncoder | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, denoiser: nn.Module | type[MotionDenoiser] | None = None, **options: Any
+    ) -> MotionDiffusionPipeline:
+        """Load a saved pipeline.
+
+        Args:
+            folder: ``RUN/model``, a run folder, or the name of a repository on the Hugging Face hub.
+            denoiser: a trained denoiser in place of the saved one, such as ``run.model`` of
+                `motiondiff.training.diffusion.train`, or the class of the saved one.
+            options: of diffusers' ``from_pretrained``.
+
+        Raises:
+            InputError: no trained model is there, it is broken or of an earlier format, or it was trained with a module
+                of the user's own and none is given.
+        """
+        path = model_folder(folder)
+        check_model_format(path)
+        try:
+            if isinstance(denoiser, type):
+                denoiser = denoiser.from_pretrained(path / "denoiser")
+            elif denoiser is not None and not isinstance(denoiser, (MotionDenoiser, CustomDenoiser)):
+                settings = {
+                    key: value for key, value in read_json(path / "denoiser" / "config.json").items() if key[0] != "_"
+                }
+                denoiser = CustomDenoiser(**settings, module=denoiser)
+            given = {} if denoiser is None else {"denoiser": denoiser}
+            loaded: MotionDiffusionPipeline = super().from_pretrained(path, **given, **options)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]})") from error
+        return loaded
 
     @property
     def takes_text(self) -> bool:
@@ -102,7 +139,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 2.5,
         inpainting: InpaintingCondition | None = None,
-        inpainting_probability: bool = True,
+        use_inpainting_input: bool = True,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         callback_on_step_end: Callable[[int, int, Tensor], None] | None = None,
         return_dict: bool = True,
@@ -122,12 +159,12 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
                 is no guidance and sends half as many rows through the denoiser.
-            held: parts that are given, in normalised features of the common frame and as many frames as the longest
+            inpainting: conditioned parts, in normalised features of the common frame and as many frames as the longest
                 motion has. At every step the predicted clean motion is made exact there (what is missing is spread over
                 the frames between, `motiondiff.models.inpainting.spread_correction`), so the scheduler gives the held parts
                 the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
                 2022, eq. 8), without its jumps back. A denoiser with ``inpainting_input`` sees them as a condition, too.
-            inpainting_probability: False keeps that from it.
+            use_inpainting_input: False: such a denoiser is not given them.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
@@ -174,11 +211,11 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
         rows = 2 if guided else 1
         row_mask = mask.repeat(rows, 1)
-        shown: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
         if inpainting is not None:
             inpainting = self._check_inpainting(inpainting, (batch, longest, self.denoiser.config.feature_size))
-            if inpainting_probability and self.denoiser.config.inpainting_input:
-                shown["held"] = (
+            if use_inpainting_input and self.denoiser.config.inpainting_input:
+                inputs["inpainting"] = (
                     inpainting_input(inpainting.values, inpainting.mask, self.representation.config.fps)
                     .repeat(rows, 1, 1)
                     .to(dtype)
@@ -206,7 +243,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
                 predicted = self.denoiser(
-                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **shown
+                    noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **inputs
                 ).float()
                 if guided:
                     null, given = predicted.chunk(2)
@@ -314,7 +351,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     def _check_inpainting(self, inpainting: InpaintingCondition, shape: tuple[int, int, int]) -> InpaintingCondition:
         if tuple(inpainting.values.shape) != shape or inpainting.mask.shape != inpainting.values.shape:
             raise InputError(
-                f"held parts: values {tuple(held.values.shape)} and mask {tuple(held.mask.shape)}, {shape} wanted "
+                f"held parts: values {tuple(inpainting.values.shape)} and mask {tuple(inpainting.mask.shape)}, {shape} wanted "
                 "(motions, frames of the longest, features)"
             )
         device = self._execution_device

@@ -17,6 +17,7 @@ from icube_common.io.runs import atomic_folder, check_output_path, read_json
 from icube_common.utils import as_list
 from motiondiff.config import SamplerConfig
 from motiondiff.export import FORMATS, export, file_name
+from motiondiff.results import Results
 from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 Options = TypeVar("Options", bound=SamplerConfig)
 
 STEPS = 20
+MODEL_FORMAT = 2
+"""Format of saved models; 1: before the names of the field."""
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
 STYLE_STREAM = 1
@@ -83,17 +86,40 @@ class SampleOptions(SamplerConfig):
 
 
 def model_folder(run: str | Path) -> Path:
-    """Where the saved model of a run folder is; a saved model folder itself.
+    """Folder of the saved model of a run, of a saved model folder itself, or of a repository on the Hugging Face hub.
 
     Raises:
         InputError: no trained model is there.
     """
     path = Path(run)
     folder = next((place for place in (path / "model", path) if (place / "model_index.json").is_file()), None)
-    if folder is None:
+    if folder is not None:
+        return folder
+    if path.is_dir() or len(path.parts) != 2 or path.is_absolute() or path.parent.is_dir():
         state = "holds no trained model (no model/model_index.json)" if path.is_dir() else "does not exist"
         raise InputError(f"{path}: {state}; `motiondiff train` makes one, --resume finishes a stopped one")
-    return folder
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(str(run), allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (OSError, ValueError) as error:
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{run}: is no folder, and cannot be loaded from the Hugging Face hub ({words[0]})") from error
+
+
+def check_model_format(folder: Path) -> None:
+    """Check that a saved model is of this version's format.
+
+    Raises:
+        InputError: it is of another one.
+    """
+    file = folder / "representation" / "config.json"
+    found = read_json(file).get("format_version")
+    if found != MODEL_FORMAT:
+        raise InputError(
+            f"{file}: saved model of format {found or 1}, this version reads {MODEL_FORMAT}: train it again with "
+            "`motiondiff train --data STORE --out RUN`"
+        )
 
 
 def is_distilled(run: str | Path) -> bool:
@@ -139,14 +165,10 @@ def load_pipeline(run: str | Path, scheduler: str | None = None) -> MotionDiffus
     Raises:
         InputError: no trained model is there, or an unknown scheduler.
     """
-    folder = model_folder(run)
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
     from motiondiff.schedulers import make_scheduler
 
-    try:
-        pipeline = MotionDiffusionPipeline.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    pipeline = MotionDiffusionPipeline.from_pretrained(run)
     if scheduler is not None:
         pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)
     return pipeline
@@ -278,7 +300,7 @@ def sample(
     *,
     formats: Sequence[str] = ("npz",),
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Generate motions and write them, with an index ``samples.csv``.
 
     Args:
@@ -339,19 +361,21 @@ def sample(
             for row in samples:
                 written = [Path(row["files"][kind]).name for kind in formats]
                 writer.writerow((*(row[column] for column in columns), *written))
-    return {
-        "out": str(target),
-        "motions": len(samples),
-        "fps": float(pipeline.representation.config.fps),
-        "scheduler": options.scheduler,
-        "steps": options.steps,
-        "guidance": options.guidance,
-        "seed": options.seed,
-        "simulated_training_data": bool(pipeline.representation.config.simulated),
-        "denoising_seconds": round(seconds, 3),
-        "samples": samples,
-        **pages,
-    }
+    return Results(
+        {
+            "out": str(target),
+            "motions": len(samples),
+            "fps": float(pipeline.representation.config.fps),
+            "scheduler": options.scheduler,
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "seed": options.seed,
+            "simulated_training_data": bool(pipeline.representation.config.simulated),
+            "denoising_seconds": round(seconds, 3),
+            "samples": samples,
+            **pages,
+        }
+    )
 
 
 def slug(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from motiondiff.data.store import MotionStore
 from motiondiff.recognition.classifier import ActionClassifier
 from motiondiff.recognition.clips import ClipSet, check_subject_overlap
 from motiondiff.recognition.training import MIN_CLIPS, fit_classifier
+from motiondiff.results import Results
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 
@@ -78,7 +78,7 @@ def load_clips(
     return clips, others
 
 
-def recognise(
+def train_and_test(
     train: str | Path,
     test: str | Path,
     out: str | Path,
@@ -88,7 +88,7 @@ def recognise(
     seeds: int = 1,
     min_clips: int | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Train a classifier, from as many seeds as wanted, and write what it says about the test clips.
 
     Args:
@@ -123,19 +123,21 @@ def recognise(
     )
     recall = per_class_recall(predictions.labels, predictions.probabilities)
     target = Path(out)
-    result = {
-        **{name: interval.to_dict() for name, interval in predictions.metrics(METRICS).items()},
-        "recall": dict(zip(predictions.class_names, recall.tolist(), strict=True)),
-        "training_clips": len(clips),
-        "test_clips": len(others),
-        "training_subjects": sorted(set(clips.subjects)),
-        "test_subjects": sorted(set(others.subjects)),
-        "left_out": [name for name in names if name not in clips.class_names],
-        "seeds": seeds,
-        "config": config_to_dict(config),
-        "predictions": str(target / "predictions.csv"),
-        "classifier": str(target / "classifier"),
-    }
+    result = Results(
+        {
+            **{name: interval.to_dict() for name, interval in predictions.metrics(METRICS).items()},
+            "recall": dict(zip(predictions.class_names, recall.tolist(), strict=True)),
+            "training_clips": len(clips),
+            "test_clips": len(others),
+            "training_subjects": sorted(set(clips.subjects)),
+            "test_subjects": sorted(set(others.subjects)),
+            "left_out": [name for name in names if name not in clips.class_names],
+            "seeds": seeds,
+            "config": config_to_dict(config),
+            "predictions": str(target / "predictions.csv"),
+            "classifier": str(target / "classifier"),
+        }
+    )
     with atomic_folder(target, overwrite=overwrite) as folder:
         predictions.write_csv(folder / "predictions.csv")
         classifiers[0].save(folder / "classifier")

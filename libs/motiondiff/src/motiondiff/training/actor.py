@@ -22,6 +22,7 @@ from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
+from motiondiff.results import Results
 from motiondiff.training.diffusion import fit_representation
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
@@ -75,7 +76,7 @@ def train_actor(
     *,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Train on a store's training split and save the model.
 
     Args:
@@ -134,7 +135,7 @@ def train_actor(
         with atomic_folder(run.model, overwrite=True) as folder:
             ActorGenerator(vae.to("cpu"), representation.to("cpu")).save_pretrained(folder)
             (folder / "README.md").write_text(_card(store, config, result.steps))
-    return {"model": str(run.model), **result.summary(run)}
+    return Results({"model": str(run.model), **result.summary(run)})
 
 
 def _card(store: MotionStore, config: ActorConfig, steps: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import numpy.typing as npt
 import torch
 from accelerate import PartialState
 from diffusers import DDPMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, atomic_folder, read_json
 from icube_common.training import SampleRef, StepRandom, check_start, fit, open_run
+from icube_common.training.config import TrainConfig
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
@@ -25,12 +27,14 @@ from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
 from motiondiff.data.store import MotionStore
 from motiondiff.models.conditioning import Conditions
+from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import MODEL_FORMAT
 from motiondiff.training.report import write_training_report
 
 logger = logging.getLogger(__name__)
@@ -65,6 +69,7 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
         feet=list(skeleton.feet),
         action_frames=quantiles or {ANY_ACTION: _quantiles(lengths)},
         simulated=bool(store.header.get("simulated", False)),
+        format_version=MODEL_FORMAT,
     )
     bodies = np.bincount(store.columns["skeleton"][clips], minlength=len(store.offsets))
     offsets = np.average(store.offsets, axis=0, weights=bodies)
@@ -79,34 +84,6 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
 def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
     """Eleven rising lengths in frames: the deciles, with shortest and longest."""
     return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
-
-
-def make_denoiser(
-    store: MotionStore,
-    representation: MotionRepresentation,
-    config: MotionDiffConfig,
-    encoder: TextEncoder | None = None,
-) -> MotionDenoiser:
-    """A denoiser for a store's labels and body, its weights drawn from ``train.seed``; for texts with an encoder.
-
-    Raises:
-        InputError: a shape that cannot be, such as a width that the heads do not divide.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        try:
-            return MotionDenoiser(
-                feature_size=representation.feature_size,
-                shape_size=len(store.joint_names),
-                actions=store.actions,
-                styles=store.styles,
-                max_frames=config.data.max_frames,
-                inpainting_input=config.diffusion.inpainting_probability > 0,
-                **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
-                **config_to_dict(config.model),
-            )
-        except ValueError as error:
-            raise InputError(str(error)) from error
 
 
 def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
@@ -300,42 +277,80 @@ def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainResult:
+    """Results of a training.
+
+    Attributes:
+        model: the trained denoiser, in eval mode on the CPU.
+        pipeline: it as a pipeline.
+        folder: the saved pipeline, ``RUN/model``.
+        report: the report page.
+        steps: optimiser steps.
+        seconds: training time.
+        resumed_from: step of the checkpoint that the run was resumed from, or None.
+        last: the last losses.
+    """
+
+    model: nn.Module
+    pipeline: MotionDiffusionPipeline
+    folder: Path
+    report: Path
+    steps: int
+    seconds: float
+    resumed_from: int | None
+    last: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Results as ``--json`` prints them."""
+        return {
+            "model": str(self.folder),
+            "report": str(self.report),
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "resumed_from": self.resumed_from,
+            "last": dict(self.last),
+        }
+
+
 def train(
-    data: str | Path,
-    out: str | Path,
-    config: MotionDiffConfig | None = None,
+    model: nn.Module | type[nn.Module] | None,
+    data: MotionDataset | str | Path,
+    config: TrainConfig | MotionDiffConfig | None = None,
     *,
+    out: str | Path,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train on a store's training split and save a pipeline.
+) -> TrainResult:
+    """Train a denoiser on the clips of a data set and save a pipeline.
 
     Args:
-        data: the store.
-        out: the run folder; `icube_common.io.runs` says what it holds.
-        config: all settings.
-        resume: go on from the newest whole checkpoint of ``out``.
+        model: a `MotionDenoiser` or subclass of it, or any module that is called as `MotionDenoiser.forward` is and
+            predicts the clean features (B, T, D); a class is made for the data (`MotionDenoiser.for_dataset`, or called
+            with ``width=D``). None: a `MotionDenoiser` with the settings of ``config.model``.
+        data: the data set, or the folder of a store, whose training split is taken.
+        config: settings of the training, or of all sections.
+        out: the run folder; `icube_common.io.runs` lists its files.
+        resume: continue from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
-    Returns:
-        Where the model and the report are, steps, seconds, and the last losses.
-
     Raises:
-        InputError: a bad store, setting, or output folder; nothing is written then.
+        InputError: a bad store, setting, model of another width, or output folder; nothing is written then.
     """
-    config = config or MotionDiffConfig()
+    dataset = data if isinstance(data, MotionDataset) else MotionDataset(data)
+    if not isinstance(config, MotionDiffConfig):
+        config = MotionDiffConfig(train=config or MotionDiffConfig().train, data=dataset.config)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
-    store = MotionStore(data)
+    store, clips = dataset.store, dataset.clips
     if resume:
         check_same_run(RunFolder(out), store, config)
-    clips = store.select("train")
     representation = fit_representation(store, clips, config.data)
     encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
-    denoiser = make_denoiser(store, representation, config, encoder)
+    denoiser = make_denoiser(model, dataset, config, encoder)
     captions = None
     cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
     if encoder is not None:
-        # a new run's folder is not there yet, and must not be before all is known to be well
+        # a new run's folder must not exist before all settings are checked
         known = cache if config.text.cache or resume else None
         captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
         means = captions.action_means(store.columns["action"], len(store.actions), clips)
@@ -345,7 +360,7 @@ def train(
         representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
     )
     validate = make_validation(store, step, config, captions)
-    dataset = MotionDataset(store, clips, config.data, augment=True, captions=captions)
+    windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
     run = open_run(
         out,
         config=config.train,
@@ -359,7 +374,7 @@ def train(
     result = fit(
         denoiser,
         step,
-        dataset,
+        windows,
         config=config.train,
         run=run,
         collate=collate,
@@ -373,4 +388,49 @@ def train(
             pipeline.save_pretrained(folder)
             (folder / "README.md").write_text(model_card(store, config, result.steps, encoder))
         write_training_report(run, store, config)
-    return {"model": str(run.model), "report": str(run.report), **result.summary(run)}
+    own = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
+    return TrainResult(model=own, pipeline=pipeline, folder=run.model, report=run.report, **result.summary(run))
+
+
+def make_denoiser(
+    model: nn.Module | type[nn.Module] | None,
+    data: MotionDataset,
+    config: MotionDiffConfig,
+    encoder: TextEncoder | None = None,
+) -> MotionDenoiser | CustomDenoiser:
+    """Denoiser of a training: the given one, checked, or a new one whose weights are sampled from ``train.seed``.
+
+    Raises:
+        InputError: a model of another width, or without an input that the configuration needs.
+    """
+    size, frames = data.feature_size, config.data.max_frames
+    kind: Any = MotionDenoiser if model is None else model
+    if isinstance(kind, type) and issubclass(kind, MotionDenoiser):
+        return kind.for_dataset(  # type: ignore[attr-defined]
+            data,
+            text_encoder=encoder,
+            seed=config.train.seed,
+            max_frames=frames,
+            inpainting_input=config.diffusion.inpainting_probability > 0,
+            **config_to_dict(config.model),
+        )
+    assert model is not None
+    if isinstance(model, type):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            model = model(width=size)
+    denoiser = model if isinstance(model, MotionDenoiser) else CustomDenoiser.for_dataset(data, model)
+    known = denoiser.config
+    if known.feature_size != size:
+        raise InputError(f"model: made for {known.feature_size} features a frame, the data have {size}")
+    if (list(known.actions), list(known.styles)) != (list(data.store.actions), list(data.store.styles)):
+        raise InputError("model: made for other actions or styles than the data have; make it with for_dataset(data)")
+    if known.max_frames < frames:
+        raise InputError(f"model: takes {known.max_frames} frames at most, data.max_frames={frames}")
+    if config.diffusion.inpainting_probability and not known.inpainting_input:
+        raise InputError("diffusion.inpainting_probability: the model has no input for it (inpainting_input=True)")
+    if known.text_size != (encoder.size if encoder else 0):
+        raise InputError(
+            f"model: takes texts of {known.text_size} numbers, the encoder makes {encoder and encoder.size}"
+        )
+    return denoiser

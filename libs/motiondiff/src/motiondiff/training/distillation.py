@@ -15,7 +15,6 @@ import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import LCMScheduler
@@ -38,6 +37,7 @@ from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
+from motiondiff.results import Results
 from motiondiff.schedulers import make_scheduler
 from motiondiff.training.diffusion import TEXT_CACHE, embed_captions, sample_conditions
 
@@ -86,33 +86,33 @@ class ConsistencyLoss:
         later = (random.integers(0, self.scheduler.config.original_inference_steps) + 1) * self.skip - 1
         earlier = later - self.skip  # -1 is no noise at all
         conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
-        shown: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
         frames = mask
         if self.config.inpainting_probability > 0:
             conditioned = sample_inpainting_mask(
                 random, mask, self.representation.parents, self.config.inpainting_probability
             )
-            shown["held"] = inpainting_input(clean, conditioned, self.representation.config.fps)
+            inputs["inpainting"] = inpainting_input(clean, conditioned, self.representation.config.fps)
             frames = loss_frames(mask, conditioned)
         signal, spread = self._levels(later)
         noisy = signal * clean + spread * noise
         with torch.no_grad():
-            before = self._solve(noisy, later, conditions, mask, shown)
-            target = self._clean(model, before, earlier, conditions, mask, shown)
-        predicted = self._clean(model, noisy, later, conditions, mask, shown)
+            before = self._solve(noisy, later, conditions, mask, inputs)
+            target = self._clean(model, before, earlier, conditions, mask, inputs)
+        predicted = self._clean(model, noisy, later, conditions, mask, inputs)
         with torch.autocast(device.type, enabled=False):
             terms = motion_losses(predicted, target, frames, batch["offsets"], self.representation)
         weights = {name: getattr(self.config, f"weight_{name}") for name in terms}
         return {"loss": torch.stack([weights[name] * value for name, value in terms.items()]).sum(), **terms}
 
     def _solve(
-        self, noisy: Tensor, later: Tensor, conditions: Conditions, mask: Tensor, shown: Mapping[str, Tensor]
+        self, noisy: Tensor, later: Tensor, conditions: Conditions, mask: Tensor, inputs: Mapping[str, Tensor]
     ) -> Tensor:
         """One skipped step along the teacher's ODE by DDIM: what its clean motion leaves over is the noise, scaled."""
         timestep, sample = later, noisy
         for number in range(1, self.solver_steps + 1):
             following = later - round(self.skip * number / self.solver_steps)
-            guided = self._guided(sample, timestep, conditions, mask, shown)
+            guided = self._guided(sample, timestep, conditions, mask, inputs)
             signal, spread = self._levels(timestep)
             signal_after, spread_after = self._levels(following)
             sample = signal_after * guided + spread_after * (sample - signal * guided) / spread
@@ -120,13 +120,13 @@ class ConsistencyLoss:
         return sample
 
     def _guided(
-        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, mask: Tensor, shown: Mapping[str, Tensor]
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, mask: Tensor, inputs: Mapping[str, Tensor]
     ) -> Tensor:
         """The teacher's clean motion, guided."""
         if self.guidance == 1.0:
-            return self.teacher(noisy, timestep, conditions, mask, **shown).float()
+            return self.teacher(noisy, timestep, conditions, mask, **inputs).float()
         both = Conditions.cat([conditions.without_semantics(), conditions])
-        twice = {name: values.repeat(2, 1, 1) for name, values in shown.items()}
+        twice = {name: values.repeat(2, 1, 1) for name, values in inputs.items()}
         predicted = self.teacher(noisy.repeat(2, 1, 1), timestep.repeat(2), both, mask.repeat(2, 1), **twice).float()
         null, given = predicted.chunk(2)
         return null + self.guidance * (given - null)
@@ -138,10 +138,10 @@ class ConsistencyLoss:
         timestep: Tensor,
         conditions: Conditions,
         mask: Tensor,
-        shown: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
     ) -> Tensor:
         """The student's clean motion with LCM's boundary: without noise, it is what goes in."""
-        predicted = model(noisy, timestep.clamp(min=0), conditions, mask, **shown).float()
+        predicted = model(noisy, timestep.clamp(min=0), conditions, mask, **inputs).float()
         skip, out = self.scheduler.get_scalings_for_boundary_condition_discrete(timestep.clamp(min=0).float())
         skip, out = skip[:, None, None], out[:, None, None]
         at_start = (timestep < 0)[:, None, None]
@@ -180,7 +180,7 @@ def distill(
     data: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Distil a run into one that samples in 4 steps (or 1, or 2) without guidance.
 
     Args:
@@ -249,4 +249,6 @@ def distill(
                 f"on data `{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
                 f"```yaml\n{config_to_yaml(config)}```\n"
             )
-    return {"model": str(folder.model), "teacher": str(run), "guidance": config.guidance, **result.summary(folder)}
+    return Results(
+        {"model": str(folder.model), "teacher": str(run), "guidance": config.guidance, **result.summary(folder)}
+    )

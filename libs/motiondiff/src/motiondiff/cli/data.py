@@ -1,23 +1,12 @@
-"""The ``motiondiff`` command: options in, one library call, one result out.
-
-Nothing heavy is imported before it runs.
-"""
+"""Commands on data: prepare, info, export, retarget."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from icube_common import cli
-from motiondiff import __version__
-from motiondiff.commands.augmentation import AUGMENTATION_COMMANDS
-from motiondiff.commands.editing import EDITING_COMMANDS
-from motiondiff.commands.judge import JUDGE_COMMANDS
-from motiondiff.commands.retargeting import RETARGETING_COMMANDS
-from motiondiff.commands.sampler import add_sampler_arguments
-from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
 from motiondiff.export.datasets import FORMATS as SET_FORMATS
@@ -128,86 +117,6 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
     return MotionStore(args.store).info()
 
 
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="STORE", help="a prepared store")
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing run folder")
-
-
-def _train(args: argparse.Namespace) -> Mapping[str, Any]:
-    from icube_common.config import load_config
-
-    saved = Path(args.out) / "config.yaml"
-    # a run that goes on keeps its own settings unless told otherwise
-    file = saved if args.resume and args.config is None and saved.is_file() else args.config
-    config = load_config(MotionDiffConfig, file=file, overrides=args.overrides)
-    from motiondiff.training.diffusion import train
-
-    return train(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)
-
-
-def _sample_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a saved model folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    parser.add_argument("--action", action="append", default=[], metavar="NAME", help="what to do; may be repeated")
-    parser.add_argument(
-        "--text", action="append", default=[], metavar="WORDS", help="what to do in free words; may be repeated"
-    )
-    parser.add_argument(
-        "--text-weights", metavar="FILE", help="weights of the text encoder, if they no longer lie where they did"
-    )
-    parser.add_argument("--count", type=int, default=1, help="motions of each action or text (default 1)")
-    parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
-    parser.add_argument("--unconditional", action="store_true", help="leave the action open")
-    parser.add_argument("--style", metavar="NAME", help="style")
-    parser.add_argument("--mix-styles", action="store_true", help="each motion with any of the model's styles")
-    parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
-    parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
-    add_sampler_arguments(parser)
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same motions (default 0)")
-    parser.add_argument("--formats", default="npz", help=f"comma-separated, of: {', '.join(EXPORT_FORMATS)}")
-    parser.add_argument("--batch-size", type=int, default=32, help="motions denoised together (default 32)")
-    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.pipelines.sampling import SampleOptions, parse_formats, sample
-
-    options = SampleOptions(
-        actions=tuple(args.action),
-        texts=tuple(args.text),
-        text_weights=args.text_weights,
-        count=args.count,
-        per_action=args.per_action,
-        unconditional=args.unconditional,
-        style=args.style,
-        mix_styles=args.mix_styles,
-        shape=args.shape,
-        seconds=args.seconds,
-        steps=args.steps,
-        scheduler=args.scheduler,
-        guidance=args.guidance,
-        seed=args.seed,
-        batch_size=args.batch_size,
-        device=args.device,
-    )
-    return sample(args.run, args.out, options, formats=parse_formats(args.formats), overwrite=args.overwrite)
-
-
-def _render_samples(result: Mapping[str, Any]) -> str:
-    lines = [
-        f"{result['motions']} motions, {result['scheduler']} {result['steps']} steps, guidance {result['guidance']:g}, "
-        f"seed {result['seed']}, {result['denoising_seconds']} s"
-        + (" (model trained on simulated motions)" if result["simulated_training_data"] else "")
-    ]
-    lines += [f"  {path}" for row in result["samples"] for path in row["files"].values()]
-    if "viewer" in result:
-        lines.append(f"all of them in the browser: {result['viewer']}")
-    return "\n".join(lines)
-
-
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz, .bvh or .npy file, or a store")
     parser.add_argument("more", nargs="*", metavar="FILE2", help="for html: more of them, two are shown side by side")
@@ -246,32 +155,39 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
     )
 
 
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/motiondiff", metavar="DIR", help="folder to make (demo/motiondiff)")
-    parser.add_argument("--steps", type=int, default=None, help="training steps (default: about two minutes' worth)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+def _retarget_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FILE", help="the motion: .bvh or .npz")
+    parser.add_argument(
+        "--to",
+        dest="target",
+        required=True,
+        metavar="SKELETON",
+        help="smpl-22, kinect-v1, kinect-v2, or a .npz or .bvh file whose skeleton is taken",
+    )
+    parser.add_argument(
+        "--map",
+        metavar="JOINTS.yaml",
+        help="joint map for names that are not understood: role or joint of the target -> joint of FILE",
+    )
+    parser.add_argument("--out", required=True, metavar="OUT", help=f"the file to write: .{', .'.join(EXPORT_FORMATS)}")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.cli.demo import demo
+def _retarget(args: argparse.Namespace) -> Mapping[str, Any]:
+    from motiondiff.export.convert import retarget_file
 
-    return demo(args.out, steps=args.steps, overwrite=args.overwrite)
+    return retarget_file(args.source, args.out, args.target, joint_map=args.map, overwrite=args.overwrite)
+
+
+def _render_retarget(result: Mapping[str, Any]) -> str:
+    lines = [f"{result['out']}: {result['frames']} frames, residual {result['residual_mm']:g} mm"]
+    lines += [f"  {name}: from {row['source']}, {row['residual_mm']:g} mm" for name, row in result["joints"].items()]
+    return "\n".join(lines)
 
 
 COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("make a store of a folder of recordings", _prepare, _prepare_arguments),
-    "info": cli.Command("what a store holds", _info, _info_arguments),
-    "train": cli.Command("train a motion diffusion model", _train, _train_arguments, config=MotionDiffConfig),
-    "sample": cli.Command("generate motions with a trained model", _sample, _sample_arguments, _render_samples),
-    **EDITING_COMMANDS,
-    **JUDGE_COMMANDS,
+    "info": cli.Command("summarise a store", _info, _info_arguments),
     "export": cli.Command("write a motion file or a store in another format", _export, _export_arguments),
-    **RETARGETING_COMMANDS,
-    **AUGMENTATION_COMMANDS,
-    "demo": cli.Command("simulated motions: prepare, train, sample, report", _demo, _demo_arguments),
+    "retarget": cli.Command("put a motion file on another skeleton", _retarget, _retarget_arguments, _render_retarget),
 }
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the ``motiondiff`` command; returns the exit status."""
-    return cli.main("motiondiff", "3D human motion diffusion on skeletons", __version__, COMMANDS, argv)
