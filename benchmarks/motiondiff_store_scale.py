@@ -137,13 +137,14 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
 
     from icube_common.training import StepRandom
     from motiondiff.config import MotionDiffConfig
+    from motiondiff.data.dataset import MotionDataset
     from motiondiff.data.store import MotionStore
     from motiondiff.training.diffusion import DiffusionLoss, fit_representation, make_denoiser, make_noise_schedule
 
     config = MotionDiffConfig()
     opened = MotionStore(store)
     representation = fit_representation(opened, opened.select("train")[:DISTINCT], config.data)
-    denoiser = make_denoiser(None, windows, config)
+    denoiser = make_denoiser(None, MotionDataset(opened, config=config.data), config)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.train.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(denoiser, optimizer)

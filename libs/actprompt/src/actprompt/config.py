@@ -131,8 +131,8 @@ class ActConfig(Config):
         if joins and self.prompt.conditional:
             raise InputError(
                 f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features that "
-                "are the same for all clips, so the meta-net would never be trained; take numeric.fusion_mode=statements "
-                "or set it false"
+                "are the same for all clips, so the meta-net would never be trained; take "
+                "numeric.fusion_mode=statements or set it false"
             )
         if joins and not self.visual.enabled and not self.numeric.course:
             raise InputError(

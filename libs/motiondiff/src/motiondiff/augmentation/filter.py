@@ -77,7 +77,7 @@ class MotionFilter:
         distances = self.memory.nearest(clips).distance
         physics = physics_of(clips)
         return [
-            self._verdict(
+            self._decide(
                 float(asked[row]),
                 clips.class_names[int(probabilities[row].argmax())],
                 float(distances[row]),
@@ -86,7 +86,7 @@ class MotionFilter:
             for row in range(len(clips))
         ]
 
-    def _verdict(self, confidence: float, seen_as: str, distance: float, physics: dict[str, float]) -> FilterDecision:
+    def _decide(self, confidence: float, seen_as: str, distance: float, physics: dict[str, float]) -> FilterDecision:
         """The first rule that is broken: copies first, which nothing excuses."""
         kind, reason = "", ""
         if distance < self.copy_limit:
