@@ -200,7 +200,7 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
         "chance": chance,
         "over_chance": share / chance,
         "ratio": share / reference if reference else None,
-        "goals": {
+        "targets": {
             "over_chance": share / chance >= TARGETS["over_chance"],
             "ratio": bool(reference) and share / reference >= TARGETS["ratio"],
         },

@@ -34,7 +34,7 @@ RECOGNISER = ("classifier.frames=16", "classifier.batch_size=8", "classifier.ste
 OWN, VARIATIONS = "motiondiff", "sdedit"
 FITTING = "fit_network"
 RECOGNISE = "recognise"
-TARGETS = "goals"
+TARGETS = "targets"
 
 run = command_fixture(main, "motiondiff")
 

@@ -191,7 +191,7 @@ def test_the_benchmark(
         paraphrases.HELD_OUT["walk"]
     )
     assert table["chance"] == 1 / 5 and table["over_chance"] == pytest.approx(5 * table["paraphrases"])
-    assert table["goals"]["over_chance"] == (table["over_chance"] >= 3)
+    assert table["targets"]["over_chance"] == (table["over_chance"] >= 3)
     for name in ("class_name", "paraphrases", "by_action", "nearest_caption", "real_test_clips"):
         assert 0 <= table[name] <= 1
     with pytest.raises(InputError, match="takes no text"):

@@ -59,7 +59,7 @@ def test_every_figure_stands_beside_its_floor(evaluated: Any, store: MotionStore
     assert low <= result["accuracy"]["mean"] <= high
     assert result["fid"]["mean"] is None and "needs 300" in result["fid"]["note"]
     assert result["counts"]["generated"] == 10 and result["counts"]["training"] == store.info()["splits"]["train"]
-    assert set(result["goals"]) >= {"accuracy_ratio", "within_class_diversity_ratio", "jitter_ratio"}
+    assert set(result["targets"]) >= {"accuracy_ratio", "within_class_diversity_ratio", "jitter_ratio"}
     assert result["bone_length_drift"]["mean"] < 1e-4 and result["simulated"] is True
     assert json.loads((out / "metrics.json").read_text())["kid"] == result["kid"]
 
@@ -94,9 +94,9 @@ def test_the_same_again_gives_the_same_figures(
 def test_training_clips_given_back_are_called_out(evaluator: MotionEvaluator) -> None:
     result, _ = evaluate_sets([evaluator.train.clips, evaluator.train.clips], evaluator)
     assert result["copies"]["mean"] == 1 and result["nearest_training_median"]["mean"] < 1e-6
-    assert not result["goals"]["nearest_training_over_held_out_p5"]["met"]
-    assert not result["goals"]["nearest_training_over_training"]["met"]
-    [note] = result["notes"]
+    assert not result["targets"]["nearest_training_over_held_out_p5"]["met"]
+    assert not result["targets"]["nearest_training_over_training"]["met"]
+    [note] = result["warnings"]
     count = 2 * len(evaluator.train.clips)
     assert note.startswith(f"verbatim copies: {count} of {count} motions")
     # what is given back does look right, which is why accuracy alone says nothing
@@ -106,9 +106,9 @@ def test_training_clips_given_back_are_called_out(evaluator: MotionEvaluator) ->
 def test_held_out_clips_judged_as_if_they_were_generated(evaluator: MotionEvaluator) -> None:
     """A perfect generator: every ratio is one, no copy, and KID against itself is at or below zero."""
     result, _ = evaluate_sets([evaluator.held_out.clips] * 2, evaluator)
-    assert result["notes"] == [] and all(target["met"] for target in result["goals"].values())
+    assert result["warnings"] == [] and all(target["met"] for target in result["targets"].values())
     for name in ("accuracy_ratio", "within_class_diversity_ratio", "foot_skate_ratio", "jitter_ratio"):
-        assert result["goals"][name]["value"] == pytest.approx(1)
+        assert result["targets"][name]["value"] == pytest.approx(1)
     assert result["kid"]["mean"] <= 0 < result["real"]["kid"]["mean"]
     assert result["precision"]["mean"] == result["recall"]["mean"] == 1
 
@@ -117,7 +117,7 @@ def test_a_class_that_collapses_is_seen(evaluator: MotionEvaluator) -> None:
     first = [int(np.flatnonzero(evaluator.held_out.clips.labels == label)[0]) for label in range(5)]
     result, _ = evaluate_sets([evaluator.held_out.clips.take(np.repeat(first, 3))] * 2, evaluator)
     assert result["within_class_diversity"]["mean"] == pytest.approx(0, abs=1e-9)
-    assert not result["goals"]["within_class_diversity_ratio"]["met"]
+    assert not result["targets"]["within_class_diversity_ratio"]["met"]
 
 
 @pytest.mark.parametrize(("left", "words"), [(0, "has no clip generated"), (1, "has a single clip generated")])

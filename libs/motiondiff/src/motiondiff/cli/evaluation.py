@@ -86,7 +86,7 @@ def _render_evaluate(result: Mapping[str, Any]) -> str:
         lines.append(f"from captions alone, {text['pool']} captions to choose from:")
         lines += [f"  {name:<{width}}  {shown(text[name])}   real {shown(text['real'][name])}" for name in text["real"]]
     lines.append("targets:")
-    for name, target in result["goals"].items():
+    for name, target in result["targets"].items():
         value = "undefined" if target["value"] is None else f"{target['value']:.3g}"
         bound = f">= {target['at_least']:g}" if "at_least" in target else f"<= {target['at_most']:g}"
         lines.append(f"  {name} {value} (bound {bound}): {'met' if target['met'] else 'missed'}")

@@ -166,8 +166,8 @@ def evaluate_sets(
     Returns:
         Every figure as ``{"mean", "ci95": [low, high], ...}`` (95 % t-interval of the mean over seeds; None and a
         ``note`` where undefined); ``real``: the same for held-out clips, where KID compares the training clips
-        with them, and FID, precision and recall draws of training clips; ``training``; ``goals``; ``counts``;
-        ``notes``. And what was seen of each set.
+        with them, and FID, precision and recall draws of training clips; ``training``; ``targets``; ``counts``;
+        ``warnings``. And what was seen of each set.
 
     Raises:
         InputError: no set, or a class with fewer than two clips.
@@ -205,7 +205,7 @@ def evaluate_sets(
         **{name: metrics[name] for name in (*MEANING, *(name for name in metrics if name not in MEANING))},
         "real": {name: real[name] for name in (*MEANING, *(name for name in real if name not in MEANING))},
         "training": training,
-        "goals": check_targets(metrics, real, training["nearest_training_median"]),
+        "targets": check_targets(metrics, real, training["nearest_training_median"]),
         "counts": {
             "generated": len(seen[0].clips),
             "held_out": len(clips),
@@ -213,7 +213,7 @@ def evaluate_sets(
             "matched": matched,
             "matched_real": floor_matched,
         },
-        "notes": copy_warnings(seen, evaluator),
+        "warnings": copy_warnings(seen, evaluator),
     }
     return result, seen
 

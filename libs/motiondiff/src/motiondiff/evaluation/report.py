@@ -54,7 +54,7 @@ def write_report(
     if result["simulated"]:
         subtitle = f"simulated motions, not recordings of people: {subtitle}"
     report = Report("Motion evaluation", subtitle=subtitle)
-    for note in result["notes"]:
+    for note in result["warnings"]:
         report.paragraph(note)
     _targets(report, result)
     _metrics(report, result)
