@@ -6,9 +6,9 @@ From every held-out clip, windows of a gap with --context frames held on each si
 filled by
 
 - ``slerp``: each joint's rotation spherically, the root linearly, from the last frame before to the first after;
-- ``bridge``: the curve that the denoiser is shown (`motiondiff.models.inpainting.bridge`), without any model;
-- ``model``: `motiondiff.pipelines.editing.inpaint` as `motiondiff edit --keep-frames` does it (one step, for runs trained with
-  ``diffusion.inpainting_probability``), without and with the action;
+- ``hermite``: the input curve of the denoiser (`motiondiff.models.inpainting.hermite_interpolate`), without any model;
+- ``model``: `motiondiff.pipelines.editing.inpaint` as `motiondiff edit --keep-frames` calls it (one step, for runs
+  trained with ``diffusion.inpainting_probability``), without and with the action;
 - ``model, sampled``: one draw of 20 steps from such a run;
 - ``replacement``: that draw without the held parts as an input of the denoiser: what a model gives that was not trained
   for editing.

@@ -42,8 +42,8 @@ class DiffusionGenerator:
 
     Args:
         pipeline: trained with actions.
-        config: of the filter; with a ``noise_strength`` below 1 a motion begins from a training clip of its action, as in
-            DA-Fusion (Trabucco et al., "Effective Data Augmentation With Diffusion Models", ICLR 2024).
+        config: settings of the filter; with a ``noise_strength`` below 1 a motion starts from a training clip of its
+            action, as in DA-Fusion (Trabucco et al., "Effective Data Augmentation With Diffusion Models", ICLR 2024).
         store: whose training split these clips are from.
     """
 

@@ -22,7 +22,7 @@ class Nearest:
     """For N clips the nearest training clip.
 
     Attributes:
-        distance: (N,) metres: root mean square distance of the joints, see `motiondiff.evaluation.pose_descriptors.describe`.
+        distance: (N,) metres: root mean square distance of the joints (`motiondiff.evaluation.pose_descriptors`).
         clip: (N,) the training clip's number.
     """
 

@@ -161,7 +161,7 @@ def evaluate_sets(
 
     Args:
         generated: one set of motions for each seed, all with the classes of ``judge``, two clips of each at least.
-        judge: what they are held against.
+        evaluator: what they are held against.
 
     Returns:
         Every figure as ``{"mean", "ci95": [low, high], ...}`` (95 % t-interval of the mean over seeds; None and a

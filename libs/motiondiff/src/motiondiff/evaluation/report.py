@@ -40,7 +40,7 @@ def write_report(
     Args:
         folder: where to.
         result: of `motiondiff.evaluation.runner.evaluate`.
-        judge: what the motions were held against.
+        evaluator: what the motions were held against.
         seen: what is known of the first set of motions.
         motions: that set.
         predictions: of all sets.

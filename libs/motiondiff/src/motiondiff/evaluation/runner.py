@@ -33,6 +33,15 @@ GENERATED = "generated"
 """The subject of generated motions in ``predictions.csv``."""
 
 
+class EvaluationResults(Results):
+    """Results of `evaluate`."""
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Mean of every metric over the seeds; None where it is undefined."""
+        return {name: value["mean"] for name, value in self.items() if isinstance(value, dict) and "mean" in value}
+
+
 def check_same_data(run: str | Path, store: MotionStore) -> None:
     """A run is judged on the store it was trained on: no other says which clips the generator has seen.
 
@@ -88,7 +97,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     *,
     overwrite: bool = False,
-) -> Results:
+) -> EvaluationResults:
     """Generate motions with a trained model, from several seeds, and judge them.
 
     The evaluator, the reference for memorisation and the statistics see the run's training split alone; held-out clips
@@ -131,7 +140,7 @@ def evaluate(
     if pipeline.takes_text:
         text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
         metrics = {**metrics, "text": text_results}
-    result = Results(
+    result = EvaluationResults(
         {
             **metrics,
             "classes": list(classes),

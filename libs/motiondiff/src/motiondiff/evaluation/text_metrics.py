@@ -77,7 +77,7 @@ def evaluate_texts(
     Args:
         pipeline: trained with text.
         store: the run's data.
-        judge: holds training and held-out clips, and the classifier.
+        evaluator: holds training and held-out clips, and the classifier.
         options: seeds, and the settings of the matching model's training: those of the classifier.
         cache: the run's embeddings of captions.
 

@@ -48,8 +48,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feedforward: hidden features of the feed-forward parts.
         dropout: dropout inside the layers.
         max_frames: longest motion, frames.
-        inpainting_input: whether parts of the motion may be given (`motiondiff.models.inpainting`); the prediction then starts from
-            the bridge between them.
+        inpainting_input: an input for conditioned parts of the motion (`motiondiff.models.inpainting`); the prediction
+            then starts from the interpolation between them.
         text_size: S, numbers of a text's embedding; 0: no text condition.
         text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
 
@@ -138,7 +138,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             conditions: B rows of conditions.
             mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
                 neither receives nor gives attention that counts: each clip gets what it would get alone.
-            inpainting: the parts that are given, as `motiondiff.models.inpainting.inpainting_input` makes it; only with ``inpainting_input``.
+            inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
         """
         batch, frames, _ = sample.shape
         own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)

@@ -47,7 +47,7 @@ def hermite_interpolate(
 
     Args:
         values: what is held; anything elsewhere.
-        held: where.
+        conditioned: True on given features.
         carry: how long speeds carry, frames; 0 gives straight lines.
     """
     frames = values.shape[1]

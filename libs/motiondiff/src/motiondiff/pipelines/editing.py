@@ -312,8 +312,8 @@ def edit(
         overwrite: replace an existing ``out``.
 
     Returns:
-        Where the results are; of each, ``conditioning_error_m`` (largest distance of a wholly held frame from the original, by
-        the joints) and the fastest joint at the seams beside the fastest of the original (m/s).
+        Files of the results; of each, ``conditioning_error_m`` (largest distance of a joint of a wholly conditioned
+        frame from the original) and the fastest joint at the seams beside the fastest of the original (m/s).
 
     Raises:
         InputError: anything above, or ``out`` exists; nothing is written then.

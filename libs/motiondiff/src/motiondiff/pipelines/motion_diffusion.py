@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
@@ -73,7 +74,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             folder: ``RUN/model``, a run folder, or the name of a repository on the Hugging Face hub.
             denoiser: a trained denoiser in place of the saved one, such as ``run.model`` of
                 `motiondiff.training.diffusion.train`, or the class of the saved one.
-            options: of diffusers' ``from_pretrained``.
+            options: of diffusers' ``from_pretrained``, where the saved denoiser is loaded.
 
         Raises:
             InputError: no trained model is there, it is broken or of an earlier format, or it was trained with a module
@@ -82,18 +83,27 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         path = model_folder(folder)
         check_model_format(path)
         try:
+            if denoiser is None:
+                loaded: MotionDiffusionPipeline = super().from_pretrained(path, **options)
+                return loaded
+            model: Any = denoiser
             if isinstance(denoiser, type):
-                denoiser = denoiser.from_pretrained(path / "denoiser")
-            elif denoiser is not None and not isinstance(denoiser, (MotionDenoiser, CustomDenoiser)):
-                settings = {
-                    key: value for key, value in read_json(path / "denoiser" / "config.json").items() if key[0] != "_"
-                }
-                denoiser = CustomDenoiser(**settings, module=denoiser)
-            given = {} if denoiser is None else {"denoiser": denoiser}
-            loaded: MotionDiffusionPipeline = super().from_pretrained(path, **given, **options)
+                model = denoiser.from_pretrained(path / "denoiser")
+            elif not isinstance(denoiser, (MotionDenoiser, CustomDenoiser)):
+                saved = read_json(path / "denoiser" / "config.json")
+                settings = {name: value for name, value in saved.items() if not name.startswith("_")}
+                model = CustomDenoiser(**settings, module=denoiser)
+            # diffusers refuses components of classes that the saved pipeline's module does not import
+            scheduler = getattr(diffusers, read_json(path / "scheduler" / "scheduler_config.json")["_class_name"])
+            parts = (
+                MotionRepresentation.from_pretrained(path / "representation"),
+                scheduler.from_pretrained(path / "scheduler"),
+            )
+            return cls(model.eval(), *parts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]})") from error
-        return loaded
 
     @property
     def takes_text(self) -> bool:
@@ -160,20 +170,20 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             guidance_scale: classifier-free guidance, ``null + scale (given - null)`` (Ho and Salimans, 2022, eq. 6); 1
                 is no guidance and sends half as many rows through the denoiser.
             inpainting: conditioned parts, in normalised features of the common frame and as many frames as the longest
-                motion has. At every step the predicted clean motion is made exact there (what is missing is spread over
-                the frames between, `motiondiff.models.inpainting.spread_correction`), so the scheduler gives the held parts
-                the noise level of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR
-                2022, eq. 8), without its jumps back. A denoiser with ``inpainting_input`` sees them as a condition, too.
-            use_inpainting_input: False: such a denoiser is not given them.
+                motion has. At every step the predicted clean motion is made exact there, and the correction is spread
+                over the frames between (`motiondiff.models.inpainting.spread_correction`), so that the scheduler adds
+                the noise of the step: the replacement of MDM (section 4) and of RePaint (Lugmayr et al., CVPR 2022,
+                eq. 8), without its jumps back. A denoiser with ``inpainting_input`` has them as an input as well.
+            use_inpainting_input: False leaves that input out.
             generator: one for the batch, or one for each motion; with one for each, a motion does not depend on what
                 else is in the batch.
             callback_on_step_end: called as ``(step, timestep, features (B, F, D))`` after every step.
             return_dict: False gives a plain tuple.
             texts: one description per motion, alone or together with its action; None leaves it open.
-            init_motions: one motion each to begin from, of the model's skeleton and frame rate: it is noised as at a
-                share ``noise_strength`` of the way and denoised from there (Meng et al., "SDEdit", ICLR 2022). What comes out
-                has its length, up to the longest that the model makes, and its body where ``shapes`` names none.
-            noise_strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
+            init_motions: one initial motion each, of the model's skeleton and frame rate: it is noised to the share
+                ``noise_strength`` of the schedule and denoised from there (Meng et al., "SDEdit", ICLR 2022). The
+                result has its length, up to ``max_frames``, and its body where ``shapes`` names none.
+            noise_strength: share of the noise schedule, above 0 (the motion itself) and up to 1 (almost pure noise).
 
         Raises:
             InputError: (a ValueError) a scheduler that is not supported; unknown action or style, another skeleton,
@@ -351,7 +361,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     def _check_inpainting(self, inpainting: InpaintingCondition, shape: tuple[int, int, int]) -> InpaintingCondition:
         if tuple(inpainting.values.shape) != shape or inpainting.mask.shape != inpainting.values.shape:
             raise InputError(
-                f"held parts: values {tuple(inpainting.values.shape)} and mask {tuple(inpainting.mask.shape)}, {shape} wanted "
+                f"inpainting: values {tuple(inpainting.values.shape)}, mask {tuple(inpainting.mask.shape)}, not {shape}"
                 "(motions, frames of the longest, features)"
             )
         device = self._execution_device

@@ -45,8 +45,8 @@ def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> A
     """Train a classifier on all of the clips.
 
     Weights, order and variations come from the seed: on a CPU the same clips and seed give the same classifier. Every
-    class is shown equally often, clips that were joined to others for ``config.synthetic_fraction`` of its draws. The weights
-    at the end of a fixed number of steps are kept (their moving average): no clip is set aside to choose among them.
+    class is sampled equally often, joined clips for ``config.synthetic_fraction`` of its samples. The
+    moving average of the weights at the last step is kept: no clip is set aside to choose a step by.
 
     Args:
         clips: the training clips, no others.

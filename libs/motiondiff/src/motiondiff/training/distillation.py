@@ -185,7 +185,7 @@ def distill(
 
     Args:
         run: the teacher's run folder.
-        out: the run folder to make; `motiondiff.pipelines.sampling.sample` finds LCM's scheduler in it and takes 4 steps.
+        out: the run folder to make; `motiondiff.pipelines.sampling.sample` takes 4 steps of its LCM scheduler.
         config: guidance and training.
         data: the store that the teacher was trained on; None: where it was then.
         resume: go on from the newest whole checkpoint of ``out``.
