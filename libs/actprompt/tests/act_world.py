@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from actprompt.config import ActConfig, ActLossConfig, MotionConfig, StartConfig, VideoConfig, VisualConfig
-from actprompt.inputs import Inputs
-from actprompt.limbs import LIMB_JOINTS
-from actprompt.manifest import Clip, Protocol
-from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.numeric_features import limb_parameters, parameter_table
-from actprompt.numeric_table import NumericTable
+from actprompt.data.manifest import Clip, Protocol
+from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
+from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
+from actprompt.skeleton.joint_angles import LIMB_JOINTS
+from actprompt.training.inputs import Inputs
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig
@@ -79,7 +78,7 @@ def settings(**sections: Any) -> ActConfig:
 
 @dataclass(frozen=True)
 class World:
-    """Clips of a few people, as `actprompt.fitting.fit_fold` takes them."""
+    """Clips of a few people, as `actprompt.training.trainer.fit_fold` takes them."""
 
     samples: Samples
     inputs: Inputs

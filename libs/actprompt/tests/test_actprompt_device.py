@@ -20,13 +20,13 @@ from command_line import Command, command_fixture
 import actprompt.cli as cli_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig
-from actprompt.extract import extract, video_features
-from actprompt.features import Features
-from actprompt.fitting import fit_fold, predict_test
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from actprompt.sampling import Sampling
-from actprompt.visual_prompts import PromptedTower
+from actprompt.data.extract import extract, video_features
+from actprompt.data.feature_store import Features
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.models.visual_prompts import PromptedTower
+from actprompt.training.trainer import fit_fold, predict_test
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
 from icube_common.runs import RunFolder, read_json

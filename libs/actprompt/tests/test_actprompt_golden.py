@@ -16,7 +16,7 @@ from golden_values import check, summary
 from safetensors.numpy import load_file
 
 from actprompt.cli import main
-from actprompt.simulate import write_simulated
+from actprompt.data.synthetic import write_simulated
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from actprompt.captions import Captioner
-from actprompt.numeric_features import limb_parameters
-from actprompt.simulate import ACTIONS, PEOPLE, limb_directions, simulate
+from actprompt.data.synthetic import ACTIONS, PEOPLE, limb_directions, simulate
+from actprompt.skeleton.captions import Captioner
+from actprompt.skeleton.features import limb_parameters
 from icube_common.vlm import FrozenVLM, load_vlm
 
 

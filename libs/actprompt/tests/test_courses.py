@@ -9,10 +9,10 @@ import pytest
 import torch
 from act_world import LABELS, directions, world
 
-from actprompt.clips import Tables
-from actprompt.courses import Course
-from actprompt.inputs import Inputs
-from actprompt.limbs import LIMB_JOINTS, mirror
+from actprompt.data.dataset import Tables
+from actprompt.skeleton.joint_angles import LIMB_JOINTS, mirror
+from actprompt.skeleton.trajectory import Course
+from actprompt.training.inputs import Inputs
 from icube_common.prompts.textmap import TextMap
 from icube_common.vlm import FrozenVLM
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt.datasets import Found, csv_list, florence3d, hmdb51, kinetics, ucf101
-from actprompt.manifest import Clip
+from actprompt.data.manifest import Clip
+from actprompt.data.readers import Found, csv_list, florence3d, hmdb51, kinetics, ucf101
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]
@@ -378,7 +378,7 @@ def test_florence3d_damaged_features_are_refused(fill: Fill, tmp_path: Path, tex
 
 @pytest.mark.real_data
 def test_the_real_florence3d(florence3d: Path) -> None:
-    from actprompt.datasets.florence3d import find
+    from actprompt.data.readers.florence3d import find
 
     found = find(florence3d)
     with (florence3d / "index.csv").open(newline="") as handle:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actprompt.datasets import FORMATS, Found, etri, folder, get_reader, ntu_rgbd, smarthome
-from actprompt.datasets.split_lists import lines_of
-from actprompt.manifest import Clip
+from actprompt.data.manifest import Clip
+from actprompt.data.readers import FORMATS, Found, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers.lists.splits import lines_of
 from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
 

@@ -14,10 +14,10 @@ import pytest
 from act_world import LABELS, write_knowledge, write_set
 from command_line import Command, Ran, as_json, command_fixture
 
-import actprompt.baselines as baselines
-import actprompt.evaluate as evaluate_module
+import actprompt.evaluation.baselines as baselines
+import actprompt.evaluation.runner as evaluate_module
 from actprompt.cli import main
-from actprompt.fitting import fit_fold
+from actprompt.training.trainer import fit_fold
 from icube_common.runs import read_json
 from icube_common.vlm import VLMConfig
 

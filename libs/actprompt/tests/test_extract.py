@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import actprompt.extract as extract_module
-import actprompt.features as features_module
+import actprompt.data.extract as extract_module
+import actprompt.data.feature_store as features_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig
-from actprompt.extract import extract, video_features
-from actprompt.features import Entry, FeatureFolder, Features
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from actprompt.sampling import Sampling
-from actprompt.video import read_clip
+from actprompt.data.extract import extract, video_features
+from actprompt.data.feature_store import Entry, FeatureFolder, Features
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.video import read_clip
 from icube_common.errors import InputError
 from icube_common.runs import read_json, write_json
 from icube_common.vlm import FrozenVLM, VLMConfig

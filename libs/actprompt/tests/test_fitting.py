@@ -14,11 +14,11 @@ from act_world import LABELS, SENTENCES, World, settings, world
 from safetensors.torch import save_file
 from vlm_towers import write_small
 
-import actprompt.fitting as fitting
+import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
-from actprompt.fitting import Trained, fit_fold, predict_test, prompts_for
-from actprompt.inputs import Inputs
-from actprompt.saved import SavedModel, save_model
+from actprompt.models.checkpoint import SavedModel, save_model
+from actprompt.training.inputs import Inputs
+from actprompt.training.trainer import Trained, fit_fold, predict_test, prompts_for
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, score
 from icube_common.numeric import NumericTable

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from actprompt.cli import main
-from actprompt.datasets.class_names import read_class_names
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.readers.lists.class_names import read_class_names
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt.manifest import Clip, Manifest, Protocol, describe, skeleton_file
-from actprompt.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
-from actprompt.numeric_table import NumericTable
+from actprompt.data.manifest import Clip, Manifest, Protocol, describe, skeleton_file
+from actprompt.data.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
+from actprompt.skeleton.features import NumericTable
 from icube_common.errors import InputError
 
 CLIPS = (

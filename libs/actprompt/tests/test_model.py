@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from vlm_towers import write_small
 
-import actprompt.fitting as fitting
+import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
-from actprompt.fitting import Trained, fit_fold
-from actprompt.model import ActionModel
+from actprompt.models.action_model import ActionModel
+from actprompt.training.trainer import Trained, fit_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.prompts import PromptLearner

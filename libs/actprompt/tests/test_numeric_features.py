@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from actprompt.limbs import (
+from actprompt.skeleton.features import joint_parameters, limb_parameters, parameter_table
+from actprompt.skeleton.joint_angles import (
     LIMB_JOINTS,
     active_side_first,
     hand_distances,
@@ -18,8 +19,7 @@ from actprompt.limbs import (
     mirror,
     torso_directions,
 )
-from actprompt.numeric_features import joint_parameters, limb_parameters, parameter_table
-from actprompt.sequences import complete, fill_gaps, mean_joints, resample, temporal_pyramid, time_warp
+from actprompt.skeleton.trajectory_ops import complete, fill_gaps, mean_joints, resample, temporal_pyramid, time_warp
 
 STANDING = np.array([[1.0, 0, 0], [0, 1, 0]] * 4)
 """Both arms hanging, legs straight."""

@@ -18,15 +18,15 @@ import torch
 from act_world import FRAMES, LABELS, SENTENCES, World, settings, world, write_knowledge, write_set
 
 from actprompt.cli import main
-from actprompt.clips import Tables
-from actprompt.fitting import Trained, fit_fold, predict
-from actprompt.limbs import LIMB_JOINTS
-from actprompt.manifest import Manifest
-from actprompt.page import prediction_page, signed
-from actprompt.predict import predict_video, render
-from actprompt.reasons import AGAINST, FOR, MOST, Case, look
-from actprompt.train import train
-from actprompt.video import VideoClip
+from actprompt.data.dataset import Tables
+from actprompt.data.manifest import Manifest
+from actprompt.data.video import VideoClip
+from actprompt.inference.explain import AGAINST, FOR, MOST, Case, look
+from actprompt.inference.html_report import prediction_page, signed
+from actprompt.inference.pipeline import predict_video, render
+from actprompt.skeleton.joint_angles import LIMB_JOINTS
+from actprompt.training.run import train
+from actprompt.training.trainer import Trained, fit_fold, predict
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder

@@ -13,8 +13,8 @@ import pytest
 
 from actprompt import prepare as prepare_module
 from actprompt.cli import main
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from act_world import settings
 
-from actprompt.manifest import Clip, Manifest, Protocol
-from actprompt.protocols import (
+from actprompt.data.manifest import Clip, Manifest, Protocol
+from actprompt.evaluation.protocols import (
     ProtocolOptions,
     base_to_new_folds,
     few_shot_folds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actprompt.sampling import Sampling, sample_indices
+from actprompt.data.frame_sampling import Sampling, sample_indices
 from icube_common.errors import InputError
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from act_world import LABELS, settings, world
 
-from actprompt.clips import Tables
-from actprompt.fitting import fit_fold, predict
-from actprompt.saved import SavedModel, load_model, save_model
+from actprompt.data.dataset import Tables
+from actprompt.models.checkpoint import SavedModel, load_model, save_model
+from actprompt.training.trainer import fit_fold, predict
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder

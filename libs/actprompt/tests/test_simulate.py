@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import actprompt.simulate as simulate_module
-from actprompt.limbs import LIMB_JOINTS, active_side_first, limb_angles, torso_directions
-from actprompt.simulate import ACTIONS, PEOPLE, SIZE, draw, limb_directions, simulate, write_simulated
-from actprompt.video import probe
+import actprompt.data.synthetic as simulate_module
+from actprompt.data.synthetic import ACTIONS, PEOPLE, SIZE, draw, limb_directions, simulate, write_simulated
+from actprompt.data.video import probe
+from actprompt.skeleton.joint_angles import LIMB_JOINTS, active_side_first, limb_angles, torso_directions
 from icube_common.errors import InputError
 
 FIRST, *_, LEFT_HANDED = PEOPLE

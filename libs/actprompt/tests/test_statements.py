@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from act_world import directions
 
-from actprompt.numeric_features import joint_parameters, limb_parameters
-from actprompt.statements import statements
+from actprompt.skeleton.captions import statements
+from actprompt.skeleton.features import joint_parameters, limb_parameters
 
 LIMBS = tuple(limb_parameters(directions("wave", np.random.default_rng(0)), 2.0))
 JOINTS = tuple(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from actprompt.temporal import HEADS, make_head
+from actprompt.models.temporal_heads import HEADS, make_head
 from icube_common.errors import InputError
 
 LEARNED = ["transformer", "messages"]

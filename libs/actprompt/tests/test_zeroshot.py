@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from vlm_towers import write_small
 
-import actprompt.extract as extract_module
+import actprompt.data.extract as extract_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig, ZeroShotConfig
-from actprompt.extract import video_features
-from actprompt.features import Entry, FeatureFolder
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from actprompt.sampling import Sampling
-from actprompt.video import read_clip
-from actprompt.zeroshot import class_prompts, predict, zeroshot
+from actprompt.data.extract import video_features
+from actprompt.data.feature_store import Entry, FeatureFolder
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.video import read_clip
+from actprompt.evaluation.zero_shot import class_prompts, predict, zeroshot
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.prompts import PromptConfig

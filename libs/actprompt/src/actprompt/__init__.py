@@ -1,8 +1,8 @@
 """Action recognition from video with frozen vision-language models and learnable prompts.
 
 >>> from actprompt import ActConfig, predict_video
->>> from actprompt.evaluate import evaluate
->>> from actprompt.train import train
+>>> from actprompt.evaluation.runner import evaluate
+>>> from actprompt.training.run import train
 >>> evaluate("DATA", "EVAL", ActConfig(), protocol="leave-one-subject-out")["top1"]
 >>> train("DATA", "RUN", ActConfig())
 >>> predict_video("RUN", "video.mp4")["predicted"]

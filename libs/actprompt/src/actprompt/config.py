@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from actprompt.sampling import MODES, Sampling
+from actprompt.data.frame_sampling import MODES, Sampling
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.losses import LossConfig

@@ -26,7 +26,7 @@ SHIPPED: dict[str, str] = {
     "etri": "etri.yaml",
     "florence3d": "florence3d.yaml",
 }
-"""Format of a data set, as `actprompt.datasets.FORMATS` names it -> its file in this folder."""
+"""Format of a data set, as `actprompt.data.readers.FORMATS` names it -> its file in this folder."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
