@@ -105,9 +105,9 @@ def linear(sequences: list[Array], labels: Labels, actors: list[str], classes: i
     chosen = {}
     for actor in names:
         train, test = who != actor, who == actor
-        stand_in = mean_joints([sequences[row] for row in np.flatnonzero(train)])
+        joint_means = mean_joints([sequences[row] for row in np.flatnonzero(train)])
         generator = np.random.default_rng(0)
-        whole = [complete(sequence, stand_in) for sequence in sequences]
+        whole = [complete(sequence, joint_means) for sequence in sequences]
         copies = [whole, *([time_warp(clip, generator) for clip in whole] for _ in range(WARPED_COPIES))]
         channels = [[limb_channels(active_side_first(clip)) for clip in copy] for copy in copies]
         vectors = {

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actprompt.config import ActConfig, ActLossConfig, MotionConfig, StartConfig, VideoConfig, VisualConfig
+from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitConfig, VideoConfig, VisualConfig
 from actprompt.data.manifest import Clip, Protocol
 from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
@@ -64,8 +64,8 @@ def settings(**sections: Any) -> ActConfig:
         "prompt": (PromptConfig, {"init": "descriptions"}),
         "video": (VideoConfig, {"frames": FRAMES}),
         "visual": (VisualConfig, {}),
-        "numeric": (MotionConfig, {"frames": 8, "warps": 1}),
-        "start": (StartConfig, {}),
+        "numeric": (MotionConfig, {"frames": 8, "num_time_warps": 1}),
+        "start": (RidgeInitConfig, {}),
         "loss": (ActLossConfig, {}),
         "train": (
             TrainConfig,
@@ -78,7 +78,7 @@ def settings(**sections: Any) -> ActConfig:
 
 @dataclass(frozen=True)
 class World:
-    """Clips of a few people, as `actprompt.training.trainer.fit_fold` takes them."""
+    """Clips of a few people, as `actprompt.training.trainer.train_fold` takes them."""
 
     samples: Samples
     inputs: Inputs
@@ -92,7 +92,7 @@ class World:
             inputs,
             frames=inputs.frames if pictures and not config.visual.prompts else None,
             pixels=inputs.pixels if pictures and config.visual.prompts else None,
-            skeletons=inputs.skeletons if numeric and config.numeric.course else None,
+            skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
             parameters=inputs.parameters if numeric else None,
         )
 

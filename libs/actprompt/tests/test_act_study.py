@@ -34,10 +34,10 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
     for key, overrides in other_values(ActConfig, NEEDS, refused=REFUSED):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                study.run_cell(overrides, 5, tmp_path, data="data")
+                study.run_trial(overrides, 5, tmp_path, data="data")
             continue
         with pytest.raises(InputError, match="recorded"):
-            study.run_cell(overrides, 5, tmp_path, data="data")
+            study.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(ActConfig, overrides=override_texts(overrides)))
         assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
         assert asked[-1][key] != values(ActConfig())[key]
@@ -46,7 +46,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.trackers", "wandb")])
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
-        study.run_cell({key: value}, 0, tmp_path, data="data")
+        study.run_trial({key: value}, 0, tmp_path, data="data")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,11 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
     [
         ({"prompt.template": "a video of {}"}, "other: prompt.template has no effect: prompt.init=descriptions"),
         ({"visual.layers": 2}, "other: visual.layers has no effect: visual.head=mean"),
-        ({"numeric.prior": 0.0}, "other: numeric.prior has no effect: numeric.enabled=false"),
-        ({"start.ridge": False, "start.visual": 1.0}, "other: start.visual has no effect: start.ridge=false"),
+        ({"numeric.caption_weight": 0.0}, "other: numeric.caption_weight has no effect: numeric.enabled=false"),
+        (
+            {"ridge_init.enabled": False, "ridge_init.visual_alpha": 1.0},
+            "other: ridge_init.visual_alpha has no effect: ridge_init.enabled=false",
+        ),
         ({"loss.gamma": 1.0}, "other: loss.gamma has no effect: loss.kind=cross_entropy"),
         ({"knowledge": "x", "prompt.init": "random"}, "other: knowledge has no effect: prompt.init=random"),
     ],

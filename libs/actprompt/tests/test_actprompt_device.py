@@ -26,7 +26,7 @@ from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
 from actprompt.models.visual_prompts import PromptedTower
-from actprompt.training.trainer import fit_fold, predict_test
+from actprompt.training.trainer import predict_test, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
 from icube_common.runs import RunFolder, read_json
@@ -163,7 +163,7 @@ def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monke
     vlm = VLMConfig(name="icube-tiny", batch_size=7).load("cpu")
     fold = next(iter(leave_one_group_out(made.samples, seed=0)))
     inputs, run = made.seen_by(config), RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    trained = fit_fold(inputs, fold, config, vlm, made.texts, run)
+    trained = train_fold(inputs, fold, config, vlm, made.texts, run)
     # the start of the map on eight clips of three frames, then a step of two clips
     assert seen == [6, 6, 6, 6, 6]
     seen.clear()

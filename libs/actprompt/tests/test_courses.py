@@ -9,9 +9,9 @@ import pytest
 import torch
 from act_world import LABELS, directions, world
 
-from actprompt.data.dataset import Tables
+from actprompt.data.dataset import ClipTensors
 from actprompt.skeleton.joint_angles import LIMB_JOINTS, mirror
-from actprompt.skeleton.trajectory import Course
+from actprompt.skeleton.trajectory import TrajectoryEncoder
 from actprompt.training.inputs import Inputs
 from icube_common.prompts.textmap import TextMap
 from icube_common.vlm import FrozenVLM
@@ -24,42 +24,42 @@ def walk(seed: int = 0, frames: int = 7) -> np.ndarray:
     return generator.normal(size=(frames, 3, 3)) + np.linspace(0, 2, frames)[:, None, None]
 
 
-def limb_course(frames: int = 9) -> Course:
+def limb_course(frames: int = 9) -> TrajectoryEncoder:
     generator = np.random.default_rng(1)
-    return Course.fit([directions(label, generator) for label in LABELS], LIMB_JOINTS, frames)
+    return TrajectoryEncoder.fit([directions(label, generator) for label in LABELS], LIMB_JOINTS, frames)
 
 
 def test_length_does_not_depend_on_the_clip() -> None:
-    course = limb_course(8)
+    trajectory = limb_course(8)
     generator = np.random.default_rng(2)
-    found = [course.vector(directions("wave", generator, frames=frames)) for frames in (1, 4, 30)]
+    found = [trajectory.vector(directions("wave", generator, frames=frames)) for frames in (1, 4, 30)]
     assert len({vector.shape for vector in found}) == 1 and found[0].dtype == np.float32
     # the channels at 8 moments come first
     assert found[0].ndim == 1 and len(found[0]) >= 8 * 53 and np.isfinite(found).all()
-    positions = Course.fit([walk()], NAMES, 8)
+    positions = TrajectoryEncoder.fit([walk()], NAMES, 8)
     assert len(positions.vector(walk(3, 11))) >= 8 * 12 and not positions.limbs
 
 
 def test_record() -> None:
-    course = limb_course()
-    again = Course.from_record(json.loads(json.dumps(course.record())))
-    assert (again.joint_names, again.frames) == (course.joint_names, course.frames) and again.limbs
-    np.testing.assert_array_equal(again.stand_in, course.stand_in)
+    trajectory = limb_course()
+    again = TrajectoryEncoder.from_dict(json.loads(json.dumps(trajectory.to_dict())))
+    assert (again.joint_names, again.frames) == (trajectory.joint_names, trajectory.frames) and again.limbs
+    np.testing.assert_array_equal(again.joint_means, trajectory.joint_means)
     clip = directions("bow", np.random.default_rng(5))
     clip[:, 3] = np.nan
-    np.testing.assert_array_equal(again.vector(clip), course.vector(clip))
+    np.testing.assert_array_equal(again.vector(clip), trajectory.vector(clip))
 
 
 def test_a_joint_that_is_never_tracked_is_where_training_clips_have_it() -> None:
     first, second = walk(1), walk(2)
-    course = Course.fit([first, second], NAMES, 8)
-    np.testing.assert_allclose(course.stand_in, (first.mean(0) + second.mean(0)) / 2)
+    trajectory = TrajectoryEncoder.fit([first, second], NAMES, 8)
+    np.testing.assert_allclose(trajectory.joint_means, (first.mean(0) + second.mean(0)) / 2)
     lost, put = walk(3), walk(3)
-    lost[:, 1], put[:, 1] = np.nan, course.stand_in[1]
-    np.testing.assert_array_equal(course.vector(lost), course.vector(put))
+    lost[:, 1], put[:, 1] = np.nan, trajectory.joint_means[1]
+    np.testing.assert_array_equal(trajectory.vector(lost), trajectory.vector(put))
     nobody = walk(1)
     nobody[:, 2] = np.nan
-    assert np.isfinite(Course.fit([nobody], NAMES, 8).vector(nobody)).all()
+    assert np.isfinite(TrajectoryEncoder.fit([nobody], NAMES, 8).vector(nobody)).all()
 
 
 def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
@@ -67,60 +67,62 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     assert given.skeletons is not None
     ids = list(given.ids[:4])
     skeletons = {**given.skeletons, ids[2]: np.zeros((0, 8, 3), dtype=np.float32)}
-    course = limb_course(8)
-    tables = Tables.of(ids, Inputs(given.ids, skeletons=skeletons), course, None, tiny, copies=2)
-    assert tables.courses is not None and tables.courses.shape[:2] == (4, 3)
-    width = tables.courses.shape[2]
-    missing = tables.courses.isnan()
+    trajectory = limb_course(8)
+    tables = ClipTensors.of(ids, Inputs(given.ids, skeletons=skeletons), trajectory, None, tiny, augment=2)
+    assert tables.trajectories is not None and tables.trajectories.shape[:2] == (4, 3)
+    width = tables.trajectories.shape[2]
+    missing = tables.trajectories.isnan()
     assert missing[2].all() and not missing[[0, 1, 3]].any()
     made = TextMap(width, 5)
     with torch.no_grad():
         made.start.normal_()
         made.learned.normal_()
-    made.fit_scale(tables.courses[:, 0])
-    share = made(tables.courses[:, 0])
+    made.fit_scale(tables.trajectories[:, 0])
+    share = made(tables.trajectories[:, 0])
     assert (share[2] == 0).all() and (share[[0, 1, 3]].norm(dim=1) > 0.1).all()
     # and it has no say in the scale
     without = TextMap(width, 5)
-    without.fit_scale(tables.courses[[0, 1, 3], 0])
+    without.fit_scale(tables.trajectories[[0, 1, 3], 0])
     torch.testing.assert_close(without.center, made.center)
     torch.testing.assert_close(without.deviation, made.deviation)
 
 
 def test_copies_come_after_the_clip_itself() -> None:
-    course, clip = limb_course(), directions("clap", np.random.default_rng(4))
-    found = course.copies(clip, 3, np.random.default_rng(7), jitter=0.1)
+    trajectory, clip = limb_course(), directions("clap", np.random.default_rng(4))
+    found = trajectory.augment(clip, 3, np.random.default_rng(7), jitter=0.1)
     assert len(found) == 4
-    np.testing.assert_array_equal(found[0], course.vector(clip))
+    np.testing.assert_array_equal(found[0], trajectory.vector(clip))
     assert all(np.abs(found[a] - found[b]).max() > 0.01 for a in range(4) for b in range(a))
-    np.testing.assert_array_equal(found, course.copies(clip, 3, np.random.default_rng(7), jitter=0.1))
-    np.testing.assert_array_equal(found[:1], course.copies(clip, 0, np.random.default_rng(7), jitter=0.1))
+    np.testing.assert_array_equal(found, trajectory.augment(clip, 3, np.random.default_rng(7), jitter=0.1))
+    np.testing.assert_array_equal(found[:1], trajectory.augment(clip, 0, np.random.default_rng(7), jitter=0.1))
 
 
 def test_copies_of_directions_keep_length_one() -> None:
     # as many points in time as frames: none lies between two frames
-    found = limb_course(9).copies(directions("wave", np.random.default_rng(4)), 5, np.random.default_rng(8), jitter=0.3)
+    found = limb_course(9).augment(
+        directions("wave", np.random.default_rng(4)), 5, np.random.default_rng(8), jitter=0.3
+    )
     limbs = found[:, : 9 * 53].reshape(6, 9, 53)[:, :, :24].reshape(6, 9, 8, 3)
     np.testing.assert_allclose(np.linalg.norm(limbs, axis=-1), 1, atol=1e-5)
 
 
 def test_left_and_right_hand_are_alike() -> None:
-    course, clip = limb_course(), directions("wave", np.random.default_rng(4))
-    np.testing.assert_allclose(course.vector(mirror(clip)), course.vector(clip), atol=1e-6)
-    assert np.abs(course.vector(clip) - course.vector(directions("bow", np.random.default_rng(4)))).max() > 0.5
+    trajectory, clip = limb_course(), directions("wave", np.random.default_rng(4))
+    np.testing.assert_allclose(trajectory.vector(mirror(clip)), trajectory.vector(clip), atol=1e-6)
+    assert np.abs(trajectory.vector(clip) - trajectory.vector(directions("bow", np.random.default_rng(4)))).max() > 0.5
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 5.0), (0.01, 0.0), (1000.0, -3.0)])
 def test_positions_from_elsewhere_and_in_other_units_are_the_same(scale: float, shift: float) -> None:
-    course = Course.fit([walk(1)], NAMES, 8)
-    np.testing.assert_allclose(course.vector(scale * (walk(2) + shift)), course.vector(walk(2)), atol=1e-4)
+    trajectory = TrajectoryEncoder.fit([walk(1)], NAMES, 8)
+    np.testing.assert_allclose(trajectory.vector(scale * (walk(2) + shift)), trajectory.vector(walk(2)), atol=1e-4)
 
 
 def test_positions_keep_the_way_through_the_room() -> None:
-    course = Course.fit([walk(1)], NAMES, 8)
+    trajectory = TrajectoryEncoder.fit([walk(1)], NAMES, 8)
     standing = walk(2)
     walking = standing + np.linspace(0, 3, len(standing))[:, None, None] * np.array([1.0, 0, 0])
-    difference = (course.vector(walking) - course.vector(standing))[: 8 * 12].reshape(8, 12)
+    difference = (trajectory.vector(walking) - trajectory.vector(standing))[: 8 * 12].reshape(8, 12)
     np.testing.assert_allclose(difference[:, :9], 0, atol=1e-5)
     size = np.linalg.norm(standing - standing.mean(1, keepdims=True), axis=2).mean()
     np.testing.assert_allclose(difference[:, 9], np.linspace(0, 3, 8) / size, atol=1e-5)

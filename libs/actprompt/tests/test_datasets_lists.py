@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers import Found, csv_list, florence3d, hmdb51, kinetics, ucf101
+from actprompt.data.readers import ReaderResult, csv_list, florence3d, hmdb51, kinetics, ucf101
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]
 
 
-def reasons(found: Found) -> dict[str, str]:
+def reasons(found: ReaderResult) -> dict[str, str]:
     return {row.path: row.reason for row in found.rejected}
 
 
-def by_id(found: Found) -> dict[str, Clip]:
+def by_id(found: ReaderResult) -> dict[str, Clip]:
     return {clip.id: clip for clip in found.clips}
 
 

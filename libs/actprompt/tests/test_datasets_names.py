@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers import FORMATS, Found, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers import FORMATS, ReaderResult, etri, folder, get_reader, ntu_rgbd, smarthome
 from actprompt.data.readers.lists.splits import lines_of
 from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
@@ -16,11 +16,11 @@ from icube_common.errors import InputError
 Fill = Callable[[Path, Sequence[str]], None]
 
 
-def reasons(found: Found) -> dict[str, str]:
+def reasons(found: ReaderResult) -> dict[str, str]:
     return {row.path: row.reason for row in found.rejected}
 
 
-def by_id(found: Found) -> dict[str, Clip]:
+def by_id(found: ReaderResult) -> dict[str, Clip]:
     return {clip.id: clip for clip in found.clips}
 
 

@@ -18,7 +18,7 @@ import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
 from actprompt.models.checkpoint import SavedModel, save_model
 from actprompt.training.inputs import Inputs
-from actprompt.training.trainer import Trained, fit_fold, predict_test, prompts_for
+from actprompt.training.trainer import TrainedFold, predict_test, prompts_for, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, score
 from icube_common.numeric import NumericTable
@@ -37,19 +37,19 @@ def folds(made: World, validation: float = 0.0) -> list[Fold]:
     return list(leave_one_group_out(made.samples, validation=validation))
 
 
-def fit(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold: Fold | None = None) -> Trained:
-    return fit_fold(made.seen_by(config), fold or folds(made)[0], config, vlm, made.texts, run_folder(folder / "run"))
+def fit(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold: Fold | None = None) -> TrainedFold:
+    return train_fold(made.seen_by(config), fold or folds(made)[0], config, vlm, made.texts, run_folder(folder / "run"))
 
 
-def weights(trained: Trained) -> dict[str, torch.Tensor]:
+def weights(trained: TrainedFold) -> dict[str, torch.Tensor]:
     """All that was learned or measured in a training."""
     prompts = {f"prompts.{name}": value for name, value in trained.model.prompts.learned().items()}
-    stand_in = {} if trained.course is None else {"stand-in": torch.from_numpy(trained.course.stand_in)}
+    joint_means = {} if trained.trajectory is None else {"stand-in": torch.from_numpy(trained.trajectory.joint_means)}
     usual = {} if trained.captioner is None else {"usual": torch.from_numpy(trained.captioner.center)}
-    return {**trained.model.learned(), **prompts, **stand_in, **usual}
+    return {**trained.model.learned(), **prompts, **joint_means, **usual}
 
 
-def same(first: Trained, second: Trained) -> bool:
+def same(first: TrainedFold, second: TrainedFold) -> bool:
     a, b = weights(first), weights(second)
     assert a.keys() == b.keys() and len(a) > 2
     return all(torch.equal(a[name], b[name]) for name in a)
@@ -102,7 +102,7 @@ def guarded(inputs: Inputs, barred: Sequence[str]) -> Inputs:
 @pytest.mark.parametrize(
     "sections",
     [{"numeric": ON}, {"numeric": {**ON, "entry": "fusion"}}, {"visual": {"prompts": 1}}],
-    ids=["statements", "fusion", "visual prompts"],
+    ids=["captions", "fusion", "visual prompts"],
 )
 def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(pixels=96 if "visual" in sections else 0, takes=1)
@@ -110,7 +110,7 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
     fold = folds(made, validation=0.25)[1]
     assert len(fold.validation) == 4 and set(fold.samples.groups[row] for row in fold.test) == {"p2"}
     barred = guarded(made.seen_by(config), fold.test_ids)
-    trained = fit_fold(barred, fold, config, tiny, made.texts, run_folder(tmp_path / "run"))
+    trained = train_fold(barred, fold, config, tiny, made.texts, run_folder(tmp_path / "run"))
     assert trained.result.steps == 1
     with pytest.raises(AssertionError, match="read"):
         predict_test(trained, barred, fold, made.texts)
@@ -119,12 +119,12 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
 @pytest.mark.parametrize(
     "sections",
     [
-        {"numeric": ON, "visual": {"head": "statistics"}},
+        {"numeric": ON, "visual": {"head": "mean_std"}},
         {"numeric": {**ON, "entry": "memory", "scaling": "standard"}},
-        {"numeric": {**ON, "entry": "fusion", "course": False}},
+        {"numeric": {**ON, "entry": "fusion", "trajectory": False}},
         {"numeric": {**ON, "entry": "contrastive"}},
     ],
-    ids=["statements", "memory", "fusion", "contrastive"],
+    ids=["captions", "memory", "fusion", "contrastive"],
 )
 def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     """Scales, stand-ins, shrinkage, ridge, memory, groups of numbers: nothing knows what the test rows hold."""
@@ -169,7 +169,7 @@ def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold:
         ({}, 0.9),
         ({"visual": {"head": "transformer"}, "start": {"ridge": False}, "train": {"max_steps": 60}}, 0.9),
         ({"visual": {"enabled": False}, "numeric": ON}, 0.9),
-        ({"visual": {"enabled": False}, "numeric": {**ON, "course": False}}, 0.9),
+        ({"visual": {"enabled": False}, "numeric": {**ON, "trajectory": False}}, 0.9),
         ({"numeric": {**ON, "entry": "fusion"}}, 0.9),
     ],
     ids=["picture", "picture without ridge", "numbers", "named parameters", "fusion"],
@@ -218,7 +218,7 @@ def test_exchanged_texts_hurt_where_texts_carry_information(trained_clip: Frozen
 
 def test_exchanged_texts_change_an_untrained_towers_predictions(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world()
-    config = settings(visual={"enabled": False}, numeric={**ON, "course": False})
+    config = settings(visual={"enabled": False}, numeric={**ON, "trajectory": False})
     fold = next(few_shot(made.samples, shots=(1,), seeds=(0,), validation=0))
     found = []
     for number in range(2):
@@ -246,8 +246,8 @@ def test_every_class_gets_the_texts_of_another() -> None:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"numeric": ON, "visual": {"head": "messages", "dropout": 0.2}}, {"numeric": {**ON, "entry": "fusion"}}],
-    ids=["statements", "fusion"],
+    [{"numeric": ON, "visual": {"head": "cross_frame", "dropout": 0.2}}, {"numeric": {**ON, "entry": "fusion"}}],
+    ids=["captions", "fusion"],
 )
 def test_the_same_seed_gives_the_same_weights(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(views=2)
@@ -270,8 +270,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     fold = next(leave_one_group_out(world(subjects=4).samples, validation=0.25))
     made = world(subjects=4)
 
-    def trained(folder: RunFolder, *, resume: bool = False) -> Trained:
-        return fit_fold(made.seen_by(config), fold, config, tiny, made.texts, folder, resume=resume)
+    def trained(folder: RunFolder, *, resume: bool = False) -> TrainedFold:
+        return train_fold(made.seen_by(config), fold, config, tiny, made.texts, folder, resume=resume)
 
     whole = trained(run_folder(tmp_path / "whole"))
     calls: list[int] = []
@@ -291,7 +291,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     assert resumed.result.resumed_from == 4 and len(calls) == 8
     assert same(whole, resumed)
     for name, found in (("a", whole), ("b", resumed)):
-        save_model(tmp_path / name, SavedModel(found.model, found.course, found.captioner, about()))
+        save_model(tmp_path / name, SavedModel(found.model, found.trajectory, found.captioner, about()))
     for file in ("model.safetensors", "prompts/model.safetensors", "model.json", "README.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -312,13 +312,13 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     fold = folds(made, validation=0.25)[0]
     assert len(fold.validation)
     folder = run_folder(tmp_path / "run")
-    trained = fit_fold(made.seen_by(config), fold, config, tiny, made.texts, folder)
+    trained = train_fold(made.seen_by(config), fold, config, tiny, made.texts, folder)
     result = trained.result
     assert result.stopped_because == "patience" and result.best_step == result.steps - 2 < 38
     losses = {row["step"]: row["validation_loss"] for row in folder.read_metrics() if "validation_loss" in row}
     assert min(losses, key=lambda step: losses[step]) == result.best_step
     # what comes back is the model of that step
-    validate = fitting._validation(fold, made.seen_by(config), trained.model, trained.course, trained.captioner)
+    validate = fitting._validation(fold, made.seen_by(config), trained.model, trained.trajectory, trained.captioner)
     with torch.no_grad():
         assert validate(trained.model)["loss"] == pytest.approx(losses[result.best_step], abs=1e-5)
 
@@ -328,7 +328,7 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     [
         ("class", "class 'wave' has no training clip"),
         ("validation", "validate_every=1: no validation rows: 1 training groups, 3 are needed; set it to 0"),
-        ("skeletons", "no training clip has a skeleton; set numeric.course=false"),
+        ("skeletons", "no training clip has a skeleton; set numeric.trajectory=false"),
     ],
 )
 def test_folds_that_cannot_be_trained_on(change: str, message: str, tiny: FrozenVLM, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_folds_that_cannot_be_trained_on(change: str, message: str, tiny: Frozen
 # prompts of classes that were never trained
 
 
-def base_and_new(tiny: FrozenVLM, folder: Path, **prompt: Any) -> tuple[World, Trained, Fold]:
+def base_and_new(tiny: FrozenVLM, folder: Path, **prompt: Any) -> tuple[World, TrainedFold, Fold]:
     made = world(subjects=2)
     pair = next(
         base_to_new(made.samples, new_classes=["clap", "wave"], test_ids=list(made.samples.ids[:8]), validation=0)

@@ -17,7 +17,7 @@ from vlm_towers import write_small
 import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
 from actprompt.models.action_model import ActionModel
-from actprompt.training.trainer import Trained, fit_fold
+from actprompt.training.trainer import TrainedFold, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.prompts import PromptLearner
@@ -42,9 +42,9 @@ def prompts(vlm: FrozenVLM, sentences: dict[str, list[str]] | None = None) -> Pr
 
 def make(vlm: FrozenVLM, config: ActConfig, learner: PromptLearner | None = None) -> ActionModel:
     """A model with all three shares, its maps anything but nothing."""
-    model = ActionModel(learner or prompts(vlm), config, LABELS, course_features=6, parameters=("knee bend, last",))
+    model = ActionModel(learner or prompts(vlm), config, LABELS, trajectory_features=6, parameters=("knee bend, last",))
     generator = torch.Generator().manual_seed(1)
-    maps = (model.visual and model.visual.map, model.course, model.parameters_map)
+    maps = (model.visual and model.visual.map, model.trajectory, model.parameters_map)
     with torch.no_grad():
         for number, part in enumerate(part for part in maps if part is not None):
             part.learned.normal_(std=20.0 + number, generator=generator)
@@ -54,12 +54,12 @@ def make(vlm: FrozenVLM, config: ActConfig, learner: PromptLearner | None = None
 def batch(dim: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(2)
     frames = F.normalize(torch.randn(5, FRAMES, dim, generator=generator), dim=-1)
-    course = torch.randn(5, 6, generator=generator)
-    course[1] = torch.nan
+    trajectory = torch.randn(5, 6, generator=generator)
+    trajectory[1] = torch.nan
     parameters = torch.tensor([[0.3], [-1], [2], [torch.nan], [0]])
     caption = torch.randn(5, dim, generator=generator)
     caption[3] = torch.nan
-    return {"frames": frames, "course": course, "parameters": parameters, "caption": caption}
+    return {"frames": frames, "trajectory": trajectory, "parameters": parameters, "caption": caption}
 
 
 def test_exchanged_texts_exchange_the_logits(tiny: FrozenVLM) -> None:
@@ -98,9 +98,9 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
     model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
     with torch.no_grad():
         shares, sample = dict(model.shares(given)), model.sample(given)
-    assert list(shares) == ["picture", "course", "parameters", "sentences about the numbers"]
+    assert list(shares) == ["picture", "trajectory", "parameters", "sentences about the numbers"]
     torch.testing.assert_close(F.normalize(sum(shares.values(), torch.zeros(5, 64)), dim=1), sample)
-    assert (shares["course"][1] == 0).all() and (shares["parameters"][3] == 0).all()
+    assert (shares["trajectory"][1] == 0).all() and (shares["parameters"][3] == 0).all()
     assert (shares["sentences about the numbers"][3] == 0).all()
     assert all(share.norm(dim=1).max() > 0.1 for share in shares.values())
 
@@ -108,8 +108,8 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
 @pytest.mark.parametrize("enabled", ["visual", "numeric"])
 def test_what_is_off_is_not_asked_for(tiny: FrozenVLM, enabled: str) -> None:
     config = settings(visual={"enabled": enabled == "visual"}, numeric={"enabled": enabled == "numeric"})
-    model = ActionModel(prompts(tiny), config, LABELS, course_features=6 if enabled == "numeric" else 0).eval()
-    wanted = {"frames"} if enabled == "visual" else {"course"}
+    model = ActionModel(prompts(tiny), config, LABELS, trajectory_features=6 if enabled == "numeric" else 0).eval()
+    wanted = {"frames"} if enabled == "visual" else {"trajectory"}
     with torch.no_grad():
         assert model({key: value for key, value in batch(64).items() if key in wanted}).logits.shape == (5, 4)
 
@@ -178,7 +178,7 @@ class Started:
 
 
 def started(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path) -> Started:
-    """What `fit_fold` would train."""
+    """What `train_fold` would train."""
     found: list[Started] = []
 
     def fit(model: Any, step: Any, clips: Any, **options: Any) -> FitResult:
@@ -188,8 +188,8 @@ def started(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path) -> Sta
     run = RunFolder.create(folder, config_yaml="", environment={}, overwrite=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "fit", fit)
-        trained = fit_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
-    assert isinstance(trained, Trained)
+        trained = train_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
+    assert isinstance(trained, TrainedFold)
     return found[0]
 
 
@@ -197,14 +197,14 @@ ON = {"enabled": True}
 OFF = {"enabled": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "mean": {},
-    "statistics": {"visual": {"head": "statistics"}},
+    "mean_std": {"visual": {"head": "mean_std"}},
     "transformer": {"visual": {"head": "transformer", "layers": 2}},
-    "messages": {"visual": {"head": "messages"}},
+    "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},
     "visual prompts and transformer": {"visual": {"prompts": 1, "head": "transformer", "summary_prompt": False}},
-    "statements": {"numeric": ON},
-    "statements alone": {"numeric": {**ON, "course": False}, "visual": OFF},
-    "course alone": {"numeric": {**ON, "warps": 0}, "visual": OFF},
+    "captions": {"numeric": ON},
+    "statements alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
+    "course alone": {"numeric": {**ON, "num_time_warps": 0}, "visual": OFF},
     "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
     "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
     "fusion": {"numeric": {**ON, "entry": "fusion"}},

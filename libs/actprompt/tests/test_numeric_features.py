@@ -41,9 +41,9 @@ def test_gaps_are_interpolated_and_ends_held() -> None:
 def test_what_was_never_there_is_stood_in_for() -> None:
     first, second = np.full((2, 2, 3), np.nan), np.full((4, 2, 3), np.nan)
     first[:, 0], second[:, 0], second[:, 1] = 1.0, 4.0, 7.0
-    stand_in = mean_joints([first, second])
-    np.testing.assert_allclose(stand_in, [[2.5] * 3, [7] * 3])  # a clip counts once, however long
-    completed = complete(first, stand_in)
+    joint_means = mean_joints([first, second])
+    np.testing.assert_allclose(joint_means, [[2.5] * 3, [7] * 3])  # a clip counts once, however long
+    completed = complete(first, joint_means)
     np.testing.assert_allclose(completed, [[[1] * 3, [7] * 3]] * 2)
     assert np.isnan(mean_joints([first])[1]).all()
 

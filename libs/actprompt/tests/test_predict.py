@@ -18,26 +18,26 @@ import torch
 from act_world import FRAMES, LABELS, SENTENCES, World, settings, world, write_knowledge, write_set
 
 from actprompt.cli import main
-from actprompt.data.dataset import Tables
+from actprompt.data.dataset import ClipTensors
 from actprompt.data.manifest import Manifest
 from actprompt.data.video import VideoClip
-from actprompt.inference.explain import AGAINST, FOR, MOST, Case, look
+from actprompt.inference.explain import AGAINST, FOR, MOST, Explanation, look
 from actprompt.inference.html_report import prediction_page, signed
 from actprompt.inference.pipeline import predict_video, render
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from actprompt.training.run import train
-from actprompt.training.trainer import Trained, fit_fold, predict
+from actprompt.training.trainer import TrainedFold, predict, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ON, OFF = {"enabled": True}, {"enabled": False}
-NO_COURSE = {**ON, "course": False}
+NO_COURSE = {**ON, "trajectory": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "picture": {},
-    "statistics": {"visual": {"head": "statistics"}, "numeric": ON},
-    "messages": {"visual": {"head": "messages"}, "numeric": ON},
+    "mean_std": {"visual": {"head": "mean_std"}, "numeric": ON},
+    "cross_frame": {"visual": {"head": "cross_frame"}, "numeric": ON},
     "visual prompts": {"visual": {"prompts": 2}},
     "numbers alone": {"numeric": ON, "visual": OFF},
     "sentences and parameters": {"numeric": NO_COURSE, "visual": OFF},
@@ -53,20 +53,20 @@ def vlm() -> FrozenVLM:
     return load_vlm("icube-tiny")
 
 
-def fitted(folder: Path, vlm: FrozenVLM, made: World, **sections: Any) -> Trained:
+def fitted(folder: Path, vlm: FrozenVLM, made: World, **sections: Any) -> TrainedFold:
     config = settings(**sections)
     run = RunFolder.create(folder / "run", config_yaml="", environment={}, overwrite=True)
-    trained = fit_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
+    trained = train_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
     trained.model.eval()
     return trained
 
 
-def case_of(trained: Trained, made: World, name: str) -> Case:
+def case_of(trained: TrainedFold, made: World, name: str) -> Explanation:
     model = trained.model
     inputs = made.seen_by(model.config)
-    tables = Tables.of([name], inputs, trained.course, trained.captioner, model.vlm)
+    tables = ClipTensors.of([name], inputs, trained.trajectory, trained.captioner, model.vlm)
     order = np.argsort(-predict(model, tables)[0]).tolist()
-    return Case(model, look(model, tables), order[0], order[1])
+    return Explanation(model, look(model, tables), order[0], order[1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -80,7 +80,9 @@ def test_shares_add_up_to_the_margin(name: str, tmp_path: Path, vlm: FrozenVLM) 
     assert sum(row["margin"] for row in case.shares()) == pytest.approx(case.margin(), abs=1e-5)
 
     # the cosines are those that the logits are made of
-    tables = Tables.of([made.inputs.ids[3]], made.seen_by(model.config), trained.course, trained.captioner, model.vlm)
+    tables = ClipTensors.of(
+        [made.inputs.ids[3]], made.seen_by(model.config), trained.trajectory, trained.captioner, model.vlm
+    )
     probabilities = predict(model, tables)[0]
     gap = np.log(probabilities[case.predicted]) - np.log(probabilities[case.other])
     assert case.cosines() * model.log_scale.exp().item() == pytest.approx(gap, abs=2e-3)
@@ -153,10 +155,10 @@ def test_the_frame_that_carries_the_class_matters_most(tmp_path: Path, vlm: Froz
     assert case.model.labels[case.predicted] == "wave"
     rows = case.frames(np.array([[4, 9, 14]]))
     assert [row["index"] for row in rows] == [4, 9, 14]
-    assert max(rows, key=lambda row: row["mattered"])["index"] == 9 and rows[1]["mattered"] > 0
+    assert max(rows, key=lambda row: row["importance"])["index"] == 9 and rows[1]["importance"] > 0
     # one that is there several times is left out at once, and the only one can't be
     assert len(case.frames(np.array([[4, 9, 9]]))) == 2
-    assert case.frames(np.array([[0, 0, 0]])) == [{"index": 0, "mattered": None}]
+    assert case.frames(np.array([[0, 0, 0]])) == [{"index": 0, "importance": None}]
 
 
 # --- through files
@@ -170,7 +172,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_set(folder / "bare", takes=1, skeletons=False)
     knowledge = str(write_knowledge(folder / "knowledge.yaml"))
     for name, sections in {"both": {"numeric": ON}, "picture": {}, "numbers": {"numeric": ON, "visual": OFF}}.items():
-        train(data, folder / name, settings(knowledge=knowledge, **sections), leave_out=["p1"])
+        train(data, folder / name, settings(knowledge=knowledge, **sections), exclude_subjects=["p1"])
     return folder
 
 
@@ -199,12 +201,12 @@ def test_result(place: Path, video: Path) -> None:
     assert reasons["runner_up"] == result["top"][1]
     assert [row["source"] for row in reasons["shares"]] == [
         "picture",
-        "course",
+        "trajectory",
         "parameters",
         "sentences about the numbers",
     ]
     assert sum(row["margin"] for row in reasons["shares"]) == pytest.approx(reasons["margin"], abs=1e-5)
-    assert len(reasons["frames"]) == FRAMES and all(row["mattered"] is not None for row in reasons["frames"])
+    assert len(reasons["frames"]) == FRAMES and all(row["importance"] is not None for row in reasons["frames"])
     for row in reasons["frames"]:
         assert row["time"] == pytest.approx(row["index"] / 10, abs=1e-3)
     manifest = Manifest.load(place / "data")
@@ -244,14 +246,14 @@ def test_missing_numbers(place: Path, video: Path, bare: bool) -> None:
     assert result["notes"][0].startswith("Numbers missing") and "picture alone" in result["notes"][0]
     shares = {row["source"]: row["margin"] for row in result["reasons"]["shares"]}
     assert shares["picture"] != 0 and all(shares[name] == 0 for name in shares if name != "picture")
-    assert result["reasons"]["numbers"] == result["reasons"]["told"] == []
+    assert result["reasons"]["numbers"] == result["reasons"]["captions"] == []
     with pytest.raises(InputError, match=r"numbers only; give --skeleton FILE, or --data SET"):
         predict_video(place / "numbers", video, data=data)
 
 
 def test_numbers_alone_and_picture_alone(place: Path, video: Path) -> None:
     numbers = predict_video(place / "numbers", video, data=place / "data")
-    assert all(row["mattered"] is None for row in numbers["reasons"]["frames"])
+    assert all(row["importance"] is None for row in numbers["reasons"]["frames"])
     picture = predict_video(place / "picture", video, skeleton=skeleton_of(place, video))
     assert [row["source"] for row in picture["reasons"]["shares"]] == ["picture"]
     assert any("not used" in note for note in picture["notes"])
@@ -306,11 +308,11 @@ def test_page(place: Path, video: Path, tmp_path: Path) -> None:
     for row, image in zip(frames, page.images, strict=True):
         assert (image["src"] or "").startswith("data:image/jpeg;base64,")
         assert f"Frame {row['index']} of the video, at {row['time']:.2f} s" in (image["alt"] or "")
-        assert signed(row["mattered"]) in (image["alt"] or "")
-    kinds = ("frames", "sentences", "shares", "told", "numbers")
+        assert signed(row["importance"]) in (image["alt"] or "")
+    kinds = ("frames", "sentences", "shares", "captions", "numbers")
     assert page.bars == len(result["top"]) + sum(len(reasons[kind]) for kind in kinds)
     text = flat(page.text)
-    for row in [*reasons["sentences"], *reasons["told"]]:
+    for row in [*reasons["sentences"], *reasons["captions"]]:
         assert row["text"] in text
     for row in reasons["numbers"]:
         assert row["name"] in text and (row["statement"] or "neither high nor low") in text
@@ -352,9 +354,9 @@ def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
             "prompts_trained": True,
             "sentences": [],
             "shares": [{"source": "picture", "margin": 0.0}],
-            "told": [],
+            "captions": [],
             "numbers": [],
-            "frames": [{"index": 0, "time": 0.0, "mattered": None}],
+            "frames": [{"index": 0, "time": 0.0, "importance": None}],
         },
     }
     frames = VideoClip(np.zeros((1, 1, 8, 6, 3), dtype=np.uint8), np.zeros((1, 1), dtype=np.int64))
@@ -369,7 +371,7 @@ def test_video_of_one_frame(place: Path, tmp_path: Path, make_video: Any) -> Non
     video = make_video(tmp_path / "one.avi", 1, size=(48, 48))
     result = predict_video(place / "both", video, html=tmp_path / "why.html")
     assert result["n_frames"] == 1
-    assert result["reasons"]["frames"] == [{"index": 0, "time": 0.0, "mattered": None}]
+    assert result["reasons"]["frames"] == [{"index": 0, "time": 0.0, "importance": None}]
     page = Page((tmp_path / "why.html").read_text())
     assert len(page.images) == 1 and "The one frame of the video" in page.text
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from act_world import LABELS, settings, world
 
-from actprompt.data.dataset import Tables
+from actprompt.data.dataset import ClipTensors
 from actprompt.models.checkpoint import SavedModel, load_model, save_model
-from actprompt.training.trainer import fit_fold, predict
+from actprompt.training.trainer import predict, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
@@ -29,12 +29,12 @@ ON = {"enabled": True}
 OFF = {"enabled": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "mean": {},
-    "statistics": {"visual": {"head": "statistics"}},
+    "mean_std": {"visual": {"head": "mean_std"}},
     "transformer": {"visual": {"head": "transformer", "layers": 2}},
-    "messages": {"visual": {"head": "messages"}},
+    "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},
-    "statements": {"numeric": ON},
-    "statements alone": {"numeric": {**ON, "course": False}, "visual": OFF},
+    "captions": {"numeric": ON},
+    "statements alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
     "numbers alone": {"numeric": ON, "visual": OFF},
     "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
     "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
@@ -44,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
     "knowledge": {"prompt": {"init": "knowledge"}},
     "conditional": {"prompt": {"init": "template", "conditional": True}},
-    "exchanged": {"exchange_texts": 1},
+    "exchanged": {"shuffle_class_texts": 1},
 }
 
 
@@ -55,14 +55,14 @@ def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[SavedModel, Cal
     assert made.inputs.parameters is not None
     made.inputs.parameters.values[1, 3] = np.nan
     inputs = made.seen_by(config)
-    texts = made.texts.exchanged(config.exchange_texts) if config.exchange_texts else made.texts
+    texts = made.texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
-    trained = fit_fold(inputs, everything(made.samples), config, vlm, texts, run)
-    saved = SavedModel(trained.model, trained.course, trained.captioner, ABOUT)
+    trained = train_fold(inputs, everything(made.samples), config, vlm, texts, run)
+    saved = SavedModel(trained.model, trained.trajectory, trained.captioner, ABOUT)
     save_model(folder, saved)
 
     def probabilities(found: SavedModel) -> np.ndarray:
-        tables = Tables.of(made.samples.ids, inputs, found.course, found.captioner, found.model.vlm)
+        tables = ClipTensors.of(made.samples.ids, inputs, found.trajectory, found.captioner, found.model.vlm)
         return predict(found.model, tables)
 
     return saved, probabilities
@@ -152,7 +152,7 @@ def test_a_configuration_that_was_cut_between_two_lines(model: Path, tiny: Froze
 
 @pytest.mark.parametrize(
     "key",
-    ["labels", "parameters", "course_features", "course", "captioner", "branch", "data", "trained_on", "notes"],
+    ["labels", "parameters", "trajectory_features", "trajectory", "captioner", "branch", "data", "trained_on", "notes"],
 )
 def test_a_record_without_a_key(model: Path, tiny: FrozenVLM, key: str) -> None:
     about = json.loads((model / "model.json").read_text())

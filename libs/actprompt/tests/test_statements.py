@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from act_world import directions
 
-from actprompt.skeleton.captions import statements
+from actprompt.skeleton.captions import parameter_phrases
 from actprompt.skeleton.features import joint_parameters, limb_parameters
 
 LIMBS = tuple(limb_parameters(directions("wave", np.random.default_rng(0)), 2.0))
@@ -17,7 +17,7 @@ JOINTS = tuple(
 
 @pytest.mark.parametrize("name", [*LIMBS, *JOINTS])
 def test_every_parameter_has_two_sentences(name: str) -> None:
-    high, low = statements(name)
+    high, low = parameter_phrases(name)
     assert high and low and high != low
     for sentence in (high, low):
         assert "_" not in sentence and "  " not in sentence and sentence == sentence.strip() and "," not in sentence
@@ -27,13 +27,13 @@ def test_every_parameter_has_two_sentences(name: str) -> None:
 
 def test_names_without_sentences_are_written_out() -> None:
     assert len(JOINTS) == 1 + 4 * 4 + 3 * 2
-    assert statements("left_hand speed, mean") == ("the left hand moves quickly", "the left hand stays still")
-    assert statements("head height, mean")[1] == "the head is low near the ground"
-    assert statements("hip range") == ("the hip moves far", "the hip stays in its place")
-    assert statements("head to hip, smallest")[1] == "always the head is close to the hip"
-    assert statements("step count") == ("the step count is large", "the step count is small")
-    assert statements("knee bend, last") == (
+    assert parameter_phrases("left_hand speed, mean") == ("the left hand moves quickly", "the left hand stays still")
+    assert parameter_phrases("head height, mean")[1] == "the head is low near the ground"
+    assert parameter_phrases("hip range") == ("the hip moves far", "the hip stays in its place")
+    assert parameter_phrases("head to hip, smallest")[1] == "always the head is close to the hip"
+    assert parameter_phrases("step count") == ("the step count is large", "the step count is small")
+    assert parameter_phrases("knee bend, last") == (
         "at the end the knees are strongly bent",
         "at the end the knees are straight and the person stands upright",
     )
-    assert statements("hands apart, smallest")[1] == "the hands come close together"
+    assert parameter_phrases("hands apart, smallest")[1] == "the hands come close together"

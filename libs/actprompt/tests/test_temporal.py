@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from actprompt.models.temporal_heads import HEADS, make_head
 from icube_common.errors import InputError
 
-LEARNED = ["transformer", "messages"]
+LEARNED = ["transformer", "cross_frame"]
 B, T, D = 3, 6, 32
 
 
@@ -42,7 +42,7 @@ def test_the_mean_of_the_real_frames_by_hand() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 7, 512])
 def test_one_feature_for_a_clip_of_any_length(kind: str, frames: int) -> None:
     found = trained(kind)(clips(frames).half())
-    assert found.shape == (B, 2 * D if kind == "statistics" else D) and found.dtype == torch.float32
+    assert found.shape == (B, 2 * D if kind == "mean_std" else D) and found.dtype == torch.float32
     assert found.isfinite().all()
 
 
@@ -89,9 +89,9 @@ def test_order_matters_to_what_learns_alone(kind: str) -> None:
 
 def test_mean_and_deviation_by_hand() -> None:
     features = torch.tensor([[[1.0, 2.0], [3.0, 8.0], [100.0, 100.0]]], requires_grad=True)
-    found = make_head("statistics", 2)(features, torch.tensor([[True, True, False]]))
+    found = make_head("mean_std", 2)(features, torch.tensor([[True, True, False]]))
     torch.testing.assert_close(found, torch.tensor([[2.0, 5.0, 1.0, 3.0]]))
-    make_head("statistics", 2)(features[:, :1]).sum().backward()
+    make_head("mean_std", 2)(features[:, :1]).sum().backward()
     assert features.grad is not None and features.grad.isfinite().all()
 
 
@@ -130,7 +130,7 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(kind: str) -> N
 
 
 def test_dropout_only_in_training() -> None:
-    head = trained("messages", dropout=0.5)
+    head = trained("cross_frame", dropout=0.5)
     assert torch.equal(head(clips()), head(clips()))
     head.train()
     torch.manual_seed(0)
@@ -161,7 +161,7 @@ def test_learning_the_order_of_colours(kind: str) -> None:
 def test_the_heads_of_attention_follow_the_width() -> None:
     assert make_head("transformer", 512).integrate.layers[0].self_attn.num_heads == 8  # type: ignore[index, union-attr]
     assert make_head("transformer", 200).integrate.layers[0].self_attn.num_heads == 2  # type: ignore[index, union-attr]
-    assert make_head("messages", 33, heads=3)(torch.ones(1, 2, 33)).shape == (1, 33)
+    assert make_head("cross_frame", 33, heads=3)(torch.ones(1, 2, 33)).shape == (1, 33)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_the_heads_of_attention_follow_the_width() -> None:
     [
         ("transformers", {}, "unknown temporal head 'transformers': did you mean 'transformer'"),
         ("transformer", {"layers": 0}, "layers 0"),
-        ("messages", {"heads": 5}, "heads 5: has to divide the width 32"),
-        ("messages", {"dropout": 1.0}, "dropout 1.0"),
+        ("cross_frame", {"heads": 5}, "heads 5: has to divide the width 32"),
+        ("cross_frame", {"dropout": 1.0}, "dropout 1.0"),
     ],
 )
 def test_what_the_user_chose_wrongly(kind: str, options: dict[str, int], message: str) -> None:

@@ -113,7 +113,7 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
         args.data,
         args.out,
         vlm=config.vlm,
-        video=config.video,
+        sampling=config.video.sampling,
         device=args.device,
         shard=shard,
         strict=args.strict,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import time
@@ -15,6 +14,7 @@ from actprompt.config import ActConfig, MotionConfig, VisualConfig
 from actprompt.data.extract import extract
 from actprompt.data.synthetic import ACTIONS, NOTE, PEOPLE, write_simulated
 from actprompt.evaluation.runner import evaluate
+from actprompt.inference.pipeline import predict
 from actprompt.training.run import train
 from icube_common.errors import InputError
 from icube_common.knowledge import ClassKnowledge, Sentence, Source
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 TAKES = 3
 CONFIG = ActConfig(
-    visual=VisualConfig(head="statistics"),
+    visual=VisualConfig(head="mean_std"),
     numeric=MotionConfig(enabled=True),
     train=TrainConfig(max_steps=20, batch_size=32, learning_rate=1e-3, checkpoint_every=20, log_every=5),
 )
@@ -81,34 +81,36 @@ def demo(
     manifest = write_simulated(out / "data", takes=takes, overwrite=overwrite)
     write_knowledge(out / "knowledge.yaml", overwrite=overwrite)
     logger.info("Features of the frozen image tower of %s", config.vlm.name)
-    features = extract(out / "data", out / "features", vlm=config.vlm, video=config.video)
+    features = extract(out / "data", out / "features", vlm=config.vlm, sampling=config.video.sampling)
     held_out = PEOPLE[-1].name
     logger.info("Training on all figures but %s", held_out)
     trained = train(
-        out / "data", out / "run", config, leave_out=[held_out], features=out / "features", overwrite=overwrite
+        config, out / "data", out / "run", exclude_subjects=[held_out], features=out / "features", overwrite=overwrite
     )
     logger.info("Leaving each figure out in turn, beside picture or numbers alone, exchanged texts and plain baselines")
-    judged = evaluate(
-        out / "data", out / "evaluation", config, comparisons=True, features=out / "features", overwrite=overwrite
+    evaluated = evaluate(
+        out / "data", config, out / "evaluation", comparisons=True, features=out / "features", overwrite=overwrite
     )
     clip = next(clip for clip in manifest.clips if clip.subject == held_out)
-    predicted = _predict(out, manifest.video(clip), overwrite)
+    logger.info("Recognising the action of %s, which is not in the training", clip.path)
+    page = out / "prediction.html"
+    predicted = predict(trained.model, manifest.video(clip), data=out / "data", top=3, html=page, overwrite=overwrite)
     return {
         "note": NOTE,
         "backbone": features["backbone"],
         "clips": len(manifest.clips),
-        "top1 on figures left out": judged["top1"],
+        "top1 on figures left out": evaluated.metrics["top1"].to_dict(),
         "top1 of the others on the same folds": {
-            name: row["top1"]["mean"] for name, row in judged["comparisons"].items()
+            name: row["top1"]["mean"] for name, row in evaluated.comparisons.items()
         },
-        **({"prediction": {"clip": clip.id, "action": clip.label, **predicted}} if predicted is not None else {}),
+        "prediction": {"clip": clip.id, "action": clip.label, **predicted.to_dict(3), "html": str(page)},
         "seconds": round(time.monotonic() - begun, 1),
         "open": {
             "videos": str(out / "data" / "videos"),
             "class descriptions (a draft by a language model)": str(out / "knowledge.yaml"),
-            "training": trained["report"],
-            "evaluation": judged["report"],
-            **({"prediction": str(out / "prediction.html")} if predicted is not None else {}),
+            "training": str(trained.run.report),
+            "evaluation": evaluated.to_dict()["report"],
+            "prediction": str(page),
         },
     }
 
@@ -136,15 +138,3 @@ def write_knowledge(path: Path, *, overwrite: bool = False) -> None:
             for name, texts in SENTENCES.items()
         },
     ).save(path, overwrite=overwrite)
-
-
-def _predict(out: Path, video: Path, overwrite: bool) -> dict[str, Any] | None:
-    """One clip of the figure that was left out, with its page."""
-    if importlib.util.find_spec("actprompt.inference.pipeline") is None:
-        return None
-    logger.info("Naming the action of %s, which nothing was trained on", video.name)
-    predict_video = importlib.import_module("actprompt.inference.pipeline").predict_video
-    result = predict_video(
-        out / "run", video, data=out / "data", top=3, html=out / "prediction.html", overwrite=overwrite
-    )
-    return dict(result)

@@ -34,7 +34,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _data_arguments(parser)
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
     parser.add_argument("--protocol", metavar="NAME", help="of the set: train on its training side (default: all)")
-    parser.add_argument("--leave-out", metavar="A,B", default="", help="subjects that are not trained on")
+    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects that are not trained on")
     parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
     _moved_arguments(parser)
 
@@ -48,17 +48,18 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     config = load_config(ActConfig, file=file, overrides=args.overrides)
     from actprompt.training.run import train
 
-    return train(
+    result = train(
+        config,
         args.data,
         args.out,
-        config,
         protocol=args.protocol,
-        leave_out=_names(args.leave_out),
+        exclude_subjects=_names(args.exclude_subjects),
         features=args.features,
         root=args.root,
         resume=args.resume,
         overwrite=args.overwrite,
     )
+    return result.to_dict()
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +113,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
             features=args.features,
             root=args.root,
             overwrite=args.overwrite,
-        )
+        ).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(ActConfig, file=args.config, overrides=args.overrides)
@@ -132,15 +133,15 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     }
     return evaluate(
         args.data,
-        args.out,
         config,
+        args.out,
         protocol=protocol,
         options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
         comparisons=args.comparisons,
         features=args.features,
         root=args.root,
         overwrite=args.overwrite,
-    )
+    ).to_dict()
 
 
 def _shots(text: str) -> tuple[int, ...]:
@@ -172,9 +173,9 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.inference.pipeline import predict_video
+    from actprompt.inference.pipeline import predict
 
-    return predict_video(
+    prediction = predict(
         args.run,
         args.video,
         skeleton=args.skeleton,
@@ -185,6 +186,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         overwrite=args.overwrite,
         keep_damaged=args.keep_damaged,
     )
+    return {**prediction.to_dict(args.top), "html": args.html}
 
 
 def _render_prediction(result: Mapping[str, Any]) -> str:
@@ -201,9 +203,9 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _make_run(args: argparse.Namespace) -> Run:
-    from actprompt.evaluation.experiment import run_cell
+    from actprompt.evaluation.experiment import run_trial
 
-    return functools.partial(run_cell, data=args.data, protocol=args.protocol, features=args.features)
+    return functools.partial(run_trial, data=args.data, protocol=args.protocol, features=args.features)
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,9 +236,9 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
-    from actprompt.evaluation.zero_shot import zeroshot
+    from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
-    return zeroshot(
+    return evaluate_zero_shot(
         args.data,
         args.out,
         config,

@@ -28,8 +28,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from actprompt.config import VideoConfig
-from actprompt.data.feature_store import Entry, FeatureFolder
+from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoError, decoder_key, read_clip
@@ -48,12 +47,12 @@ from icube_common.vlm import (
 logger = logging.getLogger(__name__)
 
 # threads that decode, at most; and clips that wait decoded for the tower, for each of them
-_MOST_THREADS = 16
+_MAX_THREADS = 16
 _AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ClipFeatures:
     """The features of one clip, or why there are none.
 
     Attributes:
@@ -66,7 +65,7 @@ class Found:
     """
 
     clip: Clip
-    entry: Entry
+    record: FeatureRecord
     features: Tensor | None
     cached: bool
     decode_seconds: float
@@ -74,11 +73,11 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
+class DecodedClip:
     """What a thread hands to the tower: stored features, or pixels ``(views, T, 3, H, W)``, or neither and a reason."""
 
     clip: Clip
-    entry: Entry
+    record: FeatureRecord
     features: Tensor | None
     pixels: Tensor | None
     seconds: float
@@ -89,7 +88,7 @@ def extract(
     out: str | Path,
     *,
     vlm: VLMConfig,
-    video: VideoConfig,
+    sampling: Sampling,
     device: str | None = None,
     shard: tuple[int, int] = (0, 1),
     strict: bool = False,
@@ -105,7 +104,7 @@ def extract(
         data: what ``actprompt prepare`` made.
         out: the folder of features (see `actprompt.data.feature_store`), new or of the same backbone and sampling.
         vlm: which backbone.
-        video: which frames.
+        sampling: the frames of a clip.
         device: where the tower runs; by default accelerate's device, a GPU where there is one.
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip that cannot be used.
@@ -125,7 +124,7 @@ def extract(
         raise InputError(f"shard {number}/{shards}: must be I/N with I from 0 to N-1")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size}: must be at least 1")
-    sampling = refuse_random(video.sampling)
+    sampling = check_deterministic(sampling)
     manifest = Manifest.load(data, root=root)
     clips = manifest.clips[number::shards]
     tower = vlm.load(device)
@@ -141,7 +140,7 @@ def extract(
             tower_seconds += found.tower_seconds
             count["rejected" if found.features is None else "cached" if found.cached else "computed"] += 1
             if found.features is None:
-                reason = f"{manifest.video(found.clip)}: {found.entry.reason}"
+                reason = f"{manifest.video(found.clip)}: {found.record.reason}"
                 if strict:
                     raise InputError(reason)
                 first = first or reason
@@ -200,15 +199,15 @@ def video_features(
         InputError: frames at random; the folder is of another backbone, other frames, or something else; (strict) a
             clip that cannot be used.
     """
-    refuse_random(sampling)
+    check_deterministic(sampling)
     features: dict[str, Tensor] = {}
     store = None if folder is None else FeatureFolder(folder, vlm=vlm, sampling=sampling)
     if store is not None:
-        entries = store.entries(manifest)
+        records = store.records(manifest)
         for clip in clips:
-            entry = entries.get(clip.id)
-            if entry is not None and entry.fits(manifest.video(clip)):
-                stored = store.cache.get(entry.key)
+            record = records.get(clip.id)
+            if record is not None and record.fits(manifest.video(clip)):
+                stored = store.cache.get(record.key)
                 if stored is not None:
                     features[clip.id] = stored["features"].float()
     missing = [clip for clip in clips if clip.id not in features]
@@ -219,13 +218,13 @@ def video_features(
                 if found.features is not None:
                     features[found.clip.id] = found.features.float()
                 elif strict:
-                    raise InputError(f"{manifest.video(found.clip)}: {found.entry.reason}: prepare the set again")
+                    raise InputError(f"{manifest.video(found.clip)}: {found.record.reason}: prepare the set again")
                 else:
-                    logger.warning("%s: left out: %s", manifest.video(found.clip), found.entry.reason)
+                    logger.warning("%s: left out: %s", manifest.video(found.clip), found.record.reason)
     return {clip.id: features[clip.id] for clip in clips if clip.id in features}
 
 
-def refuse_random(sampling: Sampling) -> Sampling:
+def check_deterministic(sampling: Sampling) -> Sampling:
     """The sampling, where it always gives the same frames.
 
     Raises:
@@ -242,7 +241,7 @@ def refuse_random(sampling: Sampling) -> Sampling:
 def decoding_threads() -> int:
     """How many threads decode: one for each processor that this process may use, within bounds."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MOST_THREADS)
+    return min(usable, _MAX_THREADS)
 
 
 def read_pixels(
@@ -295,16 +294,16 @@ def prefetched(
     *,
     cache: FeatureCache | None,
     threads: int | None = None,
-) -> Generator[Decoded]:
+) -> Generator[DecodedClip]:
     """Clips in their order, looked up or decoded by threads that run a little ahead of who takes them."""
     decoder = decoder_key()
     fingerprint = feature_fingerprint(vlm) if cache is not None else ""
 
-    def work(clip: Clip) -> Decoded:
+    def work(clip: Clip) -> DecodedClip:
         start = time.perf_counter()
         path = manifest.video(clip)
         features = pixels = None
-        entry = Entry(clip.id, clip.path)
+        record = FeatureRecord(clip.id, clip.path)
         try:
             if cache is not None:
                 if not path.exists():
@@ -313,7 +312,7 @@ def prefetched(
                 size, modified = clip_status(path)
                 extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
                 key = feature_key(fingerprint, clip_digest(path), sampling.key(), extra)
-                entry = replace(entry, key=key, size=size, modified=modified)
+                record = replace(record, key=key, size=size, modified=modified)
                 stored = cache.get(key)
                 features = None if stored is None else stored["features"]
             if features is None:
@@ -321,12 +320,16 @@ def prefetched(
         except Exception as error:
             # a damaged file may bring up any error in a decoder; the path has a column of its own
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            entry = Entry(clip.id, clip.path, reason=kind + " ".join(str(error).removeprefix(f"{path}: ").split()))
-        entry = replace(entry, seen=time.time_ns())
-        return Decoded(clip=clip, entry=entry, features=features, pixels=pixels, seconds=time.perf_counter() - start)
+            record = FeatureRecord(
+                clip.id, clip.path, reason=kind + " ".join(str(error).removeprefix(f"{path}: ").split())
+            )
+        record = replace(record, seen=time.time_ns())
+        return DecodedClip(
+            clip=clip, record=record, features=features, pixels=pixels, seconds=time.perf_counter() - start
+        )
 
     count = threads or decoding_threads()
-    waiting: deque[Future[Decoded]] = deque()
+    waiting: deque[Future[DecodedClip]] = deque()
     pool = ThreadPoolExecutor(count, thread_name_prefix="decode")
     try:
         for clip in clips:
@@ -346,7 +349,7 @@ def _encoded(
     sampling: Sampling,
     cache: FeatureCache | None,
     batch_size: int | None,
-) -> Generator[Found]:
+) -> Generator[ClipFeatures]:
     """Each clip's features, from the cache or the tower, with a progress bar."""
     decoded = prefetched(manifest, clips, vlm, sampling, cache=cache)
     items = ((item, None if item.pixels is None else _frames(item.pixels)) for item in decoded)
@@ -358,10 +361,10 @@ def _encoded(
                 assert result.features is not None
                 features = _of_views(result.features, len(item.pixels))
                 if cache is not None:
-                    features = cache.put(item.entry.key, {"features": features})["features"]
-            yield Found(
+                    features = cache.put(item.record.key, {"features": features})["features"]
+            yield ClipFeatures(
                 clip=item.clip,
-                entry=item.entry,
+                record=item.record,
                 features=features,
                 cached=item.features is not None,
                 decode_seconds=item.seconds,
@@ -377,7 +380,7 @@ def _computed(
     store: FeatureFolder | None,
     job: str,
     batch_size: int | None,
-) -> Generator[Found]:
+) -> Generator[ClipFeatures]:
     """Each clip's features; where there is a folder, stored in it and recorded by the job of that name."""
     cache = None if store is None else store.cache
     with nullcontext() if store is None else store.job(manifest, job) as record:
@@ -385,5 +388,5 @@ def _computed(
         with closing(results):
             for found in results:
                 if record is not None:
-                    record.add(found.entry)
+                    record.add(found.record)
                 yield found

@@ -42,7 +42,7 @@ _FLUSH_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class FeatureRecord:
     """What a job found out about a clip.
 
     Attributes:
@@ -94,8 +94,8 @@ class FeatureFolder:
                 raise InputError(f"{self.path}: exists already and is no folder of features; name another folder")
             return
         recorded = read_features_json(self.path)
-        refuse_other_sampling(self.path, recorded, sampling)
-        refuse_other_backbone(self.path, recorded, vlm)
+        check_sampling(self.path, recorded, sampling)
+        check_backbone(self.path, recorded, vlm)
 
     def create(self, manifest: Manifest) -> None:
         """Make the folder and its head, where it is not there yet.
@@ -116,22 +116,22 @@ class FeatureFolder:
         head = {**self.about, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
         write_json(self.path / "features.json", head)
 
-    def entries(self, manifest: Manifest, *, only: str = "*") -> dict[str, Entry]:
+    def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:
         """Clip id -> what jobs on this manifest (or ``only`` that job) have found out, the newest of several.
 
         Raises:
             InputError: a job's file is damaged.
         """
-        found: dict[str, Entry] = {}
+        found: dict[str, FeatureRecord] = {}
         for part in self._parts(manifest, only):
             for line, row in read_table(part, _COLUMNS, strip=False):
                 try:
                     numbers = {name: int(row[name]) for name in ("size", "modified", "seen")}
                 except ValueError as error:
                     raise InputError(f"{part}: line {line}: {error}; delete this file and extract again") from error
-                entry = Entry(row["id"], row["path"], row["key"], reason=row["reason"], **numbers)
-                if entry.id not in found or found[entry.id].seen <= entry.seen:
-                    found[entry.id] = entry
+                record = FeatureRecord(row["id"], row["path"], row["key"], reason=row["reason"], **numbers)
+                if record.id not in found or found[record.id].seen <= record.seen:
+                    found[record.id] = record
         return {clip.id: found[clip.id] for clip in manifest.clips if clip.id in found}
 
     @contextmanager
@@ -152,9 +152,9 @@ class FeatureFolder:
         finally:
             recorder.flush()
 
-    def write_part(self, manifest: Manifest, name: str, entries: Iterable[Entry]) -> None:
+    def write_part(self, manifest: Manifest, name: str, records: Iterable[FeatureRecord]) -> None:
         """Write one job's file."""
-        rows = (astuple(entry) for entry in entries)
+        rows = (astuple(record) for record in records)
         _write_table(self._shards(manifest) / f"{name}.csv", _COLUMNS, rows)
 
     def merge(self, manifest: Manifest) -> None:
@@ -165,9 +165,9 @@ class FeatureFolder:
         """
         stamp = None
         while stamp != (stamp := self._stamp(manifest)):
-            entries = self.entries(manifest).values()
-            index = [(entry.id, entry.key) for entry in entries if entry.key]
-            rejected = [(entry.id, entry.path, entry.reason) for entry in entries if not entry.key]
+            records = self.records(manifest).values()
+            index = [(record.id, record.key) for record in records if record.key]
+            rejected = [(record.id, record.path, record.reason) for record in records if not record.key]
             _write_table(self.path / "index.csv", ("id", "key"), index)
             _write_table(self.path / "rejected.csv", ("id", "path", "reason"), rejected)
             self._write_head(manifest, features=len(index), rejected=len(rejected))
@@ -197,12 +197,12 @@ class Recorder:
 
     def __init__(self, folder: FeatureFolder, manifest: Manifest, name: str) -> None:
         self._folder, self._manifest, self._name = folder, manifest, name
-        self._entries = folder.entries(manifest, only=name)
+        self._entries = folder.records(manifest, only=name)
         self._flushed = time.monotonic()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, record: FeatureRecord) -> None:
         """Take an entry; the tables are written when the last writing is a while ago."""
-        self._entries[entry.id] = entry
+        self._entries[record.id] = record
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
@@ -237,8 +237,8 @@ class Features:
             InputError: no such folder, or a damaged one; it is of another backbone or other frames.
         """
         recorded = read_features_json(folder)
-        refuse_other_sampling(folder, recorded, sampling)
-        refuse_other_backbone(folder, recorded, vlm)
+        check_sampling(folder, recorded, sampling)
+        check_backbone(folder, recorded, vlm)
         if not (Path(folder) / "index.csv").is_file():
             raise InputError(f"{folder}: no index.csv in it, as its job was stopped early: run actprompt extract again")
         rows = read_table(Path(folder) / "index.csv", ("id", "key"), strip=False)
@@ -289,7 +289,7 @@ def read_features_json(folder: str | Path) -> dict[str, Any]:
     return about
 
 
-def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
+def check_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
     """Compare the recorded backbone with another by precision and fingerprint.
 
     Raises:
@@ -307,7 +307,7 @@ def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: 
     warn_other_versions(folder, backbone, vlm)
 
 
-def refuse_other_sampling(folder: str | Path, recorded: Mapping[str, Any], sampling: Sampling) -> None:
+def check_sampling(folder: str | Path, recorded: Mapping[str, Any], sampling: Sampling) -> None:
     """Hold the recorded choice of frames against another.
 
     Raises:

@@ -235,6 +235,16 @@ class Manifest:
             raise InputError(f"{self.folder}: this set has no numeric parameters (its format knows no skeleton)")
         return read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
 
+    def joint_names(self) -> tuple[str, ...]:
+        """The joints of the set's skeletons.
+
+        Raises:
+            InputError: the set has no skeletons.
+        """
+        if "skeleton" not in self.about:
+            raise InputError(f"{self.folder}: this set has no skeletons; set numeric.trajectory=false")
+        return tuple(self.about["skeleton"]["joints"])
+
     def skeleton(self, clip: Clip) -> Skeleton | None:
         """The clip's joints (T, J, 3), NaN where not tracked, and their times (T,) in s; None where it has none.
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest
 from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.data.readers import FORMATS, Found, get_reader
+from actprompt.data.readers import FORMATS, ReaderResult, get_reader
 from actprompt.data.readers.base import Rejection, Skeletons, in_order, scan_folder
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
@@ -82,8 +82,8 @@ def prepare(
     rejected = [*found.rejected, *same]
     if strict and rejected:
         raise InputError(f"{rejected[0].path}: {rejected[0].reason}")
-    look = partial(_probe_one, found.root, frame_rate, keep_damaged)
-    clips, unusable = _look_into(replace(found, clips=clips), look, strict, executor)
+    probe_clip = partial(_probe_clip, found.root, frame_rate, keep_damaged)
+    clips, unusable = _probe_all(replace(found, clips=clips), probe_clip, strict, executor)
     rejected += unusable
     if not clips:
         first = f"; the first, {rejected[0].id}: {rejected[0].reason}" if rejected else ""
@@ -133,7 +133,7 @@ def _find(
     source: str | Path | Mapping[str, str | Path],
     options: Mapping[str, str | Path | None],
     check_out: Callable[[], object],
-) -> tuple[Found, Path]:
+) -> tuple[ReaderResult, Path]:
     """The clips of a source with their classes' names, and the source for messages.
 
     Raises:
@@ -153,7 +153,7 @@ def _find(
     else:
         where = Path(source)
     if info.lists:
-        from actprompt.data.readers import csv_list
+        from actprompt.data.readers.lists import csv_list
 
         lists = {part: Path(path) for part, path in source.items()} if isinstance(source, Mapping) else where
         start = options["root"]
@@ -170,7 +170,7 @@ def _find(
     return found, where
 
 
-def _with_names(found: Found, names: ClassNames) -> Found:
+def _with_names(found: ReaderResult, names: ClassNames) -> ReaderResult:
     """The clips with the names of their classes in place of numbers or codes, classes in the order of the names."""
     clips = []
     for clip in found.clips:
@@ -181,7 +181,7 @@ def _with_names(found: Found, names: ClassNames) -> Found:
     return replace(found, clips=clips, class_names=list(names.names.values()))
 
 
-def _without_unnameable(found: Found) -> Found:
+def _without_unnameable(found: ReaderResult) -> ReaderResult:
     """The clips whose path can be written down; file names of another encoding than UTF-8 are rejected."""
     clips, rejected = [], list(found.rejected)
     for clip in found.clips:
@@ -195,7 +195,7 @@ def _without_unnameable(found: Found) -> Found:
     return replace(found, clips=clips, rejected=rejected)
 
 
-def _check_folders(found: Found, frame_rate: float | None, where: Path) -> None:
+def _check_folders(found: ReaderResult, frame_rate: float | None, where: Path) -> None:
     """Refuse folders of frames without a frame rate, a rate without folders, and one that is none."""
     if frame_rate is not None and not 0 < frame_rate < math.inf:
         raise InputError(f"--frame-rate {frame_rate:g}: must be a positive number of frames per second")
@@ -208,7 +208,7 @@ def _check_folders(found: Found, frame_rate: float | None, where: Path) -> None:
         )
 
 
-def _about_classes(found: Found, clips: Sequence[Clip]) -> list[str]:
+def _about_classes(found: ReaderResult, clips: Sequence[Clip]) -> list[str]:
     """Warnings about classes that no clip is left of, and about a set of one class."""
     present = {clip.label for clip in clips}
     warnings = []
@@ -220,13 +220,13 @@ def _about_classes(found: Found, clips: Sequence[Clip]) -> list[str]:
     return warnings
 
 
-def _look_into(
-    found: Found, look: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
+def _probe_all(
+    found: ReaderResult, probe_clip: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
 ) -> tuple[list[Clip], list[Rejection]]:
     """The clips with frames, fps and duration, and those whose file cannot be used."""
     clips: list[Clip] = []
     rejected: list[Rejection] = []
-    items = map_in_processes(look, found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
+    items = map_in_processes(probe_clip, found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
     with tqdm(items, desc="videos", unit="clip", total=len(found.clips)) as items:
         for item in items:
             if isinstance(item, Clip):
@@ -238,7 +238,7 @@ def _look_into(
     return clips, rejected
 
 
-def _probe_one(root: Path, frame_rate: float | None, keep_damaged: bool, clip: Clip) -> Clip | Rejection:
+def _probe_clip(root: Path, frame_rate: float | None, keep_damaged: bool, clip: Clip) -> Clip | Rejection:
     try:
         info = probe(root / clip.path, frame_rate=frame_rate, keep_damaged=keep_damaged)
     except VideoError as error:

@@ -194,9 +194,7 @@ def simulate(action: str, person: Person, *, seed: int) -> Pose:
 
 
 def limb_directions(pose: Pose) -> npt.NDArray[np.float32]:
-    """The movement as `actprompt.skeleton.joint_angles` writes it, (T, 8, 3): the inverse of
-    `actprompt.skeleton.joint_angles.torso_directions`.
-    """
+    """Limb directions (T, 8, 3) of `actprompt.skeleton.joint_angles`: the inverse of its `torso_directions`."""
     written = pose.limbs.copy()
     for upper in (0, 2, 4, 6):
         # rows of the rotation that turns written directions back: what it makes of the three axes

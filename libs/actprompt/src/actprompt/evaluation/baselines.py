@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.data.dataset import Inputs
 from actprompt.skeleton.trajectory_ops import complete, mean_joints, resample
-from actprompt.training.inputs import Inputs
 from icube_common.evaluation import Fold
 
 Array = npt.NDArray[np.float64]
@@ -29,9 +29,9 @@ def baseline(name: str, inputs: Inputs, fold: Fold, *, seed: int = 0) -> Array:
     """
     assert inputs.skeletons is not None and name in BASELINES
     known = fold.training_rows(inputs.skeletons)
-    stand_in = np.nan_to_num(mean_joints(joints for joints in known.values() if len(joints)))
+    joint_means = np.nan_to_num(mean_joints(joints for joints in known.values() if len(joints)))
     train, test = (
-        np.stack([_frames(joints, stand_in) for joints in view.values()])
+        np.stack([_frames(joints, joint_means) for joints in view.values()])
         for view in (known, fold.test_inputs(inputs.skeletons))
     )
     columns = [fold.test_classes.index(number) for number in fold.train_classes]
@@ -48,10 +48,10 @@ def baseline(name: str, inputs: Inputs, fold: Fold, *, seed: int = 0) -> Array:
     return probabilities
 
 
-def _frames(joints: npt.ArrayLike, stand_in: Array) -> Array:
+def _frames(joints: npt.ArrayLike, joint_means: Array) -> Array:
     """(16, 3 J); a clip without any skeleton is the mean body throughout."""
     joints = np.asarray(joints)
-    whole = complete(joints, stand_in) if len(joints) else stand_in[None]
+    whole = complete(joints, joint_means) if len(joints) else joint_means[None]
     return resample(whole.reshape(len(whole), -1), _FRAMES)
 
 

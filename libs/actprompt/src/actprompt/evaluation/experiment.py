@@ -12,7 +12,7 @@ from icube_common.experiments import Outcome, trial_config
 from icube_common.runs import read_json
 
 
-def run_cell(
+def run_trial(
     overrides: Mapping[str, Any],
     seed: int,
     folder: Path,
@@ -33,9 +33,9 @@ def run_cell(
     """
     config = trial_config(ActConfig, overrides, seed)
     out = Path(folder) / "evaluation"
-    result = evaluate(data, out, config, protocol=protocol, features=features)
+    result = evaluate(data, config, out, protocol=protocol, features=features)
     seconds = [read_json(path)["training_seconds"] for path in out.glob("folds/*/environment.json")]
-    figures = {name: found["mean"] for name, found in result.items() if isinstance(found, Mapping) and "mean" in found}
+    figures = {name: interval.mean for name, interval in result.metrics.items()}
     return Outcome(
         metrics={**figures, "training_seconds_per_fold": sum(seconds) / max(len(seconds), 1)},
         predictions=out / "predictions.csv",

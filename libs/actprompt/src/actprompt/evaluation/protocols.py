@@ -1,4 +1,4 @@
-"""Which clips are trained on and which tested: published protocols and those that are drawn here, as folds."""
+"""Evaluation protocols as folds: published splits, and splits sampled here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from actprompt.config import ActConfig
 from actprompt.data.manifest import Manifest
+from actprompt.training.folds import official_fold, validation_share
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import (
     BaseToNew,
@@ -21,32 +22,28 @@ from icube_common.evaluation import (
     grouped_k_fold,
     held_out,
     leave_one_group_out,
-    official,
 )
 
-VALIDATION = 0.2
 DRAWN = ("leave-one-subject-out", "k-fold", "few-shot", "base-to-new", "official")
-"""Protocols that every set has, beside the published ones of its own."""
-MOST_SUBJECTS = 10
-"""Up to so many subjects, few-shot and base-to-new leave each of them out in turn; with more, a quarter of them."""
-# what a published protocol by camera or place is called: the same people are on both sides by design
-_NOT_BY_SUBJECT = ("view", "setup", "camera")
+"""Protocols of every set, beside the published ones of its own."""
+MAX_SUBJECTS = 10
+"""Up to this many subjects, few-shot and base-to-new leave each of them out in turn; with more, a quarter of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """What a drawn protocol is drawn with.
+    """Options of sampled protocols.
 
     Attributes:
-        folds: of k-fold.
-        repeats: of k-fold.
+        folds: number of folds of k-fold.
+        repeats: repeats of k-fold.
         shots: training clips of each class, for few-shot.
-        draws: of few-shot's clips, or of base-to-new's classes.
+        draws: samples of few-shot's clips, or of base-to-new's classes.
         new_classes: how many classes base-to-new leaves out of training; None: half.
-        seed: of all draws.
+        seed: of all samples.
 
     Raises:
-        InputError: a number that means nothing.
+        InputError: a number out of range.
     """
 
     folds: int = 5
@@ -57,36 +54,11 @@ class ProtocolOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("folds", 2), ("repeats", 1), ("draws", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} {getattr(self, name)}: must be at least {least}")
+        for name, minimum in (("folds", 2), ("repeats", 1), ("draws", 1), ("seed", 0)):
+            if getattr(self, name) < minimum:
+                raise InputError(f"{name} {getattr(self, name)}: must be at least {minimum}")
         if not self.shots or min(self.shots) < 1:
             raise InputError(f"shots {list(self.shots)}: must be positive numbers, and at least one")
-
-
-def validation_share(config: ActConfig) -> float:
-    """Share of the training groups that are kept for stopping early: none where nothing is validated."""
-    return VALIDATION if config.train.validate_every else 0.0
-
-
-def official_fold(manifest: Manifest, samples: Samples, protocol: str, config: ActConfig, *, number: int = 0) -> Fold:
-    """The fold of a published split of a set.
-
-    Raises:
-        InputError: no such protocol, or a subject on both sides of a protocol by subject.
-    """
-    parts = manifest.split(protocol)
-    ids = {part: [samples.ids[row] for row in rows] for part, rows in parts.items()}
-    return official(
-        samples,
-        ids["test"],
-        train_ids=[*ids["train"], *ids["validation"]],
-        name=protocol,
-        number=number,
-        shared_groups=any(word in protocol for word in _NOT_BY_SUBJECT),
-        seed=config.train.seed,
-        validation=validation_share(config),
-    )
 
 
 def subject_folds(manifest: Manifest, samples: Samples, config: ActConfig, protocol: str) -> Iterator[Fold]:
@@ -96,10 +68,10 @@ def subject_folds(manifest: Manifest, samples: Samples, config: ActConfig, proto
         InputError: clips without a subject, or one subject only.
     """
     if protocol == "leave-one-subject-out":
-        nameless = [clip.id for clip in manifest.clips if clip.subject is None]
-        if nameless:
+        unnamed = [clip.id for clip in manifest.clips if clip.subject is None]
+        if unnamed:
             raise InputError(
-                f"{manifest.folder}: {protocol}: {nameless[0]} names no subject ({len(nameless)} clips do not)"
+                f"{manifest.folder}: {protocol}: {unnamed[0]} names no subject ({len(unnamed)} clips do not)"
             )
     else:
         column = manifest.groups(protocol)
@@ -112,7 +84,7 @@ def subject_folds(manifest: Manifest, samples: Samples, config: ActConfig, proto
 def plain_folds(
     manifest: Manifest, samples: Samples, config: ActConfig, protocol: str, options: ProtocolOptions
 ) -> Iterator[Fold]:
-    """The folds of a protocol in which every fold has all classes and all that may be trained on.
+    """The folds of a protocol that trains on all classes and on all clips outside the test side.
 
     Raises:
         InputError: no such protocol; the nearest is named.
@@ -141,7 +113,7 @@ def plain_folds(
 
 
 def _official(manifest: Manifest, splits: list[str]) -> list[str]:
-    """The splits that "official" means: the only one, or the numbered ones of a set whose figure is their mean."""
+    """The splits of "official": the only one, or the numbered ones of a set whose figure is their mean."""
     if len(splits) == 1 or (splits and all(name.startswith("split-") for name in splits)):
         return splits
     found = f"several: name one of {', '.join(splits)}" if splits else "none"
@@ -154,7 +126,7 @@ def few_shot_folds(samples: Samples, config: ActConfig, options: ProtocolOptions
     Raises:
         InputError: a class has fewer clips than shots on a training side.
     """
-    for test_ids in sides_for_testing(samples):
+    for test_ids in test_sides(samples):
         folds = few_shot(
             samples,
             shots=options.shots,
@@ -185,14 +157,14 @@ def base_to_new_folds(
     drawn: list[tuple[int, ...]] = []
     if len(names) <= 20:
         choices = list(combinations(range(len(names)), count))
-        drawn = [choices[place] for place in generator.permutation(len(choices))[: options.draws]]
+        drawn = [choices[index] for index in generator.permutation(len(choices))[: options.draws]]
     while len(drawn) < options.draws:
-        places = tuple(sorted(generator.permutation(len(names))[:count].tolist()))
-        drawn += [places] if places not in drawn else []
-    for number, places in enumerate(drawn):
-        new = [names[place] for place in places]
-        for test_ids in sides_for_testing(samples):
-            # one division of the classes a call: the draws are made here, so that no choice comes twice
+        indices = tuple(sorted(generator.permutation(len(names))[:count].tolist()))
+        drawn += [indices] if indices not in drawn else []
+    for number, indices in enumerate(drawn):
+        new = [names[index] for index in indices]
+        for test_ids in test_sides(samples):
+            # one division of the classes a call: the classes are sampled here, so that no choice occurs twice
             yield from (
                 (number, new, pair)
                 for pair in base_to_new(
@@ -205,10 +177,10 @@ def base_to_new_folds(
             )
 
 
-def sides_for_testing(samples: Samples) -> list[list[str]]:
+def test_sides(samples: Samples) -> list[list[str]]:
     """Ids of the test sides of few-shot and base-to-new: each subject in turn, or a quarter of many subjects."""
     groups = sorted(set(samples.groups or ()))
-    if not 2 <= len(groups) <= MOST_SUBJECTS:
+    if not 2 <= len(groups) <= MAX_SUBJECTS:
         return [held_out(samples)]
     return [
         [name for name, owner in zip(samples.ids, samples.groups or (), strict=True) if owner == group]

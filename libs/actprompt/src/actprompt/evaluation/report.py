@@ -1,15 +1,17 @@
-"""From predictions to figures with intervals, and the page that shows them."""
+"""Result of an evaluation: metrics with intervals, comparisons, and the report page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icube_common.evaluation import (
+    Interval,
     Predictions,
     Samples,
     harmonic_mean,
@@ -21,20 +23,22 @@ from icube_common.reports import Report
 from icube_common.runs import write_json
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
-PRIMARY = "class texts exchanged"
-"""The comparison that is tested: whether knowledge about the classes matters. All others are descriptive."""
+PRIMARY = "class texts shuffled"
+"""The primary comparison, a test of the use of class knowledge; all others are descriptive."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """Predictions of an evaluation and what is said about them.
+class EvaluationResult:
+    """Result of an evaluation.
 
     Attributes:
         predictions: over all classes.
-        notes: what every reader has to know: untrained backbones, unchecked texts.
-        details: what is particular to the protocol.
+        notes: warnings for every reader: untrained backbones, unchecked texts.
+        details: results particular to the protocol.
         comparisons: other settings and baselines on the same rows: name -> metrics and paired difference.
         metric: the protocol's own figure.
+        backbone: the frozen model.
+        folder: where ``predictions.csv`` and ``report.html`` are; None where nothing was written.
     """
 
     predictions: Predictions
@@ -42,32 +46,66 @@ class Judgement:
     details: Mapping[str, Any] = field(default_factory=dict)
     comparisons: Mapping[str, Any] = field(default_factory=dict)
     metric: str = "top1"
+    backbone: str = ""
+    folder: Path | None = None
+
+    @cached_property
+    def metrics(self) -> dict[str, Interval]:
+        """Metric -> value (``mean``) with its interval over people; top-5 only with more than five classes."""
+        return self.predictions.metrics(metric_names(self.predictions))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON: each metric as ``{"mean", "ci95", "groups", "method"}``, counts, notes, paths."""
+        return {
+            **{name: interval.to_dict() for name, interval in self.metrics.items()},
+            "metric": self.metric,
+            "clips": len(set(self.predictions.ids)),
+            "subjects": len(set(self.predictions.subjects)),
+            "backbone": self.backbone,
+            "notes": list(self.notes),
+            **self.details,
+            "comparisons": dict(self.comparisons),
+            "predictions": None if self.folder is None else str(self.folder / "predictions.csv"),
+            "report": None if self.folder is None else str(self.folder / "report.html"),
+        }
+
+    def write(self, folder: Path, *, title: str, settings: str) -> EvaluationResult:
+        """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns the result with its folder."""
+        result = replace(self, folder=folder)
+        self.predictions.write_csv(folder / "predictions.csv")
+        write_json(folder / "metrics.json", result.to_dict())
+        _report(result, title, settings).save(folder / "report.html")
+        return result
+
+
+def metric_names(predictions: Predictions) -> list[str]:
+    """The metrics of an evaluation."""
+    return [name for name in METRICS if name != "top5" or len(predictions.class_names) > 5]
 
 
 def metrics_of(predictions: Predictions) -> dict[str, Any]:
-    """Each metric as ``{"mean", "ci95", "groups", "method"}``; top-5 only where there are more than five classes."""
-    names = [name for name in METRICS if name != "top5" or len(predictions.class_names) > 5]
-    return {name: interval.to_dict() for name, interval in predictions.metrics(names).items()}
+    """Each metric as ``{"mean", "ci95", "groups", "method"}``."""
+    return {name: interval.to_dict() for name, interval in predictions.metrics(metric_names(predictions)).items()}
 
 
 def on_all_classes(predictions: Predictions, samples: Samples) -> Predictions:
-    """Predictions over all classes of a set, 0 for those that were not to choose among."""
-    places = [list(samples.class_names).index(name) for name in predictions.class_names]
+    """Predictions over all classes of a set, 0 for classes outside the test side."""
+    indices = [list(samples.class_names).index(name) for name in predictions.class_names]
     table = np.zeros((len(predictions), len(samples.class_names)))
-    table[:, places] = predictions.probabilities
+    table[:, indices] = predictions.probabilities
     return Predictions(
         ids=predictions.ids,
         subjects=predictions.subjects,
         repeats=predictions.repeats,
         folds=predictions.folds,
-        labels=np.array([places[label] for label in predictions.labels]),
+        labels=np.array([indices[label] for label in predictions.labels]),
         probabilities=table,
         class_names=list(samples.class_names),
     )
 
 
-def judge_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) -> dict[str, Any]:
-    """Accuracies on base and new classes, their harmonic mean, and the new ones' distance from chance, over draws.
+def summarize_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) -> dict[str, Any]:
+    """Base-to-new accuracies, their harmonic mean, and the new classes' accuracy above chance, over draws of classes.
 
     Args:
         predictions: `Predictions.repeats` is the number of the draw.
@@ -91,35 +129,14 @@ def judge_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) ->
         )
     keys = ("base", "new", "harmonic_mean", "new_above_chance")
     over = {key: mean_interval([row[key] for row in rows]).to_dict() for key in keys}
-    return {"draws": rows, **over, "interval": "over draws of classes: what another draw would change"}
+    return {"draws": rows, **over, "interval": "over draws of classes"}
 
 
-def write_evaluation(out: Path, judgement: Judgement, *, title: str, backbone: str, settings: str) -> dict[str, Any]:
-    """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns what ``metrics.json`` holds."""
-    predictions = judgement.predictions
-    figures = metrics_of(predictions)
-    result: dict[str, Any] = {
-        **figures,
-        "metric": judgement.metric,
-        "clips": len(set(predictions.ids)),
-        "subjects": len(set(predictions.subjects)),
-        "backbone": backbone,
-        "notes": list(judgement.notes),
-        **judgement.details,
-        "comparisons": dict(judgement.comparisons),
-        "predictions": str(out / "predictions.csv"),
-        "report": str(out / "report.html"),
-    }
-    predictions.write_csv(out / "predictions.csv")
-    write_json(out / "metrics.json", result)
-    _report(judgement, figures, title, backbone, settings).save(out / "report.html")
-    return result
-
-
-def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbone: str, settings: str) -> Report:
-    predictions = judgement.predictions
-    report = Report("Evaluation", subtitle=f"{title}; {backbone}")
-    for note in judgement.notes:
+def _report(result: EvaluationResult, title: str, settings: str) -> Report:
+    predictions = result.predictions
+    figures = {name: interval.to_dict() for name, interval in result.metrics.items()}
+    report = Report("Evaluation", subtitle=f"{title}; {result.backbone}")
+    for note in result.notes:
         report.paragraph(note)
     report.table(
         ["metric", "value", "95 % interval", "over"],
@@ -128,13 +145,13 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
             for name, found in figures.items()
         ],
     )
-    if shots := judgement.details.get("shots"):
+    if shots := result.details.get("shots"):
         report.section("Few shots")
         report.table(
             ["clips of each class", "top-1", "95 % interval"],
             [[int(count), found["top1"]["mean"], interval_text(found["top1"])] for count, found in shots.items()],
         )
-    if found := judgement.details.get("base_to_new"):
+    if found := result.details.get("base_to_new"):
         report.section("Base to new")
         report.table(
             ["figure", "mean over draws", "95 % interval over draws"],
@@ -144,10 +161,10 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
         report.table(
             ["new classes", "base", "new"], [[", ".join(r["new_classes"]), r["base"], r["new"]] for r in found["draws"]]
         )
-    if judgement.comparisons:
+    if result.comparisons:
         report.section("On the same folds")
         rows = []
-        for name, row in judgement.comparisons.items():
+        for name, row in result.comparisons.items():
             paired = row["difference_top1"]
             rows.append(
                 [
@@ -171,8 +188,8 @@ def _report(judgement: Judgement, figures: Mapping[str, Any], title: str, backbo
                 "comparison",
             ],
             rows,
-            caption=f"The primary comparison, {PRIMARY}, is the same for all evaluations; the other p are not "
-            "corrected for their number: descriptive.",
+            caption=f"The primary comparison, {PRIMARY}, is the same for all evaluations; the other p are "
+            "descriptive, not corrected for multiple tests.",
         )
     class_tables(report, predictions, class_word="action", row_word="clips")
     report.section("Settings")

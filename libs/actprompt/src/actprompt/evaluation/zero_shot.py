@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actprompt.config import ZeroShotConfig
-from actprompt.data.extract import refuse_random, video_features
+from actprompt.data.extract import check_deterministic, video_features
 from actprompt.data.manifest import Manifest
 from actprompt.knowledge import load_knowledge
 from icube_common.config import config_to_dict, config_to_yaml
@@ -35,7 +35,7 @@ METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1")
 INITIALISATIONS = ("template", "descriptions")
 
 
-def zeroshot(
+def evaluate_zero_shot(
     data: str | Path,
     out: str | Path,
     config: ZeroShotConfig,
@@ -72,7 +72,7 @@ def zeroshot(
             `actprompt.data.extract.video_features`.
     """
     refuse_existing(out, overwrite=overwrite)
-    sampling = refuse_random(config.video.sampling)
+    sampling = check_deterministic(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
     manifest.check_classes()

@@ -1,9 +1,9 @@
-"""Why a model names an action: which descriptions, shares, numbers and frames speak for it and which against.
+"""Explanation of a predicted action: contributions of descriptions, summands, parameters and frames to its margin.
 
-All of it is read off the model itself. With c the class features and s the sum that is normalised to the clip's
-feature, what is explained is the margin s . (c_predicted - c_runner_up). Each summand's part of it is its product with
-the same difference, and so is each number's, as the maps are linear: the parts add up. Over the length of s the margin
-is a difference of cosines. What a frame matters is measured by leaving it out.
+With c the class features and s the sum that is normalised to the clip's feature, the margin is s . (c_predicted -
+c_runner_up). The contribution of a summand is its product with the same difference, and so is that of a parameter, as
+the projections are linear: contributions sum to the margin. Divided by the norm of s the margin is a difference of
+cosines. The importance of a frame is measured by leaving it out.
 
 Shapes: V views, T frames, D width of the space of the texts, C classes, N descriptions, P parameters.
 """
@@ -20,28 +20,28 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from actprompt.data.dataset import Tables
-from actprompt.models.action_model import ActionModel, Batch
-from actprompt.skeleton.captions import Captioner, statements
+from actprompt.data.dataset import Batch, ClipTensors
+from actprompt.models.action_model import ActionModel
+from actprompt.skeleton.captions import parameter_phrases
 
 FOR, AGAINST = "for", "against"
-MOST = {FOR: 5, AGAINST: 3}
-"""Numbers that are listed, at most."""
-USUAL = 0.25
-"""Deviations from the training clips' mean below which a number is called neither high nor low."""
+MAX_PARAMETERS = {FOR: 5, AGAINST: 3}
+"""Largest number of listed parameters."""
+USUAL_DEVIATION = 0.25
+"""Standard deviations from the training clips' mean below which a parameter is neither high nor low."""
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A view of the clip as the model sees it.
+class EncodedView:
+    """Features of one view of a clip.
 
     Attributes:
-        batch: its one row; frames as the tower has encoded them.
-        shares: what each source adds to the feature, (D,) each.
-        length: of their sum.
+        batch: of one row, its frames encoded.
+        shares: summands of the feature by source, (D,) each.
+        length: norm of their sum.
         sample: (D,) the clip's feature.
         texts: (N, D) of the descriptions.
-        classes: (C, D) what the cosines are taken with.
+        classes: (C, D) class features of the cosines.
     """
 
     batch: Batch
@@ -53,8 +53,8 @@ class View:
 
 
 @torch.no_grad()
-def look(model: ActionModel, tables: Tables) -> list[View]:
-    """The views of a single clip.
+def encode_views(model: ActionModel, tables: ClipTensors) -> list[EncodedView]:
+    """Encode the views of a single clip.
 
     Args:
         model: in eval mode.
@@ -66,13 +66,13 @@ def look(model: ActionModel, tables: Tables) -> list[View]:
         if model.visual is not None:
             batch["frames"] = model.visual.encoded(batch)
             batch.pop("pixels", None)
-        views.append(see(model, batch))
+        views.append(encode_view(model, batch))
     return views
 
 
 @torch.no_grad()
-def see(model: ActionModel, batch: Batch) -> View:
-    """One row as the model sees it.
+def encode_view(model: ActionModel, batch: Batch) -> EncodedView:
+    """Encode one view.
 
     Args:
         model: in eval mode.
@@ -87,36 +87,36 @@ def see(model: ActionModel, batch: Batch) -> View:
         classes = model.branch(F.normalize(total[None], dim=-1), prompts(), batch["parameters"]).classes
     else:
         classes = prompts.class_features(texts)
-    return View(batch, shares, float(total.norm()), sample, texts, classes)
+    return EncodedView(batch, shares, float(total.norm()), sample, texts, classes)
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """An action against another one, over the views of a clip.
+class Explanation:
+    """Contributions to the margin of one action over another, averaged over the views of a clip.
 
     Attributes:
         model: in eval mode.
-        views: of `look`.
-        predicted: place of the action among the classes.
-        other: place of the one it is held against; None where there is no other.
+        views: of `encode_views`.
+        predicted: class number of the action.
+        other: class number of the other action; None without one.
     """
 
     model: ActionModel
-    views: list[View]
+    views: list[EncodedView]
     predicted: int
     other: int | None
 
-    def difference(self, view: View) -> Float[Tensor, " d"]:
-        """What the action's class feature has that the other's has not."""
+    def difference(self, view: EncodedView) -> Float[Tensor, " d"]:
+        """Class feature of the action minus that of the other."""
         mine = view.classes[self.predicted]
         return mine if self.other is None else mine - view.classes[self.other]
 
     def margin(self) -> float:
-        """How much nearer the clip is to the action than to the other, before its feature is normalised."""
+        """Margin of the action over the other, before the clip's feature is normalised."""
         return _mean([view.length * float(view.sample @ self.difference(view)) for view in self.views])
 
     def cosines(self) -> float:
-        """The margin of the normalised feature: a difference of cosines."""
+        """Margin of the normalised feature, a difference of cosines."""
         return _mean([float(view.sample @ self.difference(view)) for view in self.views])
 
     def sentences(self) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ class Case:
 
         Returns:
             ``action``, ``text``, ``cosine`` with the clip, ``above_mean``: that minus the mean over all classes'
-            descriptions, and ``speaks``: "for" where it describes the action, "against" where the other one.
+            descriptions, and ``direction``: "for" where it describes the action, "against" where the other one.
         """
         cosines = torch.stack([view.texts @ view.sample for view in self.views]).mean(0)
         above = cosines - cosines.mean()
@@ -135,7 +135,7 @@ class Case:
                 "text": prompts.texts[row],
                 "cosine": float(cosines[row]),
                 "above_mean": float(above[row]),
-                "speaks": FOR if owner == self.predicted else AGAINST,
+                "direction": FOR if owner == self.predicted else AGAINST,
             }
             for row, owner in enumerate(prompts.owner.tolist())
             if owner in (self.predicted, self.other)
@@ -143,7 +143,7 @@ class Case:
         return sorted(found, key=lambda row: -float(row["above_mean"]))
 
     def shares(self) -> list[dict[str, Any]]:
-        """What each source adds to the margin; these parts add up to it."""
+        """Contribution of each source to the margin; they sum to it."""
         names = list(self.views[0].shares)
         found = {
             name: _mean([float(view.shares[name] @ self.difference(view)) for view in self.views]) for name in names
@@ -154,102 +154,99 @@ class Case:
 
     @torch.no_grad()
     def parameters(self) -> Float[Tensor, " p"] | None:
-        """What each named parameter adds to the margin; None where they don't enter as such."""
-        told = self.model.parameters_map
-        if told is None:
+        """Contribution of each named parameter to the margin; None where they do not enter as such."""
+        projection = self.model.parameters_map
+        if projection is None:
             return None
-        weight = told.start + told.gain * told.learned
+        weight = projection.start + projection.gain * projection.learned
         parts = []
         for view in self.views:
-            z = told.standard(view.batch["parameters"])[0]
+            z = projection.standard(view.batch["parameters"])[0]
             parts.append(z * (weight @ self.difference(view)))
         return torch.stack(parts).mean(0)
 
     def numbers(self, units: tuple[str, ...]) -> list[dict[str, Any]]:
-        """The named parameters that added most to the margin, and those that took most from it.
+        """The named parameters with the largest positive and negative contributions to the margin.
 
         Args:
             units: of each parameter.
 
         Returns:
-            ``name``, ``value``, ``unit``, ``deviations`` from the training clips' mean, ``statement`` (what is so of a
-            clip whose number is that high or low; None where it is neither), ``margin`` and what it ``speaks``.
+            ``name``, ``value``, ``unit``, ``deviations`` from the training clips' mean, ``statement`` (phrase
+            for a value that is high or low; None where it is neither), ``margin`` and ``direction``.
         """
-        parts, told = self.parameters(), self.model.parameters_map
-        if parts is None or told is None:
+        parts, projection = self.parameters(), self.model.parameters_map
+        if parts is None or projection is None:
             return []
         values = self.views[0].batch["parameters"][0]
-        far = ((values - told.center) / told.deviation).nan_to_num()
+        far = ((values - projection.center) / projection.deviation).nan_to_num()
         order = torch.argsort(parts, descending=True).tolist()
-        chosen = [place for place in order if parts[place] > 0][: MOST[FOR]]
-        chosen += [place for place in order if parts[place] < 0][-MOST[AGAINST] :]
+        chosen = [row for row in order if parts[row] > 0][: MAX_PARAMETERS[FOR]]
+        chosen += [row for row in order if parts[row] < 0][-MAX_PARAMETERS[AGAINST] :]
         found = []
-        for place in chosen:
-            name, deviations = self.model.parameter_names[place], float(far[place])
-            high, low = statements(name)
+        for row in chosen:
+            name, deviations = self.model.parameter_names[row], float(far[row])
+            high, low = parameter_phrases(name)
             found.append(
                 {
                     "name": name,
-                    "value": float(values[place]),
-                    "unit": units[place],
+                    "value": float(values[row]),
+                    "unit": units[row],
                     "deviations": deviations,
-                    "statement": None if abs(deviations) < USUAL else high if deviations > 0 else low,
-                    "margin": float(parts[place]),
-                    "speaks": FOR if parts[place] > 0 else AGAINST,
+                    "statement": None if abs(deviations) < USUAL_DEVIATION else high if deviations > 0 else low,
+                    "margin": float(parts[row]),
+                    "direction": FOR if parts[row] > 0 else AGAINST,
                 }
             )
         return found
 
     @torch.no_grad()
-    def told(self, captioner: Captioner | None) -> list[dict[str, Any]]:
-        """The sentences that the model is told about the numbers.
-
-        Args:
-            captioner: that wrote them; None where none are told.
+    def captions(self) -> list[dict[str, Any]]:
+        """Contributions of the parameters' captions; empty where these do not enter.
 
         Returns:
-            ``text``, ``cosine_difference``: its cosine to the action minus that to the other, and ``margin``: what it
-            adds to the share of the sentences, which are centred at what all training clips are told.
+            ``text``, ``cosine_difference``: its cosine to the action minus that to the other, and ``margin``: its
+            contribution through the captions' term, which is centred at the training clips' mean.
         """
-        stated = self.model.stated
-        if captioner is None or stated is None:
+        model, stated = self.model, self.model.stated
+        if model.captioner is None or stated is None:
             return []
-        texts = captioner.sentences(self.views[0].batch["parameters"][0].double().cpu().numpy())
+        texts = model.captioner.sentences(self.views[0].batch["parameters"][0].double().cpu().numpy())
         if not texts:
             return []
-        features = self.model.vlm.encode_text(texts).float()
-        apart = features - stated.center
-        length = float(apart.mean(0).norm().clamp(min=1e-12))
-        factor = float(self.model.trust) * stated.weight / (length * len(texts))
+        features = model.vlm.encode_text(texts).float()
+        centred = features - stated.center
+        length = float(centred.mean(0).norm().clamp(min=1e-12))
+        factor = float(model.trust) * stated.weight / (length * len(texts))
         difference = torch.stack([self.difference(view) for view in self.views]).mean(0)
         return [
             {"text": text, "cosine_difference": float(feature @ difference), "margin": float(factor * own @ difference)}
-            for text, feature, own in zip(texts, features, apart, strict=True)
+            for text, feature, own in zip(texts, features, centred, strict=True)
         ]
 
     @torch.no_grad()
     def frames(self, indices: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-        """How much each frame matters: the margin minus the margin when the head is not given it.
+        """Importance of each frame: the margin minus the margin without the frame.
 
         Args:
-            indices: (V, T) which frame of the video each is; a frame that is there several times is left out at once.
+            indices: (V, T) frame numbers in the video; all occurrences of a frame are left out at once.
 
         Returns:
-            ``index`` and ``mattered``, None where the picture doesn't enter or nothing of it is left without the frame.
+            ``index`` and ``importance``, None where frames do not enter or none is left without it.
         """
         found = []
         for index in np.unique(indices).tolist():
             kept = [torch.from_numpy(row != index) for row in indices]
             enters = self.model.visual is not None and all(bool(keep.any()) for keep in kept)
             less = [self._lost(view, keep) for view, keep in zip(self.views, kept, strict=True)] if enters else []
-            found.append({"index": index, "mattered": _mean(less) if less else None})
+            found.append({"index": index, "importance": _mean(less) if less else None})
         return found
 
-    def _lost(self, view: View, keep: Tensor) -> float:
-        """How much smaller a view's margin is with some of its frames only."""
+    def _lost(self, view: EncodedView, keep: Tensor) -> float:
+        """Loss of margin of a view with some of its frames only."""
         if bool(keep.all()):
             return 0.0
-        left = see(self.model, {**view.batch, "frames": view.batch["frames"][:, keep]})
+        left = encode_view(self.model, {**view.batch, "frames": view.batch["frames"][:, keep]})
         whole, less = (found.length * float(found.sample @ self.difference(found)) for found in (view, left))
         return whole - less
 

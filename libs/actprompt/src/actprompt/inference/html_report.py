@@ -1,4 +1,4 @@
-"""The page of a prediction: frames, bars, sentences and numbers in one HTML file that loads nothing."""
+"""HTML page of a prediction: frames, bars, sentences and parameters in one file without external resources."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from actprompt.data.video import VideoClip
 from icube_common.reports import format_value, render_page
 from icube_common.runs import atomic_file
 
-PICTURE = (240, 240)
-"""Pixels that a frame is made to fit into."""
+THUMBNAIL = (240, 240)
+"""Largest size of a frame, in pixels."""
 
 
 def save_page(path: str | Path, result: Mapping[str, Any], frames: VideoClip, *, overwrite: bool = False) -> Path:
@@ -34,7 +34,7 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
     """The page as text.
 
     Args:
-        result: of `actprompt.inference.pipeline.predict_video`.
+        result: of `actprompt.inference.pipeline.ActionPrediction.to_dict`.
         frames: the sampled frames, for the strip.
     """
     reasons = result["reasons"]
@@ -50,14 +50,14 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
         runner_up=runner_up and runner_up["words"],
         runner_up_probability=runner_up and percent(runner_up["probability"]),
         strip=_strip(frames, reasons["frames"]),
-        little=_little(reasons),
+        little=_all_small(reasons),
         sentences=[
             {"words": row["words"], "rows": [sentence for sentence in sentences if sentence["action"] == row["action"]]}
             for row in (best, runner_up)
             if row is not None
         ],
         shares=_bars(reasons["shares"], "margin"),
-        told=_bars(reasons["told"], "margin"),
+        captions=_bars(reasons["captions"], "margin"),
         numbers=[
             {**row, "shown": f"{format_value(row['value'])} {row['unit']}".strip(), "apart": _apart(row["deviations"])}
             for row in _bars(reasons["numbers"], "margin")
@@ -68,14 +68,14 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
 
 
 def percent(share: float) -> str:
-    """A probability for people: whole percents, and no more certainty or doubt than there is."""
+    """A probability in whole percents, with bounds instead of 0 % and 100 %."""
     if share < 0.01:
         return "under 1 %"
     return "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def signed(value: float) -> str:
-    """A part of a margin, with its sign: three decimals, more where it is small; a plain 0 where it is nothing."""
+    """A contribution with its sign: three decimals, more for small ones; a plain 0 for zero."""
     if value == 0:
         return "0"
     decimals = next((count for count in (3, 4, 5) if abs(value) >= 10 ** (1 - count)), 6)
@@ -83,7 +83,7 @@ def signed(value: float) -> str:
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
-    """The rows with their value in words and the length of its bar, in percent of the longest."""
+    """The rows with their value as text and the length of its bar, in percent of the longest."""
     longest = max((abs(row[key] or 0.0) for row in rows), default=0.0) or 1.0
     return [
         {
@@ -97,30 +97,30 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
     ]
 
 
-def _little(reasons: Mapping[str, Any]) -> bool:
-    """Whether no frame changes the margin by a hundredth: their bars are drawn as long as if one did."""
-    mattered = [abs(row["mattered"]) for row in reasons["frames"] if row["mattered"] is not None]
-    return bool(mattered) and max(mattered) < 0.01 * abs(reasons["margin"])
+def _all_small(reasons: Mapping[str, Any]) -> bool:
+    """True where no frame changes the margin by a hundredth: the bars have their usual length all the same."""
+    importance = [abs(row["importance"]) for row in reasons["frames"] if row["importance"] is not None]
+    return bool(importance) and max(importance) < 0.01 * abs(reasons["margin"])
 
 
 def _apart(deviations: float) -> str:
-    """How far a number is from what training clips have."""
+    """Deviation of a parameter from the training clips, as text."""
     return "as usual" if abs(deviations) < 0.05 else f"{abs(deviations):.1f} {'above' if deviations > 0 else 'below'}"
 
 
 def _strip(frames: VideoClip, weights: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The sampled frames in their order, each once, as pictures with what they mattered."""
+    """The sampled frames in their order, each once, as images with their importance."""
     found = []
-    for row in _bars(weights, "mattered"):
-        view, place = np.argwhere(frames.indices == row["index"])[0]
-        found.append({**row, "picture": _picture(frames.frames[view, place])})
+    for row in _bars(weights, "importance"):
+        view, column = np.argwhere(frames.indices == row["index"])[0]
+        found.append({**row, "image": _thumbnail(frames.frames[view, column])})
     return found
 
 
-def _picture(pixels: np.ndarray[Any, Any]) -> str:
+def _thumbnail(pixels: np.ndarray[Any, Any]) -> str:
     """A frame as a small JPEG in a data URI."""
     image = Image.fromarray(pixels)
-    image.thumbnail(PICTURE, Image.Resampling.LANCZOS)
+    image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""One video as a trained model takes it: its frames, and the numbers of a skeleton where there is one.
+"""Model input from one video: its frames, and the parameters of its skeleton where there is one.
 
 Shapes: T frames, J joints, P parameters.
 """
@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data.dataset import Tables
+from actprompt.data.dataset import ClipTensors, Inputs
 from actprompt.data.extract import encode_clip, preprocess
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoClip, VideoInfo, read_clip
-from actprompt.models.checkpoint import SavedModel
+from actprompt.models.action_model import ActionModel
 from actprompt.skeleton.features import Parameters, joint_parameters, limb_parameters
 from actprompt.skeleton.io import read_skeleton
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
-from actprompt.training.inputs import Inputs
 from icube_common.errors import InputError
 from icube_common.numeric import NumericTable
 
@@ -30,57 +29,57 @@ _UNIT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class OneVideo:
-    """A video and what belongs to it.
+class VideoInput:
+    """A video as model input.
 
     Attributes:
-        clip: as a manifest would have it; its label is not known.
-        info: what decoding it has shown.
+        clip: of the video, without label.
+        info: length, frame rate and damage of the file.
         frames: the sampled ones.
-        tables: of this one clip.
+        tensors: of this one clip.
         units: of the P parameters.
-        notes: what a reader has to know about the numbers.
+        notes: warnings about video and skeleton.
     """
 
     clip: Clip
     info: VideoInfo
     frames: VideoClip
-    tables: Tables
+    tensors: ClipTensors
     units: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Numbers:
-    """What a skeleton gives: joints (T, J, 3), none where there is no skeleton; values (P,), NaN; their units."""
+class ClipParameters:
+    """Skeleton of a clip: joints (T, J, 3), T = 0 without skeleton; parameters (P,), NaN where missing; their units."""
 
     joints: Joints
     values: npt.NDArray[np.float64]
     units: tuple[str, ...]
 
 
-def read_one(
-    saved: SavedModel,
+def load_video_input(
+    model: ActionModel,
     video: str | Path,
     info: VideoInfo,
     *,
     skeleton: str | Path | None = None,
     data: str | Path | None = None,
-) -> OneVideo:
-    """A video as a model takes it.
+) -> VideoInput:
+    """Decode a video and load its skeleton.
 
     Args:
-        saved: the model with what belongs to it.
+        model: a trained model.
         video: the file.
-        info: what `actprompt.data.video.probe` says of it.
+        info: of `actprompt.data.video.probe`.
         skeleton: ``.npz`` with joints (T, J, 3) and time (T,) in s.
-        data: a prepared set that the video is of: skeleton and numbers are taken from there.
+        data: a prepared set that holds the video, its skeleton and parameters.
 
     Raises:
-        InputError: a video or skeleton that cannot be used or has other joints or numbers than the model was trained
-            on; a video that is not in ``data``; a model that needs numbers, and there are none.
+        InputError: a video or skeleton that cannot be used or has other joints or parameters than the model was trained
+            on; a video that is not in ``data``; a model that needs a skeleton, without one.
     """
-    path, model = Path(video), saved.model
+    path = Path(video)
     clip = Clip(
         id=path.name,
         path=str(path),
@@ -100,18 +99,18 @@ def read_one(
         if manifest.video(listed).resolve() != path.resolve():
             notes.append(f"Taken for clip {listed.id} of {data} by its name: the set has the video at another place.")
         clip = replace(clip, id=listed.id)
-        found = _numbers_of_set(saved, manifest, listed) if uses_numbers(saved) else None
+        found = _skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
     elif skeleton is not None:
-        found, note = _numbers_of_file(saved, Path(skeleton), info.duration)
+        found, note = _skeleton_of_file(model, Path(skeleton), info.duration)
         notes += [note] if note else []
-    if skeleton is not None and not uses_numbers(saved):
-        notes.append("The skeleton is not used: this run knows the picture only.")
-    if found is None and uses_numbers(saved):
+    if skeleton is not None and not uses_skeleton(model):
+        notes.append("The skeleton is not used: this run uses frames only.")
+    if found is None and uses_skeleton(model):
         missing = "no skeleton was given" if data is None else f"{data} has no skeleton of {clip.id}"
         if model.visual is None:
             remedy = "give --skeleton FILE, or --data SET with the video's skeleton"
-            raise InputError(f"{path}: {missing} and this run knows an action by its numbers only; {remedy}")
-        notes.insert(0, f"Numbers missing: {missing}; the action is named from the picture alone.")
+            raise InputError(f"{path}: {missing} and this run uses skeletons only; {remedy}")
+        notes.insert(0, f"Skeleton missing: {missing}; the action is recognised from the frames alone.")
     frames = read_clip(
         path,
         model.config.video.sampling,
@@ -119,95 +118,93 @@ def read_one(
         variable_rate=clip.variable_rate,
         keep_damaged=bool(clip.damage),
     )
-    found = found or _absent(saved)
-    return OneVideo(clip, info, frames, _tables(saved, clip, frames, found), found.units, tuple(notes))
+    found = found or _absent(model)
+    return VideoInput(clip, info, frames, _tensors(model, clip, frames, found), found.units, tuple(notes))
 
 
-def uses_numbers(saved: SavedModel) -> bool:
-    """Whether a clip's own numbers enter a prediction; they don't where they only served the training."""
-    entry = saved.model.config.numeric.entry
-    return saved.course is not None or bool(saved.model.parameter_names and entry in ("statements", "fusion"))
+def uses_skeleton(model: ActionModel) -> bool:
+    """True where a clip's own parameters or trajectory enter a prediction, not only the training."""
+    entry = model.config.numeric.entry
+    return model.encoder is not None or bool(model.parameter_names and entry in ("captions", "fusion"))
 
 
 def find_clip(manifest: Manifest, video: Path, info: VideoInfo) -> Clip:
-    """The clip of a set that a video is: the same file, else the only one of that name with as many frames.
+    """The clip of a video in a set: the same file, else the only one of that name with as many frames.
 
     Raises:
         InputError: none, or several, or one of other length.
     """
-    place = video.resolve()
-    names = {video.name, place.name}
-    alike = [clip for clip in manifest.clips if Path(clip.path).name in names or clip.id in names]
-    for clip in alike:
-        if manifest.video(clip).resolve() == place:
+    file = video.resolve()
+    names = {video.name, file.name}
+    same_name = [clip for clip in manifest.clips if Path(clip.path).name in names or clip.id in names]
+    for clip in same_name:
+        if manifest.video(clip).resolve() == file:
             return clip
-    if not alike:
+    if not same_name:
         raise InputError(f"{video}: not in {manifest.folder}; give its skeleton by --skeleton, or leave --data away")
-    if len(alike) > 1:
+    if len(same_name) > 1:
         raise InputError(
-            f"{video}: {manifest.folder} has {len(alike)} clips of that name ({alike[0].id}, {alike[1].id}); give the "
-            f"file below {manifest.root}"
+            f"{video}: {manifest.folder} has {len(same_name)} clips of that name ({same_name[0].id}, "
+            f"{same_name[1].id}); give the file below {manifest.root}"
         )
-    if alike[0].n_frames != info.n_frames:
+    if same_name[0].n_frames != info.n_frames:
         raise InputError(
-            f"{video}: {info.n_frames} frames, and {alike[0].id} of {manifest.folder} has {alike[0].n_frames}: another "
-            "video of that name; give its skeleton by --skeleton, or leave --data away"
+            f"{video}: {info.n_frames} frames, and {same_name[0].id} of {manifest.folder} has {same_name[0].n_frames}: "
+            "another video of that name; give its skeleton by --skeleton, or leave --data away"
         )
-    return alike[0]
+    return same_name[0]
 
 
-def joint_names(saved: SavedModel) -> tuple[str, ...]:
-    """The joints of the skeletons that a model was trained on: as its course has them, else by its parameters."""
-    if saved.course is not None:
-        return saved.course.joint_names
-    names = saved.model.parameter_names
+def model_joints(model: ActionModel) -> tuple[str, ...]:
+    """Joint names of the skeletons that a model was trained on, of its encoder or from its parameters."""
+    if model.encoder is not None:
+        return model.encoder.joint_names
+    names = model.parameter_names
     if "active arm raise, first" in names:
         return LIMB_JOINTS
     return tuple(name.removesuffix(" range") for name in names if name.endswith(" range"))
 
 
-def _numbers_of_set(saved: SavedModel, manifest: Manifest, clip: Clip) -> Numbers | None:
-    """What a prepared set has of a clip; None where it has neither skeleton nor number of it."""
-    found, has = _absent(saved), False
-    if saved.model.parameter_names and "numeric" in manifest.about:
+def _skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipParameters | None:
+    """Skeleton and parameters of a clip in a prepared set; None where it has neither."""
+    found, has = _absent(model), False
+    if model.parameter_names and "numeric" in manifest.about:
         table = manifest.numeric()
-        _refuse_others(manifest.folder / "numeric.csv", table.names, saved)
+        _check_parameters(manifest.folder / "numeric.csv", table.names, model)
         found = replace(found, values=table.values[manifest.index[clip.id]], units=table.units)
         has = not np.isnan(found.values).all()
-    if saved.course is not None and "skeleton" in manifest.about:
+    if model.encoder is not None and "skeleton" in manifest.about:
         skeleton = manifest.skeleton(clip)
         if skeleton is not None:
             names = tuple(manifest.about["skeleton"]["joints"])
-            if names != saved.course.joint_names or skeleton[0].shape[1] != len(names):
+            if names != model.encoder.joint_names or skeleton[0].shape[1] != len(names):
                 raise InputError(
                     f"{manifest.folder}: skeletons of other joints ({', '.join(names)}) than this run was trained on "
-                    f"({', '.join(saved.course.joint_names)}); leave --data away to go by the picture"
+                    f"({', '.join(model.encoder.joint_names)}); leave --data away to use the frames only"
                 )
             found, has = replace(found, joints=skeleton[0]), has or bool(len(skeleton[0]))
     return found if has else None
 
 
-def _numbers_of_file(saved: SavedModel, path: Path, duration: float) -> tuple[Numbers, str]:
-    """What a skeleton file gives for a video of that duration, and what is odd about it."""
+def _skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters, str]:
+    """Skeleton and parameters of a file for a video of that duration, and a warning."""
     remedy = "give an .npz with joints (T, J, 3) and time (T,) in s"
     joints, time = read_skeleton(path, remedy=remedy)
     if np.isnan(joints).all():
         raise InputError(f"{path}: no joint is tracked in any of its {len(joints)} frames: {remedy}")
-    if not uses_numbers(saved):
-        return _absent(saved), ""
-    names = joint_names(saved)
+    if not uses_skeleton(model):
+        return _absent(model), ""
+    names = model_joints(model)
     if joints.shape[1] != len(names):
         raise InputError(
             f"{path}: {joints.shape[1]} joints, this run was trained on {len(names)}: {', '.join(names)}; give these"
         )
     if names == LIMB_JOINTS and abs(float(np.nanmean(np.linalg.norm(joints, axis=2))) - 1) > _UNIT:
-        raise InputError(
-            f"{path}: its joints are no unit directions, as this run was trained on"
-        )
-    found = _absent(saved)
-    if saved.model.parameter_names:
-        named = _named(saved, names, joints, duration)
-        _refuse_others(path, tuple(named), saved)
+        raise InputError(f"{path}: its joints are no unit directions, as this run was trained on")
+    found = _absent(model)
+    if model.parameter_names:
+        named = _named(model, names, joints, duration)
+        _check_parameters(path, tuple(named), model)
         values, units = zip(*named.values(), strict=True)
         found = replace(found, values=np.array(values, dtype=np.float64), units=tuple(units))
     span = float(time[-1] - time[0])
@@ -216,35 +213,35 @@ def _numbers_of_file(saved: SavedModel, path: Path, duration: float) -> tuple[Nu
     return replace(found, joints=joints), note
 
 
-def _named(saved: SavedModel, names: tuple[str, ...], joints: Joints, duration: float) -> Parameters:
+def _named(model: ActionModel, names: tuple[str, ...], joints: Joints, duration: float) -> Parameters:
     if names == LIMB_JOINTS:
         return limb_parameters(joints, duration)
-    heights = any(name.endswith(" height, mean") for name in saved.model.parameter_names)
+    heights = any(name.endswith(" height, mean") for name in model.parameter_names)
     return joint_parameters(joints, names, duration, up=1 if heights else None)
 
 
-def _refuse_others(path: Path, names: tuple[str, ...], saved: SavedModel) -> None:
-    """The parameters have to be those of the model, in its order."""
-    wanted = saved.model.parameter_names
-    if names != wanted:
-        differ = next((pair for pair in zip(names, wanted, strict=False) if pair[0] != pair[1]), ("", ""))
+def _check_parameters(path: Path, names: tuple[str, ...], model: ActionModel) -> None:
+    """Check that the parameters are those of the model, in its order."""
+    expected = model.parameter_names
+    if names != expected:
+        differ = next((pair for pair in zip(names, expected, strict=False) if pair[0] != pair[1]), ("", ""))
         example = f": {differ[0]!r} where it has {differ[1]!r}" if differ[0] else ""
         raise InputError(
-            f"{path}: {len(names)} numbers, other ones than the {len(wanted)} this run was trained on{example}; leave "
-            "it away to go by the picture, or train on such numbers"
+            f"{path}: {len(names)} parameters, other ones than the {len(expected)} this run was trained on{example}; "
+            "leave it away to use the frames only, or train on such parameters"
         )
 
 
-def _absent(saved: SavedModel) -> Numbers:
-    """No skeleton, no number."""
-    names = saved.model.parameter_names
-    joints = np.zeros((0, len(joint_names(saved)), 3), dtype=np.float32)
-    return Numbers(joints, np.full(len(names), np.nan), ("",) * len(names))
+def _absent(model: ActionModel) -> ClipParameters:
+    """Missing skeleton and parameters."""
+    names = model.parameter_names
+    joints = np.zeros((0, len(model_joints(model)), 3), dtype=np.float32)
+    return ClipParameters(joints, np.full(len(names), np.nan), ("",) * len(names))
 
 
-def _tables(saved: SavedModel, clip: Clip, frames: VideoClip, numbers: Numbers) -> Tables:
-    """The rows of this clip, in the precision that a training has seen."""
-    model, ids = saved.model, (clip.id,)
+def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: ClipParameters) -> ClipTensors:
+    """Tensors of this clip, in the precision of a training."""
+    ids = (clip.id,)
     features = pixels = parameters = None
     if model.visual is not None:
         prepared = preprocess(frames.frames, model.vlm)
@@ -253,9 +250,7 @@ def _tables(saved: SavedModel, clip: Clip, frames: VideoClip, numbers: Numbers) 
         else:
             pixels = {clip.id: prepared.half().float()}
     if model.parameter_names:
-        parameters = NumericTable(
-            ids=ids, names=model.parameter_names, values=numbers.values[None], units=numbers.units
-        )
-    skeletons = None if saved.course is None else {clip.id: numbers.joints}
-    inputs = Inputs(ids, features, pixels, skeletons, joint_names(saved), parameters)
-    return Tables.of(ids, inputs, saved.course, saved.captioner, model.vlm)
+        parameters = NumericTable(ids=ids, names=model.parameter_names, values=found.values[None], units=found.units)
+    skeletons = None if model.encoder is None else {clip.id: found.joints}
+    inputs = Inputs(ids, features, pixels, skeletons, model_joints(model), parameters)
+    return model.clip_tensors(ids, inputs)

@@ -23,4 +23,4 @@ def class_texts(manifest: Manifest, config: ActConfig) -> ClassTexts:
         found = knowledge.descriptions(labels)
         note = knowledge.review_note()
         texts = ClassTexts(names, found, knowledge.provenance(), (note,) if note else ())
-    return texts.exchanged(config.exchange_texts) if config.exchange_texts else texts
+    return texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else texts

@@ -45,7 +45,7 @@ class MeanHead(nn.Module):
         return _masked_mean(*_real(features, mask))
 
 
-class StatisticsHead(nn.Module):
+class MeanStdHead(nn.Module):
     """Mean and deviation over the frames, side by side; nothing is learned, and their order is of no account.
 
     The statistics pooling of Snyder et al., "X-vectors: Robust DNN Embeddings for Speaker Recognition" (ICASSP 2018).
@@ -99,7 +99,7 @@ class TransformerHead(nn.Module):
         return _masked_mean(features, real) + self.integrate(self.norm(features), real)
 
 
-class MessageHead(nn.Module):
+class CrossFrameHead(nn.Module):
     """Messages between the frames, then a transformer over the frames, beside their mean.
 
     After Ni et al., "Expanding Language-Image Pretrained Models for General Video Recognition" (X-CLIP, ECCV 2022). A
@@ -146,9 +146,9 @@ class MessageHead(nn.Module):
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "mean": lambda dim, **options: MeanHead(),
-    "statistics": lambda dim, **options: StatisticsHead(),
+    "mean_std": lambda dim, **options: MeanStdHead(),
     "transformer": TransformerHead,
-    "messages": MessageHead,
+    "cross_frame": CrossFrameHead,
 }
 """Kind -> what makes the head, for `make_head`."""
 

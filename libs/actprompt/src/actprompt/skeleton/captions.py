@@ -39,7 +39,7 @@ _ELBOW_WIDE, _ELBOW_STRONG, _ELBOW_BENT, _BOTH_BENT, _ELBOW_LOOSE = 100.0, 95.0,
 # metres of an average body
 _AT_HEAD, _HANDS_MEET, _HANDS_NEAR = 0.38, 0.3, 0.4
 # deviations from the training clips' mean from which on another parameter is worth a sentence, and how many are told
-_FAR, _MOST = 0.8, 6
+_FAR, _MAX_CAPTIONS = 0.8, 6
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Captioner:
     """
 
     names: tuple[str, ...]
-    center: Array
-    deviation: Array
-    _known: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    mean: Array
+    std: Array
+    _encoded: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def fit(cls, names: Sequence[str], values: npt.ArrayLike) -> Captioner:
@@ -64,19 +64,19 @@ class Captioner:
         there = ~np.isnan(table)
         count = np.maximum(there.sum(axis=0), 1)
         filled = np.nan_to_num(table)
-        center = filled.sum(axis=0) / count
-        deviation = np.sqrt((((filled - center) * there) ** 2).sum(axis=0) / count)
-        return cls(tuple(names), center, np.where(deviation > 1e-9, deviation, np.inf))
+        mean = filled.sum(axis=0) / count
+        std = np.sqrt((((filled - mean) * there) ** 2).sum(axis=0) / count)
+        return cls(tuple(names), mean, np.where(std > 1e-9, std, np.inf))
 
     def sentences(self, values: npt.ArrayLike) -> list[str]:
         """What a clip's parameters (P,) say; nothing where all of them are missing."""
         row = np.asarray(values, dtype=np.float64)
-        known = {name: float(value) for name, value in zip(self.names, row, strict=True) if not np.isnan(value)}
+        present = {name: float(value) for name, value in zip(self.names, row, strict=True) if not np.isnan(value)}
         if "active arm raise, largest" in self.names:
-            return [*_legs(known), *_arms(known)]
-        far = (row - self.center) / self.deviation
+            return [*_legs(present), *_arms(present)]
+        far = (row - self.mean) / self.std
         order = [place for place in np.argsort(-np.nan_to_num(np.abs(far))) if np.abs(far[place]) >= _FAR]
-        return [statements(self.names[place])[0 if far[place] > 0 else 1] for place in order[:_MOST]]
+        return [parameter_phrases(self.names[place])[0 if far[place] > 0 else 1] for place in order[:_MAX_CAPTIONS]]
 
     @torch.no_grad()
     def features(self, vlm: FrozenVLM, values: npt.ArrayLike) -> Float[Tensor, "n d"]:
@@ -86,33 +86,33 @@ class Captioner:
             vlm: the frozen backbone.
             values: (N, P), NaN where missing.
         """
-        told = [self.sentences(row) for row in np.asarray(values)]
-        new = sorted({text for texts in told for text in texts} - self._known.keys())
+        captions = [self.sentences(row) for row in np.asarray(values)]
+        new = sorted({text for texts in captions for text in texts} - self._encoded.keys())
         if new:
-            self._known.update(zip(new, vlm.encode_text(new).float().cpu(), strict=True))
+            self._encoded.update(zip(new, vlm.encode_text(new).float().cpu(), strict=True))
         absent = torch.full((vlm.embed_dim,), torch.nan)
         return torch.stack(
-            [torch.stack([self._known[text] for text in texts]).mean(0) if texts else absent for texts in told]
+            [torch.stack([self._encoded[text] for text in texts]).mean(0) if texts else absent for texts in captions]
         )
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON; an infinite deviation is None."""
-        deviation = [None if np.isinf(value) else float(value) for value in self.deviation]
-        return {"names": list(self.names), "center": self.center.tolist(), "deviation": deviation}
+        std = [None if np.isinf(value) else float(value) for value in self.std]
+        return {"names": list(self.names), "mean": self.mean.tolist(), "std": std}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Captioner:
-        """The inverse of `record`."""
-        deviation = [np.inf if value is None else float(value) for value in record["deviation"]]
-        return cls(tuple(record["names"]), np.asarray(record["center"]), np.asarray(deviation))
+    def from_dict(cls, values: Mapping[str, Any]) -> Captioner:
+        """The inverse of `to_dict`."""
+        std = [np.inf if value is None else float(value) for value in values["std"]]
+        return cls(tuple(values["names"]), np.asarray(values["mean"]), np.asarray(std))
 
 
-def _legs(known: Mapping[str, float]) -> list[str]:
+def _legs(present: Mapping[str, float]) -> list[str]:
     """The sentence about hips and knees."""
     wanted = ("knee bend, first", "knee bend, last", "hip bend, last", "hip bend, largest")
-    if any(name not in known for name in wanted):
+    if any(name not in present for name in wanted):
         return []
-    knee_first, knee_last, hip_last, hip_largest = (known[name] for name in wanted)
+    knee_first, knee_last, hip_last, hip_largest = (present[name] for name in wanted)
     if knee_first <= _KNEE_SITS and knee_last <= _KNEE_SITS:
         if hip_largest > _TRUNK_LEANS:
             return ["The trunk leans forward from the hips while the legs stay straight."]
@@ -129,10 +129,10 @@ def _legs(known: Mapping[str, float]) -> list[str]:
     return ["The knees and hips stay bent all the time."]
 
 
-def _arms(known: Mapping[str, float]) -> list[str]:
+def _arms(present: Mapping[str, float]) -> list[str]:
     """The sentences about both arms; what needs a missing number is not said, as a comparison with NaN fails."""
     raised, elbow, to_head, to_head_last, other_raised, other_elbow, apart, hips = (
-        known.get(name, math.nan)
+        present.get(name, math.nan)
         for name in (
             "active arm raise, largest",
             "active arm elbow bend, largest",
@@ -200,7 +200,7 @@ _HANDS = {"active hand to head": "the hand", "other hand to head": "the other ha
 _DURATION = ("the action takes long", "the action is short")
 
 
-def statements(name: str) -> tuple[str, str]:
+def parameter_phrases(name: str) -> tuple[str, str]:
     """The sentences of a parameter: what is so when its number is high, and when it is low.
 
     The names of `actprompt.skeleton.features` have sentences of their own; any other name is written out: "the hand

@@ -40,11 +40,11 @@ def limb_parameters(directions: npt.ArrayLike, duration: float) -> Parameters:
     limbs = {"active arm": (0, 1), "other arm": (2, 3)}
     for limb, (upper, lower) in limbs.items():
         for what, joint in ((f"{limb} raise", upper), (f"{limb} elbow bend", lower)):
-            found |= _course(what, angles[:, joint], speeds[:, joint])
+            found |= _angle_parameters(what, angles[:, joint], speeds[:, joint])
     legs = np.stack([angles[:, [4, 6]].mean(axis=1), angles[:, [5, 7]].mean(axis=1)], axis=1)
     leg_speeds = np.stack([speeds[:, [4, 6]].mean(axis=1), speeds[:, [5, 7]].mean(axis=1)], axis=1)
     for what, column in (("hip bend", 0), ("knee bend", 1)):
-        found |= _course(what, legs[:, column], leg_speeds[:, column])
+        found |= _angle_parameters(what, legs[:, column], leg_speeds[:, column])
     distances = hand_distances(ordered)
     for what, column in (("hands apart", 0), ("active hand to head", 1), ("other hand to head", 2)):
         found[f"{what}, smallest"] = (float(distances[:, column].min()), "m")
@@ -94,7 +94,7 @@ def parameter_table(
     return names, tuple(rows[0][name][1] for name in names), values
 
 
-def _course(what: str, angle: Array, speed: Array) -> Parameters:
+def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
     """How an angle (T,) in degrees goes over a clip; its speed in degrees per second."""
     return {
         f"{what}, first": (float(angle[0]), "degrees"),

@@ -26,42 +26,51 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Course:
-    """Skeletons of any length -> vectors of one length; `fit` looks at training clips only.
+class TrajectoryEncoder:
+    """Encoder of skeleton sequences of any length as vectors of one length; `fit` takes training clips only.
 
     Attributes:
         joint_names: J names.
-        stand_in: (J, 3), the training clips' mean of each joint, for joints that a clip has never seen.
+        joint_means: (J, 3), the training clips' mean of each joint: imputed where a clip never has the joint.
         frames: points in time.
     """
 
     joint_names: tuple[str, ...]
-    stand_in: Array
+    joint_means: Array
     frames: int
 
     @classmethod
-    def fit(cls, skeletons: Iterable[npt.ArrayLike], joint_names: Sequence[str], frames: int) -> Course:
-        """What stands in for lost joints, from training clips (T, J, 3) each, NaN where a joint was not tracked."""
-        means = mean_joints(skeletons)
-        # a joint that no training clip has says nothing, wherever it is put
-        return cls(tuple(joint_names), np.nan_to_num(means), frames)
+    def fit(cls, skeletons: Iterable[npt.ArrayLike], joint_names: Sequence[str], frames: int) -> TrajectoryEncoder:
+        """The encoder with the joint means of training clips (T, J, 3) each, NaN where a joint was not tracked."""
+        # a joint that no training clip has is constant, so its value does not matter
+        return cls(tuple(joint_names), np.nan_to_num(mean_joints(skeletons)), frames)
+
+    @classmethod
+    def unfitted(cls, joint_names: Sequence[str], frames: int) -> TrajectoryEncoder:
+        """An encoder of these joints whose means are zero until a training fits them."""
+        return cls(tuple(joint_names), np.zeros((len(joint_names), 3)), frames)
+
+    @property
+    def width(self) -> int:
+        """Length F of the vectors."""
+        return len(self.vector(np.zeros((1, len(self.joint_names), 3))))
 
     def vector(self, skeleton: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """A clip (T, J, 3), NaN where a joint was not tracked, as (F,)."""
-        return self._vector(complete(skeleton, self.stand_in))
+        return self._vector(complete(skeleton, self.joint_means))
 
-    def copies(
+    def augment(
         self, skeleton: npt.ArrayLike, count: int, generator: np.random.Generator, *, jitter: float
     ) -> npt.NDArray[np.float32]:
-        """The clip and ``count`` copies of it, warped in time and with joints a little off: (1 + count, F).
+        """The clip and ``count`` copies with time warps and displaced joints: (1 + count, F).
 
         Args:
             skeleton: (T, J, 3).
             count: copies.
-            generator: what is drawn from.
-            jitter: deviation of each joint, the same all through a copy: a tracker's error rather than noise.
+            generator: source of the random numbers.
+            jitter: standard deviation of each joint's displacement, constant over a copy, as of a tracker's error.
         """
-        whole = complete(skeleton, self.stand_in)
+        whole = complete(skeleton, self.joint_means)
         rows = [self._vector(whole)]
         for _ in range(count):
             moved = time_warp(whole, generator) + generator.normal(0, jitter, (1, *whole.shape[1:]))
@@ -80,18 +89,18 @@ class Course:
         moments = rearrange(resample(channels, self.frames), "t c -> (t c)")
         return np.concatenate([moments, temporal_pyramid(channels, frames=self.frames)]).astype(np.float32)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "joint_names": list(self.joint_names),
-            "stand_in": self.stand_in.tolist(),
+            "joint_means": self.joint_means.tolist(),
             "frames": self.frames,
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Course:
-        """The inverse of `record`."""
-        return cls(tuple(record["joint_names"]), np.asarray(record["stand_in"]), int(record["frames"]))
+    def from_dict(cls, values: Mapping[str, Any]) -> TrajectoryEncoder:
+        """The inverse of `to_dict`."""
+        return cls(tuple(values["joint_names"]), np.asarray(values["joint_means"]), int(values["frames"]))
 
 
 def _position_channels(positions: Array) -> Array:

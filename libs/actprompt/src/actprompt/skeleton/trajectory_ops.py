@@ -47,10 +47,10 @@ def mean_joints(sequences: Iterable[npt.ArrayLike]) -> Array:
     return np.divide(total[0], total[1], out=np.full(total.shape[1:], np.nan), where=total[1] > 0)
 
 
-def complete(sequence: npt.ArrayLike, stand_in: npt.ArrayLike) -> Array:
-    """A sequence (T, J, 3) without NaN: gaps interpolated, joints that are never there at their ``stand_in`` (J, 3)."""
+def complete(sequence: npt.ArrayLike, joint_means: npt.ArrayLike) -> Array:
+    """A sequence (T, J, 3) without NaN: gaps interpolated, joints without any frame imputed by their mean (J, 3)."""
     filled = fill_gaps(sequence)
-    return np.where(np.isnan(filled), np.asarray(stand_in, dtype=np.float64), filled)
+    return np.where(np.isnan(filled), np.asarray(joint_means, dtype=np.float64), filled)
 
 
 def at_positions(sequence: npt.ArrayLike, positions: npt.ArrayLike) -> Array:

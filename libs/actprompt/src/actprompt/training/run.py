@@ -1,10 +1,11 @@
-"""Training a model that is to be used: on all clips of a prepared set, or on the training side of a protocol."""
+"""Training run: a model trained on a data set, saved with its report in a run folder."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,63 @@ import numpy as np
 from accelerate import PartialState
 
 from actprompt.config import ActConfig
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Manifest
-from actprompt.evaluation.protocols import official_fold, validation_share
-from actprompt.models.checkpoint import SavedModel, save_model
+from actprompt.models.action_model import ActionModel, check_inputs
+from actprompt.models.checkpoint import head_name
 from actprompt.models.class_texts import class_texts
-from actprompt.training.inputs import Inputs, load_inputs
-from actprompt.training.trainer import Trained, check_fold, fit_fold
+from actprompt.training.folds import training_fold
+from actprompt.training.inputs import load_inputs
+from actprompt.training.trainer import TrainedFold, check_fold, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, everything
+from icube_common.evaluation import Fold
 from icube_common.prompts import ClassTexts
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
 from icube_common.sequences import as_list
-from icube_common.training import check_start, load_backbone, open_run
+from icube_common.training import FitResult, check_start, load_backbone, open_run
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """Result of `train`.
+
+    Attributes:
+        model: the trained model, in eval mode.
+        run: the run folder; `ActionModel.from_pretrained` and `ActionPipeline.from_pretrained` read it.
+        clips: training clips.
+        subjects: training subjects.
+        fit: steps, seconds and last losses of the training loop.
+        notes: warnings for a reader.
+    """
+
+    model: ActionModel
+    run: RunFolder
+    clips: int
+    subjects: int
+    fit: FitResult
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        return {
+            "run": str(self.run.path),
+            "model": str(self.run.model),
+            "report": str(self.run.report),
+            "clips": self.clips,
+            "subjects": self.subjects,
+            "backbone": str(self.model.vlm.origin),
+            **self.fit.summary(self.run),
+            "notes": list(self.notes),
+        }
+
+
 def features_folder(data: str | Path, features: str | Path | None, config: ActConfig, vlm: FrozenVLM) -> Path | None:
-    """Where frame features are kept: where the user says, else below the prepared set, by backbone and frames."""
+    """Folder of frame features: the given one, else below the prepared set, by backbone and frame sampling."""
     if features is not None:
         return Path(features)
     sampling = config.video.sampling
@@ -40,62 +77,67 @@ def features_folder(data: str | Path, features: str | Path | None, config: ActCo
     folder = Path(data) / "features" / name
     if folder.is_dir() or os.access(data, os.W_OK):
         return folder
-    logger.warning("%s: cannot be written, features are computed and not kept; --features FOLDER keeps them", data)
+    logger.warning("%s: cannot be written, features are computed and not stored; --features FOLDER stores them", data)
     return None
 
 
 def train(
-    data: str | Path,
+    model: ActionModel | ActConfig,
+    data: VideoDataset | str | Path,
     out: str | Path,
-    config: ActConfig | None = None,
     *,
     protocol: str | None = None,
-    leave_out: Sequence[str] = (),
+    exclude_subjects: Sequence[str] = (),
     features: str | Path | None = None,
     root: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train on a prepared set and save the model.
+) -> TrainingResult:
+    """Train a model on a data set and save it.
 
     Args:
-        data: what ``actprompt prepare`` made.
-        out: the run folder; `icube_common.runs` says what it holds.
-        config: all settings.
-        protocol: a published split, whose training side is trained on; by default all clips.
-        leave_out: subjects that are not trained on.
-        features: folder of frame features; by default below ``data``.
-        root: where the videos lie now, if they moved.
-        resume: go on from the newest whole checkpoint of ``out``.
+        model: an untrained model of `ActionModel.for_dataset`, trained in place; or the settings of one to make.
+        data: a data set, or a prepared folder.
+        out: the run folder, as described in `icube_common.runs`.
+        protocol: a published split, whose training side is used; by default all clips.
+        exclude_subjects: subjects without a part in the training.
+        features: folder of frame features; by default below the data.
+        root: folder of the videos, where they have moved.
+        resume: resume from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
-    Returns:
-        Where model and report are, clips, subjects, steps, seconds, the last losses.
-
     Raises:
-        InputError: a bad set, setting or output folder; nothing is written then.
+        InputError: a bad set, setting or output folder, or a model of other classes; nothing is written then.
     """
-    config = config or ActConfig()
-    leave_out = as_list(leave_out)
+    config = model if isinstance(model, ActConfig) else model.config
+    exclude_subjects = as_list(exclude_subjects)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
-    manifest = Manifest.load(data, root=root)
+    manifest = VideoDataset.open(data, root=root).manifest
     manifest.check_classes()
-    chosen = {"protocol": protocol, "leave_out": sorted(leave_out)}
+    side = {"protocol": protocol, "exclude_subjects": sorted(exclude_subjects)}
     if resume:
-        _refuse_other(RunFolder(out), manifest, chosen)
-    fold = training_fold(manifest, config, protocol=protocol, leave_out=leave_out)
+        _check_same_run(RunFolder(out), manifest, side)
+    fold = training_fold(manifest, config, protocol=protocol, exclude_subjects=exclude_subjects)
     texts = class_texts(manifest, config)
-    vlm = load_backbone(config.vlm, config.train)
-    inputs = load_inputs(manifest, config, vlm, features=features_folder(data, features, config, vlm))
+    vlm = load_backbone(config.vlm, config.train) if isinstance(model, ActConfig) else model.vlm
+    folder = features_folder(manifest.folder, features, config, vlm)
+    inputs = load_inputs(manifest, config, vlm, features=folder)
     check_fold(inputs, fold, config)
+    if isinstance(model, ActionModel):
+        if model.labels != tuple(fold.train_class_names):
+            raise InputError(
+                f"{manifest.folder}: its {len(fold.train_classes)} training classes are not the {len(model.labels)} of "
+                "the model; make one with ActionModel.for_dataset"
+            )
+        check_inputs(model, inputs)
     run = open_run(
         out,
         config=config.train,
         config_yaml=config_to_yaml(config),
         environment={
-            "data": str(data),
+            "data": str(manifest.folder),
             "data_fingerprint": manifest.fingerprint,
-            "training_side": chosen,
+            "training_side": side,
             "backbone": vlm.describe(),
             "knowledge": texts.provenance,
             "seed": config.train.seed,
@@ -103,49 +145,27 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    trained = fit_fold(inputs, fold, config, vlm, texts, run, resume=resume)
-    saved = to_save(trained, manifest, fold, texts)
+    given = model if isinstance(model, ActionModel) else None
+    trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
+    describe_training(trained, manifest, fold, texts)
     if PartialState().is_main_process:
-        save_model(run.model, saved, overwrite=True)
-        write_training_report(run, manifest, trained, inputs)
-    return {
-        "run": str(run.path),
-        "model": str(run.model),
-        "report": str(run.report),
-        "clips": len(fold.train),
-        "subjects": len(saved.about["trained_on"]["subjects"]),
-        "backbone": str(vlm.origin),
-        **trained.result.summary(run),
-        "notes": list(trained.notes),
-    }
+        trained.model.save_pretrained(run.model, overwrite=True)
+        write_training_report(run, manifest, trained)
+    about = trained.model.about
+    return TrainingResult(
+        model=trained.model,
+        run=run,
+        clips=len(fold.train),
+        subjects=len(about["trained_on"]["subjects"]),
+        fit=trained.result,
+        notes=trained.notes,
+    )
 
 
-def training_fold(manifest: Manifest, config: ActConfig, *, protocol: str | None, leave_out: Sequence[str]) -> Fold:
-    """The fold that `train` trains on.
-
-    Raises:
-        InputError: no such protocol, no such subject, or nobody is left.
-    """
-    samples = manifest.samples()
-    if protocol is not None:
-        if leave_out:
-            raise InputError(f"--leave-out {','.join(leave_out)}: does not go with --protocol {protocol}")
-        return official_fold(manifest, samples, protocol, config)
-    if leave_out:
-        groups = samples.group_array
-        if strange := sorted(set(leave_out) - set(groups)):
-            raise InputError(f"--leave-out {strange[0]}: no such subject; there are {', '.join(sorted(set(groups)))}")
-        kept = np.flatnonzero(~np.isin(groups, list(leave_out)))
-        if not len(kept):
-            raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
-        samples = samples.subset(kept)
-    return everything(samples, seed=config.train.seed, validation=validation_share(config))
-
-
-def to_save(trained: Trained, manifest: Manifest, fold: Fold, texts: ClassTexts) -> SavedModel:
-    """A trained model with what is to be known about it later."""
+def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
+    """Record data, training clips, class knowledge and warnings in ``model.about``."""
     rows = np.concatenate([fold.train, fold.validation])
-    about = {
+    trained.model.about = {
         "data": {
             "format": manifest.about["format"],
             "title": manifest.about["title"] if "title" in manifest.about else manifest.about["format"],
@@ -161,11 +181,10 @@ def to_save(trained: Trained, manifest: Manifest, fold: Fold, texts: ClassTexts)
         "knowledge": dict(texts.provenance),
         "notes": list(trained.notes),
     }
-    return SavedModel(trained.model, trained.course, trained.captioner, about)
 
 
-def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained, inputs: Inputs) -> None:
-    """``report.html`` of a run: what was trained, the losses, the words that the prompts have come to."""
+def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> None:
+    """Write ``report.html`` of a run: facts, losses, and the texts that the prompts were initialised with."""
     model = trained.model
     report = Report("Training", subtitle=f"{manifest.about.get('title', manifest.about['format'])}, {model.vlm.origin}")
     for note in trained.notes:
@@ -173,7 +192,8 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained, 
     report.facts(
         {
             "actions": len(model.labels),
-            "clips in the set": len(inputs.ids),
+            "clips in the set": len(manifest.clips),
+            "temporal head": head_name(model) or model.config.visual.head,
             "steps": trained.result.steps,
             "seconds": round(trained.result.seconds, 1),
             "stopped because": trained.result.stopped_because,
@@ -184,18 +204,14 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained, 
     names = [name for name in ("loss", "validation_loss") if any(name in record for record in records)]
     report.metrics(records, names, alt="Losses over the steps of the training")
     report.section("Prompts")
-    rows = [[label, text] for label, text in _prompt_texts(model)]
-    report.table(["action", "what its prompt started as"], rows)
+    owners = model.prompts.owner.tolist()
+    rows = [[model.labels[owner], text] for owner, text in zip(owners, model.prompts.texts, strict=True)]
+    report.table(["action", "initial text of its prompt"], rows)
     report.save(run.report)
 
 
-def _prompt_texts(model: Any) -> list[tuple[str, str]]:
-    owners = model.prompts.owner.tolist()
-    return [(model.labels[owner], text) for owner, text in zip(owners, model.prompts.texts, strict=True)]
-
-
-def _refuse_other(run: RunFolder, manifest: Manifest, chosen: Mapping[str, Any]) -> None:
-    """A run goes on with the data, and the people, that it began with."""
+def _check_same_run(run: RunFolder, manifest: Manifest, side: Mapping[str, Any]) -> None:
+    """Check that a resumed run has the data and the subjects of its start."""
     if not run.environment.is_file():
         return
     environment = read_json(run.environment)
@@ -205,8 +221,8 @@ def _refuse_other(run: RunFolder, manifest: Manifest, chosen: Mapping[str, Any])
             f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
             f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
         )
-    if environment.get("training_side", chosen) != chosen:
-        begun = environment["training_side"]
-        words = [f"--protocol {begun['protocol']}"] if begun["protocol"] else []
-        words += [f"--leave-out {','.join(begun['leave_out'])}"] if begun["leave_out"] else []
-        raise InputError(f"{run.path}: was begun with {' '.join(words) or 'all clips'}; resume with the same")
+    if environment.get("training_side", side) != side:
+        first = environment["training_side"]
+        words = [f"--protocol {first['protocol']}"] if first["protocol"] else []
+        words += [f"--exclude-subjects {','.join(first['exclude_subjects'])}"] if first["exclude_subjects"] else []
+        raise InputError(f"{run.path}: was started with {' '.join(words) or 'all clips'}; resume with the same")

@@ -1,8 +1,10 @@
-"""One training: a fold and its tables in, a trained model out. The fold is the only source of rows and labels."""
+"""Training of one fold: ridge initialisation, losses, validation, and prediction of its test rows.
+
+The fold is the only source of rows and labels.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +17,11 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from actprompt.config import ActConfig
-from actprompt.data.dataset import Tables, TrainingClips
+from actprompt.data.dataset import ClipDataset, ClipTensors, Inputs
 from actprompt.models.action_model import ActionModel
+from actprompt.models.visual_branch import Head
 from actprompt.skeleton.captions import Captioner
-from actprompt.skeleton.trajectory import Course
-from actprompt.training.inputs import Inputs
+from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.losses import make_loss, supervised_contrastive
@@ -37,25 +39,21 @@ PREDICTION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """What `fit_fold` returns.
+class TrainedFold:
+    """Result of `train_fold`.
 
     Attributes:
         model: in eval mode, on the backbone's device.
-        course: what turns skeletons into its vectors; None where they do not enter.
-        captioner: what turns parameters into sentences; None where these do not enter.
-        notes: what a report has to say.
+        notes: warnings for a report.
         result: of the training loop.
     """
 
     model: ActionModel
-    course: Course | None
-    captioner: Captioner | None
     notes: tuple[str, ...]
     result: FitResult
 
 
-def fit_fold(
+def train_fold(
     inputs: Inputs,
     fold: Fold,
     config: ActConfig,
@@ -63,75 +61,59 @@ def fit_fold(
     texts: ClassTexts,
     run: RunFolder,
     *,
+    head: Head | None = None,
+    model: ActionModel | None = None,
     resume: bool = False,
-) -> Trained:
-    """Train on a fold's training rows; its validation rows stop the training early where ``train.patience`` is set.
+) -> TrainedFold:
+    """Train on a fold's training rows; early stopping uses its validation rows.
 
     Args:
-        inputs: the tables of all clips; only the fold's own rows are read.
+        inputs: of all clips; only the fold's own rows are read.
         fold: rows and labels.
         config: all settings.
         vlm: the frozen backbone.
         texts: of all classes.
         run: the run folder.
-        resume: go on from the newest whole checkpoint.
+        head: a temporal head in place of ``config.visual.head``.
+        model: an untrained model of the fold's classes, trained in place; made here where it is not given.
+        resume: resume from the newest whole checkpoint.
 
     Raises:
         InputError: a training class without rows or text, numbers that cannot be scaled, settings that do not fit.
     """
     check_fold(inputs, fold, config)
-    device = vlm.device
     labels = torch.from_numpy(fold.train_labels)
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes))
-    seen = replace(
-        inputs,
-        frames=None if inputs.frames is None else fold.side_table(inputs.frames),
-        pixels=None if inputs.pixels is None else fold.side_table(inputs.pixels),
-        skeletons=None if inputs.skeletons is None else fold.side_table(inputs.skeletons),
-    )
-    ids = [fold.samples.ids[row] for row in fold.train]
-    course = None
-    if seen.skeletons is not None:
-        known = [seen.skeletons[name] for name in ids if len(seen.skeletons[name])]
-        course = Course.fit(known, inputs.joint_names, config.numeric.frames)
-    captioner = None
-    if seen.parameters is not None and config.numeric.entry == "statements":
-        captioner = Captioner.fit(seen.parameters.names, training_values(seen.parameters, fold))
-    tables = Tables.of(
-        ids,
-        seen,
-        course,
-        captioner,
-        vlm,
-        copies=config.numeric.warps,
-        jitter=config.numeric.jitter,
-        seed=config.train.seed,
-    )
-    prompts = texts.prompts(vlm, fold.train_class_names, replace(config.prompt, seed=config.train.seed))
-    model = _build(prompts, config, inputs, fold, tables)
-    groups = [fold.samples.groups[row] for row in fold.train]
-    _start(model, config, tables, labels, groups)
-    notes = [*fold.notes, *texts.notes, *inputs.notes, *prompts.notes]
+    if model is None:
+        names = () if inputs.parameters is None else inputs.parameters.names
+        joints = () if inputs.skeletons is None else inputs.joint_names
+        model = ActionModel.for_classes(
+            vlm, texts, fold.train_class_names, config, joint_names=joints, parameters=names, head=head
+        )
+    visible = _visible(inputs, fold.side_table)
+    tensors = _fit_inputs(model, visible, fold)
+    _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
+    notes = [*fold.notes, *texts.notes, *inputs.notes, *model.prompts.notes]
     result = fit(
         model,
         TrainingStep(model, config, counts.tolist()),
-        TrainingClips(tables, fold.train_labels.tolist()),
+        ClipDataset(tensors, fold.train_labels.tolist()),
         config=config.train,
         run=run,
-        validate=_validation(fold, seen, model, course, captioner) if config.train.validate_every else None,
+        validate=_validation(fold, visible, model) if config.train.validate_every else None,
         resume=resume,
     )
-    model.to(device)
-    return Trained(model, course, captioner, tuple(dict.fromkeys(notes)), result)
+    model.to(vlm.device)
+    return TrainedFold(model, tuple(dict.fromkeys(notes)), result)
 
 
 def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
-    """Whether a fold can be trained on, before anything is written.
+    """Check that a fold can be trained on, before anything is written.
 
     Args:
-        inputs: as for `fit_fold`.
-        fold: as for `fit_fold`.
-        config: as for `fit_fold`.
+        inputs: as for `train_fold`.
+        fold: as for `train_fold`.
+        config: as for `train_fold`.
 
     Raises:
         InputError: a class without training rows, no validation rows where they are needed, no training skeleton.
@@ -140,67 +122,87 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
     if inputs.skeletons is not None:
         rows = fold.training_rows(inputs.skeletons)
         if not any(len(joints) for joints in rows.values()):
-            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set numeric.course=false")
+            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set numeric.trajectory=false")
 
 
-def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold, tables: Tables) -> ActionModel:
-    """The model, scaled by the training rows."""
-    branch = None
-    names = inputs.parameters.names if inputs.parameters is not None else ()
-    if inputs.parameters is not None and config.numeric.entry != "statements":
+def _visible(inputs: Inputs, view: Any) -> Inputs:
+    """The inputs through a view of a fold, which raises on rows of another part."""
+    frames, pixels, skeletons = (
+        None if table is None else view(table) for table in (inputs.frames, inputs.pixels, inputs.skeletons)
+    )
+    return replace(inputs, frames=frames, pixels=pixels, skeletons=skeletons)
+
+
+def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
+    """The training tensors, after what is fitted to the training rows: encoder, captioner, branch, scales."""
+    config = model.config
+    ids = [fold.samples.ids[row] for row in fold.train]
+    if inputs.skeletons is not None:
+        present = [inputs.skeletons[name] for name in ids if len(inputs.skeletons[name])]
+        model.encoder = TrajectoryEncoder.fit(present, inputs.joint_names, config.numeric.frames)
+    if inputs.parameters is not None and config.numeric.entry == "captions":
+        model.captioner = Captioner.fit(inputs.parameters.names, training_values(inputs.parameters, fold))
+    elif inputs.parameters is not None:
         generator = torch.Generator().manual_seed(config.train.seed)
-        branch = NumericBranch.fit(prompts.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator)
-    width = 0 if tables.courses is None else tables.courses.shape[2]
-    model = ActionModel(prompts, config, fold.train_class_names, course_features=width, parameters=names, branch=branch)
-    if model.course is not None:
-        assert tables.courses is not None
-        model.course.fit_scale(tables.courses[:, 0])
-    if model.parameters_map is not None:
-        assert tables.parameters is not None
-        model.parameters_map.fit_scale(tables.parameters)
-    if model.stated is not None:
-        assert tables.captions is not None
-        model.stated.fit_center(tables.captions)
-    return model.to(prompts.vlm.device)
+        model.branch = NumericBranch.fit(
+            model.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator
+        )
+    tensors = model.clip_tensors(
+        ids, inputs, copies=config.numeric.num_time_warps, jitter=config.numeric.jitter, seed=config.train.seed
+    )
+    device = model.device
+    if model.trajectory is not None and tensors.trajectories is not None:
+        model.trajectory.fit_scale(tensors.trajectories[:, 0].to(device))
+    if model.parameters_map is not None and tensors.parameters is not None:
+        model.parameters_map.fit_scale(tensors.parameters.to(device))
+    if model.stated is not None and tensors.captions is not None:
+        model.stated.fit_center(tensors.captions.to(device))
+    model.to(device)
+    return tensors
 
 
 @torch.no_grad()
-def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor, groups: Sequence[str]) -> None:
-    """Let the maps start at the ridge regression to the texts of the classes, which is solved on the CPU."""
+def _initialise(
+    model: ActionModel, config: ActConfig, tensors: ClipTensors, labels: Tensor, groups: Sequence[str]
+) -> None:
+    """Initialise the projections by ridge regression to the class texts, solved on the CPU."""
     device = model.device
-    copies = 1 if tables.courses is None else tables.courses.shape[1]
-    pooled = None
+    copies = 1 if tensors.trajectories is None else tensors.trajectories.shape[1]
+    pooled = features = None
     if model.visual is not None:
         model.eval()
-        batches = tables.batches(model.batch_size(PREDICTION_BATCH))
+        batches = tensors.batches(model.batch_size(PREDICTION_BATCH))
         pooled = torch.cat([model.visual.pooled(send_to_device(batch, device)) for batch in batches]).float()
-        model.visual.map.fit_scale(pooled)
-    if not config.start.ridge:
+        features = model.visual.head_features(pooled)
+        model.visual.map.fit_scale(features)
+    ridge, clips = config.ridge_init, len(labels)
+    if not ridge.enabled:
         return
-    shrinkages, clips = config.start, len(labels)
-    known = torch.zeros(clips * copies, model.vlm.embed_dim)
+    prior = torch.zeros(clips * copies, model.vlm.embed_dim)
     blocks = []
-    if model.visual is not None and pooled is not None:
-        rows = model.visual.map.standard(pooled).cpu()
-        known += model.visual.known(pooled).cpu().repeat(copies, 1)
-        blocks.append(Block(rows.repeat(copies, 1), shrinkages.visual, model.visual.map))
-    if model.course is not None and tables.courses is not None:
-        rows = torch.cat([model.course.standard(tables.courses[:, copy].to(device)) for copy in range(copies)]).cpu()
-        blocks.append(Block(rows, shrinkages.course, model.course))
-    if model.parameters_map is not None and tables.parameters is not None:
-        rows = model.parameters_map.standard(tables.parameters.to(device)).cpu()
-        blocks.append(Block(rows.repeat(copies, 1), shrinkages.parameters, model.parameters_map))
-    if model.stated is not None and tables.captions is not None:
-        known += model.stated(tables.captions.to(device)).cpu().repeat(copies, 1)
+    if model.visual is not None and pooled is not None and features is not None:
+        rows = model.visual.map.standard(features).cpu()
+        prior += model.visual.prior(pooled).cpu().repeat(copies, 1)
+        blocks.append(Block(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
+    if model.trajectory is not None and tensors.trajectories is not None:
+        rows = torch.cat(
+            [model.trajectory.standard(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
+        ).cpu()
+        blocks.append(Block(rows, ridge.trajectory_alpha, model.trajectory))
+    if model.parameters_map is not None and tensors.parameters is not None:
+        rows = model.parameters_map.standard(tensors.parameters.to(device)).cpu()
+        blocks.append(Block(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
+    if model.stated is not None and tensors.captions is not None:
+        prior += model.stated(tensors.captions.to(device)).cpu().repeat(copies, 1)
     if not blocks:
         return
     classes = model.prompts().cpu()
-    # what all classes share tells none of them from another
-    wanted = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
+    # the part that all classes share does not discriminate between them
+    targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
     choice = Choice()
-    if config.start.select:
-        choice = select(blocks, wanted, known, labels, groups, classes, copies=copies)
-    start_at_ridge(blocks, wanted, known, copies=copies, choice=choice)
+    if ridge.tune:
+        choice = select(blocks, targets, prior, labels, groups, classes, copies=copies)
+    start_at_ridge(blocks, targets, prior, copies=copies, choice=choice)
     model.trust.fill_(choice.trust)
 
 
@@ -239,17 +241,14 @@ class TrainingStep:
         return terms
 
 
-def _validation(
-    fold: Fold, seen: Inputs, owner: ActionModel, course: Course | None, captioner: Captioner | None
-) -> Any:
-    """The loss and the accuracy on a fold's validation rows."""
-    ids = [fold.samples.ids[row] for row in fold.validation]
-    tables = Tables.of(ids, seen, course, captioner, owner.vlm)
+def _validation(fold: Fold, inputs: Inputs, owner: ActionModel) -> Any:
+    """Loss and accuracy on a fold's validation rows."""
+    tensors = owner.clip_tensors([fold.samples.ids[row] for row in fold.validation], inputs)
     labels = torch.from_numpy(fold.validation_labels)
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, ActionModel)
-        batches = tables.batches(model.batch_size(PREDICTION_BATCH))
+        batches = tensors.batches(model.batch_size(PREDICTION_BATCH))
         parts = [model(send_to_device(batch, model.device)).logits.float().cpu() for batch in batches]
         logits = torch.cat(parts)
         return {
@@ -261,24 +260,24 @@ def _validation(
 
 
 @torch.no_grad()
-def predict(
-    model: ActionModel, tables: Tables, *, prompts: PromptLearner | None = None, class_rows: Tensor | None = None
+def predict_probabilities(
+    model: ActionModel, tensors: ClipTensors, *, prompts: PromptLearner | None = None, class_rows: Tensor | None = None
 ) -> npt.NDArray[np.float64]:
     """Probabilities (N, C) of clips, their logits averaged over the views of a video.
 
     Args:
         model: in eval mode.
-        tables: of the clips.
+        tensors: of the clips.
         prompts: of other classes than the trained ones.
-        class_rows: as `ActionModel.against` takes it.
+        class_rows: as for `ActionModel.against`.
     """
-    views = max((tables.views(place) for place in range(len(tables.ids))), default=1)
+    views = max((tensors.views(index) for index in range(len(tensors.ids))), default=1)
     prompts = prompts or model.prompts
     total: Tensor | None = None
     for view in range(views):
         parts = [
             model.against(prompts, send_to_device(batch, model.device), class_rows=class_rows).logits.cpu()
-            for batch in tables.batches(model.batch_size(PREDICTION_BATCH), view=view)
+            for batch in tensors.batches(model.batch_size(PREDICTION_BATCH), view=view)
         ]
         logits = torch.cat(parts).double()
         total = logits if total is None else total + logits
@@ -287,31 +286,24 @@ def predict(
     return probabilities
 
 
-def predict_test(trained: Trained, inputs: Inputs, fold: Fold, texts: ClassTexts) -> npt.NDArray[np.float64]:
-    """Probabilities of a fold's test rows over its test classes, those that were never trained among them."""
-    seen = replace(
-        inputs,
-        frames=None if inputs.frames is None else fold.test_inputs(inputs.frames),
-        pixels=None if inputs.pixels is None else fold.test_inputs(inputs.pixels),
-        skeletons=None if inputs.skeletons is None else fold.test_inputs(inputs.skeletons),
-    )
-    tables = Tables.of(fold.test_ids, seen, trained.course, trained.captioner, trained.model.vlm)
-    model = trained.model
+def predict_test(model: ActionModel, inputs: Inputs, fold: Fold, texts: ClassTexts) -> npt.NDArray[np.float64]:
+    """Probabilities of a fold's test rows over its test classes, new classes among them."""
+    tensors = model.clip_tensors(fold.test_ids, _visible(inputs, fold.test_inputs))
     if fold.test_classes == fold.train_classes:
-        return predict(model, tables)
+        return predict_probabilities(model, tensors)
     prompts, rows = prompts_for(model, fold.test_class_names, texts)
-    return predict(model, tables, prompts=prompts, class_rows=rows)
+    return predict_probabilities(model, tensors, prompts=prompts, class_rows=rows)
 
 
 def prompts_for(model: ActionModel, labels: Sequence[str], texts: ClassTexts) -> tuple[PromptLearner, Tensor]:
-    """Prompts of other classes, with what the model has learned that is not a class's own; and their trained places.
+    """Prompts of other classes with the learned parameters that classes share, and the classes' trained numbers.
 
-    A context that all classes share, a meta-net and a projection of knowledge go over; vectors of a class's own stay
-    with a class that was trained and start at its text for another.
+    A shared context, a meta-net and a projection of knowledge are copied; class-specific vectors are kept for a trained
+    class and initialised from its text for a new one. The number of a new class is -1.
     """
     trained, config = model.prompts, model.prompts.config
     prompts = texts.prompts(model.vlm, labels, config)
-    places = [model.labels.index(label) if label in model.labels else -1 for label in labels]
+    indices = [model.labels.index(label) if label in model.labels else -1 for label in labels]
     own = config.class_specific or config.init == "descriptions"
     learned = {name: value for name, value in trained.learned().items() if not (own and name == "context")}
     if "context" in learned:
@@ -319,21 +311,21 @@ def prompts_for(model: ActionModel, labels: Sequence[str], texts: ClassTexts) ->
     with torch.no_grad():
         prompts.load_state_dict(learned, strict=False)
         if own:
-            _keep_own(trained, prompts, places)
-    return prompts.eval(), torch.tensor(places)
+            _keep_own(trained, prompts, indices)
+    return prompts.eval(), torch.tensor(indices)
 
 
-def _keep_own(trained: PromptLearner, prompts: PromptLearner, places: Sequence[int]) -> None:
-    """Copy the vectors of classes that were trained; a class's vectors stand in the same order in both."""
-    for place, source in enumerate(places):
+def _keep_own(trained: PromptLearner, prompts: PromptLearner, indices: Sequence[int]) -> None:
+    """Copy the vectors of trained classes; those of a class are in the same order in both."""
+    for index, source in enumerate(indices):
         if source >= 0:
-            mine, theirs = _vectors(prompts, place), _vectors(trained, source)
+            mine, theirs = _vectors(prompts, index), _vectors(trained, source)
             _check_words(trained.config.template, len(theirs), len(mine))
             prompts.context[mine] = trained.context[theirs]
 
 
 def _check_words(template: Any, trained: int, here: int) -> None:
-    """Refuse a template that has other words to learn beside other names, as ``{}s`` may have."""
+    """Refuse a template whose number of learnable words depends on the class name, as ``{}s``."""
     if trained != here:
         raise InputError(
             f"prompt.template={template!r}: has {here} learnable tokens beside these class names, and {trained} "
@@ -341,7 +333,7 @@ def _check_words(template: Any, trained: int, here: int) -> None:
         )
 
 
-def _vectors(prompts: PromptLearner, place: int) -> Tensor:
-    """Numbers of the context vectors of a class, in the order in which its prompts name them."""
-    slots = prompts.slots[prompts.owner == place]
+def _vectors(prompts: PromptLearner, index: int) -> Tensor:
+    """Numbers of the context vectors of a class, in the order of its prompts."""
+    slots = prompts.slots[prompts.owner == index]
     return slots[slots >= 0]

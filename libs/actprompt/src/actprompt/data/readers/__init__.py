@@ -8,24 +8,18 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
-from actprompt.data.readers.base import Found, Reader, ReaderInfo, Rejection
+from actprompt.data.readers.base import Reader, ReaderInfo, ReaderResult, Rejection
 from icube_common.errors import unknown
 
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
     for info in (
         ReaderInfo("folder", "folder", "one folder of videos per class", official=False),
-        ReaderInfo(
-            "csv", "lists.csv_list", "lists of clips and labels", lists=True, official=False
-        ),
+        ReaderInfo("csv", "lists.csv_list", "lists of clips and labels", lists=True, official=False),
         ReaderInfo("ucf101", "ucf101", "UCF101 with trainlist01-03 and testlist01-03", True),
         ReaderInfo("hmdb51", "hmdb51", "HMDB51 with <class>_test_split1-3.txt", True),
-        ReaderInfo(
-            "kinetics", "kinetics", "Kinetics: CSV files and <id>_<start>_<end>.mp4", True
-        ),
-        ReaderInfo(
-            "ntu-rgbd", "ntu_rgbd", "NTU RGB+D 60, 120: SsssCcccPpppRrrrAaaa_rgb.avi", True
-        ),
+        ReaderInfo("kinetics", "kinetics", "Kinetics: CSV files and <id>_<start>_<end>.mp4", True),
+        ReaderInfo("ntu-rgbd", "ntu_rgbd", "NTU RGB+D 60, 120: SsssCcccPpppRrrrAaaa_rgb.avi", True),
         ReaderInfo("smarthome", "smarthome", "Toyota Smarthome: Label_pXX_rXX_vXX_cXX.mp4"),
         ReaderInfo("etri", "etri", "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.mp4"),
         ReaderInfo("florence3d", "florence3d", "Florence 3D: index.csv, clips, features.txt"),
@@ -44,4 +38,4 @@ def get_reader(name: str) -> Reader:
     return cast(Reader, importlib.import_module(f"{__name__}.{FORMATS[name].module}"))
 
 
-__all__ = ["FORMATS", "Found", "Reader", "ReaderInfo", "Rejection", "get_reader"]
+__all__ = ["FORMATS", "Reader", "ReaderInfo", "ReaderResult", "Rejection", "get_reader"]

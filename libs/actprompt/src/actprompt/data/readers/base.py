@@ -62,7 +62,7 @@ class Skeletons:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ReaderResult:
     """What a reader has found, before any video is opened.
 
     Attributes:
@@ -95,7 +95,7 @@ class Found:
 class Reader(Interface):
     """Interface of a reader module."""
 
-    def find(self, source: Path, splits: Path | None = None) -> Found:
+    def find(self, source: Path, splits: Path | None = None) -> ReaderResult:
         """The clips of a source; opens no video.
 
         InputError where nothing of the format is there, or a file of splits is damaged.

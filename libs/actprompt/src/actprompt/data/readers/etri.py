@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
 from icube_common.classes import ETRI_ACTIVITY3D
 
 CITATION = "Jang et al.: ETRI-Activity3D, IROS 2020, arXiv:2003.01920"
@@ -23,7 +23,7 @@ _NAME = re.compile(r"A(?P<action>\d{3})_?P(?P<person>\d{3})_?G(?P<group>\d{3})_?
 LIMITS = {"action": len(CLASSES), "person": 100, "camera": 8}
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video whose name is understood.
 
     Raises:
@@ -32,7 +32,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
     root = require_folder(source, "ETRI-Activity3D's videos")
     clips, rejected = read_names(root, "ETRI-Activity3D's videos Aaaa_Pppp_Gggg_Cccc.mp4", read_name)
     ages = "the set's two age groups; not a published protocol"
-    return Found(
+    return ReaderResult(
         title="ETRI-Activity3D",
         citation=CITATION,
         root=root,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, Skeletons, require_folder, scan_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, require_folder, scan_folder
 from actprompt.data.readers.lists.splits import lines_of
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
@@ -30,7 +30,7 @@ COLUMNS = ("clip", "actor", "category", "action", "feature_idvideo")
 Features = dict[int, tuple[int, int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a row of ``index.csv``; rows that contradict ``features.txt`` are rejected.
 
     Raises:
@@ -63,7 +63,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         if path.resolve() not in listed
     ]
     skeletons = Skeletons(joint_names=LIMB_JOINTS, unit="unit directions", sequences=sequences, times=times)
-    return Found(
+    return ReaderResult(
         title="Florence 3D Actions",
         citation=CITATION,
         root=root,

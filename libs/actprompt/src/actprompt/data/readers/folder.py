@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, ids_of, reject_media, require_folder, scan_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, reject_media, require_folder, scan_folder
 from actprompt.data.readers.lists.splits import part_of
 from icube_common.errors import InputError
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video; a video that lies in no class folder is rejected.
 
     Raises:
@@ -43,7 +43,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         listed = ", ".join(path.name for path in found.empty[:5]) + (", ..." if len(found.empty) > 5 else "")
         warnings.append(f"{len(found.empty)} folders hold no video: {listed}")
     where = "folders train, val and test of the source"
-    return Found(
+    return ReaderResult(
         title=root.name,
         citation="",
         root=root,

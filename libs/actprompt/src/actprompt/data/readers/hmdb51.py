@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers.base import Found, Rejection, find_videos, ids_of, in_order, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, ids_of, in_order, require_folder
 from actprompt.data.readers.lists.splits import FLAT, Splits, find_split_files, lines_of, read_class_lists
 from actprompt.data.readers.ucf101 import missing, split_protocols
 from icube_common.errors import InputError, unknown
@@ -21,7 +21,7 @@ PARTS = {"1": "train", "2": "test"}
 _OFFICIAL = re.compile(r"(?P<label>\w+)_test_split(?P<number>[123])\.txt")
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video in a class folder, with its part of each split; one in neither part of any is kept as well.
 
     Raises:
@@ -42,7 +42,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         else:
             clips.append(Clip(id=name, path=below, label=label, splits=lists.columns(key)))
         found.add(key)
-    return Found(
+    return ReaderResult(
         title="HMDB51",
         citation=CITATION,
         root=root,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, find_videos, first_of_each, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each, require_folder
 from actprompt.data.readers.lists.splits import part_of
 from icube_common.errors import InputError
 from icube_common.tables import read_table
@@ -20,7 +20,7 @@ CITATION = "Kay et al.: The Kinetics Human Action Video Dataset, arXiv:1705.0695
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a row whose video is there.
 
     Raises:
@@ -56,7 +56,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
     protocol = Protocol(
         name="official", kind="split", column="split", source=f"{CITATION}; papers test on the validation part"
     )
-    return Found(
+    return ReaderResult(
         title="Kinetics",
         citation=CITATION,
         root=root,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
 from actprompt.data.readers.lists.splits import find_split_files, lines_of
 from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
@@ -37,7 +37,7 @@ _NAME = re.compile(rf"{_SAMPLE}(?:_rgb)?\.\w+", re.IGNORECASE)
 _MISSING = re.compile(r"NTU_RGBD(?:120)?_samples_with_missing_skeletons\.txt")
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video whose name is understood.
 
     Raises:
@@ -57,7 +57,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
     columns = {protocol.column for protocol in protocols}
     clips = [replace(clip, splits={key: part for key, part in clip.splits.items() if key in columns}) for clip in clips]
     lost = missing_skeletons([require_folder(splits, "NTU's lists of missing skeletons")] if splits else [root])
-    return Found(
+    return ReaderResult(
         title="NTU RGB+D 120" if whole else "NTU RGB+D",
         citation=CITATION_120 if whole else CITATION_60,
         root=root,

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
 from icube_common.errors import unknown
 
 CITATION = "Das et al.: Toyota Smarthome, ICCV 2019"
@@ -44,7 +44,7 @@ CROSS_VIEW_CLASSES = frozenset({
 _NAME = re.compile(r"(?P<label>[A-Za-z.]+)_p(?P<subject>\d\d)_r(?P<take>\d\d)_v(?P<video>\d\d)_c(?P<camera>\d\d)\.\w+")
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video whose name is understood.
 
     Raises:
@@ -57,7 +57,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         Protocol(name=name, kind="split", column=name.replace("-", "_"), metric="mean_class_accuracy", source=CITATION)
         for name in ("cross-subject", "cross-view-1", "cross-view-2")
     ]
-    return Found(
+    return ReaderResult(
         title="Toyota Smarthome",
         citation=CITATION,
         root=root,

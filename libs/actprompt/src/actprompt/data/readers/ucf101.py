@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, find_videos, first_of_each, in_order, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each, in_order, require_folder
 from actprompt.data.readers.lists.splits import FLAT, Splits, find_split_files, lines_of, read_class_lists
 from icube_common.errors import InputError, nearest
 
@@ -23,7 +23,7 @@ _OFFICIAL = re.compile(r"(?P<part>train|test)list(?P<number>0[123])\.txt")
 _CLASSES = re.compile(r"classInd\.txt")
 
 
-def find(source: Path, splits: Path | None = None) -> Found:
+def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video that is in a list; clips that are listed and not there are rejected as such.
 
     Raises:
@@ -55,7 +55,7 @@ def find(source: Path, splits: Path | None = None) -> Found:
         group = f"{label}_g{match['group']}"
         clips.append(Clip(id=path.name, path=below, label=label, subject=group, splits=lists.columns(key)))
     rejected += missing(lists, found)
-    return Found(
+    return ReaderResult(
         title="UCF101",
         citation=CITATION,
         root=root,

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import Found, Rejection, ids_of
+from actprompt.data.readers.base import ReaderResult, Rejection, ids_of
 from actprompt.data.readers.lists.files import Row, locate, read_list
 from actprompt.data.readers.lists.splits import PART_NAMES, part_of
 from icube_common.errors import InputError
 
 
-def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root: Path | None = None) -> Found:
+def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root: Path | None = None) -> ReaderResult:
     """One clip a row; a row that names no class or no file, or repeats an earlier one, is rejected.
 
     Args:
@@ -66,7 +66,7 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
     names = ids_of(inside, start)
     named = [Clip(**{**vars(clip), "id": names.get(Path(key), clip.path)}) for key, (_, clip) in clips.items()]
     origin = ", ".join(path.name for path in lists.values())
-    return Found(
+    return ReaderResult(
         title=next(iter(lists.values())).stem,
         citation="",
         root=start,
