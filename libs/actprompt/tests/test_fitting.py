@@ -16,8 +16,7 @@ from vlm_towers import write_small
 
 import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
-from actprompt.models.checkpoint import SavedModel, save_model
-from actprompt.training.inputs import Inputs
+from actprompt.data.dataset import Inputs
 from actprompt.training.trainer import TrainedFold, predict_test, prompts_for, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, score
@@ -44,8 +43,9 @@ def fit(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold: Fold
 def weights(trained: TrainedFold) -> dict[str, torch.Tensor]:
     """All that was learned or measured in a training."""
     prompts = {f"prompts.{name}": value for name, value in trained.model.prompts.learned().items()}
-    joint_means = {} if trained.trajectory is None else {"stand-in": torch.from_numpy(trained.trajectory.joint_means)}
-    usual = {} if trained.captioner is None else {"usual": torch.from_numpy(trained.captioner.center)}
+    encoder, captioner = trained.model.encoder, trained.model.captioner
+    joint_means = {} if encoder is None else {"joint means": torch.from_numpy(encoder.joint_means)}
+    usual = {} if captioner is None else {"usual": torch.from_numpy(captioner.mean)}
     return {**trained.model.learned(), **prompts, **joint_means, **usual}
 
 
@@ -113,7 +113,7 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
     trained = train_fold(barred, fold, config, tiny, made.texts, run_folder(tmp_path / "run"))
     assert trained.result.steps == 1
     with pytest.raises(AssertionError, match="read"):
-        predict_test(trained, barred, fold, made.texts)
+        predict_test(trained.model, barred, fold, made.texts)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: Fr
 
 def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold: Fold) -> float:
     trained = fit(made, config, vlm, folder, fold)
-    found = score(made.samples, fold, predict_test(trained, made.seen_by(config), fold, made.texts))
+    found = score(made.samples, fold, predict_test(trained.model, made.seen_by(config), fold, made.texts))
     return float((found.predicted == found.labels).mean())
 
 
@@ -167,7 +167,7 @@ def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold:
     ("sections", "least"),
     [
         ({}, 0.9),
-        ({"visual": {"head": "transformer"}, "start": {"ridge": False}, "train": {"max_steps": 60}}, 0.9),
+        ({"visual": {"head": "transformer"}, "ridge_init": {"enabled": False}, "train": {"max_steps": 60}}, 0.9),
         ({"visual": {"enabled": False}, "numeric": ON}, 0.9),
         ({"visual": {"enabled": False}, "numeric": {**ON, "trajectory": False}}, 0.9),
         ({"numeric": {**ON, "entry": "fusion"}}, 0.9),
@@ -224,7 +224,7 @@ def test_exchanged_texts_change_an_untrained_towers_predictions(tiny: FrozenVLM,
     for number in range(2):
         texts = made.texts if number == 0 else made.texts.exchanged(number)
         trained = fit(replace(made, texts=texts), config, tiny, tmp_path, fold)
-        found.append(predict_test(trained, made.seen_by(config), fold, texts))
+        found.append(predict_test(trained.model, made.seen_by(config), fold, texts))
     assert np.abs(found[0] - found[1]).max() > 0.01
 
 
@@ -291,7 +291,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     assert resumed.result.resumed_from == 4 and len(calls) == 8
     assert same(whole, resumed)
     for name, found in (("a", whole), ("b", resumed)):
-        save_model(tmp_path / name, SavedModel(found.model, found.trajectory, found.captioner, about()))
+        found.model.about = about()
+        found.model.save_pretrained(tmp_path / name)
     for file in ("model.safetensors", "prompts/model.safetensors", "model.json", "README.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -318,7 +319,7 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     losses = {row["step"]: row["validation_loss"] for row in folder.read_metrics() if "validation_loss" in row}
     assert min(losses, key=lambda step: losses[step]) == result.best_step
     # what comes back is the model of that step
-    validate = fitting._validation(fold, made.seen_by(config), trained.model, trained.trajectory, trained.captioner)
+    validate = fitting._validation(fold, made.seen_by(config), trained.model)
     with torch.no_grad():
         assert validate(trained.model)["loss"] == pytest.approx(losses[result.best_step], abs=1e-5)
 
@@ -366,7 +367,7 @@ def test_a_shared_context_goes_over_to_new_classes(tiny: FrozenVLM, tmp_path: Pa
     assert rows.tolist() == [-1, -1] and prompts.class_names == ["clap", "wave"]
     assert torch.equal(prompts.context, trained.model.prompts.context)
     assert not torch.equal(prompts.context, before.context)
-    found = predict_test(trained, made.seen_by(trained.model.config), new, made.texts)
+    found = predict_test(trained.model, made.seen_by(trained.model.config), new, made.texts)
     assert found.shape == (4, 2) and np.allclose(found.sum(1), 1)
 
 

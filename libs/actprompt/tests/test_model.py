@@ -17,6 +17,7 @@ from vlm_towers import write_small
 import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig
 from actprompt.models.action_model import ActionModel
+from actprompt.skeleton.trajectory import TrajectoryEncoder
 from actprompt.training.trainer import TrainedFold, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
@@ -24,6 +25,9 @@ from icube_common.prompts import PromptLearner
 from icube_common.runs import RunFolder
 from icube_common.training import Draw, FitResult, StepRandom
 from icube_common.vlm import FrozenVLM, load_vlm
+
+JOINTS = ("hip", "head")
+WIDTH = TrajectoryEncoder.unfitted(JOINTS, 8).width
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def prompts(vlm: FrozenVLM, sentences: dict[str, list[str]] | None = None) -> Pr
 
 def make(vlm: FrozenVLM, config: ActConfig, learner: PromptLearner | None = None) -> ActionModel:
     """A model with all three shares, its maps anything but nothing."""
-    model = ActionModel(learner or prompts(vlm), config, LABELS, trajectory_features=6, parameters=("knee bend, last",))
+    model = ActionModel(learner or prompts(vlm), config, LABELS, joint_names=JOINTS, parameters=("knee bend, last",))
     generator = torch.Generator().manual_seed(1)
     maps = (model.visual and model.visual.map, model.trajectory, model.parameters_map)
     with torch.no_grad():
@@ -54,7 +58,7 @@ def make(vlm: FrozenVLM, config: ActConfig, learner: PromptLearner | None = None
 def batch(dim: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(2)
     frames = F.normalize(torch.randn(5, FRAMES, dim, generator=generator), dim=-1)
-    trajectory = torch.randn(5, 6, generator=generator)
+    trajectory = torch.randn(5, WIDTH, generator=generator)
     trajectory[1] = torch.nan
     parameters = torch.tensor([[0.3], [-1], [2], [torch.nan], [0]])
     caption = torch.randn(5, dim, generator=generator)
@@ -98,17 +102,17 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
     model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
     with torch.no_grad():
         shares, sample = dict(model.shares(given)), model.sample(given)
-    assert list(shares) == ["picture", "trajectory", "parameters", "sentences about the numbers"]
+    assert list(shares) == ["image", "trajectory", "parameters", "captions of the parameters"]
     torch.testing.assert_close(F.normalize(sum(shares.values(), torch.zeros(5, 64)), dim=1), sample)
     assert (shares["trajectory"][1] == 0).all() and (shares["parameters"][3] == 0).all()
-    assert (shares["sentences about the numbers"][3] == 0).all()
+    assert (shares["captions of the parameters"][3] == 0).all()
     assert all(share.norm(dim=1).max() > 0.1 for share in shares.values())
 
 
 @pytest.mark.parametrize("enabled", ["visual", "numeric"])
 def test_what_is_off_is_not_asked_for(tiny: FrozenVLM, enabled: str) -> None:
     config = settings(visual={"enabled": enabled == "visual"}, numeric={"enabled": enabled == "numeric"})
-    model = ActionModel(prompts(tiny), config, LABELS, trajectory_features=6 if enabled == "numeric" else 0).eval()
+    model = ActionModel(prompts(tiny), config, LABELS, joint_names=JOINTS if enabled == "numeric" else ()).eval()
     wanted = {"frames"} if enabled == "visual" else {"trajectory"}
     with torch.no_grad():
         assert model({key: value for key, value in batch(64).items() if key in wanted}).logits.shape == (5, 4)
@@ -147,7 +151,7 @@ def test_class_features_are_kept_for_prediction_only(tiny: FrozenVLM, monkeypatc
 def test_a_trained_image_tower_is_its_own_zero_shot_at_first(trained_clip: FrozenVLM, tmp_path: Path) -> None:
     assert trained_clip.origin.image_trained and trained_clip.embed_dim == 24
     made = world(24, subjects=2)
-    config = settings(start={"ridge": False}, prompt={"init": "template"})
+    config = settings(ridge_init={"enabled": False}, prompt={"init": "template"})
     found = started(made, config, trained_clip, tmp_path)
     assert made.inputs.frames is not None
     frames = torch.stack([made.inputs.frames[name][0] for name in made.samples.ids])
@@ -161,7 +165,7 @@ def test_an_untrained_image_tower_knows_nothing_at_first(tiny: FrozenVLM, tmp_pa
     made = world(subjects=2)
     assert made.inputs.frames is not None
     frames = torch.stack([made.inputs.frames[name][0] for name in made.samples.ids])
-    nothing = started(made, settings(start={"ridge": False}), tiny, tmp_path / "1").model.eval()
+    nothing = started(made, settings(ridge_init={"enabled": False}), tiny, tmp_path / "1").model.eval()
     something = started(made, settings(), tiny, tmp_path / "2").model.eval()
     with torch.no_grad():
         assert (nothing.sample({"frames": frames}) == 0).all()
@@ -203,8 +207,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "visual prompts": {"visual": {"prompts": 2}},
     "visual prompts and transformer": {"visual": {"prompts": 1, "head": "transformer", "summary_prompt": False}},
     "captions": {"numeric": ON},
-    "statements alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
-    "course alone": {"numeric": {**ON, "num_time_warps": 0}, "visual": OFF},
+    "captions alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
+    "trajectory alone": {"numeric": {**ON, "num_time_warps": 0}, "visual": OFF},
     "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
     "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
     "fusion": {"numeric": {**ON, "entry": "fusion"}},
@@ -218,10 +222,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "contrastive loss": {"loss": {"contrastive": 0.5}, "numeric": ON},
     "kgcoop": {"loss": {"kgcoop": 1.0}},
     "graded": {"loss": {"kind": "focal_ordinal", "class_balance": 0.9}},
-    "without ridge": {"start": {"ridge": False}, "numeric": ON},
-    "transformer without ridge": {"start": {"ridge": False}, "visual": {"head": "transformer"}},
-    "visual prompts without ridge": {"start": {"ridge": False}, "visual": {"prompts": 1}},
-    "conditional, statements": {"prompt": {"init": "template", "conditional": True}, "numeric": ON},
+    "without ridge": {"ridge_init": {"enabled": False}, "numeric": ON},
+    "transformer without ridge": {"ridge_init": {"enabled": False}, "visual": {"head": "transformer"}},
+    "visual prompts without ridge": {"ridge_init": {"enabled": False}, "visual": {"prompts": 1}},
+    "conditional, captions": {"prompt": {"init": "template", "conditional": True}, "numeric": ON},
     "fixed prompts": {"prompt": {"learn": False}},
 }
 
@@ -272,4 +276,4 @@ def test_what_is_known_counts_in_full_where_a_class_was_never_trained(tiny: Froz
         torch.testing.assert_close(named.sample, own.sample)
         torch.testing.assert_close(unseen.sample, model.sample(given, trust=1.0))
     assert not torch.allclose(unseen.sample, own.sample)
-    assert dict(model.shares(given))["sentences about the numbers"].abs().max() == 0
+    assert dict(model.shares(given))["captions of the parameters"].abs().max() == 0

@@ -18,15 +18,14 @@ import torch
 from act_world import FRAMES, LABELS, SENTENCES, World, settings, world, write_knowledge, write_set
 
 from actprompt.cli import main
-from actprompt.data.dataset import ClipTensors
 from actprompt.data.manifest import Manifest
 from actprompt.data.video import VideoClip
-from actprompt.inference.explain import AGAINST, FOR, MOST, Explanation, look
+from actprompt.inference.explain import AGAINST, FOR, MAX_PARAMETERS, Explanation, encode_views
 from actprompt.inference.html_report import prediction_page, signed
-from actprompt.inference.pipeline import predict_video, render
+from actprompt.inference.pipeline import predict, render
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from actprompt.training.run import train
-from actprompt.training.trainer import TrainedFold, predict, train_fold
+from actprompt.training.trainer import TrainedFold, predict_probabilities, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
@@ -64,9 +63,9 @@ def fitted(folder: Path, vlm: FrozenVLM, made: World, **sections: Any) -> Traine
 def case_of(trained: TrainedFold, made: World, name: str) -> Explanation:
     model = trained.model
     inputs = made.seen_by(model.config)
-    tables = ClipTensors.of([name], inputs, trained.trajectory, trained.captioner, model.vlm)
-    order = np.argsort(-predict(model, tables)[0]).tolist()
-    return Explanation(model, look(model, tables), order[0], order[1])
+    tensors = model.clip_tensors([name], inputs)
+    order = np.argsort(-predict_probabilities(model, tensors)[0]).tolist()
+    return Explanation(model, encode_views(model, tensors), order[0], order[1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -80,10 +79,8 @@ def test_shares_add_up_to_the_margin(name: str, tmp_path: Path, vlm: FrozenVLM) 
     assert sum(row["margin"] for row in case.shares()) == pytest.approx(case.margin(), abs=1e-5)
 
     # the cosines are those that the logits are made of
-    tables = ClipTensors.of(
-        [made.inputs.ids[3]], made.seen_by(model.config), trained.trajectory, trained.captioner, model.vlm
-    )
-    probabilities = predict(model, tables)[0]
+    tensors = model.clip_tensors([made.inputs.ids[3]], made.seen_by(model.config))
+    probabilities = predict_probabilities(model, tensors)[0]
     gap = np.log(probabilities[case.predicted]) - np.log(probabilities[case.other])
     assert case.cosines() * model.log_scale.exp().item() == pytest.approx(gap, abs=2e-3)
 
@@ -91,9 +88,9 @@ def test_shares_add_up_to_the_margin(name: str, tmp_path: Path, vlm: FrozenVLM) 
     parts = case.parameters()
     if parts is not None:
         assert float(parts.sum()) == pytest.approx(shares["parameters"], abs=1e-5)
-        told = case.told(trained.captioner)
-        assert told
-        assert sum(row["margin"] for row in told) == pytest.approx(shares["sentences about the numbers"], abs=1e-5)
+        captions = case.captions()
+        assert captions
+        assert sum(row["margin"] for row in captions) == pytest.approx(shares["captions of the parameters"], abs=1e-5)
 
 
 def test_margin_by_hand(tmp_path: Path, vlm: FrozenVLM) -> None:
@@ -115,9 +112,9 @@ def test_margin_by_hand(tmp_path: Path, vlm: FrozenVLM) -> None:
     for name, part in listed.items():
         assert part == pytest.approx(float(by_hand[model.parameter_names.index(name)]), abs=1e-6)
     # the most for and the most against, in their order
-    sides = [row["speaks"] for row in rows]
-    assert sides.count(FOR) == min(MOST[FOR], int((by_hand > 0).sum()))
-    assert sides.count(AGAINST) == min(MOST[AGAINST], int((by_hand < 0).sum()))
+    sides = [row["direction"] for row in rows]
+    assert sides.count(FOR) == min(MAX_PARAMETERS[FOR], int((by_hand > 0).sum()))
+    assert sides.count(AGAINST) == min(MAX_PARAMETERS[AGAINST], int((by_hand < 0).sum()))
     assert max(listed.values()) == pytest.approx(float(by_hand.max()), abs=1e-6)
     assert min(listed.values()) == pytest.approx(float(by_hand.min()), abs=1e-6)
     assert [row["margin"] for row in rows] == sorted(listed.values(), reverse=True)
@@ -130,7 +127,7 @@ def test_sentences_are_the_classes_own(tmp_path: Path, vlm: FrozenVLM) -> None:
     labels = case.model.labels
     assert case.other is not None
     for speaks, place in ((FOR, case.predicted), (AGAINST, case.other)):
-        found = [row for row in rows if row["speaks"] == speaks]
+        found = [row for row in rows if row["direction"] == speaks]
         assert sorted(row["text"] for row in found) == sorted(SENTENCES[labels[place]])
         assert {row["action"] for row in found} == {labels[place]}
     assert [row["above_mean"] for row in rows] == sorted((row["above_mean"] for row in rows), reverse=True)
@@ -172,7 +169,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_set(folder / "bare", takes=1, skeletons=False)
     knowledge = str(write_knowledge(folder / "knowledge.yaml"))
     for name, sections in {"both": {"numeric": ON}, "picture": {}, "numbers": {"numeric": ON, "visual": OFF}}.items():
-        train(data, folder / name, settings(knowledge=knowledge, **sections), exclude_subjects=["p1"])
+        train(settings(knowledge=knowledge, **sections), data, folder / name, exclude_subjects=["p1"])
     return folder
 
 
@@ -186,10 +183,10 @@ def skeleton_of(place: Path, video: Path) -> Path:
 
 
 def test_result(place: Path, video: Path) -> None:
-    result = predict_video(place / "both", video, data=place / "data", top=2)
+    result = predict(place / "both", video, data=place / "data").to_dict(2)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert set(result) >= {"video", "backbone", "notes", "predicted", "top", "reasons"}
-    assert result["video"] == str(video) and result["html"] is None and result["backbone"].startswith("icube-tiny")
+    assert result["video"] == str(video) and result["backbone"].startswith("icube-tiny")
     assert result["predicted"] == result["top"][0] and set(result["predicted"]) == {"action", "words", "probability"}
     assert len(result["top"]) == 2 and result["top"][0]["probability"] >= result["top"][1]["probability"]
     assert len(set(map(str, result["notes"]))) == len(result["notes"])
@@ -200,10 +197,10 @@ def test_result(place: Path, video: Path) -> None:
     reasons = result["reasons"]
     assert reasons["runner_up"] == result["top"][1]
     assert [row["source"] for row in reasons["shares"]] == [
-        "picture",
+        "image",
         "trajectory",
         "parameters",
-        "sentences about the numbers",
+        "captions of the parameters",
     ]
     assert sum(row["margin"] for row in reasons["shares"]) == pytest.approx(reasons["margin"], abs=1e-5)
     assert len(reasons["frames"]) == FRAMES and all(row["importance"] is not None for row in reasons["frames"])
@@ -221,8 +218,8 @@ def test_result(place: Path, video: Path) -> None:
 
 
 def test_a_skeleton_file_says_the_same_as_the_set(place: Path, video: Path, tmp_path: Path) -> None:
-    from_set = predict_video(place / "both", video, data=place / "data")
-    from_file = predict_video(place / "both", video, skeleton=skeleton_of(place, video))
+    from_set = predict(place / "both", video, data=place / "data").to_dict()
+    from_file = predict(place / "both", video, skeleton=skeleton_of(place, video)).to_dict()
     assert from_file["notes"] == from_set["notes"]
     for one, other in zip(from_set["top"], from_file["top"], strict=True):
         assert one["action"] == other["action"]
@@ -230,11 +227,11 @@ def test_a_skeleton_file_says_the_same_as_the_set(place: Path, video: Path, tmp_
     # found by its name where it lies elsewhere, and that is said
     moved = tmp_path / video.name
     shutil.copy(video, moved)
-    elsewhere = predict_video(place / "both", moved, data=place / "data")
+    elsewhere = predict(place / "both", moved, data=place / "data").to_dict()
     assert elsewhere["top"] == from_set["top"] and "by its name" in elsewhere["notes"][0]
     link = tmp_path / "linked.avi"
     link.symlink_to(video)
-    assert predict_video(place / "both", link, data=place / "data")["top"] == from_set["top"]
+    assert predict(place / "both", link, data=place / "data").to_dict()["top"] == from_set["top"]
 
 
 @pytest.mark.parametrize("bare", [False, True])
@@ -242,22 +239,22 @@ def test_missing_numbers(place: Path, video: Path, bare: bool) -> None:
     data = place / "bare" if bare else None
     if bare:
         video = place / "bare" / "videos" / video.name
-    result = predict_video(place / "both", video, data=data)
-    assert result["notes"][0].startswith("Numbers missing") and "picture alone" in result["notes"][0]
+    result = predict(place / "both", video, data=data).to_dict()
+    assert result["notes"][0].startswith("Skeleton missing") and "frames alone" in result["notes"][0]
     shares = {row["source"]: row["margin"] for row in result["reasons"]["shares"]}
-    assert shares["picture"] != 0 and all(shares[name] == 0 for name in shares if name != "picture")
+    assert shares["image"] != 0 and all(shares[name] == 0 for name in shares if name != "image")
     assert result["reasons"]["numbers"] == result["reasons"]["captions"] == []
-    with pytest.raises(InputError, match=r"numbers only; give --skeleton FILE, or --data SET"):
-        predict_video(place / "numbers", video, data=data)
+    with pytest.raises(InputError, match=r"skeletons only; give --skeleton FILE, or --data SET"):
+        predict(place / "numbers", video, data=data).to_dict()
 
 
 def test_numbers_alone_and_picture_alone(place: Path, video: Path) -> None:
-    numbers = predict_video(place / "numbers", video, data=place / "data")
+    numbers = predict(place / "numbers", video, data=place / "data").to_dict()
     assert all(row["importance"] is None for row in numbers["reasons"]["frames"])
-    picture = predict_video(place / "picture", video, skeleton=skeleton_of(place, video))
-    assert [row["source"] for row in picture["reasons"]["shares"]] == ["picture"]
+    picture = predict(place / "picture", video, skeleton=skeleton_of(place, video)).to_dict()
+    assert [row["source"] for row in picture["reasons"]["shares"]] == ["image"]
     assert any("not used" in note for note in picture["notes"])
-    own = predict_video(place / "picture", place / "data" / "videos" / "p2-bow-0.avi")
+    own = predict(place / "picture", place / "data" / "videos" / "p2-bow-0.avi").to_dict()
     assert any("was trained on" in note for note in own["notes"])
 
 
@@ -297,8 +294,7 @@ def flat(text: str) -> str:
 
 def test_page(place: Path, video: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "why.html"
-    result = predict_video(place / "both", video, data=place / "data", top=3, html=out)
-    assert result["html"] == str(out)
+    result = predict(place / "both", video, data=place / "data", top=3, html=out).to_dict(3)
     source = out.read_text()
     page, reasons = Page(source), result["reasons"]
     assert page.outside == [] and "http:" not in source and "https:" not in source and "@import" not in source
@@ -369,11 +365,11 @@ def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
 
 def test_video_of_one_frame(place: Path, tmp_path: Path, make_video: Any) -> None:
     video = make_video(tmp_path / "one.avi", 1, size=(48, 48))
-    result = predict_video(place / "both", video, html=tmp_path / "why.html")
+    result = predict(place / "both", video, html=tmp_path / "why.html").to_dict()
     assert result["n_frames"] == 1
     assert result["reasons"]["frames"] == [{"index": 0, "time": 0.0, "importance": None}]
     page = Page((tmp_path / "why.html").read_text())
-    assert len(page.images) == 1 and "The one frame of the video" in page.text
+    assert len(page.images) == 1 and "The video has one frame" in page.text
 
 
 # --- wrong input
@@ -447,7 +443,7 @@ def test_wrong_input(place: Path, tmp_path: Path, video: Path, case: str) -> Non
     page = arguments.setdefault("html", tmp_path / "page.html")
     before = page.read_text() if page.exists() else None
     with pytest.raises(InputError, match=message) as found:
-        predict_video(**arguments)
+        predict(**arguments)
     assert "\n" not in str(found.value)
     assert (page.read_text() if page.exists() else None) == before
 

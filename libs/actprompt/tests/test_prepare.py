@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt import prepare as prepare_module
+import actprompt.data.prepare as prepare_module
 from actprompt.cli import main
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare

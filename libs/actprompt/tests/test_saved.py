@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from act_world import LABELS, settings, world
 
-from actprompt.data.dataset import ClipTensors
-from actprompt.models.checkpoint import SavedModel, load_model, save_model
-from actprompt.training.trainer import predict, train_fold
+from actprompt.models.action_model import ActionModel
+from actprompt.training.trainer import predict_probabilities, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
@@ -34,7 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},
     "captions": {"numeric": ON},
-    "statements alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
+    "captions alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
     "numbers alone": {"numeric": ON, "visual": OFF},
     "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
     "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
@@ -48,7 +47,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[SavedModel, Callable[[SavedModel], np.ndarray]]:
+def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[ActionModel, Callable[[ActionModel], np.ndarray]]:
     """Train for a moment and save; what was saved, and the probabilities that a model gives of all clips."""
     config = settings(**sections, train={"max_steps": 2, "batch_size": 8, "trackers": "none", "device": "cpu"})
     made = world(subjects=2, takes=1, views=2, pixels=96 if config.visual.prompts else 0)
@@ -57,15 +56,14 @@ def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[SavedModel, Cal
     inputs = made.seen_by(config)
     texts = made.texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
-    trained = train_fold(inputs, everything(made.samples), config, vlm, texts, run)
-    saved = SavedModel(trained.model, trained.trajectory, trained.captioner, ABOUT)
-    save_model(folder, saved)
+    model = train_fold(inputs, everything(made.samples), config, vlm, texts, run).model
+    model.about = ABOUT
+    model.save_pretrained(folder)
 
-    def probabilities(found: SavedModel) -> np.ndarray:
-        tables = ClipTensors.of(made.samples.ids, inputs, found.trajectory, found.captioner, found.model.vlm)
-        return predict(found.model, tables)
+    def probabilities(found: ActionModel) -> np.ndarray:
+        return predict_probabilities(found, found.clip_tensors(made.samples.ids, inputs))
 
-    return saved, probabilities
+    return model, probabilities
 
 
 @pytest.fixture
@@ -77,10 +75,10 @@ def model(tiny: FrozenVLM, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_loaded_model_says_the_same(name: str, tiny: FrozenVLM, tmp_path: Path) -> None:
     saved, probabilities = save(tmp_path / "model", tiny, **CONFIGS[name])
-    loaded = load_model(tmp_path / "model", vlm=tiny)
+    loaded = ActionModel.from_pretrained(tmp_path / "model", vlm=tiny)
     np.testing.assert_array_equal(probabilities(loaded), probabilities(saved))
-    assert loaded.model.config == saved.model.config and not loaded.model.training
-    assert loaded.model.labels == LABELS and loaded.about["notes"] == ABOUT["notes"]
+    assert loaded.config == saved.config and not loaded.training
+    assert loaded.labels == LABELS and loaded.about["notes"] == ABOUT["notes"]
     files = {str(path.relative_to(tmp_path / "model")) for path in (tmp_path / "model").rglob("*") if path.is_file()}
     assert files == {
         "config.yaml",
@@ -96,22 +94,22 @@ def test_a_loaded_model_says_the_same(name: str, tiny: FrozenVLM, tmp_path: Path
 
 def test_the_backbone_comes_from_the_settings(tiny: FrozenVLM, tmp_path: Path) -> None:
     saved, probabilities = save(tmp_path / "run" / "model", tiny)
-    loaded = load_model(tmp_path / "run")
-    assert loaded.model.vlm is not tiny and loaded.model.vlm.fingerprint == tiny.fingerprint
+    loaded = ActionModel.from_pretrained(tmp_path / "run")
+    assert loaded.vlm is not tiny and loaded.vlm.fingerprint == tiny.fingerprint
     np.testing.assert_allclose(probabilities(loaded), probabilities(saved), atol=1e-6)
 
 
 def test_the_card_says_what_it_is(model: Path) -> None:
     card = (model / "README.md").read_text()
     assert "simulated videos, not recordings of people" in card and "untrained" in card
-    assert "picture, course of the skeleton, named numbers" in card and "bow, clap, sit down, wave" in card
+    assert "frames, skeleton trajectory, named parameters" in card and "bow, clap, sit down, wave" in card
     with pytest.raises(InputError, match="exists already"):
-        save_model(model, load_model(model))
+        ActionModel.from_pretrained(model).save_pretrained(model)
 
 
 def test_another_backbone_is_refused(model: Path) -> None:
     with pytest.raises(InputError, match=r"the prompts were learned on icube-tiny.*fingerprint"):
-        load_model(model, vlm=load_vlm("icube-tiny", seed=7))
+        ActionModel.from_pretrained(model, vlm=load_vlm("icube-tiny", seed=7))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +133,7 @@ def test_damaged_files(model: Path, tiny: FrozenVLM, file: str, message: str, da
     else:
         path.write_bytes(b"[1, 2]")
     with pytest.raises(InputError) as caught:
-        load_model(model, vlm=tiny)
+        ActionModel.from_pretrained(model, vlm=tiny)
     assert damage != "gone" or message in str(caught.value)
     assert str(model) in str(caught.value)
 
@@ -147,23 +145,23 @@ def test_a_configuration_that_was_cut_between_two_lines(model: Path, tiny: Froze
     for end in (start // 2, start):
         path.write_text("".join(lines[:end]))
         with pytest.raises(InputError, match=r"config.yaml: section \w+ is missing: the file is cut off"):
-            load_model(model, vlm=tiny)
+            ActionModel.from_pretrained(model, vlm=tiny)
 
 
 @pytest.mark.parametrize(
     "key",
-    ["labels", "parameters", "trajectory_features", "trajectory", "captioner", "branch", "data", "trained_on", "notes"],
+    ["labels", "parameters", "encoder", "captioner", "branch", "data", "trained_on", "notes"],
 )
 def test_a_record_without_a_key(model: Path, tiny: FrozenVLM, key: str) -> None:
     about = json.loads((model / "model.json").read_text())
     del about[key]
     (model / "model.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=f"damaged model folder.*{key}"):
-        load_model(model, vlm=tiny)
+        ActionModel.from_pretrained(model, vlm=tiny)
 
 
 def test_weights_of_another_model(model: Path, tiny: FrozenVLM, tmp_path: Path) -> None:
     save(tmp_path / "other", tiny)
     (model / "model.safetensors").write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
     with pytest.raises(InputError, match="missing or unknown tensors"):
-        load_model(model, vlm=tiny)
+        ActionModel.from_pretrained(model, vlm=tiny)

@@ -21,7 +21,7 @@ import actprompt.data.extract as extract_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig, ZeroShotConfig
 from actprompt.data.extract import video_features
-from actprompt.data.feature_store import Entry, FeatureFolder
+from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
@@ -112,7 +112,7 @@ def test_features_that_are_those_of_the_prompts_give_everything(data: Path, tmp_
             feature = vlm.encode_text(texts[label])
             folder.cache.put(key, {"features": feature.expand(1, 2, -1)})
             status = manifest.video(clip).stat()
-            record.add(Entry(clip.id, clip.path, key, status.st_size, status.st_mtime_ns, 1))
+            record.add(FeatureRecord(clip.id, clip.path, key, status.st_size, status.st_mtime_ns, 1))
     result = evaluate_zero_shot(data, tmp_path / "eval", config(model), features=tmp_path / "features")
     assert result["top1"]["mean"] == pytest.approx(9 / 12)
     # three classes of four clips, one wrong in each

@@ -1,6 +1,6 @@
 """The ``actprompt`` command: options in, one library call, one result out.
 
-Nothing heavy is imported before it runs.
+Heavy modules are imported inside the commands.
 """
 
 from __future__ import annotations

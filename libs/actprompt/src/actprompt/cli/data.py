@@ -1,4 +1,4 @@
-"""The commands around data: prepare, info, extract. Nothing heavy is imported before one runs."""
+"""Data commands: prepare, info, extract. Heavy modules are imported inside them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from icube_common import cli
 
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="*", metavar="SOURCE", help="folder of the set; for csv: one list, or several named train, test"
+        "source", nargs="*", metavar="SOURCE", help="folder of the set; for csv one list, or several named train, test"
     )
-    parser.add_argument("--format", required=True, help=f"one of: {', '.join(FORMATS)}")
-    parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
-    parser.add_argument("--splits", metavar="FOLDER", help="official split files, where they are not below SOURCE")
+    parser.add_argument("--format", required=True, help=f"format of the set: {', '.join(FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="DATA", help="folder to make")
+    parser.add_argument("--splits", metavar="FOLDER", help="folder of the official split files (default: below SOURCE)")
     parser.add_argument(
-        "--split", action="append", default=[], metavar="PART=LIST", help="csv: list of train, val or test; repeatable"
+        "--split",
+        action="append",
+        default=[],
+        metavar="PART=LIST",
+        help="list of a part (train, val, test) of csv; repeatable",
     )
-    parser.add_argument("--root", metavar="FOLDER", help="csv: where relative paths start (default: the list's folder)")
+    parser.add_argument("--root", metavar="FOLDER", help="base of relative paths of csv (default: the list's folder)")
     parser.add_argument(
-        "--class-names", metavar="FILE", help="names of classes whose labels are numbers or codes, one a line"
+        "--class-names", metavar="FILE", help="file of class names for labels that are numbers or codes, one a line"
     )
     parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of folders of frames")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
@@ -53,7 +57,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str | dict[str, str]:
-    """The source of a set: a folder or a list, or part of a split -> its list."""
+    """Source of a set: a folder or a list, or part of a split -> its list."""
     from icube_common.errors import InputError
 
     if format in FORMATS and not FORMATS[format].lists and (splits or len(sources) != 1):
@@ -71,7 +75,7 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
         part = part_of(word) if splits else part_of_file(path)
         if part is None or not path:
             given = f"--split {text}" if splits else text
-            raise InputError(f"{given}: which part of the split is it? --split train=LIST --split test=LIST name them")
+            raise InputError(f"{given}: no part of a split; name it with --split train=LIST --split test=LIST")
         if part in lists:
             raise InputError(f"{path}: a second list of the part {part}, beside {lists[part]}: join them")
         lists[part] = path
@@ -81,7 +85,7 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
 
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a prepared folder")
+    parser.add_argument("data", metavar="DATA", help="prepared folder")
 
 
 def _info(args: argparse.Namespace) -> Mapping[str, Any]:
@@ -91,14 +95,16 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--out", required=True, metavar="FEATURES", help="the folder to make, or to go on with")
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="each N-th clip, from the I-th on (0 to N-1)")
+    parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
+    parser.add_argument("--out", required=True, metavar="FEATURES", help="feature folder to make or to continue")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="shard: each N-th clip from the I-th on (0 to N-1)"
+    )
     parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
     parser.add_argument(
         "--batch-size", type=int, help="frames in a forward pass of the tower (default: vlm.batch_size, 64)"
     )
-    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
 
 
@@ -123,7 +129,7 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """``"0/4"`` as numbers; their range is the library's to check."""
+    """``"0/4"`` as numbers; the library checks their range."""
     number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal()):
         from icube_common.errors import InputError
@@ -133,9 +139,9 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 DATA_COMMANDS: Mapping[str, cli.Command] = {
-    "prepare": cli.Command("make a manifest of a set of videos", _prepare, _prepare_arguments),
-    "info": cli.Command("what a prepared set holds", _info, _info_arguments),
+    "prepare": cli.Command("prepare a set of videos: manifest, checked files, skeletons", _prepare, _prepare_arguments),
+    "info": cli.Command("summarise a prepared set", _info, _info_arguments),
     "extract": cli.Command(
-        "features of the frozen image tower, computed once", _extract, _extract_arguments, config=ExtractConfig
+        "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig
     ),
 }

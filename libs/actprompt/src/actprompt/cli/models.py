@@ -1,6 +1,6 @@
-"""The commands around models: train, evaluate, zeroshot, predict, ablate, tune, compare, demo.
+"""Model commands: train, evaluate, zeroshot, predict, ablate, tune, compare, demo.
 
-Nothing heavy is imported before one runs.
+Heavy modules are imported inside them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--features", metavar="FOLDER", help="of frame features (default: below DATA)")
+    parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
+    parser.add_argument("--features", metavar="FOLDER", help="folder of frame features (default: below DATA)")
 
 
 def _moved_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _data_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
-    parser.add_argument("--protocol", metavar="NAME", help="of the set: train on its training side (default: all)")
-    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects that are not trained on")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
+    parser.add_argument("--out", required=True, metavar="RUN", help="run folder to make")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="published split to take the training side of (default: all clips)"
+    )
+    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects to exclude from the training")
+    parser.add_argument("--resume", action="store_true", help="resume from the newest whole checkpoint of RUN")
     _moved_arguments(parser)
 
 
@@ -43,7 +45,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     saved = Path(args.out) / "config.yaml"
-    # a run that goes on keeps its own settings unless told otherwise
+    # a resumed run keeps its own settings
     file = saved if args.resume and args.config is None and saved.is_file() else args.config
     config = load_config(ActConfig, file=file, overrides=args.overrides)
     from actprompt.training.run import train
@@ -63,30 +65,37 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a trained run; without it, models are trained per fold")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="trained run (default: train a model for each fold)")
     _data_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make, or to go on with")
+    parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make or to resume")
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="leave-one-subject-out (default), k-fold, few-shot, base-to-new, official, or one of the set's own",
+        help="protocol: leave-one-subject-out (default), k-fold, few-shot, base-to-new, official, or one of the set's own",
     )
-    parser.add_argument("--folds", type=int, metavar="N", help="of k-fold (default 5)")
-    parser.add_argument("--repeats", type=int, metavar="N", help="of k-fold (default 1)")
-    parser.add_argument("--shots", metavar="1,2,...", help="of few-shot: training clips a class (default 1,2,4,8,16)")
-    parser.add_argument("--draws", type=int, metavar="N", help="of few-shot's clips (3), of base-to-new's classes (10)")
-    parser.add_argument("--new-classes", type=int, metavar="N", help="classes that base-to-new leaves out (half)")
-    parser.add_argument("--protocol-seed", type=int, metavar="N", help="of all draws of a protocol (default 0)")
+    parser.add_argument("--folds", type=int, metavar="N", help="number of folds of k-fold (default 5)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="repeats of k-fold (default 1)")
+    parser.add_argument("--shots", metavar="1,2,...", help="training clips a class of few-shot (default 1,2,4,8,16)")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        metavar="N",
+        help="samples of the clips of few-shot (3) or of the classes of base-to-new (10)",
+    )
+    parser.add_argument("--new-classes", type=int, metavar="N", help="new classes of base-to-new (default: half)")
+    parser.add_argument("--protocol-seed", type=int, metavar="N", help="seed of a sampled protocol (default 0)")
     parser.add_argument(
         "--comparisons",
         action="store_true",
-        help="also picture only, numbers only, exchanged class texts and plain baselines, with paired tests",
+        help="compare with images only, skeletons only, shuffled class texts and plain baselines, by paired tests",
     )
-    parser.add_argument("--subjects", metavar="A,B", default="", help="with RUN: only these people of DATA")
+    parser.add_argument(
+        "--subjects", metavar="A,B", default="", help="subjects of DATA to evaluate RUN on (default: all)"
+    )
     _moved_arguments(parser)
 
 
-# what only an evaluation that trains takes
+# options of an evaluation that trains
 _OPTIONS = ("protocol", "folds", "repeats", "shots", "draws", "new_classes", "protocol_seed")
 
 
@@ -94,7 +103,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     if args.run is not None and "=" in args.run and not Path(args.run).exists():
-        # the first word that is no option is taken for RUN by argparse, and this one is a setting
+        # argparse takes the first word that is no option for RUN, also a setting
         args.overrides, args.run = [args.run, *args.overrides], None
     given = [name for name in _OPTIONS if getattr(args, name) is not None]
     if args.run is not None:
@@ -159,13 +168,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a trained run")
-    parser.add_argument("video", metavar="VIDEO", help="a video file, or a folder of frames (img_00001.jpg, ...)")
+    parser.add_argument("run", metavar="RUN", help="trained run")
+    parser.add_argument("video", metavar="VIDEO", help="video file, or folder of frames (img_00001.jpg, ...)")
     parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of a folder of frames")
-    parser.add_argument("--skeleton", metavar="FILE", help=".npz with joints (T, J, 3) and time (T,) in s")
-    parser.add_argument("--data", metavar="DATA", help="a prepared set that VIDEO is of: its skeleton is taken")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="actions to name (default 5)")
-    parser.add_argument("--html", metavar="FILE", help="also write a page: frames, bars, sentences")
+    parser.add_argument(
+        "--skeleton", metavar="FILE", help="skeleton file: .npz with joints (T, J, 3) and time (T,) in s"
+    )
+    parser.add_argument("--data", metavar="DATA", help="prepared set that holds VIDEO and its skeleton")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="number of actions to list (default 5)")
+    parser.add_argument("--html", metavar="FILE", help="page to write: frames, bars, sentences")
     parser.add_argument(
         "--keep-damaged", action="store_true", help="use the decodable frames of a truncated or damaged VIDEO"
     )
@@ -198,7 +209,7 @@ def _render_prediction(result: Mapping[str, Any]) -> str:
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     _data_arguments(parser)
     parser.add_argument(
-        "--protocol", default="leave-one-subject-out", metavar="NAME", help="default leave-one-subject-out"
+        "--protocol", default="leave-one-subject-out", metavar="NAME", help="protocol (default leave-one-subject-out)"
     )
 
 
@@ -220,15 +231,17 @@ def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make")
-    parser.add_argument("--features", metavar="FOLDER", help="of actprompt extract; missing ones are stored there")
+    parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
+    parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make")
+    parser.add_argument("--features", metavar="FOLDER", help="folder of actprompt extract, to read and to complete")
     parser.add_argument(
         "--knowledge", metavar="FILE", help="class descriptions: a file or a shipped name (default: the data set's own)"
     )
-    parser.add_argument("--protocol", metavar="NAME", help="of the set; only its test clips (default: all clips)")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="published split to take the test clips of (default: all clips)"
+    )
     parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the videos lie now, if they moved")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -254,19 +267,21 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
 MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "train": cli.Command("train on a prepared set", _train, _train_arguments, config=ActConfig),
     "zeroshot": cli.Command(
-        "recognise without any training, by class prompts alone", _zeroshot, _zeroshot_arguments, config=ZeroShotConfig
+        "recognise actions without training, by class prompts", _zeroshot, _zeroshot_arguments, config=ZeroShotConfig
     ),
     "evaluate": cli.Command(
-        "judge on unseen people: retrain for each fold, or a trained run",
+        "evaluate on unseen people: train for each fold, or a trained run",
         _evaluate,
         _evaluate_arguments,
         config=ActConfig,
     ),
     "predict": cli.Command(
-        "name the action of a video, with reasons", _predict, _predict_arguments, render=_render_prediction
+        "recognise the action of a video, with an explanation", _predict, _predict_arguments, render=_render_prediction
     ),
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
-    "demo": cli.Command("simulated videos: prepare, train, evaluate, predict, pages", _demo, _demo_arguments),
+    "demo": cli.Command(
+        "run everything on simulated videos: prepare, train, evaluate, predict", _demo, _demo_arguments
+    ),
 }

@@ -1,8 +1,8 @@
-"""Features of the frozen image tower for the frames of videos, computed once and kept.
+"""Feature extraction: features of the frozen image tower for the frames of videos, computed once and stored.
 
-Threads decode and preprocess the next videos (PyAV and Pillow let others run meanwhile) while the tower is busy. Its
+Threads decode and preprocess the next videos (PyAV and Pillow release the interpreter lock) while the tower is busy. Its
 batches join the frames of several clips. A clip's features depend on what else is in its batch by rounding alone: one
-run, several shards and a run that was killed and started again agree to the precision in which features are kept.
+run, several shards and a run that was killed and started again agree to the precision of stored features.
 
 Shapes: T frames of a view, D width of the space that images and texts share.
 """
@@ -53,11 +53,11 @@ _AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """The features of one clip, or why there are none.
+    """Features of one clip, or the reason of their absence in its record.
 
     Attributes:
-        clip: whose.
-        entry: what the tables say about it.
+        clip: the clip.
+        record: its row in the tables of the folder.
         features: ``(views, T, D)`` float16 on the CPU.
         cached: whether they were there already.
         decode_seconds: of hashing, decoding and preprocessing, in its thread.
@@ -74,7 +74,7 @@ class ClipFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedClip:
-    """What a thread hands to the tower: stored features, or pixels ``(views, T, 3, H, W)``, or neither and a reason."""
+    """Decoded clip: stored features, or pixels ``(views, T, 3, H, W)``, or neither and the reason in its record."""
 
     clip: Clip
     record: FeatureRecord
@@ -97,19 +97,19 @@ def extract(
 ) -> dict[str, Any]:
     """Compute and store the features of a prepared set's clips.
 
-    What cannot be decoded goes into ``rejected.csv`` of the folder. Started again, also after it was killed, it goes
-    on with what is missing. Several shards may run at once, on several machines, into one folder.
+    Clips that cannot be decoded are listed in ``rejected.csv`` of the folder. Started again, also after a kill, it
+    computes only what is missing. Several shards may run at once, on several machines, into one folder.
 
     Args:
-        data: what ``actprompt prepare`` made.
+        data: a prepared folder.
         out: the folder of features (see `actprompt.data.feature_store`), new or of the same backbone and sampling.
-        vlm: which backbone.
+        vlm: the backbone.
         sampling: the frames of a clip.
-        device: where the tower runs; by default accelerate's device, a GPU where there is one.
+        device: of the tower; by default accelerate's device, a GPU where there is one.
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip that cannot be used.
         batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
-        root: where the videos lie now, if they moved.
+        root: folder of the videos, where they have moved.
 
     Returns:
         Counts of clips (computed, there already, rejected), seconds in all, of decoding (summed over threads) and of
@@ -225,21 +225,21 @@ def video_features(
 
 
 def check_deterministic(sampling: Sampling) -> Sampling:
-    """The sampling, where it always gives the same frames.
+    """Check that a sampling always gives the same frames; returns it.
 
     Raises:
-        InputError: it draws frames at random.
+        InputError: it samples frames at random.
     """
     if sampling.mode == "random":
         raise InputError(
-            "video.mode=random: features are kept for one choice of frames, and random draws others each time; use "
+            "video.mode=random: features are stored for one choice of frames, and random samples others each time; use "
             "uniform or dense"
         )
     return sampling
 
 
 def decoding_threads() -> int:
-    """How many threads decode: one for each processor that this process may use, within bounds."""
+    """Number of decoding threads: one for each processor of this process, within bounds."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, _MAX_THREADS)
 
@@ -274,7 +274,7 @@ def preprocess(
 def encode_clip(
     pixels: Float[Tensor, "views frames 3 height width"], vlm: FrozenVLM, *, batch_size: int | None = None
 ) -> Float[Tensor, "views frames d"]:
-    """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: what is stored of it."""
+    """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: as stored."""
     return _of_views(encode_frames(vlm, _frames(pixels), batch_size=batch_size), len(pixels))
 
 
@@ -295,7 +295,7 @@ def prefetched(
     cache: FeatureCache | None,
     threads: int | None = None,
 ) -> Generator[DecodedClip]:
-    """Clips in their order, looked up or decoded by threads that run a little ahead of who takes them."""
+    """Clips in their order, looked up or decoded by threads that run a little ahead of the consumer."""
     decoder = decoder_key()
     fingerprint = feature_fingerprint(vlm) if cache is not None else ""
 

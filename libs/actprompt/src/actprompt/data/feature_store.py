@@ -43,16 +43,16 @@ _FLUSH_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """What a job found out about a clip.
+    """Record of a clip's feature extraction.
 
     Attributes:
         id: the clip's.
         path: the clip's, as the manifest has it.
-        key: of its features; empty where there are none.
+        key: of its features; empty without features.
         size: bytes of the video.
         modified: the video's date, in ns.
-        seen: when it was looked into, in ns since 1970.
-        reason: why there are no features.
+        seen: time of the extraction, in ns since 1970.
+        reason: of missing features.
     """
 
     id: str
@@ -64,7 +64,7 @@ class FeatureRecord:
     reason: str = ""
 
     def fits(self, video: Path) -> bool:
-        """Whether the features are still the video's, as far as its size and date tell; so too where it is away."""
+        """True where size and date of the video are those of the features, or the video is away."""
         try:
             status = clip_status(video)
         except OSError:
@@ -136,7 +136,7 @@ class FeatureFolder:
 
     @contextmanager
     def job(self, manifest: Manifest, name: str) -> Iterator[Recorder]:
-        """What takes the entries of a job, and writes the tables now and then and at the end, however it ends.
+        """Recorder of a job, which writes the tables at intervals and at the end, also after an error.
 
         Args:
             manifest: the set.

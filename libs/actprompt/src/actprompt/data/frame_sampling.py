@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at: segments over its whole length, or dense windows in it.
+"""Frame sampling: segments over the whole length of a video, or dense windows in it.
 
 Indices count frames on an even time line; `actprompt.data.video.read_clip` translates them where frames are uneven in
 time.
@@ -20,7 +20,7 @@ MODES = ("uniform", "random", "dense")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How frames are chosen.
+    """Frame sampling of a video.
 
     Attributes:
         frames: T, frames in a view.
@@ -46,23 +46,23 @@ class Sampling:
                 raise InputError(f"{name} {value}: must be from 1 to {most}")
 
     def key(self) -> dict[str, Any]:
-        """What decides the indices, for the key of a cache."""
+        """All values that determine the indices, for the key of a cache."""
         return asdict(self)
 
 
 def sample_indices(n_frames: int, sampling: Sampling, *, seed: int | None = None) -> npt.NDArray[np.int64]:
     """Frame indices (views, T), ascending in each view.
 
-    A video with fewer frames than are wanted repeats frames; a dense window that is longer than the video stays on the
+    A video with too few frames repeats frames; a dense window that is longer than the video stays on the
     last frame.
 
     Args:
         n_frames: frames in the video.
-        sampling: how they are chosen.
-        seed: what "random" draws from; the same seed gives the same frames. Must be None in the other modes.
+        sampling: the frame sampling.
+        seed: of "random"; the same seed gives the same frames. Must be None in the other modes.
 
     Raises:
-        InputError: no frame at all, a seed without use, or none where one is needed.
+        InputError: no frame, a seed without use, or none where one is needed.
     """
     if n_frames < 1:
         raise InputError(f"{n_frames} frames: a video needs at least one to be sampled")

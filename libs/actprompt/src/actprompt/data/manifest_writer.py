@@ -48,7 +48,7 @@ def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]
 
 
 def write_numeric(folder: Path, table: NumericTable) -> dict[str, Any]:
-    """Write ``numeric.csv``; returns what ``dataset.json`` says about it."""
+    """Write ``numeric.csv``; returns its entry of ``dataset.json``."""
     with (folder / "numeric.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(["id", *table.names])

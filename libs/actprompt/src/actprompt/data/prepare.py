@@ -258,7 +258,7 @@ def _probe_clip(root: Path, frame_rate: float | None, keep_damaged: bool, clip: 
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:
-    """``skeleton/`` and ``numeric.csv`` of the clips that have joints; what ``dataset.json`` says about them."""
+    """Write ``skeleton/`` and ``numeric.csv`` of the clips with joints; returns their entries of ``dataset.json``."""
     with_joints = [clip for clip in clips if clip.id in skeletons.sequences]
     if not with_joints:
         return {}

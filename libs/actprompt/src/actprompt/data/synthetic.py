@@ -46,7 +46,7 @@ _YAW = np.radians(35.0)  # the camera looks from half the side, so that bending 
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Who a clip shows.
+    """A simulated figure.
 
     Attributes:
         name: the subject in the manifest.
@@ -54,7 +54,7 @@ class Person:
         background: colour of the wall.
         stature: 1 for a person of about 1.7 m.
         speed: 1 for an action of about 2 s.
-        left_handed: whether the other arm does what one arm does.
+        left_handed: exchange of both arms.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Pose(NamedTuple):
 
 
 class Moves(NamedTuple):
-    """What an action's formula may vary with: share of the clip (T,), and the clip's own draws, about 1 and about 0."""
+    """Variables of an action's formula: share of the clip (T,), and the clip's own samples, about 1 and about 0."""
 
     share: Array
     reach: float
@@ -107,7 +107,7 @@ def _and_back(share: Array) -> Array:
 
 
 def _vectors(down: npt.ArrayLike, out: npt.ArrayLike, back: npt.ArrayLike, frames: int) -> Array:
-    """Unit vectors (T, 3) from numbers or courses (T,)."""
+    """Unit vectors (T, 3) from numbers or sequences (T,)."""
     stacked = np.stack([np.broadcast_to(np.asarray(value, dtype=float), frames) for value in (down, out, back)], 1)
     unit: Array = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
     return unit
@@ -209,7 +209,7 @@ def limb_directions(pose: Pose) -> npt.NDArray[np.float32]:
 
 
 def draw(pose: Pose, person: Person, *, place: float = 0.0) -> npt.NDArray[np.uint8]:
-    """The figure as pictures (T, H, W, 3).
+    """The figure as images (T, H, W, 3).
 
     Args:
         pose: its movement.

@@ -1,4 +1,4 @@
-"""What a plain classifier makes of the same skeletons: the figures that a model has to beat on the same folds."""
+"""Baselines: plain classifiers of the same skeletons on the same folds."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def few_shot_folds(samples: Samples, config: ActConfig, options: ProtocolOptions
     Raises:
         InputError: a class has fewer clips than shots on a training side.
     """
-    for test_ids in test_sides(samples):
+    for test_ids in split_test_sides(samples):
         folds = few_shot(
             samples,
             shots=options.shots,
@@ -163,7 +163,7 @@ def base_to_new_folds(
         drawn += [indices] if indices not in drawn else []
     for number, indices in enumerate(drawn):
         new = [names[index] for index in indices]
-        for test_ids in test_sides(samples):
+        for test_ids in split_test_sides(samples):
             # one division of the classes a call: the classes are sampled here, so that no choice occurs twice
             yield from (
                 (number, new, pair)
@@ -177,7 +177,7 @@ def base_to_new_folds(
             )
 
 
-def test_sides(samples: Samples) -> list[list[str]]:
+def split_test_sides(samples: Samples) -> list[list[str]]:
     """Ids of the test sides of few-shot and base-to-new: each subject in turn, or a quarter of many subjects."""
     groups = sorted(set(samples.groups or ()))
     if not 2 <= len(groups) <= MAX_SUBJECTS:

@@ -1,6 +1,6 @@
-"""Zero-shot recognition: class prompts that nobody has trained, against the features of the frames.
+"""Zero-shot recognition: untrained class prompts against the features of the frames.
 
-It is where every training starts from, and what a pre-trained backbone can do without one.
+The starting point of a training, and the result of a pre-trained backbone without one.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ def evaluate_zero_shot(
     root: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Name the action of each clip by the nearest class prompt, without any training.
+    """Recognise the action of each clip by the nearest class prompt, without training.
 
     Writes ``predictions.csv``, ``metrics.json``, ``report.html``, ``config.yaml`` and ``environment.json``.
 
     Args:
-        data: what ``actprompt prepare`` made.
+        data: a prepared folder.
         out: the folder to make.
         config: backbone, prompts, frames.
         features: a folder of features to read from and to store missing ones in; None: computed, not stored.
         knowledge: class descriptions for ``prompt.init=descriptions``: a file or a shipped name, keyed by label; by
             default the data set's own that come with the library.
         protocol: of the set: only its test clips are predicted; without one, all clips.
-        device: where the backbone runs; by default accelerate's device, a GPU where there is one.
-        root: where the videos lie now, if they moved.
+        device: of the backbone; by default accelerate's device, a GPU where there is one.
+        root: folder of the videos, where they have moved.
         overwrite: replace an existing ``out``.
 
     Returns:
-        Files, counts, each metric with its interval over subjects, and notes that every figure has to carry.
+        Files, counts, each metric with its interval over subjects, and warnings.
 
     Raises:
-        InputError: ``out`` exists; an initialisation that means nothing untrained; descriptions without knowledge, or
-            a class without any; a protocol that the set has not; a clip that cannot be used; features as
+        InputError: ``out`` exists; an initialisation without meaning before training; descriptions without knowledge, or
+            a class without any; an unknown protocol; a clip that cannot be used; features as
             `actprompt.data.extract.video_features`.
     """
     refuse_existing(out, overwrite=overwrite)
@@ -130,26 +130,26 @@ def evaluate_zero_shot(
 
 
 def check_untrained(prompt: PromptConfig) -> None:
-    """Refuse prompts that say nothing before training.
+    """Refuse prompts without meaning before training.
 
     Raises:
         InputError: such an initialisation, or a meta-net.
     """
     if prompt.init not in INITIALISATIONS:
         raise InputError(
-            f"prompt.init={prompt.init}: means nothing before training; zero-shot takes {' or '.join(INITIALISATIONS)}"
+            f"prompt.init={prompt.init}: has no meaning before training; zero-shot takes {' or '.join(INITIALISATIONS)}"
         )
     if prompt.conditional:
-        raise InputError("prompt.conditional=true: its network means nothing before training; leave it false")
+        raise InputError("prompt.conditional=true: its network has no meaning before training; leave it false")
 
 
 def class_descriptions(
     manifest: Manifest, knowledge: ClassKnowledge | None, prompt: PromptConfig
 ) -> dict[str, Sequence[str]] | None:
-    """Class in words -> its sentences, where the prompts are made of them.
+    """Class in words -> its sentences, for prompts of descriptions; None for others.
 
     Raises:
-        InputError: they are and there is no knowledge, or it lacks a class.
+        InputError: no knowledge for them, or it lacks a class.
     """
     if prompt.init != "descriptions":
         return None
@@ -190,7 +190,7 @@ def write_report(
     learner: PromptLearner,
     environment: Mapping[str, Any],
 ) -> None:
-    """Write the page: figures with intervals, classes, prompts, settings."""
+    """Write the page: metrics with intervals, classes, prompts, settings."""
     title = manifest.about.get("title") or manifest.about["format"]
     report = Report("Zero-shot action recognition", subtitle=f"{title}, {len(predictions)} clips")
     for note in environment["notes"]:
@@ -216,7 +216,7 @@ def write_report(
             for number, label in enumerate(manifest.class_names)
         ],
     )
-    report.section("Where it comes from")
+    report.section("Data and backbone")
     report.facts(
         {
             "data": manifest.folder,

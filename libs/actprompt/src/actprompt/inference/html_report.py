@@ -20,7 +20,7 @@ THUMBNAIL = (240, 240)
 
 
 def save_page(path: str | Path, result: Mapping[str, Any], frames: VideoClip, *, overwrite: bool = False) -> Path:
-    """Write `prediction_page`, whole or not at all.
+    """Write `prediction_page` atomically.
 
     Raises:
         InputError: the file exists and ``overwrite`` is False, or it cannot be written.

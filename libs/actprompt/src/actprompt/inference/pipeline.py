@@ -211,7 +211,6 @@ def predict(
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
         refuse_existing(html, overwrite=overwrite)
     check_source(video, **{name: options.get(name) for name in ("skeleton", "data", "frame_rate")})
-    probe(video, frame_rate=options.get("frame_rate"), keep_damaged=options.get("keep_damaged", False))
     pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
     prediction = pipeline(video, **options)
     if html is not None:

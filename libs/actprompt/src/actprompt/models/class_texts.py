@@ -1,4 +1,4 @@
-"""What the classes are called and what is known about them, in the form that prompts take."""
+"""Class texts: names and descriptions of a set's classes for the prompts."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Heads that turn the frame features of a clip into one feature of the clip.
+"""Temporal heads: pooling of the frame features of a clip into one feature.
 
 Shapes: B clips, T frames, D width of a frame feature.
 
-Each head that learns answers with the mean over the frames plus a correction that starts at nothing: before the first
-step it equals `MeanHead`, and so keeps whatever the frozen tower can tell about classes that were never trained.
+Each trainable head returns the mean over the frames plus a correction that is initialised at zero: before the first
+step it equals `MeanHead`, and so keeps the zero-shot ability of the frozen tower.
 
 Frames are placed by their share of the clip, not by their number, since samplers spread T frames over a whole video:
-a clip of 16 frames passes through the positions of one of 8. Only the frames that a mask lets through count, so that a
+a clip of 16 frames passes through the positions of one of 8. Only unmasked frames count, so that a
 masked clip has the feature of the shorter clip alone.
 """
 

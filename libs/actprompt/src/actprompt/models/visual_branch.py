@@ -121,7 +121,7 @@ class VisualBranch(nn.Module):
         return F.normalize(mean, dim=-1) if self.trained else torch.zeros_like(mean)
 
     def head_features(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
-        """What the projection takes of `pooled`: all of it, for a custom head its own features."""
+        """The input of the projection: all of `pooled`, for a custom head its own features."""
         return pooled[:, self.dim :] if self.custom else pooled
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:

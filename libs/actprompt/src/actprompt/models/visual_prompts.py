@@ -1,4 +1,4 @@
-"""Learned prompt tokens in each layer of a frozen image tower that sees the frames of a clip.
+"""Learned prompt tokens in each layer of a frozen image tower over the frames of a clip.
 
 Shapes: B clips, T frames, N tokens of a frame (its class token and its patches), P prompt tokens, W width of a token,
 D width of a frame feature.
@@ -11,12 +11,12 @@ p_t = Linear_l(z_t), each frame's tokens are joined by
 - local prompts l_{l,1} + p_1 ... l_{l,T} + p_T: one for each frame of the clip, all of them before every frame;
 - a summary token s_t, row t of p + Attention(LayerNorm(p)) over the clip's frames, for its own frame alone.
 
-The layer attends over all of them, and they are dropped behind it: what goes on is the class token and the patches. The
-frames of a clip tell each other of themselves in this way only. Theirs drops local prompts and summary between the
+The layer attends over all of them, and they are dropped behind it: class token and patches continue. The frames of
+a clip interact in this way only. Theirs drops local prompts and summary between the
 layer's attention and its perceptron; as the perceptron works on each token alone, that is the same.
 
 Left out is their embedding of time, which is added to the tokens before the first layer: the local prompts and a
-temporal head (`actprompt.models.temporal_heads`) know the order, and without any prompt the tower remains the frozen
+temporal head (`actprompt.models.temporal_heads`) use the order, and without any prompt the tower remains the frozen
 one.
 """
 
@@ -118,7 +118,7 @@ class PromptedTower(nn.Module):
         return F.normalize(rearrange(pooled.float(), "(b t) d -> b t d", t=frames), dim=-1)
 
     def learned(self) -> dict[str, Tensor]:
-        """What training changes: the prompts and the small networks beside them, without the frozen model."""
+        """The trained tensors: prompts and the small networks beside them, without the frozen model."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("vlm.")}
 
 

@@ -1,9 +1,9 @@
-"""Numbers as text: what the named parameters of a clip say about the body, in sentences.
+"""Captions of named parameters: sentences about the body from angles, speeds and distances of a clip.
 
 As in GaVA-CLIP, where measured gait parameters become text (Wang et al., MICCAI 2024), and in PoseScript's posecodes
 (Delmas et al., ECCV 2022), whose categories of angles and distances are joined to a description of a pose. The
-sentences go through the same frozen text tower as the descriptions of the classes, so that numbers can be held against
-these before any training.
+sentences go through the same frozen text tower as the descriptions of the classes, so that parameters can be
+compared with these before any training.
 
 Limb parameters (`actprompt.skeleton.features.limb_parameters`) have rules of their own, written with the nine classes
 and actors 1 to 6 of Florence 3D Actions in view: no rule reads a label, but which postures have a sentence (a hand at
@@ -69,7 +69,7 @@ class Captioner:
         return cls(tuple(names), mean, np.where(std > 1e-9, std, np.inf))
 
     def sentences(self, values: npt.ArrayLike) -> list[str]:
-        """What a clip's parameters (P,) say; nothing where all of them are missing."""
+        """Captions of a clip's parameters (P,); empty where all of them are missing."""
         row = np.asarray(values, dtype=np.float64)
         present = {name: float(value) for name, value in zip(self.names, row, strict=True) if not np.isnan(value)}
         if "active arm raise, largest" in self.names:
@@ -130,7 +130,7 @@ def _legs(present: Mapping[str, float]) -> list[str]:
 
 
 def _arms(present: Mapping[str, float]) -> list[str]:
-    """The sentences about both arms; what needs a missing number is not said, as a comparison with NaN fails."""
+    """The sentences about both arms; no sentence from a missing number, as a comparison with NaN fails."""
     raised, elbow, to_head, to_head_last, other_raised, other_elbow, apart, hips = (
         present.get(name, math.nan)
         for name in (

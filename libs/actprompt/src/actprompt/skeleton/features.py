@@ -1,4 +1,4 @@
-"""Named numbers of a clip from its skeleton, with units: for people, and for texts that tell a model about a clip.
+"""Named parameters of a clip from its skeleton, with units: for readers, and for captions.
 
 Shapes: T frames, J joints, 3 coordinates. A joint that was not tracked in a frame is NaN there; a parameter that cannot
 be known is NaN.
@@ -59,7 +59,7 @@ def joint_parameters(
 
     Args:
         positions: (T, J, 3).
-        names: J names; the distance of each pair whose name says wrist, hand or head is taken.
+        names: J names; the distance of each pair whose name contains wrist, hand or head is taken.
         duration: of the clip, seconds.
         unit: of the coordinates.
         up: the axis that points up, for heights over the lowest joint's mean; None where it is unknown.
@@ -95,7 +95,7 @@ def parameter_table(
 
 
 def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
-    """How an angle (T,) in degrees goes over a clip; its speed in degrees per second."""
+    """Statistics of an angle (T,) in degrees over a clip, and of its speed in degrees per second."""
     return {
         f"{what}, first": (float(angle[0]), "degrees"),
         f"{what}, last": (float(angle[-1]), "degrees"),

@@ -1,11 +1,11 @@
-"""Limb directions, as Florence 3D Actions gives them instead of joint positions, and what can be made of them.
+"""Limb directions of Florence 3D Actions in place of joint positions: angles, hand positions and channels.
 
 A frame has 8 unit vectors (`LIMB_JOINTS`): for each limb first the direction of the upper part (shoulder to elbow, hip
 to knee) in the torso's frame: first axis down the torso, second outwards to the limb's own side, third backwards; then
 the direction of the lower part (elbow to wrist, knee to ankle) in the same frame turned so that its second axis lies
 along the upper part. That is the skeleton of Raptis, Kirovski, Hoppe (SCA 2011), which the paper of the set follows;
 the order of columns and axes is our reading of the numbers: people stand with (1, 0, 0) and (0, 1, 0), sit with a first
-axis near 0. Which side comes first is not said, so results are about the arm that moves more and the other one.
+axis near 0. The order of the sides is not published, so results are about the arm that moves more and the other one.
 
 Shapes: T frames, 8 directions, 3 coordinates.
 """
@@ -99,7 +99,7 @@ def hand_distances(directions: npt.ArrayLike) -> Array:
 
 
 def limb_channels(directions: npt.ArrayLike) -> Array:
-    """A clip as channels (T, 53) for `actprompt.skeleton.trajectory_ops`: what a linear model tells actions apart by.
+    """A clip as channels (T, 53) for `actprompt.skeleton.trajectory_ops`, the input of a linear classifier.
 
     The 8 directions as given (24), those of the lower parts in the torso's frame (12), both hands (6), their distances
     (3) and the angles in quarter turns (8).

@@ -1,7 +1,7 @@
-"""The course of a skeleton over a clip as one vector, and copies of it for training.
+"""Trajectory of a skeleton over a clip as one vector, and augmented copies for training.
 
-The vector holds the channels at evenly spaced moments, and what they do in ever longer parts of the clip (a temporal
-pyramid): the first tells the order of movements, the second stays the same where two people do them at another pace.
+The vector holds the channels at evenly spaced moments, and their statistics in parts of the clip (a temporal pyramid):
+the first contains the order of movements, the second is robust to their pace.
 
 Two kinds of skeleton are understood: the limb directions of `actprompt.skeleton.joint_angles` (joints named
 `LIMB_JOINTS`), and positions of any other joints, which are taken from their mean and in units of the body's size.
@@ -81,7 +81,7 @@ class TrajectoryEncoder:
 
     @property
     def limbs(self) -> bool:
-        """Whether the joints are the limb directions of `actprompt.skeleton.joint_angles`."""
+        """True for the limb directions of `actprompt.skeleton.joint_angles`."""
         return self.joint_names == LIMB_JOINTS
 
     def _vector(self, whole: Array) -> npt.NDArray[np.float32]:

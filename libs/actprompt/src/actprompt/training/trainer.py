@@ -33,8 +33,6 @@ from icube_common.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM
 
-logger = logging.getLogger(__name__)
-
 PREDICTION_BATCH = 256
 
 

@@ -1,6 +1,6 @@
 """Readers of video sets: each turns one published layout into clips with labels and official protocols.
 
-``get_reader(name)`` gives a module with ``find(source, splits)``; nothing is imported before it is asked for.
+``get_reader(name)`` gives a module with ``find(source, splits)``; imported on demand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every reader takes and gives: a folder in, clips with their labels and protocols out; and finding files."""
+"""Interface of readers (a folder in, clips with labels and protocols out), and the search for files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Skeletons:
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderResult:
-    """What a reader has found, before any video is opened.
+    """Result of a reader, before any video is opened.
 
     Attributes:
         title: the set's name.
@@ -76,7 +76,7 @@ class ReaderResult:
         protocols: how the set is divided.
         skeletons: its joint sequences, where it has some.
         notes: further entries of ``dataset.json``.
-        warnings: what a user has to know about the set, one line each.
+        warnings: about the set, one line each.
     """
 
     title: str
@@ -165,12 +165,12 @@ def first_of_each(files: Iterable[Path], root: Path) -> tuple[list[Path], list[R
 def read_names(
     root: Path, expected: str, read_name: Callable[[str, str], Clip | Rejection]
 ) -> tuple[list[Clip], list[Rejection]]:
-    """Clips and rejections of a set whose file names say everything.
+    """Clips and rejections of a set with all labels in its file names.
 
     Args:
         root: the set's folder.
         expected: what its files are called, for messages.
-        read_name: (file name, path below the root) -> what the name says, or why it says nothing.
+        read_name: (file name, path below the root) -> clip, or rejection of an unreadable name.
 
     Raises:
         InputError: no video.
@@ -271,7 +271,7 @@ def scan_folder(root: Path, *, frames: bool = False) -> Scan:
 
 
 def is_side_file(name: str) -> bool:
-    """Whether a name is of a hidden file, or of one that lies beside videos and is none."""
+    """True for the name of a hidden file, or of a list, document or annotation beside the videos."""
     small = name.lower()
     return name.startswith(".") or os.path.splitext(small)[1] in SIDE_SUFFIXES or small in SIDE_NAMES
 

@@ -3,7 +3,7 @@
 Expected: ``index.csv`` (clip, actor, category, action, feature_idvideo), the clips in ``clips/`` or beside it, and, if
 there, ``features.txt``: lines ``idvideo actor category``, 24 coordinates of 8 joints, normalised time. The protocol of
 the paper leaves one actor out. In the features each joint is a unit vector (see `actprompt.skeleton.joint_angles`);
-where the Kinect lost a joint they say ``5 5 5``, which is read as missing.
+a joint that the Kinect lost is ``5 5 5``, which is read as missing.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def read_features(path: Path) -> Features:
 
 
 def _problem(row: dict[str, str], clips: dict[str, Clip], features: Features, categories: dict[str, int]) -> str | None:
-    """What is wrong with a row of the index, or None."""
+    """Fault of a row of the index, or None."""
     if not row["clip"] or not row["action"]:
         return f"{'clip' if not row['clip'] else 'action'} is empty"
     if row["clip"] in clips:

@@ -56,7 +56,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
 
 
 def _has_parts(root: Path, files: Iterable[Path]) -> bool:
-    """Whether the folders below the root are parts of a split (train, val, test) that hold the class folders.
+    """True where the folders below the root are parts of a split (train, val, test) that hold the class folders.
 
     Raises:
         InputError: some are and others are not, or the parts hold no class folders.

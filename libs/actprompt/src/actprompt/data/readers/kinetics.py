@@ -2,7 +2,7 @@
 
 The official CSV files have the columns ``label,youtube_id,time_start,time_end,split``; a clip's file is named
 ``<youtube_id>_<start>_<end>.mp4``, seconds with six digits, in any folder. Many videos have vanished from the network:
-rows without a file are rejected, so that a report can say how much of the set was there. Papers report on the
+rows without a file are rejected, so that a report contains the share of the set that was present. Papers report on the
 validation part.
 """
 

@@ -70,7 +70,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
 
 
 def read_name(name: str, path: str) -> Clip | Rejection:
-    """What a file name says, or why it says nothing; with its part in all four protocols that it belongs to."""
+    """Clip of a file name with its part in each of the four protocols, or its rejection."""
     match = _NAME.fullmatch(name)
     if match is None:
         return Rejection(name, path, "the name is not SsssCcccPpppRrrrAaaa_rgb.avi")

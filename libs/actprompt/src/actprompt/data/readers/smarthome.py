@@ -70,7 +70,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
 
 
 def read_name(name: str, path: str) -> Clip | Rejection:
-    """What a file name says, or why it says nothing."""
+    """Clip of a file name, or its rejection."""
     match = _NAME.fullmatch(name)
     if match is None:
         return Rejection(name, path, "the name is not Label_pXX_rXX_vXX_cXX.mp4")

@@ -1,6 +1,6 @@
-"""Videos: what is in a file, and chosen frames of it, with PyAV.
+"""Video reading with PyAV: properties of a file, and chosen frames of it.
 
-Frame k of a file is the k-th picture that decoding its picture track from the start gives, as a player shows it:
+Frame k of a file is the k-th image that decoding its video track from the start gives, as a player shows it:
 upright, with square pixels.
 """
 

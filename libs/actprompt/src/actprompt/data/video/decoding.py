@@ -1,4 +1,4 @@
-"""Decoding in order: the picture track of a file, its frames one after the other, and evidence of damage."""
+"""Decoding in order: the video track of a file, its frames one after the other, and evidence of damage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class VideoError(InputError):
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its picture track; whatever PyAV finds wrong with the file becomes a `VideoError`."""
+    """The container and its video track; errors of PyAV become a `VideoError`."""
     # os.path: a name that is too long for the system is no file, and no error
     if not os.path.isfile(path):
         raise VideoError(f"{path}: no such file")
@@ -93,14 +93,14 @@ def picture_track(path: Path, container: Any) -> Any:
     if reason := missing_table(path):
         raise VideoError(f"{path}: cannot be decoded: {reason}")
     if tracks:
-        raise VideoError(f"{path}: no decoder for its picture track in FFmpeg {av.ffmpeg_version_info}")
+        raise VideoError(f"{path}: no decoder for its video track in FFmpeg {av.ffmpeg_version_info}")
     held = "only sound" if container.streams.audio else "no picture track"
     held = "only a cover picture" if container.streams.video else held
     raise VideoError(f"{path}: not a video: {held} in it")
 
 
 def _rank(stream: Any) -> tuple[bool, bool, int, int]:
-    """The key by which the best of several picture tracks is the largest."""
+    """The key by which the best of several video tracks is the largest."""
     seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
     if tag := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "")):  # Matroska, WebM
         seconds = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
@@ -112,14 +112,14 @@ def _rank(stream: Any) -> tuple[bool, bool, int, int]:
 def decoded(path: Path, container: Any, stream: Any, damage: list[str] | None = None) -> Iterator[Any]:
     """The frames of a track in order, as a player gets them.
 
-    What comes before the first picture that can be decoded (a recording that starts between two key frames) is left
+    Frames before the first one that can be decoded (a recording that starts between two key frames) are left
     out, as players do.
 
     Args:
         path: the file, for messages.
         container: opened by `opened`, at its start.
         stream: of the container.
-        damage: takes the reasons why the file is not whole, and decoding goes on behind each; None: the first one is
+        damage: takes the reasons why the file is not whole, and decoding continues behind each; None: the first one is
             an error.
 
     Raises:
@@ -153,7 +153,7 @@ def decoded(path: Path, container: Any, stream: Any, damage: list[str] | None = 
 
 
 def _packets(container: Any, stream: Any, report: Any) -> Iterator[Any]:
-    """The coded pictures of a track, and an empty packet at the end, for what the decoder still holds."""
+    """The coded frames of a track, and an empty packet at the end, for what the decoder still holds."""
     try:
         for packet in container.demux(stream):
             # a dropped frame of a variable rate is an empty packet, which a decoder takes for the end

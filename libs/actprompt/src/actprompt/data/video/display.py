@@ -1,4 +1,4 @@
-"""Display geometry: a decoded frame as the picture that a player shows, upright and with square pixels.
+"""Display geometry: a decoded frame as a player shows it, upright and with square pixels.
 
 A frame H x W becomes an array (H', W', 3) of uint8 RGB. First the pixel aspect ratio stretches the width, then the
 display matrix mirrors and turns: the eight symmetries of a rectangle.
@@ -24,12 +24,12 @@ _OBLONG = 8
 
 @dataclass(frozen=True)
 class Display:
-    """Geometry of the shown picture of a decoded frame.
+    """Geometry of a decoded frame on display.
 
     Attributes:
         width: pixels of the decoded frame after the pixel aspect ratio.
         height: pixels of the decoded frame.
-        mirrored: whether left and right are exchanged, before the turn.
+        mirrored: exchange of left and right, before the turn.
         rotation: degrees of the turn, counter-clockwise: 0, 90, 180 or 270.
     """
 
@@ -40,7 +40,7 @@ class Display:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(H', W') of the shown picture."""
+        """(H', W') on display."""
         return (self.height, self.width) if self.rotation % 180 == 0 else (self.width, self.height)
 
     @classmethod
@@ -57,7 +57,7 @@ class Display:
         return cls(max(round(frame.width * aspect), 1), frame.height, mirrored, rotation)
 
     def picture(self, frame: Any) -> npt.NDArray[np.uint8]:
-        """(H', W', 3) the shown picture of a frame; one of another size is brought to that of the first."""
+        """(H', W', 3) a frame as shown; one of another size is brought to that of the first."""
         if (frame.width, frame.height) == (self.width, self.height):
             pixels = frame.to_ndarray(format="rgb24")
         else:

@@ -32,7 +32,7 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name has the suffix of an image."""
+    """True for a file name with the suffix of an image."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 

@@ -17,8 +17,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from actprompt import frame_folder
 from actprompt.data.frame_sampling import Sampling, sample_indices
+from actprompt.data.video import frame_folder
 from actprompt.data.video.decoding import JOINABLE, VideoError, decoded, opened
 from actprompt.data.video.display import Display
 from actprompt.data.video.seeking import packet_index, seek_frames
@@ -66,7 +66,7 @@ class VideoInfo:
 
     @property
     def variable_rate(self) -> bool:
-        """Whether frames are unevenly spaced in time."""
+        """True where frames are unevenly spaced in time."""
         steps = np.diff(self.times)
         return bool(len(steps) and np.abs(steps * self.fps - 1).max() > UNEVEN)
 
@@ -85,7 +85,7 @@ class VideoClip:
 
 
 def probe(path: str | Path, *, frame_rate: float | None = None, keep_damaged: bool = False) -> VideoInfo:
-    """Decode a file once, keeping no picture: how many frames there are, when, and whether it is whole.
+    """Decode a file once without keeping frames: their number and times, and damage of the file.
 
     Args:
         path: the file, or a folder of frames.
@@ -93,7 +93,7 @@ def probe(path: str | Path, *, frame_rate: float | None = None, keep_damaged: bo
         keep_damaged: a file that is truncated or damaged is no error where at least one frame decodes.
 
     Raises:
-        VideoError: missing, empty, not a video, without a picture track, truncated, or damaged; a folder of frames
+        VideoError: missing, empty, not a video, without a video track, truncated, or damaged; a folder of frames
             without ``frame_rate``.
     """
     path = Path(path)

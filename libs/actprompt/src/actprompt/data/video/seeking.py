@@ -41,7 +41,7 @@ class PacketIndex:
 
 
 def packet_index(container: Any, stream: Any, n_frames: int) -> PacketIndex | None:
-    """The packets of a track that decodes to ``n_frames`` frames; None where they do not tell which frame is which."""
+    """The packets of a track that decodes to ``n_frames`` frames; None where they do not identify the frames."""
     if not any(name in container.format.name for name in _INDEXED):
         return None
     times, keys = set[int](), set[int]()
@@ -106,7 +106,7 @@ def _decoded_from(container: Any, stream: Any, index: PacketIndex, key: int) -> 
 
 
 def _is_clean(packet: Any, stream: Any) -> bool:
-    """Whether decoding may start at a key frame: nothing that is shown after it refers to anything before it."""
+    """True for a key frame to start decoding at: no frame shown after it refers to one before it."""
     name = stream.codec_context.name
     if name in ("h264", "hevc"):
         # other key frames (recovery points) may be referred across

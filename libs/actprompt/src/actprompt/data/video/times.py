@@ -18,9 +18,9 @@ _JUMP_SECONDS = 10.0
 def frame_times(pts: Sequence[float | None], rate: float, *, joinable: bool = False) -> Times:
     """Seconds from the first frame, never descending.
 
-    - No time at all (raw streams): evenly spaced by the rate.
+    - No times (raw streams): evenly spaced by the rate.
     - Times of storage instead of display (AVI with B-frames, and what was copied from it): the same times, sorted.
-    - A clock that starts again (joined files): goes on one frame interval after the last frame before.
+    - A clock that starts again (joined files): continues one frame interval after the last frame before.
     - Single times missing: on the line between their neighbours.
 
     Args:

@@ -46,7 +46,7 @@ def missing_data(path: Path, container: Any, stream: Any) -> str:
 
 
 def missing_table(path: Path) -> str:
-    """The reason why an MP4 or QuickTime file cannot be opened at all; "" where its table of frames is whole."""
+    """The reason why an MP4 or QuickTime file cannot be opened; "" where its table of frames is whole."""
     size = path.stat().st_size
     with path.open("rb") as handle:
         boxes = dict(_boxes(handle, size))

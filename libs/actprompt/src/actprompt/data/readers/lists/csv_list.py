@@ -88,7 +88,7 @@ def _problem(row: Row) -> str | None:
 
 
 def _clip(row: Row, path: str, part: str) -> Clip:
-    """A row as a clip; its id comes later, its number of frames is what the list says."""
+    """A row as a clip without id, with the number of frames of the list."""
     given = part or part_of(row.split) or ""
     return Clip(
         id="",

@@ -33,7 +33,7 @@ _NO_LABEL = ("", "nan", "na", "n/a", "<na>", "null")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A clip of a list, as the list has it; what it does not say is empty, or 0."""
+    """A clip of a list; missing values are empty, or 0."""
 
     line: int
     path: str
@@ -115,7 +115,7 @@ def _named(folder: str) -> dict[str, tuple[str, ...]]:
 
 
 def _is_comment(line: str, root: Path) -> bool:
-    """Whether a line begins with ``#`` and is no clip of such a name."""
+    """True for a line that begins with ``#`` and is no clip of such a name."""
     line = line.strip()
     return (
         line.startswith("#")

@@ -40,7 +40,7 @@ def part_of_file(path: str) -> str | None:
 
 @dataclass
 class Splits:
-    """Which clip is in which part of which split.
+    """Parts of the clips in each split.
 
     Attributes:
         parts: number of the split -> (class in lower case, file stem in lower case) -> "train" or "test".
