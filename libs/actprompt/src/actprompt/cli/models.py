@@ -71,7 +71,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="NAME",
-        help="protocol: leave-one-subject-out (default), k-fold, few-shot, base-to-new, official, or one of the set's own",
+        help="leave-one-subject-out (default), k-fold, few-shot, base-to-new, official, or one of the set's own",
     )
     parser.add_argument("--folds", type=int, metavar="N", help="number of folds of k-fold (default 5)")
     parser.add_argument("--repeats", type=int, metavar="N", help="repeats of k-fold (default 1)")

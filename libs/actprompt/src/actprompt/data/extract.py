@@ -1,7 +1,7 @@
 """Feature extraction: features of the frozen image tower for the frames of videos, computed once and stored.
 
-Threads decode and preprocess the next videos (PyAV and Pillow release the interpreter lock) while the tower is busy. Its
-batches join the frames of several clips. A clip's features depend on what else is in its batch by rounding alone: one
+Threads decode and preprocess the next videos (PyAV and Pillow release the interpreter lock) while the tower is busy.
+Batches join the frames of several clips. A clip's features depend on what else is in its batch by rounding alone: one
 run, several shards and a run that was killed and started again agree to the precision of stored features.
 
 Shapes: T frames of a view, D width of the space that images and texts share.

@@ -67,8 +67,8 @@ def evaluate_zero_shot(
         Files, counts, each metric with its interval over subjects, and warnings.
 
     Raises:
-        InputError: ``out`` exists; an initialisation without meaning before training; descriptions without knowledge, or
-            a class without any; an unknown protocol; a clip that cannot be used; features as
+        InputError: ``out`` exists; an initialisation without meaning before training; descriptions without
+            knowledge, or a class without any; an unknown protocol; a clip that cannot be used; features as
             `actprompt.data.extract.video_features`.
     """
     refuse_existing(out, overwrite=overwrite)
