@@ -18,10 +18,9 @@ from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitCo
 from actprompt.data.dataset import Inputs
 from actprompt.data.manifest import Clip, Protocol
 from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
@@ -146,7 +145,6 @@ def world(
                     )
                 skeletons[name] = directions(label, drawn)
                 rows.append(limb_parameters(skeletons[name], 2.0 + drawn.uniform()))
-    names, units, values = parameter_table(rows)
     samples = Samples(ids=ids, labels=np.array(numbers), class_names=list(labels), groups=groups)
     inputs = Inputs(
         tuple(ids),
@@ -154,7 +152,7 @@ def world(
         pictures or None,
         skeletons,
         LIMB_JOINTS,
-        Numbers(ids=tuple(ids), names=names, values=values, units=units),
+        parameter_table(ids, rows),
     )
     texts = ClassTexts(
         {label: label for label in labels}, {label: SENTENCES[label] for label in labels}, {"file": "of a test"}
@@ -228,8 +226,7 @@ def write_set(
         ],
     }
     if skeletons:
-        names, units, values = parameter_table(rows)
-        table = NumericTable(tuple(clip.id for clip in clips), names, units, values)
+        table = parameter_table([clip.id for clip in clips], rows)
         about["numeric"] = write_numeric(folder, table)
         about["skeleton"] = {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)}
     write_manifest(folder, clips, about)

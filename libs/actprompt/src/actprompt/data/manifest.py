@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.skeleton.features import NumericTable, read_numeric
+from actprompt.skeleton.features import read_numeric
 from actprompt.skeleton.io import Skeleton, read_skeleton
 from icube_common.errors import InputError, unknown
+from icube_common.numeric import NumericTable
 from icube_common.runs import read_json
 from icube_common.tables import file_digest, read_table
 

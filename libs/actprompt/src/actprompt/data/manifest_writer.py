@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import DAMAGE, FIXED, MEASURED, Clip, count_clips, skeleton_file
-from actprompt.skeleton.features import NumericTable
+from icube_common.numeric import NumericTable
 from icube_common.tables import file_digest
 
 

@@ -23,7 +23,7 @@ from actprompt.data.readers.base import Rejection, Skeletons, in_order, scan_fol
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
 from actprompt.data.video.frame_folder import clip_digest, clip_status
-from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
 from icube_common.runs import atomic_folder, refuse_existing
@@ -267,8 +267,7 @@ def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) 
         joints = skeletons.sequences[clip.id]
         write_skeleton(folder, clip.id, joints, skeletons.times[clip.id] * clip.duration)
         rows.append(limb_parameters(joints, clip.duration))
-    names, units, values = parameter_table(rows)
-    table = NumericTable(tuple(clip.id for clip in with_joints), names, units, values)
+    table = parameter_table([clip.id for clip in with_joints], rows)
     return {
         "numeric": write_numeric(folder, table),
         "skeleton": {"joints": list(skeletons.joint_names), "unit": skeletons.unit, "clips": len(with_joints)},

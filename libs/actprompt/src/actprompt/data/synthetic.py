@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
 from actprompt.data.video import probe
-from actprompt.skeleton.features import NumericTable, limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table
 from actprompt.skeleton.joint_angles import (
     FOREARM,
     HALF_SHOULDERS,
@@ -324,8 +324,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
                     write_skeleton(folder, name, joints, (np.arange(len(joints)) / FPS).astype(np.float32))
                     clips.append(clip)
                     rows.append(limb_parameters(joints, clip.duration))
-        names, units, values = parameter_table(rows)
-        table = NumericTable(tuple(clip.id for clip in clips), names, units, values)
+        table = parameter_table([clip.id for clip in clips], rows)
         about: dict[str, Any] = {
             "format": "simulated",
             "title": "Simulated actions (stick figures drawn by formulas)",

@@ -72,7 +72,7 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
     """
     folder = find_model(source)
     about = read_json(folder / ABOUT)
-    if about.get("format") != FORMAT:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(
             f"{folder / ABOUT}: a model of an earlier version of actprompt; train it again: "
             "actprompt train --data DATA --out RUN"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from actprompt.skeleton.joint_angles import active_side_first, hand_distances, limb_angles
 from actprompt.skeleton.trajectory_ops import fill_gaps
 from icube_common.errors import InputError
+from icube_common.numeric import NumericTable
 from icube_common.tables import read_table
 
 Array = npt.NDArray[np.float64]
@@ -84,14 +84,17 @@ def joint_parameters(
     return found
 
 
-def parameter_table(
-    rows: Sequence[Mapping[str, tuple[float, str]]],
-) -> tuple[tuple[str, ...], tuple[str, ...], Array]:
-    """Names, units and values (rows, names) of rows that all have the same parameters."""
+def parameter_table(ids: Sequence[str], rows: Sequence[Parameters]) -> NumericTable:
+    """Table of the parameters of clips; all rows have the same names.
+
+    Args:
+        ids: the clips.
+        rows: their parameters.
+    """
     names = tuple(rows[0])
     assert all(tuple(row) == names for row in rows)
     values = np.array([[row[name][0] for name in names] for row in rows], dtype=np.float64)
-    return names, tuple(rows[0][name][1] for name in names), values
+    return NumericTable(tuple(ids), names, values, tuple(unit for _, unit in rows[0].values()))
 
 
 def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
@@ -106,23 +109,6 @@ def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
     }
 
 
-@dataclass(frozen=True)
-class NumericTable:
-    """Named numeric parameters of clips.
-
-    Attributes:
-        ids: the clips' ids.
-        names: the parameters' names.
-        units: the unit of each.
-        values: (clips, parameters), NaN where missing.
-    """
-
-    ids: tuple[str, ...]
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    values: npt.NDArray[np.float64]
-
-
 def read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> NumericTable:
     """``numeric.csv`` in the order of ``ids``.
 
@@ -135,17 +121,17 @@ def read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> Nu
         InputError: it cannot be read, names another clip, or a value is no finite number.
     """
     names = list(about["units"])
-    known = {name: at for at, name in enumerate(ids)}
+    index = {name: row for row, name in enumerate(ids)}
     values = np.full((len(ids), len(names)), np.nan)
     for line, row in read_table(path, ("id", *names), strip=False):
-        if row["id"] not in known:
+        if row["id"] not in index:
             raise InputError(f"{path}: line {line}: id {row['id']!r} is not in the manifest")
-        for at, name in enumerate(names):
+        for column, name in enumerate(names):
             try:
                 value = float(row[name] or "nan")
             except ValueError as error:
                 raise InputError(f"{path}: line {line}: {name}: {row[name]!r} is no number") from error
             if math.isinf(value):
                 raise InputError(f"{path}: line {line}: {name}: must be finite, or empty where missing")
-            values[known[row["id"]], at] = value
-    return NumericTable(tuple(ids), tuple(names), tuple(about["units"].values()), values)
+            values[index[row["id"]], column] = value
+    return NumericTable(tuple(ids), tuple(names), values, tuple(about["units"].values()))

@@ -16,7 +16,6 @@ from actprompt.data.dataset import Inputs
 from actprompt.data.extract import read_pixels, video_features
 from actprompt.data.manifest import Clip, Manifest
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
 from icube_common.vlm import FrozenVLM
 
 
@@ -76,8 +75,7 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
         else:
             frames = video_features(manifest, manifest.clips, vlm, config.video.sampling, folder=features)
     if config.numeric.enabled:
-        table = manifest.numeric()
-        parameters = NumericTable(ids=table.ids, names=table.names, values=table.values, units=table.units)
+        parameters = manifest.numeric()
         if config.numeric.trajectory:
             joint_names = manifest.joint_names()
             skeletons = read_skeletons(manifest)

@@ -131,7 +131,7 @@ def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]
     return found.files, reject_media(found, root)
 
 
-def reject_media(found: Scan, root: Path) -> list[Rejection]:
+def reject_media(found: FolderScan, root: Path) -> list[Rejection]:
     """Rejections of single images and audio files."""
     reasons = [(path, "an image, not a video") for path in found.images]
     reasons += [(path, "an audio file, not a video") for path in found.sounds]
@@ -212,7 +212,7 @@ SIDE_NAMES = ("authors", "citation", "copying", "desktop.ini", "license", "licen
 
 
 @dataclass
-class Scan:
+class FolderScan:
     """Files below a folder.
 
     Attributes:
@@ -232,7 +232,7 @@ class Scan:
     empty: list[Path] = field(default_factory=list)
 
 
-def scan_folder(root: Path, *, frames: bool = False) -> Scan:
+def scan_folder(root: Path, *, frames: bool = False) -> FolderScan:
     """Look through a folder, through links to folders too.
 
     Args:
@@ -242,7 +242,7 @@ def scan_folder(root: Path, *, frames: bool = False) -> Scan:
     Raises:
         InputError: a folder cannot be read.
     """
-    found = Scan()
+    found = FolderScan()
     tops = []
     for folder, names in _walk(root):
         if folder.parent == root:

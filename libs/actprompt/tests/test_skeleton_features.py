@@ -174,6 +174,6 @@ def test_joint_parameters() -> None:
 
 
 def test_parameter_table() -> None:
-    names, units, values = parameter_table([{"a": (1.0, "m"), "b": (2.0, "s")}, {"a": (3.0, "m"), "b": (np.nan, "s")}])
-    assert (names, units) == (("a", "b"), ("m", "s"))
-    np.testing.assert_array_equal(values, [[1, 2], [3, np.nan]])
+    table = parameter_table(["x", "y"], [{"a": (1.0, "m"), "b": (2.0, "s")}, {"a": (3.0, "m"), "b": (np.nan, "s")}])
+    assert (table.ids, table.names, table.units) == (("x", "y"), ("a", "b"), ("m", "s"))
+    np.testing.assert_array_equal(table.values, [[1, 2], [3, np.nan]])
