@@ -344,7 +344,7 @@ def test_features_of_other_versions_of_the_libraries_are_used(
 
 
 def test_other_wrong_input(data: Path, tmp_path: Path, vlm: FrozenVLM, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match=r"video\.mode=random: features are kept for one choice of frames"):
+    with pytest.raises(InputError, match=r"video\.mode=random: features are stored for one choice of frames"):
         run(data, tmp_path / "f", sampling=Sampling(mode="random"))
     with pytest.raises(InputError, match=r"shard 2/2: must be I/N with I from 0 to N-1"):
         run(data, tmp_path / "f", shard=(2, 2))

@@ -223,9 +223,9 @@ def test_a_list_for_each_part(videos: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["one.txt", "two.txt"], "one.txt: which part of the split is it?"),
+        (["one.txt", "two.txt"], "one.txt: no part of a split"),
         (["train.txt", "training2.txt"], "training2.txt: a second list of the part train, beside train.txt: join them"),
-        (["--split", "dev=a.txt"], "--split dev=a.txt: which part of the split is it?"),
+        (["--split", "dev=a.txt"], "--split dev=a.txt: no part of a split"),
         (
             ["x.txt", "--split", "train=a.txt"],
             "x.txt: beside --split train=a.txt: name each list with --split PART=LIST",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data.video import VideoClip, probe
+from actprompt.data.video import VideoClip, VideoInfo, probe
 from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
@@ -154,6 +154,12 @@ class ActionPipeline:
         """
         check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
         info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
+        return self._recognise(video, info, skeleton=skeleton, data=data)
+
+    def _recognise(
+        self, video: str | Path, info: VideoInfo, *, skeleton: str | Path | None, data: str | Path | None
+    ) -> ActionPrediction:
+        """The prediction of a decoded video."""
         model = self.model
         inputs = load_video_input(model, video, info, skeleton=skeleton, data=data)
         probabilities = predict_probabilities(model, inputs.tensors)[0]
@@ -185,10 +191,13 @@ def predict(
     video: str | Path,
     *,
     head: Head | None = None,
+    skeleton: str | Path | None = None,
+    data: str | Path | None = None,
+    frame_rate: float | None = None,
+    keep_damaged: bool = False,
     html: str | Path | None = None,
     top: int = 5,
     overwrite: bool = False,
-    **options: Any,
 ) -> ActionPrediction:
     """Recognise the action of one video with a trained model.
 
@@ -196,10 +205,13 @@ def predict(
         run: a trained model, or what `ActionPipeline.from_pretrained` takes.
         video: the file, or a folder of frames.
         head: the custom head that a run was trained with.
+        skeleton: as for `ActionPipeline`.
+        data: as for `ActionPipeline`.
+        frame_rate: as for `ActionPipeline`.
+        keep_damaged: as for `ActionPipeline`.
         html: a page to write, with frames, bars and sentences.
         top: classes on the page.
         overwrite: replace an existing page.
-        options: ``skeleton``, ``data``, ``frame_rate`` and ``keep_damaged``, as for `ActionPipeline`.
 
     Raises:
         InputError: no such run, or as `ActionPipeline`; ``top`` below 1; the page exists. Nothing is written then.
@@ -210,9 +222,11 @@ def predict(
         if Path(html).is_dir():
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
         refuse_existing(html, overwrite=overwrite)
-    check_source(video, **{name: options.get(name) for name in ("skeleton", "data", "frame_rate")})
+    check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
+    # a bad video is refused before the model is loaded
+    info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
     pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
-    prediction = pipeline(video, **options)
+    prediction = pipeline._recognise(video, info, skeleton=skeleton, data=data)
     if html is not None:
         prediction.save_html(html, top=top, overwrite=overwrite)
     return prediction
