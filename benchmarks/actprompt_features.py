@@ -36,8 +36,8 @@ from actprompt.data.extract import decoding_threads, extract, prefetched, read_p
 from actprompt.data.feature_store import Features
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
-from icube_common.prompts import PromptLearner
-from icube_common.vlm import FrozenVLM, Projection, VLMConfig
+from icube_common.prompts import Projection, PromptLearner
+from icube_common.vlm import FrozenVLM, VLMConfig
 
 CLASSES = 9
 Batch = tuple[Tensor, Tensor]

@@ -68,7 +68,7 @@ def settings(**sections: Any) -> ActConfig:
         "loss": (ActLossConfig, {}),
         "train": (
             TrainConfig,
-            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "trackers": "none", "device": "cpu"},
+            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "report_to": "none", "device": "cpu"},
         ),
     }
     made = {name: kind(**{**basis, **sections.pop(name, {})}) for name, (kind, basis) in kinds.items()}

@@ -39,11 +39,11 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         with pytest.raises(InputError, match="recorded"):
             experiment.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(ActConfig, overrides=override_texts(overrides)))
-        assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
+        assert asked[-1] == {**expected, "train.seed": 5, "train.report_to": "none"}, key
         assert asked[-1][key] != values(ActConfig())[key]
 
 
-@pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.trackers", "wandb")])
+@pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.report_to", "wandb")])
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
         experiment.run_trial({key: value}, 0, tmp_path, data="data")
@@ -59,7 +59,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
             {"ridge_init.enabled": False, "ridge_init.visual_alpha": 1.0},
             "other: ridge_init.visual_alpha has no effect: ridge_init.enabled=false",
         ),
-        ({"loss.gamma": 1.0}, "other: loss.gamma has no effect: loss.kind=cross_entropy"),
+        ({"loss.gamma": 1.0}, "other: loss.gamma has no effect: loss.name=cross_entropy"),
         ({"knowledge": "x", "prompt.init": "random"}, "other: knowledge has no effect: prompt.init=random"),
     ],
 )

@@ -25,11 +25,11 @@ Command = Callable[..., dict[str, Any]]
 # the keys of a training that are set here
 STEPS, RATE, BATCH, CHECKPOINT, LOG, TRACKERS = (
     f"train.{name}"
-    for name in ("max_steps", "learning_rate", "batch_size", "checkpoint_every", "log_every", "trackers")
+    for name in ("max_steps", "learning_rate", "batch_size", "checkpointing_steps", "logging_steps", "report_to")
 )
-VALIDATE, PATIENCE = "train.validate_every", "train.patience"
+VALIDATE, PATIENCE = "train.eval_steps", "train.early_stopping_patience"
 HEAD, MESSAGES, STATISTICS = "visual.head", "cross_frame", "mean_std"
-NUMBERS, ENTRY, WARPS, COURSE = "numeric.enabled", "numeric.entry", "numeric.num_time_warps", "numeric.trajectory"
+NUMBERS, ENTRY, WARPS, COURSE = "numeric.enabled", "numeric.fusion_mode", "numeric.num_time_warps", "numeric.trajectory"
 EXCHANGED, RIDGE = "shuffle_class_texts", "ridge_init.enabled"
 LEAVE_OUT = "--exclude-subjects"
 SMALL = (f"{STEPS}=3", f"{CHECKPOINT}=3", f"{WARPS}=2", f"{LOG}=1", "train.device=cpu")

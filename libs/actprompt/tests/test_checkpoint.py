@@ -14,8 +14,8 @@ from act_world import LABELS, settings, world
 from actprompt.models.action_model import ActionModel
 from actprompt.training.trainer import predict_probabilities, train_fold
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ABOUT = {
@@ -35,9 +35,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "captions": {"numeric": ON},
     "captions alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
     "numbers alone": {"numeric": ON, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
-    "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
-    "fusion": {"numeric": {**ON, "entry": "fusion", "missing": "word"}},
+    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"numeric": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
+    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "random": {"prompt": {"init": "random", "num_context": "4"}},
     "template": {"prompt": {"init": "template"}},
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
@@ -49,14 +49,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[ActionModel, Callable[[ActionModel], np.ndarray]]:
     """Train for a moment and save; what was saved, and the probabilities that a model gives of all clips."""
-    config = settings(**sections, train={"max_steps": 2, "batch_size": 8, "trackers": "none", "device": "cpu"})
+    config = settings(**sections, train={"max_steps": 2, "batch_size": 8, "report_to": "none", "device": "cpu"})
     made = world(subjects=2, takes=1, views=2, pixels=96 if config.visual.prompts else 0)
     assert made.inputs.parameters is not None
     made.inputs.parameters.values[1, 3] = np.nan
     inputs = made.seen_by(config)
     texts = made.texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
-    model = train_fold(inputs, everything(made.samples), config, vlm, texts, run).model
+    model = train_fold(inputs, train_on_all(made.samples), config, vlm, texts, run).model
     model.about = ABOUT
     model.save_pretrained(folder)
 

@@ -28,7 +28,7 @@ from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
 from actprompt.data.video import read_clip
 from icube_common.errors import InputError
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 from icube_common.vlm import FrozenVLM, VLMConfig
 
 MakeVideo = Callable[..., Path]

@@ -27,8 +27,8 @@ from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from actprompt.training.run import train
 from actprompt.training.trainer import TrainedFold, predict_probabilities, train_fold
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ON, OFF = {"enabled": True}, {"enabled": False}
@@ -40,9 +40,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "visual prompts": {"visual": {"prompts": 2}},
     "numbers alone": {"numeric": ON, "visual": OFF},
     "sentences and parameters": {"numeric": NO_COURSE, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
-    "memory": {"numeric": {**ON, "entry": "memory"}},
-    "fusion": {"numeric": {**ON, "entry": "fusion", "missing": "word"}},
+    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"numeric": {**ON, "fusion_mode": "memory"}},
+    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "conditional": {"prompt": {"init": "template", "conditional": True}},
 }
 
@@ -55,7 +55,7 @@ def vlm() -> FrozenVLM:
 def fitted(folder: Path, vlm: FrozenVLM, made: World, **sections: Any) -> TrainedFold:
     config = settings(**sections)
     run = RunFolder.create(folder / "run", config_yaml="", environment={}, overwrite=True)
-    trained = train_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
+    trained = train_fold(made.seen_by(config), train_on_all(made.samples), config, vlm, made.texts, run)
     trained.model.eval()
     return trained
 

@@ -11,7 +11,7 @@ import pytest
 from actprompt.data.manifest import Clip, Manifest, Protocol, describe, skeleton_file
 from actprompt.data.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 CLIPS = (
     Clip(

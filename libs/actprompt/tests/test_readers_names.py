@@ -10,7 +10,7 @@ import pytest
 from actprompt.data.manifest import Clip
 from actprompt.data.readers import FORMATS, ReaderResult, etri, folder, get_reader, ntu_rgbd, smarthome
 from actprompt.data.readers.lists.splits import lines_of
-from icube_common.classes import NTU_RGBD
+from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

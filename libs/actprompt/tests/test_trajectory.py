@@ -13,7 +13,7 @@ from actprompt.data.dataset import ClipTensors
 from actprompt.skeleton.joint_angles import LIMB_JOINTS, mirror
 from actprompt.skeleton.trajectory import TrajectoryEncoder
 from actprompt.training.inputs import Inputs
-from icube_common.prompts.textmap import TextMap
+from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 NAMES = ("head", "hand", "foot")
@@ -73,7 +73,7 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     width = tables.trajectories.shape[2]
     missing = tables.trajectories.isnan()
     assert missing[2].all() and not missing[[0, 1, 3]].any()
-    made = TextMap(width, 5)
+    made = LinearProjection(width, 5)
     with torch.no_grad():
         made.start.normal_()
         made.learned.normal_()
@@ -81,7 +81,7 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     share = made(tables.trajectories[:, 0])
     assert (share[2] == 0).all() and (share[[0, 1, 3]].norm(dim=1) > 0.1).all()
     # and it has no say in the scale
-    without = TextMap(width, 5)
+    without = LinearProjection(width, 5)
     without.fit_scale(tables.trajectories[[0, 1, 3], 0])
     torch.testing.assert_close(without.center, made.center)
     torch.testing.assert_close(without.deviation, made.deviation)

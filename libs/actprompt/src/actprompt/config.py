@@ -9,8 +9,8 @@ from actprompt.data.frame_sampling import MODES, Sampling
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.losses import LossConfig
-from icube_common.numeric import NumericConfig
 from icube_common.prompts import PromptConfig
+from icube_common.tabular import NumericConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -70,7 +70,7 @@ class VisualConfig(Config):
 class MotionConfig(NumericConfig):
     """Skeleton branch: named parameters of a clip and the trajectory of its joints."""
 
-    entry: str = option(
+    fusion_mode: str = option(
         "captions",
         "fusion of named parameters: as captions of the body in the space of the texts, or by a module of icube_common",
         choices=ENTRIES,
@@ -125,7 +125,7 @@ class ActConfig(Config):
     numeric: MotionConfig = section(MotionConfig)
     ridge_init: RidgeInitConfig = section(RidgeInitConfig)
     loss: ActLossConfig = section(ActLossConfig)
-    train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpoint_every=100)
+    train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpointing_steps=100)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,16 +133,17 @@ class ActConfig(Config):
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
         if not self.visual.enabled and not self.numeric.enabled:
             raise InputError("visual.enabled=false with numeric.enabled=false: no input is left")
-        joins = self.numeric.enabled and self.numeric.entry != "captions"
+        joins = self.numeric.enabled and self.numeric.fusion_mode != "captions"
         if joins and self.prompt.conditional:
             raise InputError(
-                f"prompt.conditional=true: numeric.entry={self.numeric.entry} takes class features that are the same "
-                "for all clips, so the meta-net would never be trained; take numeric.entry=captions or set it false"
+                f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features that are "
+                "the same for all clips, so the meta-net would never be trained; take numeric.fusion_mode=captions or "
+                "set it false"
             )
         if joins and not self.visual.enabled and not self.numeric.trajectory:
             raise InputError(
-                f"numeric.entry={self.numeric.entry}: fuses parameters with a clip feature, and there is none; "
-                "set visual.enabled or numeric.trajectory, or take numeric.entry=captions"
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: fuses parameters with a clip feature, and there is "
+                "none; set visual.enabled or numeric.trajectory, or take numeric.fusion_mode=captions"
             )
 
 
@@ -163,14 +164,14 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
         found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
         found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
-    entry = f"numeric.entry={numeric.entry}"
-    if numeric.entry == "captions":
+    entry = f"numeric.fusion_mode={numeric.fusion_mode}"
+    if numeric.fusion_mode == "captions":
         found |= {f"numeric.{key}": entry for key in (*_TEXT_KEYS, "label_aware", "weight", "fusion")}
     else:
         found |= {"numeric.caption_weight": entry, "ridge_init.parameters_alpha": entry}
-        if numeric.entry != "contrastive":
+        if numeric.fusion_mode != "contrastive":
             found |= {"numeric.label_aware": entry, "numeric.weight": entry}
-        if numeric.entry != "fusion":
+        if numeric.fusion_mode != "fusion":
             found["numeric.fusion"] = entry
     if not numeric.trajectory:
         found |= {f"numeric.{key}": "numeric.trajectory=false" for key in _TRAJECTORY_KEYS}

@@ -24,8 +24,8 @@ from actprompt.data.video import read_clip
 from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.io import Skeleton
 from actprompt.skeleton.trajectory import TrajectoryEncoder
-from icube_common.numeric import NumericTable
-from icube_common.training import Draw
+from icube_common.tabular import NumericTable
+from icube_common.training import SampleRef
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
@@ -264,7 +264,7 @@ class ClipDataset:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         generator = np.random.default_rng(draw.seed)
         view = int(generator.integers(self._tensors.views(draw.index)))
         trajectories = self._tensors.trajectories

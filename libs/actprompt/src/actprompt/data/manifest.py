@@ -28,9 +28,9 @@ import numpy.typing as npt
 from actprompt.skeleton.features import read_numeric
 from actprompt.skeleton.io import Skeleton, read_skeleton
 from icube_common.errors import InputError, unknown
-from icube_common.numeric import NumericTable
-from icube_common.runs import read_json
-from icube_common.tables import file_digest, read_table
+from icube_common.io.csv import file_digest, read_table
+from icube_common.io.runs import read_json
+from icube_common.tabular import NumericTable
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import DAMAGE, FIXED, MEASURED, Clip, count_clips, skeleton_file
-from icube_common.numeric import NumericTable
-from icube_common.tables import file_digest
+from icube_common.io.csv import file_digest
+from icube_common.tabular import NumericTable
 
 
 def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]) -> None:

@@ -31,12 +31,28 @@ from actprompt.training.run import features_folder
 from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
-from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, settings_record
+from icube_common.evaluation import (
+    BaseToNew,
+    Fold,
+    Predictions,
+    Samples,
+    check_train_test_overlap,
+    concatenate,
+    make_predictions,
+    zero_shot,
+)
+from icube_common.evaluation.runner import (
+    RECORD,
+    all_warnings,
+    cached_predictions,
+    check_same_evaluation,
+    open_folder,
+    settings_record,
+)
+from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
-from icube_common.runs import RunFolder, refuse_existing, write_json
-from icube_common.sequences import as_list
 from icube_common.training import check_config, load_backbone, open_run
+from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM
 
 
@@ -96,13 +112,14 @@ class EvaluationContext:
             trained = train_fold(self.inputs, fold, self.config, self.vlm, self.texts, run, head=self.head)
             found = [
                 on_all_classes(
-                    score(self.samples, part, predict_test(trained.model, self.inputs, part, self.texts)), self.samples
+                    make_predictions(self.samples, part, predict_test(trained.model, self.inputs, part, self.texts)),
+                    self.samples,
                 )
                 for part in (tests or [fold])
             ]
             return replace_folds(concatenate(found)), trained.notes
 
-        return kept(folder, train_and_predict)
+        return cached_predictions(folder, train_and_predict)
 
 
 def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
@@ -175,7 +192,7 @@ def evaluate(
     }
     if head is not None:
         record["head"] = getattr(head, "__qualname__", type(head).__qualname__)
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     context = EvaluationContext.load(manifest, config, out, features=features, head=head)
     folds: list[Any]
     if protocol == "few-shot":
@@ -213,7 +230,7 @@ def _plain(context: EvaluationContext, folds: Sequence[Fold]) -> EvaluationResul
     results = [
         context.run(fold, f"{fold.repeat:02d}-{fold.number:03d}") for fold in tqdm(folds, desc="folds", unit="fold")
     ]
-    return EvaluationResult(concatenate(part for part, _ in results), all_notes(results))
+    return EvaluationResult(concatenate(part for part, _ in results), all_warnings(results))
 
 
 def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> EvaluationResult:
@@ -225,7 +242,7 @@ def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> 
         predictions.write_csv(context.out / f"predictions_{shots}_shots.csv")
     details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
     every = [part for parts in found.values() for part in parts]
-    return EvaluationResult(by_shots[max(by_shots)], all_notes(every), details={"shots": details})
+    return EvaluationResult(by_shots[max(by_shots)], all_warnings(every), details={"shots": details})
 
 
 def _base_to_new(context: EvaluationContext, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> EvaluationResult:
@@ -236,7 +253,7 @@ def _base_to_new(context: EvaluationContext, pairs: Sequence[tuple[int, list[str
         results.append((predictions, notes))
         draws[draw] = new
     whole = concatenate(part for part, _ in results)
-    return EvaluationResult(whole, all_notes(results), details={"base_to_new": summarize_draws(whole, draws)})
+    return EvaluationResult(whole, all_warnings(results), details={"base_to_new": summarize_draws(whole, draws)})
 
 
 def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions) -> dict[str, Any]:
@@ -247,7 +264,7 @@ def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions
     if config.visual.enabled and config.numeric.enabled:
         off = replace(config.numeric, enabled=False)  # type: ignore[call-arg]  # a key of its base class
         variants["images only"] = replace(config, numeric=off)
-        if config.numeric.entry == "captions" or config.numeric.trajectory:
+        if config.numeric.fusion_mode == "captions" or config.numeric.trajectory:
             variants["skeletons only"] = replace(config, visual=replace(config.visual, enabled=False))
     variants[PRIMARY] = replace(config, shuffle_class_texts=config.shuffle_class_texts + 1)
     for name, changed in variants.items():
@@ -256,7 +273,9 @@ def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions
     if context.inputs.skeletons is not None:
         for name in BASELINES:
             parts = [
-                on_all_classes(score(context.samples, fold, baseline(name, context.inputs, fold)), context.samples)
+                on_all_classes(
+                    make_predictions(context.samples, fold, baseline(name, context.inputs, fold)), context.samples
+                )
                 for fold in folds
             ]
             found[name] = concatenate(parts)
@@ -298,7 +317,7 @@ def evaluate_run(
         InputError: a person, group or clip of the set was trained on; the set has a class that the model does not know,
             or lacks what the model uses.
     """
-    out, subjects = refuse_existing(out, overwrite=overwrite), as_list(subjects)
+    out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
     model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head)
     config = model.config
     manifest = VideoDataset.open(data, root=root).manifest
@@ -306,7 +325,7 @@ def evaluate_run(
     chosen = rows_of_subjects(samples, subjects, "--subjects") if subjects else np.arange(len(samples))
     # ids and people of another set are others, even if they are called the same
     if manifest.about["format"] == model.about["data"]["format"]:
-        refuse_trained(samples, chosen, model.about["trained_on"], kind="clip")
+        check_train_test_overlap(samples, chosen, model.about["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     name = "the model" if isinstance(run, ActionModel) else str(run)
     if unknown := sorted(classes - set(model.labels)):
@@ -326,7 +345,7 @@ def evaluate_run(
         groups=[samples.group_array[row] for row in chosen],
     )
     fold = zero_shot(table)
-    predictions = score(table, fold, predict_probabilities(model, model.clip_tensors(fold.test_ids, inputs)))
+    predictions = make_predictions(table, fold, predict_probabilities(model, model.clip_tensors(fold.test_ids, inputs)))
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)

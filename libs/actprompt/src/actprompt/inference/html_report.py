@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from actprompt.data.video import VideoClip
-from icube_common.reports import format_value, render_page
-from icube_common.runs import atomic_file
+from icube_common.io.reports import format_value, render_page
+from icube_common.io.runs import atomic_file
 
 THUMBNAIL = (240, 240)
 """Largest size of a frame, in pixels."""

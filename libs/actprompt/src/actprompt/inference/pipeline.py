@@ -21,7 +21,7 @@ from actprompt.models.action_model import ActionModel
 from actprompt.models.visual_branch import Head
 from actprompt.training.trainer import predict_probabilities
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 from icube_common.vlm import FrozenVLM
 
 
@@ -221,7 +221,7 @@ def predict(
     if html is not None:
         if Path(html).is_dir():
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
-        refuse_existing(html, overwrite=overwrite)
+        check_output_path(html, overwrite=overwrite)
     check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
     # a bad video is refused before the model is loaded
     info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
@@ -264,7 +264,7 @@ def _notes(model: ActionModel, inputs: VideoInput) -> list[str]:
         notes.append(f"A clip called {inputs.clip.id} was trained on: no evidence about unseen videos.")
     if about["data"].get("simulated"):
         notes.append("Trained on simulated videos, not on recordings of people.")
-    backbone = model.vlm.untrained_note
+    backbone = model.vlm.untrained_warning
     if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
         notes.append(f"Backbone: {backbone}.")
     return list(dict.fromkeys([*notes, *about["notes"]]))

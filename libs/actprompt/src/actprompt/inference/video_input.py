@@ -20,7 +20,7 @@ from actprompt.skeleton.features import Parameters, joint_parameters, limb_param
 from actprompt.skeleton.io import read_skeleton
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 Joints = npt.NDArray[np.float32]
 
@@ -124,7 +124,7 @@ def load_video_input(
 
 def uses_skeleton(model: ActionModel) -> bool:
     """True where a clip's own parameters or trajectory enter a prediction, not only the training."""
-    entry = model.config.numeric.entry
+    entry = model.config.numeric.fusion_mode
     return model.encoder is not None or bool(model.parameter_names and entry in ("captions", "fusion"))
 
 

@@ -30,9 +30,9 @@ from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.errors import InputError
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
-from icube_common.numeric import NumericBranch
 from icube_common.prompts import ClassTexts, PromptLearner
-from icube_common.prompts.textmap import StatedNumbers, TextMap
+from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
+from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -102,16 +102,16 @@ class ActionModel(nn.Module):
             else None
         )
         self.encoder: TrajectoryEncoder | None = None
-        self.trajectory: TextMap | None = None
+        self.trajectory: LinearProjection | None = None
         if joint_names:
             self.encoder = TrajectoryEncoder.unfitted(joint_names, config.numeric.frames)
-            self.trajectory = TextMap(self.encoder.width, vlm.embed_dim)
+            self.trajectory = LinearProjection(self.encoder.width, vlm.embed_dim)
         self.captioner: Captioner | None = None
-        self.parameters_map: TextMap | None = None
-        self.stated: StatedNumbers | None = None
-        if parameters and config.numeric.entry == "captions":
-            self.parameters_map = TextMap(len(parameters), vlm.embed_dim)
-            self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.caption_weight)
+        self.parameters_map: LinearProjection | None = None
+        self.stated: CaptionTerm | None = None
+        if parameters and config.numeric.fusion_mode == "captions":
+            self.parameters_map = LinearProjection(len(parameters), vlm.embed_dim)
+            self.stated = CaptionTerm(vlm.embed_dim, weight=config.numeric.caption_weight)
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())

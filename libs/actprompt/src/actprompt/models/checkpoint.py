@@ -21,9 +21,9 @@ from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
-from icube_common.numeric import NumericBranch
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts import PromptLearner
-from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -49,7 +49,7 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
             "parameters": list(model.parameter_names),
             "encoder": None if model.encoder is None else model.encoder.to_dict(),
             "captioner": None if model.captioner is None else model.captioner.to_dict(),
-            "branch": None if model.branch is None else model.branch.record(),
+            "branch": None if model.branch is None else model.branch.to_dict(),
             "head": head_name(model),
             "backbone": model.vlm.describe(),
         }
@@ -97,7 +97,7 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
             joint_names=() if encoder is None else encoder.joint_names,
             parameters=about["parameters"],
             head=head,
-            branch=None if about["branch"] is None else NumericBranch.from_record(vlm, about["branch"]),
+            branch=None if about["branch"] is None else NumericBranch.from_dict(vlm, about["branch"]),
         )
         tensors = load_file(folder / WEIGHTS)
         if missing := model.learned().keys() ^ tensors.keys():

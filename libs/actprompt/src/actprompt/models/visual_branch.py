@@ -18,7 +18,7 @@ from actprompt.data.dataset import Batch
 from actprompt.models.temporal_heads import make_head
 from actprompt.models.visual_prompts import PromptedTower
 from icube_common.errors import InputError
-from icube_common.prompts.textmap import TextMap
+from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 Head: TypeAlias = "type[nn.Module] | nn.Module"
@@ -100,7 +100,7 @@ class VisualBranch(nn.Module):
             width = 2 * dim if config.head == "mean_std" else dim
         else:
             self.head, width = build_custom_head(head, dim, frames=frames, seed=seed)
-        self.map = TextMap(width, dim)
+        self.map = LinearProjection(width, dim)
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
         """Clip features before the projection; the mean frame stands before those of a custom head."""

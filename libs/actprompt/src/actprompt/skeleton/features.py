@@ -17,8 +17,8 @@ import numpy.typing as npt
 from actprompt.skeleton.joint_angles import active_side_first, hand_distances, limb_angles
 from actprompt.skeleton.trajectory_ops import fill_gaps
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
+from icube_common.tabular import NumericTable
 
 Array = npt.NDArray[np.float64]
 Parameters = dict[str, tuple[float, str]]

@@ -9,7 +9,7 @@ import numpy as np
 from actprompt.config import ActConfig
 from actprompt.data.manifest import Manifest
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Samples, everything, official
+from icube_common.evaluation import Fold, Samples, predefined_split, train_on_all
 
 VALIDATION = 0.2
 # words of a published protocol by camera or place: the same people are on both sides by design
@@ -18,7 +18,7 @@ _SHARED_SUBJECTS = ("view", "setup", "camera")
 
 def validation_share(config: ActConfig) -> float:
     """Share of the training groups reserved for early stopping; 0 without validation."""
-    return VALIDATION if config.train.validate_every else 0.0
+    return VALIDATION if config.train.eval_steps else 0.0
 
 
 def official_fold(manifest: Manifest, samples: Samples, protocol: str, config: ActConfig, *, number: int = 0) -> Fold:
@@ -29,7 +29,7 @@ def official_fold(manifest: Manifest, samples: Samples, protocol: str, config: A
     """
     parts = manifest.split(protocol)
     ids = {part: [samples.ids[row] for row in rows] for part, rows in parts.items()}
-    return official(
+    return predefined_split(
         samples,
         ids["test"],
         train_ids=[*ids["train"], *ids["validation"]],
@@ -60,7 +60,7 @@ def training_fold(
         if not len(rest):
             raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: no subject is left to train on")
         samples = samples.subset(rest)
-    return everything(samples, seed=config.train.seed, validation=validation_share(config))
+    return train_on_all(samples, seed=config.train.seed, validation=validation_share(config))
 
 
 def rows_of_subjects(samples: Samples, subjects: Sequence[str], option: str) -> np.ndarray:

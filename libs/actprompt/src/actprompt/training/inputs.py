@@ -68,8 +68,8 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
     joint_names: tuple[str, ...] = ()
     notes = []
     if config.visual.enabled:
-        if vlm.untrained_note:
-            notes.append(f"Backbone: {vlm.untrained_note}.")
+        if vlm.untrained_warning:
+            notes.append(f"Backbone: {vlm.untrained_warning}.")
         if config.visual.prompts:
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:

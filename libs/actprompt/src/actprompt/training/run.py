@@ -24,11 +24,11 @@ from actprompt.training.trainer import TrainedFold, check_fold, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.prompts import ClassTexts
-from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json
-from icube_common.sequences import as_list
 from icube_common.training import FitResult, check_start, load_backbone, open_run
+from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def train(
     Args:
         model: an untrained model of `ActionModel.for_dataset`, trained in place; or the settings of one to make.
         data: a data set, or a prepared folder.
-        out: the run folder, as described in `icube_common.runs`.
+        out: the run folder, as described in `icube_common.io.runs`.
         protocol: a published split, whose training side is used; by default all clips.
         exclude_subjects: subjects without a part in the training.
         features: folder of frame features; by default below the data.

@@ -24,12 +24,12 @@ from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
+from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss, supervised_contrastive
-from icube_common.numeric import NumericBranch
-from icube_common.numeric.table import training_values
 from icube_common.prompts import ClassTexts, PromptLearner
-from icube_common.prompts.textmap import Block, Choice, select, start_at_ridge
-from icube_common.runs import RunFolder
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, select_by_group_cv
+from icube_common.tabular import NumericBranch
+from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM
 
@@ -98,7 +98,7 @@ def train_fold(
         ClipDataset(tensors, fold.train_labels.tolist()),
         config=config.train,
         run=run,
-        validate=_validation(fold, visible, model) if config.train.validate_every else None,
+        validate=_validation(fold, visible, model) if config.train.eval_steps else None,
         resume=resume,
     )
     model.to(vlm.device)
@@ -116,7 +116,7 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
     Raises:
         InputError: a class without training rows, no validation rows where they are needed, no training skeleton.
     """
-    fold.check_trainable("clip", validate_every=config.train.validate_every)
+    fold.check_trainable("clip", eval_steps=config.train.eval_steps)
     if inputs.skeletons is not None:
         rows = fold.training_rows(inputs.skeletons)
         if not any(len(joints) for joints in rows.values()):
@@ -138,7 +138,7 @@ def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
     if inputs.skeletons is not None:
         present = [inputs.skeletons[name] for name in ids if len(inputs.skeletons[name])]
         model.encoder = TrajectoryEncoder.fit(present, inputs.joint_names, config.numeric.frames)
-    if inputs.parameters is not None and config.numeric.entry == "captions":
+    if inputs.parameters is not None and config.numeric.fusion_mode == "captions":
         model.captioner = Captioner.fit(inputs.parameters.names, training_values(inputs.parameters, fold))
     elif inputs.parameters is not None:
         generator = torch.Generator().manual_seed(config.train.seed)
@@ -181,15 +181,15 @@ def _initialise(
     if model.visual is not None and pooled is not None and features is not None:
         rows = model.visual.map.standard(features).cpu()
         prior += model.visual.prior(pooled).cpu().repeat(copies, 1)
-        blocks.append(Block(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
+        blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
     if model.trajectory is not None and tensors.trajectories is not None:
         rows = torch.cat(
             [model.trajectory.standard(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
         ).cpu()
-        blocks.append(Block(rows, ridge.trajectory_alpha, model.trajectory))
+        blocks.append(RidgeBlock(rows, ridge.trajectory_alpha, model.trajectory))
     if model.parameters_map is not None and tensors.parameters is not None:
         rows = model.parameters_map.standard(tensors.parameters.to(device)).cpu()
-        blocks.append(Block(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
+        blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
     if model.stated is not None and tensors.captions is not None:
         prior += model.stated(tensors.captions.to(device)).cpu().repeat(copies, 1)
     if not blocks:
@@ -197,10 +197,10 @@ def _initialise(
     classes = model.prompts().cpu()
     # the part that all classes share does not discriminate between them
     targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    choice = Choice()
+    choice = RidgeSetting()
     if ridge.tune:
-        choice = select(blocks, targets, prior, labels, groups, classes, copies=copies)
-    start_at_ridge(blocks, targets, prior, copies=copies, choice=choice)
+        choice = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
+    initialise_ridge(blocks, targets, prior, copies=copies, choice=choice)
     model.trust.fill_(choice.trust)
 
 

@@ -18,7 +18,7 @@ from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, requ
 from actprompt.data.readers.lists.splits import lines_of
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 CITATION = (
     "Seidenari et al.: Recognizing Actions from Depth Cameras as Weakly Aligned Multi-Part Bag-of-Poses, CVPRW 2013"
