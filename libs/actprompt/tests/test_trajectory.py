@@ -68,7 +68,7 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     ids = list(given.ids[:4])
     skeletons = {**given.skeletons, ids[2]: np.zeros((0, 8, 3), dtype=np.float32)}
     trajectory = limb_course(8)
-    tables = ClipTensors.of(ids, Inputs(given.ids, skeletons=skeletons), trajectory, None, tiny, augment=2)
+    tables = ClipTensors.of(ids, Inputs(given.ids, skeletons=skeletons), trajectory, None, tiny, copies=2)
     assert tables.trajectories is not None and tables.trajectories.shape[:2] == (4, 3)
     width = tables.trajectories.shape[2]
     missing = tables.trajectories.isnan()

@@ -262,8 +262,8 @@ def test_wrong_input(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest
             evaluate_zero_shot(data, tmp_path / "eval", settings, **options)
 
     refused("class knowledge: none comes with the library for the format", config(init="descriptions"))
-    refused("random: means nothing before training; zero-shot takes template or descriptions", config(init="random"))
-    refused("conditional=true: its network means nothing", config(conditional=True))
+    refused("random: has no meaning before training; zero-shot takes template or descriptions", config(init="random"))
+    refused("conditional=true: its network has no meaning", config(conditional=True))
     refused("unknown protocol 'givn': did you mean 'given'", config(), protocol="givn")
     refused("video.mode=random", ZeroShotConfig(video=VideoConfig(mode="random")))
     knowledge.write_text(KNOWLEDGE.replace("  Drink:", "  Eat:"))
