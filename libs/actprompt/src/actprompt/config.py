@@ -136,8 +136,8 @@ class ActConfig(Config):
         joins = self.numeric.enabled and self.numeric.fusion_mode != "captions"
         if joins and self.prompt.conditional:
             raise InputError(
-                f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features "
-                "that are the same for all clips, so the meta-net would never be trained; take numeric.fusion_mode=captions or "
+                f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features that do "
+                "not depend on the clip, so the meta-net would never be trained; take numeric.fusion_mode=captions or "
                 "set it false"
             )
         if joins and not self.visual.enabled and not self.numeric.trajectory:
