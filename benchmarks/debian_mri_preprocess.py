@@ -25,14 +25,13 @@ import numpy as np
 import torch
 import torchio as tio
 
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.preprocess import PreprocessConfig, preprocess
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.preprocess import PreprocessConfig, preprocess
+from debian_mri.imaging.template import mni_grid
+from debian_mri.imaging.volume_cache import load_volume, preprocessed
 from debian_mri.simulation.cohort import simulate_brain
 from debian_mri.simulation.effects import draw_person
 from debian_mri.simulation.scanner import make_sites
-from debian_mri.template import mni_grid
-from debian_mri.volume_cache import load_volume, preprocessed
 
 
 def simulated(path: Path) -> Path:

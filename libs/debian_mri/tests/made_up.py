@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.concepts import load_concepts
+from debian_mri.biomarkers.concepts import load_concepts
 from debian_mri.explanation import Explanation
 from debian_mri.parts import DemographicPart, RestPart, SlicePart, part_of
 

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Scan, write_manifest
 from debian_mri.features import SliceInfo
 from debian_mri.inputs import Inputs
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import write_manifest
 from debian_mri.texts import MriTexts
-from debian_mri.variables import VARIABLES
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable

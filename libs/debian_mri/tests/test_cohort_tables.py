@@ -13,11 +13,10 @@ from cohort_files import rejected, rows_of, write_csv, write_volume
 from debian_mri.cli import main
 from debian_mri.cohorts.base import Options
 from debian_mri.cohorts.tables import read_people
-from debian_mri.columns import describe_columns
+from debian_mri.data.clinical_variables import describe_columns, is_missing, is_missing_name, is_possible
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from debian_mri.info import describe
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
-from debian_mri.variables import is_missing, is_missing_name, is_possible
 from icube_common.errors import InputError
 
 WANTED = [{"path": "a.nii", "label": "CN", "subject": "p1", "age": "70.5"}]

@@ -14,12 +14,12 @@ from cohort_files import COLLECTION, rejected, rows_of, voxels, write_csv, write
 from dicom_phantoms import Phantom, save_as
 
 from debian_mri.cohorts import adni
+from debian_mri.cohorts.adni.loni import image_key, visit_code
 from debian_mri.cohorts.base import Options
-from debian_mri.cohorts.loni import image_key, visit_code
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.mri_sequence.description import sequence_of
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from debian_mri.dicom import hash_subject
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
 from icube_common.errors import InputError
 
 SALT = bytes(range(32))

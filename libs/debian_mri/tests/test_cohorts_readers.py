@@ -17,9 +17,9 @@ from dicom_phantoms import Phantom
 from PIL import Image
 
 from debian_mri.cohorts.base import Options
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from debian_mri.dicom import hash_subject
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
 from icube_common.errors import InputError
 
 DATA = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")) / "mri"

@@ -11,9 +11,9 @@ import torch
 from model_world import SIGNS_ONLY, changed, people, settings, texts, write_slices
 
 from debian_mri.config import MriConfig
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import Trained, fit_fold, predict_test
 from debian_mri.inputs import Inputs, load_inputs, used_by
-from debian_mri.manifest import Manifest
 from debian_mri.texts import MriTexts
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, everything, grouped_k_fold

@@ -11,6 +11,7 @@ from model_world import LABELS, SIGNS, changed, people, settings, texts
 
 from debian_mri.attention import Pooling
 from debian_mri.batches import pad, rows_of
+from debian_mri.biomarkers.head import SignLayer
 from debian_mri.calibrate import Calibration
 from debian_mri.config import MriConfig, part_of
 from debian_mri.demographics import LateTerms, Variables
@@ -18,7 +19,6 @@ from debian_mri.explain import contributions, slice_weights
 from debian_mri.fitting import build
 from debian_mri.inputs import used_by
 from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, MriModel
-from debian_mri.signlayer import SignLayer
 from debian_mri.starting import start_picture
 from icube_common.errors import InputError
 from icube_common.evaluation import everything

@@ -11,13 +11,13 @@ import pytest
 import torch
 from model_world import FAST, LABELS, people, settings, texts, write_slices
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.leakage import refuse_trained
+from debian_mri.data.manifest import Manifest
 from debian_mri.explain import explanation_of
 from debian_mri.fitting import Trained, fit_fold, predict_logits
-from debian_mri.guards import refuse_trained
 from debian_mri.inputs import load_inputs, used_by
-from debian_mri.manifest import Manifest
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.saved import SavedModel, load_model, save_model
 from debian_mri.train import train
 from icube_common.errors import InputError

@@ -19,11 +19,11 @@ from model_world import SIGNS_ONLY, settings, write_slices
 
 import debian_mri.demo as demo_module
 import debian_mri.predict as predict_module
+from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.demo import HELD_OUT, demo
 from debian_mri.explanation_test import Tried, explanation_test, figures
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import without_sides
 from debian_mri.predict import predict
 from debian_mri.simulation.effects import most_changed

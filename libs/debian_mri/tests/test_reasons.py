@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import pytest
 from made_up import CLASSES, SIGNS, make_explanation
 
-from debian_mri.concepts import load_concepts, plain
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.concepts import load_concepts, plain
 from debian_mri.parts import Deletion, DemographicPart
 from debian_mri.phrases import TEMPLATES, Statement, percent, place, quantity, read, signed, standing
 from debian_mri.reasons import explain, named_concepts, statements, top_slices

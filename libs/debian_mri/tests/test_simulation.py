@@ -15,9 +15,9 @@ from brains import brain, prepared, save
 from PIL import Image
 
 from debian_mri.cli import main
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.qc import quality_page, robust_z
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.qc import quality_page, robust_z
+from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.simulation import CohortConfig, shows_change, simulate_cohort
 from debian_mri.simulation.cohort import assigned, simulate_brain
 from debian_mri.simulation.deformation import coarse_mask, displacement, jacobian, random_field, volumes

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.slices import SliceConfig
+from debian_mri.imaging.preprocess import PreprocessConfig
+from debian_mri.imaging.slices import SliceConfig
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig

@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.config import ConceptConfig, DemographicsConfig, MriConfig, VisualConfig
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.qc import quality_page
 from debian_mri.evaluate import evaluate
 from debian_mri.explanation_test import explanation_test
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri.imaging.preprocess import PreprocessConfig
+from debian_mri.imaging.slices import SliceConfig
+from debian_mri.imaging.volume_cache import preprocess_all
 from debian_mri.predict import predict_one
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.qc import quality_page
 from debian_mri.simulation.cohort import CohortConfig, simulate_cohort
-from debian_mri.slices import SliceConfig
 from debian_mri.train import train
-from debian_mri.volume_cache import preprocess_all
 from icube_common.errors import InputError
 from icube_common.runs import refuse_existing
 

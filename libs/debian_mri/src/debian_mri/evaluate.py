@@ -21,11 +21,11 @@ from tqdm import tqdm
 from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
+from debian_mri.data.leakage import STRONG, refuse_confounded_sites, refuse_trained, site_association
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import check_fold, predict_logits
-from debian_mri.guards import STRONG, refuse_confounded_sites, refuse_trained, site_association
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
-from debian_mri.manifest import Manifest
 from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
 from icube_common.config import config_to_yaml

@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from debian_mri.biomarkers.measure import Measured
 from debian_mri.features import SliceInfo
 from debian_mri.model import DESCRIPTION, Batch, MriModel
 from debian_mri.parts import SlicePart
-from debian_mri.signs import Measured
 
 Array = npt.NDArray[np.float64]
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from debian_mri.batches import rows_of
+from debian_mri.biomarkers.concepts import ConceptBank, load_concepts
 from debian_mri.calibrate import Calibration
-from debian_mri.concepts import ConceptBank, load_concepts
+from debian_mri.data.clinical_variables import Column
 from debian_mri.explanation import Explanation
 from debian_mri.inputs import NOT_MEASURED, Inputs, used_by
 from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, Batch, MriModel
 from debian_mri.parts import ConceptPart, DemographicPart, RestPart, SlicePart
 from debian_mri.saved import SavedModel
-from debian_mri.variables import Column
 from icube_common.errors import unknown
 
 Array = npt.NDArray[np.float64]

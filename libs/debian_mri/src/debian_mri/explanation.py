@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.knowledge import check_sequences, missing_sequences
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.parts import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
 from icube_common.errors import InputError, unknown
 

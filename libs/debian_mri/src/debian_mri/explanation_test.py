@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.batches import rows_of
+from debian_mri.data.leakage import refuse_trained
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.features import ScanImages
-from debian_mri.guards import refuse_trained
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import OneScan, encoded_for, read_scan
 from debian_mri.parts import SlicePart
 from debian_mri.phrases import MOST_SLICES

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from debian_mri.abstain import Abstention, always, choose_threshold
 from debian_mri.batches import TrainingScans, batches, collated, rows_of
+from debian_mri.biomarkers.head import SignLayer
 from debian_mri.calibrate import Calibration, calibrate, uncalibrated
 from debian_mri.config import MriConfig
 from debian_mri.demographics import Variables
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.model import MriModel
 from debian_mri.picture import Picture
-from debian_mri.signlayer import SignLayer
 from debian_mri.starting import start_picture
 from debian_mri.texts import MriTexts
 from icube_common.errors import InputError

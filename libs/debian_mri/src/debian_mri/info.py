@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.guards import STRONG, site_association
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.participants import Participants
+from debian_mri import RESEARCH_ONLY
+from debian_mri.data.leakage import STRONG, site_association
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from icube_common.tables import read_table
 
 FEWEST_PEOPLE = 10  # of a class: below, any figure is luck

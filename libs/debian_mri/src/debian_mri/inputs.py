@@ -17,7 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from debian_mri.biomarkers.measure import SIGNS
 from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from debian_mri.features import (
     ScanFeatures,
     ScanImages,
@@ -27,10 +31,6 @@ from debian_mri.features import (
     open_folder,
     scan_signs,
 )
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.participants import Participants
-from debian_mri.signs import SIGNS
-from debian_mri.variables import Column
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM

@@ -1,6 +1,6 @@
 """The model: the logit of a class is a sum of named contributions, whatever the configuration.
 
-    logit_c = bias_c + sum_k A[c, k] s_k                            measured signs       (debian_mri.signlayer)
+    logit_c = bias_c + sum_k A[c, k] s_k                            measured signs       (debian_mri.biomarkers.head)
                      + trust * scale * mean_j cos(x, t_cj - t)      picture and texts    (debian_mri.picture)
                      + sum_p D[c, p] u_p                            people's variables   (debian_mri.demographics)
 
@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from debian_mri.biomarkers.head import SignLayer
 from debian_mri.config import MriConfig
 from debian_mri.demographics import LateTerms, Variables
 from debian_mri.picture import Picture
-from debian_mri.signlayer import SignLayer
 
 Batch = Mapping[str, Tensor]
 """``slices (B, S, D)``, NaN for slices that a scan does not have; ``signs (B, K)`` and ``variables (B, P)``, NaN where

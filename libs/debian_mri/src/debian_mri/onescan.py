@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from debian_mri.cohorts.sequences import SequenceFinding
+from debian_mri.biomarkers.measure import Measured, frames_of
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
+from debian_mri.data.clinical_variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from debian_mri.features import (
     Item,
     ScanFeatures,
@@ -25,16 +29,12 @@ from debian_mri.features import (
     features_folder,
     open_folder,
 )
+from debian_mri.imaging.orientation import MOST_TURNED
+from debian_mri.imaging.regions import regions_cut
+from debian_mri.imaging.slices import SliceImage
 from debian_mri.inputs import Inputs
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.orientation import MOST_TURNED
-from debian_mri.participants import Participants
-from debian_mri.regions import regions_cut
 from debian_mri.saved import SavedModel
 from debian_mri.sequence_check import resolve_sequence, trained_sequences
-from debian_mri.signs import Measured, frames_of
-from debian_mri.slices import SliceImage
-from debian_mri.variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 

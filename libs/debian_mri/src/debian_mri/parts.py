@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from debian_mri.concepts import Concept
+from debian_mri.biomarkers.concepts import Concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class ConceptPart:
     """A concept's part of the logits.
 
     Attributes:
-        name: of `debian_mri.concepts.Concept`.
+        name: of `debian_mri.biomarkers.concepts.Concept`.
         label: how a text names it.
         contributions: (C,) added to each class's logit.
         score: how much the sign is there rather than its opposite; 0 is the mean of the training controls.
@@ -48,7 +48,7 @@ def part_of(
     """What a prediction has computed for a concept, with all that its file says of it.
 
     Args:
-        concept: of `debian_mri.concepts.load_concepts`.
+        concept: of `debian_mri.biomarkers.concepts.load_concepts`.
         classes: (C,) names, in the order of the logits.
         contributions: (C,) added to each class's logit.
         score: as in `ConceptPart`.

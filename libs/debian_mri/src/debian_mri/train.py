@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.config import MriConfig
+from debian_mri.data.leakage import refuse_confounded_sites, trained_on
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import Trained, check_fold, fit_fold
-from debian_mri.guards import refuse_confounded_sites, trained_on
 from debian_mri.inputs import Inputs, load_inputs
-from debian_mri.manifest import Manifest
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.saved import SavedModel, save_model
 from debian_mri.texts import MriTexts
 from icube_common.config import config_to_yaml

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from debian_mri.concepts import Concept, load_concepts, plain
+from debian_mri.biomarkers.concepts import Concept, load_concepts, plain
 from debian_mri.explanation import Explanation
 from debian_mri.phrases import (
     LEAST_WEIGHT,

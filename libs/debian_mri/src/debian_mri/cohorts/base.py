@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import MISSING_CODES, canonical, is_missing, is_number, tidy
+from debian_mri.data.clinical_variables import MISSING_CODES, canonical, is_missing, is_number, tidy
+from debian_mri.data.manifest import Rejection, Scan
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from debian_mri.cohorts.base import Candidate
-from debian_mri.columns import decode_sexes
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
+from debian_mri.data.clinical_variables import decode_sexes, is_missing_name
+from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
 
 

@@ -22,13 +22,12 @@ from debian_mri.cohorts.base import (
     reject_repeated_ids,
     require_file,
 )
-from debian_mri.cohorts.image_sequence import file_sequence
-from debian_mri.cohorts.sequences import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.description import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.tables import read_people
-from debian_mri.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
-from debian_mri.volumes import SUFFIXES
+from debian_mri.data.clinical_variables import is_missing_name
+from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
+from debian_mri.imaging.nifti import SUFFIXES
 from icube_common.errors import InputError
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")

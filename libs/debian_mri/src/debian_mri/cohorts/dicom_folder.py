@@ -16,14 +16,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
-from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
-from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from debian_mri.cohorts.tables import read_people
+from debian_mri.data.clinical_variables import is_missing_name, is_number, tidy
+from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.identity import hash_subject
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name, is_number, tidy
+from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
 
@@ -114,8 +113,8 @@ def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], 
 
 def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     """Headers below a subject's folder."""
-    from debian_mri.dicom.reading import text
-    from debian_mri.dicom.series import find_series, split
+    from debian_mri.dicom.files.dicom_io import text
+    from debian_mri.dicom.stacks.series import find_series, split
 
     def read(header: object, keyword: str) -> str:
         try:

@@ -82,8 +82,8 @@ _READER_OPTIONS = (
 
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.cohorts.base import Options
+    from debian_mri.data.prepare import check_format_options, parse_pairs, prepare, salt_of
     from debian_mri.info import describe
-    from debian_mri.prepare import check_format_options, parse_pairs, prepare, salt_of
 
     check_format_options(args.format, [name for name in _READER_OPTIONS if getattr(args, name) is not None])
     options = Options(

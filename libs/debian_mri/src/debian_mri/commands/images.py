@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
 from icube_common.cli import Command, render_table
 
 
@@ -25,8 +25,8 @@ def _qc_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _qc(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.preprocess import PreprocessConfig
-    from debian_mri.qc import quality_page
+    from debian_mri.data.qc import quality_page
+    from debian_mri.imaging.preprocess import PreprocessConfig
 
     config = PreprocessConfig(registration=args.registration, spacing=args.spacing, n4=args.n4)
     return quality_page(

@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange
 
-from debian_mri.dicom import vocabulary
-from debian_mri.dicom.damage import ARCHIVE
+from debian_mri.dicom.files.damage import ARCHIVE
+from debian_mri.dicom.files.dicom_io import text
+from debian_mri.dicom.files.pixels import pixels
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.geometry import VolumeGeometry, volume_geometry
-from debian_mri.dicom.pixels import pixels
-from debian_mri.dicom.reading import text
-from debian_mri.dicom.series import Part, Series, find_series, split
-from debian_mri.dicom.sidecar import repetition_time, sidecar
-from debian_mri.dicom.volumes import BY_NUMBER
+from debian_mri.dicom.privacy import vocabulary
+from debian_mri.dicom.privacy.sidecar import repetition_time, sidecar
+from debian_mri.dicom.stacks.geometry import VolumeGeometry, volume_geometry
+from debian_mri.dicom.stacks.series import Part, Series, find_series, split
+from debian_mri.dicom.stacks.volume_order import BY_NUMBER
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, write_json
 
@@ -59,8 +59,8 @@ def convert_folder(
         out: the folder to write.
         overwrite: replace ``out``.
         strict: stop at the first series that is refused.
-        salt: of the project (`debian_mri.dicom.identity.project_salt`): the JSON files then carry hashed keys of
-            subject, study, series and space.
+        salt: of the project (`debian_mri.dicom.privacy.pseudonyms.project_salt`): the JSON files then carry hashed
+            keys of subject, study, series and space.
 
     Returns:
         ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),

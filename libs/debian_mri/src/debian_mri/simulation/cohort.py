@@ -12,15 +12,14 @@ import numpy as np
 from jaxtyping import Int16
 from tqdm import tqdm
 
-from debian_mri.cohorts.images import volume_digest
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.nifti import volume_digest
+from debian_mri.imaging.template import load_template, mni_grid
 from debian_mri.simulation.deformation import displacement, places_in_template, random_field, read_template, volumes
 from debian_mri.simulation.effects import Person, check_classes, draw_person
 from debian_mri.simulation.scanner import Site, make_sites, scanned
 from debian_mri.simulation.truth import person_truth, write_truth
-from debian_mri.template import load_template, mni_grid
-from debian_mri.variables import VARIABLES
 from icube_common.config import Config, option
 from icube_common.errors import InputError
 from icube_common.experiments.executors import open_executor, run_each

@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import fft, ndimage
 
-from debian_mri.regions import REGIONS
+from debian_mri.imaging.regions import REGIONS
+from debian_mri.imaging.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 from debian_mri.simulation.effects import STRUCTURES
-from debian_mri.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 
 COARSE = 3.0  # mm
 # of the random field: mm that points move (root mean square along an axis), mm over which neighbours move alike

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from debian_mri.regions import PLANES
+from debian_mri.imaging.regions import PLANES
+from debian_mri.imaging.template import template_on_grid
 from debian_mri.simulation.deformation import structure_mask
 from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
-from debian_mri.template import template_on_grid
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json, write_json
 
