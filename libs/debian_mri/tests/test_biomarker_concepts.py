@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from debian_mri.biomarkers.concepts import REGIONS, ConceptBank, load_concepts, plain
+from debian_mri.biomarkers.concepts import REGIONS, ConceptSet, load_concepts, plain
 from icube_common.errors import InputError
 from icube_common.knowledge import UNREVIEWED
 
@@ -18,11 +18,11 @@ CLASSES = ("CN", "MCI", "AD", "DLB", "PD")
 
 
 @pytest.fixture(scope="module")
-def bank() -> ConceptBank:
+def bank() -> ConceptSet:
     return load_concepts()
 
 
-def test_the_shipped_concepts(bank: ConceptBank) -> None:
+def test_the_shipped_concepts(bank: ConceptSet) -> None:
     assert len(bank.concepts) == 13 and bank.reviewer == UNREVIEWED and not bank.signed
     assert set(bank["swallow_tail_loss"].requires) == {"SWI"}
     assert set(bank["white_matter_hyperintensities"].requires) == {"FLAIR"}
@@ -33,7 +33,7 @@ def test_the_shipped_concepts(bank: ConceptBank) -> None:
         assert 6 <= len(concept.sentence.split()) <= 25 and concept.sentence != concept.opposite
 
 
-def test_directions_by_hand(bank: ConceptBank) -> None:
+def test_directions_by_hand(bank: ConceptSet) -> None:
     names = ("hippocampal_volume_loss", "medial_temporal_sparing", "swallow_tail_loss", "volume_normal_for_age")
     rows = dict(zip(bank.names, bank.directions(CLASSES), strict=True))
     assert [rows[name] for name in names] == [
@@ -45,7 +45,7 @@ def test_directions_by_hand(bank: ConceptBank) -> None:
     assert bank["parietal_atrophy"].direction("another class") == 0
 
 
-def test_what_can_be_seen_on_t1_alone(bank: ConceptBank) -> None:
+def test_what_can_be_seen_on_t1_alone(bank: ConceptSet) -> None:
     kept, missing = bank.usable(["T1w"])
     assert missing == {"white_matter_hyperintensities": ("FLAIR",), "swallow_tail_loss": ("SWI",)}
     assert len(kept) == 11 and not any("swallow" in concept.sentence for concept in kept)
@@ -86,7 +86,7 @@ def first(key: str, value: object) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(
-    change: Callable[[dict[str, Any]], None], message: str, bank: ConceptBank, tmp_path: Path
+    change: Callable[[dict[str, Any]], None], message: str, bank: ConceptSet, tmp_path: Path
 ) -> None:
     assert bank.path is not None
     value = copy.deepcopy(yaml.safe_load(bank.path.read_text(encoding="utf-8")))
@@ -98,7 +98,7 @@ def test_a_wrong_file_is_refused_in_one_line(
     assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
 
 
-def test_the_hash_follows_what_is_said(bank: ConceptBank, tmp_path: Path) -> None:
+def test_the_hash_follows_what_is_said(bank: ConceptSet, tmp_path: Path) -> None:
     assert bank.path is not None
     text = bank.path.read_text(encoding="utf-8")
     path = tmp_path / "concepts.yaml"

@@ -18,13 +18,13 @@ import pytest
 from cohort_files import SHAPE, rejected, voxels, write_csv, write_volume
 
 from debian_mri.cli import main
-from debian_mri.data.clinical_variables import VARIABLES, Column, canonical, column_of, tidy
+from debian_mri.data.clinical_variables import VARIABLES, Column, canonical_name, column_of, normalise_value
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.data.prepare import check_format_options, parse_pairs, prepare
 from debian_mri.info import describe
 from icube_common.errors import InputError
 
-RACE = Column(name="race", tier="A", kind="category", values=("a", "b", "c"))
+RACE = Column(name="race", leakage_tier="A", kind="category", values=("a", "b", "c"))
 COLUMNS = (VARIABLES["age"], VARIABLES["sex"], VARIABLES["MMSE"], RACE)
 SCANS = (
     Scan(id="s1", subject="p1", label="CN", session="1", site="x", paths=("s1.nii.gz",), sha256="0" * 64),
@@ -68,7 +68,7 @@ def test_numbers_of_people(data: Path) -> None:
     people = Manifest.load(data).participants()
     nan = np.nan
     np.testing.assert_array_equal(people.values, [[70.5, 0, 29, 2], [nan, 1, nan, 0], [nan] * 4])
-    assert people.missing() == {"age": 2, "sex": 1, "MMSE": 2, "race": 1} and people.of_tier("C") == ("MMSE",)
+    assert people.missing() == {"age": 2, "sex": 1, "MMSE": 2, "race": 1} and people.with_leakage_tier("C") == ("MMSE",)
     assert [people.cell("s1", name) for name in people.names] == ["70.5 years", "F", "29", "c"]
     assert people.cell("s3", "age") == ""
     table = people.select(["sex", "age"])
@@ -84,9 +84,9 @@ def test_a_category_of_three_has_no_order(data: Path) -> None:
 
 def test_tier_c_needs_the_flag(data: Path) -> None:
     people = Manifest.load(data).participants()
-    with pytest.raises(InputError, match=r"MMSE: is of tier C .*demographics\.allow_tier_c=true"):
+    with pytest.raises(InputError, match=r"MMSE: is of tier C .*demographics\.allow_diagnostic=true"):
         people.select(["age", "MMSE"])
-    assert people.select(["MMSE"], allow_tier_c=True).values[0, 0] == 29
+    assert people.select(["MMSE"], allow_diagnostic=True).values[0, 0] == 29
     with pytest.raises(InputError, match="did you mean 'age'"):
         people.select(["agee"])
 
@@ -109,7 +109,7 @@ def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (lambda folder: (folder / "manifest.csv").unlink(), "cannot be read"),
         (lambda folder: (folder / "participants.csv").unlink(), "cannot be read"),
         (_edit("dataset.json", '"class_names": [', '"class_names": ["CN",'), "class_names"),
-        (_edit("dataset.json", '"tier": "A"', '"tier": "D"'), "tier: 'D' is none of A, B, C"),
+        (_edit("dataset.json", '"leakage_tier": "A"', '"leakage_tier": "D"'), "tier: 'D' is none of A, B, C"),
         (_edit("dataset.json", '"space": "native"', '"space": "mars"'), "space: 'mars'"),
         (_edit("dataset.json", '"simulated": true', '"simulated": "no"'), "simulated: 'no' is not a bool"),
         (_edit("manifest.csv", "s2,p1", "s1,p1"), "line 3: id 's1' is there twice"),
@@ -151,10 +151,15 @@ def test_whatever_comes_in_it_is_read_or_refused(data: Path, name: str) -> None:
 
 
 def test_variables_in_other_words() -> None:
-    assert [canonical(name) for name in ("M/F", "PTEDUCAT", " Age ", "gait")] == ["sex", "education", "age", "gait"]
-    assert [tidy("sex", text) for text in ("Female", "M", "n/a", "X", "")] == ["F", "M", "", "", ""]
-    assert column_of("x", ["1", "", "2.5"]) == Column(name="x", tier="C")
-    assert column_of("x", ["u", "", "v"], tier="B").values == ("u", "v")
+    assert [canonical_name(name) for name in ("M/F", "PTEDUCAT", " Age ", "gait")] == [
+        "sex",
+        "education",
+        "age",
+        "gait",
+    ]
+    assert [normalise_value("sex", text) for text in ("Female", "M", "n/a", "X", "")] == ["F", "M", "", "", ""]
+    assert column_of("x", ["1", "", "2.5"]) == Column(name="x", leakage_tier="C")
+    assert column_of("x", ["u", "", "v"], leakage_tier="B").values == ("u", "v")
 
 
 # --- info
@@ -166,7 +171,7 @@ def test_info(data: Path) -> None:
     assert answer["classes"]["AD"] == {"scans": 2, "subjects": 2, "sex": {"M": 1, "missing": 1}, "age": None}
     assert answer["classes"]["CN"]["age"] == {"mean": 70.5, "from": 70.5, "to": 70.5}
     assert answer["scans_of_a_subject"] == {1: 1, 2: 1} and answer["sites"] == {"x": 2}
-    assert answer["columns"]["MMSE"] == {"tier": "C", "unit": "", "missing": 2}
+    assert answer["columns"]["MMSE"] == {"leakage_tier": "C", "unit": "", "missing": 2}
     assert answer["reasons"] == {"broken": 1} and not answer["edited_by_hand"]
     assert "1 people are in several classes at different visits" in answer["warnings"]
     assert "age is missing in 2 of 3 scans" in answer["warnings"]
@@ -290,8 +295,8 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         (("--format", "csv", "--adnimerge", "x"), "--adnimerge: means nothing for --format csv"),
         (("--format", "bids", "--salt-file", "x"), "--salt-file: means nothing for --format bids"),
         (("--format", "csv", "--labels", "CN"), "--labels CN: must be OLD=NEW"),
-        (("--format", "csv", "--tiers", "age=D"), "--tiers age=D: must be one of A, B, C"),
-        (("--format", "csv", "--tiers", "agee=A"), "did you mean 'age'?"),
+        (("--format", "csv", "--leakage-tiers", "age=D"), "--leakage-tiers age=D: must be one of A, B, C"),
+        (("--format", "csv", "--leakage-tiers", "agee=A"), "did you mean 'age'?"),
         (("--format", "csv", "--classes", "PD"), "no scan can be used (1 of 1: class 'CN' is none of --classes PD)"),
         (("--format", "adni"), "no such folder"),
         (("--format", "dicom", "--sequences", "T1"), "did you mean 'T1w'?"),

@@ -17,7 +17,7 @@ from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.prepare import prepare
 from debian_mri.imaging.nifti import open_volume, read_affine, read_volume
 from debian_mri.imaging.preprocess import PreprocessConfig
-from debian_mri.imaging.volume_cache import load_volume, preprocessed
+from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.single_image import is_volume, stem
 from icube_common.errors import InputError
 
@@ -226,10 +226,10 @@ def test_nan_around_the_head_is_filled_when_asked_for(tmp_path: Path) -> None:
     prepare("csv", tmp_path / "list.csv", tmp_path / "data", fill_nan=True)
     # whatever reads the set later does the same
     manifest = Manifest.load(tmp_path / "data")
-    found = load_volume(preprocessed(manifest, manifest.scans[0], PreprocessConfig(spacing=4.0)))
+    found = load_volume(cached_volume(manifest, manifest.scans[0], PreprocessConfig(spacing=4.0)))
     whole = prepared(tmp_path, [Scan(id="b", subject="b", label="CN", paths=("b.nii.gz",))])
     save(tmp_path / "b.nii.gz", *brain())
-    wanted = load_volume(preprocessed(whole, whole.scans[0], PreprocessConfig(spacing=4.0)))
+    wanted = load_volume(cached_volume(whole, whole.scans[0], PreprocessConfig(spacing=4.0)))
     np.testing.assert_array_equal(found.data, wanted.data)
 
 

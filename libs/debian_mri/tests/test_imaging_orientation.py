@@ -11,17 +11,17 @@ from brains import brain, one_scan, save
 
 from debian_mri.imaging.nifti import RawVolume, read_volume
 from debian_mri.imaging.orientation import (
-    MOST_TURNED,
+    MAX_HEAD_ROTATION,
     angle_between,
+    head_rotation,
     mutual_information,
+    registration_starts,
     right_angles,
-    rotated_starts,
     similarity,
-    turned_by,
 )
 from debian_mri.imaging.preprocess import PreprocessConfig
-from debian_mri.imaging.registration import LEAST_SIMILAR, register_affine
-from debian_mri.imaging.volume_cache import preprocessed, turned_of
+from debian_mri.imaging.registration import MIN_SIMILARITY, register_affine
+from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume
 from debian_mri.onescan import turned_notes
 from icube_common.errors import InputError
 
@@ -59,7 +59,7 @@ def difference(found: np.ndarray, upright: np.ndarray) -> tuple[float, float]:
     """Degrees, and the largest distance in mm, between two matrices into MNI space."""
     between = found @ np.linalg.inv(upright)
     apart = np.linalg.norm(CORNERS @ between.T - CORNERS, axis=1).max()
-    return turned_by(between), float(apart)
+    return head_rotation(between), float(apart)
 
 
 def test_there_are_24_right_angles() -> None:
@@ -81,7 +81,7 @@ def test_mutual_information_by_hand() -> None:
 def test_right_angles_of_a_brain_are_told_from_each_other() -> None:
     data, affine = brain()
     for rotation in right_angles()[1::6]:
-        start = rotated_starts(RawVolume(data, about_the_middle(rotation) @ affine))[0]
+        start = registration_starts(RawVolume(data, about_the_middle(rotation) @ affine))[0]
         assert angle_between(start.rotation, rotation) < 1e-3
         np.testing.assert_allclose(start.shift, MIDDLE - rotation @ MIDDLE, atol=8)
 
@@ -93,7 +93,7 @@ def test_a_brain_that_lies_wrong_is_registered_as_the_upright_one(number: int) -
     found = register_affine(RawVolume(data, world @ affine))
     degrees, apart = difference(found @ world, np.eye(4))
     assert degrees < 5 and apart < 3
-    assert turned_by(found) == pytest.approx(angle_between(np.eye(3), world[:3, :3]), abs=5)
+    assert head_rotation(found) == pytest.approx(angle_between(np.eye(3), world[:3, :3]), abs=5)
 
 
 def test_registration_is_the_same_each_time() -> None:
@@ -121,11 +121,11 @@ def test_a_small_piece_is_no_head() -> None:
 def test_how_far_a_head_was_turned_is_kept(tmp_path: Path) -> None:
     manifest, scan = one_scan(tmp_path / "data")
     config = PreprocessConfig(spacing=4.0, registration="affine")
-    assert turned_of(preprocessed(manifest, scan, config)) < MOST_TURNED
+    assert cached_head_rotation(cached_volume(manifest, scan, config)) < MAX_HEAD_ROTATION
     data, affine = brain()
     manifest, scan = one_scan(tmp_path / "turned", sha256="b" * 64)
     save(tmp_path / "turned" / "brain.nii.gz", data, about_the_middle(turned(180, 0)) @ affine)
-    assert turned_of(preprocessed(manifest, scan, config)) == pytest.approx(180, abs=3)
+    assert cached_head_rotation(cached_volume(manifest, scan, config)) == pytest.approx(180, abs=3)
 
 
 @pytest.mark.real_data
@@ -134,10 +134,10 @@ def test_a_real_head_that_lies_upside_down() -> None:
     volume = head("0198")
     found = register_affine(volume)
     # 180 degrees about x, less its own tilt
-    assert 130 < turned_by(found) < 180
+    assert 130 < head_rotation(found) < 180
     axis = (found[:3, :3] @ [1, 0, 0]) / np.linalg.norm(found[:3, 0])
     assert axis[0] > 0.95
-    assert similarity(volume, found) > 2.5 * LEAST_SIMILAR
+    assert similarity(volume, found) > 2.5 * MIN_SIMILARITY
 
 
 @pytest.mark.real_data

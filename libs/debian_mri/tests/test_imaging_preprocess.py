@@ -19,7 +19,7 @@ from debian_mri.imaging.nifti import RawVolume, read_volume
 from debian_mri.imaging.preprocess import PreprocessConfig, preprocess, preprocess_volume
 from debian_mri.imaging.registration import register_affine
 from debian_mri.imaging.template import load_template, mni_grid
-from debian_mri.imaging.volume_cache import load_volume, preprocess_all, preprocessed
+from debian_mri.imaging.volume_cache import cached_volume, load_volume, preprocess_all
 from icube_common.errors import InputError
 
 COARSE = PreprocessConfig(spacing=4.0)
@@ -198,28 +198,28 @@ def test_the_cache_computes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return preprocess_volume(volume, config)
 
     monkeypatch.setattr(debian_mri.imaging.volume_cache, "preprocess_volume", counted)
-    path = preprocessed(manifest, scan, COARSE)
-    assert preprocessed(manifest, scan, COARSE) == path and len(calls) == 1
+    path = cached_volume(manifest, scan, COARSE)
+    assert cached_volume(manifest, scan, COARSE) == path and len(calls) == 1
     assert path.parent == tmp_path / "data" / "volumes"
     stored, fresh = load_volume(path), preprocess(manifest.paths_of(scan)[0], COARSE)
     np.testing.assert_array_equal(stored.data, fresh.data)
     np.testing.assert_array_equal(stored.mask, fresh.mask)
     np.testing.assert_array_equal(stored.affine, fresh.affine)
-    assert preprocessed(manifest, scan, PreprocessConfig(spacing=5.0)) != path and len(calls) == 2
+    assert cached_volume(manifest, scan, PreprocessConfig(spacing=5.0)) != path and len(calls) == 2
     # another date, the same voxels: read again, not computed again
     os.utime(manifest.paths_of(scan)[0], (1, 1))
-    assert preprocessed(manifest, scan, COARSE) == path and len(calls) == 2
+    assert cached_volume(manifest, scan, COARSE) == path and len(calls) == 2
     # a run that was killed before the volume was written
     path.unlink()
-    assert preprocessed(manifest, scan, COARSE) == path and len(calls) == 3
+    assert cached_volume(manifest, scan, COARSE) == path and len(calls) == 3
 
 
 def test_changed_voxels_are_noticed(tmp_path: Path) -> None:
     manifest, scan = one_scan(tmp_path / "data")
-    preprocessed(manifest, scan, COARSE)
+    cached_volume(manifest, scan, COARSE)
     save(tmp_path / "data" / "brain.nii.gz", *brain(seed=1))
     with pytest.raises(InputError, match="have changed since the set was prepared"):
-        preprocessed(manifest, scan, COARSE)
+        cached_volume(manifest, scan, COARSE)
 
 
 def test_in_bulk_bad_scans_are_left_out(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from debian_mri.config import MriConfig
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.features import ScanImages
 from debian_mri.imaging.preprocess import PreprocessConfig, Volume
-from debian_mri.imaging.regions import PLANES, REGIONS, Ellipsoid, get_region, regions_cut
-from debian_mri.imaging.slices import SliceConfig, SliceImage, read_picture, slice_volume, upright
+from debian_mri.imaging.regions import PLANES, REGIONS, Ellipsoid, get_region, regions_on_plane
+from debian_mri.imaging.slices import SliceConfig, SliceImage, read_slice_image, slice_volume, upright
 from debian_mri.imaging.template import load_template, mni_grid, template_on_grid
 from icube_common.errors import InputError
 
@@ -58,7 +58,7 @@ def test_places_by_hand() -> None:
     assert occipital.places("coronal", 1) == (-87.0,) and occipital.places("axial", 3) == (0.0, 12.0, 24.0)
     nigra = get_region("substantia_nigra")
     assert nigra.places("sagittal", 1) == (-10.0, 10.0), "one plane for each side"
-    assert regions_cut("axial", 60.0) == ("parietal",)
+    assert regions_on_plane("axial", 60.0) == ("parietal",)
     with pytest.raises(InputError, match="did you mean 'hippocampus'"):
         get_region("hipocampus")
 
@@ -154,7 +154,7 @@ def test_bad_pictures(kind: str, tmp_path: Path) -> None:
     elif kind == "absent":
         path.unlink()
     with pytest.raises(InputError, match=r"a\.png: (cannot be read as an image|empty: all pixels are 0)"):
-        read_picture(path)
+        read_slice_image(path)
 
 
 def test_slice_configurations_out_of_range() -> None:

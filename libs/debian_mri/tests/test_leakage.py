@@ -12,11 +12,11 @@ import pytest
 
 from debian_mri.cli import main
 from debian_mri.data.leakage import (
-    refuse_confounded_sites,
-    refuse_shared_people,
+    check_site_confounding,
+    check_subject_overlap,
     refuse_trained,
     site_association,
-    trained_on,
+    training_scans,
 )
 from debian_mri.data.manifest import Manifest, Scan, write_manifest
 from debian_mri.info import describe
@@ -75,7 +75,7 @@ def test_rescans_of_a_person_count_once() -> None:
 )
 def test_a_site_that_names_the_class_is_refused(table: dict[str, str]) -> None:
     with pytest.raises(InputError, match=r"the site names the class \(x: a, y: b"):
-        refuse_confounded_sites(_samples(table))
+        check_site_confounding(_samples(table))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_site_that_names_the_class_is_refused(table: dict[str, str]) -> None:
     ],
 )
 def test_what_can_be_told_apart_is_not_refused(table: dict[str, str]) -> None:
-    refuse_confounded_sites(_samples(table))
+    check_site_confounding(_samples(table))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_can_be_told_apart_is_not_refused(table: dict[str, str]) -> None:
 )
 def test_cohorts_of_different_classes_are_refused(table: dict[str, str]) -> None:
     with pytest.raises(InputError, match=r"there are classes that share no site with the others"):
-        refuse_confounded_sites(_samples(table))
+        check_site_confounding(_samples(table))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_cohorts_of_different_classes_are_refused(table: dict[str, str]) -> None
 )
 def test_a_site_that_nearly_names_the_class_is_refused(table: dict[str, str], accuracy: str) -> None:
     with pytest.raises(InputError, match=f"tells classes apart with a balanced accuracy of {accuracy}"):
-        refuse_confounded_sites(_samples(table))
+        check_site_confounding(_samples(table))
 
 
 def test_accuracy_of_the_site_by_hand() -> None:
@@ -142,14 +142,14 @@ def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
     for command in (["train", "--out", str(tmp_path / "run")], ["evaluate", "--out", str(tmp_path / "eval")]):
         assert main([*command, "--data", str(tmp_path)]) == 2
     with pytest.raises(InputError, match="the site names the class"):
-        refuse_confounded_sites(Manifest.load(tmp_path).samples())
+        check_site_confounding(Manifest.load(tmp_path).samples())
     assert any("the site names the class" in line for line in describe(tmp_path)["warnings"])
 
 
 def test_a_person_in_two_parts() -> None:
-    refuse_shared_people({"train": ["p", "p", "q"], "test": ["r"]})
+    check_subject_overlap({"train": ["p", "p", "q"], "test": ["r"]})
     with pytest.raises(InputError, match="subject 'q' is in train and in test"):
-        refuse_shared_people({"train": ["p", "q"], "test": ["q", "r"]})
+        check_subject_overlap({"train": ["p", "q"], "test": ["q", "r"]})
 
 
 def _manifest(folder: Path, title: str, *rows: tuple[str, str, str]) -> Manifest:
@@ -164,7 +164,7 @@ def _manifest(folder: Path, title: str, *rows: tuple[str, str, str]) -> Manifest
 
 def test_people_of_the_training_are_not_tested(tmp_path: Path) -> None:
     one = _manifest(tmp_path / "one", "one", ("s1", "p1", "1"), ("s2", "p2", "2"), ("s3", "OAS1_0001", "3"))
-    trained = trained_on(one, [0, 2])
+    trained = training_scans(one, [0, 2])
     assert trained["subjects"] == ["OAS1_0001", "p1"] and trained["ids"] == ["s1", "s3"]
     refuse_trained(one, [1], trained)
     with pytest.raises(InputError, match=r"subject 'p1' .*--subjects p2 takes the others"):

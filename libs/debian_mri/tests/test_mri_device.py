@@ -177,7 +177,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "overrides",
-    [("demographics.mode=late", "visual.pooling=attention"), ("demographics.mode=text", "prompt.learn=true")],
+    [("demographics.mode=linear", "visual.pooling=attention"), ("demographics.mode=text", "prompt.learn=true")],
     ids=["frozen texts", "learned prompts and text"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -95,7 +95,7 @@ def prediction_page(
         probability=_unbroken(percent(explanation.probability(explanation.predicted))),
         runner_up_probability=_unbroken(percent(explanation.probability(explanation.runner_up))),
         threshold=None if explanation.threshold is None else _unbroken(percent(explanation.threshold)),
-        scores=listed([part.name for part in explanation.demographics if part.tier == "C"], ""),
+        scores=listed([part.name for part in explanation.demographics if part.leakage_tier == "C"], ""),
         absent=listed(sorted({name for names in explanation.not_judged.values() for name in names}), ""),
         probabilities=_probabilities(explanation),
         slices=shown,
@@ -185,7 +185,10 @@ def _parts(explanation: Explanation) -> list[dict[str, Any]]:
     """What is added to the logits beside the concepts: the variables, the rest, the bias."""
     longest = _longest(explanation)
     rows = [
-        (f"{part.name.replace('_', ' ')}: {quantity(part.value, part.unit)} (tier {part.tier})", part.contributions)
+        (
+            f"{part.name.replace('_', ' ')}: {quantity(part.value, part.unit)} (tier {part.leakage_tier})",
+            part.contributions,
+        )
         for part in explanation.demographics
     ]
     rows += [(part.label, part.contributions) for part in explanation.rest]

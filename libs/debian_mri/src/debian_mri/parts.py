@@ -76,14 +76,14 @@ class DemographicPart:
         name: of the column (``age``).
         value: what the scan's person has; None where it is missing.
         unit: of the value (``years``), empty for none.
-        tier: A (age, sex, education), B (volumes, APOE) or C (cognitive scores, whatever comes of the diagnosis).
+        leakage_tier: A (age, sex, education), B (volumes, APOE) or C (cognitive scores, derived from the diagnosis).
         contributions: (C,) added to each class's logit.
     """
 
     name: str
     value: float | str | None
     unit: str = ""
-    tier: str = "A"
+    leakage_tier: str = "A"
     contributions: tuple[float, ...]
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.abstain import Abstention
-from debian_mri.biomarkers.head import SignLayer
+from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.calibrate import Calibration
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
@@ -57,7 +57,7 @@ class SavedModel:
         calibration: of its logits.
         abstention: the threshold of confidence.
         columns: of the variables that enter, with tier and unit.
-        about: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on`` (see
+        about: ``data`` (format, title, fingerprint, simulated, classes in words), ``training_scans`` (see
             `debian_mri.data.leakage`), ``notes``, ``stamps``, ``knowledge``.
     """
 
@@ -146,11 +146,11 @@ def _skeleton(folder: Path, config: MriConfig, about: Mapping[str, Any], vlm: Fr
     signs = None
     if about["signs"] is not None:
         names = about["signs"]["names"]
-        signs = SignLayer(
+        signs = BiomarkerHead(
             names,
             torch.zeros(len(labels), len(names)),
-            gain=config.concepts.gain,
-            learn_gain=config.concepts.learn_gain,
+            gain=config.concepts.prior_weight,
+            learn_gain=config.concepts.learn_prior_weight,
             numbers=about["signs"]["numbers"],
         )
     picture = None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debian_mri.biomarkers.concepts import ConceptBank, load_concepts
+from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.config import MriConfig
 from debian_mri.data.manifest import Manifest
 from debian_mri.knowledge import load_knowledge, restrict
@@ -36,7 +36,7 @@ class MriTexts:
     """
 
     classes: ClassTexts
-    concepts: ConceptBank | None
+    concepts: ConceptSet | None
     stands_for: Mapping[str, str]
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)

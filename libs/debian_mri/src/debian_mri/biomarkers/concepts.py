@@ -98,7 +98,7 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class ConceptBank:
+class ConceptSet:
     """The concepts of a file.
 
     Attributes:
@@ -168,7 +168,7 @@ class ConceptBank:
         return tuple(tuple(concept.direction(name) for name in class_names) for concept in self.concepts)
 
 
-def load_concepts(path: str | Path | None = None) -> ConceptBank:
+def load_concepts(path: str | Path | None = None) -> ConceptSet:
     """Read concepts; without a path those that come with the library.
 
     Raises:
@@ -183,7 +183,7 @@ def load_concepts(path: str | Path | None = None) -> ConceptBank:
         if not isinstance(value["concepts"], list):
             raise InputError("concepts: must be a list")
         found = tuple(_concept(item, number) for number, item in enumerate(value["concepts"], start=1))
-        return ConceptBank(value["title"], found, value["reviewer"], value["date"], path)
+        return ConceptSet(value["title"], found, value["reviewer"], value["date"], path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from icube_common.prompts.textmap import mean_and_deviation
 
 # fewer controls than this give no stable deviation: all training people stand in
-FEWEST_CONTROLS = 10
+MIN_CONTROLS = 10
 # scores beyond this are drawn in: a failed measurement has no say over all others
 _REACH = 4.0
 _PERCENTILES = 101
@@ -31,7 +31,7 @@ _PERCENTILES = 101
 _RIDGE = 1.0
 
 
-class SignLayer(nn.Module):
+class BiomarkerHead(nn.Module):
     """See the head of this file.
 
     Attributes:
@@ -90,7 +90,7 @@ class SignLayer(nn.Module):
         Returns:
             A note, where there are too few controls and all training people stand in; else nothing.
         """
-        few = int(controls.sum()) < FEWEST_CONTROLS
+        few = int(controls.sum()) < MIN_CONTROLS
         rows = torch.ones_like(controls) if few else controls
         base = values[rows].double()
         center, _ = mean_and_deviation(base)

@@ -14,10 +14,10 @@ from typing import Any
 
 from icube_common.errors import InputError, unknown
 
-TIERS = ("A", "B", "C")
+LEAKAGE_TIERS = ("A", "B", "C")
 KINDS = ("number", "category")
 # what nobody has described may be derived from the diagnosis
-UNKNOWN_TIER = "C"
+DEFAULT_LEAKAGE_TIER = "C"
 # how tables in the field write "not measured"
 MISSING = frozenset(
     [
@@ -37,7 +37,7 @@ class Column:
 
     Attributes:
         name: as in ``participants.csv``.
-        tier: "A", "B" or "C".
+        leakage_tier: "A", "B" or "C".
         unit: "years", "mL", ...; empty for none.
         kind: "number" or "category".
         values: of a category, in the order of their numbers 0 to k - 1.
@@ -45,7 +45,7 @@ class Column:
     """
 
     name: str
-    tier: str
+    leakage_tier: str
     unit: str = ""
     kind: str = "number"
     values: tuple[str, ...] = ()
@@ -57,30 +57,30 @@ class Column:
 
 
 def _scale(name: str, meaning: str) -> Column:
-    return Column(name=name, tier="C", meaning=meaning)
+    return Column(name=name, leakage_tier="C", meaning=meaning)
 
 
 def _volume(name: str, meaning: str) -> Column:
-    return Column(name=name, tier="B", unit="mm3", meaning=meaning)
+    return Column(name=name, leakage_tier="B", unit="mm3", meaning=meaning)
 
 
 VARIABLES: Mapping[str, Column] = {
     column.name: column
     for column in (
-        Column(name="age", tier="A", unit="years", meaning="age at the scan"),
-        Column(name="sex", tier="A", kind="category", values=("F", "M"), meaning="sex"),
-        Column(name="education", tier="A", unit="years", meaning="years of education"),
+        Column(name="age", leakage_tier="A", unit="years", meaning="age at the scan"),
+        Column(name="sex", leakage_tier="A", kind="category", values=("F", "M"), meaning="sex"),
+        Column(name="education", leakage_tier="A", unit="years", meaning="years of education"),
         Column(
             name="education_level",
-            tier="A",
+            leakage_tier="A",
             meaning="OASIS-1's code: 1 less than high school, 2 high school, 3 some college, 4 college, 5 beyond",
         ),
-        Column(name="handedness", tier="B", kind="category", values=("L", "R", "A"), meaning="dominant hand"),
-        Column(name="nWBV", tier="B", meaning="whole-brain volume as a share of the intracranial volume"),
-        Column(name="eTIV", tier="B", unit="mL", meaning="estimated total intracranial volume"),
-        Column(name="ASF", tier="B", meaning="factor of the scaling to the atlas"),
-        Column(name="SES", tier="B", meaning="socioeconomic status after Hollingshead, 1 highest to 5 lowest"),
-        Column(name="APOE4", tier="B", meaning="number of APOE e4 alleles, 0 to 2"),
+        Column(name="handedness", leakage_tier="B", kind="category", values=("L", "R", "A"), meaning="dominant hand"),
+        Column(name="nWBV", leakage_tier="B", meaning="whole-brain volume as a share of the intracranial volume"),
+        Column(name="eTIV", leakage_tier="B", unit="mL", meaning="estimated total intracranial volume"),
+        Column(name="ASF", leakage_tier="B", meaning="factor of the scaling to the atlas"),
+        Column(name="SES", leakage_tier="B", meaning="socioeconomic status after Hollingshead, 1 highest to 5 lowest"),
+        Column(name="APOE4", leakage_tier="B", meaning="number of APOE e4 alleles, 0 to 2"),
         _volume("Ventricles", "volume of the ventricles (FreeSurfer)"),
         _volume("Hippocampus", "volume of the hippocampi (FreeSurfer)"),
         _volume("WholeBrain", "volume of the brain (FreeSurfer)"),
@@ -147,10 +147,10 @@ _PRIVATE = re.compile(
     re.IGNORECASE,
 )
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}.*|(19|20)\d{6}")
-MOST_WORDS = 20  # of a category
+MAX_CATEGORIES = 20  # of a category
 
 
-def canonical(name: str) -> str:
+def canonical_name(name: str) -> str:
     """Our name of a variable that a table spells in its own way; an unknown one stays as it is."""
     return SYNONYMS.get(name.strip().lower(), name.strip())
 
@@ -165,7 +165,7 @@ def is_missing_name(text: str) -> bool:
     return is_missing(text) or (is_number(text) and float(text) in MISSING_CODES and text.strip()[:1] != "0")
 
 
-def tidy(name: str, text: str) -> str:
+def normalise_value(name: str, text: str) -> str:
     """A cell as it is written: empty where missing, words of known categories as ours.
 
     A word of sex or handedness that is none counts as missing: there is no guess. Numbers for a sex are read a column
@@ -190,7 +190,7 @@ def sex_codes(cells: Iterable[str]) -> Mapping[str, str]:
     return {"1": "M", "1.0": "M", "01": "M", "2": "F", "2.0": "F", "02": "F"}
 
 
-def is_possible(name: str, text: str) -> bool:
+def is_plausible(name: str, text: str) -> bool:
     """Whether a number can be a value of a described variable: in its range, and no code for a missing value."""
     if not is_number(text):
         return False
@@ -210,25 +210,30 @@ def is_number(text: str) -> bool:
     return value == value and abs(value) != float("inf")
 
 
-def column_of(name: str, cells: Sequence[str], *, tier: str | None = None) -> Column:
+def column_of(name: str, cells: Sequence[str], *, leakage_tier: str | None = None) -> Column:
     """The description of a table's column.
 
     Args:
-        name: `canonical`.
-        cells: its values, `tidy`, empty where missing.
-        tier: in place of the known one; a variable that nobody has described is of tier C.
+        name: `canonical_name`.
+        cells: its values, `normalise_value`, empty where missing.
+        leakage_tier: in place of the known one; a variable that nobody has described is of tier C.
     """
     known = VARIABLES.get(name)
     if known is not None:
-        return known if tier is None else replace(known, tier=tier)
+        return known if leakage_tier is None else replace(known, leakage_tier=leakage_tier)
     present = [cell for cell in cells if cell]
     if all(map(is_number, present)):
-        return Column(name=name, tier=tier or UNKNOWN_TIER)
-    return Column(name=name, tier=tier or UNKNOWN_TIER, kind="category", values=tuple(sorted(set(present))))
+        return Column(name=name, leakage_tier=leakage_tier or DEFAULT_LEAKAGE_TIER)
+    return Column(
+        name=name,
+        leakage_tier=leakage_tier or DEFAULT_LEAKAGE_TIER,
+        kind="category",
+        values=tuple(sorted(set(present))),
+    )
 
 
 def describe_columns(
-    rows: Mapping[str, Mapping[str, str]], tiers: Mapping[str, str]
+    rows: Mapping[str, Mapping[str, str]], leakage_tiers: Mapping[str, str]
 ) -> tuple[list[Column], dict[str, dict[str, str]], list[str]]:
     """Columns and rows to write, and notes on what was left out or taken as missing.
 
@@ -237,14 +242,14 @@ def describe_columns(
 
     Args:
         rows: scan id -> variable -> text.
-        tiers: variable -> tier, in place of the known one or of C for what nobody has described.
+        leakage_tiers: variable -> tier, in place of the known one or of C for what nobody has described.
 
     Raises:
         InputError: a tier for a variable that is not there, an unknown tier, or a known variable of tier C that is to
             be of another.
     """
     names = sorted({name for row in rows.values() for name in row}, key=_place)
-    wanted = check_tiers(tiers, names)
+    wanted = check_leakage_tiers(leakage_tiers, names)
     columns: list[Column] = []
     table: dict[str, dict[str, str]] = {scan_id: {} for scan_id in rows}
     notes: list[str] = []
@@ -259,7 +264,7 @@ def describe_columns(
             if coded := sum(text in codes for text in cells.values()):
                 notes.append(f"{name}: {coded} values {', '.join(sorted(codes))} are taken as codes for missing")
             cells = {scan_id: "" if text in codes else text for scan_id, text in cells.items()}
-        column = column_of(name, list(cells.values()), tier=wanted.get(name))
+        column = column_of(name, list(cells.values()), leakage_tier=wanted.get(name))
         notes += _unfit(column, list(cells.values()))
         if name not in VARIABLES and name not in wanted:
             undescribed.append(name)
@@ -269,11 +274,11 @@ def describe_columns(
                 table[scan_id][name] = text
     if undescribed:
         listed = ", ".join(undescribed)
-        notes.append(f"not described, so of tier C (--tiers COLUMN=A or B says otherwise): {listed}")
+        notes.append(f"not described, so of tier C (--leakage-tiers COLUMN=A or B says otherwise): {listed}")
     return columns, table, notes
 
 
-def decode_sexes(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+def decode_sex_codes(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Rows with the sex as F or M where it is given by number (`debian_mri.data.clinical_variables.sex_codes`)."""
     known = sex_codes(row.get("sex", "") for row in rows.values())
     return {
@@ -323,27 +328,27 @@ def _place(name: str) -> tuple[int, str]:
     return (known.index(name) if name in VARIABLES else len(known), name)
 
 
-def check_tiers(tiers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+def check_leakage_tiers(leakage_tiers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """Tiers by our names of the variables.
 
     Args:
-        tiers: as asked for.
+        leakage_tiers: as asked for.
         names: variables that are there.
 
     Raises:
         InputError: as `describe_columns`.
     """
     names = set(names)
-    wanted = {canonical(name): tier for name, tier in tiers.items()}
-    for name, tier in wanted.items():
+    wanted = {canonical_name(name): leakage_tier for name, leakage_tier in leakage_tiers.items()}
+    for name, leakage_tier in wanted.items():
         if name not in names:
-            raise unknown("column of --tiers", name, names)
-        if tier not in TIERS:
-            raise InputError(f"--tiers {name}={tier}: must be one of {', '.join(TIERS)}")
-        if name in VARIABLES and VARIABLES[name].tier == "C" and tier != "C":
+            raise unknown("column of --leakage-tiers", name, names)
+        if leakage_tier not in LEAKAGE_TIERS:
+            raise InputError(f"--leakage-tiers {name}={leakage_tier}: must be one of {', '.join(LEAKAGE_TIERS)}")
+        if name in VARIABLES and VARIABLES[name].leakage_tier == "C" and leakage_tier != "C":
             raise InputError(
-                f"--tiers {name}={tier}: {VARIABLES[name].meaning} is close to the diagnosis by construction and stays "
-                "of tier C (a model takes it with demographics.allow_tier_c=true)"
+                f"--leakage-tiers {name}={leakage_tier}: {VARIABLES[name].meaning} is close to the diagnosis by "
+                "construction and stays of tier C (a model takes it with demographics.allow_diagnostic=true)"
             )
     return wanted
 
@@ -357,10 +362,10 @@ def _private(name: str, cells: list[str]) -> str:
     present = [cell for cell in cells if cell]
     if any(_DATE.fullmatch(cell) for cell in present):
         return "holds dates"
-    if not all(map(is_number, present)) and len(set(present)) > MOST_WORDS:
+    if not all(map(is_number, present)) and len(set(present)) > MAX_CATEGORIES:
         return f"free text ({len(set(present))} different words)"
     return ""
 
 
 def _fits(column: Column, text: str) -> bool:
-    return text in column.values if column.kind == "category" else is_possible(column.name, text)
+    return text in column.values if column.kind == "category" else is_plausible(column.name, text)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from icube_common.evaluation import Samples
 
 # from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
-STRONG = 0.5
+STRONG_ASSOCIATION = 0.5
 # balanced accuracy of the class by the site from which on a set is refused; 0.5 is chance
 MAX_SITE_ACCURACY = 0.9
-MOST_CLASSES = 8  # up to which every division of the classes into two groups is tried
+MAX_CLASSES = 8  # up to which every division of the classes into two groups is tried
 # names of people that are the same person in any set: OASIS's, and keyed hashes
 _SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
 
@@ -39,7 +39,7 @@ class SiteAssociation:
         mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
         balanced_accuracy: of telling two groups of classes apart by the site alone, leaving the person out; of the
             division of the classes for which it is highest.
-        reason: why training on these sites is refused, see `refuse_confounded_sites`; empty where it is not.
+        reason: why training on these sites is refused, see `check_site_confounding`; empty where it is not.
     """
 
     sites: int
@@ -115,7 +115,7 @@ def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
 def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
     """Balanced accuracy of the site's larger share, each person left out of the table that judges them."""
     classes = range(table.shape[1])
-    sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MOST_CLASSES else (1,)
+    sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MAX_CLASSES else (1,)
     divisions = (np.isin(classes, group) for size in sizes for group in combinations(classes, size))
     return max(
         (_recall(table[:, inside], table[:, ~inside]) + _recall(table[:, ~inside], table[:, inside])) / 2
@@ -152,7 +152,7 @@ def _mutual_information(table: npt.NDArray[np.float64]) -> float:
     return min(1.0, max(0.0, information / (sum(entropies) / 2)))
 
 
-def refuse_confounded_sites(samples: Samples) -> None:
+def check_site_confounding(samples: Samples) -> None:
     """Refuse sets pooled so that the site names the class: a model would learn the scanner.
 
     The criterion, with the sites of one person each taken as one site: the classes fall into groups that have no site
@@ -182,7 +182,7 @@ def refuse_confounded_sites(samples: Samples) -> None:
     )
 
 
-def refuse_shared_people(parts: Mapping[str, Iterable[str]]) -> None:
+def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
     """No person is in two parts of a split.
 
     Args:
@@ -199,7 +199,7 @@ def refuse_shared_people(parts: Mapping[str, Iterable[str]]) -> None:
             first[subject] = part
 
 
-def trained_on(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
+def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
     scans = [manifest.scans[row] for row in rows]
     return {
@@ -220,7 +220,7 @@ def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str
     Args:
         manifest: the set.
         rows: the scans that are to be tested.
-        trained: of `trained_on`.
+        trained: of `training_scans`.
 
     Raises:
         InputError: some are the same; who, and how to leave them out.

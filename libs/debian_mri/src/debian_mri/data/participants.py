@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.data.clinical_variables import KINDS, TIERS, Column
+from debian_mri.data.clinical_variables import KINDS, LEAKAGE_TIERS, Column
 from icube_common.errors import InputError, unknown
 from icube_common.tables import read_table
 
@@ -52,11 +52,13 @@ class Participants:
                 return column
         raise unknown("column of participants", name, self.names)
 
-    def of_tier(self, tier: str) -> tuple[str, ...]:
+    def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
         """Names of the variables of a tier, without those that are missing everywhere."""
         missing = self.missing()
         return tuple(
-            column.name for column in self.columns if column.tier == tier and missing[column.name] < len(self.ids)
+            column.name
+            for column in self.columns
+            if column.leakage_tier == leakage_tier and missing[column.name] < len(self.ids)
         )
 
     def missing(self) -> dict[str, int]:
@@ -76,7 +78,7 @@ class Participants:
             return column.values[int(value)]
         return f"{value:g} {column.unit}".strip()
 
-    def select(self, names: Sequence[str], *, allow_tier_c: bool = False) -> NumericTable:
+    def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> NumericTable:
         """Variables as numbers, NaN where missing: nothing is filled in here.
 
         A category of two values is one column of 0 and 1, one of more is an indicator for each (``"race = A"``): their
@@ -84,7 +86,7 @@ class Participants:
 
         Args:
             names: in this order.
-            allow_tier_c: take variables that are close to the diagnosis by construction.
+            allow_diagnostic: take variables that are close to the diagnosis by construction.
 
         Raises:
             InputError: an unknown name, one that comes twice, or one of tier C without the flag.
@@ -96,10 +98,10 @@ class Participants:
         parts: list[npt.NDArray[np.float64]] = []
         for name in names:
             column = self.column(name)
-            if column.tier == "C" and not allow_tier_c:
+            if column.leakage_tier == "C" and not allow_diagnostic:
                 raise InputError(
                     f"{name}: is of tier C ({column.meaning or 'not described, so taken for close to the diagnosis'}): "
-                    "leave it out, or set demographics.allow_tier_c=true, which stamps the report"
+                    "leave it out, or set demographics.allow_diagnostic=true, which stamps the report"
                 )
             values = self.values[:, self.names.index(name)]
             if column.kind == "category" and len(column.values) > 2:
@@ -150,13 +152,13 @@ def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[
     Raises:
         InputError: one lacks a key, or has an unknown tier or kind.
     """
-    wanted = {"tier", "unit", "kind", "values", "meaning"}
+    wanted = {"leakage_tier", "unit", "kind", "values", "meaning"}
     answer = []
     for name, about in columns.items():
         where = f"{path.parent / 'dataset.json'}: columns: {name}"
         if not isinstance(about, Mapping) or set(about) != wanted:
             raise InputError(f"{where}: must have exactly the keys {', '.join(sorted(wanted))}: prepare the set again")
-        for key, known in (("tier", TIERS), ("kind", KINDS)):
+        for key, known in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
             if about[key] not in known:
                 raise InputError(f"{where}: {key}: {about[key]!r} is none of {', '.join(known)}")
         answer.append(Column(name=name, **{**about, "values": tuple(about["values"])}))

@@ -20,10 +20,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri.cohorts import FORMATS, get_reader
-from debian_mri.cohorts.base import Candidate, Options
+from debian_mri.cohorts.base import Candidate, ReaderOptions
 from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
 from debian_mri.cohorts.tables import read_people
-from debian_mri.data.clinical_variables import check_tiers, describe_columns
+from debian_mri.data.clinical_variables import check_leakage_tiers, describe_columns
 from debian_mri.data.duplicates import drop_duplicates
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.dicom.frames import Refusal
@@ -47,10 +47,10 @@ def prepare(
     source: str | Path,
     out: str | Path,
     *,
-    options: Options | None = None,
+    options: ReaderOptions | None = None,
     labels: Mapping[str, str] | None = None,
     classes: Sequence[str] = (),
-    tiers: Mapping[str, str] | None = None,
+    leakage_tiers: Mapping[str, str] | None = None,
     space: str = "native",
     fill_nan: bool = False,
     strict: bool = False,
@@ -69,7 +69,7 @@ def prepare(
         options: what the format's reader takes.
         labels: the cohort's word -> the class to write in its place.
         classes: those to take, in this order; by default all that there are.
-        tiers: variable -> tier, for what is not known (`debian_mri.data.clinical_variables`).
+        leakage_tiers: variable -> tier, for what is not known (`debian_mri.data.clinical_variables`).
         space: "mni" where the volumes are in the space of the MNI template already, "native" otherwise.
         fill_nan: NaN voxels outside the head become background, here and wherever the set's volumes are read.
         strict: stop at the first fault; what a rule leaves out is none.
@@ -81,15 +81,15 @@ def prepare(
             (strict) a fault; nothing is written then.
     """
     reader = get_reader(format)
-    options = options or Options()
+    options = options or ReaderOptions()
     refuse_existing(out, overwrite=overwrite)
     found = reader.find(Path(source), options)
     candidates, rejected = _usable(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]
-    _refuse_faults(rejected, strict)
+    _check_strict(rejected, strict)
     if not candidates:
         raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
-    check_tiers(tiers or {}, {name for one in candidates for name in one.row})
+    check_leakage_tiers(leakage_tiers or {}, {name for one in candidates for name in one.row})
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = partial(examine, found.root, folder, fill_nan=fill_nan)
@@ -99,16 +99,16 @@ def prepare(
                 scans.append(answer)
             else:
                 rejected.append(answer)
-                _refuse_faults([answer], strict)
+                _check_strict([answer], strict)
         scans, copies = drop_duplicates(scans, {one.scan.id: one.source for one in candidates})
-        _refuse_faults(copies, strict)
+        _check_strict(copies, strict)
         rejected += copies
         if not scans:
             raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
         _remove_unused(folder, scans)
         rows = {one.scan.id: one.row for one in candidates}
-        columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, tiers or {})
-        if options.salt and not options.salt_kept:
+        columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, leakage_tiers or {})
+        if options.salt and not options.salt_is_stored:
             notes.append("no --salt-file: subjects have keys that no other preparation will give them")
         converted = any(one.handling != "as is" for one in candidates)
         about = {
@@ -157,7 +157,7 @@ def _usable(
     return kept, rejected
 
 
-def _refuse_faults(rejected: Iterable[Rejection], strict: bool) -> None:
+def _check_strict(rejected: Iterable[Rejection], strict: bool) -> None:
     for one in rejected:
         if strict and not one.by_rule:
             raise InputError(f"{one.source}: {one.reason} (without --strict the others go on)")
@@ -226,9 +226,9 @@ def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt
         Refusal: of `debian_mri.dicom`.
         UnusableImage: the files hold more than one volume.
     """
-    from debian_mri.dicom.convert import read_volume
+    from debian_mri.dicom.convert import read_dicom_volume
     from debian_mri.dicom.stacks.geometry import volume_geometry
-    from debian_mri.dicom.stacks.series import find_series, split
+    from debian_mri.dicom.stacks.series import find_series, split_series
 
     frames = candidate.frames
     if not frames:
@@ -237,13 +237,13 @@ def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt
         for series in find_series(root / candidate.scan.paths[0]):
             kept = [frame for frame in series.frames if frame.path.name in wanted]
             if kept or series.refusal is not None:
-                parts += split(replace(series, frames=kept))
+                parts += split_series(replace(series, frames=kept))
         if refused := [part.refusal for part in parts if part.refusal is not None]:
             raise refused[0]
         if len(parts) != 1:
             raise UnusableImage(f"holds {len(parts)} volumes: which of them is meant is not said")
         frames = parts[0].frames
-    volume = read_volume(volume_geometry(frames))
+    volume = read_dicom_volume(volume_geometry(frames))
     if volume.data.ndim != 3:
         raise UnusableImage(f"4-D, {' x '.join(map(str, volume.data.shape))} voxels: one 3-D volume is needed")
     return volume.data, volume.affine
@@ -251,13 +251,13 @@ def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt
 
 def _write(path: Path, data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
     """A NIfTI file with voxels and affine: no description, file name or extension of the source's header goes in."""
-    from debian_mri.dicom.convert import Volume, write_nifti
+    from debian_mri.dicom.convert import DicomVolume, write_nifti
 
     if data.dtype.kind == "f" or data.dtype.itemsize > 4:
         data = data.astype(np.float32)
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir()
-    write_nifti(path, Volume(data=data, affine=affine, repetition_time=None))
+    write_nifti(path, DicomVolume(data=data, affine=affine, repetition_time=None))
 
 
 def parse_pairs(text: str, option: str) -> dict[str, str]:
@@ -276,7 +276,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     return {old.strip(): new.strip() for old, new in pairs}
 
 
-def salt_of(format: str, salt_file: str | Path | None) -> bytes:
+def project_or_random_salt(format: str, salt_file: str | Path | None) -> bytes:
     """The project's secret, or for formats whose subjects are hashed a fresh one that is kept nowhere."""
     from debian_mri.dicom.privacy.pseudonyms import project_salt
 

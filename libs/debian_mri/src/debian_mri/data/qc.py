@@ -23,7 +23,7 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.imaging.preprocess import PreprocessConfig, Volume
 from debian_mri.imaging.regions import PLANES
-from debian_mri.imaging.slices import SliceConfig, SliceImage, read_slices, upright, window
+from debian_mri.imaging.slices import SliceConfig, SliceImage, read_slices, upright, window_intensity
 from debian_mri.imaging.template import template_on_grid
 from debian_mri.imaging.volume_cache import load_volume, preprocess_all
 from icube_common.errors import InputError
@@ -32,9 +32,9 @@ from icube_common.runs import atomic_file, refuse_existing
 from icube_common.tables import read_table
 
 # robust z above which a scan is marked
-ODD = 3.5
+OUTLIER_Z = 3.5
 # three planes of a brain that show hippocampus, ventricles and midline
-PLACES = (("coronal", -22.0), ("axial", 14.0), ("sagittal", -12.0))
+QC_PLANES = (("coronal", -22.0), ("axial", 14.0), ("sagittal", -12.0))
 _PICTURE_PIXELS = 220
 MEASURES: Mapping[str, str] = {
     "correlation": "correlation to the template (to the mean picture, for slices)",
@@ -47,7 +47,7 @@ _ONLY_LOW = ("correlation",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+class ScanQuality:
     """A scan as the page has it: measures in the order of `MEASURES`, and pictures."""
 
     scan: Scan
@@ -55,7 +55,7 @@ class Measured:
     pictures: tuple[tuple[Float32[np.ndarray, "h w"], str], ...]
 
 
-def quality_page(
+def write_qc_page(
     data: str | Path,
     out: str | Path,
     config: PreprocessConfig,
@@ -106,11 +106,11 @@ def quality_page(
         subtitle=f"{manifest.about['title']}, {len(found)} scans",
         notice=RESEARCH_ONLY,
         simulated=manifest.simulated,
-        facts=_facts(manifest, config, len(found), len(rejected), int((scores.max(axis=1) > ODD).sum())),
+        facts=_facts(manifest, config, len(found), len(rejected), int((scores.max(axis=1) > OUTLIER_Z).sum())),
         method=(
             "Outlyingness is the largest robust z of the measures below: the distance from the median over 1.4826 "
-            f"times the median absolute deviation; of the correlation only low values count. Scans above {ODD} are "
-            "marked. An unusual brain and a failed scan may both stand first: look at them."
+            f"times the median absolute deviation; of the correlation only low values count. Scans above {OUTLIER_Z} "
+            "are marked. An unusual brain and a failed scan may both stand first: look at them."
         ),
         measures=_measure_rows(values),
         rejected=rejected,
@@ -122,7 +122,7 @@ def quality_page(
     return {
         "page": str(out),
         "scans": len(found),
-        "marked": int((scores.max(axis=1) > ODD).sum()),
+        "marked": int((scores.max(axis=1) > OUTLIER_Z).sum()),
         "rejected": len(rejected),
         "most_outlying": {found[at].scan.id: round(float(scores[at].max()), 2) for at in order[:5]},
         "notice": RESEARCH_ONLY,
@@ -147,10 +147,12 @@ def robust_z(values: Float64[np.ndarray, "n m"], groups: Sequence[str]) -> Float
     return np.minimum(scores, 99.0)
 
 
-def measure(manifest: Manifest, config: PreprocessConfig, *, workers: int = 1) -> tuple[list[Measured], dict[str, str]]:
+def measure(
+    manifest: Manifest, config: PreprocessConfig, *, workers: int = 1
+) -> tuple[list[ScanQuality], dict[str, str]]:
     """Measures and pictures of all scans that can be used, and scan id -> reason for the others."""
     refused: dict[str, str] = {}
-    found: list[Measured] = []
+    found: list[ScanQuality] = []
     volumes = [scan for scan in manifest.scans if scan.kind == "volume"]
     paths: dict[str, Path] = {}
     if volumes:
@@ -175,28 +177,30 @@ def measure(manifest: Manifest, config: PreprocessConfig, *, workers: int = 1) -
     return found, refused
 
 
-def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> Measured:
+def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> ScanQuality:
     inside = volume.data[volume.mask]
     correlation = 1.0
     if config.space == "mni":
         template = template_on_grid(config.spacing, config.field_of_view)
         correlation = _correlation(volume.data[template.brain], template.t1[template.brain])
     size = float(volume.mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
-    shown = window(volume, 1.0, 99.5)
+    shown = window_intensity(volume, 1.0, 99.5)
     pictures = []
-    for plane, place in PLACES:
+    for plane, place in QC_PLANES:
         axis = PLANES[plane]
         middle = volume.data.shape[axis] // 2
         at = round((place - volume.affine[axis, 3]) / volume.affine[axis, axis]) if config.space == "mni" else middle
         index = int(np.clip(at, 0, volume.data.shape[axis] - 1))
         where = f"{'xyz'[axis]} = {place:g} mm" if config.space == "mni" else "middle"
         pictures.append((upright(shown, plane, index), f"{plane} plane of {scan.id}, {where}"))
-    return Measured(scan=scan, values=(correlation, size, *_intensities(inside, volume.data)), pictures=tuple(pictures))
+    return ScanQuality(
+        scan=scan, values=(correlation, size, *_intensities(inside, volume.data)), pictures=tuple(pictures)
+    )
 
 
 def _measured_slices(
     scan: Scan, pictures: Sequence[SliceImage], means: Mapping[str, Float32[np.ndarray, "h w"]]
-) -> Measured:
+) -> ScanQuality:
     """Of several pictures each measure is that of the worst, which is the mean for all but the correlation."""
     rows = []
     for picture in pictures:
@@ -206,7 +210,7 @@ def _measured_slices(
         rows.append((similar, float(bright.mean()), *_intensities(inside, picture.image)))
     values = np.array(rows)
     shown = tuple((picture.image, f"{picture.plane} picture of {scan.id}") for picture in pictures)
-    return Measured(scan=scan, values=(float(values[:, 0].min()), *values[:, 1:].mean(0).tolist()), pictures=shown)
+    return ScanQuality(scan=scan, values=(float(values[:, 0].min()), *values[:, 1:].mean(0).tolist()), pictures=shown)
 
 
 def _intensities(inside: npt.NDArray[np.float32], image: npt.NDArray[np.float32]) -> tuple[float, float, float]:
@@ -270,14 +274,14 @@ def _measure_rows(values: Float64[np.ndarray, "n m"]) -> list[dict[str, str]]:
     ]
 
 
-def _shown(item: Measured, scores: Float64[np.ndarray, "m"]) -> dict[str, Any]:
+def _shown(item: ScanQuality, scores: Float64[np.ndarray, "m"]) -> dict[str, Any]:
     scan, worst = item.scan, int(scores.argmax())
     who = [scan.label, f"subject {scan.subject}", f"site {scan.site}" if scan.site else "", scan.sequence]
     return {
         "id": scan.id,
         "who": ", ".join(word for word in who if word),
         "score": f"{scores.max():.1f}",
-        "odd": bool(scores.max() > ODD),
+        "odd": bool(scores.max() > OUTLIER_Z),
         "why": tuple(MEASURES)[worst],
         "measured": ", ".join(
             f"{name} {format_value(value)}" for name, value in zip(MEASURES, item.values, strict=True)

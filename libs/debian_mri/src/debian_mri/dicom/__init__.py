@@ -11,7 +11,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Frame": "frames",
-        "Part": "stacks.series",
+        "SeriesPart": "stacks.series",
         "Refusal": "frames",
         "Series": "stacks.series",
         "VolumeGeometry": "stacks.geometry",
@@ -21,9 +21,9 @@ __getattr__, __dir__ = lazy_exports(
         "find_series": "stacks.series",
         "hash_subject": "privacy.pseudonyms",
         "project_salt": "privacy.pseudonyms",
-        "read_volume": "convert",
+        "read_dicom_volume": "convert",
         "remap_uid": "privacy.pseudonyms",
-        "split": "stacks.series",
+        "split_series": "stacks.series",
         "volume_geometry": "stacks.geometry",
     },
 )

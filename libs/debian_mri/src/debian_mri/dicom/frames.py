@@ -95,7 +95,7 @@ def check_orientation(cosines: Vector) -> Vector:
     return tuple(float(item) for item in (*(row / lengths[0]), *(column / lengths[1])))
 
 
-def normal_of(orientation: Vector) -> FloatArray:
+def plane_normal(orientation: Vector) -> FloatArray:
     """Unit normal of a plane, LPS, right-handed: row x column."""
     normal = np.cross(np.array(orientation[:3]), np.array(orientation[3:]))
     return normal / np.linalg.norm(normal)

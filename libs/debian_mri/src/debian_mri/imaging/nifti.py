@@ -22,10 +22,10 @@ from debian_mri.imaging.masks import signal_mask
 from icube_common.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
-FEWEST_VOXELS = 8  # along an axis
-SMALLEST_VOXEL, LARGEST_VOXEL = 0.1, 20.0  # mm
+MIN_VOXELS = 8  # along an axis
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0  # mm
 # between the places of a corner of the volume by sform and by qform
-FARTHEST_FORMS = 1.0  # mm
+MAX_FORM_DISTANCE_MM = 1.0  # mm
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 # of an MGH file, bytes that say whether its orientation is set
 _GOOD_RAS = slice(28, 30)
@@ -162,8 +162,8 @@ def _shape(image: Any) -> tuple[int, ...]:
     if len(shape) > 3:
         reason = f"{len(shape)}-D, {words} voxels: one 3-D volume is needed (of a 4-D file, choose one volume)"
         raise UnusableImage(reason)
-    if len(shape) < 3 or min(shape) < FEWEST_VOXELS:
-        raise UnusableImage(f"{words} voxels are no volume: {FEWEST_VOXELS} along each axis at least")
+    if len(shape) < 3 or min(shape) < MIN_VOXELS:
+        raise UnusableImage(f"{words} voxels are no volume: {MIN_VOXELS} along each axis at least")
     return shape
 
 
@@ -192,9 +192,9 @@ def _affine(image: Any, analyze: bool) -> Float64[np.ndarray, "4 4"]:
     if not np.isfinite(affine).all():
         raise UnusableImage(f"no orientation: its affine has values that are not finite: {_CONVERT}")
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not ((sizes >= SMALLEST_VOXEL) & (sizes <= LARGEST_VOXEL)).all():
+    if not ((sizes >= MIN_VOXEL_MM) & (sizes <= MAX_VOXEL_MM)).all():
         shown = " x ".join(f"{size:.3g}" for size in sizes)
-        limits = f"{SMALLEST_VOXEL:g} to {LARGEST_VOXEL:g} mm are believed"
+        limits = f"{MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm are believed"
         raise UnusableImage(f"voxels of {shown} mm: {limits} (is its unit wrong?)")
     if abs(np.linalg.det(affine[:3, :3] / sizes)) < 0.1:
         raise UnusableImage(f"no orientation: its affine is singular, its axes span no space: {_CONVERT}")
@@ -235,7 +235,7 @@ def _check_forms(sform: Float64[np.ndarray, "4 4"], qform: Float64[np.ndarray, "
         raise UnusableImage(f"sform and qform differ about left and right: {both}: {remedy}")
     corners = np.array([[*at, 1] for at in itertools.product(*((0, n - 1) for n in shape[:3]))])
     apart = np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max()
-    if not apart <= FARTHEST_FORMS:
+    if not apart <= MAX_FORM_DISTANCE_MM:
         raise UnusableImage(f"sform and qform put a corner of the volume {apart:.3g} mm apart: {both}: {remedy}")
 
 
@@ -330,7 +330,7 @@ def slices_digest(paths: list[Path]) -> str:
                 grey = np.asarray(image.convert("F"), dtype=np.float32)
         except Exception as error:  # a damaged file may bring up any error
             raise UnusableImage(f"image {number} cannot be read ({type(error).__name__})") from None
-        if min(grey.shape) < FEWEST_VOXELS or grey.min() == grey.max():
+        if min(grey.shape) < MIN_VOXELS or grey.min() == grey.max():
             raise UnusableImage(f"image {number} is empty: every pixel is {float(grey.flat[0]):g}")
         digests.append(_digest(grey))
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -31,7 +31,7 @@ _FINE, _RANKS = 4.0, 16
 # classes of template intensity inside the brain, each with the same number of voxels
 _CLASSES = 4
 # of the template's brain and margin that has to lie inside the image
-_LEAST_INSIDE = 0.8
+_MIN_INSIDE = 0.8
 # of 24 rotations the best is taken alone where it is this good, and this much better than the next
 _GOOD, _CLEAR = 0.35, 0.08
 # else smaller turns of the best few are tried, degrees, one size after the other
@@ -39,10 +39,10 @@ _KEPT, _TURNS = 6, (30.0, 15.0)
 # and the best starts that differ by this much, degrees, are refined
 _MOST, _APART = 8, 20.0
 # degrees by which people tilt their heads in a scanner at most; a head that is turned further is reported
-MOST_TURNED = 30.0
+MAX_HEAD_ROTATION = 30.0
 
 
-class Start(NamedTuple):
+class RegistrationStart(NamedTuple):
     """A rigid transform to start a registration from: points of the template to points of the head, both RAS in mm.
 
     Attributes:
@@ -63,7 +63,7 @@ class Start(NamedTuple):
         return matrix
 
 
-def rotated_starts(volume: RawVolume) -> list[Start]:
+def registration_starts(volume: RawVolume) -> list[RegistrationStart]:
     """Orientations that a head may have, the most similar to the template first; only one where that is clear.
 
     Raises:
@@ -81,7 +81,7 @@ def rotated_starts(volume: RawVolume) -> list[Start]:
     tried = list(found)
     for start in found[:_KEPT]:
         tried += _turned(head, start)
-    kept: list[Start] = []
+    kept: list[RegistrationStart] = []
     for start in sorted(tried, key=_worst_last):
         if len(kept) < _MOST and all(angle_between(start.rotation, other.rotation) > _APART for other in kept):
             kept.append(start)
@@ -129,7 +129,7 @@ def mutual_information(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64])
     return float(np.sum(joint[there] * np.log(joint[there] / alone[there])))
 
 
-def turned_by(to_mni: Float64[np.ndarray, "4 4"]) -> float:
+def head_rotation(to_mni: Float64[np.ndarray, "4 4"]) -> float:
     """Degrees by which a head is turned against what its affine says, after its matrix into MNI space."""
     from scipy.linalg import polar
 
@@ -159,15 +159,15 @@ def right_angles() -> tuple[Rotation, ...]:
     return tuple(sorted(found, key=lambda matrix: -float(np.trace(matrix))))
 
 
-def _worst_last(start: Start) -> float:
+def _worst_last(start: RegistrationStart) -> float:
     return -start.similarity
 
 
-def _turned(head: _Head, start: Start) -> list[Start]:
+def _turned(head: _Head, start: RegistrationStart) -> list[RegistrationStart]:
     """Smaller turns of a start about the template's axes, each size from the best that was found before."""
     from scipy.spatial.transform import Rotation as Turn
 
-    tried: list[Start] = []
+    tried: list[RegistrationStart] = []
     for size in _TURNS:
         best = max([start, *tried], key=lambda found: found.similarity)
         for axis, sign in itertools.product("xyz", (1, -1)):
@@ -220,7 +220,7 @@ class _Head:
         self._to_voxels = np.linalg.inv(affine)
         self._transform = affine_transform
 
-    def best_shift(self, rotation: Rotation) -> Start:
+    def best_shift(self, rotation: Rotation) -> RegistrationStart:
         """The shift at which the correlation ratio is highest, for a rotation of the template into the head."""
         from scipy import fft
 
@@ -242,12 +242,12 @@ class _Head:
         variance = squares - sums**2 / np.maximum(counts, 1)
         whole = float(marks.sum())
         ratio = 1 - within / np.maximum(variance, 1e-6 * whole)
-        ratio[(counts < _LEAST_INSIDE * whole) | (variance < 1e-4 * whole)] = -1
+        ratio[(counts < _MIN_INSIDE * whole) | (variance < 1e-4 * whole)] = -1
         at = np.unravel_index(int(ratio.argmax()), ratio.shape)
         steps = np.array([step if step < side else step - length for step in at])
         # voxel i of the template lies on voxel i + steps of the head's grid, whose middle is the head's
         offset = _STEP * (steps - (side - 1) / 2) - affine[:3, 3]
-        return Start(float(ratio[at]), rotation, rotation @ offset + self.middle)
+        return RegistrationStart(float(ratio[at]), rotation, rotation @ offset + self.middle)
 
     def _on_grid(self, rotation: Rotation, side: int) -> list[Float32[np.ndarray, "x y z"]]:
         """The head turned upright, and which voxels lie inside its image."""

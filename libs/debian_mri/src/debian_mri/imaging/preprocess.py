@@ -30,7 +30,7 @@ STEP = 2.0**-11
 # around the template's brain, for people's own, mm
 _MARGIN_MM = 4.0
 # of the template's brain that has to be image, where a volume is said to be in MNI space
-_LEAST_COVERED = 0.5
+_MIN_COVERED = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Volume(NamedTuple):
     data: Float32[np.ndarray, "x y z"]
     affine: Float64[np.ndarray, "4 4"]
     mask: Bool[np.ndarray, "x y z"]
-    turned: float = 0.0
+    rotation: float = 0.0
 
 
 def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
@@ -143,12 +143,12 @@ def _n4(subject: Any) -> Any:
 
 
 def _register(subject: Any) -> Any:
-    from debian_mri.imaging.orientation import turned_by
+    from debian_mri.imaging.orientation import head_rotation
     from debian_mri.imaging.registration import register_affine
 
     image = subject["image"]
     image["to_mni"] = register_affine(RawVolume(image.numpy()[0], np.asarray(image.affine)))
-    image["turned"] = turned_by(image["to_mni"])
+    image["turned"] = head_rotation(image["to_mni"])
     return subject
 
 
@@ -158,7 +158,7 @@ def _mask_in_mni(subject: Any, config: PreprocessConfig) -> Any:
     near = _near_the_brain(config.spacing, tuple(config.field_of_view))
     found = signal_mask(subject["image"].numpy()[0])
     covered = float(found[brain].mean())
-    if covered < _LEAST_COVERED:
+    if covered < _MIN_COVERED:
         raise InputError(
             f"does not lie in MNI space: {100 * covered:.0f} % of the template's brain are covered; "
             "set registration=affine, or space=native"

@@ -23,7 +23,7 @@ from icube_common.errors import unknown
 # the world's axis that a plane stands on
 PLANES: Mapping[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 # of its largest cross-section: a plane that shows less of a shape only grazes it
-CUT_SHARE = 0.25
+MIN_SECTION_SHARE = 0.25
 
 Point = tuple[float, float, float]
 
@@ -129,9 +129,9 @@ class Region:
             inside |= part.level(grids) <= 1
         return inside
 
-    def is_cut(self, plane: str, place: float) -> bool:
-        """Whether the plane at ``place`` (mm) shows the region: at least `CUT_SHARE` of a shape's largest section."""
-        return any(shape.cut(PLANES[plane], place) >= CUT_SHARE for shape in self.shapes)
+    def is_on_plane(self, plane: str, place: float) -> bool:
+        """True for a plane at ``place`` (mm) with at least `MIN_SECTION_SHARE` of the largest section of a shape."""
+        return any(shape.cut(PLANES[plane], place) >= MIN_SECTION_SHARE for shape in self.shapes)
 
     def places(self, plane: str, count: int) -> tuple[float, ...]:
         """Where ``count`` planes go through it, mm: evenly in the middle half; on both sides where it has two.
@@ -200,6 +200,6 @@ def get_region(name: str) -> Region:
     return REGIONS[name]
 
 
-def regions_cut(plane: str, place: float) -> tuple[str, ...]:
+def regions_on_plane(plane: str, place: float) -> tuple[str, ...]:
     """Names of the regions that the plane at ``place`` (mm) shows, in the order of `REGIONS`; not the whole brain."""
-    return tuple(name for name, region in REGIONS.items() if name != "brain" and region.is_cut(plane, place))
+    return tuple(name for name, region in REGIONS.items() if name != "brain" and region.is_on_plane(plane, place))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from debian_mri.imaging.nifti import RawVolume
-from debian_mri.imaging.orientation import Start, rotated_starts, similarity
+from debian_mri.imaging.orientation import RegistrationStart, registration_starts, similarity
 from debian_mri.imaging.template import MIDDLE, load_template
 from icube_common.errors import InputError
 
@@ -19,10 +19,10 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 # brain and a margin: a head's neck and face have no counterpart in the template, which has no skull
 _MARGIN_MM = 8
 # of the template that has to lie inside the image after registration
-_LEAST_INSIDE = 0.8
+_MIN_INSIDE = 0.8
 # mutual information with the template inside the brain: 14 real heads reach 0.25 to 0.51, turned the wrong way 0.11 at
 # most
-LEAST_SIMILAR = 0.15
+MIN_SIMILARITY = 0.15
 # of the rotated starts that many are registered to the end
 _REFINED = 2
 
@@ -62,8 +62,8 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     """Where a head lies in MNI space: the matrix that takes its world (RAS, mm) to the template's.
 
     Mattes' mutual information over the template's brain and a margin around it, by rigid, then affine steps on 8, 4
-    and 2 mm, from `debian_mri.imaging.orientation.rotated_starts`: a head is found whichever way up its affine says it
-    is. A mirrored one is not recognised. Deterministic.
+    and 2 mm, from `debian_mri.imaging.orientation.registration_starts`: the head may have any rotation in its affine.
+    A mirrored head is not recognised. Deterministic.
 
     Raises:
         InputError: no place was found where image and template overlap enough, or they are not alike there.
@@ -77,14 +77,14 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     fixed = to_sitk(template.t1[::step, ::step, ::step], affine)
     mask = sitk.Cast(fixed > 0.2, sitk.sitkUInt8)
     mask = sitk.BinaryDilate(mask, [_MARGIN_MM // step] * 3)
-    starts = rotated_starts(volume)
+    starts = registration_starts(volume)
     with _one_thread():
         moving, start, best = _best_of(fixed, mask, volume, starts)
     inside = sitk.Resample(moving * 0 + 1, fixed, best, sitk.sitkNearestNeighbor, 0.0)
     brain = sitk.GetArrayFromImage(mask) > 0
     share = float((sitk.GetArrayFromImage(inside)[brain] > 0).mean())
     scale = abs(np.linalg.det(np.array(best.GetMatrix()).reshape(3, 3)))
-    if share < _LEAST_INSIDE or not 0.4 < scale < 2.5:
+    if share < _MIN_INSIDE or not 0.4 < scale < 2.5:
         raise InputError(
             f"registration to MNI failed: {100 * share:.0f} % of the template's brain lie inside the image, volumes "
             f"scaled by {1 / scale:.2f}: is it a whole head?"
@@ -96,10 +96,10 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     # the optimised transform takes points of the template to points of the turned image
     answer: Float64[np.ndarray, "4 4"] = np.linalg.inv(start.matrix @ _FLIP @ matrix @ _FLIP)
     alike = similarity(volume, answer)
-    if alike < LEAST_SIMILAR:
+    if alike < MIN_SIMILARITY:
         raise InputError(
             f"registration to MNI failed: mutual information of {alike:.2f} with the template, at least "
-            f"{LEAST_SIMILAR} is needed: is it a whole head, with contrast between tissues?"
+            f"{MIN_SIMILARITY} is needed: is it a whole head, with contrast between tissues?"
         )
     return answer
 
@@ -117,7 +117,9 @@ def _one_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _best_of(fixed: Any, mask: Any, volume: RawVolume, starts: list[Start]) -> tuple[Any, Start, Any]:
+def _best_of(
+    fixed: Any, mask: Any, volume: RawVolume, starts: list[RegistrationStart]
+) -> tuple[Any, RegistrationStart, Any]:
     """The turned head, the start and the affine transform that fit best.
 
     Raises:
@@ -138,7 +140,7 @@ def _best_of(fixed: Any, mask: Any, volume: RawVolume, starts: list[Start]) -> t
     return moving, start, best
 
 
-def _turned(volume: RawVolume, start: Start) -> Any:
+def _turned(volume: RawVolume, start: RegistrationStart) -> Any:
     """A head, its world moved to where a start says that the template lies.
 
     The optimiser then sees every head upright: of a transform with three angles not all rotations are the same to it.

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from debian_mri.imaging.preprocess import Volume
-from debian_mri.imaging.regions import PLANES, get_region, regions_cut
+from debian_mri.imaging.regions import PLANES, get_region, regions_on_plane
 from icube_common.config import Config, option
 from icube_common.errors import InputError, unknown
 
 # an even plane is taken where at least this share of the brain's largest section lies in it
-_LEAST_SECTION = 0.2
+_MIN_SECTION = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +83,13 @@ def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) ->
     """
     if config.mode == "regions" and not in_mni:
         raise InputError("slices.mode=regions: regions lie in MNI space; set space=mni or slices.mode=even")
-    shown = window(volume, config.window_low, config.window_high)
+    shown = window_intensity(volume, config.window_low, config.window_high)
     pictures = []
     for plane, index in dict.fromkeys(_planes(volume, config)):
         axis = PLANES[plane]
         # a native grid may be oblique: its planes then lie at no one place
         place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
-        regions = () if place is None else regions_cut(plane, place)
+        regions = () if place is None else regions_on_plane(plane, place)
         pictures.append(SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions))
     return pictures
 
@@ -99,7 +99,7 @@ def upright(data: Float32[np.ndarray, "x y z"], plane: str, index: int) -> Float
     return np.ascontiguousarray(np.flipud(np.take(data, index, axis=PLANES[plane]).T))
 
 
-def window(volume: Volume, low: float, high: float) -> Float32[np.ndarray, "x y z"]:
+def window_intensity(volume: Volume, low: float, high: float) -> Float32[np.ndarray, "x y z"]:
     """Intensities from 0 to 1 between two percentiles of the mask's voxels."""
     black, white = np.percentile(volume.data[volume.mask], [low, high])
     if white <= black:
@@ -117,10 +117,10 @@ def read_slices(paths: Sequence[Path], planes: Sequence[str], config: SliceConfi
     if not chosen:
         raise unknown("plane among slices.planes of this set", ", ".join(config.planes), set(planes))
     for path, plane in chosen:
-        yield SliceImage(image=read_picture(path), plane=plane, position_mm=None, regions=())
+        yield SliceImage(image=read_slice_image(path), plane=plane, position_mm=None, regions=())
 
 
-def read_picture(path: Path) -> Float32[np.ndarray, "h w"]:
+def read_slice_image(path: Path) -> Float32[np.ndarray, "h w"]:
     """A JPEG, PNG or other image that Pillow reads, as grey from 0 to 1.
 
     Raises:
@@ -164,6 +164,6 @@ def _index(affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, 
 def _even(mask: Bool[np.ndarray, "x y z"], axis: int, count: int) -> list[int]:
     """Indices that divide the part of the brain with sizable sections into equal parts."""
     areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
-    sizable = np.flatnonzero(areas >= _LEAST_SECTION * areas.max())
+    sizable = np.flatnonzero(areas >= _MIN_SECTION * areas.max())
     first, last = int(sizable[0]), int(sizable[-1])
     return [first + round((last - first) * (at + 0.5) / count) for at in range(count)]

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _PACKAGES = ("torchio", "SimpleITK", "nilearn", "scipy")
 
 
-def preprocessed(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path:
+def cached_volume(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path:
     """The preprocessed volume of a scan, from the cache where it is there.
 
     Returns:
@@ -63,7 +63,7 @@ def preprocessed(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Pa
         "voxels": voxel_digest(raw),
         "size": status.st_size,
         "modified": status.st_mtime_ns,
-        "turned": round(volume.turned, 1),
+        "turned": round(volume.rotation, 1),
     }
     _store(path, volume, config, record)
     return path
@@ -140,7 +140,7 @@ def load_volume(path: str | Path) -> Volume:
         raise InputError(f"{path}: damaged, delete it and it is computed again ({reason})") from error
 
 
-def turned_of(path: str | Path) -> float:
+def cached_head_rotation(path: str | Path) -> float:
     """Degrees by which the head of a volume of the cache was turned against what its source's affine says."""
     return float(read_json(_beside(Path(path), ".json")).get("turned", 0.0))
 
@@ -175,7 +175,7 @@ def _source(manifest: Manifest, scan: Scan) -> Path:
 def _attempt(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path | str:
     """The file, or why there is none."""
     try:
-        return preprocessed(manifest, scan, config)
+        return cached_volume(manifest, scan, config)
     except InputError as error:
         return str(error)
 

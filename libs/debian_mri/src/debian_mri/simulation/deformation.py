@@ -172,7 +172,7 @@ def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
     }
 
 
-def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
+def template_coordinates(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
     """Where each voxel of a grid is read in the template, MNI mm.
 
     Args:
@@ -193,7 +193,9 @@ def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndar
     return world + np.stack([ndimage.map_coordinates(part, there, order=1, mode="nearest") for part in field])
 
 
-def read_template(image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]) -> Scalar:
+def sample_template(
+    image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]
+) -> Scalar:
     """An image in template space, linearly, at places in mm; 0 outside."""
     step = np.diag(affine)[:3].astype(np.float32)[:, None, None, None]
     origin = affine[:3, 3].astype(np.float32)[:, None, None, None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from debian_mri.cohorts.adni.loni import parse_date
 from debian_mri.cohorts.base import require_file
 from debian_mri.cohorts.tables import read_people
-from debian_mri.data.clinical_variables import VARIABLES, canonical, tidy
+from debian_mri.data.clinical_variables import VARIABLES, canonical_name, normalise_value
 from icube_common.errors import InputError
 
 BASELINE = "bl"
@@ -17,8 +17,8 @@ NEAREST_DAYS = 90  # between a scan and the visit whose row it takes
 CODED_DAYS = 180  # where the visit code is the same
 REQUIRED = ("PTID", "VISCODE")
 # what does not change with the visit
-LASTING = ("PTEDUCAT", "PTGENDER", "APOE4")
-NOT_MEASURED = ("-4", "-1", "-4.0", "-1.0")
+TIME_INVARIANT = ("PTEDUCAT", "PTGENDER", "APOE4")
+MISSING_VALUES = ("-4", "-1", "-4.0", "-1.0")
 # diagnoses of different fineness
 FAMILIES = {
     **dict.fromkeys(("CN", "SMC", "NL"), "CN"),
@@ -49,7 +49,7 @@ class Visits:
             if code := cells.get("VISCODE2", "").lower():
                 self.second.setdefault((person, code), cells)
             known = self.lasting.setdefault(person, {})
-            for column in LASTING:
+            for column in TIME_INVARIANT:
                 if cells.get(column):
                     # a person whose rows differ has no such value
                     same = known.setdefault(column, cells[column]) == cells[column]
@@ -64,44 +64,44 @@ class Visits:
         """
         rows: dict[tuple[str, str], dict[str, str]] = {}
         for line, cells in read_people(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
-            clean = {name: "" if text in NOT_MEASURED else text for name, text in cells.items()}
+            clean = {name: "" if text in MISSING_VALUES else text for name, text in cells.items()}
             key = (clean["PTID"], clean["VISCODE"].lower())
             if rows.setdefault(key, clean) != clean:
                 raise InputError(f"{path}: line {line}: this person's visit is there twice, with other values")
         return cls(rows)
 
-    def row(self, person: str, session: str, scanned: date | None) -> dict[str, str]:
+    def row(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
         """The row of a scan, empty where there is none.
 
         Args:
             person: PTID.
             session: visit code of the scan.
-            scanned: when.
+            scan_date: date of the scan.
         """
-        return self._coded(person, session, scanned) or self._nearest(person, scanned)
+        return self._coded(person, session, scan_date) or self._nearest(person, scan_date)
 
-    def _coded(self, person: str, session: str, scanned: date | None) -> dict[str, str]:
+    def _coded(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
         code = BASELINE if session == "sc" else session
         found = self.rows.get((person, code)) or self.second.get((person, code)) or {}
         examined = parse_date(found.get("EXAMDATE", ""))
-        far = scanned and examined and abs((scanned - examined).days) > CODED_DAYS
+        far = scan_date and examined and abs((scan_date - examined).days) > CODED_DAYS
         return {} if far else found
 
-    def _nearest(self, person: str, scanned: date | None) -> dict[str, str]:
-        if scanned is None:
+    def _nearest(self, person: str, scan_date: date | None) -> dict[str, str]:
+        if scan_date is None:
             return {}
-        near = [(abs((day - scanned).days), cells) for day, cells in self.dated[person]]
+        near = [(abs((day - scan_date).days), cells) for day, cells in self.dated[person]]
         least = min((days for days, _ in near), default=NEAREST_DAYS + 1)
         nearest = [cells for days, cells in near if days == least]
         return nearest[0] if least <= NEAREST_DAYS and len(nearest) == 1 else {}
 
-    def by_date(self, person: str, session: str, scanned: date | None) -> bool:
+    def by_date(self, person: str, session: str, scan_date: date | None) -> bool:
         """Whether the row of a scan was found by its date."""
-        return not self._coded(person, session, scanned) and bool(self._nearest(person, scanned))
+        return not self._coded(person, session, scan_date) and bool(self._nearest(person, scan_date))
 
     def contradicts_sex(self, person: str, sex: str) -> bool:
         """Whether the person's sex is another one here."""
-        known = tidy("sex", self.lasting.get(person, {}).get("PTGENDER", ""))
+        known = normalise_value("sex", self.lasting.get(person, {}).get("PTGENDER", ""))
         return bool(sex and known and sex != known)
 
     def complete(self, person: str, visit: dict[str, str], row: dict[str, str]) -> dict[str, str]:
@@ -115,14 +115,14 @@ class Visits:
         lasting = self.lasting.get(person, {})
         answer = dict(row)
         for column, text in {**visit, **lasting}.items():
-            name = canonical(column)
+            name = canonical_name(column)
             # AGE is that at baseline
             at_baseline = visit.get("VISCODE", "").lower() == BASELINE
             if name in VARIABLES and not answer.get(name) and (name != "age" or at_baseline):
-                answer[name] = tidy(name, text)
+                answer[name] = normalise_value(name, text)
         return answer
 
 
 def diagnosis(visit: dict[str, str]) -> str:
     """DX of a visit's row, empty where unknown."""
-    return tidy("DX", visit.get("DX", ""))
+    return normalise_value("DX", visit.get("DX", ""))

@@ -16,7 +16,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from debian_mri.cohorts.tables import read_people
-from debian_mri.data.clinical_variables import tidy
+from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
 
@@ -147,7 +147,7 @@ def contradictions(rows: Iterable[TableRow]) -> dict[str, str]:
     people: dict[str, set[str]] = defaultdict(set)
     visits: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
-        people[row.subject] |= {tidy("sex", row.cells["Sex"])} - {""}
+        people[row.subject] |= {normalise_value("sex", row.cells["Sex"])} - {""}
         visits[row.subject, visit_code(row.cells["Visit"])] |= {row.cells["Group"]} - {""}
     answer = {}
     for row in rows:

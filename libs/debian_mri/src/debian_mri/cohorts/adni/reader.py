@@ -14,9 +14,16 @@ from pathlib import Path
 
 from debian_mri.cohorts.adni.adnimerge import BASELINE, FAMILIES, NEAREST_DAYS, Visits, diagnosis
 from debian_mri.cohorts.adni.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    require_file,
+    require_folder,
+)
 from debian_mri.cohorts.mri_sequence.description import check_sequences, read_description
-from debian_mri.data.clinical_variables import tidy
+from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.errors import InputError, unknown
@@ -36,7 +43,7 @@ class _Image:
     session: str
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan an image that is in the table and in the tree.
 
     Raises:
@@ -67,7 +74,7 @@ def find(source: Path, options: Options) -> Found:
         if key not in listed
     ]
     notes, about = _notes(candidates, images, visits, label_column)
-    return Found(
+    return ReaderResult(
         title="ADNI" if visits is not None else "LONI collection",
         citation="Alzheimer's Disease Neuroimaging Initiative (adni.loni.usc.edu)" if visits is not None else "",
         root=root,
@@ -79,7 +86,7 @@ def find(source: Path, options: Options) -> Found:
 
 
 def _images(
-    rows: Sequence[TableRow], visits: Visits | None, label_column: str, options: Options
+    rows: Sequence[TableRow], visits: Visits | None, label_column: str, options: ReaderOptions
 ) -> tuple[list[_Image], list[Rejection]]:
     """Rows that can be a scan, in the order of people and dates, and why the others are none."""
     against = contradictions(rows)
@@ -109,7 +116,7 @@ def _images(
             reason = "has neither a visit nor a date"
         elif not label:
             reason = "has no group" if label_column == "Group" else "has no diagnosis of its visit in ADNIMERGE"
-        elif visits is not None and visits.contradicts_sex(row.subject, tidy("sex", row.cells["Sex"])):
+        elif visits is not None and visits.contradicts_sex(row.subject, normalise_value("sex", row.cells["Sex"])):
             reason = "the CSV and ADNIMERGE give this person different sexes"
         if reason or sequence is None:
             rejected.append(Rejection(row.name, reason, by_rule=by_rule))
@@ -154,7 +161,9 @@ def _candidates(
     rejected: list[Rejection] = []
     for image in images:
         place = tree.get(image.row.image)
-        row = {name: tidy(name, image.row.cells[column]) for name, column in (("age", "Age"), ("sex", "Sex"))}
+        row = {
+            name: normalise_value(name, image.row.cells[column]) for name, column in (("age", "Age"), ("sex", "Sex"))
+        }
         if visits is not None:
             visit = visits.row(image.row.subject, image.session, image.row.acquired)
             row = visits.complete(image.row.subject, visit, row)
@@ -168,7 +177,7 @@ def _candidates(
         elif len(volumes) > 1:
             reason = f"its folder holds {len(volumes)} NIfTI files: which is meant is not said"
         else:
-            reason = implausible(row)
+            reason = implausible_reason(row)
         if reason or place is None:
             rejected.append(Rejection(image.row.name, reason))
             continue

@@ -13,7 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_folder
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    require_folder,
+)
 from debian_mri.cohorts.bids.sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
 from debian_mri.cohorts.mri_sequence.description import SEQUENCES
 from debian_mri.cohorts.mri_sequence.image import file_sequence
@@ -29,7 +36,7 @@ IMAGE = re.compile(
 )
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan an image of the sequences asked for, with the label of its session.
 
     Raises:
@@ -71,8 +78,8 @@ def find(source: Path, options: Options) -> Found:
         label = cells.get(label_column, "")
         site = next((text for name, text in cells.items() if name.lower() in SITE_COLUMNS and text), None)
         skipped = [name for name in cells if name.lower() in SITE_COLUMNS]
-        row = person_row(cells, ("participant_id", *SESSION_COLUMNS, "acq_time", label_column, *skipped))
-        reason = reason or ("" if label else f"{label_column} is n/a") or implausible(row)
+        row = participant_row(cells, ("participant_id", *SESSION_COLUMNS, "acq_time", label_column, *skipped))
+        reason = reason or ("" if label else f"{label_column} is n/a") or implausible_reason(row)
         if reason:
             rejected.append(Rejection(relative, reason))
             continue
@@ -95,7 +102,7 @@ def find(source: Path, options: Options) -> Found:
         raise InputError(f"{source}: no image in sub-*/[ses-*/]anat/; expected {EXPECTED}")
     kept, doubled = _one_of_each(candidates)
     title, citation, notes = _description(root / "dataset_description.json")
-    return Found(
+    return ReaderResult(
         title=title or root.name,
         citation=citation,
         root=root,

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from debian_mri.data.clinical_variables import canonical
+from debian_mri.data.clinical_variables import canonical_name
 
 SESSION_COLUMNS = ("session_id", "session", "ses", "visit_id", "visit")
-LASTING = ("sex", "education", "education_level", "handedness", "APOE4")
+TIME_INVARIANT = ("sex", "education", "education_level", "handedness", "APOE4")
 Row = dict[str, str]
 
 
@@ -70,7 +70,7 @@ def merge_rows(person: Mapping[str, str], session: Row | None, columns: Iterable
         session: of the session; None where it has no row.
         columns: of the sessions' table.
     """
-    changing = {name for name in columns if canonical(name) not in LASTING}
+    changing = {name for name in columns if canonical_name(name) not in TIME_INVARIANT}
     own = {name: text for name, text in person.items() if name not in changing}
     return {**own, **{name: text for name, text in (session or {}).items() if text or name in changing}}
 

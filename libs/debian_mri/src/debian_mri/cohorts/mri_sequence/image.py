@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 # words of DICOM's image type: phase and complex images, and what was computed from the volume
-NOT_AS_SCANNED = frozenset(
+DERIVED_IMAGE_TYPES = frozenset(
     [
         *("P", "PHASE", "P_FFE", "R", "REAL", "R_FFE", "I", "IMAGINARY", "I_FFE"),
         *("MPR", "MIP", "REFORMATTED", "SUBTRACTION", "LOCALIZER"),
@@ -37,7 +37,7 @@ _COMPLEX_PARTS = ("phase", "real", "imag")
 
 def image_type_reason(image_type: Iterable[str]) -> str:
     """Why an image of this DICOM image type is not the magnitude as scanned; empty where it may be."""
-    strange = sorted(frozenset(image_type) & NOT_AS_SCANNED)
+    strange = sorted(frozenset(image_type) & DERIVED_IMAGE_TYPES)
     return f"not the magnitude image as scanned ({', '.join(strange)})" if strange else ""
 
 

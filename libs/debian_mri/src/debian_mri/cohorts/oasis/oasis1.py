@@ -13,7 +13,14 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, require_file, require_folder
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    require_file,
+    require_folder,
+)
 from debian_mri.cohorts.oasis.ratings import CITATION, CITATION_2, NOTES, SESSION, oasis_label, oasis_row
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import Rejection, Scan
@@ -27,7 +34,7 @@ NIFTI = re.compile(r".*\.nii(\.gz)?")
 PERSON = re.compile(r"sub-(?:OAS1)?(?P<number>\d{4})(?!\d)")
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan an image whose session has a CDR.
 
     Raises:
@@ -52,7 +59,7 @@ def find(source: Path, options: Options) -> Found:
         label, reason = ("", f"has no row in {table.name}") if cells is None else oasis_label(cells["CDR"])
         unrated = cells is not None and not cells["CDR"]
         row = oasis_row(cells or {})
-        reason = reason or implausible(row)
+        reason = reason or implausible_reason(row)
         if session in differ:
             reason = f"{table.name} and index.csv give it different CDRs"
         if len(paths) > 1:
@@ -72,7 +79,7 @@ def find(source: Path, options: Options) -> Found:
             "left and right are not exchanged cannot be checked"
         )
     longitudinal = any(session.startswith("OAS2") for session in images)
-    return Found(
+    return ReaderResult(
         title="OASIS-2" if longitudinal else "OASIS-1",
         citation=CITATION_2 if longitudinal else CITATION,
         root=root,

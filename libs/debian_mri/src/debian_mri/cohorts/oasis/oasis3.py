@@ -13,7 +13,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    require_file,
+    require_folder,
+)
 from debian_mri.cohorts.mri_sequence.description import check_sequences
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.oasis.ratings import oasis_label, oasis_row
@@ -42,7 +50,7 @@ class _Visit:
     rating: str
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan an image whose MR session has a clinical visit within `NEAREST_DAYS`.
 
     Raises:
@@ -75,9 +83,9 @@ def find(source: Path, options: Options) -> Found:
         label, row = "", people.get(subject, {})
         if visit is not None:
             label, reason = _label(visit, options.label_column)
-            row = {**person_row(visit.cells, (*_SKIPPED, options.label_column or "")), "CDR": visit.rating, **row}
+            row = {**participant_row(visit.cells, (*_SKIPPED, options.label_column or "")), "CDR": visit.rating, **row}
         row = _with_age(row, day)
-        if reason := reason or implausible(row):
+        if reason := reason or implausible_reason(row):
             rejected.append(Rejection(relative, reason, by_rule=reason.startswith("CDR is blank")))
             continue
         scan = Scan(
@@ -92,7 +100,7 @@ def find(source: Path, options: Options) -> Found:
     if not images:
         raise InputError(f"{source}: no image of OASIS-3 in it; expected {EXPECTED}")
     labels = f"column {options.label_column}" if options.label_column else "CN where CDR is 0, AD where it is above 0"
-    return Found(
+    return ReaderResult(
         title="OASIS-3",
         citation=CITATION,
         root=root,

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, Found, Options, reject_repeated_ids, require_file, require_folder
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    reject_duplicate_ids,
+    require_file,
+    require_folder,
+)
 from debian_mri.cohorts.oasis.ratings import CITATION, NOTES, SESSION, oasis_label, oasis_row
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import PLANES, Rejection, Scan
 from icube_common.errors import InputError
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan of kind "slices" a row.
 
     Raises:
@@ -51,8 +58,8 @@ def find(source: Path, options: Options) -> Found:
         candidates.append(Candidate(scan=scan, row=row, source=source_name))
     if not candidates and not rejected:
         raise InputError(f"{index}: no row below the head line")
-    kept, repeated = reject_repeated_ids(candidates)
-    return Found(
+    kept, repeated = reject_duplicate_ids(candidates)
+    return ReaderResult(
         title="OASIS-1, slices",
         citation=CITATION,
         root=root,

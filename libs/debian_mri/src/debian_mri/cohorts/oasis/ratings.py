@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from debian_mri.cohorts.base import person_row
+from debian_mri.cohorts.base import participant_row
 from debian_mri.data.clinical_variables import is_missing, is_number
 
 SESSION = re.compile(r"(?P<subject>OAS(?P<set>[12])_\d{4})_(?P<session>MR\d)")
@@ -34,8 +34,8 @@ def oasis_label(rating: str) -> tuple[str, str]:
 def oasis_row(cells: Mapping[str, str]) -> dict[str, str]:
     """Variables of a row of the published tables (``ID``, ``M/F``, ``Hand``, ``Age``, ``Educ`` or ``EDUC``, ...)."""
     skip = ("ID", "Subject ID", "MRI ID", "label", "file", "Delay", "MR Delay", "Visit", "Group")
-    row = person_row({name: text for name, text in cells.items() if name not in ("Educ", "EDUC")}, skip)
+    row = participant_row({name: text for name, text in cells.items() if name not in ("Educ", "EDUC")}, skip)
     for column, name in (("Educ", "education_level"), ("EDUC", "education")):
         if column in cells:
-            row |= person_row({name: cells[column]}, ())
+            row |= participant_row({name: cells[column]}, ())
     return row

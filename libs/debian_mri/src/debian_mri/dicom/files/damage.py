@@ -33,7 +33,7 @@ CONSTANT = (
     *("SequenceName", "RepetitionTime", "MagneticFieldStrength", "ProtocolName", "FlipAngle", "PatientPosition"),
     *("StudyInstanceUID", "SeriesInstanceUID"),
 )
-SURELY_ANOTHER = 3  # of these differ: the header is that of another series
+MIN_DIFFERING_VALUES = 3  # of these differ: the header is that of another series
 GE_LOCATIONS = (0x0021, "GEMS_RELA_01", 0x4F)
 PHILIPS_SLICES = (0x2001, "PHILIPS IMAGING DD 001", 0x18)
 NUMBERED = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*(?:\.[0-9a-f]*[0-9][0-9a-f]*)*")
@@ -71,12 +71,12 @@ def foreign_kind(path: Path) -> str | None:
     return "" if is_text else None
 
 
-def shape_of_name(path: Path) -> str:
+def name_pattern(path: Path) -> str:
     """A file's name with its numbers left out: what the files of a series have in common."""
     return NUMBERED.sub("#", path.name.lower().removesuffix(".gz"))
 
 
-def may_belong(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
+def candidate_series(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
     """Series of its folder that a damaged file may belong to.
 
     Args:
@@ -93,18 +93,18 @@ def may_belong(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list
         return []
     # a single value may be the damage itself, unless it is that of another series
     differing = [_differing_values(file.header, group[0].header) for group in groups]
-    enough = 1 if 0 in differing else SURELY_ANOTHER
+    enough = 1 if 0 in differing else MIN_DIFFERING_VALUES
     return [place for place in fitting if differing[place] < enough and not is_complete(groups[place])]
 
 
 def _fitting_names(path: Path, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
     """The series whose files are called alike: those before and after it where each has a range of names of its own."""
-    shape = shape_of_name(path)
+    shape = name_pattern(path)
     named = [
         (_numbers(image.path), place)
         for place, images in enumerate(groups)
         for image in images
-        if shape_of_name(image.path) == shape
+        if name_pattern(image.path) == shape
     ]
     named.sort(key=lambda pair: pair[0])
     alike = sorted({place for _, place in named})

@@ -34,8 +34,8 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
 PIXEL_TAGS_BIG_ENDIAN = (b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09")
 UNDEFINED_LENGTH = 0xFFFFFFFF
-LONGEST_UID = 128  # twice that of the standard, for those of anonymisers
-LARGEST_PLANE = 2**26  # 8192 x 8192 pixels
+MAX_UID_LENGTH = 128  # twice that of the standard, for those of anonymisers
+MAX_PIXELS = 2**26  # 8192 x 8192 pixels
 UNREADABLE = "unreadable file"
 NOT_A_SCAN = "not a scan"
 CUT_SHORT = "it is cut short"
@@ -47,7 +47,7 @@ class NotDicom(Exception):
     """The file is no DICOM file at all."""
 
 
-class Damaged(Refusal):
+class UnreadableDicom(Refusal):
     """A file that cannot be read to its end.
 
     Args:
@@ -149,7 +149,7 @@ def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
             with failures(UNREADABLE, "the header is damaged"):
                 return _read(handle, start[128:] != b"DICM", pixels=pixels)
         except Refusal as refusal:
-            raise Damaged(refusal, _readable_part(handle)) from None
+            raise UnreadableDicom(refusal, _readable_part(handle)) from None
 
 
 def _read(handle: BinaryIO, force: bool, *, pixels: bool) -> tuple[Dataset, bool]:
@@ -280,7 +280,7 @@ def uid(dataset: Dataset, keyword: str) -> str:
         Refusal: it holds what no text does.
     """
     found = text(dataset, keyword)
-    if not found.isprintable() or "\ufffd" in found or len(found) > LONGEST_UID:
+    if not found.isprintable() or "\ufffd" in found or len(found) > MAX_UID_LENGTH:
         raise Refusal(UNREADABLE, "an identifier of the header is damaged")
     return found
 
@@ -307,7 +307,7 @@ def check_image(dataset: Dataset) -> tuple[int, int]:
         Refusal: they are missing or absurd, or the image is in colour or has annotations burnt in.
     """
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    if not rows or not columns or rows * columns > LARGEST_PLANE:
+    if not rows or not columns or rows * columns > MAX_PIXELS:
         raise Refusal("no pixel data", "the image has no usable number of rows and columns")
     # one sample without any interpretation is grey: anonymisers remove the word
     colours = words(dataset, "PhotometricInterpretation")[:1]

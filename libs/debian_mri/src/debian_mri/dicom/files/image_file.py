@@ -12,7 +12,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from debian_mri.dicom.files import dicom_io
 from debian_mri.dicom.files.mosaic import is_mosaic, split_mosaic
 from debian_mri.dicom.files.multiframe import frame_headers, is_multiframe
-from debian_mri.dicom.files.object_kinds import is_picture, is_private_without_size, kind_without_image
+from debian_mri.dicom.files.object_kinds import is_private_without_size, is_secondary_capture, kind_without_image
 from debian_mri.dicom.frames import Frame, Refusal, Vector, check_orientation
 
 # private attributes, found by their creator's name since the block number may differ
@@ -54,7 +54,7 @@ class ImageFile:
     is_slice: bool = True
 
 
-def read_image(path: Path) -> ImageFile | None:
+def read_image_file(path: Path) -> ImageFile | None:
     """A file's frames.
 
     Returns:
@@ -65,24 +65,24 @@ def read_image(path: Path) -> ImageFile | None:
         Damaged: it is damaged so that nothing tells which series it belongs to.
         Refusal: it cannot be opened.
     """
-    damage: dicom_io.Damaged | None = None
+    damage: dicom_io.UnreadableDicom | None = None
     has_pixels = True
     try:
         header, has_pixels = dicom_io.read(path, pixels=False)
-    except dicom_io.Damaged as damaged:
+    except dicom_io.UnreadableDicom as damaged:
         header, damage = damaged.header, damaged
     kind = kind_without_image(header)
     try:
         series_uid = dicom_io.uid(header, "SeriesInstanceUID")
     except Refusal as refusal:
-        raise dicom_io.Damaged(refusal, header) from None
+        raise dicom_io.UnreadableDicom(refusal, header) from None
     if not series_uid:
         if dicom_io.meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
         if kind is None and (damage is not None or not has_pixels):
             ended = not header or max(header.keys()) < SERIES_UID
             reason = dicom_io.CUT_SHORT if ended else "no series is named in the header"
-            raise damage or dicom_io.Damaged(Refusal(dicom_io.UNREADABLE, reason), header)
+            raise damage or dicom_io.UnreadableDicom(Refusal(dicom_io.UNREADABLE, reason), header)
         series_uid = _series_words(header)
     image_uid, series_number = "", 0
     with contextlib.suppress(Refusal):
@@ -96,12 +96,14 @@ def read_image(path: Path) -> ImageFile | None:
     if damage is not None:
         return file
     if not has_pixels:
-        return replace(file, refusal=Refusal(NO_PIXELS), is_slice=not is_picture(header))
+        return replace(file, refusal=Refusal(NO_PIXELS), is_slice=not is_secondary_capture(header))
     try:
         with dicom_io.failures(dicom_io.UNREADABLE, "a value of the header is damaged"):
             return replace(file, frames=tuple(_frames(path, header)))
     except Refusal as refusal:
-        picture = is_picture(header) or (refusal.kind == dicom_io.NOT_A_SCAN and "ImagePositionPatient" not in header)
+        picture = is_secondary_capture(header) or (
+            refusal.kind == dicom_io.NOT_A_SCAN and "ImagePositionPatient" not in header
+        )
         return replace(file, refusal=refusal, is_slice=not picture)
 
 

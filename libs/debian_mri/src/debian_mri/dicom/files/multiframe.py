@@ -23,7 +23,7 @@ GEOMETRY = {
 }
 # these say where a frame lies, and the rest of the dimensions which volume it belongs to
 SPATIAL_DIMENSIONS = ("InStackPositionNumber", "ImagePositionPatient", "StackID")
-MOST_FRAMES = 200_000
+MAX_FRAMES = 200_000
 # what a file of one image calls it
 RENAMED = {
     "FrameType": "ImageType",
@@ -51,7 +51,7 @@ def frame_headers(dataset: Dataset) -> list[Dataset]:
     groups = dicom_io.sequence(dataset, "PerFrameFunctionalGroupsSequence")
     if not groups:
         raise Refusal("missing geometry", f"{count} frames in one file without a position of each")
-    if len(groups) != count or count > MOST_FRAMES:
+    if len(groups) != count or count > MAX_FRAMES:
         raise Refusal("missing geometry", f"{len(groups)} positions for {count} frames")
     shared = (dicom_io.sequence(dataset, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
     volume_dimensions = _volume_dimensions(dataset)

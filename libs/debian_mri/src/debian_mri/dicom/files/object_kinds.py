@@ -83,7 +83,7 @@ def _kind_of_class(uid: str) -> str | None:
     return KINDS[max(fitting, key=len)] if fitting else None
 
 
-def is_picture(header: Dataset) -> bool:
+def is_secondary_capture(header: Dataset) -> bool:
     """Whether an object is a secondary capture, a photograph or another picture that no slice is stored as."""
     try:
         uid = dicom_io.text(header, "SOPClassUID")

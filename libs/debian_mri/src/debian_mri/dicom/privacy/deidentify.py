@@ -162,7 +162,7 @@ def _public(element: DataElement, salt: bytes, shift: timedelta | None) -> DataE
     if _is_numeric(element):
         return element
     if element.keyword == "Manufacturer":
-        return DataElement(tag, vr, vocabulary.maker(str(element.value)) or "")
+        return DataElement(tag, vr, vocabulary.manufacturer(str(element.value)) or "")
     if element.keyword == "ManufacturerModelName":
         return DataElement(tag, vr, vocabulary.model(str(element.value)) or "")
     if element.keyword in vocabulary.CODES:

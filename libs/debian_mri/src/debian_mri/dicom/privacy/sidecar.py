@@ -66,8 +66,8 @@ def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None, slice_spacing:
     """
     frame_header = first_frame(header)
     answer: dict[str, Any] = {}
-    if maker := vocabulary.maker(_text(header, "Manufacturer")):
-        answer["Manufacturer"] = maker
+    if manufacturer := vocabulary.manufacturer(_text(header, "Manufacturer")):
+        answer["Manufacturer"] = manufacturer
     if model := vocabulary.model(_text(header, "ManufacturerModelName")):
         answer["ManufacturersModelName"] = model
     for keyword in CODES:

@@ -90,7 +90,7 @@ def description(text: str) -> str:
     return " ".join(word for word in re.split(r"[^a-z0-9]+", text.lower()) if word in DESCRIPTION_WORDS)
 
 
-def maker(text: str) -> str | None:
+def manufacturer(text: str) -> str | None:
     """The scanner's maker by its usual name, None for any other text."""
     return next((name for start, name in MAKERS.items() if text.strip().lower().startswith(start)), None)
 

@@ -12,14 +12,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from debian_mri.dicom.frames import FloatArray, Frame, Refusal, normal_of
-from debian_mri.dicom.stacks.volume_order import split_into_volumes
+from debian_mri.dicom.frames import FloatArray, Frame, Refusal, plane_normal
+from debian_mri.dicom.stacks.volume_order import group_into_volumes
 
 SAME_ORIENTATION = 5e-4
 SAME_SPACING = 1e-4  # relative
-SAME_PLACE_MM = 0.02  # two images of one slice
+SAME_POSITION_MM = 0.02  # two images of one slice
 GAP_TOLERANCE = 0.05  # of the slice distance; positions with two decimals at 0.5 mm come near it
-LARGEST_SPACING = 5.0  # of a slice's thickness, from centre to centre
+MAX_SPACING_RATIO = 5.0  # of a slice's thickness, from centre to centre
 TILT_DEGREES = 0.5
 ROUNDING_MM = 0.02  # sideways, over the whole stack
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -37,7 +37,7 @@ class VolumeGeometry:
 
     affine: FloatArray
     frames: list[list[Frame]]
-    told_apart_by: str | None
+    volume_order_source: str | None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ def same_orientation(frames: Sequence[Frame]) -> bool:
     return bool(np.abs(all_cosines - all_cosines[0]).max() <= SAME_ORIENTATION)
 
 
-def check_alike(frames: Sequence[Frame]) -> None:
+def check_uniform(frames: Sequence[Frame]) -> None:
     """Frames of one volume are parallel, of one size and of one pixel spacing.
 
     Raises:
@@ -70,15 +70,15 @@ def check_alike(frames: Sequence[Frame]) -> None:
         raise Refusal("inconsistent sizes", "the pixel spacing differs between images")
 
 
-def slice_places(frames: Sequence[Frame]) -> list[list[Frame]]:
+def group_by_slice(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Frames grouped by slice, in order along the normal."""
-    normal = normal_of(frames[0].orientation)
+    normal = plane_normal(frames[0].orientation)
     along = [(float(normal @ np.array(frame.position)), frame) for frame in frames]
     along.sort(key=lambda pair: (pair[0], pair[1].order))
     places: list[list[Frame]] = []
     start = -np.inf
     for height, frame in along:
-        if height - start > SAME_PLACE_MM:
+        if height - start > SAME_POSITION_MM:
             places.append([])
             start = height
         places[-1].append(frame)
@@ -96,7 +96,7 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     Raises:
         Refusal: mixed orientations, inconsistent sizes, missing or duplicate slices, gantry tilt, missing geometry.
     """
-    check_alike(frames)
+    check_uniform(frames)
     # anonymisers give many images one UID or none: a copy has the same place, number and time as well
     identities = Counter(
         (frame.uid or frame.path, frame.index, frame.tile, frame.position, frame.instance, *sorted(frame.times.items()))
@@ -104,10 +104,10 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     )
     if repeated := sum(count > 1 for count in identities.values()):
         raise Refusal("duplicate slices", f"{repeated} images are there more than once")
-    places = slice_places(frames)
+    places = group_by_slice(frames)
     check_counts(places)
     step = slice_step(places)
-    volumes, told_apart_by = split_into_volumes(places)
+    volumes, volume_order_source = group_into_volumes(places)
     first = volumes[0][0]
     affine = np.eye(4)
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
@@ -115,7 +115,7 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     affine[:3, 1] = LPS_TO_RAS @ column * first.spacing[0]
     affine[:3, 2] = LPS_TO_RAS @ step
     affine[:3, 3] = LPS_TO_RAS @ np.array(first.position)
-    return VolumeGeometry(affine, volumes, told_apart_by)
+    return VolumeGeometry(affine, volumes, volume_order_source)
 
 
 def check_counts(places: Sequence[Sequence[Frame]]) -> None:
@@ -147,13 +147,13 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
             single slice is.
     """
     first = places[0][0]
-    normal = normal_of(first.orientation)
+    normal = plane_normal(first.orientation)
     if len(places) == 1:
         return normal * _single_slice(first)
     positions = np.array([place[0].position for place in places])
     for place, position in zip(places, positions, strict=True):
         aside = np.array([frame.position for frame in place]) - position
-        if np.abs(aside).max() > 2 * SAME_PLACE_MM:
+        if np.abs(aside).max() > 2 * SAME_POSITION_MM:
             raise Refusal("duplicate slices", "images of one height lie side by side")
     gaps = np.diff(positions @ normal)
     usual = float(np.median(gaps))
@@ -169,7 +169,7 @@ def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
         )
     check_against_header(places, float(gaps.mean()))
     step: FloatArray = (positions[-1] - positions[0]) / (len(places) - 1)
-    check_lean(positions, step, normal)
+    check_gantry_tilt(positions, step, normal)
     return step
 
 
@@ -182,13 +182,13 @@ def _single_slice(frame: Frame) -> float:
     spacing, thickness = frame.slice_spacing or 0.0, frame.thickness or 0.0
     if thickness > 0:
         # less may be the free gap to slices that are not there, much more is no spacing of slices
-        return spacing if thickness <= spacing <= LARGEST_SPACING * thickness else thickness
+        return spacing if thickness <= spacing <= MAX_SPACING_RATIO * thickness else thickness
     if spacing <= 0:
         raise Refusal("missing geometry", "a single slice with neither thickness nor spacing")
     return spacing
 
 
-def check_lean(positions: FloatArray, step: FloatArray, normal: FloatArray) -> None:
+def check_gantry_tilt(positions: FloatArray, step: FloatArray, normal: FloatArray) -> None:
     """The stack rises along its normal: no gantry tilt, no wandering.
 
     Raises:

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from debian_mri.dicom.files.damage import DamagedFile, foreign_kind, may_belong, shape_of_name
-from debian_mri.dicom.files.dicom_io import UNREADABLE, Damaged, NotDicom, is_uid, text
-from debian_mri.dicom.files.image_file import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image
-from debian_mri.dicom.files.object_kinds import is_picture
+from debian_mri.dicom.files.damage import DamagedFile, candidate_series, foreign_kind, name_pattern
+from debian_mri.dicom.files.dicom_io import UNREADABLE, NotDicom, UnreadableDicom, is_uid, text
+from debian_mri.dicom.files.image_file import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image_file
+from debian_mri.dicom.files.object_kinds import is_secondary_capture
 from debian_mri.dicom.files.walk import walk
-from debian_mri.dicom.frames import Frame, Refusal, normal_of
-from debian_mri.dicom.stacks.geometry import SAME_PLACE_MM, same_orientation
+from debian_mri.dicom.frames import Frame, Refusal, plane_normal
+from debian_mri.dicom.stacks.geometry import SAME_POSITION_MM, same_orientation
 from icube_common.errors import InputError
 
 LOCALISER = re.compile(r"(?<![a-z])(?:aahead[_ ]?|aah)?(?:locali[sz]ers?|scout|survey|3[ _-]?plane|loc)(?![a-z])")
@@ -52,7 +52,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Part:
+class SeriesPart:
     """Frames of a series that are of one kind, or why there are none.
 
     Attributes:
@@ -104,16 +104,16 @@ def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
             why = NO_DICOM if path.stat().st_size else "it is empty"
             damaged.append(DamagedFile(path, Refusal(UNREADABLE, why), Dataset(), is_dicom=False))
         except Refusal as refusal:
-            header = refusal.header if isinstance(refusal, Damaged) else Dataset()
-            damaged.append(DamagedFile(path, refusal, header, is_dicom=isinstance(refusal, Damaged)))
+            header = refusal.header if isinstance(refusal, UnreadableDicom) else Dataset()
+            damaged.append(DamagedFile(path, refusal, header, is_dicom=isinstance(refusal, UnreadableDicom)))
         else:
             if image is not None:
                 images.append(image)
     groups, strange = _by_series(folder, images)
     damaged += strange
-    names = {shape_of_name(image.path) for image in images}
+    names = {name_pattern(image.path) for image in images}
     for file in [file for file in damaged if not file.is_dicom]:
-        if Path(shape_of_name(file.path)).suffix not in DICOM_SUFFIXES and shape_of_name(file.path) not in names:
+        if Path(name_pattern(file.path)).suffix not in DICOM_SUFFIXES and name_pattern(file.path) not in names:
             damaged.remove(file)
             foreign[""] += 1
     places = {path: place for place, path in enumerate(paths, 1)}
@@ -128,7 +128,7 @@ def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
         series += _left_aside(folder, others)
     lacking: Counter[int] = Counter()
     for file in damaged:
-        lacking.update(may_belong(file, [group for _, group in slices]))
+        lacking.update(candidate_series(file, [group for _, group in slices]))
         where = f"file {places[file.path]} of {len(paths)} of its folder by name"
         detail = f"{file.refusal.detail} ({where})"
         series.append(Series(file.path, n_files=1, refusal=Refusal(file.refusal.kind, detail)))
@@ -148,7 +148,7 @@ def _read(path: Path) -> ImageFile | None:
     if not path.is_file():
         dead = path.is_symlink() and not path.exists()
         raise Refusal(UNREADABLE, "a link to a file that is not there" if dead else "neither a file nor a folder")
-    return read_image(path)
+    return read_image_file(path)
 
 
 def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, list[ImageFile]], list[DamagedFile]]:
@@ -201,7 +201,9 @@ def _slices(images: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFil
     """The images that a series consists of, and what only bears its UID."""
     kept = [image for image in images if image.is_slice]
     others = [image for image in images if not image.is_slice]
-    if kept and all(is_picture(image.header) for image in kept):  # slices stored as captures: each of these is one
+    if kept and all(
+        is_secondary_capture(image.header) for image in kept
+    ):  # slices stored as captures: each of these is one
         kept += [image for image in others if image.refusal is not None and image.refusal.kind == MISSING_GEOMETRY]
         others = [image for image in others if image.refusal is None or image.refusal.kind != MISSING_GEOMETRY]
     return kept, others
@@ -291,7 +293,7 @@ def _identity(header: Dataset) -> tuple[str, ...]:
     return tuple(answer)
 
 
-def split(series: Series) -> list[Part]:
+def split_series(series: Series) -> list[SeriesPart]:
     """The parts of a series that become a volume each: one for each image type and echo.
 
     Images of one type that are not parallel, or not of one size, are refused together: which of them belong to a
@@ -301,35 +303,35 @@ def split(series: Series) -> list[Part]:
         series: one of `find_series`.
     """
     if series.refusal is not None:
-        return [Part(tuple(series.frames), series.refusal)]
+        return [SeriesPart(tuple(series.frames), series.refusal)]
     groups: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     for frame in series.frames:
         groups[(frame.image_type, frame.component)].append(frame)
     parts = [part for frames in groups.values() for part in _split_type(frames)]
     usable = [part for part in parts if part.refusal is None]
     refusal = _cover_the_same(usable)
-    return [Part(part.frames, part.refusal or refusal) for part in parts]
+    return [SeriesPart(part.frames, part.refusal or refusal) for part in parts]
 
 
-def _split_type(frames: Sequence[Frame]) -> list[Part]:
+def _split_type(frames: Sequence[Frame]) -> list[SeriesPart]:
     all_frames = tuple(frames)
     if "LOCALIZER" in frames[0].image_type or LOCALISER.search(frames[0].description):
-        return [Part(all_frames, Refusal("localiser", f"{len(frames)} images for planning"))]
+        return [SeriesPart(all_frames, Refusal("localiser", f"{len(frames)} images for planning"))]
     if not same_orientation(frames) and len(stacks := _stacks(frames)) > 1:
         return [part for stack in stacks for part in _split_type(stack)]
     if not same_orientation(frames):
-        normals = np.array([normal_of(frame.orientation) for frame in frames])
+        normals = np.array([plane_normal(frame.orientation) for frame in frames])
         kinds = len(np.unique(np.round(normals, 2), axis=0))
-        return [Part(all_frames, Refusal("mixed orientations", f"{len(frames)} images in {kinds} orientations"))]
+        return [SeriesPart(all_frames, Refusal("mixed orientations", f"{len(frames)} images in {kinds} orientations"))]
     sizes = {(frame.rows, frame.columns) for frame in frames}
     if len(sizes) > 1:
         found = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:4])
-        return [Part(all_frames, Refusal("inconsistent sizes", found))]
+        return [SeriesPart(all_frames, Refusal("inconsistent sizes", found))]
     echoes: dict[object, list[Frame]] = defaultdict(list)
     by_number = len({frame.echo[1] for frame in frames}) > 1
     for frame in frames:
         echoes[frame.echo[by_number]].append(frame)
-    return [Part(tuple(group)) for group in echoes.values()]
+    return [SeriesPart(tuple(group)) for group in echoes.values()]
 
 
 def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -341,13 +343,13 @@ def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
     return list(stacks.values()) if named and all(map(same_orientation, stacks.values())) else []
 
 
-def _cover_the_same(parts: Iterable[Part]) -> Refusal | None:
+def _cover_the_same(parts: Iterable[SeriesPart]) -> Refusal | None:
     """A refusal where parallel parts of a series, or of a stack, do not have the same slices."""
     seen: list[tuple[Frame, set[int]]] = []
     for part in parts:
         first = part.frames[0]
-        normal = normal_of(first.orientation)
-        heights = {round(float(normal @ np.array(frame.position)) / SAME_PLACE_MM) for frame in part.frames}
+        normal = plane_normal(first.orientation)
+        heights = {round(float(normal @ np.array(frame.position)) / SAME_POSITION_MM) for frame in part.frames}
         near = heights | {height + 1 for height in heights} | {height - 1 for height in heights}
         for other, theirs in seen:
             if first.stack != other.stack and first.path == other.path:

@@ -12,7 +12,7 @@ SOURCES = ("dimensions", "temporal position", "acquisition number", "diffusion",
 BY_NUMBER = "instance number"
 
 
-def split_into_volumes(places: Sequence[Sequence[Frame]]) -> tuple[list[list[Frame]], str | None]:
+def group_into_volumes(places: Sequence[Sequence[Frame]]) -> tuple[list[list[Frame]], str | None]:
     """Volumes of a series in which every place has the same number of images.
 
     A source of order counts only if each of its values takes exactly one image of every slice.
