@@ -149,7 +149,7 @@ def test_adjusted_scores_do_not_follow_age_in_controls() -> None:
     age = torch.randn(400, 1, generator=generator)
     sign = 0.1 * age + 0.05 * torch.randn(400, 1, generator=generator)
     numbers = torch.cat([age, torch.zeros(400, 1)], 1)
-    layer = BiomarkerHead(["a"], torch.zeros(2, 1), gain=0.5, numbers=2)
+    layer = BiomarkerHead(["a"], torch.zeros(2, 1), prior_weight=0.5, covariates=2)
     layer.fit(sign, torch.ones(400, dtype=torch.bool), numbers)
     scores = layer.scores(sign, numbers)
     assert abs(float(torch.corrcoef(torch.cat([age, scores], 1).T)[0, 1])) < 0.01

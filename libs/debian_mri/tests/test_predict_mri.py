@@ -26,7 +26,7 @@ from debian_mri.demo import HELD_OUT, demo
 from debian_mri.explanation_test import Tried, explanation_test, figures
 from debian_mri.onescan import without_sides
 from debian_mri.predict import predict
-from debian_mri.simulation.effects import most_affected_structures
+from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
 from debian_mri.train import train
 from debian_mri.verify import verify_files
@@ -294,9 +294,9 @@ def test_truth_of_one_structure(world: tuple[Path, dict[str, Any]]) -> None:
     """The hippocampus lies between y = -40 and -4 mm, and what AD changes reaches further back and up."""
     data = world[0] / "data"
     assert (
-        most_affected_structures("AD") == "hippocampus"
-        and most_affected_structures("DLB") == "midbrain"
-        and most_affected_structures("CN") is None
+        most_affected_structure("AD") == "hippocampus"
+        and most_affected_structure("DLB") == "midbrain"
+        and most_affected_structure("CN") is None
     )
     assert shows_structure(data, "AD", "hippocampus", "coronal", -22.0)
     assert not shows_structure(data, "AD", "hippocampus", "coronal", -60.0)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
-from debian_mri.data.leakage import STRONG_ASSOCIATION, check_site_confounding, refuse_trained, site_association
+from debian_mri.data.leakage import STRONG_ASSOCIATION, check_site_confounding, check_training_overlap, site_association
 from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import check_fold, predict_logits
 from debian_mri.inputs import Inputs, used_by
@@ -166,7 +166,7 @@ def evaluate_run(
     subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
     trained = saved.about["trained_on"]
-    refuse_trained(manifest, rows, trained)
+    check_training_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
     if strange := sorted(there - set(labels)):
         raise InputError(
@@ -337,4 +337,4 @@ def _sites(samples: Samples) -> dict[str, Any] | str:
         return "sites unknown"
     labels = [samples.class_names[label] for label in samples.labels]
     found = site_association(labels, samples.sites, samples.group_array.tolist())
-    return "one site" if found is None else found.about()
+    return "one site" if found is None else found.to_dict()

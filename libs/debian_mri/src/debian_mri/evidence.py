@@ -97,7 +97,7 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
     layer = model.signs
     numbers = model.numbers(batch) if len(layer.slope) else None
     parts = layer(batch["signs"], numbers)[0].double().cpu().numpy()  # (C, K)
-    expected = layer.center if numbers is None else (layer.center + numbers @ layer.slope)[0]
+    expected = layer.mean if numbers is None else (layer.mean + numbers @ layer.slope)[0]
     apart = measured.planes - expected.double().cpu().numpy()[:, None]
     there = ~np.isnan(apart)
     apart = np.where(there, apart, 0.0)

@@ -239,9 +239,9 @@ def build(
         signs = BiomarkerHead(
             train.signs.names,
             torch.tensor(texts.directions(train.signs.names, names)),
-            gain=config.concepts.prior_weight,
-            learn_gain=config.concepts.learn_prior_weight,
-            numbers=variables.width if adjust and variables is not None else 0,
+            prior_weight=config.concepts.prior_weight,
+            learn_prior_weight=config.concepts.learn_prior_weight,
+            covariates=variables.width if adjust and variables is not None else 0,
         )
         label = config.concepts.control_class
         control = torch.tensor([names[number] == label for number in fold.train_labels])

@@ -48,7 +48,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
             column.name: {"leakage_tier": column.leakage_tier, "unit": column.unit, "missing": missing[column.name]}
             for column in people.columns
         },
-        "site_and_class": sites.about() if sites else None,
+        "site_and_class": sites.to_dict() if sites else None,
         "rejected": sum(reasons.values()),
         "reasons": dict(reasons.most_common(10)),
         "edited_by_hand": manifest.fingerprint != about["manifest_sha256"],
@@ -94,7 +94,7 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     lines = []
     classes = answer["classes"]
     sites = answer["site_and_class"]
-    if sites and sites["named"]:
+    if sites and sites["confounded"]:
         lines.append(f"the site names the class: {sites['reason']}; training on this pool is refused")
     elif sites and sites["cramers_v"] >= STRONG_ASSOCIATION:
         lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")

@@ -149,9 +149,9 @@ def _skeleton(folder: Path, config: MriConfig, about: Mapping[str, Any], vlm: Fr
         signs = BiomarkerHead(
             names,
             torch.zeros(len(labels), len(names)),
-            gain=config.concepts.prior_weight,
-            learn_gain=config.concepts.learn_prior_weight,
-            numbers=about["signs"]["numbers"],
+            prior_weight=config.concepts.prior_weight,
+            learn_prior_weight=config.concepts.learn_prior_weight,
+            covariates=about["signs"]["numbers"],
         )
     picture = None
     if about["picture"] is not None:

@@ -1,4 +1,4 @@
-"""Against leakage and confounding: the site that names the diagnosis, a person in two parts, people of the training."""
+"""Checks for leakage: duplicate images, confounded sites, subjects in two parts of a split, training data of a model in a test."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.manifest import Manifest, Rejection, Scan
 from icube_common.errors import InputError
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
 
-# from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
+# a report warns above this association (Cohen's large effect for one degree of freedom)
 STRONG_ASSOCIATION = 0.5
 # balanced accuracy of the class by the site from which on a set is refused; 0.5 is chance
 MAX_SITE_ACCURACY = 0.9
 MAX_CLASSES = 8  # up to which every division of the classes into two groups is tried
-# names of people that are the same person in any set: OASIS's, and keyed hashes
+# subjects with one name in all sets: OASIS's, and keyed hashes
 _SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class SiteAssociation:
-    """How well the site tells the class, people counted once for each site and class.
+    """Association of site and class, with each subject counted once per site and class.
 
     Attributes:
         sites: number of sites.
         people: number of people counted.
         cramers_v: Cramer's V with Bergsma's correction for small tables (J Korean Stat Soc 42, 2013), 0 to 1.
         mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
-        balanced_accuracy: of telling two groups of classes apart by the site alone, leaving the person out; of the
-            division of the classes for which it is highest.
-        reason: why training on these sites is refused, see `check_site_confounding`; empty where it is not.
+        balanced_accuracy: leave-one-out accuracy of two groups of classes predicted by the site alone, for the best
+            division of the classes.
+        reason: reason to refuse training on these sites, see `check_site_confounding`; empty if accepted.
     """
 
     sites: int
@@ -50,24 +50,24 @@ class SiteAssociation:
     reason: str
 
     @property
-    def named(self) -> bool:
-        """Whether the site names the class."""
+    def confounded(self) -> bool:
+        """True if the site determines the class."""
         return bool(self.reason)
 
-    def about(self) -> dict[str, Any]:
-        """The numbers for a report."""
-        return {**asdict(self), "named": self.named}
+    def to_dict(self) -> dict[str, Any]:
+        """Values for a report."""
+        return {**asdict(self), "confounded": self.confounded}
 
 
 def site_association(
     labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
 ) -> SiteAssociation | None:
-    """How well the site tells the class; None where fewer than two sites or classes are known.
+    """Association of site and class; None for fewer than two sites or classes.
 
     Args:
-        labels: the class of each scan.
-        sites: where it was made; scans without a site are left out.
-        subjects: whose it is.
+        labels: class of each scan.
+        sites: site of each scan; scans without one are excluded.
+        subjects: subject of each scan.
     """
     people = {(who, where, what) for what, where, who in zip(labels, sites, subjects, strict=True) if where}
     classes, places = sorted({what for _, _, what in people}), sorted({str(where) for _, where, _ in people})
@@ -89,21 +89,21 @@ def site_association(
 
 
 def _pool_single(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The table with the sites of one person each as one site: alone each has one class whatever happens."""
+    """Table with the sites of a single subject pooled, since each of them has one class by chance."""
     single = table.sum(axis=1) == 1
     return np.vstack([table[~single], table[single].sum(axis=0, keepdims=True)])
 
 
 def _reason(pooled: npt.NDArray[np.float64], accuracy: float) -> str:
-    if _names_the_class(pooled):
+    if _is_confounded(pooled):
         return "there are classes that share no site with the others"
     if accuracy >= MAX_SITE_ACCURACY:
-        return f"the site alone tells classes apart with a balanced accuracy of {accuracy:.2f}"
+        return f"the site alone separates classes with a balanced accuracy of {accuracy:.2f}"
     return ""
 
 
-def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
-    """Whether the classes fall into groups that share no site."""
+def _is_confounded(table: npt.NDArray[np.float64]) -> bool:
+    """True if the classes fall into groups that share no site."""
     groups: list[set[int]] = []
     for site in table[table.sum(axis=1) > 1]:
         here = set(np.flatnonzero(site).tolist())
@@ -113,7 +113,7 @@ def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
 
 
 def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
-    """Balanced accuracy of the site's larger share, each person left out of the table that judges them."""
+    """Leave-one-out balanced accuracy of the majority group of each site."""
     classes = range(table.shape[1])
     sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MAX_CLASSES else (1,)
     divisions = (np.isin(classes, group) for size in sizes for group in combinations(classes, size))
@@ -124,7 +124,7 @@ def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
 
 
 def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Share of the people of a group whose site has, without them, more of their group than of the other."""
+    """Share of the subjects of a group whose site has, without them, more of their group than of the other."""
     mine, theirs = own.sum(axis=1), other.sum(axis=1)
     mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
     right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
@@ -153,43 +153,43 @@ def _mutual_information(table: npt.NDArray[np.float64]) -> float:
 
 
 def check_site_confounding(samples: Samples) -> None:
-    """Refuse sets pooled so that the site names the class: a model would learn the scanner.
+    """Check that the site does not determine the class, since a model would learn the scanner.
 
     The criterion, with the sites of one person each taken as one site: the classes fall into groups that have no site
-    in common, such as AD and CN from one cohort and DLB from another, or two groups of classes are told apart by the
-    site alone with a balanced accuracy of 0.9 or more. What tells DLB from the others may then be the scanner, and no
-    test on these sites could show it. Anything less is not refused but reported (`site_association`).
+    in common, such as AD and CN from one cohort and DLB from another, or the site alone separates two groups of
+    classes with a balanced accuracy of 0.9 or more. A model of DLB may then be one of the scanner, and no test on these
+    sites could show it. Weaker associations are reported (`site_association`).
 
     Args:
-        samples: with sites; without, there is nothing to hold against the classes.
+        samples: scans with sites; without sites there is no check.
 
     Raises:
-        InputError: it does; which sites and classes.
+        InputError: confounded sites, with their classes.
     """
     if samples.sites is None:
         return
     labels = [samples.class_names[label] for label in samples.labels]
-    found = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
-    if found is None or not found.reason:
+    association = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
+    if association is None or not association.reason:
         return
     classes: dict[str, set[str]] = defaultdict(set)
     for site, label in zip(samples.sites, labels, strict=True):
         classes[site].add(label)
     shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
     raise InputError(
-        f"the site names the class ({shown}): {found.reason}, so nothing tells a disease from a scanner; add people of "
-        "other classes from the same sites, or take one site alone"
+        f"the site determines the class ({shown}): {association.reason}; disease and scanner are confounded: "
+        "add people of other classes from the same sites, or take one site alone"
     )
 
 
 def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
-    """No person is in two parts of a split.
+    """Check that no subject is in two parts of a split.
 
     Args:
-        parts: name of the part -> its scans' subjects.
+        parts: name of the part -> subjects of its scans.
 
     Raises:
-        InputError: somebody is.
+        InputError: a subject in two parts.
     """
     first: dict[str, str] = {}
     for part, subjects in parts.items():
@@ -200,7 +200,7 @@ def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
 
 
 def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
-    """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
+    """Training scans of a model, saved with it for `check_training_overlap`."""
     scans = [manifest.scans[row] for row in rows]
     return {
         "format": manifest.about["format"],
@@ -211,29 +211,29 @@ def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
-    """Hold scans against those that a model was trained on.
+def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+    """Check that test scans are not training scans of a model.
 
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
     set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
 
     Args:
         manifest: the set.
-        rows: the scans that are to be tested.
+        rows: test scans.
         trained: of `training_scans`.
 
     Raises:
-        InputError: some are the same; who, and how to leave them out.
+        InputError: test scans among the training scans, and the way to exclude them.
     """
     from icube_common.evaluation import refuse_trained as refuse
 
     rows = list(rows)
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
-    known = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
+    shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
     refuse(
         manifest.samples(),
         rows,
-        {"ids": trained["ids"] if same_set else [], "subjects": known},
+        {"ids": trained["ids"] if same_set else [], "subjects": shared_names},
         kind="scan",
     )
     scans: list[Scan] = [manifest.scans[row] for row in rows]
@@ -242,3 +242,34 @@ def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str
             f"the model was trained on the image of scan {same[0]!r} ({len(same)} of {len(scans)}), under another id: "
             "test it on other people"
         )
+
+
+def drop_duplicates(scans: Sequence[Scan], sources: Mapping[str, str]) -> tuple[list[Scan], list[Rejection]]:
+    """Reject duplicate images.
+
+    Of copies under one subject, session and diagnosis the first is kept; copies under different subjects, sessions or
+    diagnoses are all rejected.
+
+    Args:
+        scans: with their digests.
+        sources: scan id -> name in a rejection.
+
+    Returns:
+        Unique scans, in their order, and rejections.
+    """
+    by_image: dict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        by_image[scan.sha256 or scan.id].append(scan)
+    reasons: dict[str, str] = {}
+    for group in by_image.values():
+        first, *copies = group
+        if len({scan.subject for scan in group}) > 1:
+            reason = f"the same image occurs under {len({scan.subject for scan in group})} subjects"
+            reasons |= {scan.id: f"{reason}: {', '.join(scan.id for scan in group)}" for scan in group}
+        elif len({(scan.session, scan.label) for scan in group}) > 1:
+            reason = "the same image occurs under several sessions or diagnoses of one subject"
+            reasons |= {scan.id: f"{reason}: {', '.join(scan.id for scan in group)}" for scan in group}
+        else:
+            reasons |= {scan.id: f"the same image as {first.id}" for scan in copies}
+    unique = [scan for scan in scans if scan.id not in reasons]
+    return unique, [Rejection(sources[scan_id], reason) for scan_id, reason in reasons.items()]
