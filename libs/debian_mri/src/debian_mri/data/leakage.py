@@ -1,4 +1,4 @@
-"""Checks for leakage: duplicate images, confounded sites, subjects in two parts of a split, training data of a model in a test."""
+"""Checks for leakage: duplicate images, confounded sites, subjects shared by parts, training scans in a test."""
 
 from __future__ import annotations
 
