@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py
     OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py --volume SCAN.nii.gz    # in MNI space
 
-Default volume: simulated from the ICBM152 template, 1 mm, 16 bits, compressed. Both pipelines read the file and give the
-same grid at the same spacing: canonical axes, resampling, crop and padding, z-scores inside a mask. The plain pipeline
-is torchio's own (ToCanonical, Resample to the grid, ZNormalization above the mean) without a cache; debian_mri also
-checks the file, computes a brain mask and stores the result. Pipelines alternate; best and median of the rounds are
-printed. The last line is the largest difference between the stored volume and a newly computed one.
+Default volume: simulated from the ICBM152 template, 1 mm, 16 bits, compressed. Both pipelines read the file and give
+the same grid at the same spacing: canonical axes, resampling, crop and padding, z-scores inside a mask. The plain
+pipeline is torchio's own (ToCanonical, Resample to the grid, ZNormalization above the mean) without a cache;
+debian_mri also checks the file, computes a brain mask and stores the result. Pipelines alternate; best and median of
+the rounds are printed. The last line is the largest difference between the stored volume and a newly computed one.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def evaluate(
         Each metric as ``{"mean", "ci95", ...}``, comparisons, facts, paths.
 
     Raises:
-        InputError: a bad set, setting, protocol or output folder; the site names the class.
+        InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)

@@ -235,7 +235,7 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
             if not row[name]:
                 raise InputError(f"{location}: {name} is empty")
         if row["id"] in seen:
-            raise InputError(f"{location}: duplicate id {row['id']!r}")
+            raise InputError(f"{location}: id {row['id']!r} occurs twice")
         seen.add(row["id"])
         if row["label"] not in classes:
             raise InputError(f"{location}: label: {unknown('class', row['label'], classes)}")
