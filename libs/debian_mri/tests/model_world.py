@@ -19,7 +19,7 @@ from debian_mri.inputs import Inputs
 from debian_mri.texts import MriTexts
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 LABELS = ("CN", "AD")
 BIOMARKERS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")

@@ -44,7 +44,7 @@ from debian_mri.inputs import Inputs
 from debian_mri.saved import SavedModel
 from debian_mri.sequence_check import resolve_sequence, trained_sequences
 from icube_common.errors import InputError, unknown
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 
 @dataclass(frozen=True, eq=False)
