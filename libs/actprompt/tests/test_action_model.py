@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from act_world import FRAMES, LABELS, SENTENCES, World, settings, world
 from safetensors.torch import save_file
 from torch import Tensor
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig

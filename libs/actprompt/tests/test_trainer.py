@@ -12,7 +12,7 @@ import pytest
 import torch
 from act_world import LABELS, SENTENCES, World, settings, world
 from safetensors.torch import save_file
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.training.trainer as fitting
 from actprompt.config import ActConfig

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.data.extract as extract_module
 from actprompt.cli import main
