@@ -361,8 +361,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     def _check_inpainting(self, inpainting: InpaintingCondition, shape: tuple[int, int, int]) -> InpaintingCondition:
         if tuple(inpainting.values.shape) != shape or inpainting.mask.shape != inpainting.values.shape:
             raise InputError(
-                f"inpainting: values {tuple(inpainting.values.shape)}, mask {tuple(inpainting.mask.shape)}, not {shape}"
-                "(motions, frames of the longest, features)"
+                f"inpainting: values {tuple(inpainting.values.shape)} and mask {tuple(inpainting.mask.shape)}, "
+                f"{shape} expected (motions, frames of the longest, features)"
             )
         device = self._execution_device
         return InpaintingCondition(inpainting.values.to(device, torch.float32), inpainting.mask.to(device))
