@@ -89,6 +89,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
+        """Load saved weights into memory of their own: a memory map's alignment, and last bits, vary with its header."""
+        model = super().from_pretrained(*args, **options)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model
+
     def forward(
         self,
         sample: Float[Tensor, "B T D"],
