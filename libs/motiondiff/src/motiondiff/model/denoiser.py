@@ -91,7 +91,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
-        """Load saved weights into memory of their own: a memory map's alignment, and last bits, vary with its header."""
+        """Load weights into aligned memory: in a memory map last bits depend on the length of its header."""
         model = super().from_pretrained(*args, **options)
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()

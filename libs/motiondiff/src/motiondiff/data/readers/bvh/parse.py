@@ -1,4 +1,4 @@
-"""A BVH file: its hierarchy and its motion block, in any of the dialects that programs write.
+"""Parser of BVH files: hierarchy and motion block, in the dialects of many programs.
 
 Conventions, the same as bvhio's and Blender's: rotation channels are intrinsic, in the order given; a position channel
 *replaces* the joint's offset along its axis, on any joint.
@@ -34,7 +34,7 @@ class BvhTable:
         joints: in the order of the file; several have no parent where the file has several ROOTs.
         values: (T, C) one column per channel.
         frame_time: seconds.
-        warnings: departures from the format that were read all the same.
+        warnings: tolerated departures from the format.
     """
 
     joints: tuple[BvhJoint, ...]
@@ -93,9 +93,9 @@ def to_local(table: BvhTable) -> BvhFile:
 
 
 def parse_bvh(path: Path) -> BvhTable:
-    """A BVH file's joints and motion block.
+    """Joints and motion block of a BVH file.
 
-    More rows than announced are all read, with a warning; fewer are a truncated file.
+    More rows than announced are all read, with a warning; fewer mean a truncated file.
 
     Raises:
         InputError: unreadable, not BVH, rows of the wrong length or number, a frame time that is not positive, values
@@ -161,7 +161,7 @@ def _parse_rows(lines: list[tuple[int, str]], channels: int, path: Path) -> Arra
         except ValueError:
             values = np.empty((0, 0))
         if values.shape != (len(lines), channels):
-            # the row that is wrong is named, and decimal commas are read
+            # errors with the line, and decimal commas
             values = np.stack(
                 [
                     _parse_row(line, channels, f"{path}: line {number} (frame {frame})")

@@ -1,10 +1,10 @@
 """ETRI-Activity3D (Jang et al., IROS 2020): ``Aaaa_Pppp_Gggg_Cccc.csv``, 55 daily activities of 100 people, Kinect v2.
 
-Action, person, camera group, camera; persons 1 to 50 are elderly (64 to 88 years), 51 to 100 young adults, which the
-style says. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
+Action, person, camera group, camera; persons 1 to 50 are elderly (64 to 88 years), 51 to 100 young adults: the
+style. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
 ``jointN_3dX, _3dY, _3dZ`` (metres), ``_depthX, _depthY``, ``_orientationX, Y, Z, W``, ``_trackingState``. A row without
-``bodyindexID`` is a frame without a body. Of several bodies the performer is kept (`kinect_v2.performers`); activities
-of two people (45 to 48) give a clip for each, see `motiondiff.data.readers.kinect.ntu_rgbd`.
+``bodyindexID`` is a frame without a body. Of several bodies the performer is used (`tracks.select_performers`);
+activities of two people (45 to 48) give a clip for each, see `motiondiff.data.readers.kinect.ntu_rgbd`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from motiondiff.data.readers.kinect.tracks import (
 )
 
 TWO_PEOPLE = frozenset(range(45, 49))
-"""Activities that two people do together."""
+"""Activities of two people."""
 LIMITS = {"action": (1, len(ETRI_ACTIVITY3D)), "person": (1, 100), "camera": (1, 8)}
 COORDINATES = tuple(f"joint{joint}_3d{axis}" for joint in range(1, 26) for axis in "XYZ")
 ELDERLY = range(1, 51)
@@ -49,7 +49,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One person's clips, under the names of their files, on the person's own bone lengths.
+    """One person's clips, with ids of their files, on the person's own bone lengths.
 
     Args:
         ref: from `find_clips`.
@@ -129,8 +129,8 @@ def read_skeleton(path: Path) -> list[Track]:
 
 
 def _whole(text: str) -> int:
-    """A frame's number, which some files write as ``12.0``."""
+    """Frame number, in some files as ``12.0``."""
     value = float(text)
     if not (0 <= value < 1e9 and value == int(value)):
-        raise ValueError(f"{text!r} is no number of a frame")
+        raise ValueError(f"{text!r} is not a frame number")
     return int(value)

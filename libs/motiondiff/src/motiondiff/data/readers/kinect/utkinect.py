@@ -2,11 +2,12 @@
 
 ``joints_sXX_eYY.txt`` holds rows ``id x1 y1 z1 ... x20 y20 z20`` in metres, ``actionLabel.txt`` under each recording
 ``walk: 252 390``: first and last id of each action. Ids count camera frames at 30 Hz, with gaps and duplicates, so time
-is taken from them: duplicates are averaged, gaps up to `MAX_GAP` interpolated. Labels become words in lower case
+is computed from them: duplicates are averaged, gaps up to `MAX_GAP` interpolated. Labels become words in lower case
 (``sitDown``: "sit down"). Labels that overlap, or that are far longer than the others of their action, are rejected
 (`motiondiff.data.readers.kinect.label_ranges`): of the set as published one, ``push: 2556 3622`` of s03_e01, a slip for
-3556 that covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`); the
-floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in some.
+3556 that covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled
+(`positions.level_camera`); the floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in
+some.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from motiondiff.data.readers.kinect.positions import (
 
 CAMERA_FPS = 30.0
 DEFAULT_FPS = 15.0
-"""Frame rate where none is asked for: the finest step between ids is two camera frames."""
+"""Default frame rate: the finest step between ids is two camera frames."""
 MAX_GAP = 1.0
-"""Seconds between two rows of one action; more is not interpolated, the clip is rejected."""
+"""Maximum gap between two rows of one action in seconds; longer ones reject the clip."""
 
 _LABELS = "actionLabel.txt"
 _EXPECTED = "UTKinect recordings (joints_sXX_eYY.txt) with actionLabel.txt beside or above them"
@@ -44,7 +45,7 @@ _NAME = re.compile(r"joints_(?P<recording>(?P<subject>s\d+)_e\d+)\.txt")
 
 @dataclass(frozen=True)
 class _Label:
-    """One line of actionLabel.txt: ids ``first`` to ``last`` show ``action``; or why it says nothing."""
+    """One line of actionLabel.txt: ids ``first`` to ``last`` of ``action``; or its problem."""
 
     clip_id: str
     action: str
@@ -64,7 +65,7 @@ class _Rows:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per subject: actionLabel.txt, then the subject's recordings, also those that labels only name.
+    """One reference per subject: actionLabel.txt, then the subject's recordings, with missing ones of the labels.
 
     Args:
         folder: the set's folder, its ``joints`` folder, or one above.
@@ -106,7 +107,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 
 def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[PositionClip], list[Rejection]]:
-    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
+    """One subject's clips as joint positions, before any fitting, and rejections; as `read_clips`."""
     check_fps(fps)
     labels = _read_labels(ref.files[0])
     recorded: list[PositionClip] = []
@@ -115,7 +116,7 @@ def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[Position
         match = _NAME.fullmatch(path.name)
         wanted = labels.get(match["recording"], []) if match else []
         if not wanted:
-            reason = f"nothing in {_LABELS} for it" if match else "name not joints_sXX_eYY.txt"
+            reason = f"no entry in {_LABELS}" if match else "name not joints_sXX_eYY.txt"
             rejected.append(Rejection(path.stem, f"{path}: {reason}"))
             continue
         try:
@@ -180,7 +181,7 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
             labels[recording].append(_Label(clip_id, action, problem=problem, line=number))
             continue
         sound = first <= last and np.isfinite(last - first)
-        problem = "" if sound else f"{where}: {label}: no range of ids: {first:g} {last:g}"
+        problem = "" if sound else f"{where}: {label}: not a range of ids: {first:g} {last:g}"
         labels[recording].append(_Label(clip_id, action, first, last, problem, number))
     sound = {name: [label for label in found if not label.problem] for name, found in labels.items()}
     ranges = {
@@ -196,7 +197,7 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
 
 
 def _read_rows(path: Path) -> _Rows:
-    """The rows of a recording in order, levelled. A broken row spoils what lies between its neighbours.
+    """Rows of a recording in order, levelled. A broken row invalidates the span between its neighbours.
 
     Raises:
         InputError: the file cannot be read, or holds no whole row.
