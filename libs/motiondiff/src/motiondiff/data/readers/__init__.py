@@ -22,7 +22,10 @@ FORMATS: dict[str, ReaderInfo] = {
             "bandai-namco", "bvh.bandai_namco",
             "Bandai-Namco-Research-Motiondataset 1 and 2: BVH named dataset-<set>_<content>_<style>_<take>.bvh",
         ),
-        ("utkinect", "kinect.utkinect", "UTKinect-Action3D: joints_sXX_eYY.txt and actionLabel.txt, Kinect v1 positions"),
+        (
+            "utkinect", "kinect.utkinect",
+            "UTKinect-Action3D: joints_sXX_eYY.txt and actionLabel.txt, Kinect v1 positions",
+        ),
         ("msr-action3d", "kinect.msr_action3d", "MSR-Action3D: aXX_sYY_eZZ_skeleton3D.txt, Kinect v1 positions"),
         (
             "ntu-rgbd", "kinect.ntu_rgbd",
@@ -37,7 +40,10 @@ FORMATS: dict[str, ReaderInfo] = {
         ("humanact12", "smpl.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"),
         ("humanml3d", "smpl.humanml3d", "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions"),
         ("amass", "smpl.amass", "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations"),
-        ("florence3d", "kinect.florence3d", "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions"),
+        (
+            "florence3d", "kinect.florence3d",
+            "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
+        ),
         (
             "npy", "smpl.npy",
             "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
