@@ -31,14 +31,6 @@ def body_height(skeleton: Skeleton) -> float:
     return max(2 * float(reach.max()), 0.1)
 
 
-def rest_positions(skeleton: Skeleton) -> Points:
-    """(J, 3) metres: the joints with every rotation at rest and the root in the origin."""
-    positions = np.zeros((len(skeleton), 3))
-    for joint, parent in enumerate(skeleton.parents[1:], start=1):
-        positions[joint] = positions[parent] + skeleton.offsets[joint]
-    return positions
-
-
 def median_bone_length(skeleton: Skeleton) -> float:
     """Metres: the median bone; 0.1 where no bone has a length."""
     lengths = skeleton.bone_lengths[1:]

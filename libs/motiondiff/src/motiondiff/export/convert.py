@@ -183,9 +183,9 @@ def _export_page(
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                found = read_motions(source, **given)
-                for own, motion in found.items():
-                    yield name if len(found) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
+                loaded = read_motions(source, **given)
+                for own, motion in loaded.items():
+                    yield name if len(loaded) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
                 continue
             store = MotionStore(source)
             for clip in store.select(split):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,10 +120,10 @@ def find_files(folder: Path, suffix: str, expected: str) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {expected}")
-    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix.lower()) and path.is_file())
-    if not found:
+    files = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix.lower()) and path.is_file())
+    if not files:
         raise InputError(f"{folder}: holds no {expected}")
-    return found
+    return files
 
 
 def file_ids(files: Iterable[Path], folder: Path) -> dict[Path, str]:
@@ -132,6 +132,23 @@ def file_ids(files: Iterable[Path], folder: Path) -> dict[Path, str]:
     base = folder if folder.is_dir() else folder.parent
     times = Counter(path.stem for path in files)
     return {path: path.stem if times[path.stem] == 1 else path.relative_to(base).as_posix() for path in files}
+
+
+def file_references(format: str, folder: Path, suffix: str, expected: str) -> list[ClipRef]:
+    """One reference per file with a suffix below a folder, or for the file itself; errors as `find_files`."""
+    files = find_files(folder, suffix, expected)
+    ids = file_ids(files, Path(folder))
+    return [ClipRef(format, ids[path], (path,)) for path in files]
+
+
+def subject_references(
+    format: str, files: Iterable[Path], subject: Callable[[Path], str | None], common: tuple[Path, ...] = ()
+) -> list[ClipRef]:
+    """One reference per subject, sorted: the ``common`` files, then the subject's; a file without one is alone."""
+    units: dict[str, list[Path]] = {}
+    for path in files:
+        units.setdefault(subject(path) or path.stem, []).append(path)
+    return [ClipRef(format, unit, (*common, *paths), unit) for unit, paths in sorted(units.items())]
 
 
 def read_text(path: Path) -> str:

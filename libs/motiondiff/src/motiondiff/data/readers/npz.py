@@ -20,7 +20,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_ids, find_files, load_arrays, resample
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    file_references,
+    load_arrays,
+    resample,
+)
 from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
@@ -40,9 +47,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".npz", "motion files (*.npz)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("npz", ids[path], (path,)) for path in files]
+    return file_references("npz", folder, ".npz", "motion files (*.npz)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:

@@ -61,8 +61,8 @@ def skeleton_text(camera: Array) -> Iterator[str]:
         yield f"1\n{BODY_ID} 0 1 1 1 1 0 0 0 {TRACKED}\n{len(frame)}\n"
         for joint in frame:
             depth, colour = (_pixel(joint, *lens) for lens in (_DEPTH, _COLOUR))
-            place = " ".join(np.format_float_positional(value, unique=True, trim="-") for value in joint)
-            yield f"{place} {depth} {colour} 0 0 0 0 {TRACKED}\n"
+            coordinates = " ".join(np.format_float_positional(value, unique=True, trim="-") for value in joint)
+            yield f"{coordinates} {depth} {colour} 0 0 0 0 {TRACKED}\n"
 
 
 def _pixel(joint: Array, focal: float, centre_x: float, centre_y: float) -> str:

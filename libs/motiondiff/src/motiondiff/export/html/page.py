@@ -138,7 +138,7 @@ def _page(title: str, data: dict[str, Any]) -> str:
     # inside <script> only "<" could end the element; JSON may say it otherwise
     content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {"title": html.escape(title), "policy": policy, "style": style, "script": script, "data": content}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _hash(text: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.export.body import Points, body_height, leaf_tip, median_bone_length, rest_positions
+from motiondiff.export.body import Points, body_height, leaf_tip, median_bone_length
 from motiondiff.export.meshes.mesh import build_mesh, linear_colour
 from motiondiff.export.output import check_rotations, continuous_quaternions, output_file
 from motiondiff.skeleton.motion import Motion
@@ -100,7 +100,7 @@ def _arrays(motion: Motion) -> dict[str, Any]:
     (V,) joint of each, ``triangles`` (F, 3), ``materials`` (F,) part of each, ``colours`` (P, 3) linear.
     """
     skeleton = motion.skeleton
-    rest = rest_positions(skeleton)
+    rest = skeleton.rest_positions
     rest[:, 1] -= rest[:, 1].min()
     parts = build_mesh(skeleton)
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
@@ -131,7 +131,6 @@ def _tips(skeleton: Skeleton) -> Points:
     typical = median_bone_length(skeleton)
     tips = np.zeros_like(offsets)
     for joint in range(len(skeleton)):
-        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
-        far = [child for child in children if skeleton.bone_lengths[child] > _SHORTEST]
+        far = [child for child in skeleton.children[joint] if skeleton.bone_lengths[child] > _SHORTEST]
         tips[joint] = offsets[max(far, key=lambda child: below[child])] if far else leaf_tip(offsets[joint], typical)
     return tips

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import unknown
-from motiondiff.export.body import rest_positions
 from motiondiff.export.meshes.mesh import MeshPart, build_mesh, linear_colour
 from motiondiff.export.output import check_rotations, continuous_quaternions, output_file
 from motiondiff.skeleton.motion import Motion
@@ -95,13 +94,13 @@ def _document(motion: Motion) -> tuple[dict[str, Any], bytes]:
     quaternions = continuous_quaternions(motion.rotations).astype("<f4")
     nodes: list[dict[str, Any]] = []
     for joint, name in enumerate(skeleton.names):
-        place = skeleton.offsets[joint] if joint else motion.root[0]
-        node = {"name": name, "translation": place.tolist(), "rotation": quaternions[0, joint].tolist()}
-        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
+        translation = skeleton.offsets[joint] if joint else motion.root[0]
+        node = {"name": name, "translation": translation.tolist(), "rotation": quaternions[0, joint].tolist()}
+        children = skeleton.children[joint]
         nodes.append(node | ({"children": children} if children else {}))
     nodes.append({"name": "body", "mesh": 0, "skin": 0})
     parts = build_mesh(skeleton)
-    rest = rest_positions(skeleton)
+    rest = skeleton.rest_positions
     inverse = np.tile(np.eye(4, dtype="<f4"), (joints, 1, 1))
     inverse[:, 3, :3] = -rest  # columns are stored one after the other: the translation is the last row here
     document: dict[str, Any] = {

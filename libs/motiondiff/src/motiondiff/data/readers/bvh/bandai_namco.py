@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_ids, find_files, resample
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_references, resample
 from motiondiff.data.readers.bvh.coordinates import Coordinates, fps_warning
 from motiondiff.data.readers.bvh.parse import parse_bvh
 from motiondiff.data.readers.bvh.reader import RigConventions, to_motion
@@ -29,9 +29,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: no .bvh file.
     """
-    files = find_files(folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("bandai-namco", ids[path], (path,)) for path in files]
+    return file_references("bandai-namco", folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:

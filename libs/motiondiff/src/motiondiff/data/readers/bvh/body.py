@@ -63,7 +63,7 @@ def _is_mesh(file: BvhFile, joint: int) -> bool:
 
 def _pelvis(file: BvhFile, lengths: Array, tree: list[int]) -> int | None:
     """The joint of a tree of which its legs are children."""
-    index = {joint: place for place, joint in enumerate(tree)}
+    index = {joint: number for number, joint in enumerate(tree)}
     parents = [index.get(file.parents[joint], -1) for joint in tree]
     limbs = find_limbs([file.names[joint] for joint in tree], parents, lengths[tree])
     return None if limbs is None else tree[limbs.pelvis]
@@ -89,15 +89,15 @@ def _translates(file: BvhFile, frame: int, child: int) -> bool:
 def take_subtree(file: BvhFile, top: int) -> BvhFile:
     """A joint and its descendants, the joint itself in world coordinates; mesh nodes are left out."""
     tree = [joint for joint in descendants(file.parents, top) if not _is_mesh(file, joint)]
-    index = {joint: place for place, joint in enumerate(tree)}
-    place, turn = file.positions[:, top], file.rotations[:, top]
+    index = {joint: position for position, joint in enumerate(tree)}
+    position, rotation = file.positions[:, top], file.rotations[:, top]
     above = file.parents[top]
     while above >= 0:
-        place = file.positions[:, above] + np.einsum("tij,tj->ti", file.rotations[:, above], place)
-        turn = file.rotations[:, above] @ turn
+        position = file.positions[:, above] + np.einsum("tij,tj->ti", file.rotations[:, above], position)
+        rotation = file.rotations[:, above] @ rotation
         above = file.parents[above]
     positions, rotations = file.positions[:, tree], file.rotations[:, tree]
-    positions[:, 0], rotations[:, 0] = place, turn
+    positions[:, 0], rotations[:, 0] = position, rotation
     return BvhFile(
         tuple(file.names[joint] for joint in tree),
         tuple(index.get(file.parents[joint], -1) for joint in tree),

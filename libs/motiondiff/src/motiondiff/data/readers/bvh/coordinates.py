@@ -177,8 +177,8 @@ def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, flo
     leg = float(np.median(legs))
 
     def fitting(units: Iterable[str], shortest: float, longest: float) -> list[str]:
-        found = [unit for unit in units if shortest <= leg * METRES[unit] <= longest]
-        return sorted(found, key=lambda unit: abs(math.log(leg * METRES[unit] / TYPICAL_LEG)))
+        candidates = [unit for unit in units if shortest <= leg * METRES[unit] <= longest]
+        return sorted(candidates, key=lambda unit: abs(math.log(leg * METRES[unit] / TYPICAL_LEG)))
 
     if common := fitting(_COMMON_UNITS, *LEG_RANGE):
         return common[0], METRES[common[0]], ""

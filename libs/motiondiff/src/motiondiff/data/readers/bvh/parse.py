@@ -74,19 +74,19 @@ def to_local(table: BvhTable) -> BvhFile:
     positions = np.empty((len(values), len(joints), 3))
     rotations = np.broadcast_to(np.eye(3), (len(values), len(joints), 3, 3)).copy()
     column = 0
-    for place, joint in enumerate(joints):
-        positions[:, place] = joint.offset
+    for index, joint in enumerate(joints):
+        positions[:, index] = joint.offset
         turns = []
         for channel in joint.channels:
             if channel.kind == "position":
-                positions[:, place, channel.axis] = values[:, column]
+                positions[:, index, channel.axis] = values[:, column]
             else:
                 turns.append(column)
             column += 1
         if turns:
             order = "".join("XYZ"[channel.axis] for channel in joint.channels if channel.kind == "rotation")
             # always (T, K): scipy takes a vector for one angle about each of several axes
-            rotations[:, place] = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
+            rotations[:, index] = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
     names = tuple(joint.name for joint in joints)
     offsets = np.array([joint.offset for joint in joints])
     return BvhFile(names, tuple(joint.parent for joint in joints), positions, rotations, offsets)
@@ -132,8 +132,8 @@ def parse_bvh(path: Path) -> BvhTable:
     return BvhTable(tuple(joints), values, seconds, tuple(warnings))
 
 
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _match_head(pattern: re.Pattern[str], text: str, start: int, word: str, path: Path) -> re.Match[str]:
@@ -144,8 +144,8 @@ def _match_head(pattern: re.Pattern[str], text: str, start: int, word: str, path
     if not rest:
         raise InputError(f"{path}: line {_line(text, len(text) - 1)}: ends within the head of MOTION; truncated file")
     line = _line(text, len(text) - len(rest))
-    found = rest.split("\n")[0].strip()
-    raise InputError(f"{path}: line {line}: {word} expected, found {found[:40]!r}")
+    rest_of_line = rest.split("\n")[0].strip()
+    raise InputError(f"{path}: line {line}: {word} expected, found {rest_of_line[:40]!r}")
 
 
 def _parse_rows(lines: list[tuple[int, str]], channels: int, path: Path) -> Array:

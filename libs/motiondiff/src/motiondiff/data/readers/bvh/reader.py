@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_ids, find_files, resample
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_fps,
+    file_references,
+    resample,
+)
 from motiondiff.data.readers.bvh.body import find_body, take_subtree, world_transforms
 from motiondiff.data.readers.bvh.coordinates import (
     Coordinates,
@@ -90,9 +97,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".bvh", "motion files (*.bvh)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("bvh", ids[path], (path,)) for path in files]
+    return file_references("bvh", folder, ".bvh", "motion files (*.bvh)")
 
 
 def choose_conventions(
@@ -124,14 +129,14 @@ def choose_conventions(
     check_fps(source_fps)
     surveys = list(run(_survey_file, [reference.files[0] for reference in references]))
     rigs: dict[tuple[tuple[str, ...], tuple[int, ...]], list[int]] = {}
-    for number, survey_rig in enumerate(surveys):
-        if survey_rig is not None:
-            rigs.setdefault((survey_rig.names, survey_rig.parents), []).append(number)
+    for number, survey in enumerate(surveys):
+        if survey is not None:
+            rigs.setdefault((survey.names, survey.parents), []).append(number)
     options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
     resolved = [replace(reference, options=options) for reference in references]
     described: list[dict[str, Any]] = []
     for numbers in rigs.values():
-        members = {references[number].files[0]: found for number in numbers if (found := surveys[number])}
+        members = {references[number].files[0]: member for number in numbers if (member := surveys[number])}
         try:
             conventions, about = decide_conventions(members, up, unit, source_fps)
         except InputError as error:
@@ -151,10 +156,10 @@ def decide_conventions(
     Raises:
         InputError: the unit cannot be chosen.
     """
-    files, found = list(surveys), list(surveys.values())
+    files, values = list(surveys), list(surveys.values())
     where = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files of one rig)"
-    postures = [survey_rig.posture for survey_rig in found]
-    deepest = max(found, key=lambda survey_rig: survey_rig.depth)
+    postures = [survey.posture for survey in values]
+    deepest = max(values, key=lambda survey: survey.depth)
     rests = [posture.rest for posture in postures]
     warnings: list[str] = []
     if up == "auto":
@@ -167,8 +172,8 @@ def decide_conventions(
     for warning in warnings:
         logger.warning("%s: %s", where, warning)
     by_file = [
-        [*survey_rig.warnings, leg_warning(survey_rig.posture.leg, metres), fps_warning(source_fps or survey_rig.fps)]
-        for survey_rig in found
+        [*survey.warnings, leg_warning(survey.posture.leg, metres), fps_warning(source_fps or survey.fps)]
+        for survey in values
     ]
     _log_warnings({path: tuple(filter(None, texts)) for path, texts in zip(files, by_file, strict=True)})
     logger.info(
@@ -275,8 +280,8 @@ def read_bvh(
     table = parse_bvh(path)
     if rig is None:
         # the same frames as for a folder, so that a file is read like a folder of one
-        found = survey_rig(to_local(table.sample(SURVEY_FRAMES)), 1 / table.frame_time, table.warnings)
-        rig, _ = decide_conventions({path: found}, up, str(unit), source_fps)
+        survey = survey_rig(to_local(table.sample(SURVEY_FRAMES)), 1 / table.frame_time, table.warnings)
+        rig, _ = decide_conventions({path: survey}, up, str(unit), source_fps)
     return to_motion(table, rig, path, source_fps)
 
 

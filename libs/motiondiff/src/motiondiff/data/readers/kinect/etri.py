@@ -16,7 +16,7 @@ from pathlib import Path
 
 from icube_common.classes import ETRI_ACTIVITY3D
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
@@ -41,11 +41,8 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is no .csv file.
     """
-    units: dict[str, list[Path]] = {}
-    for path in find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)"):
-        match = _NAME.fullmatch(path.stem)
-        units.setdefault(f"P{match['person']}" if match else path.stem, []).append(path)
-    return [ClipRef("etri", unit, tuple(paths), unit) for unit, paths in sorted(units.items())]
+    files = find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)")
+    return subject_references("etri", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['person']}")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -59,17 +56,17 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         InputError: ``fps`` is not positive.
     """
     check_fps(fps)
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     ages: dict[str, str] = {}
     for path in ref.files:
         try:
             clips, age = _read_sample(path)
-            found += clips
+            track_clips += clips
             ages |= dict.fromkeys((clip.clip_id for clip in clips), age)
         except InputError as error:
             results.append(Rejection(path.stem, str(error)))
-    for item in fit_clips(found, fps):
+    for item in fit_clips(track_clips, fps):
         if isinstance(item, Clip):
             item = Clip(item.clip_id, replace(item.motion, style=ages[item.clip_id]))
         results.append(item)

@@ -41,7 +41,7 @@ def median_lengths(ranges: Sequence[LabelRange]) -> dict[str, float]:
     lengths: dict[str, list[float]] = {}
     for one in ranges:
         lengths.setdefault(one.action, []).append(one.length)
-    return {action: median(found) for action, found in lengths.items() if len(found) >= MIN_RANGES}
+    return {action: median(values) for action, values in lengths.items() if len(values) >= MIN_RANGES}
 
 
 def check_ranges(ranges: Sequence[LabelRange], medians: Mapping[str, float]) -> dict[int, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,
@@ -52,11 +52,9 @@ def find_clips(folder: Path) -> list[ClipRef]:
     folder = Path(folder)
     files = find_files(folder, _SUFFIX, f"MSR-Action3D skeletons (aXX_sYY_eZZ{_SUFFIX})")
     listed = tuple(sorted(folder.rglob(CLEAN_LIST))[:1])
-    units: dict[str, list[Path]] = {}
-    for path in files:
-        match = _NAME.fullmatch(path.name)
-        units.setdefault(match["subject"].lower() if match else path.stem, []).append(path)
-    return [ClipRef("msr-action3d", unit, (*listed, *paths), unit) for unit, paths in sorted(units.items())]
+    return subject_references(
+        "msr-action3d", files, lambda path: (m := _NAME.fullmatch(path.name)) and m["subject"].lower(), listed
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from icube_common.classes import NTU_RGBD
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
@@ -57,11 +57,9 @@ def find_clips(folder: Path) -> list[ClipRef]:
     files = find_files(folder, _SUFFIX, "NTU RGB+D skeletons (SsssCcccPpppRrrrAaaa.skeleton)")
     base = folder if folder.is_dir() else folder.parent
     lists = tuple(sorted(base.rglob(_LIST)))
-    units: dict[str, list[Path]] = {}
-    for path in files:
-        match = _NAME.fullmatch(path.stem)
-        units.setdefault(f"P{match['performer']}" if match else path.stem, []).append(path)
-    return [ClipRef("ntu-rgbd", unit, (*lists, *paths), unit) for unit, paths in sorted(units.items())]
+    return subject_references(
+        "ntu-rgbd", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['performer']}", lists
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -76,7 +74,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """
     check_fps(fps)
     bad: dict[str, str] = {}
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     taken: set[str] = set()
     for path in ref.files:
@@ -90,10 +88,10 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
             taken.add(name)
             if name in bad:
                 raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
-            found += _read_sample(path, name)
+            track_clips += _read_sample(path, name)
         except InputError as error:
             results.append(Rejection(path.stem, str(error)))
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def bad_samples(path: Path) -> list[str]:
@@ -159,12 +157,12 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
 
     def words(expected: int, what: str) -> list[str]:
         nonlocal position
-        found = lines[position].split() if position < len(lines) else []
+        tokens = lines[position].split() if position < len(lines) else []
         position += 1
-        if len(found) != expected:
-            problem = "the file ends" if position > len(lines) else f"{len(found)} numbers"
+        if len(tokens) != expected:
+            problem = "the file ends" if position > len(lines) else f"{len(tokens)} numbers"
             raise InputError(f"{path}: line {position}: {problem}, {expected} expected ({what})")
-        return found
+        return tokens
 
     def count(what: str) -> int:
         word = words(1, what)[0]
@@ -173,9 +171,9 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
         return int(word)
 
     def joint() -> list[float]:
-        found = words(_NUMBERS_A_JOINT, "a joint")[:3]
+        tokens = words(_NUMBERS_A_JOINT, "a joint")[:3]
         try:
-            return [float(word) for word in found]
+            return [float(word) for word in tokens]
         except ValueError as error:
             raise InputError(f"{path}: line {position}: {error}") from error
 

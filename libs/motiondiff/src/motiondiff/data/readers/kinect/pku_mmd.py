@@ -83,7 +83,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """
     check_fps(fps)
     parts: dict[str, str] = {}
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     labels = {path.stem.upper(): path for path in ref.files if _NAME.fullmatch(path.stem) and _holds_labels(path)}
     for path in ref.files:
@@ -103,11 +103,11 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         ranges, reasons = _read_ranges(labels[name])
         for number, label in ranges.items():
             try:
-                found += _cut(name, number, label, tracks, parts.get(name), path)
+                track_clips += _cut(name, number, label, tracks, parts.get(name), path)
             except InputError as error:
                 reasons[number] = str(error)
         results += [Rejection(f"{name}.{number:03d}", reason) for number, reason in sorted(reasons.items())]
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def _cut(
@@ -160,14 +160,14 @@ def _parse_ranges(path: Path) -> tuple[dict[int, LabelRange], dict[int, str]]:
 @lru_cache(maxsize=1)
 def _medians(folder: Path) -> dict[str, float]:
     """Median length of each action over the label files of a folder, cached in the process."""
-    found: list[LabelRange] = []
+    ranges: list[LabelRange] = []
     for path in sorted(folder.glob("*.txt")):
         if _NAME.fullmatch(path.stem) and _holds_labels(path):
             try:
-                found += _parse_ranges(path)[0].values()
+                ranges += _parse_ranges(path)[0].values()
             except InputError:
                 continue  # not text: an error when the recording is read
-    return median_lengths(found)
+    return median_lengths(ranges)
 
 
 def _read_label(line: str, path: Path, number: int) -> tuple[int, int, int]:

@@ -148,8 +148,8 @@ def recording_clips(
     if not bodies:
         raise InputError(f"{source}: no frame shows a body")
     return [
-        TrackClip(f"{clip_id}.{place}" if place > 1 else clip_id, track, action, subject, source, camera, together)
-        for place, track in enumerate(bodies, start=1)
+        TrackClip(f"{clip_id}.{number}" if number > 1 else clip_id, track, action, subject, source, camera, together)
+        for number, track in enumerate(bodies, start=1)
     ]
 
 

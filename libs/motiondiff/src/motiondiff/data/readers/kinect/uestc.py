@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, fit_clips, parse_file_name
 
 ACTIONS = (
@@ -50,11 +50,10 @@ def find_clips(folder: Path) -> list[ClipRef]:
         files |= {path.stem: path for path in sorted(folder.rglob(f"*_skeleton{suffix}"))}
     if not files:
         raise InputError(f"{folder}: holds no {_EXPECTED}")
-    units: dict[str, list[Path]] = {}
-    for stem, path in sorted(files.items()):
-        match = _NAME.fullmatch(stem)
-        units.setdefault(f"p{int(match['person']):03d}" if match else stem, []).append(path)
-    return [ClipRef("uestc", unit, tuple(paths), unit) for unit, paths in sorted(units.items())]
+    ordered = [path for _, path in sorted(files.items())]
+    return subject_references(
+        "uestc", ordered, lambda path: (m := _NAME.fullmatch(path.stem)) and f"p{int(m['person']):03d}"
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -68,14 +67,14 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         InputError: ``fps`` is not positive.
     """
     check_fps(fps)
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     for path in ref.files:
         try:
-            found.append(_read_sample(path, str(ref.subject)))
+            track_clips.append(_read_sample(path, str(ref.subject)))
         except InputError as error:
             results.append(Rejection(path.stem.removesuffix("_skeleton"), str(error)))
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def _read_sample(path: Path, subject: str) -> TrackClip:

@@ -20,7 +20,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
 from motiondiff.data.readers.kinect.label_ranges import LabelRange, check_ranges, median_lengths
 from motiondiff.data.readers.kinect.positions import (
     Array,
@@ -85,11 +85,10 @@ def find_clips(folder: Path) -> list[ClipRef]:
     beside = next(iter(files.values())).parent
     for recording in _read_labels(labels[0]):
         files.setdefault(f"joints_{recording}.txt", beside / f"joints_{recording}.txt")
-    units: dict[str, list[Path]] = {}
-    for name, path in sorted(files.items()):
-        match = _NAME.fullmatch(name)
-        units.setdefault(match["subject"] if match else path.stem, []).append(path)
-    return [ClipRef("utkinect", unit, (labels[0], *paths), unit) for unit, paths in sorted(units.items())]
+    ordered = [path for _, path in sorted(files.items())]
+    return subject_references(
+        "utkinect", ordered, lambda path: (m := _NAME.fullmatch(path.name)) and m["subject"], (labels[0],)
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -114,17 +113,17 @@ def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[Position
     rejected: list[Rejection] = []
     for path in ref.files[1:]:
         match = _NAME.fullmatch(path.name)
-        wanted = labels.get(match["recording"], []) if match else []
-        if not wanted:
+        own_labels = labels.get(match["recording"], []) if match else []
+        if not own_labels:
             reason = f"no entry in {_LABELS}" if match else "name not joints_sXX_eYY.txt"
             rejected.append(Rejection(path.stem, f"{path}: {reason}"))
             continue
         try:
             rows = _read_rows(path)
         except InputError as error:
-            rejected += [Rejection(label.clip_id, str(error)) for label in wanted]
+            rejected += [Rejection(label.clip_id, str(error)) for label in own_labels]
             continue
-        for label in wanted:
+        for label in own_labels:
             try:
                 recorded.append(_clip(label, rows, path, str(ref.subject), fps or DEFAULT_FPS))
             except InputError as error:
@@ -183,16 +182,16 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
         sound = first <= last and np.isfinite(last - first)
         problem = "" if sound else f"{where}: {label}: not a range of ids: {first:g} {last:g}"
         labels[recording].append(_Label(clip_id, action, first, last, problem, number))
-    sound = {name: [label for label in found if not label.problem] for name, found in labels.items()}
+    sound = {name: [label for label in group if not label.problem] for name, group in labels.items()}
     ranges = {
-        name: [LabelRange(label.action, label.first, label.last) for label in found] for name, found in sound.items()
+        name: [LabelRange(label.action, label.first, label.last) for label in group] for name, group in sound.items()
     }
-    medians = median_lengths([one for found in ranges.values() for one in found])
-    for name, found in ranges.items():
-        for index, reason in check_ranges(found, medians).items():
+    medians = median_lengths([one for group in ranges.values() for one in group])
+    for name, group in ranges.items():
+        for index, reason in check_ranges(group, medians).items():
             label = sound[name][index]
-            at = labels[name].index(label)
-            labels[name][at] = replace(label, problem=f"{path}: line {label.line}: {name}: {reason}")
+            position = labels[name].index(label)
+            labels[name][position] = replace(label, problem=f"{path}: line {label.line}: {name}: {reason}")
     return labels
 
 
@@ -236,8 +235,8 @@ def _read_rows(path: Path) -> _Rows:
     broken += [(ids[-1] if ids else -np.inf, np.inf, text) for text in open_reasons]
     if not ids:
         raise InputError(broken[0][2] if broken else f"{path}: holds no frames")
-    unique, place = np.unique(ids, return_inverse=True)
+    unique, inverse = np.unique(ids, return_inverse=True)
     sums = np.zeros((len(unique), 60))
-    np.add.at(sums, place, np.asarray(values))
-    positions = rearrange(sums / np.bincount(place)[:, None], "frame (joint xyz) -> frame joint xyz", xyz=3)
+    np.add.at(sums, inverse, np.asarray(values))
+    positions = rearrange(sums / np.bincount(inverse)[:, None], "frame (joint xyz) -> frame joint xyz", xyz=3)
     return _Rows(unique, positions @ level_camera([positions]).T, broken)

@@ -62,8 +62,8 @@ def read_labels(paths: tuple[Path, ...]) -> dict[tuple[str, ...], list[Segment]]
     for path in sorted(paths, key=lambda path: ("extra" in path.name.lower(), path.name)):
         for number, sequence in _load(path).items():
             try:
-                found = list(_segments(sequence))
-                labels.setdefault(sequence_key(sequence["feat_p"]), found)
+                segments = list(_segments(sequence))
+                labels.setdefault(sequence_key(sequence["feat_p"]), segments)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(
                     f"{path}: sequence {number!r}: not BABEL's ({type(error).__name__}: {error})"

@@ -27,7 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_ids, find_files, resample
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_fps,
+    file_references,
+    resample,
+)
 from motiondiff.data.readers.pickles import load_npy
 from motiondiff.data.readers.smpl.humanml3d import fit_joints
 from motiondiff.skeleton.humanml3d import FPS, vectors_to_joints
@@ -83,9 +90,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".npy", "motions of text-to-motion models (*.npy)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("npy", ids[path], (path,)) for path in files]
+    return file_references("npy", folder, ".npy", "motions of text-to-motion models (*.npy)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -160,9 +165,9 @@ def _split(array: Array, *, several: bool = False) -> list[Array]:
     one = None if several else _frames_first(array)
     if one is not None:
         return [one]
-    found = [_frames_first(part) for part in array] if array.ndim > 2 else []
-    motions = [part for part in found if part is not None]
-    if not motions or len(motions) < len(found):
+    parts = [_frames_first(part) for part in array] if array.ndim > 2 else []
+    motions = [part for part in parts if part is not None]
+    if not motions or len(motions) < len(parts):
         raise InputError(f"holds an array {array.shape}; {_EXPECTED} of them expected")
     return motions
 
