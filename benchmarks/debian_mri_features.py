@@ -26,8 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from debian_mri.attention import Pooling
-from icube_common.prompts import PromptLearner
-from icube_common.vlm import FeatureCache, FrozenVLM, Projection, VLMConfig, feature_key
+from icube_common.prompts import Projection, PromptLearner
+from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, feature_key
 
 DIAGNOSES = ("CN", "MCI", "AD", "DLB", "PD")
 SLICES, BATCH = 3, 32

@@ -20,7 +20,7 @@ from debian_mri.texts import MriTexts
 from debian_mri.variables import VARIABLES
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 LABELS = ("CN", "AD")
 SIGNS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")

@@ -17,8 +17,8 @@ from debian_mri.fitting import fit_fold
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.model import DESCRIPTION, SIGN, MriModel
 from debian_mri.signs import Measured
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 INFOS = tuple(SliceInfo("coronal", place, ()) for place in (-40.0, -20.0, 0.0))
@@ -33,7 +33,7 @@ def trained(folder: Path, vlm: FrozenVLM | None, *overrides: str) -> tuple[MriMo
     samples, inputs = people(16)
     config = settings(*overrides)
     run = RunFolder.create(folder / "run", config_yaml="", environment={})
-    model = fit_fold(inputs, everything(samples), config, vlm, texts(config), run).model
+    model = fit_fold(inputs, train_on_all(samples), config, vlm, texts(config), run).model
     return model, used_by(inputs, config)
 
 

@@ -21,7 +21,7 @@ from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, MriModel
 from debian_mri.signlayer import SignLayer
 from debian_mri.starting import start_picture
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
+from icube_common.evaluation import train_on_all
 from icube_common.vlm import FrozenVLM, load_vlm
 
 NAN = float("nan")
@@ -35,7 +35,7 @@ def tiny() -> FrozenVLM:
 def shaken(config: MriConfig, vlm: FrozenVLM) -> tuple[MriModel, dict[str, torch.Tensor]]:
     """A model of the simulated people whose weights are all somewhere else than at their start."""
     samples, inputs = people()
-    inputs, fold = used_by(inputs, config), everything(samples)
+    inputs, fold = used_by(inputs, config), train_on_all(samples)
     rows = rows_of(inputs)
     model, _ = build(inputs, inputs, fold, config, vlm, texts(config), rows)
     if model.picture is not None:

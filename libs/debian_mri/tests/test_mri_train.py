@@ -14,15 +14,15 @@ from model_world import FAST, LABELS, people, settings, texts, write_slices
 from debian_mri.cli import main
 from debian_mri.explain import explanation_of
 from debian_mri.fitting import Trained, fit_fold, predict_logits
-from debian_mri.guards import refuse_trained
+from debian_mri.guards import check_train_test_overlap
 from debian_mri.inputs import load_inputs, used_by
 from debian_mri.manifest import Manifest
 from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.saved import SavedModel, load_model, save_model
 from debian_mri.train import train
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ABOUT = {
@@ -57,7 +57,7 @@ def test_a_model_that_is_read_back_predicts_the_same_to_the_last_bit(
     config = settings(*CONFIGURATIONS[name])
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
     vlm = tiny if config.needs_tower else None
-    found: Trained = fit_fold(inputs, everything(samples), config, vlm, texts(config), run)
+    found: Trained = fit_fold(inputs, train_on_all(samples), config, vlm, texts(config), run)
     seen = used_by(inputs, config)
     save_model(run.model, SavedModel(found.model, found.calibration, found.abstention, seen.columns, ABOUT))
     again = load_model(run.path, vlm=vlm)
@@ -77,7 +77,7 @@ def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     samples, inputs = people(16)
     config = settings("visual.enabled=false")
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    found = fit_fold(inputs, everything(samples), config, None, texts(config), run)
+    found = fit_fold(inputs, train_on_all(samples), config, None, texts(config), run)
     save_model(run.model, SavedModel(found.model, found.calibration, found.abstention, (), ABOUT))
     about = json.loads((run.model / "model.json").read_text())
     (run.model / "model.json").write_text(json.dumps({**about, "labels": ["CN", "AD", "DLB"]}))
@@ -111,14 +111,14 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
     assert {part.percentile for part in missing.concepts} == {None}
     assert missing.not_judged["swallow_tail_loss"] == ("SWI",)
     # the people of the training are no people to test it on
-    refuse_trained(manifest, [0, 1], saved.about["trained_on"])
+    check_train_test_overlap(manifest, [0, 1], saved.about["trained_on"])
     with pytest.raises(InputError, match="trained on subject 'p02'"):
-        refuse_trained(manifest, [0, 2], saved.about["trained_on"])
+        check_train_test_overlap(manifest, [0, 2], saved.about["trained_on"])
 
 
 def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
-    config = settings("visual.enabled=false", "train.schedule=constant", "train.checkpoint_every=2")
+    config = settings("visual.enabled=false", "train.lr_scheduler=constant", "train.checkpointing_steps=2")
     whole = train(data, tmp_path / "whole", config)
     train(data, tmp_path / "parts", replace(config, train=replace(config.train, max_steps=2)))
     resumed = train(data, tmp_path / "parts", config, resume=True)
@@ -136,7 +136,7 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
         (["demographics.columns=[age,MMS]"], "MMSE"),
         (["--leave-out", "p99"], "no such subject"),
         (["concepts.name=[a]"], "concepts.names"),
-        (["train.validate_every=1", "train.patience=1", "demographics.mode=film"], "mode=late"),
+        (["train.eval_steps=1", "train.early_stopping_patience=1", "demographics.mode=film"], "mode=late"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(

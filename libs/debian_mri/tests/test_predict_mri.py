@@ -31,7 +31,7 @@ from debian_mri.simulation.truth import shows_change, shows_structure
 from debian_mri.train import train
 from debian_mri.verify import verify_files
 from icube_common.errors import InputError
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from debian_mri.signs import (
 from debian_mri.slices import read_picture
 from debian_mri.template import load_template
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 FRAME = FRAMES["oasis-slices"][0]
 NAMES = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")

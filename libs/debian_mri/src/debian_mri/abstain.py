@@ -37,12 +37,12 @@ class Abstention:
         """(N,) whether to answer, from probabilities (N, C)."""
         return probabilities.max(1) >= self.threshold
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Abstention:
+    def from_dict(cls, record: Mapping[str, Any]) -> Abstention:
         """The inverse of `record`."""
         return cls(**record)
 

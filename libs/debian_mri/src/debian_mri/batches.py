@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from debian_mri.inputs import Inputs
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 
 PREDICTION_BATCH = 256
 
@@ -62,10 +62,10 @@ class TrainingScans:
     def __len__(self) -> int:
         return len(self._rows["label"])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         return {name: table[draw.index] for name, table in self._rows.items()}
 
-    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+    def __getitems__(self, draws: Sequence[SampleRef]) -> dict[str, Tensor]:
         """A whole batch at once, as torch's loader asks for it; collated already."""
         places = torch.tensor([draw.index for draw in draws])
         return {name: table[places] for name, table in self._rows.items()}

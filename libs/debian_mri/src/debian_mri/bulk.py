@@ -26,7 +26,7 @@ from debian_mri.predict import Prediction, predict_scan
 from debian_mri.saved import SavedModel, load_model
 from debian_mri.single_image import is_volume, single, stem
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def predict_set(
     Raises:
         InputError: no such run or set, ``out`` exists, or no scan can be used.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     saved = load_model(run)
     given = check_values(saved, values or {})
     manifest = Manifest.load(data, root=root)
@@ -107,7 +107,7 @@ def predict_files(
     Raises:
         InputError: as `predict_set`.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     saved = load_model(run)
     given = check_values(saved, values or {})
     files = list(images_in(paths))

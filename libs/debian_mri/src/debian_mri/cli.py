@@ -10,7 +10,7 @@ from debian_mri import __version__
 from debian_mri.commands import data, evaluation, images, models, prediction, words
 from debian_mri.notice import RESEARCH_ONLY
 from icube_common.cli import Command
-from icube_common.knowledge.describe import describe_command
+from icube_common.knowledge.commands import knowledge_command
 
 if TYPE_CHECKING:
     from icube_common.vlm import FrozenVLM
@@ -44,7 +44,7 @@ def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> Froz
 COMMANDS: Mapping[str, Command] = {
     **data.COMMANDS,
     **images.COMMANDS,
-    "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
     **prediction.COMMANDS,
     **words.COMMANDS,

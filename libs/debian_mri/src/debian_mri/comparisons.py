@@ -26,8 +26,8 @@ from debian_mri.judging import DIFFERENCES, metrics_of
 from debian_mri.protocols import blinded, permuted
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, score
-from icube_common.runs import RunFolder
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
+from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
 
 PERMUTATION_SEED = 2021
@@ -59,7 +59,7 @@ def each_fold(predict: Callable[[Bench, Fold, Path], Array]) -> Callable[[Bench,
     def run(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
         def one(fold: Fold) -> Predictions:
             place = folder / fold_name(fold)
-            return timed(place, lambda: (score(bench.samples, fold, predict(bench, fold, place)), ()))[0]
+            return timed(place, lambda: (make_predictions(bench.samples, fold, predict(bench, fold, place)), ()))[0]
 
         return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
 
@@ -145,9 +145,9 @@ def _site_from_image(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predi
     features, planes = _tower(bench)
 
     def one(fold: Fold) -> Predictions:
-        return timed(folder / fold_name(fold), lambda: (score(samples, fold, slice_mean(fold, features, planes)), ()))[
-            0
-        ]
+        return timed(
+            folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
+        )[0]
 
     return concatenate([one(fold) for fold in _bar(drawn, folder)])
 

@@ -135,7 +135,7 @@ class ConceptBank:
     @property
     def signed(self) -> bool:
         """Whether a person stands for the file."""
-        from icube_common.knowledge.bank import UNREVIEWED
+        from icube_common.knowledge.class_knowledge import UNREVIEWED
 
         return self.reviewer != UNREVIEWED
 

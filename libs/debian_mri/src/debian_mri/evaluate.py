@@ -22,7 +22,7 @@ from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
 from debian_mri.fitting import check_fold, predict_logits
-from debian_mri.guards import STRONG, refuse_confounded_sites, refuse_trained, site_association
+from debian_mri.guards import STRONG, check_train_test_overlap, refuse_confounded_sites, site_association
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
 from debian_mri.manifest import Manifest
@@ -30,11 +30,11 @@ from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
-from icube_common.evaluation.folder import all_notes, open_folder, refuse_other, settings_record
-from icube_common.numeric import NumericTable
-from icube_common.sequences import as_list
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions, zero_shot
+from icube_common.evaluation.runner import all_warnings, check_same_evaluation, open_folder, settings_record
+from icube_common.tabular import NumericTable
 from icube_common.training import check_config
+from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def evaluate(
         "options": vars(options),
         "comparisons": list(names),
     }
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     check_config(config.train)
     samples = manifest.samples()
     refuse_confounded_sites(samples)
@@ -102,7 +102,7 @@ def evaluate(
     found = compare(bench, folds, ours, names)
     judgement = Judgement(
         ours,
-        _notes(manifest, [*site_warning(samples), *all_notes(results)]),
+        _notes(manifest, [*site_warning(samples), *all_warnings(results)]),
         stamps=bench.inputs.stamps,
         facts={
             "protocol": protocol,
@@ -166,7 +166,7 @@ def evaluate_run(
     subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
     trained = saved.about["trained_on"]
-    refuse_trained(manifest, rows, trained)
+    check_train_test_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
     if strange := sorted(there - set(labels)):
         raise InputError(
@@ -179,14 +179,14 @@ def evaluate_run(
         "subjects": list(subjects),
         "comparisons": list(names),
     }
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
     bench = Bench.of(manifest, config, out, samples=samples, wider=bool(names), features=features)
     inputs, said = aligned(used_by(bench.inputs, config), saved.model)
     fold = zero_shot(bench.samples)
     logits = predict_logits(saved.model, inputs.part(fold.test_inputs))
     probabilities = among(saved.calibration.probabilities(logits), labels, samples.class_names)
-    predictions = score(bench.samples, fold, probabilities)
+    predictions = make_predictions(bench.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
     found, note = _inside(bench, predictions, names)
     judgement = Judgement(

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from debian_mri.batches import rows_of
 from debian_mri.features import ScanImages
-from debian_mri.guards import refuse_trained
+from debian_mri.guards import check_train_test_overlap
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import OneScan, encoded_for, read_scan
@@ -40,8 +40,8 @@ from debian_mri.simulation.effects import most_changed
 from debian_mri.simulation.truth import shows_change, shows_structure
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
-from icube_common.reports import Report
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.reports import Report
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def explanation_test(
     """
     if draws < 1:
         raise InputError(f"--draws {draws}: must be at least 1")
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     saved = load_model(run)
     manifest = Manifest.load(data, root=root)
     if not manifest.simulated:
@@ -184,7 +184,7 @@ def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]
         if scan.label not in labels:
             continue
         try:
-            refuse_trained(manifest, [row], saved.about["trained_on"])
+            check_train_test_overlap(manifest, [row], saved.about["trained_on"])
         except InputError:
             seen += 1
         else:

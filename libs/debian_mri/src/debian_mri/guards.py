@@ -200,7 +200,7 @@ def refuse_shared_people(parts: Mapping[str, Iterable[str]]) -> None:
 
 
 def trained_on(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
-    """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
+    """What a saved model says about the scans that it was trained on, for `check_train_test_overlap`."""
     scans = [manifest.scans[row] for row in rows]
     return {
         "format": manifest.about["format"],
@@ -211,7 +211,7 @@ def trained_on(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
     """Hold scans against those that a model was trained on.
 
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
@@ -225,7 +225,7 @@ def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str
     Raises:
         InputError: some are the same; who, and how to leave them out.
     """
-    from icube_common.evaluation import refuse_trained as refuse
+    from icube_common.evaluation import check_train_test_overlap as refuse
 
     rows = list(rows)
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))

@@ -14,7 +14,7 @@ from debian_mri.guards import STRONG, site_association
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.participants import Participants
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 FEWEST_PEOPLE = 10  # of a class: below, any figure is luck
 YEARS_APART = 5.0  # mean ages of two classes

@@ -26,8 +26,8 @@ import numpy.typing as npt
 from debian_mri.participants import Participants, read_columns
 from debian_mri.variables import is_missing_name
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json
-from icube_common.tables import file_digest, read_table
+from icube_common.io.csv import file_digest, read_table
+from icube_common.io.runs import read_json
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples

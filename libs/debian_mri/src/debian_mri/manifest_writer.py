@@ -14,7 +14,7 @@ from debian_mri.manifest import COLUMNS, SEPARATOR, Scan
 from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.variables import Column
 from icube_common.errors import InputError
-from icube_common.tables import file_digest
+from icube_common.io.csv import file_digest
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def write_manifest(
     *,
     columns: Sequence[Column] = (),
 ) -> None:
-    """Write the four tables into a folder that is still being made (`icube_common.runs.atomic_folder`).
+    """Write the four tables into a folder that is still being made (`icube_common.io.runs.atomic_folder`).
 
     Args:
         folder: the (temporary) folder; it exists.

@@ -36,7 +36,7 @@ from debian_mri.signs import Measured, frames_of
 from debian_mri.slices import SliceImage
 from debian_mri.variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,8 @@ from debian_mri.phrases import listed, percent, place, quantity, signed, standin
 from debian_mri.reasons import named_concepts, top_slices
 from debian_mri.verify import check_report
 from icube_common.errors import InputError
-from icube_common.reports import render_page
-from icube_common.runs import atomic_file
+from icube_common.io.reports import render_page
+from icube_common.io.runs import atomic_file
 
 PICTURE = (320, 320)
 """Pixels that a slice is made to fit into."""

@@ -23,9 +23,9 @@ from debian_mri.attention import Pooling
 from debian_mri.config import MriConfig
 from debian_mri.demographics import Film
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
-from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
-from icube_common.prompts.textmap import TextMap
+from icube_common.prompts.ridge_init import LinearProjection
+from icube_common.tabular import NumericBranch
 from icube_common.vlm import FrozenVLM
 
 
@@ -65,7 +65,7 @@ class Picture(nn.Module):
         visual = config.visual
         self.trained = prompts.vlm.origin.image_trained
         self.pooling = Pooling(visual.pooling, dim, slices=slices, width=visual.attention_width, seed=config.train.seed)
-        self.map = TextMap(self.pooling.features, dim)
+        self.map = LinearProjection(self.pooling.features, dim)
         self.film = Film(numbers, dim) if numbers else None
         self.branch = branch
         self.register_buffer("trust", torch.tensor(visual.trust))

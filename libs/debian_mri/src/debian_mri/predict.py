@@ -29,7 +29,7 @@ from debian_mri.saved import SavedModel, load_model
 from debian_mri.single_image import single
 from debian_mri.verify import check_report
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 
 DRAWS = 20
 
@@ -64,7 +64,7 @@ class Prediction:
         if report is not None:
             save_report(report, self.explanation, self.text, overwrite=overwrite)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         found = self.explanation
         return {
@@ -155,7 +155,7 @@ def predict_one(
         if path is not None:
             if Path(path).is_dir():
                 raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
-            refuse_existing(path, overwrite=overwrite)
+            check_output_path(path, overwrite=overwrite)
     if (image is None) == (data is None):
         raise InputError("one image, or --data DATA with --id ID, is needed")
     if data is not None and scan_id is None:

@@ -23,8 +23,8 @@ from debian_mri.duplicates import drop_duplicates
 from debian_mri.manifest import Manifest, Scan
 from debian_mri.manifest_writer import Rejection, write_manifest
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.io.runs import atomic_folder, check_output_path
+from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def prepare(
     """
     reader = get_reader(format)
     options = options or Options()
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     found = reader.find(Path(source), options)
     candidates, rejected = _usable(found.candidates, labels or {}, classes)
     rejected = [*found.rejected, *rejected]

@@ -27,9 +27,9 @@ from debian_mri.signlayer import SignLayer
 from debian_mri.variables import Column
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
-from icube_common.numeric import NumericBranch
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts import PromptLearner
-from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -93,11 +93,11 @@ def save_model(folder: str | Path, saved: SavedModel, *, overwrite: bool = False
             if picture is None
             else {
                 "slices": picture.pooling.slices,
-                "branch": None if picture.branch is None else picture.branch.record(),
+                "branch": None if picture.branch is None else picture.branch.to_dict(),
                 "backbone": picture.vlm.describe(),
             },
-            "calibration": saved.calibration.record(),
-            "abstention": saved.abstention.record(),
+            "calibration": saved.calibration.to_dict(),
+            "abstention": saved.abstention.to_dict(),
         }
         write_json(temporary / ABOUT, about)
         (temporary / CARD).write_text(_card(saved, about))
@@ -129,8 +129,8 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         if missing := model.learned().keys() ^ tensors.keys():
             raise InputError(f"{folder / WEIGHTS}: missing or unknown tensors {sorted(missing)[:4]}")
         model.load_state_dict(tensors, strict=False)
-        calibration = Calibration.from_record(about["calibration"])
-        abstention = Abstention.from_record(about["abstention"])
+        calibration = Calibration.from_dict(about["calibration"])
+        abstention = Abstention.from_dict(about["abstention"])
         columns = tuple(Column(**{**record, "values": tuple(record["values"])}) for record in about["columns"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
@@ -164,7 +164,7 @@ def _skeleton(folder: Path, config: MriConfig, about: Mapping[str, Any], vlm: Fr
             config,
             slices=about["picture"]["slices"],
             numbers=variables.width if film and variables is not None else 0,
-            branch=None if record is None else NumericBranch.from_record(vlm, record),
+            branch=None if record is None else NumericBranch.from_dict(vlm, record),
         )
     return MriModel(config, labels, signs=signs, picture=picture, variables=variables)
 

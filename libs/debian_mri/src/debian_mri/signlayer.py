@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from icube_common.prompts.textmap import mean_and_deviation
+from icube_common.prompts.ridge_init import mean_and_std
 
 # fewer controls than this give no stable deviation: all training people stand in
 FEWEST_CONTROLS = 10
@@ -93,7 +93,7 @@ class SignLayer(nn.Module):
         few = int(controls.sum()) < FEWEST_CONTROLS
         rows = torch.ones_like(controls) if few else controls
         base = values[rows].double()
-        center, _ = mean_and_deviation(base)
+        center, _ = mean_and_std(base)
         if len(self.slope):
             assert numbers is not None
             z = numbers[rows].double()
@@ -105,9 +105,9 @@ class SignLayer(nn.Module):
             self.slope.copy_(slope)
             base = base - (z - middle) @ slope
             center = center - middle @ slope
-            _, deviation = mean_and_deviation(base)
+            _, deviation = mean_and_std(base)
         else:
-            _, deviation = mean_and_deviation(base)
+            _, deviation = mean_and_std(base)
         self.center.copy_(center)
         self.deviation.copy_(deviation)
         self.control_count.fill_(0 if few else int(controls.sum()))

@@ -21,9 +21,9 @@ from torch import Tensor
 from debian_mri.model import MriModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
-from icube_common.evaluation.splits import stratified_groups
+from icube_common.evaluation.samples import stratified_groups
 from icube_common.losses.logit_scale import scale_of
-from icube_common.prompts.textmap import Block, Choice, solve, start_at_ridge
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, solve_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
 # of equals the first
@@ -54,14 +54,14 @@ def start_picture(
     known = picture.known(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
-    block = Block(picture.map.standard(pooled).cpu(), visual.shrinkage, picture.map)
-    choice = Choice(1.0, visual.trust)
+    block = RidgeBlock(picture.map.standard(pooled).cpu(), visual.shrinkage, picture.map)
+    choice = RidgeSetting(1.0, visual.trust)
     notes: list[str] = []
     if visual.select:
         others = model.signs(rows["signs"], _numbers(model, rows)).sum(-1).cpu() if model.signs is not None else None
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
     picture.trust.fill_(choice.trust)
-    start_at_ridge([block], wanted, varying, choice=Choice(choice.factor, 1.0))
+    initialise_ridge([block], wanted, varying, choice=RidgeSetting(choice.factor, 1.0))
     return notes
 
 
@@ -72,14 +72,14 @@ def _numbers(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:
 
 def _select(
     model: MriModel,
-    block: Block,
+    block: RidgeBlock,
     wanted: Float[Tensor, "n d"],
     known: Float[Tensor, "n d"],
     apart: Float[Tensor, "c d"],
     labels: Int[Tensor, " n"],
     groups: Sequence[str],
     others: Float[Tensor, "n c"] | None,
-) -> tuple[Choice, list[str]]:
+) -> tuple[RidgeSetting, list[str]]:
     """Shrinkage and trust of the smallest loss on people left out, the other parts' weight fitted to each."""
     picture, visual = model.picture, model.config.visual
     assert picture is not None
@@ -92,22 +92,22 @@ def _select(
     try:
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
-        return Choice(1.0, visual.trust), [f"Shrinkage and trust of the picture are as set: {error}."]
+        return RidgeSetting(1.0, visual.trust), [f"Shrinkage and trust of the picture are as set: {error}."]
     scale = float(scale_of(picture.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     trusts = TRUSTS if others is None else TRUSTS_BESIDE
-    best: tuple[float, Choice] | None = None
+    best: tuple[float, RidgeSetting] | None = None
     for factor in FACTORS:
         logits = torch.zeros(len(labels), len(apart))
         for rest, part in folds:
-            inner = Block(block.rows[rest], block.shrinkage, block.map)
-            weight = solve([inner], wanted[rest], factor)[0]
+            inner = RidgeBlock(block.rows[rest], block.shrinkage, block.map)
+            weight = solve_ridge([inner], wanted[rest], factor)[0]
             feature = F.normalize(known[part] + block.rows[part] @ weight, dim=-1)
             logits[part] = scale * feature @ apart.T
         for trust in trusts:
             loss = _fitted_loss(trust * logits, others, labels)
             if best is None or loss < best[0] - 1e-6:
-                best = (loss, Choice(factor, trust))
+                best = (loss, RidgeSetting(factor, trust))
     assert best is not None
     return best[1], []
 

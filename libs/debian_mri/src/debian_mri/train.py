@@ -20,11 +20,11 @@ from debian_mri.saved import SavedModel, save_model
 from debian_mri.texts import MriTexts
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, everything
-from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json
-from icube_common.sequences import as_list
+from icube_common.evaluation import Fold, train_on_all
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.training import check_start, load_backbone, open_run
+from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train(
 
     Args:
         data: what ``debian-mri prepare`` or ``simulate`` made.
-        out: the run folder; `icube_common.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` says what it holds.
         config: all settings.
         leave_out: subjects that are not trained on.
         features: folder of slice features; by default below ``data``.
@@ -129,7 +129,7 @@ def training_fold(manifest: Manifest, config: MriConfig, *, leave_out: Sequence[
             raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
         samples = samples.subset(kept)
     refuse_confounded_sites(samples)
-    return everything(samples, seed=config.train.seed, validation=config.validation_share)
+    return train_on_all(samples, seed=config.train.seed, validation=config.validation_share)
 
 
 def to_save(trained: Trained, inputs: Inputs, manifest: Manifest, fold: Fold, texts: MriTexts) -> SavedModel:

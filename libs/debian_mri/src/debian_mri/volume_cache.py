@@ -25,8 +25,8 @@ from debian_mri.preprocess import STEP, VERSION, PreprocessConfig, Volume, prepr
 from debian_mri.volumes import RawVolume, read_affine, read_volume, voxel_digest
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.experiments.executors import open_executor, run_each
-from icube_common.runs import atomic_file, read_json, write_json
+from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.runs import atomic_file, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

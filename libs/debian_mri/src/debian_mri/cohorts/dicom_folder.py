@@ -25,7 +25,7 @@ from debian_mri.manifest import Scan
 from debian_mri.manifest_writer import Rejection
 from debian_mri.variables import is_missing_name, is_number, tidy
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
+from icube_common.utils import map_in_processes
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")

@@ -79,7 +79,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         )
         found.write(html=args.html, tsv=args.tsv, report=args.report, overwrite=args.overwrite)
         written = {name.strip("-"): str(path) for name, path in files.items() if path is not None}
-        return {**found.record(), "files": written}
+        return {**found.to_dict(), "files": written}
     if extra := [name for name, path in files.items() if path is not None]:
         raise InputError(f"{extra[0]}: is for one scan; of many, --out PRED names a folder, and --pages adds pages")
     if args.out is None:

@@ -5,7 +5,7 @@ there on there is one way: series -> parts -> volume geometry -> NIfTI. Coordina
 affines RAS (NIfTI), both in mm.
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -23,7 +23,7 @@ from debian_mri.dicom.series import Part, Series, find_series, split
 from debian_mri.dicom.sidecar import repetition_time, sidecar
 from debian_mri.dicom.volumes import BY_NUMBER
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, write_json
+from icube_common.io.runs import atomic_folder, write_json
 
 logger = logging.getLogger(__name__)
 

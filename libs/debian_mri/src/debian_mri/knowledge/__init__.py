@@ -1,7 +1,7 @@
 """Class knowledge that comes with the library: sentences about diagnoses, each of one publication.
 
 The sentences put what the publication reports into the words of a language model, and no clinician has checked them;
-the file says so, and every report repeats it until a person signs (``debian-mri describe review``). The ``meta`` of a
+the file says so, and every report repeats it until a person signs (``debian-mri knowledge review``). The ``meta`` of a
 sentence says which sequences it can be seen on (``requires``), and ``sure: false`` where source or wording is in doubt.
 
 >>> from debian_mri.knowledge import load_knowledge, usable
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
     from icube_common.knowledge.sentences import Sentence
 
 SHIPPED: dict[str, str] = {"diagnoses": "diagnoses.yaml"}
@@ -54,12 +54,12 @@ def load_knowledge(name: str = "diagnoses") -> ClassKnowledge:
     Raises:
         InputError: no such name, or a file that is missing, malformed or changed after it was frozen.
     """
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
 
     if name.lower().endswith(_SUFFIXES):
         return ClassKnowledge.load(name)
     if name not in SHIPPED:
-        raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or give a file of `debian-mri describe`")
+        raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or give a file of `debian-mri knowledge`")
     return ClassKnowledge.load(Path(__file__).with_name(SHIPPED[name]))
 
 

@@ -4,7 +4,7 @@ They stand in for people's scans where none is at hand, and, since it is known w
 explanations. They are nobody's brains: everything made from them is marked as simulated.
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

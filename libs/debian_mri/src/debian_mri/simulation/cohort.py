@@ -23,8 +23,8 @@ from debian_mri.template import load_template, mni_grid
 from debian_mri.variables import VARIABLES
 from icube_common.config import Config, option
 from icube_common.errors import InputError
-from icube_common.experiments.executors import open_executor, run_each
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 NOTE = "simulated: the ICBM152 template deformed by formulas, nobody's brain"
 _COLUMNS = ("age", "sex", "education", "nWBV", "eTIV", "MMSE")
@@ -62,7 +62,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
     Raises:
         InputError: ``out`` exists.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     sites = make_sites(config.sites)
     labels, where = assigned(config)
     with atomic_folder(out, overwrite=overwrite) as folder:

@@ -20,7 +20,7 @@ from debian_mri.simulation.deformation import structure_mask
 from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
 from debian_mri.template import template_on_grid
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 
 # of the changed voxels in the plane that has most of them: a plane with fewer only grazes the change
 _LEAST_SHARE = 0.2

@@ -24,7 +24,7 @@ from typing import Any
 from tqdm import tqdm
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 from motiondiff.data.labels.label_map import BUILTIN_MAPS, LabelMap, LabelMapCheck
 from motiondiff.data.labels.metadata import Annotations, annotate
 from motiondiff.data.prepare import (
@@ -103,7 +103,7 @@ def prepare_merged(
         )
         for source, refs in zip(sources, units, strict=True)
     }
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
     about: dict[str, Any] = {
         "format": "merge",

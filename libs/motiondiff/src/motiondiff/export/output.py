@@ -11,7 +11,7 @@ import numpy.typing as npt
 from einops import rearrange
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 from motiondiff.skeleton.motion import Motion
 
 

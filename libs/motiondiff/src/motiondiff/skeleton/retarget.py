@@ -1,7 +1,7 @@
 """Retargeting: a motion on another skeleton, by corresponding joints, the target's bone lengths and new rotations.
 
-Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.skeleton_roles`), or by a joint map
-of the user. Where source and target both have a joint of a role, the target's joint has a goal position: from its
+Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or by a joint
+map of the user. Where source and target both have a joint of a role, the target's joint has a goal position: from its
 nearest such ancestor, in the direction of the source, at the source's distance, scaled to the target. Where several
 bones leave a joint of the source together (hips from the pelvis), the target's keep the target's shape and rotate with
 the source's: sensors differ in where hips are. Knees and ankles have goals from the centre of the hips, so that
@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from icube_common.skeleton_roles import ancestors
+from icube_common.data.skeleton_roles import ancestors
 from motiondiff.skeleton.inverse_kinematics import body_axes, fit_rotations
 from motiondiff.skeleton.joint_matching import JointCorrespondence, match_joints
 from motiondiff.skeleton.motion import Motion
