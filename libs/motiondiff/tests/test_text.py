@@ -378,7 +378,7 @@ def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--text", ""], "says nothing"),
+        (["--text", ""], "empty; describe"),
         (["--text", "walk \x07"], "control characters"),
         (["--text", "walk " * 200], "say it shorter"),
         (["--text", "walk", "--action", "wlak"], "did you mean 'walk'"),

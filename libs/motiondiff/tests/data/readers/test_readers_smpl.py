@@ -86,7 +86,7 @@ def test_a_users_own_rest_joints(tmp_path, recording):
     rest = np.cumsum(np.ones((22, 3)), axis=0)
     np.save(tmp_path / "rest_joints.npy", rest)
     write_amass(tmp_path / "a_poses.npz", turns_of(recording), np.zeros((121, 3)))
-    assert "no rest joints of a body in metres" in read("amass", tmp_path)[1]["a_poses"]
+    assert "not the rest joints of a body in metres" in read("amass", tmp_path)[1]["a_poses"]
     body = mean_skeleton(22)
     joints = np.zeros((24, 3))
     joints[0] = (0, -0.2, 0)
@@ -123,7 +123,7 @@ def test_babel_cuts_and_labels(tmp_path, recording):
         "KIT/3/b_poses.00": ("walk", ("walk",), 121),
     }
     assert "5 to 6.0 s (walks on)" in reasons[f"{name}.03"]
-    assert "BABEL has no labels for it" in reasons["KIT/3/c_poses"]
+    assert "no labels of BABEL for it" in reasons["KIT/3/c_poses"]
     assert (
         sequence_key("KIT/KIT/3/Walk 1_poses.npz")
         == sequence_key("/data/KIT/3/walk_1_stageii.npz")
@@ -150,7 +150,7 @@ def test_babel_that_is_none(tmp_path, recording, text, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"poses": np.zeros((4, 63))}, r"\(frames, 156, 165 or 72\) and \(frames, 3\) wanted"),
+        ({"poses": np.zeros((4, 63))}, r"\(frames, 156, 165 or 72\) and \(frames, 3\) expected"),
         ({"trans": np.zeros((3, 3))}, r"trans \(3, 3\)"),
         ({"trans": np.full((4, 3), np.nan)}, "not finite"),
         ({"mocap_framerate": np.array("fast")}, "must be numbers"),
@@ -309,7 +309,7 @@ def test_humanml3d_to_the_letter(tmp_path):
     [
         ("a man walks#a/DET man/NOUN walk/VERB#0.0", "line 1: 'sentence#words#start#end' expected"),
         ("a man walks#walk/VERB#x#0", "could not convert"),
-        ("a man walks#walk/VERB#3#1", "3 to 1 s is no part of a clip"),
+        ("a man walks#walk/VERB#3#1", "3 to 1 s is not a part of a clip"),
         ("#walk/VERB#0#0", "'sentence#words#start#end' expected"),
     ],
 )
