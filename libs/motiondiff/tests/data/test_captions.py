@@ -138,8 +138,10 @@ def test_a_store_that_says_nothing_is_refused(store_path: Path, tmp_path: Path) 
         store_captions(silent)
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "empty; describe"), (" \n", "empty; describe"), ("?!", "empty; describe"),
-                                             ("sit\x00down", "control characters")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [*((text, "empty; describe") for text in ("", " \n", "?!")), ("sit\x00down", "control characters")],
+)
 def test_texts_that_are_none(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         normalise_text(text, "text")
