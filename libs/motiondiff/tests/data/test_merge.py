@@ -254,7 +254,7 @@ def test_mix_needs_a_file_sources_and_a_frame_rate(tmp_path, sources):
     for text, message in (
         ("a: [", "is not YAML"),
         ("[]", "`skeleton:`"),
-        ("skeleton: smpl-22", "sources: wants"),
+        ("skeleton: smpl-22", "sources: a mapping"),
     ):
         sources.write_text(text)
         with pytest.raises(InputError, match=message):

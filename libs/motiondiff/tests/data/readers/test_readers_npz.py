@@ -89,7 +89,7 @@ def test_positions_alone_are_fitted(tmp_path, moving_kinect):
         ({"root": np.zeros((4, 3))}, "do not fit"),
         ({"root": np.full((5, 3), np.nan)}, "frame 0"),
         ({"rotations": np.ones((5, 2, 3, 3))}, "frame 0: a matrix in rotations is not a rotation"),
-        ({"rotations": np.tile(np.diag([1.0, 1, -1]), (5, 2, 1, 1))}, "no rotation"),
+        ({"rotations": np.tile(np.diag([1.0, 1, -1]), (5, 2, 1, 1))}, "is not a rotation"),
         ({"positions": np.zeros((5, 2, 3))}, "m apart on average"),
         ({"positions": np.zeros((5, 3, 3))}, "do not fit together"),
         ({"action": np.array(["a", "b"])}, "action must be one text"),
