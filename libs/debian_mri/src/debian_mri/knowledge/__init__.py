@@ -1,12 +1,12 @@
-"""Class knowledge that comes with the library: sentences about diagnoses, each of one publication.
+"""Class knowledge of the library: sentences about diagnoses, each of one publication.
 
-The sentences put what the publication reports into the words of a language model, and no clinician has checked them;
-the file says so, and every report repeats it until a person signs (``debian-mri knowledge review``). The ``meta`` of a
-sentence says which sequences it can be seen on (``requires``), and ``sure: false`` where source or wording is in doubt.
+The sentences are a language model's wording of the publications, without a clinician's review; the file and every
+report state this until a named person reviews it (``debian-mri knowledge review``). The ``meta`` of a sentence lists
+the sequences that show it (``requires``), and ``sure: false`` marks doubtful sources or wordings.
 
 >>> from debian_mri.knowledge import load_knowledge, usable
->>> found = usable(load_knowledge().usable("PD"), ["T1w"])
->>> any("swallow tail" in sentence.text for sentence in found.kept)
+>>> selection = usable(load_knowledge().usable("PD"), ["T1w"])
+>>> any("swallow tail" in sentence.text for sentence in selection.available)
 False
 """
 
@@ -27,26 +27,26 @@ SHIPPED: dict[str, str] = {"diagnoses": "diagnoses.yaml"}
 """Name of a knowledge -> its file in this folder."""
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "SWI", "dwi", "bold", "asl")
-"""What a sentence or a concept may require, in the words of BIDS."""
+"""Sequences that a sentence or a concept may require, by their BIDS suffix."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True)
-class Usable:
-    """Sentences after those have been taken out that cannot be seen on the sequences at hand.
+class SentenceSelection:
+    """Selection of sentences by the available sequences.
 
     Attributes:
-        kept: in their order.
-        dropped: the others, each with the sequences that are missing for it.
+        available: sentences in their order.
+        excluded: other sentences, each with its missing sequences.
     """
 
-    kept: tuple[Sentence, ...]
-    dropped: tuple[tuple[Sentence, tuple[str, ...]], ...]
+    available: tuple[Sentence, ...]
+    excluded: tuple[tuple[Sentence, tuple[str, ...]], ...]
 
 
 def load_knowledge(name: str = "diagnoses") -> ClassKnowledge:
-    """Sentences about classes: those of a file, or those that the library has.
+    """Load class knowledge from a file, or that of the library.
 
     Args:
         name: a knowledge file (``.yaml``, ``.yml`` or ``.json``) or a key of `SHIPPED`.
@@ -63,60 +63,59 @@ def load_knowledge(name: str = "diagnoses") -> ClassKnowledge:
     return ClassKnowledge.load(Path(__file__).with_name(SHIPPED[name]))
 
 
-def usable(sentences: Iterable[Sentence], sequences: Collection[str]) -> Usable:
-    """Take out the sentences that need a sequence which is not there.
+def usable(sentences: Iterable[Sentence], sequences: Collection[str]) -> SentenceSelection:
+    """Select the sentences whose sequences are available.
 
     Args:
         sentences: each with a list ``requires`` in its ``meta``.
-        sequences: those of the scan, in the words of BIDS (``T1w``, ``SWI``).
+        sequences: sequences of the scan, by their BIDS suffix (``T1w``, ``SWI``).
 
     Raises:
-        InputError: a sentence that does not say what it requires (it would be claimed of any image), or an unknown
-            sequence among those that are required or given.
+        InputError: a sentence without ``requires`` (it would be claimed of any image), or an unknown sequence.
     """
     check_sequences(sequences)
-    kept, dropped = [], []
+    available, excluded = [], []
     for sentence in sentences:
         if "requires" not in sentence.meta:
-            raise InputError(f"{sentence.text!r}: its meta does not say which sequences it requires (requires: [T1w])")
+            raise InputError(f"{sentence.text!r}: its meta lacks the required sequences (requires: [T1w])")
         try:
             missing = missing_sequences(sentence.meta["requires"], sequences)
         except InputError as error:
             raise InputError(f"{sentence.text!r}: {error}") from None
         if missing:
-            dropped.append((sentence, missing))
+            excluded.append((sentence, missing))
         else:
-            kept.append(sentence)
-    return Usable(tuple(kept), tuple(dropped))
+            available.append(sentence)
+    return SentenceSelection(tuple(available), tuple(excluded))
 
 
-def restrict(knowledge: ClassKnowledge, sequences: Collection[str]) -> tuple[ClassKnowledge, Usable]:
-    """The knowledge with nothing in it that needs an absent sequence, and what was kept and dropped.
+def restrict(knowledge: ClassKnowledge, sequences: Collection[str]) -> tuple[ClassKnowledge, SentenceSelection]:
+    """Knowledge restricted to the available sequences, and the selection.
 
-    Sentences that are not in use are left out as well. Frozen knowledge stays frozen, under a hash of its own.
+    Sentences out of use are excluded too. Frozen knowledge stays frozen, with a new hash.
 
     Raises:
         InputError: as `usable`, or a class is left without a sentence.
     """
-    kept: dict[str, Sequence[Sentence]] = {}
-    found = []
+    sentences: dict[str, Sequence[Sentence]] = {}
+    selections = []
     for name in knowledge.class_names:
         part = usable(knowledge.usable(name), sequences)
-        if not part.kept:
-            listed = ", ".join(sorted({sequence for _, missing in part.dropped for sequence in missing}))
+        if not part.available:
+            listed = ", ".join(sorted({sequence for _, missing in part.excluded for sequence in missing}))
             raise InputError(f"class {name!r}: each of its sentences needs a sequence that is absent ({listed})")
-        kept[name] = part.kept
-        found.append(part)
-    left = knowledge.with_classes(kept)
-    whole = Usable(
-        tuple(sentence for part in found for sentence in part.kept),
-        tuple(pair for part in found for pair in part.dropped),
+        sentences[name] = part.available
+        selections.append(part)
+    restricted = knowledge.with_classes(sentences)
+    selection = SentenceSelection(
+        tuple(sentence for part in selections for sentence in part.available),
+        tuple(pair for part in selections for pair in part.excluded),
     )
-    return (left.freeze(knowledge.frozen.date) if knowledge.frozen else left), whole
+    return (restricted.freeze(knowledge.frozen.date) if knowledge.frozen else restricted), selection
 
 
 def missing_sequences(requires: object, sequences: Collection[str]) -> tuple[str, ...]:
-    """Those of the required sequences that are not there.
+    """Required sequences that are not available.
 
     Raises:
         InputError: ``requires`` is no list of known sequences, or is empty.
@@ -128,10 +127,10 @@ def missing_sequences(requires: object, sequences: Collection[str]) -> tuple[str
 
 
 def check_sequences(names: Iterable[object]) -> None:
-    """Hold names against `SEQUENCES`.
+    """Check names of sequences.
 
     Raises:
-        InputError: an unknown one; the nearest is named.
+        InputError: unknown name; the nearest is given.
     """
     if isinstance(names, str):
         raise InputError(f"sequences {names!r}: must be a list, such as [T1w]")
