@@ -43,7 +43,7 @@ def test_prepare_and_info(command: Command, recordings: Path, tmp_path: Path) ->
         "prepare", recordings, "--format", "npz", "--out", tmp_path / "store", "--fps", "5", "--labels", labels,
         "--split-by", "subject", "--test-groups", "simulated-1", "--json",
     )  # fmt: skip
-    assert status == 0 and len(lines) == 1 and "1 clips could not be used: see" in lines[0]
+    assert status == 0 and len(lines) == 1 and "1 clips rejected: see" in lines[0]
     prepared = json.loads(out)
     assert prepared["store"] == str(tmp_path / "store")
     assert prepared["actions"] == {"jog": 3, "walk": 3} and prepared["fps"] == 5 and prepared["rejected"] == 1
@@ -240,7 +240,7 @@ BAD = {
     "sample: format": (SAMPLE + "--action walk --formats bhv", "unknown format 'bhv': did you mean 'bvh'"),
     "sample: no format": (SAMPLE + "--action walk --formats ,", "names no format"),
     "sample: absent shape": (SAMPLE + "--action walk --shape {absent}", "--shape .*: no such file"),
-    "sample: bad shape": (SAMPLE + "--action walk --shape {text}", "wants `scale:` and/or `bone_lengths:`"),
+    "sample: bad shape": (SAMPLE + "--action walk --shape {text}", "`scale:` and/or `bone_lengths:`"),
     "sample: no steps": (SAMPLE + "--action walk --steps 0", "--steps 0: must be at least 1"),
     "sample: too many steps": (SAMPLE + "--action walk --steps 99999", "99999 denoising steps: must be 1 to 50"),
     "sample: too long": (SAMPLE + "--action walk --seconds 60", r"600 frames .*up to 3\.2 s"),

@@ -14,7 +14,8 @@ import torch
 from command_line import Command, as_json, command_fixture
 
 from icube_common.errors import InputError
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate

@@ -11,7 +11,8 @@ import torch
 
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.store import MotionStore

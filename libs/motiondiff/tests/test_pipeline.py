@@ -221,8 +221,8 @@ def test_a_motion_file_sets_the_body(pipeline: Pipeline, tmp_path: Path) -> None
         ("bone_lengths: [1, 2]", "must map joint names to metres"),
         ("scale: 0", "scale: 0 must be"),
         ("scale: .nan", "scale: nan must be"),
-        ("size: 2", "wants `scale:` and/or `bone_lengths:`"),
-        ("", "wants `scale:`"),
+        ("size: 2", "`scale:` and/or `bone_lengths:`"),
+        ("", "`scale:`"),
         ("scale: [", "is not YAML"),
     ],
 )

@@ -21,7 +21,8 @@ from torch import Tensor
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from icube_common.vlm.features import FeatureCache
 from motiondiff.cli import main
 from motiondiff.config import DiffusionConfig, MotionDiffConfig, TextConfig
@@ -381,7 +382,7 @@ def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--text", ""], "says nothing"),
+        (["--text", ""], "empty; describe"),
         (["--text", "walk \x07"], "control characters"),
         (["--text", "walk " * 200], "say it shorter"),
         (["--text", "walk", "--action", "wlak"], "did you mean 'walk'"),

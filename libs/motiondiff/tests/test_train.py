@@ -19,7 +19,8 @@ import motiondiff
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, read_json
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.prepare import PrepareOptions, write_store

@@ -138,8 +138,10 @@ def test_a_store_that_says_nothing_is_refused(store_path: Path, tmp_path: Path) 
         store_captions(silent)
 
 
-@pytest.mark.parametrize(("text", "words"), [("", "says nothing"), (" \n", "says nothing"), ("?!", "says nothing"),
-                                             ("sit\x00down", "control characters")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [*((text, "empty; describe") for text in ("", " \n", "?!")), ("sit\x00down", "control characters")],
+)
 def test_texts_that_are_none(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         normalise_text(text, "text")
@@ -157,21 +159,21 @@ def embedded(**changes: Any) -> EmbeddedCaptions:
 
 def test_draws() -> None:
     plain = embedded()
-    assert plain.size == 4 and plain.draw(1, np.random.default_rng(0)) is None and plain.draw(1, None) is None
-    np.testing.assert_array_equal(plain.draw(0, None), [1, 0, 0, 0])
-    seen = {tuple(plain.draw(0, np.random.default_rng(seed)).tolist()) for seed in range(20)}  # type: ignore[union-attr]
+    assert plain.size == 4 and plain.sample(1, np.random.default_rng(0)) is None and plain.sample(1, None) is None
+    np.testing.assert_array_equal(plain.sample(0, None), [1, 0, 0, 0])
+    seen = {tuple(plain.sample(0, np.random.default_rng(seed)).tolist()) for seed in range(20)}  # type: ignore[union-attr]
     assert seen == {(1, 0, 0, 0), (0, 1, 0, 0)}
-    blended = embedded(blend=1.0).draw(0, np.random.default_rng(1))
+    blended = embedded(blend=1.0).sample(0, np.random.default_rng(1))
     assert blended is not None and blended[2:].tolist() == [0, 0]
     varied = embedded(noise=0.5, blend=0.5)
-    first, again, other = (varied.draw(0, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    first, again, other = (varied.sample(0, np.random.default_rng(seed)) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)  # type: ignore[arg-type]
     for vector in (blended, first, other):
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)  # type: ignore[arg-type]
     # in the mean the noise is as long as it says: the cosine to the caption is 1 / sqrt(1 + noise^2)
     noisy = embedded(noise=1.0)
-    cosines = [noisy.draw(2, np.random.default_rng(seed))[2] for seed in range(500)]  # type: ignore[index]
+    cosines = [noisy.sample(2, np.random.default_rng(seed))[2] for seed in range(500)]  # type: ignore[index]
     assert 0.6 < float(np.mean(cosines)) < 0.85
 
 

@@ -151,5 +151,5 @@ def test_sides_by_name(names: tuple[str, ...], order: tuple[int, ...]) -> None:
 
 
 def test_names_without_sides() -> None:
-    with pytest.raises(InputError, match="no names of joints tell left from right"):
+    with pytest.raises(InputError, match="no joint name has a side"):
         _ = Skeleton(("a", "b"), (-1, 0), np.zeros((2, 3), np.float32)).mirror_indices

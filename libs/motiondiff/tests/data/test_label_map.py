@@ -47,10 +47,10 @@ def test_a_map_that_is_not_strict_loses_no_label_without_saying_so(names: dict[s
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("labels: [walk, run]", "wants `labels:` with a mapping"),
-        ("walk: run", "wants `labels:`"),
-        ("", "wants `labels:`"),
-        ("labels: {a: b}\nlabel: {c: d}", "wants `labels:`"),
+        ("labels: [walk, run]", "`labels:` with a mapping"),
+        ("walk: run", "`labels:`"),
+        ("", "`labels:`"),
+        ("labels: {a: b}\nlabel: {c: d}", "`labels:`"),
         ("labels: {a: 3}", "'a': 3 must map a name to a name or null"),
         ("labels: {no: wave}", "False: 'wave' must map a name"),
         ("labels: {a: b}\nstrict: 'no'", "strict: 'no' must be true or false"),

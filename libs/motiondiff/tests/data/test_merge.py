@@ -228,8 +228,8 @@ def test_mix(tmp_path, sources):
         (("skeleton: smpl-22", "skeleton: 22"), "skeleton: 22: kinect-v1"),
         (("format: etri", "format: etry"), "unknown format 'etry': did you mean 'etri'"),
         (("path: etri", "path: absent"), "absent: no such folder"),
-        (("path: etri", "folder: etri"), "sources: etri: wants `format:` and `path:`"),
-        (("etri: {", "a/b: {"), "a name without '/' is wanted"),
+        (("path: etri", "folder: etri"), "sources: etri: `format:` and `path:` expected"),
+        (("etri: {", "a/b: {"), "a name without '/' expected"),
         (("labels: residential", "labels: absent.yaml"), "absent.yaml: cannot be read"),
         (("exclude: [bad.txt]", "exclude: bad.txt"), "exclude: a list of files"),
         (("exclude: [bad.txt]", "exclude: [absent.txt]"), "absent.txt: cannot be read"),
@@ -253,8 +253,8 @@ def test_mix_needs_a_file_sources_and_a_frame_rate(tmp_path, sources):
             prepare_merged(file, tmp_path / "store", options)
     for text, message in (
         ("a: [", "is not YAML"),
-        ("[]", "wants `skeleton:`"),
-        ("skeleton: smpl-22", "sources: wants"),
+        ("[]", "`skeleton:`"),
+        ("skeleton: smpl-22", "sources: a mapping"),
     ):
         sources.write_text(text)
         with pytest.raises(InputError, match=message):
@@ -268,7 +268,7 @@ def test_lists_of_samples_to_leave_out(tmp_path, sources):
     store = prepare("npz", sources.parent / "own", tmp_path / "store", PrepareOptions(fps=None, exclude=names))
     assert store.clip_ids == ["0"] and store.info()["rejected"] == 1
     (tmp_path / "list.txt").write_text("\n")
-    with pytest.raises(InputError, match=r"--exclude .*list\.txt: names no sample"):
+    with pytest.raises(InputError, match=r"--exclude .*list\.txt: no sample"):
         read_exclusion_lists([tmp_path / "list.txt"])
 
 
@@ -284,7 +284,7 @@ def test_texts_are_kept_in_the_store(tmp_path):
     other = write_store([Clip("a", motion), Clip("b", motion)], tmp_path / "other", PrepareOptions(), about=about)
     assert other.fingerprint != store.fingerprint and not (other.path / "texts.json").exists()
     (store.path / "texts.json").write_text("[]")
-    with pytest.raises(InputError, match=r"texts\.json: is no list of 2 lists"):
+    with pytest.raises(InputError, match=r"texts\.json: not a list of 2 lists"):
         MotionStore(store.path)[0]
 
 

@@ -70,7 +70,7 @@ def test_a_file_in_no_folder_has_no_action_and_is_rejected(recordings, tmp_path)
         (tmp_path / "rec" / name).write_bytes((recordings / FILES[0]).read_bytes())
     store, rejected = made(tmp_path / "rec", tmp_path, action_from="folder")
     assert actions(store) == {"a": "dance"}
-    assert "lies in no folder" in rejected["loose"]
+    assert "is in no folder" in rejected["loose"]
 
 
 def test_one_folder_above_all_the_folders_is_pointed_out(recordings, tmp_path, caplog):
@@ -237,7 +237,7 @@ def moving_kinect_text() -> str:
 def test_a_label_map_that_names_no_label_is_refused(recordings, tmp_path):
     for strict in (True, False):
         with pytest.raises(
-            InputError, match=r"--labels own\.yaml: names none of the 2 labels found: 'dance', 'sit down'"
+            InputError, match=r"--labels own\.yaml: has none of the 2 labels found: 'dance', 'sit down'"
         ):
             made(recordings, tmp_path, action_from="folder", labels=LabelMap({"jog": "run"}, strict, "own.yaml"))
         assert not (tmp_path / "store").exists()
@@ -268,10 +268,10 @@ def test_a_mix_takes_folders_and_tables_of_its_sources(recordings, tmp_path, cap
     text = (tmp_path / "mix.yaml").read_text()
     (tmp_path / "map.yaml").write_text("labels: {jog: run}\n")
     (tmp_path / "mix.yaml").write_text(f"labels: map.yaml\n{text}")
-    with pytest.raises(InputError, match=r"map\.yaml: names none of the 2 labels found"):
+    with pytest.raises(InputError, match=r"map\.yaml: has none of the 2 labels found"):
         prepare_merged(tmp_path / "mix.yaml", tmp_path / "other", PrepareOptions(fps=20))
     (tmp_path / "mix.yaml").write_text(text.replace("folder", "[1]"))
-    with pytest.raises(InputError, match="action_from: wants folder or parent"):
+    with pytest.raises(InputError, match="action_from: folder or parent expected"):
         prepare_merged(tmp_path / "mix.yaml", tmp_path / "other", PrepareOptions(fps=20))
 
 

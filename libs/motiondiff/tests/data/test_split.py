@@ -100,7 +100,7 @@ def test_what_to_split_by(subjects: list[str | None], styles: list[str | None], 
 
 
 def test_fewer_than_two_groups_cannot_be_split_by() -> None:
-    with pytest.raises(InputError, match="--split-by subject: the clips name fewer than two subjects"):
+    with pytest.raises(InputError, match="--split-by subject: the clips have fewer than two subjects"):
         choose_split_key(["a", "a", None], ["x", "y", "x"], "subject")
     with pytest.raises(InputError, match="unknown value of --split-by 'subjects': did you mean 'subject'"):
         choose_split_key(["a", "b"], ["x", "y"], "subjects")

@@ -125,7 +125,7 @@ def test_another_topology_frame_rate_or_known_id_is_refused(tmp_path: Path) -> N
             writer.append(other, clip_id="b")
         with pytest.raises(InputError, match="20 fps in a store of 10 fps"):
             writer.append(replace(motion, fps=20), clip_id="c")
-        with pytest.raises(InputError, match="'a' is another clip's"):
+        with pytest.raises(InputError, match="'a' is already taken"):
             writer.append(motion, clip_id="a")
         writer.append(clip("run"), clip_id="d")
         writer.finish(about=ABOUT)
@@ -135,7 +135,7 @@ def test_another_topology_frame_rate_or_known_id_is_refused(tmp_path: Path) -> N
 
 
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:
-    with StoreWriter(tmp_path) as writer, pytest.raises(InputError, match="no clip is left"):
+    with StoreWriter(tmp_path) as writer, pytest.raises(InputError, match="no clips to store"):
         writer.finish(about=ABOUT)
 
 

@@ -30,7 +30,7 @@ import torch.utils.data
 from icube_common.training.sampler import BatchOrder, MicroBatches
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.data.dataset import MotionWindows, balanced_weights, collate
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -40,11 +40,11 @@ before = resident("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 store = MotionStore(sys.argv[1])
 clips = store.select("train")
-weights = balanced_weights(store.columns["action"][clips], 0.5)
+weights = class_balanced_weights(store.columns["action"][clips], 0.5)
 order = BatchOrder(len(clips), seed=0, weights=weights)
 steps = 2 * len(clips) // 64
 sampler = MicroBatches(order, batch_size=64, gradient_accumulation_steps=1, rows=slice(0, 64), start=0, stop=steps)
-windows = MotionWindows(store, clips, DataConfig(), augment=True)
+windows = MotionDataset(store, clips, DataConfig(), augment=True)
 rows = batches = 0
 for batch in torch.utils.data.DataLoader(windows, batch_sampler=sampler, collate_fn=collate):
     rows, batches = rows + int(batch["mask"].sum()), batches + 1

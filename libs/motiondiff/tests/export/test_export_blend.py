@@ -123,7 +123,7 @@ def test_what_blender_cannot_play(tmp_path, random_motion, monkeypatch):
         export(replace(motion, fps=40000), tmp_path / "m.blend")
     mirrored = motion.rotations.copy()
     mirrored[0, 1, 0] *= -1
-    with pytest.raises(InputError, match=r"holds no rotation .* and Blender can hold"):
+    with pytest.raises(InputError, match=r"is not a rotation .* as Blender requires"):
         export(replace(motion, rotations=mirrored), tmp_path / "m.blend")
     assert list(tmp_path.iterdir()) == []
 

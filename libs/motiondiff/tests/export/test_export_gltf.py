@@ -212,7 +212,7 @@ def test_wrong_input_is_named(tmp_path, random_motion):
     motion = random_motion(1)
     mirrored = motion.rotations.copy()
     mirrored[2, 4, 0] *= -1
-    with pytest.raises(InputError, match=r"joint 'joint4' in frame 2 holds no rotation .* and glTF can hold"):
+    with pytest.raises(InputError, match=r"joint 'joint4' in frame 2 is not a rotation .* as glTF requires"):
         write_gltf(replace(motion, rotations=mirrored), tmp_path / "m.glb")
     with pytest.raises(InputError, match="unknown glTF container 'fbx'"):
         write_gltf(motion, tmp_path / "m.fbx", container="fbx")

@@ -61,7 +61,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, random_motion, monkeypat
 
 
 def test_places_that_cannot_be_written(tmp_path, random_motion):
-    with pytest.raises(InputError, match="is a folder; name a file in it"):
+    with pytest.raises(InputError, match="is a folder, a file expected"):
         export(random_motion(2), tmp_path, "bvh")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

@@ -99,7 +99,7 @@ def test_another_bodys_lengths():
         (joints_to_vectors, np.zeros((1, 22, 3)), "2 or more frames"),
         (joints_to_vectors, np.zeros((4, 24, 3)), r"\(4, 24, 3\) given"),
         (joints_to_vectors, np.full((4, 22, 3), np.nan), "frame 0 is not finite"),
-        (vectors_to_joints, np.zeros((4, 262)), r"\(frames, 263\) wanted"),
+        (vectors_to_joints, np.zeros((4, 262)), r"\(frames, 263\) expected"),
         (vectors_to_joints, np.full((4, 263), np.inf), "frame 0 holds NaN or infinity"),
     ],
 )

@@ -107,7 +107,7 @@ def test_captions_of_mirrored_windows(tmp_path: Path) -> None:
         windows = MotionDataset(store, np.arange(3), replace(CONFIG, mirror=chance), augment=True, captions=embedded)
         assert captions.texts[windows[SampleRef(0, 3)]["text"].argmax()] == expected
     plain = EmbeddedCaptions(store_captions(store), np.eye(count - 1, dtype=np.float32))
-    with pytest.raises(InputError, match="without their mirrored texts"):
+    with pytest.raises(InputError, match="have no mirrored texts"):
         MotionDataset(store, np.arange(3), CONFIG, augment=True, captions=plain)
 
 

@@ -139,11 +139,11 @@ def store_captions(store: MotionStore, *, labels: bool = False, mirror: bool = F
     clip_indices: list[Index] = []
     for texts, action in zip(store.texts, store.columns["action"].tolist(), strict=True):
         own = dict.fromkeys(" ".join(text.split()) for text in texts if re.search(r"\w", text))
-        found = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
-        if action >= 0 and (labels or not len(found)):
-            found = np.unique(np.concatenate([found, of_action[action]]))
-        clip_indices.append(found)
-    if not any(len(found) for found in clip_indices):
+        indices = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
+        if action >= 0 and (labels or not len(indices)):
+            indices = np.unique(np.concatenate([indices, of_action[action]]))
+        clip_indices.append(indices)
+    if not any(len(indices) for indices in clip_indices):
         raise InputError(f"{store.path}: no clip has a text or an action to make one of: train with text.enabled=false")
     if not mirror:
         return Captions(tuple(number), tuple(clip_indices))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.training import SampleRef
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
@@ -54,7 +54,7 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.captions = captions
         self.mirrored = mirror_class_indices(self.store, self.clips, self.config) if augment else {}
         if self.mirrored and captions is not None and captions.captions.mirrored is None:
-            raise InputError("data.mirror: the captions were made without their mirrored texts")
+            raise InputError("data.mirror: the captions have no mirrored texts")
 
     @classmethod
     def from_motions(

@@ -96,12 +96,12 @@ def prepare_merged(
     annotated = {
         source.name: annotate(
             source.format,
-            found,
+            refs,
             source.path,
             action_from=source.options.action_from,
             metadata=source.options.metadata,
         )
-        for source, found in zip(sources, units, strict=True)
+        for source, refs in zip(sources, units, strict=True)
     }
     check_output_path(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
@@ -113,8 +113,8 @@ def prepare_merged(
     }
     with worker_pool(sum(map(len, units)), executor) as pool:
         jobs: list[_Job] = []
-        for source, found in zip(sources, units, strict=True):
-            references, rigs = resolve_conventions(source.format, found, source.options, pool)
+        for source, refs in zip(sources, units, strict=True):
+            references, rigs = resolve_conventions(source.format, refs, source.options, pool)
             jobs += [_Job(reference, source, annotated[source.name]) for reference in references]
             if rigs:
                 about.setdefault("rigs", {})[source.name] = rigs

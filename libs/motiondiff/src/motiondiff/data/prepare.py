@@ -174,10 +174,10 @@ def read_exclusion_lists(paths: Iterable[str | Path]) -> frozenset[str]:
     """
     names: set[str] = set()
     for path in map(Path, paths):
-        found = {re.sub(_ENDING, "", line.strip()).upper() for line in read_text(path).splitlines() if line.strip()}
-        if not found:
+        entries = {re.sub(_ENDING, "", line.strip()).upper() for line in read_text(path).splitlines() if line.strip()}
+        if not entries:
             raise InputError(f"--exclude {path}: no sample; one name a line expected")
-        names |= found
+        names |= entries
     return frozenset(names)
 
 

@@ -64,14 +64,14 @@ def _data_offset(frames: Path, shape: tuple[int, int]) -> int:
     try:
         with frames.open("rb") as handle:
             np.lib.format.read_magic(handle)
-            found, _, kind = np.lib.format.read_array_header_1_0(handle)
+            actual, _, kind = np.lib.format.read_array_header_1_0(handle)
             start = handle.tell()
     except (OSError, ValueError) as error:
         raise InputError(f"{frames}: missing or broken ({error}); prepare the store again") from error
     whole = start + shape[0] * shape[1] * 4
-    if found != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
+    if actual != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
         raise InputError(
-            f"{frames}: {frames.stat().st_size} bytes of {found} {kind}, {whole} bytes of {shape} float32 expected: "
+            f"{frames}: {frames.stat().st_size} bytes of {actual} {kind}, {whole} bytes of {shape} float32 expected: "
             "cut short or another store's; prepare the store again"
         )
     return start
@@ -175,10 +175,10 @@ class MotionStore:
             return np.arange(len(self))
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r} (known: {', '.join(SPLITS)})")
-        found = np.flatnonzero(self.columns["split"] == SPLITS.index(split))
-        if len(found) == 0:
+        clips = np.flatnonzero(self.columns["split"] == SPLITS.index(split))
+        if len(clips) == 0:
             raise InputError(f"{self.path}: the split {split!r} holds no clip (split by: {self.header['split_by']})")
-        return found
+        return clips
 
     def frames(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
         """(T, 3 + 6 J + 1) frames of one clip, read from disk.

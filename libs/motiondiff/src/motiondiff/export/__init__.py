@@ -1,4 +1,4 @@
-"""Motions as files: BVH, glTF and .blend for programs, npz (also AMASS's) for scripts, GIF, MP4 and HTML for people."""
+"""Export of motions: BVH, glTF, .blend, npz (also AMASS's), GIF, MP4 and HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html", "amass")
 
 
 def file_name(name: str, format: str) -> str:
-    """The name of a motion's file in a folder: ``walk.bvh``, and ``walk_poses.npz`` as AMASS has it."""
+    """File name of a motion in a folder: ``walk.bvh``; ``walk_poses.npz`` for AMASS."""
     return f"{name}_poses.npz" if format == "amass" else f"{name}.{format}"
 
 
@@ -28,14 +28,14 @@ def export(
     clip_id: str | None = None,
     scale: float = 1.0,
 ) -> Path:
-    """Write a motion in one of `FORMATS`; the file appears whole or not at all and replaces an older one.
+    """Write a motion in one of `FORMATS`, atomically; an older file is replaced.
 
     Args:
         motion: the clip, metres, y-up.
         path: the file to write.
-        format: one of `FORMATS`; by default what the suffix of ``path`` says.
-        caption: text on the pictures of ``gif`` and ``mp4``; by default the motion's action.
-        clip_id: the clip's name in its collection, recorded in ``npz`` and heading of the ``html`` page.
+        format: one of `FORMATS`; by default the suffix of ``path``.
+        caption: text on the images of ``gif`` and ``mp4``; by default the motion's action.
+        clip_id: id of the clip, a key of ``npz`` and the heading of the ``html`` page.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
 
     Returns:
@@ -83,7 +83,7 @@ def export(
 
 
 def check_scale(format: str, scale: float) -> None:
-    """InputError unless the scale is 1, or positive and the format's files may be in any unit."""
+    """Raise InputError unless the scale is 1, or positive for a format without a fixed unit."""
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"--scale {scale:g}: must be a positive number of file units per metre (100: centimetres)")
     if scale != 1 and format != "bvh":

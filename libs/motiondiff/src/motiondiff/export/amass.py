@@ -1,7 +1,7 @@
-"""Motions as AMASS recordings: the ``.npz`` of SMPL poses that trainers, viewers and Blender's SMPL add-on open.
+"""AMASS export: the ``.npz`` of SMPL poses for trainers, viewers and Blender's SMPL add-on.
 
-The body is the model's mean one (``betas`` zero), so a motion has to be on it: names, parents and rest offsets are
-compared with `motiondiff.skeleton.smpl.mean_skeleton`, since another body's rotations are none of SMPL's.
+The body is the model's mean one (``betas`` zero), so a motion must be on it: names, parents and rest offsets are
+compared with `motiondiff.skeleton.smpl.mean_skeleton`, since rotations of another body are not SMPL's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from motiondiff.skeleton.smpl import PELVIS_OFFSET, Z_UP_TO_Y_UP, mean_skeleton
 POSE_SIZES = {22: 156, 24: 72}
 """Numbers a frame by joints of the body: SMPL+H with its hands at rest, SMPL."""
 BODY_TOLERANCE = 1e-3
-"""Metres: offsets that differ by less are the mean body's."""
+"""Metres: maximum difference of offsets from the mean body's."""
 
 
 def write_amass(motion: Motion, path: str | Path) -> Path:
@@ -61,7 +61,7 @@ def write_amass(motion: Motion, path: str | Path) -> Path:
 
 
 def check_body(motion: Motion) -> None:
-    """InputError unless the motion is on SMPL's mean body of 22 or 24 joints."""
+    """Raise InputError unless the motion is on SMPL's mean body of 22 or 24 joints."""
     skeleton, joints = motion.skeleton, len(motion.skeleton)
     what, remedy = motion.source or "the motion", "`motiondiff retarget FILE --to smpl-22` puts it there"
     mean = mean_skeleton(joints) if joints in POSE_SIZES else None
@@ -72,5 +72,5 @@ def check_body(motion: Motion) -> None:
         joint = int(off[1:].argmax()) + 1
         raise InputError(
             f"amass: {what} is on another body than SMPL's mean one ({skeleton.names[joint]} is {off[joint]:.3f} m "
-            f"off), for which its rotations are none of SMPL's: {remedy}"
+            f"off), and its rotations are not SMPL's: {remedy}"
         )

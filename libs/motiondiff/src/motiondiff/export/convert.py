@@ -1,4 +1,4 @@
-"""Motions from one file format, or from a store, to another."""
+"""Conversion of motion files and stores to other formats, and retargeting of files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def retarget_file(
     joint_map: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Put the motion of a file on another body (`motiondiff.skeleton.retarget`).
+    """Retarget the motion of a file (`motiondiff.skeleton.retarget`).
 
     Args:
         source: an .npz or .bvh file.
         out: the file to write, in the format of its suffix.
-        target: ``smpl-22``, ``kinect-v1``, ``kinect-v2``, or a .npz or .bvh file whose body is taken.
+        target: ``smpl-22``, ``kinect-v1``, ``kinect-v2``, or a .npz or .bvh file.
         joint_map: YAML of role or joint of the target -> joint of the source.
         overwrite: replace what is at ``out``.
 
@@ -48,7 +48,7 @@ def retarget_file(
 
     out = Path(out)
     if out.suffix.lstrip(".").lower() not in FORMATS:
-        raise InputError(f"--out {out}: wants one of the suffixes {', '.join('.' + name for name in FORMATS)}")
+        raise InputError(f"--out {out}: one of the suffixes expected: {', '.join('.' + name for name in FORMATS)}")
     check_output_path(out, overwrite=overwrite)
     joints = None if joint_map is None else read_joint_map(joint_map)
     body = target_skeleton(target)
@@ -98,17 +98,17 @@ def export_files(
     Args:
         source: an .npz, .bvh or .npy file, or a store.
         out: the file to write, or for a store or a file of several motions the folder (one file for ``html``, and for
-            the sets ``pyskl`` and ``ctr-gcn``).
+            the data sets ``pyskl`` and ``ctr-gcn``).
         format: one of `motiondiff.export.FORMATS`, or, for a store, of `motiondiff.export.datasets.FORMATS`.
         more: further files or stores for the same ``html`` page; two motions in all are shown side by side.
         split: only the clips of one split of a store.
-        world: where a store's clips were recorded, instead of the common frame; not for sets, which are in the frames
-            that their formats ask for.
+        world: clips of a store in the recording's world instead of the common frame; not for data sets, whose formats
+            define a frame.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
         overwrite: replace what is at ``out``.
         up: up axis of a BVH file, or ``auto``.
         unit: unit of length of a BVH file, or ``auto``.
-        source_fps: frames per second, instead of a BVH file's own.
+        source_fps: frames per second, replacing a BVH file's own.
 
     Returns:
         ``{"out": ..., "motions": N}``.
@@ -153,7 +153,7 @@ def _export_folder(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Write each motion as a file of its own, named below the folder."""
+    """Write each motion as a file below the folder."""
     with (
         atomic_folder(out, overwrite=overwrite) as folder,
         tqdm(motions, desc="export", unit="clip", total=count) as bar,
@@ -183,9 +183,9 @@ def _export_page(
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                found = read_motions(source, **given)
-                for own, motion in found.items():
-                    yield name if len(found) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
+                loaded = read_motions(source, **given)
+                for own, motion in loaded.items():
+                    yield name if len(loaded) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
                 continue
             store = MotionStore(source)
             for clip in store.select(split):
@@ -201,7 +201,7 @@ def _export_page(
 
 
 def _distinct_names(sources: Sequence[Path]) -> list[str]:
-    """File names without suffix, each with as many folders before it as tell it from the others."""
+    """File names without suffix, each with as many parent folders as make it unique."""
     parts = [source.resolve().with_suffix("").parts for source in sources]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -213,7 +213,7 @@ def _distinct_names(sources: Sequence[Path]) -> list[str]:
 def _export_set(
     source: Path, out: Path, format: str, *, split: str | None, world: bool, overwrite: bool
 ) -> dict[str, Any]:
-    """Write a store as one set of `motiondiff.export.datasets`."""
+    """Write a store as a data set of `motiondiff.export.datasets`."""
     from motiondiff.export.datasets.labelled_clips import LabelledClips, class_names_file
 
     if source.is_file():

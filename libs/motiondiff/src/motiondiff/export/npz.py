@@ -1,4 +1,4 @@
-"""Motions as NumPy archives: what a training script reads without any motion capture library."""
+"""NumPy export: archives for training scripts, without a motion capture library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from motiondiff.skeleton.motion import Motion
 def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -> Path:
     """Write a motion as a compressed ``.npz`` that ``numpy.load(..., allow_pickle=False)`` opens.
 
-    Arrays (T frames, J joints; metres, y-up, right-handed; text is ``""`` where it is not known):
+    Arrays (T frames, J joints; metres, y-up, right-handed; unknown text is ``""``):
 
     - ``positions`` (T, J, 3) float32: world positions of the joints;
     - ``rotations`` (T, J, 3, 3) float32: each joint in its parent's frame, the root in the world;
@@ -26,7 +26,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     Args:
         motion: the clip.
         path: the file to write; replaced where it exists.
-        clip_id: the clip's name in its collection.
+        clip_id: id of the clip.
 
     Returns:
         The path written.
@@ -36,7 +36,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     """
     texts: dict[str, Any] = {"texts": np.array(motion.texts, dtype=np.str_)} if motion.texts else {}
     with output_file(path) as temporary, temporary.open("wb") as handle:
-        # through a handle: given a name, NumPy would add ".npz" to any other suffix
+        # a handle, since NumPy adds ".npz" to names with another suffix
         np.savez_compressed(
             handle,
             positions=motion.positions,

@@ -17,14 +17,14 @@ from motiondiff.skeleton.motion import Motion
 
 @contextlib.contextmanager
 def output_file(path: str | Path) -> Iterator[Path]:
-    """A temporary file that takes the name ``path`` when the block ends well; an existing file is replaced.
+    """A temporary file, renamed to ``path`` at the end of the block without an error; an existing file is replaced.
 
     Raises:
         InputError: ``path`` is a folder, or the system refuses to write there.
     """
     target = Path(path)
     if target.is_dir():
-        raise InputError(f"{target}: is a folder; name a file in it")
+        raise InputError(f"{target}: is a folder, a file expected")
     try:
         with atomic_file(target) as temporary:
             yield temporary
@@ -33,14 +33,14 @@ def output_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_rotations(motion: Motion, format: str) -> None:
-    """Refuse matrices that angles or quaternions cannot express; float32 rounding passes.
+    """Raise InputError for matrices that are not rotations, up to float32 rounding.
 
     Args:
         motion: the clip.
-        format: the name of the format, for the message.
+        format: name of the format, for the message.
 
     Raises:
-        InputError: a matrix is not orthonormal with determinant 1; the joint and the frame are named.
+        InputError: a matrix is not orthonormal with determinant 1; the message has joint and frame.
     """
     matrices = motion.rotations
     error = np.abs(matrices @ matrices.swapaxes(-1, -2) - np.eye(3, dtype=np.float32)).max((-2, -1))
@@ -48,19 +48,19 @@ def check_rotations(motion: Motion, format: str) -> None:
     if bad.any():
         frame, joint = (int(index) for index in np.argwhere(bad)[0])
         raise InputError(
-            f"{motion.source or 'motion'}: joint {motion.skeleton.names[joint]!r} in frame {frame} holds no rotation "
-            f"(its matrix is not orthonormal with determinant 1) and {format} can hold nothing else"
+            f"{motion.source or 'motion'}: joint {motion.skeleton.names[joint]!r} in frame {frame} is not a rotation "
+            f"(orthonormal with determinant 1), as {format} requires"
         )
 
 
 def continuous_quaternions(rotations: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Unit quaternions whose signs are chosen so that neighbouring frames interpolate the short way.
+    """Unit quaternions with signs for the short interpolation between neighbouring frames.
 
     Args:
         rotations: (T, J, 3, 3) rotation matrices.
 
     Returns:
-        (T, J, 4) in the order x, y, z, w; of ``q`` and ``-q`` each frame has the one nearer to the frame before.
+        (T, J, 4) in the order x, y, z, w; of ``q`` and ``-q`` the one nearer to the previous frame.
     """
     from scipy.spatial.transform import Rotation
 

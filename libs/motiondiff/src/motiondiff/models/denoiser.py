@@ -122,6 +122,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             except ValueError as error:
                 raise InputError(str(error)) from error
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
+        """Load weights into aligned memory: in a memory map last bits depend on the length of its header."""
+        model = super().from_pretrained(*args, **options)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model
+
     def forward(
         self,
         sample: Float[Tensor, "B T D"],

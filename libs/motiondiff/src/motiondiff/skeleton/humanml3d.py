@@ -133,16 +133,18 @@ def set_bone_lengths(joints: npt.ArrayLike, lengths: npt.ArrayLike) -> Array:
         InputError: shapes that do not fit, or lengths that are not positive.
     """
     positions = _checked(joints, least=1)
-    wanted = np.asarray(lengths, dtype=np.float64)
-    if wanted.shape != (NUM_JOINTS,) or not (np.isfinite(wanted).all() and (wanted[1:] > 0).all()):
+    target_lengths = np.asarray(lengths, dtype=np.float64)
+    if target_lengths.shape != (NUM_JOINTS,) or not (
+        np.isfinite(target_lengths).all() and (target_lengths[1:] > 0).all()
+    ):
         raise InputError(
-            f"bone lengths {wanted.shape}: {NUM_JOINTS} positive numbers expected (the root's is not read)"
+            f"bone lengths {target_lengths.shape}: {NUM_JOINTS} positive numbers expected (the root's is not read)"
         )
     own = bone_lengths(positions[:1])
     bones = positions[:, 1:] - positions[:, PARENTS[1:NUM_JOINTS]]
-    bones *= (wanted[1:] / np.maximum(np.linalg.norm(bones, axis=-1), 1e-9))[..., None]
+    bones *= (target_lengths[1:] / np.maximum(np.linalg.norm(bones, axis=-1), 1e-9))[..., None]
     out = np.empty_like(positions)
-    out[:, 0] = positions[:, 0] * (wanted[5] + wanted[8]) / max(own[5] + own[8], 1e-9)
+    out[:, 0] = positions[:, 0] * (target_lengths[5] + target_lengths[8]) / max(own[5] + own[8], 1e-9)
     for joint in range(1, NUM_JOINTS):
         out[:, joint] = out[:, PARENTS[joint]] + bones[:, joint - 1]
     return out

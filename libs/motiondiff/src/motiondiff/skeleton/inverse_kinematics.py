@@ -59,7 +59,7 @@ def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], pare
     axes = body_axes(positions, topology)
     in_body = np.einsum("tki,tjk->tji", axes, bones)
     offsets = np.zeros((len(topology), 3))
-    for children in _children(topology.parents):
+    for children in topology.children:
         if len(children) > 1:
             directions = _mean_shape(in_body[:, children])
         else:
@@ -178,7 +178,7 @@ def _aim(observed: Array, skeleton: Skeleton) -> tuple[Array, Array]:
     world = np.empty((*observed.shape, 3))
     rebuilt = np.empty_like(observed)
     rebuilt[:, 0] = observed[:, 0]
-    for joint, children in enumerate(_children(skeleton.parents)):
+    for joint, children in enumerate(skeleton.children):
         above = body_axes(observed, skeleton) if joint == 0 else world[:, skeleton.parents[joint]]
         targets = observed[:, children] - rebuilt[:, [joint]]
         if len(children) > 1:
@@ -226,10 +226,6 @@ def _rest_direction(name: str, in_body: Array) -> Array:
     # arms hang on average, so the name gives their side, or the side on which they hang
     right = mean[0] < 0 if read.side is None else read.side == "right"
     return -np.asarray(direction) if direction == _LEFT and right else np.asarray(direction)
-
-
-def _children(parents: Sequence[int]) -> list[list[int]]:
-    return [[child for child, parent in enumerate(parents) if parent == joint] for joint in range(len(parents))]
 
 
 def _descendants(parents: Sequence[int]) -> list[list[int]]:

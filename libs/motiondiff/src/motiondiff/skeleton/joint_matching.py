@@ -60,31 +60,33 @@ def match_joints(
     Raises:
         InputError: one of `REQUIRED_ROLES` is missing on either side, or a name in ``joints`` is unknown.
     """
-    theirs, ours = dict(source.roles), target.roles
+    source_roles, target_roles = dict(source.roles), target.roles
     mapped = _mapped(source, target, joints or {})
-    for role, joint in ours.items():
+    for role, joint in target_roles.items():
         if joint in mapped:
-            theirs.pop(role, None)
+            source_roles.pop(role, None)
             if (own := mapped[joint]) is not None:
-                theirs[role] = own
+                source_roles[role] = own
     for role in REQUIRED_ROLES:
-        for side, found in ((source, theirs), (target, ours)):
-            if role not in found:
+        for side, roles in ((source, source_roles), (target, target_roles)):
+            if role not in roles:
                 raise InputError(f"no joint is the {role} by name; the skeleton has {', '.join(side.names)}")
-    by_role = {ours[role]: theirs[role] for role in ours if role in theirs}
+    by_role = {target_roles[role]: source_roles[role] for role in target_roles if role in source_roles}
     # LeftShoulder is the clavicle of one rig and the upper arm of another: a name pairs only within a role
-    role_of = {joint: role for role, joint in ours.items()}
+    role_of = {joint: role for role, joint in target_roles.items()}
     by_name = {
         joint: source.names.index(name)
         for joint, name in enumerate(target.names)
-        if name in source.names and theirs.get(role_of.get(joint, ""), -1) in (-1, source.names.index(name))
+        if name in source.names and source_roles.get(role_of.get(joint, ""), -1) in (-1, source.names.index(name))
     }
     if 2 * len(by_name) < len(target):  # a spine of one kind of skeleton is not that of another
         by_name = {}
     pairs = {0: by_role.get(0, 0)}
     pairs |= {joint: by_name.get(joint, by_role.get(joint, -1)) for joint in range(1, len(target))}
     pairs |= {joint: -1 if own is None else own for joint, own in mapped.items() if joint or own is not None}
-    return JointCorrespondence({joint: other for joint, other in pairs.items() if other >= 0}, theirs, ours)
+    return JointCorrespondence(
+        {joint: other for joint, other in pairs.items() if other >= 0}, source_roles, target_roles
+    )
 
 
 def _mapped(source: Skeleton, target: Skeleton, joints: Mapping[str, str | None]) -> dict[int, int | None]:
@@ -93,14 +95,14 @@ def _mapped(source: Skeleton, target: Skeleton, joints: Mapping[str, str | None]
     Raises:
         InputError: an unknown role or joint, of which the nearest is named, or a joint of the target named twice.
     """
-    ours = target.roles
+    target_roles = target.roles
     mapped: dict[int, int | None] = {}
     for key, name in joints.items():
-        if key not in target.names and key not in ours:
-            raise unknown("role or joint of the target in the joint map", key, [*ours, *target.names])
+        if key not in target.names and key not in target_roles:
+            raise unknown("role or joint of the target in the joint map", key, [*target_roles, *target.names])
         if name is not None and name not in source.names:
             raise unknown(f"joint of the source in the joint map, for {key}:", name, source.names)
-        joint = target.names.index(key) if key in target.names else ours[key]
+        joint = target.names.index(key) if key in target.names else target_roles[key]
         if joint in mapped:
             raise InputError(f"joint map: {key}: the target's {target.names[joint]} is named twice")
         mapped[joint] = None if name is None else source.names.index(name)

@@ -1,9 +1,8 @@
 """Retargeting: a motion on another skeleton, by corresponding joints, the target's bone lengths and new rotations.
 
-Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or
-by a joint map of the user. Where source and target both have a joint of a role, the target's joint has a goal
-position: from its nearest such ancestor, in the direction of the source, at the source's distance, scaled to the
-target. Where several
+Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or by a joint
+map of the user. Where source and target both have a joint of a role, the target's joint has a goal position: from its
+nearest such ancestor, in the direction of the source, at the source's distance, scaled to the target. Where several
 bones leave a joint of the source together (hips from the pelvis), the target's keep the target's shape and rotate with
 the source's: sensors differ in where hips are. Knees and ankles have goals from the centre of the hips, so that
 narrower hips do not cross the legs. Joints that only the target has are left to the fit
@@ -20,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.data.skeleton_roles import ancestors
 from motiondiff.skeleton.inverse_kinematics import body_axes, fit_rotations
 from motiondiff.skeleton.joint_matching import JointCorrespondence, match_joints
 from motiondiff.skeleton.motion import Motion
@@ -72,27 +72,27 @@ def retarget_with_residuals(
     match = match_joints(motion.skeleton, target, joints)
     pairs = match.pairs
     goals = _goal_positions(motion, target, match)
-    kept = _with_ancestors(target, list(pairs))
+    subset = _with_ancestors(target, list(pairs))
     body = Skeleton(
-        tuple(target.names[joint] for joint in kept),
-        tuple(-1 if joint == 0 else kept.index(target.parents[joint]) for joint in kept),
-        target.offsets[kept],
+        tuple(target.names[joint] for joint in subset),
+        tuple(-1 if joint == 0 else subset.index(target.parents[joint]) for joint in subset),
+        target.offsets[subset],
     )
-    free = [place for place, joint in enumerate(kept) if joint not in pairs]
-    observed = goals[:, kept]
+    free = [index for index, joint in enumerate(subset) if joint not in pairs]
+    observed = goals[:, subset]
     root, local, _ = fit_rotations(observed, body)
     for _ in range(NUM_ROUNDS if free else 0):
         fitted = Motion(root.astype(np.float32), local.astype(np.float32), body, motion.fps).positions
         observed[:, free] = fitted[:, free]
         root, local, _ = fit_rotations(observed, body)
     rotations = np.tile(np.eye(3), (len(motion), len(target), 1, 1))
-    rotations[:, kept] = local
+    rotations[:, subset] = local
     moved = replace(
         motion, root=root.astype(np.float32), rotations=rotations.astype(np.float32), skeleton=target, residual=0.0
     )
     distances = {joint: [float(_distance(goals[:, joint], moved.positions[:, joint]))] for joint in pairs}
     for joint, inside in _inside_limbs(motion, target, match).items():
-        bones = [joint, *_path(target, joint)]
+        bones = [joint, *ancestors(target.parents, joint)]
         bones = bones[: bones.index(_nearest_pair(target, joint, pairs)) + 1]
         for other in inside:
             there = _expected(motion, target, match, goals, joint, other)
@@ -111,7 +111,7 @@ def _inside_limbs(motion: Motion, target: Skeleton, match: JointCorrespondence) 
     paired = set(match.pairs.values())
     inside: dict[int, list[int]] = {}
     for joint in sorted(limbs & match.pairs.keys() - {0}):
-        path = _path(motion.skeleton, match.pairs[joint])
+        path = ancestors(motion.skeleton.parents, match.pairs[joint])
         start = match.pairs[_nearest_pair(target, joint, match.pairs)]
         if start in path and not paired & (between := {*path[: path.index(start)]}):
             inside[joint] = sorted(between)
@@ -122,7 +122,7 @@ def _expected(
     motion: Motion, target: Skeleton, match: JointCorrespondence, goals: Array, joint: int, other: int
 ) -> Array:
     """(T, 3) a joint of the source at the target's size, relative to the goal of the next paired joint outwards."""
-    rest, own_rest = _rest(target), _rest(motion.skeleton)
+    rest, own_rest = target.rest_positions, motion.skeleton.rest_positions
     start = _nearest_pair(target, joint, match.pairs)
     own, own_start = match.pairs[joint], match.pairs[start]
     apart = max(float(np.linalg.norm(own_rest[own] - own_rest[own_start])), 1e-6)
@@ -148,38 +148,38 @@ def _distance_from_bones(points: Array, joints: Array) -> float:
 
 def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array:
     """(T, J, 3) goal positions of the target's joints; those without a counterpart are interpolated in between."""
-    pairs, own, ours = match.pairs, match.source_roles, match.target_roles
+    pairs, own, target_roles = match.pairs, match.source_roles, match.target_roles
     seen = motion.positions.astype(np.float64)
     turns = _world_rotations(motion)
-    rest, own_rest = _rest(target), _rest(motion.skeleton)
+    rest, own_rest = target.rest_positions, motion.skeleton.rest_positions
     goals = np.zeros((len(motion), len(target), 3))
-    legs = _leg(rest, ours) / max(_leg(own_rest, own), 1e-6)
-    pelvis = ours["pelvis"]
+    legs = _leg(rest, target_roles) / max(_leg(own_rest, own), 1e-6)
+    pelvis = target_roles["pelvis"]
     goals[:, 0] = seen[:, pairs[0]] * legs
     placed = {0}
     if pelvis and pairs[0] == pairs.get(pelvis):  # a frame of the world above the target's pelvis alone: below it
         goals[:, pelvis] = goals[:, 0]
         goals[:, 0] = goals[:, pelvis] - rest[pelvis]
         placed.add(pelvis)
-    lower = {ours[role] for role in ours if role.endswith((" knee", " ankle"))}
-    hips, own_hips = ([found["left hip"], found["right hip"]] for found in (ours, own))
+    lower = {target_roles[role] for role in target_roles if role.endswith((" knee", " ankle"))}
+    hips, own_hips = ([roles["left hip"], roles["right hip"]] for roles in (target_roles, own))
     # both rest poses in one frame, left, up and front: a rest pose may stand anyhow
     own_axes = body_axes(own_rest[None], motion.skeleton, left_right_pairs(own))[0]
     common = own_axes @ body_axes(rest[None], target)[0].T
     above = {joint: _nearest_pair(target, joint, pairs) for joint in range(1, len(target))}
     # the girdle of the shoulders keeps the target's shape beside the neck and turns as the source's chest does: rigs
     # begin their clavicles anywhere. Clavicles, or upper arms on a target that has no clavicles
-    neck = ours.get("neck", 0)
+    neck = target_roles.get("neck", 0)
     girdle: dict[int, int] = {}  # target joint -> the source's chest
     for side in ("left", "right") if neck in pairs and neck else ():
-        joint = ours.get(f"{side} collar", ours[f"{side} shoulder"])
+        joint = target_roles.get(f"{side} collar", target_roles[f"{side} shoulder"])
         if f"{side} collar" in own and joint in pairs:
             girdle[joint] = max(motion.skeleton.parents[own[f"{side} collar"]], 0)
     # bones that lead to no pair, such as attached meshes and twist bones, have no say
     leading = set(_with_ancestors(motion.skeleton, list(pairs.values()))) - {0}
     branches = [motion.skeleton.parents[joint] for joint in leading]
     # both hips before either knee
-    first = [*hips, *(joint for joint in reversed(_path(target, neck)) if joint), neck] if girdle else hips
+    first = [*hips, *(joint for joint in reversed(ancestors(target.parents, neck)) if joint), neck] if girdle else hips
     for joint in [*first, *(joint for joint in range(1, len(target)) if joint not in first)]:
         if joint in pairs and joint not in placed:
             start = above[joint]
@@ -201,7 +201,7 @@ def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence
             goals[:, joint] = goals[:, start] + scale * (seen[:, pairs[joint]] - seen[:, own_start])
     for joint in range(1, len(target)):
         if joint not in pairs:
-            end = next((other for other in pairs if joint in _path(target, other)), None)
+            end = next((other for other in pairs if joint in ancestors(target.parents, other)), None)
             start = above[joint]
             if end is not None:
                 whole = float(np.linalg.norm(rest[end] - rest[start]))
@@ -218,34 +218,18 @@ def _world_rotations(motion: Motion) -> Array:
     return world
 
 
-def _leg(rest: Array, found: dict[str, int]) -> float:
+def _leg(rest: Array, roles: dict[str, int]) -> float:
     """Metres from hip to knee to ankle (where there is one) in the rest pose, mean of both sides."""
     total = 0.0
     for side in ("left", "right"):
-        joints = [found[f"{side} {part}"] for part in ("hip", "knee", "ankle") if f"{side} {part}" in found]
+        joints = [roles[f"{side} {part}"] for part in ("hip", "knee", "ankle") if f"{side} {part}" in roles]
         total += sum(float(np.linalg.norm(rest[b] - rest[a])) for a, b in pairwise(joints))
     return total / 2
 
 
-def _rest(skeleton: Skeleton) -> Array:
-    """(J, 3) joints in the rest pose, the root at 0."""
-    rest = skeleton.offsets.astype(np.float64)
-    for joint, parent in enumerate(skeleton.parents[1:], start=1):
-        rest[joint] += rest[parent]
-    return rest
-
-
-def _path(skeleton: Skeleton, joint: int) -> list[int]:
-    """The joints above one, nearest first."""
-    path = []
-    while (joint := skeleton.parents[joint]) >= 0:
-        path.append(joint)
-    return path
-
-
 def _nearest_pair(skeleton: Skeleton, joint: int, pairs: dict[int, int]) -> int:
-    return next(other for other in _path(skeleton, joint) if other in pairs)
+    return next(other for other in ancestors(skeleton.parents, joint) if other in pairs)
 
 
 def _with_ancestors(skeleton: Skeleton, joints: list[int]) -> list[int]:
-    return sorted({0, *joints, *(above for joint in joints for above in _path(skeleton, joint))})
+    return sorted({0, *joints, *(above for joint in joints for above in ancestors(skeleton.parents, joint))})

@@ -59,6 +59,19 @@ class Skeleton:
         """(J,) metres: the distance of each joint from its parent; 0 for the root."""
         return np.asarray(np.linalg.norm(self.offsets, axis=-1), dtype=np.float32)
 
+    @cached_property
+    def children(self) -> list[list[int]]:
+        """Children of each joint."""
+        return [[child for child, parent in enumerate(self.parents) if parent == joint] for joint in range(len(self))]
+
+    @property
+    def rest_positions(self) -> npt.NDArray[np.float64]:
+        """(J, 3) metres: the joints with all rotations at identity and the root at 0."""
+        positions = self.offsets.astype(np.float64)
+        for joint, parent in enumerate(self.parents[1:], start=1):
+            positions[joint] += positions[parent]
+        return positions
+
     def same_topology(self, other: Skeleton) -> bool:
         """True where names and parents agree (offsets may differ)."""
         return self.names == other.names and self.parents == other.parents
@@ -72,17 +85,17 @@ class Skeleton:
         Raises:
             InputError: wrong count, a negative or non-finite length, or a length for a bone without a direction.
         """
-        wanted = np.asarray(lengths, dtype=np.float32).copy()
-        if wanted.shape != (len(self),):
-            raise InputError(f"bone lengths: {wanted.shape} given, ({len(self)},) wanted, one for each joint")
-        wanted[0] = 0
-        if not np.isfinite(wanted).all() or (wanted < 0).any():
+        target = np.asarray(lengths, dtype=np.float32).copy()
+        if target.shape != (len(self),):
+            raise InputError(f"bone lengths: {target.shape} given, ({len(self)},) wanted, one for each joint")
+        target[0] = 0
+        if not np.isfinite(target).all() or (target < 0).any():
             raise InputError("bone lengths: must be finite and not negative (metres)")
         own = self.bone_lengths
         for joint in range(1, len(self)):
-            if own[joint] < 1e-9 < wanted[joint]:
+            if own[joint] < 1e-9 < target[joint]:
                 raise InputError(f"bone length of {self.names[joint]!r}: its rest offset is zero and has no direction")
-        scale = np.divide(wanted, own, out=np.ones_like(own), where=own > 1e-9)
+        scale = np.divide(target, own, out=np.ones_like(own), where=own > 1e-9)
         return Skeleton(self.names, self.parents, self.offsets * scale[:, None])
 
     def index(self, name: str) -> int:
@@ -127,7 +140,7 @@ def left_right_pairs(roles: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
     """(left, right) joints of hips and of shoulders (else clavicles) by role."""
     pairs = []
     for parts in (("hip",), ("shoulder", "collar")):
-        found = next((part for part in parts if f"left {part}" in roles and f"right {part}" in roles), None)
-        if found is not None:
-            pairs.append((roles[f"left {found}"], roles[f"right {found}"]))
+        common = next((part for part in parts if f"left {part}" in roles and f"right {part}" in roles), None)
+        if common is not None:
+            pairs.append((roles[f"left {common}"], roles[f"right {common}"]))
     return tuple(pairs)

@@ -81,7 +81,7 @@ def test_a_body_keeps_its_own_size(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="motiondiff"):
         giant = read(tmp_path, body(scale=100 * 1.6))
     assert giant.skeleton.offsets[2, 1] == pytest.approx(-0.42 * 1.6, abs=1e-5)
-    assert "a leg of 1.34 m from hip to ankle is no person's" in caplog.text
+    assert "a leg of 1.34 m from hip to ankle is outside human range" in caplog.text
 
 
 def test_a_given_unit_holds_and_is_doubted(tmp_path, caplog):
@@ -90,7 +90,7 @@ def test_a_given_unit_holds_and_is_doubted(tmp_path, caplog):
         motion = read(tmp_path, text, unit="cm", up="z")
     assert motion.skeleton.offsets[2, 1] == pytest.approx(-0.126, abs=1e-5)
     np.testing.assert_allclose(motion.root[:2], [[0, 0, -0.282], [0, 0.03, -0.282]], atol=1e-5)
-    assert "a leg of 0.25 m from hip to ankle is no person's (0.4 to 1.15 m): see --unit" in caplog.text
+    assert "a leg of 0.25 m from hip to ankle is outside human range (0.4 to 1.15 m): see --unit" in caplog.text
     assert read(tmp_path, text, unit="0.0333333").skeleton.offsets[2, 1] == pytest.approx(-0.42, abs=1e-5)
     for unit in ("0", "-1", "nan"):
         with pytest.raises(InputError, match=f"--unit {unit}: .* must be positive"):

@@ -163,7 +163,7 @@ def test_the_files_rate_is_doubted_outside_5_to_1000_fps_and_overridden(tmp_path
     slow = TEXT.replace("Frame Time: 0.05", "Frame Time: 33.33")
     with caplog.at_level(logging.WARNING, logger="motiondiff"):
         read(tmp_path, slow)
-    assert "0.03 fps is outside 5 to 1000: --source-fps gives the right rate" in caplog.text
+    assert "0.03 fps is outside 5 to 1000: --source-fps sets the right rate" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING, logger="motiondiff"):
         assert read(tmp_path, slow, source_fps=30.0).fps == 30

@@ -251,7 +251,7 @@ def test_bandai_namco_labels_come_from_the_name_and_other_names_are_rejected(tmp
         (clip.clip_id, clip.motion.action, clip.motion.style, clip.motion.subject, clip.motion.fps) for clip in clips
     ] == [("dataset-1_walk-back_feminine_001", "walk-back", "feminine", None, 30.0)]
     rejected = {result.clip_id: result.reason for result in results if isinstance(result, Rejection)}
-    assert "name does not say" in rejected["zz-dataset-1_walk_x_001"]
+    assert "name contains no action" in rejected["zz-dataset-1_walk_x_001"]
     assert "truncated" in rejected["dataset-2_run_normal_002"]
 
 

@@ -98,7 +98,7 @@ def test_utkinect_to_the_letter(utkinect_set):
     assert "line 4" in reasons["joints_s07_e01_carry"]
     assert "nan" in reasons["joints_s07_e01_carry"]
     assert "0 frames recorded" in reasons["joints_s07_e01_push"]
-    assert "no range of ids: 90 70" in reasons["joints_s07_e02_walk"]
+    assert "not a range of ids: 90 70" in reasons["joints_s07_e02_walk"]
 
 
 def test_utkinect_comes_back_in_metres_y_up_with_the_floor_at_zero(utkinect_set, moving_kinect):

@@ -166,8 +166,8 @@ def test_ntu_real_lists(tmp_path):
         ),
         ("S001C001P003R001A001", "1\n1\n1 0 1 1 1 1 0 0 0 2\n25\n1 2 3\n", "line 5: 3 numbers, 12 expected"),
         ("S001C001P003R001A001", "0\n5\n", "line 2: more than the 0 frames that the file announces"),
-        ("S001C001P003R001A001", "9" * 5000, "line 1: '9999.*' is no number of frames"),
-        ("S001C001P003R001A001", "-3\n", "line 1: '-3' is no number of frames"),
+        ("S001C001P003R001A001", "9" * 5000, "line 1: '9999.*' is not a number of frames"),
+        ("S001C001P003R001A001", "-3\n", "line 1: '-3' is not a number of frames"),
         ("walk", None, "the name is not SsssCcccPpppRrrrAaaa.skeleton"),
     ],
 )

@@ -154,7 +154,7 @@ def test_results_as_vectors_lists_and_stacks(tmp_path):
         (np.zeros(263), r"holds an array \(263,\)"),
         (np.full((4, 22, 3), np.nan), "NaN"),
         (np.array(["a"]), "numbers expected"),
-        (standing() * 1000, "legs of 7.* m: no body in metres"),
+        (standing() * 1000, "legs of 7.* m: not a body in metres"),
         ({"vertices": np.zeros(3)}, "a dictionary with vertices; MDM's results have motion"),
         ({"motion": mdm_results()[0]["motion"], "text": ["a"]}, "4 motions, but 1 text"),
         ({"motion": mdm_results()[0]["motion"], "lengths": np.array([1, 2, 3, 41])}, "motion 3 has length 41, and 40"),
@@ -200,7 +200,7 @@ def test_export_makes_a_file_of_one_motion_and_a_folder_of_several(tmp_path, cap
     np.testing.assert_allclose(np.load(tmp_path / "momask.npz")["positions"], joints[0], atol=1e-3)
     export_files(tmp_path / "results.npy", tmp_path / "page.html", "html", more=[tmp_path / "momask.npy"])
     assert "sample01_rep01" in (tmp_path / "page.html").read_text()
-    with pytest.raises(InputError, match="holds 4 motions, one is wanted: `motiondiff export"):
+    with pytest.raises(InputError, match="holds 4 motions, one expected: `motiondiff export"):
         read_motion(tmp_path / "results.npy")
 
 

@@ -37,7 +37,7 @@ def write(folder: Path, values: dict[str, object], name: str = "clip.npz") -> Pa
 
 
 def test_our_own_format(tmp_path):
-    write(tmp_path, sample(subject="s01", style="calm", clip_id="bow-1"))
+    write(tmp_path, sample(subject="s01", tag="calm", clip_id="bow-1"))
     (ref,) = npz.find_clips(tmp_path)
     assert ref.clip_id == "clip"
     (clip,) = npz.read_clips(ref, 10)
@@ -88,8 +88,8 @@ def test_positions_alone_are_fitted(tmp_path, moving_kinect):
         ({"parents": np.array([0, 1])}, "parents come first"),
         ({"root": np.zeros((4, 3))}, "do not fit"),
         ({"root": np.full((5, 3), np.nan)}, "frame 0"),
-        ({"rotations": np.ones((5, 2, 3, 3))}, "frame 0: a matrix in rotations is no rotation"),
-        ({"rotations": np.tile(np.diag([1.0, 1, -1]), (5, 2, 1, 1))}, "no rotation"),
+        ({"rotations": np.ones((5, 2, 3, 3))}, "frame 0: a matrix in rotations is not a rotation"),
+        ({"rotations": np.tile(np.diag([1.0, 1, -1]), (5, 2, 1, 1))}, "is not a rotation"),
         ({"positions": np.zeros((5, 2, 3))}, "m apart on average"),
         ({"positions": np.zeros((5, 3, 3))}, "do not fit together"),
         ({"action": np.array(["a", "b"])}, "action must be one text"),

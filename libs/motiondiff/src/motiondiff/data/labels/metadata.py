@@ -107,8 +107,8 @@ def annotate(
         if action_from not in ACTION_FROM:
             raise unknown("--action-from", action_from, ACTION_FROM)
         if not FORMATS[format].single_file:
-            known = ", ".join(name for name, info in FORMATS.items() if info.single_file)
-            raise InputError(f"--action-from {action_from}: the clips of {format} are no files; for {known}")
+            formats = ", ".join(name for name, info in FORMATS.items() if info.single_file)
+            raise InputError(f"--action-from {action_from}: the clips of {format} are no files; for {formats}")
         actions = _actions_of_folders(files, base, action_from)
     if metadata is None:
         return Annotations(actions=actions)
@@ -117,21 +117,21 @@ def annotate(
     by_reference: dict[str, list[Row]] = {}
     by_clip: dict[str, list[Row]] = {}
     for row in rows:
-        found = find(row.file)
-        if len(found) > 1:
+        matches = find(row.file)
+        if len(matches) > 1:
             raise InputError(
-                f"{table}: line {row.line}: {row.file!r} is the name of {len(found)} recordings: give the path below "
-                f"{base}, as in {_below(files[min(found)], base).as_posix()}"
+                f"{table}: line {row.line}: {row.file!r} is the name of {len(matches)} recordings: give the path below "
+                f"{base}, as in {_below(files[min(matches)], base).as_posix()}"
             )
-        if found:
-            by_reference.setdefault(next(iter(found)), []).append(row)
+        if matches:
+            by_reference.setdefault(next(iter(matches)), []).append(row)
         else:
             by_clip.setdefault(name_key(row.file), []).append(row)
     return Annotations(
         table=table,
         rows=tuple(rows),
-        by_reference={name: _merged(table, found) for name, found in by_reference.items()},
-        by_clip={name: _merged(table, found) for name, found in by_clip.items()},
+        by_reference={name: _merged(table, matches) for name, matches in by_reference.items()},
+        by_clip={name: _merged(table, matches) for name, matches in by_clip.items()},
         actions=actions,
     )
 
@@ -160,12 +160,12 @@ class _Files:
     def __call__(self, name: str) -> Collection[str]:
         """Ids of the references with a name: one, none, or several."""
         key = name_key(name)
-        if found := self._by_path.get(key) or self._by_name.get(key):
-            return found
+        if matches := self._by_path.get(key) or self._by_name.get(key):
+            return matches
         # from elsewhere: an absolute path, or one that begins above the source
         elsewhere = PurePosixPath(key).is_absolute() or PureWindowsPath(key).is_absolute()
         parts = PurePosixPath(key).parts
-        tails = ("/".join(parts[at:]) for at in range(1, len(parts)))
+        tails = ("/".join(parts[index:]) for index in range(1, len(parts)))
         return next(
             (
                 self._by_path[tail]

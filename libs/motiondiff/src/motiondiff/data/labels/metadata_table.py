@@ -1,8 +1,8 @@
-"""Tables of labels as people write them: a row for each recording, or several rows with a text each.
+"""Tables of labels: a row for each recording, or several rows with a text each.
 
 Columns (in any order, spelt in any case): ``file`` and at least one of ``action``, ``subject``, ``style``, ``text``;
 common other names for them are in `COLUMNS`. Several ``text`` columns (``text1``, ``text2``), or ``|`` within one, are
-several texts. Cells are divided by commas, semicolons or tabs. An empty cell, or one of `MISSING`, says nothing.
+several texts. Cells are divided by commas, semicolons or tabs. An empty cell, or one of `MISSING`, is no label.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 DELIMITERS = (",", ";", "\t")
 MISSING = frozenset({"", "na", "n/a", "nan", "<na>", "none", "null", "-"})
-"""Cells that say nothing, in any case."""
+"""Cells without a label, in any case."""
 TEXTS = "|"
 """Between the texts of one cell."""
 
@@ -45,7 +45,7 @@ _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """The labels of a recording; None and empty where the table does not say."""
+    """Labels of a recording; None and empty where the table has none."""
 
     action: str | None = None
     subject: str | None = None

@@ -13,16 +13,15 @@ from motiondiff.skeleton.smpl import mean_skeleton
 
 
 def load_body_shape(path: str | Path, mean: Skeleton) -> Skeleton:
-    """The model's skeleton with the bone lengths that a file asks for.
+    """Body shape of a user: the model's skeleton with the bone lengths of a file.
 
     Args:
         path: YAML or JSON with ``scale: 1.05`` (of all bones) and/or ``bone_lengths: {Spine: 0.16, ...}`` (metres, by
-            joint; bones that are not named keep their length), or a motion file (.npz, .bvh) with the same joints
-            whose body is taken.
-        mean: the model's mean training body, which gives topology and directions.
+            joint; other bones keep their length), or a motion file (.npz, .bvh) with the same joints.
+        mean: mean training body of the model, for topology and directions.
 
     Raises:
-        InputError: missing or unreadable file, an unknown joint (the nearest is named) or the root, a length that is
+        InputError: missing or unreadable file, an unknown joint (the nearest is given) or the root, a length that is
             not positive.
     """
     path = Path(path)
@@ -37,7 +36,7 @@ def load_body_shape(path: str | Path, mean: Skeleton) -> Skeleton:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"--shape {path}: is not YAML or JSON ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict) or not content or set(content) - {"scale", "bone_lengths"}:
-        raise InputError(f"--shape {path}: wants `scale:` and/or `bone_lengths:` with metres by joint name")
+        raise InputError(f"--shape {path}: `scale:` and/or `bone_lengths:` (metres by joint name) expected")
     lengths = mean.bone_lengths * _positive(path, "scale", content.get("scale", 1.0))
     named = content.get("bone_lengths") or {}
     if not isinstance(named, dict):
@@ -45,7 +44,7 @@ def load_body_shape(path: str | Path, mean: Skeleton) -> Skeleton:
     for name, length in named.items():
         joint = mean.index(str(name))
         if joint == 0:
-            raise InputError(f"--shape {path}: {name} is the root, which no bone leads to")
+            raise InputError(f"--shape {path}: {name} is the root, which has no bone")
         lengths[joint] = _positive(path, str(name), length)
     return mean.with_bone_lengths(lengths)
 
@@ -66,11 +65,11 @@ def _from_motion(path: Path, mean: Skeleton) -> Skeleton:
 
 
 def target_skeleton(name: str | Path) -> Skeleton:
-    """A body to put others on.
+    """Target skeleton of retargeting.
 
     Args:
         name: ``kinect-v1``, ``kinect-v2`` (bodies of about 1.7 m), ``smpl-22`` (the mean body), or a motion file (.npz,
-            .bvh) whose body is taken.
+            .bvh).
 
     Raises:
         InputError: another name, or a file that cannot be read.

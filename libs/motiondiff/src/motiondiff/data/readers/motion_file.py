@@ -10,7 +10,7 @@ from typing import Any
 from icube_common.errors import InputError
 from motiondiff.skeleton.motion import Motion
 
-# what a motion file may be, by suffix -> reader
+# suffix -> format
 READABLE = {".npz": "npz", ".bvh": "bvh", ".npy": "npy"}
 
 
@@ -21,16 +21,16 @@ def read_motion(path: str | Path, *, up: str = "auto", unit: str = "auto", sourc
         path: the file.
         up: up axis of a BVH file, or ``auto``.
         unit: unit of length of a BVH file, or ``auto``.
-        source_fps: frames per second, instead of a BVH file's own.
+        source_fps: frames per second, replacing a BVH file's own.
 
     Raises:
-        InputError: missing, another kind of file, broken, or of several motions; or one of the options for a file that
-            needs none.
+        InputError: missing, another kind of file, broken, or several motions; or an option for a file that needs
+            none.
     """
     motions = read_motions(path, up=up, unit=unit, source_fps=source_fps)
     if len(motions) > 1:
         raise InputError(
-            f"{path}: holds {len(motions)} motions, one is wanted: `motiondiff export {path} --to npz --out DIR` "
+            f"{path}: holds {len(motions)} motions, one expected: `motiondiff export {path} --to npz --out DIR` "
             "makes a file of each"
         )
     return next(iter(motions.values()))
@@ -39,7 +39,7 @@ def read_motion(path: str | Path, *, up: str = "auto", unit: str = "auto", sourc
 def read_motions(
     path: str | Path, *, up: str = "auto", unit: str = "auto", source_fps: float | None = None
 ) -> dict[str, Motion]:
-    """The motions of an .npz (motiondiff's or AMASS's), .bvh or .npy file by name; one has the name of the file.
+    """Motions of an .npz (motiondiff's or AMASS's), .bvh or .npy file by name; a single one has the file's name.
 
     Args:
         path: the file.
@@ -48,8 +48,7 @@ def read_motions(
         source_fps: frames per second.
 
     Raises:
-        InputError: missing, another kind of file, or broken; the first motion that cannot be read is named; or one of
-            the options for a file that needs none.
+        InputError: missing, another kind of file, or broken; or an option for a file that needs none.
     """
     from motiondiff.data.readers import Rejection, check_conventions, get_reader
 
@@ -63,7 +62,7 @@ def read_motions(
     check_conventions(format, options)
     given = {name: value for name, value in options.items() if value not in ("auto", None)}
     reader = get_reader(format)
-    # labels of AMASS that lie around are for `prepare`
+    # label files of AMASS beside the file are for `prepare`
     reference = replace(reader.find_clips(path)[0], files=(path,))
     motions: dict[str, Motion] = {}
     for clip in reader.read_clips(reference, **given):
@@ -74,7 +73,7 @@ def read_motions(
 
 
 def _is_amass(path: Path) -> bool:
-    """Whether an .npz names AMASS's arrays; what is no .npz is left to the reader to refuse."""
+    """True for an .npz with AMASS's arrays."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {"poses.npy", "trans.npy"} <= set(archive.namelist())

@@ -1,4 +1,4 @@
-"""Pickles that others wrote, read without executing anything in them: containers, numbers, text and NumPy arrays."""
+"""Restricted unpickling of foreign files without code execution: containers, numbers, text and NumPy arrays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_FILE_BYTES = 4 * 1024**3
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """What ``_codecs.encode`` is called for in a pickle of protocol 2: the bytes of an array, as text."""
+    """Replacement of ``_codecs.encode``, which pickles of protocol 2 call for the bytes of an array."""
     if encoding != "latin1":
-        raise InputError(f"encodes text as {encoding!r}, which no array needs")
+        raise InputError(f"encodes text as {encoding!r}, not used by arrays")
     return text.encode("latin1")
 
 
@@ -43,13 +43,13 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Builds containers, numbers, texts and NumPy arrays; any other name in the pickle is refused, not imported."""
+    """Unpickler of containers, numbers, texts and NumPy arrays; any other name in the pickle is an error."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The allowed object of that name.
+        """The allowed object of a name.
 
         Raises:
-            InputError: not one of those that an array needs.
+            InputError: any other name.
         """
         if (module, name) not in _ALLOWED:
             raise InputError(
@@ -59,7 +59,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Nothing outside the file is loaded.
+        """Refuse objects outside the file.
 
         Raises:
             InputError: always.
@@ -71,7 +71,7 @@ def load_restricted(path: str | Path) -> Any:
     """Unpickle plain data.
 
     Raises:
-        InputError: not readable, no pickle, larger than `MAX_FILE_BYTES`, or it names anything that is not plain data.
+        InputError: not readable, no pickle, larger than `MAX_FILE_BYTES`, or not plain data.
     """
     return _load(Path(path), lambda handle: RestrictedUnpickler(handle, encoding="latin1").load())
 
@@ -109,6 +109,6 @@ def _load(path: Path, read: Callable[[IO[bytes]], Any]) -> Any:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged pickle fails in a dozen ways, all of them "not readable"
+    except Exception as error:  # a damaged pickle raises many types of errors
         kind = "pickle" if read is not _read_npy else ".npy file"
-        raise InputError(f"{path}: is not a readable {kind} ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path}: not a readable {kind} ({type(error).__name__}: {error})") from error

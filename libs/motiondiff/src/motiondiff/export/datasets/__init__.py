@@ -1,6 +1,6 @@
-"""Sets of clips as files of the field: what recognition code elsewhere trains on.
+"""Export of data sets for action recognition: pyskl, CTR-GCN and NTU files.
 
-``export_dataset(clips, path, format)``; each format's module reads as well, and what is read equals what was written.
+Each format's module also reads its files, equal to what was written.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ FORMATS = ("pyskl", "ctr-gcn", "ntu-skeleton")
 
 
 def export_dataset(clips: LabelledClips, path: str | Path, format: str, *, joint_names: tuple[str, ...] = ()) -> None:
-    """Write a set: ``pyskl`` and ``ctr-gcn`` one file with a list of class names beside it, ``ntu-skeleton`` a folder.
+    """Write a data set: ``pyskl`` and ``ctr-gcn`` a file and a list of class names, ``ntu-skeleton`` a folder.
 
     Args:
-        clips: what to write.
+        clips: labelled clips.
         path: the file, or the (existing, empty) folder.
         format: one of `FORMATS`.
         joint_names: written beside the files of ``ntu-skeleton``.
 
     Raises:
-        InputError: an unknown format, or a set that the format cannot hold.
+        InputError: an unknown format, or a data set that the format cannot represent.
     """
     if format == "pyskl":
         from motiondiff.export.datasets.pyskl import write_pyskl

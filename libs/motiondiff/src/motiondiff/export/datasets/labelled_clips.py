@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledClips:
-    """Clips as positions.
+    """Joint positions with labels and splits.
 
     Attributes:
         ids: (N,) unique.
@@ -25,7 +25,7 @@ class LabelledClips:
         labels: (N,) indices into ``class_names``.
         class_names: in index order.
         splits: (N,) each one of train, validation, test.
-        subjects: (N,) names, None where nobody is known.
+        subjects: (N,) names, None where unknown.
 
     Raises:
         InputError: no clip, lengths that differ, clips with different joints, or a label without a name.
@@ -41,14 +41,14 @@ class LabelledClips:
     def __post_init__(self) -> None:
         counts = {len(values) for values in (self.ids, self.positions, self.labels, self.splits, self.subjects)}
         if counts == {0} or len(counts) != 1:
-            raise InputError(f"a set of clips: {sorted(counts)} ids, positions, labels ...: as many of each, and some")
+            raise InputError(f"labelled clips: {sorted(counts)} ids, positions, labels ...: as many of each, and some")
         if len(set(self.ids)) < len(self.ids):
-            raise InputError("a set of clips: an id is there twice")
+            raise InputError("labelled clips: an id is there twice")
         joints = {clip.shape[1:] for clip in self.positions}
         if len(joints) != 1 or next(iter(joints))[-1:] != (3,):
-            raise InputError(f"a set of clips: frames {sorted(joints)} differ: (joints, 3) is wanted, the same in all")
+            raise InputError(f"labelled clips: frames {sorted(joints)} differ: (joints, 3) is wanted, the same in all")
         if not all(0 <= label < len(self.class_names) for label in self.labels):
-            raise InputError("a set of clips: a label has no class name")
+            raise InputError("labelled clips: a label has no class name")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -70,7 +70,7 @@ class LabelledClips:
         actions, subjects = columns["action"][clips], columns["subject"][clips]
         if (actions == NO_LABEL).any():
             first = store.clip_ids[int(clips[int((actions == NO_LABEL).argmax())])]
-            raise InputError(f"{store.path}: clip {first!r} names no action; recognition formats hold labelled clips")
+            raise InputError(f"{store.path}: clip {first!r} has no action; recognition formats require labels")
         return cls(
             ids=tuple(store.clip_ids[clip] for clip in clips),
             positions=tuple(store[int(clip)].positions for clip in clips),
@@ -82,12 +82,12 @@ class LabelledClips:
 
 
 def class_names_file(path: str | Path) -> Path:
-    """Where the class names of a file lie: beside it, ``set.pkl`` -> ``set.pkl.classes.txt``."""
+    """Path of the class names of a file: ``set.pkl`` -> ``set.pkl.classes.txt``."""
     return Path(path).with_name(f"{Path(path).name}.classes.txt")
 
 
 def write_class_names(path: str | Path, names: tuple[str, ...]) -> None:
-    """One class name a line, in index order, as pyskl's label maps are.
+    """Write one class name a line, in index order, as in pyskl's label maps.
 
     Raises:
         InputError: a name of several lines.
@@ -100,7 +100,7 @@ def write_class_names(path: str | Path, names: tuple[str, ...]) -> None:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """What `write_class_names` wrote.
+    """Read a file of `write_class_names`.
 
     Raises:
         InputError: missing or not UTF-8.

@@ -7,13 +7,13 @@
     joints
     x y z depthX depthY colorX colorY qw qx qy qz trackingState  one line for each joint
 
-Positions are metres in the camera's frame: x to its left, y up, z away from it. Generated people stand
-`CAMERA_DISTANCE` from a camera `CAMERA_HEIGHT` above the floor and face it. Pixels are where a Kinect v2 of nominal
-focal length would see the joint; orientations are zeros, as the Kinect writes them where it has none. A skeleton keeps
-its own joints in its own order (NTU's have 25); ``joints.txt`` names them.
+Positions are metres in the camera's frame: x to its left, y up, z away from it. Generated people are at
+`CAMERA_DISTANCE` from a camera `CAMERA_HEIGHT` above the floor and face it. Pixels are those of a Kinect v2 of nominal
+focal length; orientations are zeros, as in files of the Kinect without orientation. A skeleton has its own joints in
+its own order (NTU's have 25), listed in ``joints.txt``.
 
-Names are ``SsssCcccPpppRrrrAaaa``: P is the subject's number, 000 for nobody; R counts the takes of a subject and
-class, and past 999 S goes on counting; A is the class's number from 1. ``clips.csv`` says which clip is which.
+Names are ``SsssCcccPpppRrrrAaaa``: P is the subject's number, 000 for an unknown one; R counts the takes of a subject
+and class, continued in S after 999; A is the class's number from 1. ``clips.csv`` maps files to clips.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRACKED = 2
 _DEPTH = (365.0, 256.0, 212.0)
 _COLOUR = (1060.0, 960.0, 540.0)
 _COLUMNS = ("file", "clip", "class", "subject", "split")
-_LARGEST = 999
+_MAX_NUMBER = 999
 
 
 def to_camera(positions: Array) -> Array:
@@ -61,14 +61,14 @@ def skeleton_text(camera: Array) -> Iterator[str]:
         yield f"1\n{BODY_ID} 0 1 1 1 1 0 0 0 {TRACKED}\n{len(frame)}\n"
         for joint in frame:
             depth, colour = (_pixel(joint, *lens) for lens in (_DEPTH, _COLOUR))
-            place = " ".join(np.format_float_positional(value, unique=True, trim="-") for value in joint)
-            yield f"{place} {depth} {colour} 0 0 0 0 {TRACKED}\n"
+            coordinates = " ".join(np.format_float_positional(value, unique=True, trim="-") for value in joint)
+            yield f"{coordinates} {depth} {colour} 0 0 0 0 {TRACKED}\n"
 
 
 def _pixel(joint: Array, focal: float, centre_x: float, centre_y: float) -> str:
-    """Column and row where a pinhole camera sees a joint; the camera's x runs to its left, columns to the right."""
+    """Column and row of a joint in a pinhole camera; the camera's x runs to its left, columns to the right."""
     x, y, z = (float(value) for value in joint)
-    away = max(z, 1e-3)  # generated people may walk past the camera
+    away = max(z, 1e-3)  # generated people may be behind the camera
     return f"{centre_x - focal * x / away:.4f} {centre_y - focal * y / away:.4f}"
 
 
@@ -80,8 +80,10 @@ def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: t
     """
     folder = Path(folder)
     subjects = sorted({subject for subject in clips.subjects if subject is not None})
-    if max(len(subjects), len(clips.class_names)) > _LARGEST:
-        raise InputError(f"{len(subjects)} subjects, {len(clips.class_names)} classes: NTU's names count to {_LARGEST}")
+    if max(len(subjects), len(clips.class_names)) > _MAX_NUMBER:
+        raise InputError(
+            f"{len(subjects)} subjects, {len(clips.class_names)} classes: NTU's names count to {_MAX_NUMBER}"
+        )
     takes: dict[tuple[int, int], int] = {}
     rows = []
     for name, positions, label, split, subject in zip(
@@ -90,8 +92,8 @@ def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: t
         person = 0 if subject is None else subjects.index(subject) + 1
         take = takes.get((person, label), 0)
         takes[person, label] = take + 1
-        setup, repeat = take // _LARGEST + 1, take % _LARGEST + 1
-        if setup > _LARGEST:
+        setup, repeat = take // _MAX_NUMBER + 1, take % _MAX_NUMBER + 1
+        if setup > _MAX_NUMBER:
             raise InputError(f"{take} takes of class {clips.class_names[label]!r}: NTU's names hold fewer")
         file = f"S{setup:03d}C001P{person:03d}R{repeat:03d}A{label + 1:03d}.skeleton"
         with (folder / file).open("w", encoding="ascii", newline="\n") as handle:
@@ -110,7 +112,7 @@ def read_ntu_skeleton(path: str | Path) -> Array:
     """(T, J, 3) float32 of the first body, metres in the camera's frame.
 
     Raises:
-        InputError: missing, cut short, or not of this format; the line is named.
+        InputError: missing, truncated, or not of this format; the line is given.
     """
     bodies = []
     for number, frame in enumerate(read_frames(Path(path))):
@@ -123,7 +125,7 @@ def read_ntu_skeleton(path: str | Path) -> Array:
 
 
 def read_ntu_skeletons(folder: str | Path) -> LabelledClips:
-    """Read what `write_ntu_skeletons` wrote, back in the common frame.
+    """Read a folder of `write_ntu_skeletons`, in the common frame.
 
     Raises:
         InputError: a file is missing or broken, or a split or class is unknown.

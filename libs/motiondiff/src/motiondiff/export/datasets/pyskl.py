@@ -2,7 +2,7 @@
 
 A dictionary of ``split`` (name -> identifiers) and ``annotations``; each annotation has ``frame_dir`` (identifier),
 ``total_frames``, ``label`` and ``keypoint`` (persons, frames, joints, 3). ``img_shape``, ``original_shape`` and
-``keypoint_score`` belong to skeletons in pictures and are not there in 3D.
+``keypoint_score`` belong to 2D skeletons of images and are absent in 3D.
 
 Reading executes nothing: only plain containers and numeric NumPy arrays are built, anything else is refused.
 """
@@ -54,10 +54,10 @@ def write_pyskl(clips: LabelledClips, path: str | Path) -> None:
 
 
 def read_pyskl(path: str | Path) -> LabelledClips:
-    """Read what `write_pyskl` wrote; subjects are not part of the format.
+    """Read a file of `write_pyskl`; subjects are not part of the format.
 
     Raises:
-        InputError: not readable, not of this format, or a pickle that wants to build anything but data.
+        InputError: not readable, not of this format, or a pickle of other objects than data.
     """
     content = load_restricted(path)
     names = {short: split for split, short in SPLIT_NAMES.items()}
@@ -85,7 +85,7 @@ def read_pyskl(path: str | Path) -> LabelledClips:
 
 
 def _for_old_numpy(data: bytes) -> bytes:
-    """Let a pickle name NumPy's modules as NumPy 1 does, which PYSKL needs; NumPy 2 reads these names too."""
+    """Replace NumPy 2's module names in a pickle by those of NumPy 1, which PYSKL needs and NumPy 2 also reads."""
     old, new = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
     out, done = io.BytesIO(), 0
     for operation, argument, position in pickletools.genops(data):

@@ -1,7 +1,7 @@
-"""Motions as one HTML page that plays them: it opens from disk, and nothing in it loads anything from anywhere.
+"""HTML export: a self-contained page that plays motions, opened from disk without any network access.
 
-The page's own script draws on a 2D canvas (no WebGL is needed) and may be driven by the address, for links and for
-pictures: ``page.html#t=0.5&play=0&motion=NAME&with=NAME&view=side&theme=dark``.
+Its script draws on a 2D canvas (no WebGL is needed); the address sets its state, for links and screenshots:
+``page.html#t=0.5&play=0&motion=NAME&with=NAME&view=side&theme=dark``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from motiondiff.skeleton.skeleton import Skeleton
 
 VIEWS = ("overlay", "side")
 _SIDES = {TORSO: 0, LEFT: 1, RIGHT: 2}
-_LARGEST_PAGE = 64_000_000  # bytes: browsers open more, but not gladly
-_LARGEST_STEP = 2e-4  # metres: what is read back is off by half of it at most
+_MAX_PAGE_BYTES = 64_000_000  # bytes: larger pages are slow in browsers
+_MAX_STEP = 2e-4  # metres: the error is half of it at most
 
 
 def write_html(
@@ -49,15 +49,15 @@ def write_html(
         path: the file to write; replaced where it exists.
         names: one for each motion, for the list; by default the action or a number.
         title: heading of the page; by default the first name.
-        compare: show the second motion with the first from the start.
-        view: how two motions are shown at first: ``"side"`` by side, or as ``"overlay"``.
+        compare: show the second motion beside the first initially.
+        view: initial view of two motions: ``"side"`` by side, or ``"overlay"``.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: no motions, names that are not one for each, an unknown view, nothing to compare with, more
-            than fits a page, a skeleton more than 6.5 m from its root, or a file that cannot be written.
+        InputError: no motions, another number of names, an unknown view, nothing to compare with, a page that is too
+            large, a skeleton more than 6.5 m from its root, or a file that cannot be written.
     """
     if not motions:
         raise InputError(f"{path}: no motions to show")
@@ -66,10 +66,10 @@ def write_html(
     if len(names) != len(motions):
         raise InputError(f"{path}: {len(names)} names for {len(motions)} motions")
     size = sum(8 * motion.root.shape[0] * len(motion.skeleton) for motion in motions)
-    if size > _LARGEST_PAGE:
+    if size > _MAX_PAGE_BYTES:
         raise InputError(
-            f"{path}: {len(motions)} motions make a page of {size / 1e6:.0f} MB, at most {_LARGEST_PAGE / 1e6:.0f} are "
-            "written: give fewer motions (of a store, one split)"
+            f"{path}: {len(motions)} motions make a page of {size / 1e6:.0f} MB, at most "
+            f"{_MAX_PAGE_BYTES / 1e6:.0f} are written: give fewer motions (of a store, one split)"
         )
     if view not in VIEWS:
         raise unknown("view", view, VIEWS)
@@ -85,7 +85,7 @@ def write_html(
 
 
 def _clip(motion: Motion, name: str, skeletons: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the script wants to know of a motion; its skeleton is added to ``skeletons`` unless it is there.
+    """Data of a motion for the script; its skeleton is added to ``skeletons`` unless it is there.
 
     ``data`` is base64 of the root's positions (T, 3) float32, then all joints (T, J, 3) int16, little-endian: metres
     from the root in units of ``step``.
@@ -94,10 +94,10 @@ def _clip(motion: Motion, name: str, skeletons: list[dict[str, Any]]) -> dict[st
     root = positions[:, 0].astype("<f4")
     relative = positions - root[:, None]
     step = max(float(np.abs(relative).max()), 1e-3) / 32767
-    if step > _LARGEST_STEP:
+    if step > _MAX_STEP:
         raise InputError(
             f"{motion.source or name}: joints are {step * 32767:.1f} m from the root, the viewer keeps up to "
-            f"{_LARGEST_STEP * 32767:.1f} m: is it in metres?"
+            f"{_MAX_STEP * 32767:.1f} m: is it in metres?"
         )
     described = _describe(motion.skeleton)
     if described not in skeletons:
@@ -127,7 +127,7 @@ def _describe(skeleton: Skeleton) -> dict[str, Any]:
 
 
 def _page(title: str, data: dict[str, Any]) -> str:
-    """The template with everything in it; the policy allows this style and this script by their hashes, and no more."""
+    """The filled template; its policy allows only this style sheet and this script, by their hashes."""
     folder = resources.files("motiondiff.export.html")
     names = ("viewer.html", "viewer.css", "stage.js", "controls.js")
     template, style, stage, controls = ((folder / name).read_text(encoding="utf-8") for name in names)
@@ -138,7 +138,7 @@ def _page(title: str, data: dict[str, Any]) -> str:
     # inside <script> only "<" could end the element; JSON may say it otherwise
     content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {"title": html.escape(title), "policy": policy, "style": style, "script": script, "data": content}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _hash(text: str) -> str:

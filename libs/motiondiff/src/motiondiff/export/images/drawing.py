@@ -1,4 +1,4 @@
-"""Pictures of a moving skeleton: a fixed perspective camera, limbs coloured by side, a floor with shadow and trail.
+"""Images of a moving skeleton: a fixed perspective camera, limbs coloured by side, a floor with shadow and trail.
 
 Own drawing (NumPy projects, Pillow paints) and not pybvh's renderer, for what that one (0.9.0) does not do: MP4 without
 OpenCV or a system ffmpeg (it writes a GIF instead), a view that fits the whole trajectory closely, captions, contact
@@ -35,7 +35,7 @@ class Camera:
     """A perspective camera.
 
     Attributes:
-        target: (3,) metres: the point that it looks at.
+        target: (3,) metres: point at the centre of the view.
         axes: (3, 3) rows: right, up and backwards (towards the viewer) in the world.
         distance: metres from the target.
         focal: pixels.
@@ -53,7 +53,7 @@ class Camera:
         """The three-quarter view of a body facing ``yaw`` that fits ``points`` into ``box``.
 
         Args:
-            points: (N, 3) metres: what must be seen.
+            points: (N, 3) metres: points to be visible.
             box: left, top, right, bottom in pixels.
             yaw: facing direction from +z about +y, rad.
         """
@@ -75,7 +75,7 @@ class Camera:
         return replace(camera, focal=focal, centre=centre)
 
     def project(self, points: Points) -> tuple[Points, Points]:
-        """(..., 3) metres to (..., 2) pixels (y down), and the pixels that a metre takes there (...,)."""
+        """(..., 3) metres to (..., 2) pixels (y down), and pixels per metre there (...,)."""
         local = (points - self.target) @ self.axes.T
         scale = self.focal / np.maximum(self.distance - local[..., 2], 1e-3 * self.distance)
         return np.stack((local[..., 0], -local[..., 1]), axis=-1) * scale[..., None] + self.centre, scale
@@ -88,7 +88,7 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def write_text(image: Image.Image, text: str, corner: tuple[int, int], size: int, *, faint: bool = False) -> None:
-    """One line of text from its upper left corner, shortened with dots to fit the picture."""
+    """One line of text from its upper left corner, shortened with dots to fit the image."""
     draw, letters = ImageDraw.Draw(image), font(size)
     room = image.width - 2 * corner[0]
     shown = text
@@ -105,7 +105,7 @@ class Scene:
         motion: the clip, y-up, floor at y = 0.
         size: (width, height) pixels.
         caption: text in the upper left corner.
-        follow: keep the root in the middle of the picture instead of framing the whole trajectory.
+        follow: centre the root in each frame instead of framing the whole trajectory.
     """
 
     def __init__(self, motion: Motion, size: tuple[int, int], *, caption: str = "", follow: bool = False) -> None:
@@ -116,7 +116,7 @@ class Scene:
         self._colours = [side_colour(name) for name in motion.skeleton.names]
         self._head = head_joint(motion.skeleton)
         self._letters = max(11, round(min(size) / 17))
-        # where the picture's middle is, on the floor: fixed, or below the root of each frame
+        # centre of the view on the floor: fixed, or below the root of each frame
         self._middle = self._ground[:, :1] if follow else np.zeros((1, 1, 3))
         seen = np.concatenate((self._positions, self._ground), axis=1) - self._middle
         flesh = 0.06 * self._body  # joints have thickness, and the head rises above its joint
@@ -130,11 +130,11 @@ class Scene:
         self._backdrop = None if follow else self._draw_floor(np.zeros(3))
 
     def draw(self, frame: int, *, progress: bool = False, note: str = "") -> Image.Image:
-        """The picture of one frame.
+        """Image of one frame.
 
         Args:
             frame: index of the frame.
-            progress: a bar along the lower edge that shows how much of the clip has passed.
+            progress: a progress bar along the lower edge.
             note: small text in the lower left corner.
         """
         middle = self._middle[frame if self.follow else 0, 0]
@@ -175,7 +175,7 @@ class Scene:
         return image
 
     def _draw_ground_marks(self, draw: ImageDraw.ImageDraw, frame: int, middle: Points) -> None:
-        """The shadow straight below the body, and the way that the root has come."""
+        """The shadow below the body, and the trail of the root."""
         pixels, scale = self._camera.project(self._ground[frame] - middle)
         for joint, parent in enumerate(self.motion.skeleton.parents[1:], start=1):
             width = 0.035 * self._body * float(scale[joint])
@@ -185,7 +185,7 @@ class Scene:
             draw.line(self._pixels(way), fill=_TRAIL, width=round(1.2 * _SUPERSAMPLE), joint="curve")
 
     def _draw_body(self, draw: ImageDraw.ImageDraw, frame: int, middle: Points) -> None:
-        """Bones from far to near, each with a light rim, so that an arm shows in front of the chest."""
+        """Bones from far to near, each with a light rim, so that an arm is visible in front of the chest."""
         points = self._positions[frame] - middle
         pixels, scale = self._camera.project(points)
         parents = self.motion.skeleton.parents
@@ -224,7 +224,7 @@ def _capsule(draw: ImageDraw.ImageDraw, start: Points, end: Points, width: float
 
 
 def tile(images: Sequence[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Pictures of one size in rows of ``columns``, on paper."""
+    """Images of one size in rows of ``columns``, on a white background."""
     width, height = images[0].size
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), _PAPER)

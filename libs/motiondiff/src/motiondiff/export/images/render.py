@@ -1,4 +1,4 @@
-"""Motions as pictures for people: animated GIF, MP4, and contact sheets for pages and reports."""
+"""Rendered motions: animated GIF, MP4, and contact sheets for pages and reports."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from motiondiff.export.images.drawing import PALETTE, Scene, tile, write_text
 from motiondiff.export.output import output_file
 from motiondiff.skeleton.motion import Motion
 
-_GIF_FPS = 34.0  # viewers slow a GIF down whose frames last less than 0.02 s; 0.03 s is safe and small
+_GIF_FPS = 34.0  # viewers slow down GIFs with frames below 0.02 s; 0.03 s is safe and small
 
 
 def write_gif(
     motion: Motion, path: str | Path, *, size: tuple[int, int] = (320, 320), caption: str | None = None
 ) -> Path:
-    """Write an animated GIF that plays in real time, for ever.
+    """Write an animated GIF in real time, in a loop.
 
-    GIF counts time in hundredths of a second: frame times are rounded, their sum is not off by more than one
-    hundredth. Above 34 fps every second, third ... frame is drawn.
+    GIF has a time step of 0.01 s: frame times are rounded, and their sum is exact to one step. Above 34 fps every
+    second, third ... frame is drawn.
 
     Args:
         motion: the clip, y-up, floor at y = 0.
@@ -58,7 +58,7 @@ def write_mp4(
     Args:
         motion: the clip, y-up, floor at y = 0.
         path: the file to write; replaced where it exists.
-        size: (width, height) pixels; odd numbers grow by one, as the pixel format wants them even.
+        size: (width, height) pixels; odd numbers are increased by one, since the pixel format requires even ones.
         caption: text in the corner; by default the motion's action, ``""`` for none.
 
     Returns:
@@ -98,14 +98,14 @@ def write_contact_sheet(
 ) -> Path:
     """Write a PNG with one row for each motion: frames spread evenly over its time, first and last included.
 
-    The camera goes along with the root, so that a walker stays as large as a waver; the floor's lines pass below.
+    The camera follows the root, so that all bodies have the same size; the floor's grid moves below.
 
     Args:
         motions: the clips, y-up, floor at y = 0.
         captions: a text above each row; by default the motions' actions.
         path: the file to write; replaced where it exists.
-        frames: pictures in a row.
-        cell: (width, height) pixels of one picture.
+        frames: images in a row.
+        cell: (width, height) pixels of one image.
 
     Returns:
         The path written.
@@ -140,7 +140,7 @@ def write_gif_grid(
     columns: int | None = None,
     cell: tuple[int, int] = (220, 220),
 ) -> Path:
-    """Write several motions side by side into one animated GIF, in real time; a shorter one waits in its last pose.
+    """Write several motions side by side into one animated GIF, in real time; a shorter one ends with its last pose.
 
     Args:
         motions: the clips, y-up, floor at y = 0; their fps may differ.
@@ -175,7 +175,7 @@ def write_gif_grid(
 
 def _scene(motion: Motion, size: tuple[int, int], caption: str | None, *, follow: bool = False) -> Scene:
     if min(size) < 32:
-        raise InputError(f"size {size[0]}x{size[1]}: a picture needs at least 32x32 pixels")
+        raise InputError(f"size {size[0]}x{size[1]}: an image needs at least 32x32 pixels")
     return Scene(motion, size, caption=(motion.action or "") if caption is None else caption, follow=follow)
 
 
@@ -190,7 +190,7 @@ def _captions(motions: Sequence[Motion], captions: Sequence[str] | None) -> Sequ
 
 
 def _save_gif(path: str | Path, count: int, fps: float, seconds: float, picture: Callable[[int], Image.Image]) -> Path:
-    """Write ``count`` pictures, one every ``1 / fps`` s and the last until ``seconds``, with one palette for all."""
+    """Write ``count`` images, one every ``1 / fps`` s and the last until ``seconds``, with one palette."""
     starts = [round(100 * index / fps) for index in range(count)] + [round(100 * seconds)]
     # the last frame of an uneven stride may be short: no frame goes below what viewers play
     durations = [10 * max(stop - start, 2) for start, stop in itertools.pairwise(starts)]
@@ -204,7 +204,7 @@ def _save_gif(path: str | Path, count: int, fps: float, seconds: float, picture:
 
 
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
-    """128 colours that suit the samples, among them the drawing's own ones unmixed: paper must be white on a page."""
+    """128 colours of the samples, among them the exact colours of the drawing: the background must be white."""
     palette = tile(samples, columns=1).quantize(128, dither=Image.Dither.NONE)
     colours = rearrange(np.array(palette.getpalette()), "(colour channel) -> colour channel", channel=3)
     for wanted in PALETTE:

@@ -1,8 +1,8 @@
-"""Motions as Blender files: an armature with its action ready to play, and a body that moves with it.
+"""Blender export: an armature with its action, and a skinned body.
 
-Blender's Python runs as a process of its own: its state is global, so an open scene would be lost, and ``bpy`` has
-wheels for one Python version only. The interpreter is this one where it has ``bpy``, else what the environment
-variable ``BLENDER_PYTHON`` names (an environment with ``pip install bpy`` is enough, motiondiff need not be in it).
+Blender's Python runs in a separate process: its state is global, so an open scene would be lost, and ``bpy`` has wheels
+for one Python version only. The interpreter is the current one where it has ``bpy``, else that of the environment
+variable ``BLENDER_PYTHON`` (an environment with ``pip install bpy``; motiondiff need not be in it).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.export.body import Points, body_height, leaf_tip, median_bone_length, rest_positions
+from motiondiff.export.body import Points, body_height, leaf_tip, median_bone_length
 from motiondiff.export.meshes.mesh import build_mesh, linear_colour
 from motiondiff.export.output import check_rotations, continuous_quaternions, output_file
 from motiondiff.skeleton.motion import Motion
@@ -33,7 +33,7 @@ def write_blend(motion: Motion, path: str | Path) -> Path:
     """Write a motion as ``.blend``: bones under the joints' names, z-up, metres, keys on every frame from frame 1.
 
     Bones rest as the skeleton does (all rotations zero), lowest joint on the floor. The scene plays the action at the
-    motion's frame rate; there are a camera, a sun and a body, so that it also renders.
+    motion's frame rate; camera, sun and body are included for rendering.
 
     Args:
         motion: the clip, metres, y-up.
@@ -43,8 +43,8 @@ def write_blend(motion: Motion, path: str | Path) -> Path:
         The path written.
 
     Raises:
-        InputError: Blender is not there or fails, matrices that are not rotations, a frame rate that Blender does not
-            know (more than 32767), or a file that cannot be written.
+        InputError: Blender is missing or fails, matrices that are not rotations, an unsupported frame rate (more than
+            32767), or a file that cannot be written.
     """
     python = blender_python()
     check_rotations(motion, "Blender")
@@ -67,17 +67,17 @@ def write_blend(motion: Motion, path: str | Path) -> Path:
         except OSError as error:
             raise InputError(f"BLENDER_PYTHON={python}: cannot be run ({error.strerror or error})") from error
         if done.returncode != 0 or temporary.stat().st_mtime_ns == before or temporary.stat().st_size == 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-            raise InputError(f"{path}: Blender ({python}) failed with status {done.returncode}: {said[-1]}")
+            output = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            raise InputError(f"{path}: Blender ({python}) failed with status {done.returncode}: {output[-1]}")
         temporary.chmod(0o644)
     return Path(path)
 
 
 def blender_python() -> str:
-    """The interpreter that has ``bpy``.
+    """Path of an interpreter with ``bpy``.
 
     Raises:
-        InputError: this one has none, and ``BLENDER_PYTHON`` names no file.
+        InputError: not in this one, and ``BLENDER_PYTHON`` is not a file.
     """
     if importlib.util.find_spec("bpy") is not None:
         return sys.executable
@@ -85,22 +85,22 @@ def blender_python() -> str:
     if not named:
         raise InputError(
             "bpy (Blender) is needed for .blend files and not installed: pip install 'motiondiff[blender]' with "
-            "Python 3.11, or let BLENDER_PYTHON name an interpreter that has it"
+            "Python 3.11, or set BLENDER_PYTHON to an interpreter with bpy"
         )
     if not Path(named).is_file():
-        raise InputError(f"BLENDER_PYTHON={named}: no such file; it must name a Python interpreter that has bpy")
+        raise InputError(f"BLENDER_PYTHON={named}: no such file; a Python interpreter with bpy expected")
     return named
 
 
 def _arrays(motion: Motion) -> dict[str, Any]:
-    """What ``blender/scene.py`` wants to know; metres, y-up (J joints, T frames, V vertices, F triangles, P parts).
+    """Arrays for ``blender/scene.py``; metres, y-up (J joints, T frames, V vertices, F triangles, P parts).
 
     ``joint_names`` (J,), ``parents`` (J,), ``heads``, ``tails`` (J, 3) rest pose of the bones, ``root`` (T, 3),
     ``quaternions`` (T, J, 4) x y z w, ``fps``, ``action``, ``size``, ``vertices`` (V, 3) in the rest pose, ``carriers``
     (V,) joint of each, ``triangles`` (F, 3), ``materials`` (F,) part of each, ``colours`` (P, 3) linear.
     """
     skeleton = motion.skeleton
-    rest = rest_positions(skeleton)
+    rest = skeleton.rest_positions
     rest[:, 1] -= rest[:, 1].min()
     parts = build_mesh(skeleton)
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
@@ -123,7 +123,7 @@ def _arrays(motion: Motion) -> dict[str, Any]:
 
 
 def _tips(skeleton: Skeleton) -> Points:
-    """(J, 3) metres: from each joint to its bone's other end, which is the child with the most joints below it."""
+    """(J, 3) metres: from each joint to the tail of its bone, the child with the most descendants."""
     offsets = skeleton.offsets.astype(np.float64)
     below = np.ones(len(skeleton))
     for joint in range(len(skeleton) - 1, 0, -1):
@@ -131,7 +131,6 @@ def _tips(skeleton: Skeleton) -> Points:
     typical = median_bone_length(skeleton)
     tips = np.zeros_like(offsets)
     for joint in range(len(skeleton)):
-        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
-        far = [child for child in children if skeleton.bone_lengths[child] > _SHORTEST]
+        far = [child for child in skeleton.children[joint] if skeleton.bone_lengths[child] > _SHORTEST]
         tips[joint] = offsets[max(far, key=lambda child: below[child])] if far else leaf_tip(offsets[joint], typical)
     return tips

@@ -1,7 +1,7 @@
-"""Motions as glTF 2.0: a skeleton of nodes with one animation, and a body of round limbs that moves with it.
+"""glTF 2.0 export: a skeleton of nodes with one animation, and a skinned body of round limbs.
 
-glTF is metres, y-up and right-handed as motions are, so numbers go in as they are. ``.glb`` is one binary file,
-``.gltf`` one of JSON that carries its numbers with it; browsers, Blender, Unity, Godot and three.js open both.
+glTF is metres, y-up and right-handed like motions, so numbers are unchanged. ``.glb`` is one binary file, ``.gltf``
+a JSON file with embedded numbers; browsers, Blender, Unity, Godot and three.js open both.
 Specification: Khronos Group, "glTF 2.0" (ISO/IEC 12113:2022).
 """
 
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import unknown
-from motiondiff.export.body import rest_positions
 from motiondiff.export.meshes.mesh import MeshPart, build_mesh, linear_colour
 from motiondiff.export.output import check_rotations, continuous_quaternions, output_file
 from motiondiff.skeleton.motion import Motion
@@ -31,13 +30,13 @@ def write_gltf(motion: Motion, path: str | Path, *, container: str = "glb") -> P
     """Write a motion as glTF: node *i* is joint *i* of the skeleton, under the joint's name.
 
     Each joint's rotation and the root's translation have a key for every frame at ``frame / fps`` seconds, to be
-    interpolated linearly (rotations spherically). What stands still shows the first frame. The animation's ``extras``
+    interpolated linearly (rotations spherically). The rest state is the first frame. The animation's ``extras``
     have fps, action, style and subject.
 
     Args:
         motion: the clip, metres, y-up.
         path: the file to write; replaced where it exists.
-        container: ``"glb"``, or ``"gltf"`` for JSON with the numbers in it as base64.
+        container: ``"glb"``, or ``"gltf"`` for JSON with embedded base64.
 
     Returns:
         The path written.
@@ -89,19 +88,19 @@ class _Buffer:
 
 
 def _document(motion: Motion) -> tuple[dict[str, Any], bytes]:
-    """The JSON part and the bytes that it refers to."""
+    """JSON document and its binary buffer."""
     skeleton, buffer = motion.skeleton, _Buffer()
     joints = len(skeleton)
     quaternions = continuous_quaternions(motion.rotations).astype("<f4")
     nodes: list[dict[str, Any]] = []
     for joint, name in enumerate(skeleton.names):
-        place = skeleton.offsets[joint] if joint else motion.root[0]
-        node = {"name": name, "translation": place.tolist(), "rotation": quaternions[0, joint].tolist()}
-        children = [child for child, parent in enumerate(skeleton.parents) if parent == joint]
+        translation = skeleton.offsets[joint] if joint else motion.root[0]
+        node = {"name": name, "translation": translation.tolist(), "rotation": quaternions[0, joint].tolist()}
+        children = skeleton.children[joint]
         nodes.append(node | ({"children": children} if children else {}))
     nodes.append({"name": "body", "mesh": 0, "skin": 0})
     parts = build_mesh(skeleton)
-    rest = rest_positions(skeleton)
+    rest = skeleton.rest_positions
     inverse = np.tile(np.eye(4, dtype="<f4"), (joints, 1, 1))
     inverse[:, 3, :3] = -rest  # columns are stored one after the other: the translation is the last row here
     document: dict[str, Any] = {
@@ -127,7 +126,7 @@ def _document(motion: Motion) -> tuple[dict[str, Any], bytes]:
 def _primitive(
     buffer: _Buffer, part: MeshPart, rest: npt.NDArray[np.float64], material: int, joints: int
 ) -> dict[str, Any]:
-    """One colour of the body, in the rest pose, each vertex bound wholly to its joint."""
+    """One colour of the body, in the rest pose, each vertex bound to one joint."""
     carried = np.zeros((len(part.joints), 4), dtype="u1" if joints <= 256 else "<u2")
     carried[:, 0] = part.joints
     weights = np.zeros((len(part.joints), 4), dtype="u1")
@@ -151,7 +150,7 @@ def _material(part: MeshPart) -> dict[str, Any]:
 
 
 def _animation(buffer: _Buffer, motion: Motion, quaternions: npt.NDArray[Any]) -> dict[str, Any]:
-    """One channel for the root's way and one for every joint's rotation, all with the same times."""
+    """One channel for the root translation and one for every joint's rotation, with common times."""
     times = buffer.add((np.arange(len(motion)) / motion.fps).astype("<f4"), bounds=True)
     tracks = [(0, "translation", buffer.add(motion.root.astype("<f4")))]
     for joint in range(len(motion.skeleton)):

@@ -1,4 +1,4 @@
-"""A body of round limbs that hangs rigidly on a skeleton's joints: every program that knows skinning can show it."""
+"""Mesh of a body: round limbs bound rigidly to the joints, for any program with skinning."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from motiondiff.export.body import TORSO, Points, body_height, head_centre, head
 from motiondiff.skeleton.skeleton import Skeleton
 
 _SIDES = 10  # corners of a limb's cross section
-_LIMB, _TRUNK, _HEAD = 0.0145, 0.018, 0.055  # radii in heights of the body, as in the pictures
+_LIMB, _TRUNK, _HEAD = 0.0145, 0.018, 0.055  # radii relative to the body height, as in the images
 
 
 @dataclass(frozen=True)
 class MeshPart:
-    """All of the mesh that has one colour.
+    """Part of the mesh with one colour.
 
     Attributes:
         name: ``left``, ``right`` or ``middle``.
         colour: ``#rrggbb``, sRGB.
-        vertices: (V, 3) metres, each in the frame of the joint that carries it.
+        vertices: (V, 3) metres, each in the frame of its joint.
         normals: (V, 3) unit vectors, in the same frames.
-        joints: (V,) index of that joint.
+        joints: (V,) index of the joint of each vertex.
         triangles: (F, 3) indices of vertices, counter-clockwise seen from outside.
     """
 
@@ -37,7 +37,7 @@ class MeshPart:
 
 
 def build_mesh(skeleton: Skeleton) -> list[MeshPart]:
-    """A capsule for every bone, carried by the joint at its upper end, and a ball for the head.
+    """Mesh parts: a capsule for every bone, bound to the joint at its upper end, and a ball for the head.
 
     A skeleton of one joint, or of bones without length, is a ball in each joint.
     """
@@ -71,7 +71,7 @@ def linear_colour(colour: str) -> list[float]:
 
 
 def _pieces(skeleton: Skeleton) -> Iterator[tuple[str, int, tuple[Points, Points, npt.NDArray[np.int64]]]]:
-    """(colour, carrying joint, solid) for everything that is drawn."""
+    """(colour, joint, solid) of each limb and the head."""
     size = body_height(skeleton)
     bones = [joint for joint in range(1, len(skeleton)) if skeleton.bone_lengths[joint] > 1e-4]
     head = head_joint(skeleton)

@@ -1,7 +1,7 @@
 """Bandai-Namco-Research-Motiondataset 1 and 2 (CC BY-NC 4.0): BVH in centimetres, labels in the file name.
 
-``dataset-1_walk-back_feminine_001.bvh`` is set, content (the action, as spelt there), style (the style) and take. The
-set names no subject.
+``dataset-1_walk-back_feminine_001.bvh`` is set, content (the action), style and take. The
+set has no subjects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_ids, find_files, resample
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_references, resample
 from motiondiff.data.readers.bvh.coordinates import Coordinates, fps_warning
 from motiondiff.data.readers.bvh.parse import parse_bvh
 from motiondiff.data.readers.bvh.reader import RigConventions, to_motion
@@ -24,27 +24,25 @@ _NAME = re.compile(r"dataset-(?P<set>\d+)_(?P<content>[^_]+)_(?P<style>[^_]+)_(?
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .bvh file below a folder, also those whose name is not the set's: reading rejects these.
+    """One reference per .bvh file below a folder, also with other names, which reading rejects.
 
     Raises:
-        InputError: no .bvh file at all.
+        InputError: no .bvh file.
     """
-    files = find_files(folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("bandai-namco", ids[path], (path,)) for path in files]
+    return file_references("bandai-namco", folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The one clip of a file: `joint_Root`, a world frame, is left out, so 21 joints from `Hips`.
+    """The one clip of a file: `joint_Root`, a world frame, is left out: 21 joints from `Hips`.
 
     Raises:
-        InputError: a name that does not follow the set's, or a file that cannot be read (see `bvh.read_bvh`).
+        InputError: another file name, or an unreadable file (`bvh.reader.read_bvh`).
     """
     path = ref.files[0]
     name = _NAME.fullmatch(path.name)
     if name is None:
         raise InputError(
-            f"{path}: the name does not say what the clip shows; expected dataset-<set>_<content>_<style>_<take>.bvh "
+            f"{path}: the name contains no action; expected dataset-<set>_<content>_<style>_<take>.bvh "
             "(read it as format bvh, or rename it)"
         )
     table = parse_bvh(path)

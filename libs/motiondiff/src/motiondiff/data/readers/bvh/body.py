@@ -15,11 +15,11 @@ Array = npt.NDArray[np.float64]
 
 
 def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
-    """The joint at which the body begins, and warnings about what is left out.
+    """Root joint of the body, and warnings about joints that are left out.
 
     Of several ROOTs the body's is the first with legs, else the first. Below it, a joint with one child is a world
-    frame if that child translates against it; a joint with several is one if the whole body is in one of them and
-    the others are props. Down to the joint from which the legs come, if the rig shows it.
+    frame if that child translates against it; a joint with several is one if the whole body is below one of them and
+    the others are props. The search ends at the joint of which the legs are children.
     """
     roots = [joint for joint, parent in enumerate(file.parents) if parent < 0]
     lengths = np.linalg.norm(file.positions.mean(axis=0), axis=1)
@@ -47,7 +47,7 @@ def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
             for other in children
             if other != child
         }
-        # a second person has feet, a prop has no trunk; what has a trunk and no feet belongs to the legs
+        # a second person has feet, a prop has no trunk; a trunk without feet belongs to the legs
         if not whole or any(any(map(is_upper_body, names)) and not has_feet(names) for names in beside.values()):
             break
         left_out = ", ".join(name for names in beside.values() for name in names)
@@ -57,23 +57,23 @@ def find_body(file: BvhFile) -> tuple[int, tuple[str, ...]]:
 
 
 def _is_mesh(file: BvhFile, joint: int) -> bool:
-    """Whether a joint is a mesh that a program exported as one, by its name, with nothing else below it."""
+    """True for an exported mesh, by its name, with nothing else below it."""
     return all(_MESH.search(file.names[below]) for below in descendants(file.parents, joint))
 
 
 def _pelvis(file: BvhFile, lengths: Array, tree: list[int]) -> int | None:
-    """The joint of a tree from which its legs come."""
-    index = {joint: place for place, joint in enumerate(tree)}
+    """The joint of a tree of which its legs are children."""
+    index = {joint: number for number, joint in enumerate(tree)}
     parents = [index.get(file.parents[joint], -1) for joint in tree]
     limbs = find_limbs([file.names[joint] for joint in tree], parents, lengths[tree])
     return None if limbs is None else tree[limbs.pelvis]
 
 
 def _translates(file: BvhFile, frame: int, child: int) -> bool:
-    """Whether a joint's one child moves against it as no bone does.
+    """True where a joint's only child translates relative to it, unlike a bone.
 
-    Against a frame that never moves any translation counts; against one that moves (some loops carry the progress on
-    it, and the bobbing on the hips) one beyond 3 % of the body's size, so that a jittery bone stays a bone.
+    Relative to a static frame any translation counts; relative to a moving one (some loops have the progress on it, and
+    the vertical movement on the hips) one beyond 3 % of the body's size, so that a jittery bone stays a bone.
     """
     still = (
         np.ptp(file.positions[:, frame], axis=0).max() < 1e-6 and np.ptp(file.rotations[:, frame], axis=0).max() < 1e-6
@@ -87,17 +87,17 @@ def _translates(file: BvhFile, frame: int, child: int) -> bool:
 
 
 def take_subtree(file: BvhFile, top: int) -> BvhFile:
-    """A joint and all below it, the joint itself placed in the world; nodes that hold a mesh are left out."""
+    """A joint and its descendants, the joint itself in world coordinates; mesh nodes are left out."""
     tree = [joint for joint in descendants(file.parents, top) if not _is_mesh(file, joint)]
-    index = {joint: place for place, joint in enumerate(tree)}
-    place, turn = file.positions[:, top], file.rotations[:, top]
+    index = {joint: position for position, joint in enumerate(tree)}
+    position, rotation = file.positions[:, top], file.rotations[:, top]
     above = file.parents[top]
     while above >= 0:
-        place = file.positions[:, above] + np.einsum("tij,tj->ti", file.rotations[:, above], place)
-        turn = file.rotations[:, above] @ turn
+        position = file.positions[:, above] + np.einsum("tij,tj->ti", file.rotations[:, above], position)
+        rotation = file.rotations[:, above] @ rotation
         above = file.parents[above]
     positions, rotations = file.positions[:, tree], file.rotations[:, tree]
-    positions[:, 0], rotations[:, 0] = place, turn
+    positions[:, 0], rotations[:, 0] = position, rotation
     return BvhFile(
         tuple(file.names[joint] for joint in tree),
         tuple(index.get(file.parents[joint], -1) for joint in tree),

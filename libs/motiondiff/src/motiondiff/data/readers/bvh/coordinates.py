@@ -1,10 +1,10 @@
-"""Up axis and unit of length of recordings that do not name them, by how the recorded body stands.
+"""Up axis and unit of length of recordings without them, from the posture of the recorded body.
 
 The up axis is the one along which the head is above the feet in most frames. The rest pose and the height of the feet
 above the origin are the second evidence, where a person may lie. The unit is the one in which the legs, from hip to
-ankle, have a length that people's legs have. A body keeps its own size in the unit chosen, with one exception: where
-only a child's legs would fit a less common unit, the unit is unknown and the legs are scaled to 0.8 m, with a warning
-(`choose_unit`). The limits were chosen with six recordings of other programs in view, one of which needs the exception.
+ankle, have a human length. A body keeps its own size in the chosen unit, with one exception: where the legs are a
+child's in a less common unit, the unit is unknown and the legs are scaled to 0.8 m, with a warning (`choose_unit`). The
+limits were chosen with six recordings of other programs in view, one of which needs the exception.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254, "dm": 0.1, "foot": 
 LEG_RANGE = (0.4, 1.15)
 """Metres from hip to ankle, from a child of 1 m to a very tall adult."""
 MIN_ADULT_LEG = 0.6
-"""Metres from hip to ankle above which a unit other than m, cm and mm is taken for the file's."""
+"""Metres from hip to ankle above which a unit other than m, cm and mm is assumed."""
 MAX_GIANT_LEG = 2.0
-"""Metres from hip to ankle up to which m, cm and mm are taken for lack of another unit, with a warning."""
+"""Metres from hip to ankle up to which m, cm and mm are assumed without another unit, with a warning."""
 TYPICAL_LEG = 0.8
 REACH_RANGE = (0.3, 3.0)
 """Metres of the longest chain of bones, for a body without legs."""
@@ -58,8 +58,8 @@ class Posture:
     Attributes:
         leg: length from hip to ankle; None where the rig has no legs.
         reach: longest chain of bones.
-        upright: share of the frames in which the head is above the feet, along each of `UP_AXES`.
-        rest: the axis along which the rest pose stands, legs and trunk, or None.
+        upright: fraction of frames with the head above the feet, along each of `UP_AXES`.
+        rest: axis of the rest pose from legs to trunk, or None.
         feet: median height of the lower ankle along each of `UP_AXES`.
         pelvis: the same of the pelvis.
     """
@@ -79,7 +79,7 @@ class Coordinates:
     Attributes:
         up: one of `UP_AXES`.
         metres: metres per file unit.
-        turn_rest: whether the rest pose stands along ``up`` and is turned with the world; else only the root is.
+        turn_rest: the rest pose is along ``up`` and rotated with the world; else only the root is.
     """
 
     up: str = "y"
@@ -124,11 +124,11 @@ def measure_posture(limbs: Limbs | None, reach: float, positions: Array, rest: A
 
 
 def choose_up(postures: Sequence[Posture]) -> tuple[str, str]:
-    """The up axis of a rig's clips, and a warning or nothing.
+    """Up axis of a rig's clips, and a warning or an empty text.
 
-    A body that is upright along one axis stands, or lies along it. Where the rest pose stands along another axis, or
-    has no axis and is taken for y, it stands if the feet are near the origin's height and the pelvis is a leg higher,
-    if it is upside down in the rest pose's axis, or if several clips agree (people lie in many directions).
+    A body that is upright along one axis stands, or lies along it. Where the axis of the rest pose is another one (y if
+    unknown), it stands if the feet are near the origin's height and the pelvis is a leg length higher, if it is upside
+    down in the rest pose's axis, or if several clips agree (people lie in many directions).
     """
     votes = np.mean([posture.upright for posture in postures], axis=0)
     best = int(votes.argmax())
@@ -149,20 +149,20 @@ def choose_up(postures: Sequence[Posture]) -> tuple[str, str]:
 
 
 def _stands(posture: Posture, axis: int) -> bool:
-    """Whether the feet are near the origin's height along an axis and the pelvis is about a leg higher."""
+    """True where the feet are near the origin's height along an axis and the pelvis is about a leg length higher."""
     leg = posture.leg or 1.0
     return -0.3 < posture.feet[axis] / leg < 0.5 and 0.6 < posture.pelvis[axis] / leg < 1.7
 
 
 def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, float, str]:
-    """The unit of length of a rig's clips, the metres in it, and a warning or nothing.
+    """Unit of length of a rig's clips, its metres, and a warning or an empty text.
 
-    By the legs, in this order: cm, m or mm where they are a person's; another unit where they are an adult's, the
-    nearest to 0.8 m; cm, m or mm where they are a giant's. Legs that are a child's in another unit leave the unit
-    unknown, for adults in unknown units are more common than children in inches: they are taken to be 0.8 m long.
+    By the length of the legs, in this order: cm, m or mm for human legs; another unit for an adult's legs, the nearest
+    to 0.8 m; cm, m or mm for oversized legs. A child's legs in another unit leave the unit unknown, since adults in
+    unknown units are more common than children in inches: they are scaled to 0.8 m.
 
     Raises:
-        InputError: in no unit is the leg a person's, or, without legs, the longest chain of bones a body's.
+        InputError: no unit gives human legs, or, without legs, a human chain of bones.
     """
     legs = [posture.leg for posture in postures if posture.leg]
     if not legs:
@@ -171,14 +171,14 @@ def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, flo
             if REACH_RANGE[0] <= reach * METRES[unit] <= REACH_RANGE[1]:
                 return unit, METRES[unit], ""
         raise InputError(
-            f"{path}: the unit of length cannot be guessed (longest chain of bones {reach:.4g}): "
-            "--unit NUMBER (prepare, export) gives the metres in one unit"
+            f"{path}: the unit of length is unknown (longest chain of bones {reach:.4g}): "
+            "--unit NUMBER (prepare, export) sets the metres in one unit"
         )
     leg = float(np.median(legs))
 
     def fitting(units: Iterable[str], shortest: float, longest: float) -> list[str]:
-        found = [unit for unit in units if shortest <= leg * METRES[unit] <= longest]
-        return sorted(found, key=lambda unit: abs(math.log(leg * METRES[unit] / TYPICAL_LEG)))
+        candidates = [unit for unit in units if shortest <= leg * METRES[unit] <= longest]
+        return sorted(candidates, key=lambda unit: abs(math.log(leg * METRES[unit] / TYPICAL_LEG)))
 
     if common := fitting(_COMMON_UNITS, *LEG_RANGE):
         return common[0], METRES[common[0]], ""
@@ -191,8 +191,8 @@ def choose_unit(postures: Sequence[Posture], path: str | Path) -> tuple[str, flo
         text = f"the unit of length is unknown (legs of {leg:.4g}, in {child[0]} {leg * METRES[child[0]]:.2f} m)"
         return "unknown", TYPICAL_LEG / leg, f"{text}: they are taken to be {TYPICAL_LEG} m, sizes are a guess"
     raise InputError(
-        f"{path}: the unit of length cannot be guessed (legs of {leg:.4g} from hip to ankle are a person's in none of "
-        f"{', '.join(METRES)}): --unit NUMBER (prepare, export) gives the metres in one unit"
+        f"{path}: the unit of length is unknown (legs of {leg:.4g} from hip to ankle are human in none of "
+        f"{', '.join(METRES)}): --unit NUMBER (prepare, export) sets the metres in one unit"
     )
 
 
@@ -222,20 +222,20 @@ def check_up(up: str) -> None:
 
 
 def leg_warning(leg: float | None, metres: float) -> str:
-    """A warning about legs that no person has, or nothing."""
+    """Warning about legs of implausible length, or an empty text."""
     if leg is None or LEG_RANGE[0] <= leg * metres <= LEG_RANGE[1]:
         return ""
     return (
-        f"a leg of {leg * metres:.2f} m from hip to ankle is no person's ({LEG_RANGE[0]} to {LEG_RANGE[1]} m): "
+        f"a leg of {leg * metres:.2f} m from hip to ankle is outside human range ({LEG_RANGE[0]} to {LEG_RANGE[1]} m): "
         f"see --unit, now {metres:.4g} m"
     )
 
 
 def fps_warning(fps: float) -> str:
-    """A warning about a frame rate that no recording of motion has, or nothing."""
+    """Warning about an implausible frame rate, or an empty text."""
     if FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
         return ""
-    return f"{fps:.4g} fps is outside {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}: --source-fps gives the right rate"
+    return f"{fps:.4g} fps is outside {FPS_RANGE[0]:g} to {FPS_RANGE[1]:g}: --source-fps sets the right rate"
 
 
 def to_y_up(coordinates: Coordinates, positions: Array, rotations: Array) -> tuple[Array, Array]:

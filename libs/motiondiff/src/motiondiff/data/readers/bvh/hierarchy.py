@@ -1,4 +1,4 @@
-"""The hierarchy of a BVH file, token by token: joints, offsets and channels in any layout of lines.
+"""Parser of a BVH hierarchy: joints, offsets and channels in any layout of lines.
 
 Keywords and channels are read in any case, braces on any line. Comments (``#`` and ``//``) are skipped. A name is the
 rest of its line, joined by underscores. A name that repeats gets a number (``Hand``, ``Hand_2``): channels belong to

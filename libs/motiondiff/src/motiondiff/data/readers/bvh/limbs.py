@@ -1,4 +1,4 @@
-"""Legs and upper body of a rig whose names follow no convention: by words for feet and head, else by symmetry."""
+"""Legs and upper body of a rig with unconventional names: by words for feet and head, else by symmetry."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _UPPER = re.compile(
     r"head|neck|chest|spine|torso|abdomen|back|shoulder|collar|clav|arm|elbow|wrist|hand|頭|首|肩|腕|手"
 )
 _PELVIC = 0.18
-"""Share of the way from pelvis to ankle below which a bone at its start belongs to the pelvis, not to the leg."""
+"""Fraction of the length from pelvis to ankle below which the first bone belongs to the pelvis, not to the leg."""
 
 
 @dataclass(frozen=True)
 class Limbs:
-    """Indices of the joints that show how a body stands.
+    """Indices of the joints that determine the posture of a body.
 
     Attributes:
-        pelvis: the joint from which both legs come.
+        pelvis: lowest common ancestor of both legs.
         hips: start of each thigh.
         ankles: end of each shin.
         leg: mean length from hip to ankle, along the bones.
@@ -41,7 +41,7 @@ class Limbs:
 
 
 def find_limbs(names: Sequence[str], parents: Sequence[int], lengths: npt.NDArray[np.float64]) -> Limbs | None:
-    """The limbs of a rig; None where it has no pair of legs.
+    """Limbs of a rig; None without a pair of legs.
 
     Args:
         names: J joints, a parent before its children.
@@ -69,12 +69,12 @@ def find_limbs(names: Sequence[str], parents: Sequence[int], lengths: npt.NDArra
 
 
 def is_upper_body(name: str) -> bool:
-    """Whether a joint's name has a word for a part of trunk, head or arms."""
+    """True for a joint name with a word for trunk, head or arms."""
     return bool(_UPPER.search(name.rsplit(":", 1)[-1].lower()))
 
 
 def has_feet(names: Sequence[str]) -> bool:
-    """Whether any joint's name has a word for foot or toe."""
+    """True where any joint name has a word for foot or toe."""
     return any(word.search(name.rsplit(":", 1)[-1].lower()) for name in names for word in (_FOOT, _TOE))
 
 
@@ -109,7 +109,7 @@ def descendants(parents: Sequence[int], top: int) -> list[int]:
 
 
 def _paired_feet(plain: Sequence[str], parents: Sequence[int]) -> tuple[int, int] | None:
-    """The first foot by name, and the one that shares most of the way to the root with it."""
+    """The first foot by name, and the foot with the deepest common ancestor."""
     for word in (_FOOT, _TOE):
         named = {joint for joint, name in enumerate(plain) if word.search(name)}
         feet = sorted(joint for joint in named if not named & set(ancestors(parents, parents[joint])))
@@ -124,7 +124,7 @@ def _paired_feet(plain: Sequence[str], parents: Sequence[int]) -> tuple[int, int
 
 
 def _paired_chains(parents: Sequence[int], lengths: npt.NDArray[np.float64]) -> tuple[int, int] | None:
-    """The ankles of two like chains of at least three joints that leave one joint, nearest to the root.
+    """Ankles of two equal chains of at least three joints that leave one joint, nearest to the root.
 
     Legs come from the pelvis, near the root; arms are further from it, and fingers are further still.
     """

@@ -1,4 +1,4 @@
-"""A BVH file: its hierarchy and its motion block, in any of the dialects that programs write.
+"""Parser of BVH files: hierarchy and motion block, in the dialects of many programs.
 
 Conventions, the same as bvhio's and Blender's: rotation channels are intrinsic, in the order given; a position channel
 *replaces* the joint's offset along its axis, on any joint.
@@ -34,7 +34,7 @@ class BvhTable:
         joints: in the order of the file; several have no parent where the file has several ROOTs.
         values: (T, C) one column per channel.
         frame_time: seconds.
-        warnings: departures from the format that were read all the same.
+        warnings: tolerated departures from the format.
     """
 
     joints: tuple[BvhJoint, ...]
@@ -74,28 +74,28 @@ def to_local(table: BvhTable) -> BvhFile:
     positions = np.empty((len(values), len(joints), 3))
     rotations = np.broadcast_to(np.eye(3), (len(values), len(joints), 3, 3)).copy()
     column = 0
-    for place, joint in enumerate(joints):
-        positions[:, place] = joint.offset
+    for index, joint in enumerate(joints):
+        positions[:, index] = joint.offset
         turns = []
         for channel in joint.channels:
             if channel.kind == "position":
-                positions[:, place, channel.axis] = values[:, column]
+                positions[:, index, channel.axis] = values[:, column]
             else:
                 turns.append(column)
             column += 1
         if turns:
             order = "".join("XYZ"[channel.axis] for channel in joint.channels if channel.kind == "rotation")
             # always (T, K): scipy takes a vector for one angle about each of several axes
-            rotations[:, place] = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
+            rotations[:, index] = Rotation.from_euler(order, values[:, turns], degrees=True).as_matrix()
     names = tuple(joint.name for joint in joints)
     offsets = np.array([joint.offset for joint in joints])
     return BvhFile(names, tuple(joint.parent for joint in joints), positions, rotations, offsets)
 
 
 def parse_bvh(path: Path) -> BvhTable:
-    """A BVH file's joints and motion block.
+    """Joints and motion block of a BVH file.
 
-    More rows than announced are all read, with a warning; fewer are a truncated file.
+    More rows than announced are all read, with a warning; fewer mean a truncated file.
 
     Raises:
         InputError: unreadable, not BVH, rows of the wrong length or number, a frame time that is not positive, values
@@ -132,8 +132,8 @@ def parse_bvh(path: Path) -> BvhTable:
     return BvhTable(tuple(joints), values, seconds, tuple(warnings))
 
 
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
 
 
 def _match_head(pattern: re.Pattern[str], text: str, start: int, word: str, path: Path) -> re.Match[str]:
@@ -144,8 +144,8 @@ def _match_head(pattern: re.Pattern[str], text: str, start: int, word: str, path
     if not rest:
         raise InputError(f"{path}: line {_line(text, len(text) - 1)}: ends within the head of MOTION; truncated file")
     line = _line(text, len(text) - len(rest))
-    found = rest.split("\n")[0].strip()
-    raise InputError(f"{path}: line {line}: {word} expected, found {found[:40]!r}")
+    rest_of_line = rest.split("\n")[0].strip()
+    raise InputError(f"{path}: line {line}: {word} expected, found {rest_of_line[:40]!r}")
 
 
 def _parse_rows(lines: list[tuple[int, str]], channels: int, path: Path) -> Array:
@@ -161,7 +161,7 @@ def _parse_rows(lines: list[tuple[int, str]], channels: int, path: Path) -> Arra
         except ValueError:
             values = np.empty((0, 0))
         if values.shape != (len(lines), channels):
-            # the row that is wrong is named, and decimal commas are read
+            # errors with the line, and decimal commas
             values = np.stack(
                 [
                     _parse_row(line, channels, f"{path}: line {number} (frame {frame})")

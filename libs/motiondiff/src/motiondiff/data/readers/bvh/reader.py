@@ -1,7 +1,7 @@
-"""BVH files of any program as motions: the body, its up axis and its unit, decided once a rig.
+"""BVH files of any program: body, up axis and unit are chosen once for each rig.
 
-A folder's files of one hierarchy are one rig: `choose_conventions` looks at all of them before any is read, so that one
-clip in which nothing moves, or in which somebody lies, is read as the others are. `read_bvh` alone decides by its file.
+Files of one hierarchy in a folder are one rig: `choose_conventions` surveys all of them before any is read, so that a
+clip without movement, or of a lying person, is read like the others. `read_bvh` alone decides by its file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_ids, find_files, resample
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_fps,
+    file_references,
+    resample,
+)
 from motiondiff.data.readers.bvh.body import find_body, take_subtree, world_transforms
 from motiondiff.data.readers.bvh.coordinates import (
     Coordinates,
@@ -39,13 +46,13 @@ from motiondiff.skeleton.skeleton import Skeleton
 logger = logging.getLogger(__name__)
 
 POSITION_TOLERANCE = 1e-4
-"""A position channel that stays within this many metres of its mean is constant."""
+"""Metres: maximum deviation of a constant position channel from its mean."""
 MAX_RESIDUAL = 0.02
-"""Metres. Above this mean distance constant bones are no description of the clip, and it is rejected."""
+"""Metres: maximum mean distance between joints with constant and with recorded bone lengths."""
 SURVEY_FRAMES = 120
-"""Frames of a file, evenly spaced, by which up axis, unit and body are chosen."""
+"""Maximum number of frames of a file, evenly spaced, for the choice of up axis, unit and body."""
 MAX_WARNINGS = 3
-"""Files that a warning names before it only counts them."""
+"""Maximum number of files in a warning; further ones are counted."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ class RigConventions:
     """Conventions of the files of one rig.
 
     Attributes:
-        body: name of the joint that becomes the root: what is above it is the world's, what is beside it a prop.
+        body: name of the joint that becomes the root; joints above and beside it are left out.
         coordinates: up axis and unit.
     """
 
@@ -63,12 +70,12 @@ class RigConventions:
 
 @dataclass(frozen=True)
 class RigSurvey:
-    """Evidence of one file about its rig.
+    """Survey of one file for its rig.
 
     Attributes:
         names: all joints of the file.
         parents: -1 for a root.
-        body: name of the body's root, by this file alone.
+        body: name of the body's root in this file.
         depth: joints above the body's root.
         posture: of the body.
         fps: frames per second by the file.
@@ -90,9 +97,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".bvh", "motion files (*.bvh)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("bvh", ids[path], (path,)) for path in files]
+    return file_references("bvh", folder, ".bvh", "motion files (*.bvh)")
 
 
 def choose_conventions(
@@ -109,12 +114,12 @@ def choose_conventions(
         references: of the folder's files.
         up: an axis for all rigs, or ``auto``.
         unit: a unit or the metres in one for all rigs, or ``auto``.
-        source_fps: frames per second of all files, instead of the files' own.
+        source_fps: frames per second of all files, replacing their own.
         run: `map`, or that of an executor.
 
     Returns:
-        The references with what `read_clips` needs, and a description of each rig for ``store.json``. A file that
-        cannot be read, or a rig whose unit cannot be chosen, keeps its reference as it is: reading it gives the reason.
+        The references with options of `read_clips`, and a description of each rig for ``store.json``. An unreadable
+        file, or a rig without a plausible unit, keeps its reference: reading it gives the reason.
 
     Raises:
         InputError: an unknown up axis or unit, or a frame rate that is not positive.
@@ -124,14 +129,14 @@ def choose_conventions(
     check_fps(source_fps)
     surveys = list(run(_survey_file, [reference.files[0] for reference in references]))
     rigs: dict[tuple[tuple[str, ...], tuple[int, ...]], list[int]] = {}
-    for number, survey_rig in enumerate(surveys):
-        if survey_rig is not None:
-            rigs.setdefault((survey_rig.names, survey_rig.parents), []).append(number)
+    for number, survey in enumerate(surveys):
+        if survey is not None:
+            rigs.setdefault((survey.names, survey.parents), []).append(number)
     options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
-    settled = [replace(reference, options=options) for reference in references]
+    resolved = [replace(reference, options=options) for reference in references]
     described: list[dict[str, Any]] = []
     for numbers in rigs.values():
-        members = {references[number].files[0]: found for number in numbers if (found := surveys[number])}
+        members = {references[number].files[0]: member for number in numbers if (member := surveys[number])}
         try:
             conventions, about = decide_conventions(members, up, unit, source_fps)
         except InputError as error:
@@ -139,36 +144,36 @@ def choose_conventions(
             continue
         described.append(about)
         for number in numbers:
-            settled[number] = replace(references[number], options={"rig": conventions, "source_fps": source_fps})
-    return settled, described
+            resolved[number] = replace(references[number], options={"rig": conventions, "source_fps": source_fps})
+    return resolved, described
 
 
 def decide_conventions(
     surveys: dict[Path, RigSurvey], up: str, unit: str, source_fps: float | None
 ) -> tuple[RigConventions, dict[str, Any]]:
-    """The conventions of one rig by its files, logged, and a description of them for ``store.json``.
+    """Conventions of one rig from the surveys of its files, logged, with a description for ``store.json``.
 
     Raises:
         InputError: the unit cannot be chosen.
     """
-    files, found = list(surveys), list(surveys.values())
+    files, values = list(surveys), list(surveys.values())
     where = str(files[0]) if len(files) == 1 else f"{files[0].parent} ({len(files)} files of one rig)"
-    postures = [survey_rig.posture for survey_rig in found]
-    deepest = max(found, key=lambda survey_rig: survey_rig.depth)
+    postures = [survey.posture for survey in values]
+    deepest = max(values, key=lambda survey: survey.depth)
     rests = [posture.rest for posture in postures]
-    notes: list[str] = []
+    warnings: list[str] = []
     if up == "auto":
-        up, note = choose_up(postures)
-        notes += [f"{note}; --up gives another"] if note else []
+        up, warning = choose_up(postures)
+        warnings += [f"{warning}; --up sets another"] if warning else []
     metres = parse_unit(unit)
     if metres is None:
-        unit, metres, note = choose_unit(postures, where)
-        notes += [f"{note}; --unit gives another"] if note else []
-    for note in notes:
-        logger.warning("%s: %s", where, note)
+        unit, metres, warning = choose_unit(postures, where)
+        warnings += [f"{warning}; --unit sets another"] if warning else []
+    for warning in warnings:
+        logger.warning("%s: %s", where, warning)
     by_file = [
-        [*survey_rig.warnings, leg_warning(survey_rig.posture.leg, metres), fps_warning(source_fps or survey_rig.fps)]
-        for survey_rig in found
+        [*survey.warnings, leg_warning(survey.posture.leg, metres), fps_warning(source_fps or survey.fps)]
+        for survey in values
     ]
     _log_warnings({path: tuple(filter(None, texts)) for path, texts in zip(files, by_file, strict=True)})
     logger.info(
@@ -184,7 +189,7 @@ def decide_conventions(
 
 
 def _log_warnings(warnings: dict[Path, tuple[str, ...]]) -> None:
-    """Each file's warnings; of many files with the same, the first and their number."""
+    """Log the warnings of each file; of many files with the same, the first and their number."""
     kinds = {path: tuple(text.split(" ", 1)[-1] for text in texts) for path, texts in warnings.items() if texts}
     times = Counter(kinds.values())
     shown: Counter[tuple[str, ...]] = Counter()
@@ -202,7 +207,7 @@ def _log_warnings(warnings: dict[Path, tuple[str, ...]]) -> None:
 
 
 def _survey_file(path: Path) -> RigSurvey | None:
-    """The survey of a file; None where it cannot be read, for which reading it gives the reason."""
+    """Survey of a file; None for an unreadable one."""
     try:
         table = parse_bvh(path)
         return survey_rig(to_local(table.sample(SURVEY_FRAMES)), 1 / table.frame_time, table.warnings)
@@ -213,7 +218,7 @@ def _survey_file(path: Path) -> RigSurvey | None:
 
 def survey_rig(file: BvhFile, fps: float, warnings: tuple[str, ...] = ()) -> RigSurvey:
     """Body, posture and warnings of one file."""
-    body, notes = find_body(file)
+    body, body_warnings = find_body(file)
     part = take_subtree(file, body)
     lengths = np.linalg.norm(part.positions.mean(axis=0), axis=1)
     lengths[0] = 0
@@ -226,7 +231,7 @@ def survey_rig(file: BvhFile, fps: float, warnings: tuple[str, ...] = ()) -> Rig
     while (above := file.parents[body]) >= 0:
         body, depth = above, depth + 1
     posture = measure_posture(limbs, _reach(lengths, part.parents), positions, rest)
-    return RigSurvey(file.names, file.parents, part.names[0], depth, posture, fps, (*warnings, *notes))
+    return RigSurvey(file.names, file.parents, part.names[0], depth, posture, fps, (*warnings, *body_warnings))
 
 
 def read_clips(
@@ -253,20 +258,20 @@ def read_bvh(
 ) -> Motion:
     """A BVH file as a motion with constant bones, y-up, in metres.
 
-    The body's root is the root: a world frame above it is left out, and so is a prop beside it (`bvh_body.find_body`).
-    Where a joint's position channels vary, its offset is their mean, and ``Motion.residual`` is the mean distance over
-    frames and joints that this leaves.
+    The root is the body's: a world frame above it and props beside it are left out (`bvh.body.find_body`). The offset
+    of a joint with varying position channels is their mean, and ``Motion.residual`` the mean distance over frames and
+    joints that remains.
 
     Args:
         path: the file.
-        rig: how its rig's files are read, by `choose_conventions`; by default this file alone decides.
+        rig: conventions of its rig, from `choose_conventions`; by default from this file alone.
         up: an axis, or ``auto``; without ``rig``.
         unit: a unit's name, the metres in one, or ``auto``; without ``rig``.
-        source_fps: frames per second, instead of the file's own.
+        source_fps: frames per second, replacing the file's own.
 
     Raises:
-        InputError: not a readable BVH, values that are not finite, a unit that cannot be guessed, or bones that vary
-            by more than 2 cm on average.
+        InputError: not a readable BVH, values that are not finite, an unknown unit, or bones that vary by more than
+            2 cm on average.
     """
     path = Path(path)
     check_up(up)
@@ -274,17 +279,17 @@ def read_bvh(
     check_fps(source_fps)
     table = parse_bvh(path)
     if rig is None:
-        # the same frames as for a folder, so that one file is read as a folder of one
-        found = survey_rig(to_local(table.sample(SURVEY_FRAMES)), 1 / table.frame_time, table.warnings)
-        rig, _ = decide_conventions({path: found}, up, str(unit), source_fps)
+        # the same frames as for a folder, so that a file is read like a folder of one
+        survey = survey_rig(to_local(table.sample(SURVEY_FRAMES)), 1 / table.frame_time, table.warnings)
+        rig, _ = decide_conventions({path: survey}, up, str(unit), source_fps)
     return to_motion(table, rig, path, source_fps)
 
 
 def to_motion(table: BvhTable, rig: RigConventions, path: Path, source_fps: float | None = None) -> Motion:
-    """The motion of a BVH file that was parsed; see `read_bvh`."""
+    """The motion of a parsed BVH file; see `read_bvh`."""
     file = to_local(table)
     if rig.body not in file.names:
-        raise InputError(f"{path}: no joint {rig.body!r}, at which the body of this rig begins")
+        raise InputError(f"{path}: no joint {rig.body!r}, the root of this rig's body")
     file = take_subtree(file, file.names.index(rig.body))
     local, rotations = to_y_up(rig.coordinates, file.positions, file.rotations)
     offsets = local.mean(axis=0)
@@ -316,7 +321,7 @@ def _reach(lengths: npt.NDArray[np.float64], parents: tuple[int, ...]) -> float:
 
 
 def _round_fps(fps: float) -> float:
-    """A whole number where it is one within 0.1 %: frame times are written with few digits."""
+    """Rounded to a whole number within 0.1 %: frame times have few digits."""
     return float(round(fps)) if round(fps) and abs(fps - round(fps)) <= 1e-3 * fps else float(fps)
 
 
@@ -326,7 +331,7 @@ def _residual(
     offsets: npt.NDArray[np.float64],
     parents: tuple[int, ...],
 ) -> float:
-    """Mean distance (m) over frames and joints between the joints with their own and with constant offsets."""
+    """Mean distance (m) over frames and joints between recorded and constant offsets."""
     if np.abs(local[:, 1:] - offsets[1:]).max(initial=0.0) <= POSITION_TOLERANCE:
         return 0.0
     import torch

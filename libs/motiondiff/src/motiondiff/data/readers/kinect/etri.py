@@ -1,10 +1,10 @@
 """ETRI-Activity3D (Jang et al., IROS 2020): ``Aaaa_Pppp_Gggg_Cccc.csv``, 55 daily activities of 100 people, Kinect v2.
 
-Action, person, camera group, camera; persons 1 to 50 are elderly (64 to 88 years), 51 to 100 young adults, which the
-style says. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
+Action, person, camera group, camera; persons 1 to 50 are elderly (64 to 88 years), 51 to 100 young adults: the
+style. A row is one body in one frame: ``frameNum, bodyindexID, trackingID``, then for joint 1 to 25
 ``jointN_3dX, _3dY, _3dZ`` (metres), ``_depthX, _depthY``, ``_orientationX, Y, Z, W``, ``_trackingState``. A row without
-``bodyindexID`` is a frame without a body. Of several bodies the performer is kept (`kinect_v2.performers`); activities
-of two people (45 to 48) give a clip for each, see `motiondiff.data.readers.kinect.ntu_rgbd`.
+``bodyindexID`` is a frame without a body. Of several bodies the performer is used (`tracks.select_performers`);
+activities of two people (45 to 48) give a clip for each, see `motiondiff.data.readers.kinect.ntu_rgbd`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from icube_common.data.class_lists import ETRI_ACTIVITY3D
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
@@ -27,7 +27,7 @@ from motiondiff.data.readers.kinect.tracks import (
 )
 
 TWO_PEOPLE = frozenset(range(45, 49))
-"""Activities that two people do together."""
+"""Activities of two people."""
 LIMITS = {"action": (1, len(ETRI_ACTIVITY3D)), "person": (1, 100), "camera": (1, 8)}
 COORDINATES = tuple(f"joint{joint}_3d{axis}" for joint in range(1, 26) for axis in "XYZ")
 ELDERLY = range(1, 51)
@@ -41,15 +41,12 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is no .csv file.
     """
-    units: dict[str, list[Path]] = {}
-    for path in find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)"):
-        match = _NAME.fullmatch(path.stem)
-        units.setdefault(f"P{match['person']}" if match else path.stem, []).append(path)
-    return [ClipRef("etri", unit, tuple(paths), unit) for unit, paths in sorted(units.items())]
+    files = find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)")
+    return subject_references("etri", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['person']}")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One person's clips, under the names of their files, on the person's own bone lengths.
+    """One person's clips, with ids of their files, on the person's own bone lengths.
 
     Args:
         ref: from `find_clips`.
@@ -59,17 +56,17 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         InputError: ``fps`` is not positive.
     """
     check_fps(fps)
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     ages: dict[str, str] = {}
     for path in ref.files:
         try:
             clips, age = _read_sample(path)
-            found += clips
+            track_clips += clips
             ages |= dict.fromkeys((clip.clip_id for clip in clips), age)
         except InputError as error:
             results.append(Rejection(path.stem, str(error)))
-    for item in fit_clips(found, fps):
+    for item in fit_clips(track_clips, fps):
         if isinstance(item, Clip):
             item = Clip(item.clip_id, replace(item.motion, style=ages[item.clip_id]))
         results.append(item)
@@ -129,8 +126,8 @@ def read_skeleton(path: Path) -> list[Track]:
 
 
 def _whole(text: str) -> int:
-    """A frame's number, which some files write as ``12.0``."""
+    """Frame number, in some files as ``12.0``."""
     value = float(text)
     if not (0 <= value < 1e9 and value == int(value)):
-        raise ValueError(f"{text!r} is no number of a frame")
+        raise ValueError(f"{text!r} is not a frame number")
     return int(value)

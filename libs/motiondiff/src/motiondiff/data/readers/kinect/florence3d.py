@@ -2,8 +2,8 @@
 
 ``Florence_dataset_WorldCoordinates.txt`` holds lines ``idvideo idactor idcategory`` and 45 coordinates: head, neck,
 spine; shoulder, elbow and wrist of the left, then of the right arm; hip, knee and ankle of the left, then of the right
-leg. The middle of the hips is added as the root. Millimetres are told from metres by the trunk's length; everybody
-faces the camera, and where left and right are then exchanged, x is turned round.
+leg. The middle of the hips is added as the root. The trunk's length distinguishes
+millimetres from metres. All subjects face the camera; where left and right are exchanged, x is negated.
 
 The set's other file, ``Florence_dataset_Features.txt`` or ``features.txt``, cannot be read: it holds *directions* of
 eight limb joints (unit vectors) without trunk, lengths or positions, from which no motion can be rebuilt.
@@ -34,7 +34,7 @@ ACTIONS = (
 )  # fmt: skip
 """Categories 1 to 9."""
 FPS = 20.0
-"""Frames per second of the set's videos, which the lines follow one by one."""
+"""Frames per second of the set's videos: a line per frame."""
 FILE = "*WorldCoordinates.txt"
 FEATURES = ("*eatures.txt",)
 FILE_NAMES = (
@@ -59,7 +59,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     """One reference per actor; reads the file, which is small.
 
     Raises:
-        InputError: no such file (with the reason where the features are there instead), or a line that is none.
+        InputError: no such file (with the reason where only the features file is there), or an invalid line.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -69,8 +69,8 @@ def find_clips(folder: Path) -> list[ClipRef]:
         features = [path for pattern in FEATURES for path in sorted(folder.rglob(pattern))]
         if features:
             raise InputError(
-                f"{features[0]}: holds directions of eight limb joints (unit vectors), no positions and no trunk: no "
-                "motion can be made of it; Florence_dataset_WorldCoordinates.txt of the same set can be read"
+                f"{features[0]}: holds directions of eight limb joints (unit vectors) without positions and trunk, "
+                "which give no motion; Florence_dataset_WorldCoordinates.txt of the same set can be read"
             )
         raise InputError(f"{folder}: holds no Florence_dataset_WorldCoordinates.txt")
     actors = sorted({actor for _, actor, _, _, _ in _read_lines(files[0])})
@@ -81,7 +81,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """One actor's clips, ids ``id001_actor01_act1``, on the actor's own bone lengths.
 
     Raises:
-        InputError: ``fps`` is not positive, or a line that is none.
+        InputError: ``fps`` is not positive, or an invalid line.
     """
     check_fps(fps)
     path = ref.files[0]
@@ -116,12 +116,12 @@ def _positions(rows: Array) -> Array:
     left, right = (seen[:, JOINTS.names.index(f"Hip{side}") - 1] for side in ("Left", "Right"))
     positions = np.concatenate([(left + right)[:, None] / 2, seen], axis=1)
     trunk = np.linalg.norm(positions[:, JOINTS.names.index("Neck")] - positions[:, 0], axis=-1)
-    if np.median(trunk) > 5:  # nobody's trunk is 5 m long
+    if np.median(trunk) > 5:  # millimetres
         positions = positions / 1000
     across = np.median(
         positions[:, JOINTS.names.index("ShoulderLeft"), 0] - positions[:, JOINTS.names.index("ShoulderRight"), 0]
     )
-    # who faces the camera, which looks along +z, has the left hand at smaller x
+    # facing the camera, which looks along +z, the left hand is at smaller x
     return positions * (-1.0, 1.0, 1.0) if across > 0 else positions
 
 
@@ -142,7 +142,7 @@ def _read_lines(path: Path) -> list[tuple[int, int, int, int, list[float]]]:
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
         if coordinate_error([value / 1000 for value in values]):
-            raise InputError(f"{where}: a number that is not finite, or beyond what a Kinect sees")
+            raise InputError(f"{where}: a number that is not finite, or beyond the range of a Kinect")
         video, actor, category = (int(value) if value == int(value) else -1 for value in values[:3])
         if min(video, actor) < 1 or not 1 <= category <= len(ACTIONS):
             raise InputError(

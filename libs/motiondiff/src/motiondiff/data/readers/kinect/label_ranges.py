@@ -1,9 +1,9 @@
-"""Labels that cut one recording into clips: ranges that contradict each other or their action are refused.
+"""Checks of label ranges that cut a recording into clips: overlaps and implausible lengths are rejected.
 
-Two ranges of one recording overlap where they share more than an end. A range is too long where it is beyond
-`MAX_LENGTH_RATIO` times the median of its action's over the whole set (of actions with `MIN_RANGES` ranges or more), as
-a slip of the pen in one digit makes it. A range that is too long is rejected, and those it covers are kept; of two
-others that overlap neither can be preferred, and both are rejected.
+Two ranges of one recording overlap where they share more than an end. A range is too long beyond `MAX_LENGTH_RATIO`
+times the median of its action over the whole set (of actions with `MIN_RANGES` ranges or more), usually by a wrong
+digit. A range that is too long is rejected, and those inside it are valid; of two others that overlap both are
+rejected, since neither can be preferred.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from itertools import combinations
 from statistics import median
 
 MAX_LENGTH_RATIO = 5.0
-"""Times the median length of the action."""
+"""Maximum length relative to the median of the action."""
 MIN_RANGES = 3
-"""Ranges of an action from which a median is taken: of two, a wrong one moves it."""
+"""Minimum number of ranges of an action for a median: of two, a wrong one shifts it."""
 
 
 @dataclass(frozen=True)
 class LabelRange:
-    """The frames ``first`` to ``last``, both included, that show ``action``."""
+    """Frames ``first`` to ``last``, both included, of ``action``."""
 
     action: str
     first: float
@@ -37,15 +37,15 @@ class LabelRange:
 
 
 def median_lengths(ranges: Sequence[LabelRange]) -> dict[str, float]:
-    """Median length of each action's ranges, of actions with `MIN_RANGES` or more."""
+    """Median length of the ranges of each action with `MIN_RANGES` or more."""
     lengths: dict[str, list[float]] = {}
     for one in ranges:
         lengths.setdefault(one.action, []).append(one.length)
-    return {action: median(found) for action, found in lengths.items() if len(found) >= MIN_RANGES}
+    return {action: median(values) for action, values in lengths.items() if len(values) >= MIN_RANGES}
 
 
 def check_ranges(ranges: Sequence[LabelRange], medians: Mapping[str, float]) -> dict[int, str]:
-    """Index -> reason, of the ranges of one recording that cannot be used.
+    """Index -> reason, of the rejected ranges of one recording.
 
     Args:
         ranges: all of one recording.

@@ -1,9 +1,9 @@
 """MSR-Action3D (Li, Zhang, Liu, CVPRW 2010): twenty actions of ten people, two or three times each, by one Kinect v1.
 
-``aXX_sYY_eZZ_skeleton3D.txt`` holds 20 rows ``x y z confidence`` a frame (metres, 15 frames per second), in an order of
-joints of its own (`kinect.MSR_ORDER`). ``files_used_in_cvpr12_paper.txt`` lists the recordings that are not corrupted:
-where it is there, the others are rejected. A frame of zeros is a lost one: at the ends it is cut off, between others
-it is interpolated up to `MAX_GAP`. The camera is levelled per subject (`kinect.level`), the floor per clip.
+``aXX_sYY_eZZ_skeleton3D.txt`` holds 20 rows ``x y z confidence`` a frame (metres, 15 frames per second), in its own
+order of joints (`JOINT_ORDER`). ``files_used_in_cvpr12_paper.txt`` lists the recordings that are not corrupted: where
+it is there, the others are rejected. A frame of zeros is a lost one: removed at the ends, interpolated up to `MAX_GAP`
+in between. The camera is levelled per subject (`positions.level_camera`), the floor per clip.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,
@@ -28,7 +28,7 @@ from motiondiff.data.readers.kinect.positions import (
 
 FPS = 15.0
 MAX_GAP = 0.5
-"""Seconds of lost frames in a row that are interpolated; with more the clip is rejected."""
+"""Maximum gap of lost frames in seconds: shorter gaps are interpolated, longer ones reject the clip."""
 ACTIONS = (
     "high wave", "horizontal wave", "hammer", "hand catch", "forward punch", "high throw", "draw x", "draw tick",
     "draw circle", "hand clap", "two hand wave", "side-boxing", "bend", "forward kick", "side kick", "jogging",
@@ -52,11 +52,9 @@ def find_clips(folder: Path) -> list[ClipRef]:
     folder = Path(folder)
     files = find_files(folder, _SUFFIX, f"MSR-Action3D skeletons (aXX_sYY_eZZ{_SUFFIX})")
     listed = tuple(sorted(folder.rglob(CLEAN_LIST))[:1])
-    units: dict[str, list[Path]] = {}
-    for path in files:
-        match = _NAME.fullmatch(path.name)
-        units.setdefault(match["subject"].lower() if match else path.stem, []).append(path)
-    return [ClipRef("msr-action3d", unit, (*listed, *paths), unit) for unit, paths in sorted(units.items())]
+    return subject_references(
+        "msr-action3d", files, lambda path: (m := _NAME.fullmatch(path.name)) and m["subject"].lower(), listed
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -74,7 +72,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 
 def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[PositionClip], list[Rejection]]:
-    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
+    """One subject's clips as joint positions, before any fitting, and rejections; as `read_clips`."""
     check_fps(fps)
     clean: set[str] | None = None
     raw: list[tuple[Path, str, Array, Array]] = []
@@ -107,7 +105,7 @@ def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[Position
 
 
 def _read_rows(path: Path) -> tuple[Array, Array]:
-    """Times (T,) in seconds and positions (T, 20, 3) in the order of `kinect.NAMES`, lost frames left out.
+    """Times (T,) in seconds and positions (T, 20, 3) in the order of `KINECT_V1`, without lost frames.
 
     Raises:
         InputError: rows that are not four finite numbers or not a multiple of 20, fewer than 2 frames, or too long
@@ -132,11 +130,11 @@ def _read_rows(path: Path) -> tuple[Array, Array]:
         raise InputError(f"{path}: {len(rows)} rows are no multiple of 20: the file is truncated or damaged")
     positions = rearrange(np.asarray(rows).reshape(-1, 3), "(frame joint) xyz -> frame joint xyz", joint=20)
     positions = positions[:, list(JOINT_ORDER)]
-    kept = np.flatnonzero(np.abs(positions).sum(axis=(1, 2)) > 0)
-    if len(kept) < 2:
-        raise InputError(f"{path}: {len(kept)} of {len(positions)} frames hold a skeleton, at least 2 needed")
-    lost = np.diff(kept) - 1
+    valid = np.flatnonzero(np.abs(positions).sum(axis=(1, 2)) > 0)
+    if len(valid) < 2:
+        raise InputError(f"{path}: {len(valid)} of {len(positions)} frames hold a skeleton, at least 2 needed")
+    lost = np.diff(valid) - 1
     if lost.max() > MAX_GAP * FPS:
-        first = int(kept[int(np.argmax(lost))]) + 1
+        first = int(valid[int(np.argmax(lost))]) + 1
         raise InputError(f"{path}: frame {first}: {lost.max()} frames without a skeleton, more than {MAX_GAP:g} s")
-    return (kept - kept[0]) / FPS, positions[kept]
+    return (valid - valid[0]) / FPS, positions[valid]

@@ -9,14 +9,14 @@ Setup, camera, performer, replication, action; actions 1 to 60 are NTU RGB+D 60'
     number of joints (25)
     x y z depthX depthY colorX colorY orientationW X Y Z trackingState                   for each joint
 
-in metres, at 30 frames per second. Frames without a body are lost ones: cut off at the ends, else interpolated up to
-`kinect_v2.MAX_GAP`. Of several bodies in a file of one person's action the performer is kept
-(`kinect_v2.performers`); files of two people's actions (50 to 60, 106 to 120) give a clip for each, the second under
-``<sample>.2``. Who the partner is the set does not say: it counts as the performer named, so that both stay in one
-split, and has bones of its own.
+in metres, at 30 frames per second. Frames without a body are lost ones: removed at the ends, else interpolated up to
+`tracks.MAX_GAP`. Of several bodies in a file of one person's action the performer is used
+(`tracks.select_performers`); files of two people's actions (50 to 60, 106 to 120) give a clip for each, the second with
+id ``<sample>.2``. The set does not identify the partner, who has the performer's subject, so that both are in one
+split, and separate bone lengths.
 
-The published lists of samples with missing or incomplete skeletons (``*samples_with_missing_skeletons.txt``) are taken
-where they lie beside the files: what they name is rejected.
+The published lists of samples with missing or incomplete skeletons (``*samples_with_missing_skeletons.txt``) are used
+where they are beside the files: their samples are rejected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
@@ -37,7 +37,7 @@ from motiondiff.data.readers.kinect.tracks import (
 )
 
 TWO_PEOPLE = frozenset({*range(50, 61), *range(106, 121)})
-"""Actions that two people do together."""
+"""Actions of two people."""
 LIMITS = {"setup": (1, 32), "camera": (1, 3), "performer": (1, 106), "replication": (1, 2), "action": (1, 120)}
 
 _SUFFIX = ".skeleton"
@@ -57,15 +57,13 @@ def find_clips(folder: Path) -> list[ClipRef]:
     files = find_files(folder, _SUFFIX, "NTU RGB+D skeletons (SsssCcccPpppRrrrAaaa.skeleton)")
     base = folder if folder.is_dir() else folder.parent
     lists = tuple(sorted(base.rglob(_LIST)))
-    units: dict[str, list[Path]] = {}
-    for path in files:
-        match = _NAME.fullmatch(path.stem)
-        units.setdefault(f"P{match['performer']}" if match else path.stem, []).append(path)
-    return [ClipRef("ntu-rgbd", unit, (*lists, *paths), unit) for unit, paths in sorted(units.items())]
+    return subject_references(
+        "ntu-rgbd", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['performer']}", lists
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One performer's clips, under the names of their files, on the performer's own bone lengths.
+    """One performer's clips, with ids of their files, on the performer's own bone lengths.
 
     Args:
         ref: from `find_clips`.
@@ -76,7 +74,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """
     check_fps(fps)
     bad: dict[str, str] = {}
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     taken: set[str] = set()
     for path in ref.files:
@@ -90,17 +88,17 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
             taken.add(name)
             if name in bad:
                 raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
-            found += _read_sample(path, name)
+            track_clips += _read_sample(path, name)
         except InputError as error:
             results.append(Rejection(path.stem, str(error)))
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def bad_samples(path: Path) -> list[str]:
-    """The samples that a published list names, one a line, after any heading.
+    """Samples of a published list, one a line, after any heading.
 
     Raises:
-        InputError: it names none, or a line after the first name is none.
+        InputError: no sample, or another line after the first sample.
     """
     names: list[str] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -110,7 +108,7 @@ def bad_samples(path: Path) -> list[str]:
         elif text and names:
             raise InputError(f"{path}: line {number}: {text[:40]!r} is not SsssCcccPpppRrrrAaaa")
     if not names:
-        raise InputError(f"{path}: names no sample (SsssCcccPpppRrrrAaaa, one a line)")
+        raise InputError(f"{path}: no sample (SsssCcccPpppRrrrAaaa, one a line)")
     return names
 
 
@@ -134,7 +132,7 @@ def read_skeleton(path: Path) -> list[Track]:
     """Every body of a .skeleton file of 25 joints, in the camera's frame.
 
     Raises:
-        InputError: cut short, or not to the letter of the format; the line is named.
+        InputError: truncated, or not of this format; the line is given.
     """
     tracks = TrackBuilder()
     for frame, bodies in enumerate(read_frames(path)):
@@ -152,41 +150,41 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
     """For each frame of a .skeleton file its bodies: the line they start in, their id, and x y z of their joints.
 
     Raises:
-        InputError: cut short, or not to the letter of the format; the line is named.
+        InputError: truncated, or not of this format; the line is given.
     """
     lines = read_text(path).splitlines()
-    place = 0
+    position = 0
 
-    def words(wanted: int, what: str) -> list[str]:
-        nonlocal place
-        found = lines[place].split() if place < len(lines) else []
-        place += 1
-        if len(found) != wanted:
-            problem = "the file ends" if place > len(lines) else f"{len(found)} numbers"
-            raise InputError(f"{path}: line {place}: {problem}, {wanted} expected ({what})")
-        return found
+    def words(expected: int, what: str) -> list[str]:
+        nonlocal position
+        tokens = lines[position].split() if position < len(lines) else []
+        position += 1
+        if len(tokens) != expected:
+            problem = "the file ends" if position > len(lines) else f"{len(tokens)} numbers"
+            raise InputError(f"{path}: line {position}: {problem}, {expected} expected ({what})")
+        return tokens
 
     def count(what: str) -> int:
         word = words(1, what)[0]
         if not (word.isascii() and word.isdigit() and len(word) < 10):
-            raise InputError(f"{path}: line {place}: {word[:40]!r} is no number of {what}")
+            raise InputError(f"{path}: line {position}: {word[:40]!r} is not a number of {what}")
         return int(word)
 
     def joint() -> list[float]:
-        found = words(_NUMBERS_A_JOINT, "a joint")[:3]
+        tokens = words(_NUMBERS_A_JOINT, "a joint")[:3]
         try:
-            return [float(word) for word in found]
+            return [float(word) for word in tokens]
         except ValueError as error:
-            raise InputError(f"{path}: line {place}: {error}") from error
+            raise InputError(f"{path}: line {position}: {error}") from error
 
     frames = []
     for _ in range(count("frames")):
         bodies = []
         for _ in range(count("bodies")):
             body = words(_NUMBERS_A_BODY, "a body")[0]
-            start = place
+            start = position
             bodies.append((start, body, [joint() for _ in range(count("joints"))]))
         frames.append(bodies)
-    if any(line.strip() for line in lines[place:]):
-        raise InputError(f"{path}: line {place + 1}: more than the {len(frames)} frames that the file announces")
+    if any(line.strip() for line in lines[position:]):
+        raise InputError(f"{path}: line {position + 1}: more than the {len(frames)} frames that the file announces")
     return frames

@@ -3,13 +3,12 @@
 A skeleton file (``0002-L.txt``, in phase 2 ``A01N01-L.txt``; L, M, R are the cameras) has a row per frame, 30 a second:
 ``x y z`` of 25 joints of one person and of a second, zeros where there is none, in metres. A label file of the same
 name, in another folder, has lines ``action, first frame, last frame, confidence``; actions count from 1 in the order of
-``Actions.xlsx``. A range that runs backwards is turned round, as the set's users do. Ranges that overlap within a
+``Actions.xlsx``. A reversed range is swapped, as the set's users do. Ranges that overlap within a
 recording, or that are far longer than the others of their action, are rejected
 (`motiondiff.data.readers.kinect.label_ranges`).
 
-The files do not say who acts. Where ``cross-subject.txt`` is there (names of training and of validation videos, which
-share no person), its part is given as the subject, so that a split by subject is the published one; else there is
-none.
+The files do not identify subjects. Where ``cross-subject.txt`` is there (names of training and of validation videos,
+which share no person), its part is the subject, so that a split by subject is the published one.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ ACTIONS = (
 )  # fmt: skip
 """Actions 1 to 51 of phase 1 as ``Actions.xlsx`` names them; phase 2 has 49 of them under the same numbers."""
 TWO_PEOPLE = frozenset({12, 14, 16, 18, 21, 24, 26, 27})
-"""Actions that two people do together."""
+"""Actions of two people."""
 CROSS_SUBJECT = "cross-subject.txt"
 
 _NAME = re.compile(r"(?P<recording>\d{4}|A\d+N\d+)-(?P<camera>[LMR])", re.IGNORECASE)
@@ -50,7 +49,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     """One reference per recording: ``cross-subject.txt`` if there, then skeleton and label file of each camera.
 
     Raises:
-        InputError: no recording, or none that has labels.
+        InputError: no recording, or no labels.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -73,7 +72,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
     """The clips of one recording by all of its cameras, ids ``0002-L.003`` by the line of the label file.
 
-    One person's clips are fitted on the bones of the person who acts in the recording.
+    Clips of one person share the bone lengths of the recording's performer.
 
     Args:
         ref: from `find_clips`.
@@ -84,7 +83,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """
     check_fps(fps)
     parts: dict[str, str] = {}
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     labels = {path.stem.upper(): path for path in ref.files if _NAME.fullmatch(path.stem) and _holds_labels(path)}
     for path in ref.files:
@@ -104,11 +103,11 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         ranges, reasons = _read_ranges(labels[name])
         for number, label in ranges.items():
             try:
-                found += _cut(name, number, label, tracks, parts.get(name), path)
+                track_clips += _cut(name, number, label, tracks, parts.get(name), path)
             except InputError as error:
                 reasons[number] = str(error)
         results += [Rejection(f"{name}.{number:03d}", reason) for number, reason in sorted(reasons.items())]
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def _cut(
@@ -127,7 +126,7 @@ def _cut(
 
 
 def _holds_labels(path: Path) -> bool:
-    """Whether a file is a label file: its first line has commas; a row of a skeleton file has none."""
+    """True for a label file: its first line has commas, unlike rows of a skeleton file."""
     try:
         with path.open("rb") as handle:
             return b"," in handle.readline(4000)
@@ -136,7 +135,7 @@ def _holds_labels(path: Path) -> bool:
 
 
 def _read_ranges(path: Path) -> tuple[dict[int, LabelRange], dict[int, str]]:
-    """The usable ranges of a label file by their line, and the reasons against the others."""
+    """Valid ranges of a label file by line number, and the reasons for the rejection of others."""
     ranges, reasons = _parse_ranges(path)
     numbers = list(ranges)
     for index, reason in check_ranges(list(ranges.values()), _medians(path.parent)).items():
@@ -160,15 +159,15 @@ def _parse_ranges(path: Path) -> tuple[dict[int, LabelRange], dict[int, str]]:
 
 @lru_cache(maxsize=1)
 def _medians(folder: Path) -> dict[str, float]:
-    """Median length of each action over the label files of a folder: read once a process."""
-    found: list[LabelRange] = []
+    """Median length of each action over the label files of a folder, cached in the process."""
+    ranges: list[LabelRange] = []
     for path in sorted(folder.glob("*.txt")):
         if _NAME.fullmatch(path.stem) and _holds_labels(path):
             try:
-                found += _parse_ranges(path)[0].values()
+                ranges += _parse_ranges(path)[0].values()
             except InputError:
-                continue  # not text: the recording's own reading says so
-    return median_lengths(found)
+                continue  # not text: an error when the recording is read
+    return median_lengths(ranges)
 
 
 def _read_label(line: str, path: Path, number: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""What all Kinect sets share: a camera that looks down a little, positions to be fitted. And a Kinect v1's 20 joints.
+"""Joint positions of Kinect recordings: camera levelled, floor at y = 0, resampled, fitted per subject.
 
 Both Kinect v1 sets read here are right-handed (x to the camera's left, y up, z away from it) and name left and right
 as the subject's: toes and knees point to the front that left and up give, and one-armed actions are done with the
@@ -24,24 +24,24 @@ Array = npt.NDArray[np.float64]
 MAX_REACH = 50.0
 """Metres. A Kinect v1 sees to about 4 m, and extrapolates a little: more is another unit or a damaged number."""
 MIN_STANDING_HEIGHT = 0.97
-"""A frame stands where the head is this near to as high above the ankles as in the tallest tenth of frames."""
+"""Minimum height of the head above the ankles of a standing frame, relative to the 90th percentile."""
 MAX_TILT = 20.0
-"""Degrees. A body that leans further on average is no measure of the camera."""
+"""Degrees: maximum lean of a standing body that is attributed to the camera."""
 
 
 def coordinate_error(coordinates: Sequence[float]) -> str:
-    """What is wrong with coordinates in metres (not finite, or beyond `MAX_REACH`), or an empty text."""
+    """Error text for coordinates (metres) that are not finite or beyond `MAX_REACH`; empty if there is none."""
     for value in coordinates:
         if not abs(value) <= MAX_REACH:
-            return f"{value} m is beyond what a Kinect sees" if np.isfinite(value) else "NaN or infinite value"
+            return f"{value} m is beyond the range of a Kinect" if np.isfinite(value) else "NaN or infinite value"
     return ""
 
 
 def level_camera(recordings: Sequence[Array], joints: KinectJoints = KINECT_V1) -> Array:
-    """(3, 3) rotation from the camera's frame to one whose y is up, by how the subject stands.
+    """(3, 3) rotation from the camera's frame to a y-up frame, from the standing subject.
 
     Up is the median direction from between the ankles to between the shoulders, over frames in which the subject
-    stands. Identity where that leans by more than `MAX_TILT` or nobody stands.
+    stands. Identity where that leans by more than `MAX_TILT` or no frame stands.
 
     Measured: in the twelve visible UTKinect recordings this lean is 7 to 10 degrees towards the camera, and the floor
     seen by the ankles slopes by 4 to 9 degrees the same way; after the turn the height of the lowest ankle while
@@ -51,7 +51,7 @@ def level_camera(recordings: Sequence[Array], joints: KinectJoints = KINECT_V1) 
 
     Args:
         recordings: (T, J, 3) each, metres, all by one camera that stood still.
-        joints: which Kinect's joints these are.
+        joints: joints of the sensor.
     """
     positions = np.concatenate([np.asarray(recording, dtype=np.float64) for recording in recordings])
     between = positions[:, joints.ankles].mean(axis=1)
@@ -78,16 +78,16 @@ def resample_positions(times: Array, positions: Array, fps: float) -> Array:
         positions: metres.
         fps: frames per second.
     """
-    wanted = times[0] + frame_times(float(times[-1] - times[0]), fps)
-    after = np.clip(np.searchsorted(times, wanted, side="right"), 1, len(times) - 1)
+    targets = times[0] + frame_times(float(times[-1] - times[0]), fps)
+    after = np.clip(np.searchsorted(times, targets, side="right"), 1, len(times) - 1)
     before = after - 1
-    share = np.clip((wanted - times[before]) / (times[after] - times[before]), 0, 1)[:, None, None]
-    return np.asarray((1 - share) * positions[before] + share * positions[after])
+    weight = np.clip((targets - times[before]) / (times[after] - times[before]), 0, 1)[:, None, None]
+    return np.asarray((1 - weight) * positions[before] + weight * positions[after])
 
 
 @dataclass(frozen=True, eq=False)
 class PositionClip:
-    """The positions of one clip, levelled, with what will label it.
+    """Levelled joint positions of one clip, with its labels.
 
     Attributes:
         positions: (T, J, 3) metres, y up, at ``fps``.

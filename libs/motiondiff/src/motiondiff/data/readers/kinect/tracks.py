@@ -1,4 +1,4 @@
-"""What all Kinect v2 sets share: 25 joints, bodies that come and go, cameras to be levelled.
+"""Tracked bodies of Kinect v2 recordings: collection of frames, choice of performers, fitted clips.
 
 Coordinates are those of the Kinect SDK 2: metres, right-handed, x to the sensor's left, y up, z away from it; left
 and right are the subject's. A frame holds up to six tracked bodies, and some of those are furniture.
@@ -30,9 +30,9 @@ from motiondiff.skeleton.kinect import KINECT_V2, KINECT_V2_ORDER
 KINECT_V2_FPS = 30.0
 """Frames per second of a Kinect v2."""
 MAX_GAP = 0.5
-"""Seconds without the body that are interpolated; with more the clip is rejected."""
+"""Maximum gap of a track in seconds: shorter gaps are interpolated, longer ones reject the clip."""
 MIN_PRESENCE = 0.5
-"""A body tracked for less than this share of the frames of the longest tracked one is not the performer."""
+"""Minimum length of a performer's track, relative to the longest track."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,11 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class TrackClip:
-    """One clip to be fitted.
+    """Track of one clip, with its labels.
 
     Attributes:
-        camera: which camera saw it; clips of one camera are levelled together.
-        own_body: True where the body's bones are this clip's alone (a partner nobody names), False where they are the
-            subject's.
+        camera: identifier of the camera; clips of one camera are levelled together.
+        own_body: True for bone lengths of this clip alone (an unidentified partner), False for the subject's.
     """
 
     clip_id: str
@@ -73,16 +72,16 @@ class TrackClip:
 
 
 class TrackBuilder:
-    """Collects joints frame by frame into tracks, by the sensor's number of each body."""
+    """Builder of tracks from joints frame by frame, by the sensor's number of each body."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[int, Sequence[float]]] = {}
 
     def add(self, body: str, frame: int, values: Sequence[float]) -> None:
-        """One frame of one body: 75 numbers. Zeros throughout say that nothing was tracked, and are left out.
+        """Add one frame of one body: 75 numbers; zeros throughout mean that nothing was tracked.
 
         Raises:
-            InputError: values that are not finite or far beyond what the sensor sees, or a body twice in one frame.
+            InputError: values that are not finite or beyond the range of the sensor, or a body twice in one frame.
         """
         if problem := coordinate_error(values):
             raise InputError(problem)
@@ -93,7 +92,7 @@ class TrackBuilder:
             rows[frame] = values
 
     def tracks(self) -> list[Track]:
-        """The bodies that were seen, in the order in which they came."""
+        """Tracks in order of their first frame."""
         out = []
         for rows in self._rows.values():
             frames = sorted(rows)
@@ -104,10 +103,10 @@ class TrackBuilder:
 
 
 def select_performers(tracks: Iterable[Track], count: int) -> list[Track]:
-    """The ``count`` bodies that act: of those tracked long enough, the ones whose joints move most.
+    """The ``count`` performers: of the tracks that are long enough, those with the most movement.
 
-    Furniture that the sensor takes for a body hardly moves, and passers-by are soon gone. Movement is the variance of
-    the joints over time, as NTU's and ETRI's published preparation measures it.
+    Furniture tracked as a body hardly moves, and tracks of passers-by are short. Movement is the variance of the joints
+    over time, as in the published preparation of NTU and ETRI.
     """
     tracks = list(tracks)
     longest = max((len(track.frames) for track in tracks), default=0)
@@ -116,10 +115,10 @@ def select_performers(tracks: Iterable[Track], count: int) -> list[Track]:
 
 
 def parse_file_name(name: re.Match[str], limits: Mapping[str, tuple[int, int]], path: Path) -> dict[str, int]:
-    """The numbers of a file's name, by group.
+    """Numbers of a file name by group.
 
     Raises:
-        InputError: one is outside its limits, which are included.
+        InputError: one is outside its (inclusive) limits.
     """
     numbers = {key: int(value) for key, value in name.groupdict().items()}
     for key, (least, most) in limits.items():
@@ -131,15 +130,15 @@ def parse_file_name(name: re.Match[str], limits: Mapping[str, tuple[int, int]], 
 def recording_clips(
     tracks: Iterable[Track], *, together: bool, clip_id: str, action: str, subject: str | None, source: str, camera: str
 ) -> list[TrackClip]:
-    """The clips of one recording: the performer's, or two people's, the second under ``<clip_id>.2``.
+    """Clips of one recording: the performer's, or two people's, the second with id ``<clip_id>.2``.
 
     Args:
         tracks: the bodies of the recording.
-        together: whether two people do it together; who the partner is no set says, so each then has bones of its own.
-        clip_id: the clip's id, the first one's of two people.
+        together: an activity of two people, who then have separate bone lengths: no set identifies the partner.
+        clip_id: id of the (first) clip.
         action: its label.
-        subject: who acts.
-        source: for people, in messages.
+        subject: identifier of the person.
+        source: file name, for messages.
         camera: see `TrackClip`.
 
     Raises:
@@ -149,13 +148,13 @@ def recording_clips(
     if not bodies:
         raise InputError(f"{source}: no frame shows a body")
     return [
-        TrackClip(f"{clip_id}.{place}" if place > 1 else clip_id, track, action, subject, source, camera, together)
-        for place, track in enumerate(bodies, start=1)
+        TrackClip(f"{clip_id}.{number}" if number > 1 else clip_id, track, action, subject, source, camera, together)
+        for number, track in enumerate(bodies, start=1)
     ]
 
 
 def check_gaps(track: Track, fps: float = KINECT_V2_FPS) -> None:
-    """InputError unless a body is there for 2 frames and never lost for longer than `MAX_GAP`."""
+    """Raise InputError for a track of fewer than 2 frames or with a gap longer than `MAX_GAP`."""
     if len(track.frames) < 2:
         raise InputError(f"{len(track.frames)} frames hold the body, at least 2 needed")
     lost = np.diff(track.frames) - 1
@@ -164,17 +163,17 @@ def check_gaps(track: Track, fps: float = KINECT_V2_FPS) -> None:
         raise InputError(f"frame {first}: {int(lost.max())} frames without the body, more than {MAX_GAP:g} s")
 
 
-def fit_clips(found: Sequence[TrackClip], fps: float | None, own_fps: float = KINECT_V2_FPS) -> list[Clip | Rejection]:
+def fit_clips(tracks: Sequence[TrackClip], fps: float | None, own_fps: float = KINECT_V2_FPS) -> list[Clip | Rejection]:
     """Clips as motions: levelled by camera, floor at y = 0 clip by clip, resampled, on the subject's bones.
 
     Args:
-        found: the clips of one unit of reading.
+        tracks: clips of one unit of reading.
         fps: frames per second; the set's own where None.
         own_fps: the set's.
     """
     results: list[Clip | Rejection] = []
     whole: list[TrackClip] = []
-    for clip in found:
+    for clip in tracks:
         try:
             check_gaps(clip.track, own_fps)
             whole.append(clip)

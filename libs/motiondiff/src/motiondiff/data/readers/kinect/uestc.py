@@ -1,8 +1,8 @@
 """UESTC RGB-D varying-view (Ji et al., ACM MM 2018): 40 exercises, 118 people, two Kinect v2.
 
 ``aA_dD_pPPP_cC_skeleton.txt``: action 0 to 39, direction 1 to 8 (8: the camera walks round), person, camera (1 in
-front, 2 at the side). Each frame is a line ``#`` and three lines for each of 25 joints, told apart by their last
-number: ``x y z 0`` in metres, ``u v 1`` in the colour picture, ``u v 2`` in the depth picture. The set's
+front, 2 at the side). Each frame is a line ``#`` and three lines for each of 25 joints, distinguished by their
+last number: ``x y z 0`` in metres, ``u v 1`` in the colour image, ``u v 2`` in the depth image. The set's
 ``mat_from_skeleton/*.mat`` hold the metres alone, as ``v`` (frames, 75), and are read as well. 30 frames per second.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, fit_clips, parse_file_name
 
 ACTIONS = (
@@ -37,7 +37,7 @@ _JOINTS = 25
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per person; of a sample that is there as .txt and as .mat the .txt is read.
+    """One reference per person; the .txt of a sample that is also there as .mat.
 
     Raises:
         InputError: there is none.
@@ -50,11 +50,10 @@ def find_clips(folder: Path) -> list[ClipRef]:
         files |= {path.stem: path for path in sorted(folder.rglob(f"*_skeleton{suffix}"))}
     if not files:
         raise InputError(f"{folder}: holds no {_EXPECTED}")
-    units: dict[str, list[Path]] = {}
-    for stem, path in sorted(files.items()):
-        match = _NAME.fullmatch(stem)
-        units.setdefault(f"p{int(match['person']):03d}" if match else stem, []).append(path)
-    return [ClipRef("uestc", unit, tuple(paths), unit) for unit, paths in sorted(units.items())]
+    ordered = [path for _, path in sorted(files.items())]
+    return subject_references(
+        "uestc", ordered, lambda path: (m := _NAME.fullmatch(path.stem)) and f"p{int(m['person']):03d}"
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -68,14 +67,14 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         InputError: ``fps`` is not positive.
     """
     check_fps(fps)
-    found: list[TrackClip] = []
+    track_clips: list[TrackClip] = []
     results: list[Clip | Rejection] = []
     for path in ref.files:
         try:
-            found.append(_read_sample(path, str(ref.subject)))
+            track_clips.append(_read_sample(path, str(ref.subject)))
         except InputError as error:
             results.append(Rejection(path.stem.removesuffix("_skeleton"), str(error)))
-    return [*fit_clips(found, fps), *results]
+    return [*fit_clips(track_clips, fps), *results]
 
 
 def _read_sample(path: Path, subject: str) -> TrackClip:
@@ -100,7 +99,7 @@ def read_skeleton(path: Path) -> list[Track]:
     """The body of a .txt file, in the camera's frame.
 
     Raises:
-        InputError: a line that is none of the format's, or a frame without its 25 joints; the line is named.
+        InputError: an invalid line, or a frame without its 25 joints; the line is given.
     """
     tracks = TrackBuilder()
     values: list[float] | None = None
@@ -153,8 +152,8 @@ def read_mat(path: Path) -> list[Track]:
         content = loadmat(path, variable_names=["v"])
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged file fails in a dozen ways, all of them "not readable"
-        raise InputError(f"{path}: is no readable MATLAB file ({type(error).__name__}: {error})") from error
+    except Exception as error:  # a damaged file raises many types of errors
+        raise InputError(f"{path}: not a readable MATLAB file ({type(error).__name__}: {error})") from error
     rows = content.get("v")
     if (
         not isinstance(rows, np.ndarray)

@@ -2,11 +2,12 @@
 
 ``joints_sXX_eYY.txt`` holds rows ``id x1 y1 z1 ... x20 y20 z20`` in metres, ``actionLabel.txt`` under each recording
 ``walk: 252 390``: first and last id of each action. Ids count camera frames at 30 Hz, with gaps and duplicates, so time
-is taken from them: duplicates are averaged, gaps up to `MAX_GAP` interpolated. Labels become words in lower case
+is computed from them: duplicates are averaged, gaps up to `MAX_GAP` interpolated. Labels become words in lower case
 (``sitDown``: "sit down"). Labels that overlap, or that are far longer than the others of their action, are rejected
 (`motiondiff.data.readers.kinect.label_ranges`): of the set as published one, ``push: 2556 3622`` of s03_e01, a slip for
-3556 that covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled (`kinect.level`); the
-floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in some.
+3556 that covers a throw. The camera looks down by 7 to 10 degrees; each recording is levelled
+(`positions.level_camera`); the floor is put at y = 0 clip by clip, since the sensor puts the feet up to 10 cm higher in
+some.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
 from motiondiff.data.readers.kinect.label_ranges import LabelRange, check_ranges, median_lengths
 from motiondiff.data.readers.kinect.positions import (
     Array,
@@ -33,9 +34,9 @@ from motiondiff.data.readers.kinect.positions import (
 
 CAMERA_FPS = 30.0
 DEFAULT_FPS = 15.0
-"""Frame rate where none is asked for: the finest step between ids is two camera frames."""
+"""Default frame rate: the finest step between ids is two camera frames."""
 MAX_GAP = 1.0
-"""Seconds between two rows of one action; more is not interpolated, the clip is rejected."""
+"""Maximum gap between two rows of one action in seconds; longer ones reject the clip."""
 
 _LABELS = "actionLabel.txt"
 _EXPECTED = "UTKinect recordings (joints_sXX_eYY.txt) with actionLabel.txt beside or above them"
@@ -44,7 +45,7 @@ _NAME = re.compile(r"joints_(?P<recording>(?P<subject>s\d+)_e\d+)\.txt")
 
 @dataclass(frozen=True)
 class _Label:
-    """One line of actionLabel.txt: ids ``first`` to ``last`` show ``action``; or why it says nothing."""
+    """One line of actionLabel.txt: ids ``first`` to ``last`` of ``action``; or its problem."""
 
     clip_id: str
     action: str
@@ -64,7 +65,7 @@ class _Rows:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per subject: actionLabel.txt, then the subject's recordings, also those that labels only name.
+    """One reference per subject: actionLabel.txt, then the subject's recordings, with missing ones of the labels.
 
     Args:
         folder: the set's folder, its ``joints`` folder, or one above.
@@ -84,11 +85,10 @@ def find_clips(folder: Path) -> list[ClipRef]:
     beside = next(iter(files.values())).parent
     for recording in _read_labels(labels[0]):
         files.setdefault(f"joints_{recording}.txt", beside / f"joints_{recording}.txt")
-    units: dict[str, list[Path]] = {}
-    for name, path in sorted(files.items()):
-        match = _NAME.fullmatch(name)
-        units.setdefault(match["subject"] if match else path.stem, []).append(path)
-    return [ClipRef("utkinect", unit, (labels[0], *paths), unit) for unit, paths in sorted(units.items())]
+    ordered = [path for _, path in sorted(files.items())]
+    return subject_references(
+        "utkinect", ordered, lambda path: (m := _NAME.fullmatch(path.name)) and m["subject"], (labels[0],)
+    )
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -106,24 +106,24 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 
 def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[PositionClip], list[Rejection]]:
-    """One subject's clips as joint positions, before any fitting, and what cannot be read; as `read_clips`."""
+    """One subject's clips as joint positions, before any fitting, and rejections; as `read_clips`."""
     check_fps(fps)
     labels = _read_labels(ref.files[0])
     recorded: list[PositionClip] = []
     rejected: list[Rejection] = []
     for path in ref.files[1:]:
         match = _NAME.fullmatch(path.name)
-        wanted = labels.get(match["recording"], []) if match else []
-        if not wanted:
-            reason = f"nothing in {_LABELS} for it" if match else "name not joints_sXX_eYY.txt"
+        own_labels = labels.get(match["recording"], []) if match else []
+        if not own_labels:
+            reason = f"no entry in {_LABELS}" if match else "name not joints_sXX_eYY.txt"
             rejected.append(Rejection(path.stem, f"{path}: {reason}"))
             continue
         try:
             rows = _read_rows(path)
         except InputError as error:
-            rejected += [Rejection(label.clip_id, str(error)) for label in wanted]
+            rejected += [Rejection(label.clip_id, str(error)) for label in own_labels]
             continue
-        for label in wanted:
+        for label in own_labels:
             try:
                 recorded.append(_clip(label, rows, path, str(ref.subject), fps or DEFAULT_FPS))
             except InputError as error:
@@ -180,23 +180,23 @@ def _read_labels(path: Path) -> dict[str, list[_Label]]:
             labels[recording].append(_Label(clip_id, action, problem=problem, line=number))
             continue
         sound = first <= last and np.isfinite(last - first)
-        problem = "" if sound else f"{where}: {label}: no range of ids: {first:g} {last:g}"
+        problem = "" if sound else f"{where}: {label}: not a range of ids: {first:g} {last:g}"
         labels[recording].append(_Label(clip_id, action, first, last, problem, number))
-    sound = {name: [label for label in found if not label.problem] for name, found in labels.items()}
+    sound = {name: [label for label in group if not label.problem] for name, group in labels.items()}
     ranges = {
-        name: [LabelRange(label.action, label.first, label.last) for label in found] for name, found in sound.items()
+        name: [LabelRange(label.action, label.first, label.last) for label in group] for name, group in sound.items()
     }
-    medians = median_lengths([one for found in ranges.values() for one in found])
-    for name, found in ranges.items():
-        for index, reason in check_ranges(found, medians).items():
+    medians = median_lengths([one for group in ranges.values() for one in group])
+    for name, group in ranges.items():
+        for index, reason in check_ranges(group, medians).items():
             label = sound[name][index]
-            at = labels[name].index(label)
-            labels[name][at] = replace(label, problem=f"{path}: line {label.line}: {name}: {reason}")
+            position = labels[name].index(label)
+            labels[name][position] = replace(label, problem=f"{path}: line {label.line}: {name}: {reason}")
     return labels
 
 
 def _read_rows(path: Path) -> _Rows:
-    """The rows of a recording in order, levelled. A broken row spoils what lies between its neighbours.
+    """Rows of a recording in order, levelled. A broken row invalidates the span between its neighbours.
 
     Raises:
         InputError: the file cannot be read, or holds no whole row.
@@ -235,8 +235,8 @@ def _read_rows(path: Path) -> _Rows:
     broken += [(ids[-1] if ids else -np.inf, np.inf, text) for text in open_reasons]
     if not ids:
         raise InputError(broken[0][2] if broken else f"{path}: holds no frames")
-    unique, place = np.unique(ids, return_inverse=True)
+    unique, inverse = np.unique(ids, return_inverse=True)
     sums = np.zeros((len(unique), 60))
-    np.add.at(sums, place, np.asarray(values))
-    positions = rearrange(sums / np.bincount(place)[:, None], "frame (joint xyz) -> frame joint xyz", xyz=3)
+    np.add.at(sums, inverse, np.asarray(values))
+    positions = rearrange(sums / np.bincount(inverse)[:, None], "frame (joint xyz) -> frame joint xyz", xyz=3)
     return _Rows(unique, positions @ level_camera([positions]).T, broken)

@@ -1,14 +1,14 @@
 """AMASS (Mahmood et al., ICCV 2019): SMPL+H or SMPL-X poses, ``<set>/<subject>/<recording>_poses.npz`` (or _stageii).
 
-``poses`` (frames, 156 or 165): axis-angle of the pelvis, of 21 body joints, then of face and hands, which are left out;
+``poses`` (frames, 156 or 165): axis-angle of the pelvis, of 21 body joints, then of face and hands, which are ignored;
 (frames, 72): the 24 joints of SMPL. ``trans`` (frames, 3) metres; ``mocap_framerate`` or ``mocap_frame_rate``; z up.
-Rotations are taken as they are, on the rest offsets of the mean body (`motiondiff.skeleton.smpl`), since the person's
-own (``betas``, ``gender``) need the licensed model: limbs are of mean length, and the feet may stand a few centimetres
-off the floor.
-``rest_joints.npy`` in the folder replaces the mean body (`smpl.rest_skeleton`).
+Rotations are unchanged, on the rest offsets of the mean body (`motiondiff.skeleton.smpl`), since the person's own
+(``betas``, ``gender``) need the licensed model: limbs have mean length, and the feet may be a few centimetres off the
+floor.
+``rest_joints.npy`` in the folder replaces the mean body (`skeleton.smpl.load_rest_skeleton`).
 
-BABEL's JSON files, where some lie below the folder, cut recordings into labelled clips, ``<recording>.<number>``
-(`motiondiff.data.readers.smpl.babel`); recordings that they do not name are rejected then.
+BABEL's JSON files below the folder cut recordings into labelled clips, ``<recording>.<number>``
+(`motiondiff.data.readers.smpl.babel`); other recordings are then rejected.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.smpl import PELVIS_OFFSET, Z_UP_TO_Y_UP, load_rest_skeleton, mean_skeleton
 
 NUM_JOINTS = {156: 22, 165: 22, 72: 24}
-"""Joints taken of poses of so many numbers: the body of SMPL+H and SMPL-X, all of SMPL."""
+"""Joints by numbers of a pose: the body of SMPL+H and SMPL-X, all of SMPL."""
 REST_JOINTS_FILE = "rest_joints.npy"
 MAX_FILE_BYTES = 2 * 1024**3
 MAX_REACH = 1000.0
-"""Metres: no recording goes that far."""
+"""Metres: maximum coordinate of a recording."""
 
 _RATES = ("mocap_framerate", "mocap_frame_rate")
 
@@ -40,7 +40,7 @@ _RATES = ("mocap_framerate", "mocap_frame_rate")
 def find_clips(folder: Path) -> list[ClipRef]:
     """One reference per recording, ids ``<set>/<subject>/<recording>``: the file, then BABEL's and ``rest_joints.npy``.
 
-    Files of body shapes (``shape.npz``, ``neutral_stagei.npz``) are no recordings and left out.
+    Files of body shapes (``shape.npz``, ``neutral_stagei.npz``) are ignored.
 
     Raises:
         InputError: there is none.
@@ -67,7 +67,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """The recording, or its labelled parts where BABEL's files are there.
 
     Raises:
-        InputError: not such a recording, broken labels, or one that the labels do not name.
+        InputError: not such a recording, broken labels, or no label for it.
     """
     check_fps(fps)
     path = ref.files[0]
@@ -78,7 +78,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
         return [Clip(ref.clip_id, resample(motion, fps))]
     segments = _labels(tables).get(babel.sequence_key(PurePosixPath(path.resolve().as_posix())), [])
     if not segments:
-        raise InputError(f"{path}: BABEL has no labels for it")
+        raise InputError(f"{path}: no labels of BABEL for it")
     results: list[Clip | Rejection] = []
     for number, segment in enumerate(segments):
         clip_id = f"{ref.clip_id}.{number:02d}"
@@ -97,7 +97,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 @lru_cache(maxsize=1)
 def _labels(tables: tuple[Path, ...]) -> dict[tuple[str, ...], list[babel.Segment]]:
-    """BABEL's files are tens of megabytes: once a process."""
+    """BABEL's files, tens of megabytes, cached in the process."""
     return babel.read_labels(tables)
 
 
@@ -111,7 +111,7 @@ def read_motion(path: Path, rest: Path | None = None) -> Motion:
     Raises:
         InputError: keys missing, shapes that do not fit, or values that are not finite or out of reach.
     """
-    arrays = load_arrays(path, ("poses", "trans", *_RATES), largest=MAX_FILE_BYTES)
+    arrays = load_arrays(path, ("poses", "trans", *_RATES), max_bytes=MAX_FILE_BYTES)
     rate = next((arrays[key] for key in _RATES if key in arrays), None)
     if rate is None or "poses" not in arrays or "trans" not in arrays:
         raise InputError(
@@ -122,7 +122,7 @@ def read_motion(path: Path, rest: Path | None = None) -> Motion:
         raise InputError(f"{path}: poses, trans and the frame rate must be numbers")
     if poses.ndim != 2 or poses.shape[1] not in NUM_JOINTS or trans.shape != (len(poses), 3) or len(poses) == 0:
         raise InputError(
-            f"{path}: poses {poses.shape} and trans {trans.shape}; (frames, 156, 165 or 72) and (frames, 3) wanted"
+            f"{path}: poses {poses.shape} and trans {trans.shape}; (frames, 156, 165 or 72) and (frames, 3) expected"
         )
     joints = NUM_JOINTS[poses.shape[1]]
     poses = poses[:, : 3 * joints]

@@ -1,10 +1,10 @@
-"""BABEL (Punnakkal et al., CVPR 2021): what is done when in AMASS, from ``train.json``, ``val.json``, ``extra_*.json``.
+"""BABEL (Punnakkal et al., CVPR 2021): labels with times for AMASS (``train.json``, ``val.json``, ``extra_*.json``).
 
 Each file maps a number to a sequence: ``feat_p`` (``KIT/KIT/3/kick_high_left02_poses.npz``), ``dur`` (s), ``seq_ann``
 and ``frame_ann`` (in the extra files ``seq_anns`` and ``frame_anns``, lists of them), with ``labels`` of ``raw_label``,
-``proc_label``, ``act_cat`` (categories), and for frames ``start_t`` and ``end_t`` (s). Frame labels are taken where
-there are some, else the sequence's. Labels of one sequence may overlap, since people do several things at once, and the
-lengths of one category differ a hundredfold: neither is taken for an error.
+``proc_label``, ``act_cat`` (categories), and for frames ``start_t`` and ``end_t`` (s). Frame labels have
+precedence over the sequence's. Labels of one sequence may overlap, since people do several things at once, and the
+lengths of one category differ a hundredfold: neither is an error.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Segment:
     """A labelled part of a sequence.
 
     Attributes:
-        action: the category, several joined by `motiondiff.data.labels.label_map.ALTERNATIVES`; None where none is
+        action: the category, several joined by `motiondiff.data.labels.label_map.NAME_SEPARATOR`; None where none is
             given.
-        text: what the annotator wrote.
+        text: raw label of the annotator.
         start: seconds.
         end: seconds; None for the whole sequence.
     """
@@ -43,7 +43,7 @@ class Segment:
 
 
 def sequence_key(path: str | PurePosixPath) -> tuple[str, ...]:
-    """What names a sequence in AMASS and in BABEL alike: data set, subject and recording, without spelling's turns."""
+    """Key of a sequence in AMASS and in BABEL: data set, subject and recording, in normalised spelling."""
     parts = [part.lower().replace(" ", "_") for part in PurePosixPath(path).parts[-3:]]
     stem = parts[-1].removesuffix(".npz").removesuffix(".npy")
     for ending in _ENDINGS:
@@ -62,8 +62,8 @@ def read_labels(paths: tuple[Path, ...]) -> dict[tuple[str, ...], list[Segment]]
     for path in sorted(paths, key=lambda path: ("extra" in path.name.lower(), path.name)):
         for number, sequence in _load(path).items():
             try:
-                found = list(_segments(sequence))
-                labels.setdefault(sequence_key(sequence["feat_p"]), found)
+                segments = list(_segments(sequence))
+                labels.setdefault(sequence_key(sequence["feat_p"]), segments)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(
                     f"{path}: sequence {number!r}: not BABEL's ({type(error).__name__}: {error})"
@@ -72,7 +72,7 @@ def read_labels(paths: tuple[Path, ...]) -> dict[tuple[str, ...], list[Segment]]
 
 
 def is_label_file(path: Path) -> bool:
-    """Whether a .json file is one of BABEL's: its beginning names a ``babel_sid`` or a ``feat_p``."""
+    """True for a .json file of BABEL: ``babel_sid`` or ``feat_p`` near its beginning."""
     try:
         with path.open("rb") as handle:
             start = handle.read(100_000)

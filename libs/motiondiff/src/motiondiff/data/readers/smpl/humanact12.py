@@ -2,10 +2,9 @@
 
 A pickled dictionary of lists, one entry a clip: ``poses`` (frames, 72) axis-angle of SMPL's 24 joints, ``joints3D``
 (frames, 24, 3) metres, ``y`` the action from 0. It is read without executing anything
-(`motiondiff.data.readers.pickles`). Rotations are taken as they are; bone lengths are the clip's own, measured between
+(`motiondiff.data.readers.pickles`). Rotations are unchanged; bone lengths are the clip's own, measured between
 its joints, along the mean body's rest directions (`motiondiff.skeleton.smpl`). The camera's y may point down; the file
-is turned upright by where heads are. It names no subject, so there is no split by subject; the frame rate, which it
-does not say, is `FPS`.
+is turned upright by the height of heads. It has no subjects, so there is no split by subject, and no frame rate: `FPS`.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ def _read_entry(poses: Any, joints: Any, label: Any) -> tuple[Array, Array, str]
 
 
 def _height(joints: Array) -> float:
-    """How far the head is above the ankles along y, metres, on average over frames."""
+    """Mean height of the head above the ankles along y, metres."""
     ankles = joints[:, [JOINT_NAMES.index("left_ankle"), JOINT_NAMES.index("right_ankle")], 1].mean(axis=1)
     return float((joints[:, JOINT_NAMES.index("head"), 1] - ankles).mean())
 

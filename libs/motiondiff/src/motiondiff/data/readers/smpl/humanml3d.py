@@ -1,12 +1,12 @@
 """HumanML3D (Guo et al., CVPR 2022): clips of AMASS and HumanAct12 with sentences, 22 joints, 20 frames per second.
 
 ``new_joints/<id>.npy`` (frames, 22, 3) in metres, or, where that is missing, ``new_joint_vecs/<id>.npy`` (frames, 263),
-see `motiondiff.skeleton.humanml3d`. ``texts/<id>.txt`` has lines ``sentence#tagged words#start#end``: a sentence says
-what the clip shows from start to end in seconds, and 0 to 0 is all of it. A part with times of its own becomes a clip
+see `motiondiff.skeleton.humanml3d`. ``texts/<id>.txt`` has lines ``sentence#tagged words#start#end``: a sentence
+describes the clip from start to end in seconds, and 0 to 0 is all of it. A part with times of its own becomes a clip
 of its own, ``<id>.1.5-4.0``. Ids that begin with M are mirrored copies.
 
 There are no action labels. Where every sentence of a clip has the same one verb (``walk/VERB``), it is given as the
-action. ``index.csv``, where it is there, says which recording a clip was cut from, and so its subject.
+action. ``index.csv``, where it is there, gives the recording of a clip, and so its subject.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.smpl import JOINT_NAMES, PARENTS
 
 FOLDERS = ("new_joints", "new_joint_vecs")
-"""Where motions are; the first is taken where an id is in both."""
+"""Folders of motions; the first has precedence."""
 MAX_REACH = 100.0
-"""Metres: no clip goes that far."""
+"""Metres: maximum coordinate of a clip."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A sentence, its verbs, and the seconds that it describes; 0 to 0 for all of them."""
+    """A sentence, its verbs, and its time span in seconds; 0 to 0 for the whole clip."""
 
     text: str
     verbs: tuple[str, ...]
@@ -52,13 +52,13 @@ class Caption:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per id: the motion, then the texts where they are there.
+    """One reference per id: the motion, then the texts where there are some.
 
     Args:
         folder: the set's folder, or one of `FOLDERS`.
 
     Raises:
-        InputError: there is no motion, or ``index.csv`` is broken.
+        InputError: no motion, or a broken ``index.csv``.
     """
     folder = Path(folder)
     root = folder.parent if folder.name in FOLDERS else folder
@@ -81,10 +81,10 @@ def find_clips(folder: Path) -> list[ClipRef]:
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
     """The clip of an id, and the parts of it that have sentences of their own.
 
-    The body is estimated clip by clip: the set gives all of them the same bone lengths, but not the same hips.
+    The body is estimated clip by clip: bone lengths of the set are the same for all clips, but not the hips.
 
     Raises:
-        InputError: no joints or vectors of this set, or a line of the texts that is none.
+        InputError: not joints or vectors of this set, or an invalid line of the texts.
     """
     check_fps(fps)
     motion = replace(read_motion(ref.files[0]), subject=ref.subject)
@@ -132,13 +132,13 @@ def read_motion(path: Path) -> Motion:
 def fit_joints(
     joints: npt.NDArray[np.float64], names: Sequence[str], parents: Sequence[int], fps: float, source: str
 ) -> Motion:
-    """A motion from (T, J, 3) joints in metres, on the bone lengths that they show.
+    """A motion from (T, J, 3) joints in metres, on their own bone lengths.
 
     Raises:
         InputError: no frames, values that are not finite or out of reach.
     """
     if not np.abs(joints).max(initial=0) <= MAX_REACH:
-        raise InputError("holds joints that are further away than a clip goes")
+        raise InputError("joints beyond the reach of a clip")
     skeleton = estimate_skeleton([joints], names, parents)
     root, rotations, residual = fit_rotations(joints, skeleton)
     return Motion(
@@ -155,7 +155,7 @@ def read_captions(path: Path) -> list[Caption]:
     """The lines of a text file.
 
     Raises:
-        InputError: a line without its four fields, or times that are none.
+        InputError: a line without its four fields, or invalid times.
     """
     captions = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -170,20 +170,20 @@ def read_captions(path: Path) -> list[Caption]:
         except ValueError as error:
             raise InputError(f"{where}: {error}") from error
         if not (start == end == 0 or 0 <= start < end < 1e4):
-            raise InputError(f"{where}: {start:g} to {end:g} s is no part of a clip")
+            raise InputError(f"{where}: {start:g} to {end:g} s is not a part of a clip")
         verbs = tuple(dict.fromkeys(word[:-5] for word in fields[1].split() if word.endswith("/VERB")))
         captions.append(Caption(fields[0].strip(), verbs, start, end))
     return captions
 
 
 def common_verb(captions: Sequence[Caption]) -> str | None:
-    """The verb that all sentences share, where it is one, or None."""
+    """The one verb that all sentences share, or None."""
     shared = set.intersection(*(set(caption.verbs) for caption in captions)) if captions else set()
     return shared.pop() if len(shared) == 1 else None
 
 
 def _subjects(index: Path) -> dict[str, str]:
-    """Id -> who moves, ``KIT/3`` of ``./pose_data/KIT/3/kick_high_left02_poses.npy``; empty without the file."""
+    """Id -> subject, ``KIT/3`` of ``./pose_data/KIT/3/kick_high_left02_poses.npy``; empty without the file."""
     if not index.is_file():
         return {}
     rows = csv.reader(read_text(index).splitlines())

@@ -11,10 +11,10 @@ One motion: joints (T, J, 3), or vectors (T, 263) of HumanML3D and (T, 251) of K
 (N, ...) as above, ``text`` and ``lengths`` (N), ``num_samples`` and ``num_repetitions``. Its clips are named
 ``sample00_rep00`` as MDM names its videos.
 
-Two things are set right, and added to ``Motion.source``: a mirrored body, whose left by names is not its left by where
-its toes point (KIT-ML's files, HumanML3D's ``pose_data``: y and z are swapped there), is mirrored back in x; and a body
-with its head down in most frames (HumanAct12's camera) is turned upright. Vectors that were normalised are scaled back
-by ``Mean.npy`` and ``Std.npy`` in the folder of the file or the one above, and refused without.
+Two corrections, noted in ``Motion.source``: a mirrored body, whose left by names is not its left by its toes (KIT-ML's
+files, HumanML3D's ``pose_data``: y and z are swapped there), is mirrored back in x; and a body with its head down in
+most frames (HumanAct12's camera) is turned upright. Normalised vectors are scaled
+back by ``Mean.npy`` and ``Std.npy`` in the folder of the file or the one above, and are an error without.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_ids, find_files, resample
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_fps,
+    file_references,
+    resample,
+)
 from motiondiff.data.readers.pickles import load_npy
 from motiondiff.data.readers.smpl.humanml3d import fit_joints
 from motiondiff.skeleton.humanml3d import FPS, vectors_to_joints
@@ -57,13 +64,13 @@ _TO_MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class _Body:
-    """Joints by which arrays are told apart, and those that show sides."""
+    """Names, parents and frame rate of a skeleton."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
     fps: float
 
-    def at(self, name: str) -> int:
+    def index(self, name: str) -> int:
         return self.names.index(name)
 
 
@@ -83,13 +90,11 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".npy", "motions of text-to-motion models (*.npy)")
-    ids = file_ids(files, Path(folder))
-    return [ClipRef("npy", ids[path], (path,)) for path in files]
+    return file_references("npy", folder, ".npy", "motions of text-to-motion models (*.npy)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The motions of a file: one under the file's id, several as ``<id>/sample00_rep00`` or ``<id>/0000``.
+    """Motions of a file: one with the file's id, several as ``<id>/sample00_rep00`` or ``<id>/0000``.
 
     Raises:
         InputError: an array or dictionary of another kind.
@@ -160,15 +165,15 @@ def _split(array: Array, *, several: bool = False) -> list[Array]:
     one = None if several else _frames_first(array)
     if one is not None:
         return [one]
-    found = [_frames_first(part) for part in array] if array.ndim > 2 else []
-    motions = [part for part in found if part is not None]
-    if not motions or len(motions) < len(found):
+    parts = [_frames_first(part) for part in array] if array.ndim > 2 else []
+    motions = [part for part in parts if part is not None]
+    if not motions or len(motions) < len(parts):
         raise InputError(f"holds an array {array.shape}; {_EXPECTED} of them expected")
     return motions
 
 
 def _frames_first(array: Array) -> Array | None:
-    """One motion as (T, J, 3) or (T, V), or None where it is none."""
+    """One motion as (T, J, 3) or (T, V), or None for any other shape."""
     shape = array.shape
     if len(shape) == 2:
         return array if shape[1] in _VECTORS else None
@@ -184,7 +189,7 @@ def _frames_first(array: Array) -> Array | None:
 
 
 def _motion(array: Array, path: Path) -> Motion:
-    joints, notes = _from_vectors(array, path) if array.ndim == 2 else array, [path.name]
+    joints, remarks = _from_vectors(array, path) if array.ndim == 2 else array, [path.name]
     if joints.shape[1] == 52:
         joints = joints[:, :22]
     body = _BODIES[joints.shape[1]]
@@ -192,16 +197,16 @@ def _motion(array: Array, path: Path) -> Motion:
         joints = joints * KIT_UNIT
     leg = _leg(joints, body)
     if not LEG_RANGE[0] < leg < LEG_RANGE[1]:
-        raise InputError(f"legs of {leg:.3g} m: no body in metres")
-    head = body.at("head")
-    feet = [body.at("left_foot"), body.at("right_foot")]
+        raise InputError(f"legs of {leg:.3g} m: not a body in metres")
+    head = body.index("head")
+    feet = [body.index("left_foot"), body.index("right_foot")]
     if len(body.names) == 24 and np.median(joints[:, head, 1] - joints[:, feet, 1].mean(1)) < 0:
         joints = joints @ _TO_UPRIGHT
-        notes.append("turned upright")
+        remarks.append("turned upright")
     if _handedness(joints, body) < MIRROR_THRESHOLD:
         joints = joints @ _TO_MIRROR
-        notes.append("mirrored back")
-    return fit_joints(joints, body.names, body.parents, body.fps, ", ".join(notes))
+        remarks.append("mirrored back")
+    return fit_joints(joints, body.names, body.parents, body.fps, ", ".join(remarks))
 
 
 def _from_vectors(array: Array, path: Path) -> Array:
@@ -218,16 +223,15 @@ def _from_vectors(array: Array, path: Path) -> Array:
                 if _steady(joints, body):
                     return joints
     raise InputError(
-        "the vectors give no body with bones of constant length: normalised ones need their Mean.npy and Std.npy "
-        "beside the file"
+        "the vectors have no constant bone lengths: normalised ones need their Mean.npy and Std.npy beside the file"
     )
 
 
 def _steady(joints: Array, body: _Body) -> bool:
-    """Whether shins and thighs keep their lengths, within what generated motions show, and are alike in length."""
+    """True where shins and thighs have constant and similar lengths, within the error of generated motions."""
     lengths = np.array(
         [
-            np.linalg.norm(joints[:, body.at(f"{side}_{low}")] - joints[:, body.at(f"{side}_{high}")], axis=-1)
+            np.linalg.norm(joints[:, body.index(f"{side}_{low}")] - joints[:, body.index(f"{side}_{high}")], axis=-1)
             for side in ("left", "right")
             for high, low in (("hip", "knee"), ("knee", "ankle"))
         ]
@@ -242,7 +246,7 @@ def _leg(joints: Array, body: _Body) -> float:
     total = np.zeros(len(joints))
     for side in ("left", "right"):
         for high, low in (("hip", "knee"), ("knee", "ankle")):
-            bone = joints[:, body.at(f"{side}_{low}")] - joints[:, body.at(f"{side}_{high}")]
+            bone = joints[:, body.index(f"{side}_{low}")] - joints[:, body.index(f"{side}_{high}")]
             total += np.linalg.norm(bone, axis=-1) / 2
     return float(np.median(total))
 
@@ -250,10 +254,11 @@ def _leg(joints: Array, body: _Body) -> float:
 def _handedness(joints: Array, body: _Body) -> float:
     """Mean of left . (up x front) of unit vectors: the hips, the trunk, and where the feet point from the ankles."""
     tip = "toe" if "left_toe" in body.names else "foot"
-    left = _unit(joints[:, body.at("left_hip")] - joints[:, body.at("right_hip")])
-    up = _unit(joints[:, body.at("neck")] - joints[:, body.at(body.names[0])])
+    left = _unit(joints[:, body.index("left_hip")] - joints[:, body.index("right_hip")])
+    up = _unit(joints[:, body.index("neck")] - joints[:, body.index(body.names[0])])
     front = sum(
-        _unit(joints[:, body.at(f"{side}_{tip}")] - joints[:, body.at(f"{side}_ankle")]) for side in ("left", "right")
+        _unit(joints[:, body.index(f"{side}_{tip}")] - joints[:, body.index(f"{side}_ankle")])
+        for side in ("left", "right")
     )
     return float((left * np.cross(up, _unit(np.asarray(front)))).sum(-1).mean())
 

@@ -1,8 +1,8 @@
-"""Make a .blend of a motion, inside Blender's own Python: ``python scene.py motion.npz motion.blend``.
+"""Build a .blend of a motion in Blender's own Python: ``python scene.py motion.npz motion.blend``.
 
 This file runs alone, in whichever interpreter has ``bpy``, which need not be the one with motiondiff in it. It lies in
 a folder of its own because Python puts a script's folder first on its path. `motiondiff.export.meshes.blend` writes the
-.npz and says what its arrays are. Blender's axes are ``(x, -z, y)`` of the motion's.
+.npz and documents its arrays. Blender's axes are ``(x, -z, y)`` of the motion's.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def make_body(armature: Any, clip: dict[str, Any]) -> None:
 
 
 def make_scene(clip: dict[str, Any]) -> None:
-    """Frame range and rate, a camera that sees the whole way, and a sun."""
+    """Frame range and rate, a camera that frames the whole trajectory, and a sun."""
     scene = bpy.context.scene
     scene.frame_start, scene.frame_end = 1, len(clip["root"])
     fps = float(clip["fps"])
