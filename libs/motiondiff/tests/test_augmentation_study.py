@@ -33,7 +33,7 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
     return StudyConfig(
         fractions=[0.5, 1.0],
         seeds=2,
-        ours=tiny_config(train={"max_steps": 1}),
+        motiondiff=tiny_config(train={"max_steps": 1}),
         actor=ActorConfig(
             train=TrainConfig(max_steps=1, batch_size=4, device="cpu", report_to="none"),
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
@@ -79,24 +79,24 @@ def test_all_rows_are_there(config: StudyConfig, finished: tuple[Path, dict[str,
     out, result = finished
     rows = study_arms(config)
     assert [row.training for row in rows[:7]] == [
-        "real", "synthetic (ours)", "real + synthetic (ours)", "synthetic (variations)",
-        "real + synthetic (variations)", "synthetic (actor)", "real + synthetic (actor)",
+        "real", "synthetic (motiondiff)", "real + synthetic (motiondiff)", "synthetic (sdedit)",
+        "real + synthetic (sdedit)", "synthetic (actor)", "real + synthetic (actor)",
     ]  # fmt: skip
     assert len(result["rows"]) == 14 and result["failed"] == 0
     # variations come from the model of the same share
     trained = sorted(path.parent.parent.name for path in (out / "cells").glob("*/*/generator"))
-    assert len(trained) == 4 and not any("variations" in name for name in trained)
+    assert len(trained) == 4 and not any("sdedit" in name for name in trained)
     steps = {row["name"]: row["steps"] for row in result["generators"]}
-    assert steps["0.5 generator variations"] == steps["0.5 generator ours"] == 1
+    assert steps["0.5 generator sdedit"] == steps["0.5 generator motiondiff"] == 1
     clips = {(row["fraction"], row["training"]): row["clips"] for row in result["rows"]}
-    assert clips[1.0, "synthetic (ours)"] == 10
+    assert clips[1.0, "synthetic (motiondiff)"] == 10
     for fraction in (0.5, 1.0):
         assert clips[fraction, "real + synthetic (actor)"] == clips[fraction, "real"] + 10
     for name in ("table", "differences", "generators"):
         assert all((out / f"{name}.{kind}").is_file() for kind in ("md", "tex", "csv"))
     assert (out / "plot.svg").is_file() and (out / "plot.png").is_file()
     page = (out / "report.html").read_text()
-    assert "real + synthetic (ours)" in page and "Paired differences" in page
+    assert "real + synthetic (motiondiff)" in page and "Paired differences" in page
 
 
 def test_predictions_are_of_held_out_subjects(finished: tuple[Path, dict[str, Any]], store: MotionStore) -> None:
@@ -119,8 +119,11 @@ def test_differences_are_those_of_the_values(finished: tuple[Path, dict[str, Any
         assert one["over_seeds"]["mean"] == pytest.approx(by_hand, abs=1e-9)
         assert one["over_subjects"]["mean"] == pytest.approx(by_hand, abs=1e-9)
     pairs = [(one["first"], one["second"]) for one in result["differences"] if one["fraction"] == 0.5]
-    assert ("real + synthetic (ours)", "real") in pairs and ("synthetic (ours)", "synthetic (actor)") in pairs
-    assert ("real + synthetic (variations)", "real + synthetic (actor)") in pairs
+    assert ("real + synthetic (motiondiff)", "real") in pairs and (
+        "synthetic (motiondiff)",
+        "synthetic (actor)",
+    ) in pairs
+    assert ("real + synthetic (sdedit)", "real + synthetic (actor)") in pairs
 
 
 class Spy:
@@ -141,7 +144,7 @@ class Spy:
         monkeypatch.setattr(MotionStore, "frames", spied)
 
 
-@pytest.mark.parametrize("method", ["ours", "variations", "actor"])
+@pytest.mark.parametrize("method", ["motiondiff", "sdedit", "actor"])
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
 def test_generator_filter_and_statistics_read_the_rows_fraction_alone(
     method: str, fraction: float, store_path: Path, store: MotionStore, config: StudyConfig, tmp_path: Path,
@@ -167,7 +170,7 @@ def test_a_recogniser_reads_its_row_and_the_test_clips(
     pool, test = split_real_and_test(store)
     share = set(sample_subset(store, pool, 0.5, config.subset_seed).tolist()) if real else set()
     spy = Spy(store_path, monkeypatch)
-    settings = StudyArm(fraction=0.5, method="ours", real=real).settings()
+    settings = StudyArm(fraction=0.5, method="motiondiff", real=real).settings()
     study_module.run_arm(settings, 0, tmp_path, study=str(finished[0].absolute()), data=str(store_path), config=config)
     assert spy.read == share | set(test.tolist())
 

@@ -298,7 +298,7 @@ def test_a_consistent_student_has_no_loss(
 EDIT = "edit {run} {walk} --out {new} "
 COMPOSE = "compose {run} {timeline} --out {new} "
 BAD = {
-    "edit: nothing held": (EDIT, "nothing is held"),
+    "edit: nothing held": (EDIT, "nothing is kept"),
     "edit: no range": (EDIT + "--keep-frames 5", "'5': wanted FIRST:STOP"),
     "edit: empty range": (EDIT + "--keep-frames 5:5", "'5:5': holds no frame"),
     "edit: no frames": (EDIT + "--keep-frames ,", "names no frames"),
@@ -311,7 +311,7 @@ BAD = {
     "edit: style": (EDIT + "--keep-frames 0:8 --style happy", "unknown style 'happy'"),
     "edit: count": (EDIT + "--keep-frames 0:8 --count 0", "--count 0: must be at least 1"),
     "edit: steps": (EDIT + "--keep-frames 0:8 --steps 0", "--steps 0: must be at least 1"),
-    "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be positive"),
+    "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be a finite number"),
     "edit: too long": (EDIT + "--keep-frames 0:8 --seconds 9", "90 frames"),
     "edit: device": (EDIT + "--keep-frames 0:8 --device gpu", "--device gpu: "),
     "edit: format": (EDIT + "--keep-frames 0:8 --formats bhv", "unknown format 'bhv'"),
@@ -378,12 +378,12 @@ def test_wrong_input_is_one_line_and_nothing_written(command: Command, places: d
         ("timeline: [{action: walk, seconds: true}]", "entry 1: seconds: True"),
         ("timeline: [{action: 3, seconds: 1}]", "entry 1: action: 3 must be a name"),
         ("timeline: [{action: walk, second: 1}]", "entry 1: unknown key 'second'"),
-        ("timeline: [{action: walk, seconds: 1}]\nhandover: 0", "transition: 0 must be seconds"),
+        ("timeline: [{action: walk, seconds: 1}]\ntransition: 0", "transition: 0 must be seconds"),
         ("timeline: [{action: walk, seconds: 1e6}]", "1e.06 s in all"),
         ("timeline: [{action: wak, seconds: 1}]", "entry 1: unknown action 'wak': did you mean 'walk'"),
         ("timeline: [{action: walk, seconds: 1, style: x}]", "entry 1: unknown style 'x'"),
         ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the hand-over"),
-        ("timeline: [{action: walk, seconds: 9}]\nhandover: 3", "at most half"),
+        ("timeline: [{action: walk, seconds: 9}]\ntransition: 3", "at most half"),
         ("timeline: [", "timeline.yaml"),
     ],
 )

@@ -164,7 +164,7 @@ def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, sched
     call = {"num_frames": [20], "num_inference_steps": 4, "guidance_scale": 2.0}
     pipeline(
         ["walk"],
-        conditioned=InpaintingCondition(values, mask),
+        inpainting=InpaintingCondition(values, mask),
         callback_on_step_end=lambda *step: seen.append(step[2]),
         **call,
     )
@@ -172,4 +172,4 @@ def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, sched
     torch.testing.assert_close(seen[-1][0, :20][mask[0]], values[0][mask[0]], atol=0.02, rtol=0)
     assert (seen[-1][0, :20][~mask[0]] - values[0][~mask[0]]).abs().max() > 0.1
     with pytest.raises(InputError, match=r"held parts: values \(1, 20, \d+\) .* \(1, 21, \d+\) wanted"):
-        pipeline(["walk"], conditioned=InpaintingCondition(values, mask), **{**call, "num_frames": [21]})
+        pipeline(["walk"], inpainting=InpaintingCondition(values, mask), **{**call, "num_frames": [21]})

@@ -33,7 +33,7 @@ TRAIN = ("train.report_to=none", "train.device=cpu", "train.batch_size=6")
 RECOGNISER = ("classifier.frames=16", "classifier.batch_size=8", "classifier.steps=1")
 OWN, VARIATIONS = "motiondiff", "sdedit"
 FITTING = "fit_network"
-RECOGNISE = "recognise"
+RECOGNISE = "train-classifier"
 TARGETS = "targets"
 
 run = command_fixture(main, "motiondiff")

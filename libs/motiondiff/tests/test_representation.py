@@ -49,7 +49,7 @@ def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     assert moving.sum() > 20
     torch.testing.assert_close(deviation[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
     assert deviation[~moving][2:].max() < 1.001
-    assert representation.std[0] == representation.deviation[2]
+    assert representation.std[0] == representation.std[2]
 
 
 def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:

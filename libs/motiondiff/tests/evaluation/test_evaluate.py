@@ -77,7 +77,7 @@ def test_the_files_hold_what_the_figures_say(evaluated: Any, store: MotionStore)
     assert ActionClassifier.load(out / "evaluator").class_names == tuple(store.actions)
     page = (out / "report.html").read_text()
     assert "not recordings of people" in page and page.count("<img") == 3 + 2 * 5
-    for words in ("Goals", "Memorisation", "within_class_diversity", "nearest training clips"):
+    for words in ("Targets", "Memorisation", "within_class_diversity", "nearest training clips"):
         assert words in page
     assert len(list((out / "sheets").glob("*.png"))) == 10
 
@@ -193,10 +193,10 @@ def test_for_people(run_path: Path, store_path: Path, tmp_path: Path, capsys: py
     words = (
         f"evaluate {run_path} --data {store_path} --out {tmp_path / 'out'} --seeds 1 --per-action 2 --steps 2 --quiet"
     )
-    assert main([*words.split(), "steps=3", "frames=8"]) == 0
+    assert main([*words.split(), "classifier.steps=3", "classifier.frames=8"]) == 0
     out = capsys.readouterr().out
     assert "goals:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
-    words = f"recognise --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
+    words = f"train-classifier --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
     assert main([*words.split(), "steps=3", "frames=8"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("accuracy ") and "walk: " in out and str(tmp_path / "rec" / "predictions.csv") in out

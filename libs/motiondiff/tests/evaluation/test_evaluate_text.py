@@ -120,7 +120,9 @@ def test_an_evaluation_of_a_run_with_text(
     words = (
         f"evaluate {text_run_path} --data {store_path} --out {tmp_path / 'again'} --seeds 2 --per-action 2 --steps 2"
     )
-    assert main([*words.split(), "--quiet", "steps=3", "frames=8", "batch_size=8"]) == 0
+    assert (
+        main([*words.split(), "--quiet", "classifier.steps=3", "classifier.frames=8", "classifier.batch_size=8"]) == 0
+    )
     out = capsys.readouterr().out
     assert "from captions alone, 5 captions to choose from:" in out and "mm_distance" in out
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())["text"]
