@@ -23,9 +23,10 @@ from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import EvaluateOptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
-from motiondiff.evaluation.runner import check_same_data, real_clips
+from motiondiff.evaluation.runner import real_clips
 from motiondiff.pipelines.sampling import SampleOptions
 from motiondiff.recognition import fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 # whose, scheduler, steps, guidance
 ROWS = (

@@ -31,12 +31,12 @@ import torch
 
 from icube_common.io.runs import describe_environment
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import check_same_data
 from motiondiff.models.inpainting import CARRY_SECONDS, hermite_interpolate, joint_features
 from motiondiff.pipelines.editing import edit_settings, inpaint, restore_conditioned
 from motiondiff.pipelines.sampling import SampleOptions, clip_generator, load_pipeline
 from motiondiff.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.training.diffusion import check_same_data
 
 Array = npt.NDArray[np.float64]
 BATCH = 32

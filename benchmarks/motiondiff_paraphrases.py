@@ -33,10 +33,10 @@ from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import check_same_data
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 TARGETS = {"over_chance": 3.0, "ratio": 0.6}
 

@@ -28,9 +28,10 @@ from icube_common.io.runs import write_json
 from motiondiff.config import EvaluateOptions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
-from motiondiff.evaluation.runner import check_same_data, real_clips, sample_balanced_set
+from motiondiff.evaluation.runner import real_clips, sample_balanced_set
 from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
 from motiondiff.recognition import ClipSet, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 # scheduler, steps, precision of the denoiser
 ROWS = (

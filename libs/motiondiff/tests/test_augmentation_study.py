@@ -180,13 +180,13 @@ def test_a_study_goes_on(
 ) -> None:
     out, result = finished
     ran: list[tuple[str, int]] = []
-    run_cell = study_module.run_cell
+    execute = study_module.execute_trial_run
 
     def counted(run: Any, cell: Any) -> Any:
         ran.append((cell.name, cell.seed))
-        return run_cell(run, cell)
+        return execute(run, cell)
 
-    monkeypatch.setattr(study_module, "run_cell", counted)
+    monkeypatch.setattr(study_module, "execute_trial_run", counted)
     assert augmentation_study(store_path, out, config).to_dict() == result and ran == []
     victim = next(path for path in (out / "cells").rglob("result.json") if "seed-1" in str(path))
     victim.unlink()  # as if it had been interrupted

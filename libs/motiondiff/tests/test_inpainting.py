@@ -171,5 +171,5 @@ def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, sched
     assert len(seen) == 4
     torch.testing.assert_close(seen[-1][0, :20][mask[0]], values[0][mask[0]], atol=0.02, rtol=0)
     assert (seen[-1][0, :20][~mask[0]] - values[0][~mask[0]]).abs().max() > 0.1
-    with pytest.raises(InputError, match=r"held parts: values \(1, 20, \d+\) .* \(1, 21, \d+\) wanted"):
+    with pytest.raises(InputError, match=r"inpainting: values \(1, 20, \d+\) .* \(1, 21, \d+\) expected"):
         pipeline(["walk"], inpainting=InpaintingCondition(values, mask), **{**call, "num_frames": [21]})

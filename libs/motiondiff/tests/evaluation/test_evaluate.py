@@ -24,8 +24,9 @@ from motiondiff.data.synthetic import simulate_motion
 from motiondiff.evaluation import MotionEvaluator, evaluate_sets
 from motiondiff.evaluation.metrics import MEANING
 from motiondiff.evaluation.physics import FIGURES
-from motiondiff.evaluation.runner import check_same_data, evaluate, real_clips
+from motiondiff.evaluation.runner import evaluate, real_clips
 from motiondiff.recognition import ActionClassifier, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 TINY = ClassifierConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)
 OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, classifier=TINY)
@@ -195,7 +196,7 @@ def test_for_people(run_path: Path, store_path: Path, tmp_path: Path, capsys: py
     )
     assert main([*words.split(), "classifier.steps=3", "classifier.frames=8"]) == 0
     out = capsys.readouterr().out
-    assert "goals:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
+    assert "targets:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
     words = f"train-classifier --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
     assert main([*words.split(), "steps=3", "frames=8"]) == 0
     out = capsys.readouterr().out

@@ -18,9 +18,9 @@ from motiondiff.augmentation.videos import render_store
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
-from motiondiff.evaluation.runner import check_same_data
 from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.training.diffusion import check_same_data
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.config import config_to_dict
-from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, read_json, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, write_json
 from motiondiff.config import MIN_CLIPS, EvaluateOptions, SamplerConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import EvaluatedClips, MotionEvaluator, evaluate_sets
@@ -25,7 +24,7 @@ from motiondiff.recognition.train_and_test import drop_small_classes
 from motiondiff.recognition.training import check_class_sizes, fit_classifier
 from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion
-from motiondiff.training.diffusion import TEXT_CACHE
+from motiondiff.training.diffusion import TEXT_CACHE, check_same_data
 
 logger = logging.getLogger(__name__)
 
@@ -40,26 +39,6 @@ class EvaluationResults(Results):
     def metrics(self) -> dict[str, float | None]:
         """Mean of every metric over the seeds; None where it is undefined."""
         return {name: value["mean"] for name, value in self.items() if isinstance(value, dict) and "mean" in value}
-
-
-def check_same_data(run: str | Path, store: MotionStore) -> None:
-    """A run is judged on the store it was trained on: no other says which clips the generator has seen.
-
-    Raises:
-        InputError: another store, or a saved model without the record of its training.
-    """
-    places = [Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"]
-    record = next((place for place in places if place.is_file()), None)
-    if record is None:
-        raise InputError(
-            f"{run}: has no environment.json that says what it was trained on; give a run folder of `motiondiff train`"
-        )
-    written = read_json(record).get("data_fingerprint")
-    if written != store.fingerprint:
-        raise InputError(
-            f"{store.path}: is not the data that {run} was trained on; evaluate with the same store, whose splits say "
-            "what the model has not seen"
-        )
 
 
 def real_clips(store: MotionStore, options: EvaluateOptions) -> tuple[ClipSet, ClipSet]:

@@ -234,6 +234,26 @@ def make_validation(
     return validate
 
 
+def check_same_data(run: str | Path, store: MotionStore) -> None:
+    """A run is judged on the store it was trained on: no other says which clips the generator has seen.
+
+    Raises:
+        InputError: another store, or a saved model without the record of its training.
+    """
+    places = [Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"]
+    record = next((place for place in places if place.is_file()), None)
+    if record is None:
+        raise InputError(
+            f"{run}: has no environment.json that says what it was trained on; give a run folder of `motiondiff train`"
+        )
+    written = read_json(record).get("data_fingerprint")
+    if written != store.fingerprint:
+        raise InputError(
+            f"{store.path}: is not the data that {run} was trained on; evaluate with the same store, whose splits say "
+            "what the model has not seen"
+        )
+
+
 def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
     """Hold a stopped run's data and settings against what it is to go on with; those of ``train`` are `fit`'s to check.
 

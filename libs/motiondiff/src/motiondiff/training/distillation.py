@@ -29,7 +29,6 @@ from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, mirror_class_indices
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.runner import check_same_data
 from motiondiff.models.conditioning import Conditions
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
@@ -39,7 +38,7 @@ from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
 from motiondiff.results import Results
 from motiondiff.schedulers import make_scheduler
-from motiondiff.training.diffusion import TEXT_CACHE, embed_captions, sample_conditions
+from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, sample_conditions
 
 logger = logging.getLogger(__name__)
 
