@@ -25,20 +25,19 @@ import numpy as np
 import torch
 import torchio as tio
 
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.preprocess import PreprocessConfig, preprocess
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.preprocess import PreprocessConfig, preprocess
+from debian_mri.imaging.template import mni_grid
+from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.simulation.cohort import simulate_brain
-from debian_mri.simulation.effects import draw_person
+from debian_mri.simulation.effects import sample_person
 from debian_mri.simulation.scanner import make_sites
-from debian_mri.template import mni_grid
-from debian_mri.volume_cache import load_volume, preprocessed
 
 
 def simulated(path: Path) -> Path:
     """A simulated brain at 1 mm."""
     generator = np.random.default_rng(0)
-    voxels, _ = simulate_brain(draw_person("CN", generator), make_sites(1)[0], 1.0, generator)
+    voxels, _ = simulate_brain(sample_person("CN", generator), make_sites(1)[0], 1.0, generator)
     image = nibabel.Nifti1Image(voxels, mni_grid(1.0).affine)
     image.set_sform(image.affine, 4)
     nibabel.save(image, path)
@@ -87,14 +86,14 @@ def main() -> None:
 
             def cold(config: PreprocessConfig = config) -> None:
                 shutil.rmtree(folder / "volumes", ignore_errors=True)
-                preprocessed(manifest, scan, config)
+                cached_volume(manifest, scan, config)
 
             ways: dict[str, Callable[[], object]] = {
                 "torchio alone": lambda spacing=spacing: plain(source, spacing),  # type: ignore[misc]
                 "ours, not stored": lambda config=config: preprocess(source, config),  # type: ignore[misc]
                 "ours, stored": cold,
                 "ours, from the cache": lambda config=config: load_volume(  # type: ignore[misc]
-                    preprocessed(manifest, scan, config)
+                    cached_volume(manifest, scan, config)
                 ),
             }
             times: dict[str, list[float]] = {way: [] for way in ways}
@@ -106,7 +105,7 @@ def main() -> None:
             for way, taken in times.items():
                 best = min(taken)
                 print(f"  {way:<26}{best:10.3f}{statistics.median(taken):12.3f}{best / base:15.2f}")
-            stored, fresh = load_volume(preprocessed(manifest, scan, config)), preprocess(source, config)
+            stored, fresh = load_volume(cached_volume(manifest, scan, config)), preprocess(source, config)
             print(f"  stored and fresh differ by at most {abs(stored.data - fresh.data).max():.1e}")
 
 

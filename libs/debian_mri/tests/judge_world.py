@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.variables import VARIABLES
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
 from icube_common.evaluation import Samples
 
 SIDE = 48

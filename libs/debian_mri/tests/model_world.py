@@ -12,18 +12,17 @@ import torch.nn.functional as F
 from PIL import Image
 
 from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Scan, write_manifest
 from debian_mri.features import SliceInfo
 from debian_mri.inputs import Inputs
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import write_manifest
 from debian_mri.texts import MriTexts
-from debian_mri.variables import VARIABLES
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
 from icube_common.numeric import NumericTable
 
 LABELS = ("CN", "AD")
-SIGNS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")
+BIOMARKERS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")
 VARIABLE_NAMES = ("age", "sex")
 FAST = (
     "vlm.name=icube-tiny",
@@ -56,14 +55,14 @@ def people(count: int = 24, *, slices: int = 3, dim: int = 64, seed: int = 0) ->
         name: F.normalize(0.3 * label * direction + 0.1 * torch.randn(slices, dim, generator=generator), dim=-1)
         for name, label in zip(ids, labels.tolist(), strict=True)
     }
-    signs = drawn.normal(-1, 0.3, (count, len(SIGNS))) + 0.2 * labels[:, None]
+    signs = drawn.normal(-1, 0.3, (count, len(BIOMARKERS))) + 0.2 * labels[:, None]
     ages = drawn.normal(72, 6, count) + 3 * labels
     sexes = drawn.integers(0, 2, count).astype(float)
     inputs = Inputs(
         ids,
         features,
         dict.fromkeys(ids, tuple(SliceInfo("coronal", float(place), ()) for place in range(slices))),
-        NumericTable(ids=ids, names=SIGNS, values=signs, units=("log share of fluid",) * len(SIGNS)),
+        NumericTable(ids=ids, names=BIOMARKERS, values=signs, units=("log share of fluid",) * len(BIOMARKERS)),
         NumericTable(ids=ids, names=VARIABLE_NAMES, values=np.stack([ages, sexes], 1), units=("years", "")),
         tuple(VARIABLES[name] for name in VARIABLE_NAMES),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from debian_mri.abstain import NOBODY, Abstention, choose_threshold, coverage_and_risk
+from debian_mri.abstain import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
 from debian_mri.calibrate import Calibration, calibrate, uncalibrated
 
 
@@ -52,7 +52,7 @@ def test_the_threshold_answers_the_wanted_share_or_bounds_the_risk() -> None:
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.25).threshold == 0.6
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.1).threshold == 0.8
     nobody = choose_threshold(PROBABILITIES[2:3], LABELS[2:3], coverage=1.0, risk=0.1)
-    assert (nobody.threshold, nobody.coverage, nobody.risk) == (NOBODY, 0.0, None)
+    assert (nobody.threshold, nobody.coverage, nobody.risk) == (ANONYMOUS_IDS, 0.0, None)
     assert choose_threshold(PROBABILITIES, LABELS, coverage=0.7).answered(PROBABILITIES).tolist() == [True] * 4 + [
         False
     ]

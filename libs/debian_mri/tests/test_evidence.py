@@ -10,13 +10,13 @@ import torch
 from model_world import people, settings, texts
 
 from debian_mri.batches import rows_of
+from debian_mri.biomarkers.measure import BiomarkerMeasurement
 from debian_mri.evidence import SliceEvidence, owners, slice_evidence, slice_parts, without
 from debian_mri.explain import contributions
 from debian_mri.features import SliceInfo
 from debian_mri.fitting import fit_fold
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.model import DESCRIPTION, SIGN, MriModel
-from debian_mri.signs import Measured
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -43,12 +43,12 @@ def one(inputs: Inputs) -> Inputs:
     return replace(inputs, ids=inputs.ids[1:2])
 
 
-def planes_of(inputs: Inputs) -> Measured:
+def planes_of(inputs: Inputs) -> BiomarkerMeasurement:
     """Four planes, two of them nearest to the slice at -20 mm, one too far from all; their means are the signs."""
     assert inputs.signs is not None
     values = inputs.signs.rows(inputs.ids)[0]
     around = np.array([-0.3, 0.1, 0.2, 0.0])
-    return Measured(values[:, None] + around, np.array([-38.0, -22.0, -14.0, 60.0]), np.full(4, -1))
+    return BiomarkerMeasurement(values[:, None] + around, np.array([-38.0, -22.0, -14.0, 60.0]), np.full(4, -1))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention", "concat", "max"])
@@ -75,9 +75,9 @@ def test_slices_add_up_to_signs_and_picture(pooling: str, tmp_path: Path, tiny: 
 
 
 def test_a_plane_belongs_to_the_nearest_slice() -> None:
-    measured = Measured(np.zeros((1, 4)), np.array([-38.0, -22.0, -14.0, 60.0]), np.full(4, -1))
+    measured = BiomarkerMeasurement(np.zeros((1, 4)), np.array([-38.0, -22.0, -14.0, 60.0]), np.full(4, -1))
     assert owners(measured, INFOS).tolist() == [0, 1, 1, -1]
-    images = Measured(np.zeros((1, 2)), np.array([-20.0, -20.0]), np.array([2, 0]))
+    images = BiomarkerMeasurement(np.zeros((1, 2)), np.array([-20.0, -20.0]), np.array([2, 0]))
     assert owners(images, (SliceInfo("axial", None, ()),) * 3).tolist() == [2, 0]
 
 
@@ -88,7 +88,7 @@ def test_without_its_slices_a_sign_is_what_the_other_planes_say(tmp_path: Path) 
     left = without(model, batch, INFOS, measured, [1])
     # planes -0.3 and 0 of -0.3, 0.1, 0.2, 0
     np.testing.assert_allclose(left["signs"], batch["signs"] - 0.15, atol=1e-6)
-    everywhere = Measured(measured.planes[:, :3], measured.places[:3], measured.images[:3])
+    everywhere = BiomarkerMeasurement(measured.planes[:, :3], measured.positions_mm[:3], measured.images[:3])
     gone = without(model, batch, INFOS, everywhere, [0, 1, 2])
     assert gone["signs"].isnan().all()
     with torch.no_grad():

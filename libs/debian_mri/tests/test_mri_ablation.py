@@ -26,7 +26,7 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 15
     factors = {key for variant in grid.variants for key in variant.changes}
     wanted = {"slices.planes", "visual.pooling", "prompt.init", "demographics.mode", "vlm.name"}
-    assert wanted | {"concepts.enabled", "concepts.anchor", "exchange_texts"} <= factors
+    assert wanted | {"concepts.enabled", "concepts.prior_strength", "exchange_texts"} <= factors
 
 
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,10 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
         ({"numeric.hidden": 8}, "other: numeric.hidden has no effect: demographics.mode=none"),
         ({"demographics.columns": ["age"]}, "other: demographics.columns has no effect: demographics.mode=none"),
         ({"visual.enabled": False, "vlm.name": "icube-tiny"}, "other: vlm.name has no effect: visual.enabled=false"),
-        ({"concepts.adjust": True}, "other: concepts.adjust has no effect: demographics.mode=none"),
+        (
+            {"concepts.covariate_adjusted": True},
+            "other: concepts.covariate_adjusted has no effect: demographics.mode=none",
+        ),
         ({"visual.trust": 0.5}, "other: visual.trust has no effect: visual.select=true"),
     ],
 )

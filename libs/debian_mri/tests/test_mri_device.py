@@ -22,9 +22,9 @@ from model_world import FAST, drawn_brain, settings, write_slices
 import debian_mri.cli as cli_module
 import debian_mri.explanation_test as explanation_module
 from debian_mri.cli import main
+from debian_mri.data.manifest import Manifest
 from debian_mri.features import HEAD, ScanImages, encode_scans, features_folder
 from debian_mri.inputs import load_inputs
-from debian_mri.manifest import Manifest
 from debian_mri.saved import load_model
 from icube_common.errors import InputError
 from icube_common.runs import read_json
@@ -177,7 +177,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "overrides",
-    [("demographics.mode=late", "visual.pooling=attention"), ("demographics.mode=text", "prompt.learn=true")],
+    [("demographics.mode=linear", "visual.pooling=attention"), ("demographics.mode=text", "prompt.learn=true")],
     ids=["frozen texts", "learned prompts and text"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -148,7 +148,7 @@ def test_leave_one_site_out(place: Path, tmp_path: Path, command: Command) -> No
 def run(place: Path) -> Path:
     """A model trained on ``data``, without p00 and p01."""
     words = ["--data", str(place / "data"), "--out", str(place / "run"), "--leave-out", "p00,p01", "--quiet"]
-    assert main(["train", *words, "demographics.mode=late", *SETTINGS]) == 0
+    assert main(["train", *words, "demographics.mode=linear", *SETTINGS]) == 0
     logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
     return place / "run"
 
@@ -195,7 +195,7 @@ def test_people_and_classes_of_a_run(place: Path, run: Path, tmp_path: Path, com
         ("data", ["--protocol", "kfold"], "did you mean 'group-kfold'"),
         ("data", ["--folds", "40"], "40 folds of 16 groups"),
         ("data", ["--subjects", "p01"], "goes with a trained RUN only"),
-        ("data", ["demographics.mode=late", "demographics.columns=[MMSE]"], "MMSE: is of tier C"),
+        ("data", ["demographics.mode=linear", "demographics.columns=[MMSE]"], "MMSE: is of tier C"),
         ("nowhere", [], "not a prepared set"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_split_with_a_person_on_both_sides_is_refused(tmp_path: Path, command:
 
 
 def test_variables_of_tier_c_are_stamped(place: Path, tmp_path: Path, command: Command) -> None:
-    words = ["demographics.mode=late", "demographics.columns=[MMSE]", "demographics.allow_tier_c=true"]
+    words = ["demographics.mode=linear", "demographics.columns=[MMSE]", "demographics.allow_diagnostic=true"]
     out = [
         "--data",
         place / "data",

@@ -11,9 +11,9 @@ import torch
 from model_world import SIGNS_ONLY, changed, people, settings, texts, write_slices
 
 from debian_mri.config import MriConfig
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import Trained, fit_fold, predict_test
 from debian_mri.inputs import Inputs, load_inputs, used_by
-from debian_mri.manifest import Manifest
 from debian_mri.texts import MriTexts
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, everything, grouped_k_fold
@@ -37,7 +37,12 @@ def trained(
     return fit_fold(inputs, fold, config, vlm, known or texts(config), run)
 
 
-ALL = ("demographics.mode=late", "concepts.adjust=true", "visual.pooling=attention", "calibration.method=bias")
+ALL = (
+    "demographics.mode=linear",
+    "concepts.covariate_adjusted=true",
+    "visual.pooling=attention",
+    "calibration.method=bias",
+)
 
 
 def test_nothing_of_a_test_row_reaches_the_training(tmp_path: Path, tiny: FrozenVLM) -> None:
@@ -99,8 +104,8 @@ def test_tables_that_were_not_loaded_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="features"):
         used_by(replace(inputs, features=None), settings())
     with pytest.raises(InputError, match="sylvian_widening"):
-        used_by(inputs, settings("concepts.names=[sylvian_widenin]"))
-    chosen = used_by(inputs, settings(*SIGNS_ONLY, "concepts.names=[sylvian_widening]"))
+        used_by(inputs, settings("concepts.biomarkers=[sylvian_widenin]"))
+    chosen = used_by(inputs, settings(*SIGNS_ONLY, "concepts.biomarkers=[sylvian_widening]"))
     assert chosen.signs is not None and chosen.signs.names == ("sylvian_widening",)
     assert chosen.features is None and chosen.demographics is None
 
@@ -132,7 +137,7 @@ GOLDEN = (0.07227, 0.56423, 0.92587)
 
 def test_missing_ages_stay_missing_until_the_model_declares_them(tmp_path: Path) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data", with_missing=True))
-    late = (*SIGNS_ONLY, "concepts.enabled=false", "demographics.mode=late")
+    late = (*SIGNS_ONLY, "concepts.enabled=false", "demographics.mode=linear")
     inputs = load_inputs(manifest, settings(*late))
     assert inputs.demographics is not None
     assert np.isnan(inputs.demographics.values[3, 0]) and np.isnan(inputs.demographics.values).sum() == 1
@@ -144,12 +149,12 @@ def test_missing_ages_stay_missing_until_the_model_declares_them(tmp_path: Path)
 
 def test_a_cognitive_score_needs_the_flag_and_stamps_the_report(tmp_path: Path) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data"))
-    late = (*SIGNS_ONLY, "demographics.mode=late", "demographics.columns=[age,MMSE]")
-    with pytest.raises(InputError, match=r"MMSE.*tier C.*allow_tier_c"):
+    late = (*SIGNS_ONLY, "demographics.mode=linear", "demographics.columns=[age,MMSE]")
+    with pytest.raises(InputError, match=r"MMSE.*tier C.*allow_diagnostic"):
         load_inputs(manifest, settings(*late))
-    inputs = load_inputs(manifest, settings(*late, "demographics.allow_tier_c=true"))
+    inputs = load_inputs(manifest, settings(*late, "demographics.allow_diagnostic=true"))
     assert len(inputs.stamps) == 1 and "MMSE" in inputs.stamps[0]
-    config = settings(*late, "demographics.allow_tier_c=true")
+    config = settings(*late, "demographics.allow_diagnostic=true")
     found = trained(tmp_path / "run", inputs, everything(manifest.samples()), config, None)
     assert found.stamps == inputs.stamps and inputs.stamps[0] in found.notes
     # without the table nothing is stamped

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_world import LABELS, SIGNS, changed, people, settings, texts
+from model_world import BIOMARKERS, LABELS, changed, people, settings, texts
 
 from debian_mri.attention import Pooling
 from debian_mri.batches import pad, rows_of
+from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.calibrate import Calibration
 from debian_mri.config import MriConfig, part_of
 from debian_mri.demographics import LateTerms, Variables
@@ -18,7 +19,6 @@ from debian_mri.explain import contributions, slice_weights
 from debian_mri.fitting import build
 from debian_mri.inputs import used_by
 from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, MriModel
-from debian_mri.signlayer import SignLayer
 from debian_mri.starting import start_picture
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
@@ -52,9 +52,9 @@ def shaken(config: MriConfig, vlm: FrozenVLM) -> tuple[MriModel, dict[str, torch
 CONFIGURATIONS = {
     "signs": ("visual.enabled=false",),
     "picture": ("concepts.enabled=false",),
-    "table": ("visual.enabled=false", "concepts.enabled=false", "demographics.mode=late"),
-    "all": ("demographics.mode=late", "visual.pooling=attention"),
-    "adjusted": ("demographics.mode=late", "concepts.adjust=true", "visual.pooling=concat"),
+    "table": ("visual.enabled=false", "concepts.enabled=false", "demographics.mode=linear"),
+    "all": ("demographics.mode=linear", "visual.pooling=attention"),
+    "adjusted": ("demographics.mode=linear", "concepts.covariate_adjusted=true", "visual.pooling=concat"),
     "film": ("demographics.mode=film", "visual.pooling=max"),
     "text": ("demographics.mode=text",),
     "learned prompts": ("prompt.learn=true", "prompt.init=template"),
@@ -75,8 +75,8 @@ def test_the_terms_sum_to_the_logits(name: str, tiny: FrozenVLM) -> None:
     np.testing.assert_allclose(terms.logits, logits.numpy(), atol=1e-5)
     assert len(set(zip(terms.kinds, terms.names, strict=True))) == len(terms.names)
     if "signs" in rows:
-        assert (terms.values[terms.names.index(SIGNS[1]), 5] == 0).all()  # not measured: it adds nothing
-        assert (terms.values[terms.names.index(SIGNS[1]), 4] != 0).all()
+        assert (terms.values[terms.names.index(BIOMARKERS[1]), 5] == 0).all()  # not measured: it adds nothing
+        assert (terms.values[terms.names.index(BIOMARKERS[1]), 4] != 0).all()
     kinds = set(terms.kinds)
     assert (DESCRIPTION in kinds) == (model.picture is not None)
     assert (SIGN in kinds) == (model.signs is not None)
@@ -85,7 +85,7 @@ def test_the_terms_sum_to_the_logits(name: str, tiny: FrozenVLM) -> None:
 
 
 def test_calibrated_terms_sum_to_what_the_probabilities_are_the_softmax_of(tiny: FrozenVLM) -> None:
-    model, rows = shaken(settings("demographics.mode=late"), tiny)
+    model, rows = shaken(settings("demographics.mode=linear"), tiny)
     calibration = Calibration(1.7, (0.4, -0.4))
     plain, found = contributions(model, rows), contributions(model, rows, calibration=calibration)
     wanted = calibration.probabilities(plain.logits)
@@ -105,12 +105,12 @@ def test_without_any_variable_nothing_is_said_of_them(mode: str, tiny: FrozenVLM
 
 def test_only_variables_that_enter_matter(tiny: FrozenVLM) -> None:
     """Picture only is blind to the table, even where scores are adjusted where it is there."""
-    config = part_of(settings("demographics.mode=late", "concepts.adjust=true"), "image")
+    config = part_of(settings("demographics.mode=linear", "concepts.covariate_adjusted=true"), "image")
     model, rows = shaken(config, tiny)
     assert model.variables is None and "variables" not in rows
     table = part_of(config, "table")
     model, rows = shaken(table, tiny)
-    assert set(rows) == {"variables"} and table.demographics.mode == "late"
+    assert set(rows) == {"variables"} and table.demographics.mode == "linear"
     with pytest.raises(InputError, match=r"part.*'tables'"):
         part_of(config, "tables")
 
@@ -131,7 +131,7 @@ def test_a_missing_value_is_neutral_with_an_indicator() -> None:
 
 def test_signs_are_scored_against_the_controls_and_weighted_as_published() -> None:
     """Twelve controls at -1, 0, 1 in turn: mean 0, deviation sqrt(2/3)."""
-    layer = SignLayer(["a", "b"], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), gain=0.5)
+    layer = BiomarkerHead(["a", "b"], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), gain=0.5)
     values = torch.tensor([-1.0, 0.0, 1.0] * 4 + [5.0, 9.0])
     controls = torch.tensor([True] * 12 + [False] * 2)
     assert layer.fit(torch.stack([values, 2 * values + 1], 1), controls) == ""
@@ -139,7 +139,7 @@ def test_signs_are_scored_against_the_controls_and_weighted_as_published() -> No
     score = 1 / (2 / 3) ** 0.5
     torch.testing.assert_close(found, torch.tensor([[[-0.25 * score, 0.0], [0.25 * score, 0.0]]]))
     assert layer.percentiles(torch.tensor([[9.0, -9.0]])).tolist() == [[100.0, 0.0]]
-    few = SignLayer(["a"], torch.zeros(2, 1), gain=0.5)
+    few = BiomarkerHead(["a"], torch.zeros(2, 1), gain=0.5)
     assert "Fewer than ten" in few.fit(values[:, None], torch.tensor([True] * 3 + [False] * 11))
 
 
@@ -149,7 +149,7 @@ def test_adjusted_scores_do_not_follow_age_in_controls() -> None:
     age = torch.randn(400, 1, generator=generator)
     sign = 0.1 * age + 0.05 * torch.randn(400, 1, generator=generator)
     numbers = torch.cat([age, torch.zeros(400, 1)], 1)
-    layer = SignLayer(["a"], torch.zeros(2, 1), gain=0.5, numbers=2)
+    layer = BiomarkerHead(["a"], torch.zeros(2, 1), gain=0.5, numbers=2)
     layer.fit(sign, torch.ones(400, dtype=torch.bool), numbers)
     scores = layer.scores(sign, numbers)
     assert abs(float(torch.corrcoef(torch.cat([age, scores], 1).T)[0, 1])) < 0.01
@@ -186,8 +186,8 @@ def test_slices_have_weights_where_the_picture_enters(tiny: FrozenVLM) -> None:
 def test_settings_that_do_not_fit_are_refused() -> None:
     for overrides, words in (
         (("visual.enabled=false", "concepts.enabled=false"), "nothing is left"),
-        (("visual.enabled=false", "demographics.mode=film"), "mode=late"),
-        (("demographics.mode=late", "demographics.columns=[]"), "columns is empty"),
+        (("visual.enabled=false", "demographics.mode=film"), "mode=linear"),
+        (("demographics.mode=linear", "demographics.columns=[]"), "columns is empty"),
         (("prompt.conditional=true",), "conditional"),
         (("visual.pooling=attentive",), "attention"),
     ):
@@ -197,10 +197,10 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 def test_directions_follow_the_classes_and_the_control_exchanges_them() -> None:
     config = settings("visual.enabled=false")
-    found = texts(config).directions(SIGNS, LABELS)
+    found = texts(config).directions(BIOMARKERS, LABELS)
     assert found == [[-1.0] * 3, [1.0] * 3]
     exchanged = texts(replace(config, exchange_texts=1))
-    assert exchanged.directions(SIGNS, LABELS) == [[1.0] * 3, [-1.0] * 3]
+    assert exchanged.directions(BIOMARKERS, LABELS) == [[1.0] * 3, [-1.0] * 3]
     assert any("Control" in note for note in exchanged.notes)
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from model_world import FAST, LABELS, people, settings, texts, write_slices
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.leakage import refuse_trained
+from debian_mri.data.manifest import Manifest
 from debian_mri.explain import explanation_of
 from debian_mri.fitting import Trained, fit_fold, predict_logits
-from debian_mri.guards import refuse_trained
 from debian_mri.inputs import load_inputs, used_by
-from debian_mri.manifest import Manifest
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.saved import SavedModel, load_model, save_model
 from debian_mri.train import train
 from icube_common.errors import InputError
@@ -41,8 +41,13 @@ def tiny() -> FrozenVLM:
 
 CONFIGURATIONS = {
     "signs": ("visual.enabled=false",),
-    "table": ("visual.enabled=false", "concepts.enabled=false", "demographics.mode=late"),
-    "all": ("demographics.mode=late", "concepts.adjust=true", "visual.pooling=attention", "calibration.method=bias"),
+    "table": ("visual.enabled=false", "concepts.enabled=false", "demographics.mode=linear"),
+    "all": (
+        "demographics.mode=linear",
+        "concepts.covariate_adjusted=true",
+        "visual.pooling=attention",
+        "calibration.method=bias",
+    ),
     "film": ("demographics.mode=film", "visual.pooling=concat"),
     "text": ("demographics.mode=text", "train.max_steps=1"),
     "learned prompts": ("concepts.enabled=false", "prompt.learn=true", "prompt.init=template", "train.max_steps=1"),
@@ -88,13 +93,13 @@ def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
         load_model(run.path)
 
 
-SIGNS = [*FAST, "visual.enabled=false", "demographics.mode=late"]
+BIOMARKERS = [*FAST, "visual.enabled=false", "demographics.mode=linear"]
 
 
 def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_slices(tmp_path / "data", with_missing=True)
     run = tmp_path / "run"
-    assert main(["train", "--data", str(data), "--out", str(run), "--leave-out", "p00,p01", "--json", *SIGNS]) == 0
+    assert main(["train", "--data", str(data), "--out", str(run), "--leave-out", "p00,p01", "--json", *BIOMARKERS]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["scans"], result["subjects"], result["simulated"]) == (14, 14, True)
     assert result["notice"] == RESEARCH_ONLY and result["backbone"] is None
@@ -105,7 +110,7 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
     inputs = load_inputs(manifest, saved.model.config)
     missing = explanation_of(saved, inputs, "scan03", simulated=True)
     age, sex = missing.demographics
-    assert (age.name, age.value, age.tier, sex.value) == ("age", None, "A", "M")
+    assert (age.name, age.value, age.leakage_tier, sex.value) == ("age", None, "A", "M")
     assert any(note.startswith("age is missing") for note in missing.notes)
     assert missing.classes == LABELS and missing.n_controls == 0  # seven are too few
     assert {part.percentile for part in missing.concepts} == {None}
@@ -132,11 +137,11 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["demographics.columns=[age,MMSE]"], "allow_tier_c"),
+        (["demographics.columns=[age,MMSE]"], "allow_diagnostic"),
         (["demographics.columns=[age,MMS]"], "MMSE"),
         (["--leave-out", "p99"], "no such subject"),
-        (["concepts.name=[a]"], "concepts.names"),
-        (["train.validate_every=1", "train.patience=1", "demographics.mode=film"], "mode=late"),
+        (["concepts.name=[a]"], "concepts.biomarkers"),
+        (["train.validate_every=1", "train.patience=1", "demographics.mode=film"], "mode=linear"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
@@ -144,7 +149,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 ) -> None:
     data = write_slices(tmp_path / "data", count=6)
     run = tmp_path / "run"
-    assert main(["train", "--data", str(data), "--out", str(run), *SIGNS, *words]) == 2
+    assert main(["train", "--data", str(data), "--out", str(run), *BIOMARKERS, *words]) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and "\n" not in error
     assert not run.exists()
@@ -169,9 +174,9 @@ def test_a_cognitive_score_is_stamped_everywhere(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
     config = settings(
         "visual.enabled=false",
-        "demographics.mode=late",
+        "demographics.mode=linear",
         "demographics.columns=[age,MMSE]",
-        "demographics.allow_tier_c=true",
+        "demographics.allow_diagnostic=true",
     )
     result = train(data, tmp_path / "run", config)
     assert len(result["stamps"]) == 1 and "tier C" in result["stamps"][0]
@@ -179,5 +184,5 @@ def test_a_cognitive_score_is_stamped_everywhere(tmp_path: Path) -> None:
         assert "tier C" in (tmp_path / "run" / name).read_text(), name
     saved = load_model(tmp_path / "run")
     explained = explanation_of(saved, load_inputs(Manifest.load(data), config), "scan00")
-    assert {part.name: part.tier for part in explained.demographics} == {"age": "A", "MMSE": "C"}
+    assert {part.name: part.leakage_tier for part in explained.demographics} == {"age": "A", "MMSE": "C"}
     assert np.isfinite(explained.logits).all()

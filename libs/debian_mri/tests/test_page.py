@@ -15,7 +15,7 @@ import pytest
 from made_up import draw_slices, make_explanation
 from PIL import Image
 
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
 from debian_mri.page import prediction_page, write_page, write_tsv
 from debian_mri.parts import SlicePart
 from debian_mri.reasons import explain

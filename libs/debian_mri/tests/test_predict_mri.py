@@ -19,14 +19,14 @@ from model_world import SIGNS_ONLY, settings, write_slices
 
 import debian_mri.demo as demo_module
 import debian_mri.predict as predict_module
+from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.demo import HELD_OUT, demo
 from debian_mri.explanation_test import Tried, explanation_test, figures
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import without_sides
 from debian_mri.predict import predict
-from debian_mri.simulation.effects import most_changed
+from debian_mri.simulation.effects import most_affected_structures
 from debian_mri.simulation.truth import shows_change, shows_structure
 from debian_mri.train import train
 from debian_mri.verify import verify_files
@@ -59,7 +59,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Slice images of drawn brains, a run with the picture beside the signs, all in one folder."""
     folder = tmp_path_factory.mktemp("slices")
     write_slices(folder / "data", count=16)
-    settings_ = settings("visual.pooling=attention", "demographics.mode=late", "visual.select=false")
+    settings_ = settings("visual.pooling=attention", "demographics.mode=linear", "visual.select=false")
     train(folder / "data", folder / "run", settings_, leave_out=["p01"])
     return folder
 
@@ -135,9 +135,9 @@ def test_what_is_missing_is_said_and_what_was_trained_on_too(world: tuple[Path, 
         (["IMAGE", "--age", "old"], "age=old: must be a number of years"),
         (["IMAGE", "--age", "740"], "between 0 and 120 years"),
         (["IMAGE", "--sex", "X"], "sex=X: must be one of F, M"),
-        (["IMAGE", "--set", "agee=3"], "did you mean 'age'"),
-        (["IMAGE", "--set", "age"], "must be COLUMN=VALUE"),
-        (["IMAGE", "--age", "70", "--set", "age=71"], "--age gives it as well"),
+        (["IMAGE", "--variable", "agee=3"], "did you mean 'age'"),
+        (["IMAGE", "--variable", "age"], "must be COLUMN=VALUE"),
+        (["IMAGE", "--age", "70", "--variable", "age=71"], "--age gives it as well"),
         (["IMAGE", "--planes", "axial"], "is a volume"),
         (["IMAGE", "--id", "sim-0001"], "goes with --data"),
         (["IMAGE", "--data", "DATA"], "give images, or a prepared set"),
@@ -246,7 +246,7 @@ def test_a_report_that_the_model_does_not_compute_again_fails(
 
 def test_a_model_that_refuses_missing_values(tmp_path: Path) -> None:
     write_slices(tmp_path / "data", count=12)
-    config = settings(*SIGNS_ONLY, "demographics.mode=late", "demographics.missing=refuse")
+    config = settings(*SIGNS_ONLY, "demographics.mode=linear", "demographics.missing=refuse")
     train(tmp_path / "data", tmp_path / "run", config)
     image = tmp_path / "data" / "images" / "01.png"
     with pytest.raises(InputError, match="sex is missing"):
@@ -293,7 +293,11 @@ def test_figures_by_hand() -> None:
 def test_truth_of_one_structure(world: tuple[Path, dict[str, Any]]) -> None:
     """The hippocampus lies between y = -40 and -4 mm, and what AD changes reaches further back and up."""
     data = world[0] / "data"
-    assert most_changed("AD") == "hippocampus" and most_changed("DLB") == "midbrain" and most_changed("CN") is None
+    assert (
+        most_affected_structures("AD") == "hippocampus"
+        and most_affected_structures("DLB") == "midbrain"
+        and most_affected_structures("CN") is None
+    )
     assert shows_structure(data, "AD", "hippocampus", "coronal", -22.0)
     assert not shows_structure(data, "AD", "hippocampus", "coronal", -60.0)
     assert shows_change(data, "AD", "coronal", -60.0)  # parietal

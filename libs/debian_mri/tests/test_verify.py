@@ -23,7 +23,7 @@ from debian_mri.verify import check_report, compare, named_signs, verify_report
 from icube_common.errors import InputError
 
 MINUS = "\N{MINUS SIGN}"
-SCORE = DemographicPart(name="MMSE", value=22.5, unit="points", tier="C", contributions=(0.0, 0.125, 0.5))
+SCORE = DemographicPart(name="MMSE", value=22.5, unit="points", leakage_tier="C", contributions=(0.0, 0.125, 0.5))
 CASES = {
     "T1w": make_explanation(),
     "all sequences": make_explanation(("T1w", "T2w", "FLAIR", "SWI")),

@@ -16,21 +16,22 @@ import logging
 from icube_common.lazy import lazy_exports
 
 __version__ = "0.1.0"
+RESEARCH_ONLY = "For research, not for clinical use."
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Explanation": "explanation",
-        "Manifest": "manifest",
+        "Manifest": "data.manifest",
         "MriConfig": "config",
         "Prediction": "predict",
-        "PreprocessConfig": "preprocess",
-        "Scan": "manifest",
-        "SliceConfig": "slices",
+        "PreprocessConfig": "imaging.preprocess",
+        "Scan": "data.manifest",
+        "SliceConfig": "imaging.slices",
         "load_model": "saved",
         "predict_files": "bulk",
         "predict_set": "bulk",
-        "preprocess_volume": "preprocess",
+        "preprocess_volume": "imaging.preprocess",
         "simulate_cohort": "simulation",
         "verify_report": "verify",
     },

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 # only certainty is not below it: in effect everybody is abstained on
-NOBODY = 1.0
+ANONYMOUS_IDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def choose_threshold(
     else:
         fitting = [row for row in curve if row[1] >= coverage - 1e-9][:1]
     if not fitting:
-        return Abstention(NOBODY, 0.0, None, len(labels))
+        return Abstention(ANONYMOUS_IDS, 0.0, None, len(labels))
     threshold, covered, wrong = fitting[-1]
     return Abstention(threshold, covered, wrong, len(labels))
 

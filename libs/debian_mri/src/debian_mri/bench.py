@@ -16,12 +16,12 @@ from tqdm import tqdm
 from debian_mri.baselines.pictures import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.config import MriConfig, part_of
 from debian_mri.daft import SLICE_SIDE, VOLUME_MM
+from debian_mri.data.manifest import Manifest
 from debian_mri.features import ScanImages
 from debian_mri.fitting import fit_fold, predict_test
+from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.inputs import Inputs, demographic_table, load_inputs
-from debian_mri.manifest import Manifest
 from debian_mri.texts import MriTexts
-from debian_mri.volume_cache import load_volume, preprocessed
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, score
@@ -87,7 +87,7 @@ class Tables:
     def _coarse(self, mm: float) -> dict[str, npt.NDArray[np.float32]]:
         found = {}
         for scan in tqdm(self.manifest.scans, desc="volumes", unit="scan", leave=False):
-            volume = load_volume(preprocessed(self.manifest, scan, self.config.preprocess))
+            volume = load_volume(cached_volume(self.manifest, scan, self.config.preprocess))
             found[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
         return found
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from debian_mri import RESEARCH_ONLY
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.features import ScanFeatures, ScanImages
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import check_values, encoded_for, of_sequence, read_scan
 from debian_mri.predict import Prediction, predict_scan
 from debian_mri.saved import SavedModel, load_model

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import icube_common.cli
-from debian_mri import __version__
+from debian_mri import RESEARCH_ONLY, __version__
 from debian_mri.commands import data, evaluation, images, models, prediction, words
-from debian_mri.notice import RESEARCH_ONLY
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 

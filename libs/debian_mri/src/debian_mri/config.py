@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.slices import SliceConfig
+from debian_mri.imaging.preprocess import PreprocessConfig
+from debian_mri.imaging.slices import SliceConfig
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig
@@ -18,7 +18,7 @@ from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
 POOLINGS = ("mean", "attention", "max", "concat")
-MODES = ("none", "late", "text", "film")
+MODES = ("none", "linear", "text", "film")
 PARTS = ("image", "table", "both")
 
 
@@ -42,17 +42,19 @@ class ConceptConfig(Config):
     """Signs that are measured on the image, with the direction that a publication gives."""
 
     enabled: bool = option(True, "whether measured signs enter at all")
-    names: list[str] = option([], "signs to take; empty: all that can be measured on the images")
-    geometry: str = option(
+    biomarkers: list[str] = option([], "signs to take; empty: all that can be measured on the images")
+    slice_geometry: str = option(
         "auto", "where pixels of slice images lie: a known set's frame, or nowhere (auto: by the set's format)"
     )
-    controls: str = option("CN", "class that scores are relative to; all people where the set has no such class")
-    adjust: bool = option(
+    control_class: str = option("CN", "class that scores are relative to; all people where the set has no such class")
+    covariate_adjusted: bool = option(
         False, "scores given the demographics, by regression over the controls (w-scores); only where these enter"
     )
-    gain: float = option(0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0)
-    anchor: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
-    learn_gain: bool = option(True, "train the common weight of the known directions")
+    prior_weight: float = option(
+        0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0
+    )
+    prior_strength: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
+    learn_prior_weight: bool = option(True, "train the common weight of the known directions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +62,16 @@ class DemographicsConfig(Config):
     """How the people's variables enter."""
 
     mode: str = option(
-        "none", "late: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
+        "none", "linear: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
     )
     columns: list[str] = option(["age", "sex", "education"], "variables; those that a set does not have are said")
     missing: str = option(
-        "neutral",
+        "mean_impute",
         "a missing value: the middle of the training values with an indicator of its own, or an error",
-        choices=("neutral", "refuse"),
+        choices=("mean_impute", "refuse"),
     )
     shrinkage: float = option(3.0, "how strongly the weights are held to 0", ge=0)
-    allow_tier_c: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
+    allow_diagnostic: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ class MriConfig(Config):
         if mode in ("text", "film") and not self.visual.enabled:
             raise InputError(
                 f"demographics.mode={mode}: joins the variables to the picture's feature, and visual.enabled=false; "
-                "set demographics.mode=late"
+                "set demographics.mode=linear"
             )
         if mode != "none" and not self.demographics.columns:
             raise InputError(
@@ -169,7 +171,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     if mode == "none":
         keys = (field.name for field in fields(DemographicsConfig) if field.name != "mode")
         found |= {f"demographics.{key}": "demographics.mode=none" for key in keys}
-        found["concepts.adjust"] = "demographics.mode=none"
+        found["concepts.covariate_adjusted"] = "demographics.mode=none"
     if not visual.enabled:
         keys = (field.name for field in fields(VisualConfig) if field.name != "enabled")
         found |= {f"visual.{key}": "visual.enabled=false" for key in keys}
@@ -204,6 +206,6 @@ def part_of(config: MriConfig, part: str) -> MriConfig:
             config,
             visual=replace(config.visual, enabled=False),
             concepts=replace(config.concepts, enabled=False),
-            demographics=replace(config.demographics, mode="late"),
+            demographics=replace(config.demographics, mode="linear"),
         )
-    return replace(config, demographics=replace(config.demographics, mode="late" if mode == "none" else mode))
+    return replace(config, demographics=replace(config.demographics, mode="linear" if mode == "none" else mode))

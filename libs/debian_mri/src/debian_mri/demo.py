@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.config import ConceptConfig, DemographicsConfig, MriConfig, VisualConfig
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.qc import write_qc_page
 from debian_mri.evaluate import evaluate
 from debian_mri.explanation_test import explanation_test
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri.imaging.preprocess import PreprocessConfig
+from debian_mri.imaging.slices import SliceConfig
+from debian_mri.imaging.volume_cache import preprocess_all
 from debian_mri.predict import predict_one
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.qc import quality_page
 from debian_mri.simulation.cohort import CohortConfig, simulate_cohort
-from debian_mri.slices import SliceConfig
 from debian_mri.train import train
-from debian_mri.volume_cache import preprocess_all
 from icube_common.errors import InputError
 from icube_common.runs import refuse_existing
 
@@ -35,10 +35,15 @@ CLASSES = ("CN", "AD")
 CONFIG = MriConfig(
     visual=VisualConfig(enabled=False),
     concepts=ConceptConfig(
-        names=["hippocampal_volume_loss", "medial_temporal_atrophy", "ventricular_enlargement", "parietal_atrophy"],
-        adjust=True,
+        biomarkers=[
+            "hippocampal_volume_loss",
+            "medial_temporal_atrophy",
+            "ventricular_enlargement",
+            "parietal_atrophy",
+        ],
+        covariate_adjusted=True,
     ),
-    demographics=DemographicsConfig(mode="late", columns=["age", "sex"]),
+    demographics=DemographicsConfig(mode="linear", columns=["age", "sex"]),
     preprocess=PreprocessConfig(spacing=2.0),
     slices=SliceConfig(mode="even", planes=["coronal"], count=24),
 )
@@ -78,7 +83,7 @@ def demo(
     manifest = simulate_cohort(out / "data", cohort, workers=workers, overwrite=overwrite)
     logger.info("Preparing the simulated volumes")
     preprocess_all(manifest, config.preprocess, workers=workers, strict=True)
-    quality_page(out / "data", out / "qc.html", config.preprocess, overwrite=overwrite)
+    write_qc_page(out / "data", out / "qc.html", config.preprocess, overwrite=overwrite)
     held_out = _held_out(manifest)
     logger.info("Training on %d of the simulated people", subjects - len(held_out))
     trained = train(

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from debian_mri.bench import Bench, fold_name, seconds_of
 from debian_mri.comparisons import COMPARISONS, chosen, compare
 from debian_mri.config import MriConfig
+from debian_mri.data.leakage import STRONG_ASSOCIATION, check_site_confounding, refuse_trained, site_association
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import check_fold, predict_logits
-from debian_mri.guards import STRONG, refuse_confounded_sites, refuse_trained, site_association
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.judging import Judgement, write_evaluation
-from debian_mri.manifest import Manifest
 from debian_mri.model import MriModel
 from debian_mri.protocols import ProtocolOptions, folds_of
 from icube_common.config import config_to_yaml
@@ -89,7 +89,7 @@ def evaluate(
     refuse_other(out, record, overwrite=overwrite)
     check_config(config.train)
     samples = manifest.samples()
-    refuse_confounded_sites(samples)
+    check_site_confounding(samples)
     folds = folds_of(samples, protocol, options, validation=config.validation_share)
     for fold in folds:
         check_fold(fold, config)
@@ -323,7 +323,7 @@ def _mode(config: MriConfig) -> str:
 def site_warning(samples: Samples) -> list[str]:
     """What to say first where the site tells much of the diagnosis, though no site has one class only."""
     found = _sites(samples)
-    if isinstance(found, str) or found["cramers_v"] < STRONG:
+    if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
         return []
     return [
         f"The site tells much of the diagnosis (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "

@@ -25,10 +25,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from debian_mri.biomarkers.measure import BiomarkerMeasurement
 from debian_mri.features import SliceInfo
 from debian_mri.model import DESCRIPTION, Batch, MriModel
 from debian_mri.parts import SlicePart
-from debian_mri.signs import Measured
 
 Array = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class SliceEvidence:
     attention: Array | None
 
 
-def owners(measured: Measured, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int64]:
+def owners(measured: BiomarkerMeasurement, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int64]:
     """(P,) the slice that each plane on which signs were measured belongs to, -1 for none."""
     found = measured.images.copy()
     coronal = [(at, info.position_mm) for at, info in enumerate(infos) if info.plane == "coronal"]
@@ -59,14 +59,14 @@ def owners(measured: Measured, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int
     if not placed:
         return found
     numbers, places = (np.array(column) for column in zip(*placed, strict=True))
-    apart = np.abs(measured.places[:, None] - places[None])
+    apart = np.abs(measured.positions_mm[:, None] - places[None])
     nearest = np.where(apart.min(1) <= _NEAR_MM, numbers[apart.argmin(1)], -1)
     return np.where(found >= 0, found, nearest)
 
 
 @torch.no_grad()
 def slice_evidence(
-    model: MriModel, batch: Batch, infos: Sequence[SliceInfo], measured: Measured | None
+    model: MriModel, batch: Batch, infos: Sequence[SliceInfo], measured: BiomarkerMeasurement | None
 ) -> SliceEvidence:
     """What each slice of a scan adds to the logits.
 
@@ -91,7 +91,7 @@ def slice_evidence(
     return SliceEvidence(values, unplaced, attention)
 
 
-def _sign_planes(model: MriModel, batch: Batch, measured: Measured) -> Array:
+def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) -> Array:
     """(P, C) each plane's part of the signs' contributions."""
     assert model.signs is not None
     layer = model.signs
@@ -184,7 +184,7 @@ def without(
     model: MriModel,
     batch: Batch,
     infos: Sequence[SliceInfo],
-    measured: Measured | None,
+    measured: BiomarkerMeasurement | None,
     gone: Collection[int],
 ) -> dict[str, Tensor]:
     """The batch of a scan as if some of its slices were not there.

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from debian_mri.batches import rows_of
+from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.calibrate import Calibration
-from debian_mri.concepts import ConceptBank, load_concepts
+from debian_mri.data.clinical_variables import Column
 from debian_mri.explanation import Explanation
-from debian_mri.inputs import NOT_MEASURED, Inputs, used_by
+from debian_mri.inputs import MISSING_VALUES, Inputs, used_by
 from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, Batch, MriModel
 from debian_mri.parts import ConceptPart, DemographicPart, RestPart, SlicePart
 from debian_mri.saved import SavedModel
-from debian_mri.variables import Column
 from icube_common.errors import unknown
 
 Array = npt.NDArray[np.float64]
@@ -86,7 +86,7 @@ def explanation_of(
     sequences: Sequence[str] = ("T1w",),
     space: str = "mni",
     simulated: bool = False,
-    concepts: ConceptBank | None = None,
+    concepts: ConceptSet | None = None,
     slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """All that may be said about the prediction for one scan.
@@ -147,7 +147,7 @@ def explanation_of(
     )
 
 
-def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptBank) -> tuple[ConceptPart, ...]:
+def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet) -> tuple[ConceptPart, ...]:
     assert model.signs is not None
     with torch.no_grad():
         numbers = model.numbers(batch) if len(model.signs.slope) else None
@@ -189,7 +189,7 @@ def _demographic_parts(inputs: Inputs, terms: Terms, columns: Sequence[Column]) 
                     name=name,
                     value=_shown(column, name, float(value)),
                     unit=column.unit,
-                    tier=column.tier,
+                    leakage_tier=column.leakage_tier,
                     contributions=_values(terms, VARIABLE, name),
                 )
             )
@@ -201,9 +201,11 @@ def _demographic_parts(inputs: Inputs, terms: Terms, columns: Sequence[Column]) 
             if not math.isnan(value)
         ]
         name = terms.names[terms.kinds.index(JOINED)]
-        tier = max(column.tier for column in columns)
+        leakage_tier = max(column.leakage_tier for column in columns)
         values = _values(terms, JOINED, name)
-        parts.append(DemographicPart(name=name, value=", ".join(shown) or None, tier=tier, contributions=values))
+        parts.append(
+            DemographicPart(name=name, value=", ".join(shown) or None, leakage_tier=leakage_tier, contributions=values)
+        )
     return tuple(parts)
 
 
@@ -227,7 +229,7 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
 
 def _counted(notes: Sequence[str]) -> list[str]:
     """The notes of the training, signs that its images do not show counted in place of named."""
-    absent = [note for note in notes if note.startswith(NOT_MEASURED)]
+    absent = [note for note in notes if note.startswith(MISSING_VALUES)]
     kept = [note for note in notes if note not in absent]
     return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
 

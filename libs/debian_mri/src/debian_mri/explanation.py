@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.knowledge import check_sequences, missing_sequences
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.parts import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
 from icube_common.errors import InputError, unknown
 
 PLANES = ("axial", "coronal", "sagittal")
-TIERS = ("A", "B", "C")
+LEAKAGE_TIERS = ("A", "B", "C")
 SPACES = ("mni", "native")
 WEIGHTINGS = ("attention", "evidence")
 FORMAT = "debian-mri explanation 1"
@@ -232,8 +232,8 @@ def _check(found: Explanation) -> None:
     _check_signs(found)
     _check_slices(found)
     for variable in found.demographics:
-        if variable.tier not in TIERS:
-            raise unknown("tier", str(variable.tier), TIERS)
+        if variable.leakage_tier not in LEAKAGE_TIERS:
+            raise unknown("leakage_tier", str(variable.leakage_tier), LEAKAGE_TIERS)
         if isinstance(variable.value, bool) or not isinstance(variable.value, (str, int, float, type(None))):
             raise InputError(f"{variable.name}: value {variable.value!r} must be text, a number or none")
         if isinstance(variable.value, (int, float)):

@@ -25,18 +25,18 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.batches import rows_of
+from debian_mri.data.leakage import refuse_trained
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.features import ScanImages
-from debian_mri.guards import refuse_trained
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import OneScan, encoded_for, read_scan
 from debian_mri.parts import SlicePart
 from debian_mri.phrases import MOST_SLICES
 from debian_mri.predict import explanation_for, logits_without
 from debian_mri.reasons import top_slices
 from debian_mri.saved import SavedModel, load_model
-from debian_mri.simulation.effects import most_changed
+from debian_mri.simulation.effects import most_affected_structures
 from debian_mri.simulation.truth import shows_change, shows_structure
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
@@ -172,7 +172,7 @@ def _read(saved: SavedModel, manifest: Manifest, scans: Sequence[Scan]) -> Itera
 
 def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]:
     """Ill people of the model's classes that it was not trained on; and how many it was."""
-    labels = [name for name in saved.model.labels if name in manifest.class_names and most_changed(name)]
+    labels = [name for name in saved.model.labels if name in manifest.class_names and most_affected_structures(name)]
     if not labels:
         raise InputError(
             f"the model tells {', '.join(saved.model.labels)}: the set has none of them that changes anything"
@@ -202,7 +202,7 @@ def _try(
     seed: int,
 ) -> Tried:
     label = one.scan.label
-    structure = most_changed(label)
+    structure = most_affected_structures(label)
     assert structure is not None
     truth = np.array([_shown(part, lambda p, mm: _shows(manifest, label, structure, p, mm)) for part in slices])
     anything = np.array([_shown(part, lambda p, mm: shows_change(manifest.folder, label, p, mm)) for part in slices])

@@ -25,12 +25,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from debian_mri import signs
+from debian_mri.biomarkers import measure
 from debian_mri.config import MriConfig
-from debian_mri.manifest import PLANES, Manifest, Scan
-from debian_mri.regions import regions_cut
-from debian_mri.slices import SliceImage, read_slices, slice_volume
-from debian_mri.volume_cache import load_volume, preprocessed, turned_of
+from debian_mri.data.manifest import PLANES, Manifest, Scan
+from debian_mri.imaging.regions import regions_on_plane
+from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
+from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.runs import read_json, write_json
@@ -97,19 +97,19 @@ class ScanImages:
     @property
     def turned(self) -> float:
         """Degrees by which the head of a volume was turned against what its affine says; 0 for slice images."""
-        return turned_of(self._path) if self.scan.kind == "volume" else 0.0
+        return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
 
-    def signs(self, names: Sequence[str]) -> signs.Measured:
+    def signs(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
         """Measured signs, plane by plane."""
         if self.scan.kind == "volume":
-            return signs.signs_of_volume(load_volume(self._path), names)
-        frames = signs.frames_of(self.config.concepts.geometry, str(self.manifest.about["format"]))
+            return measure.measure_volume(load_volume(self._path), names)
+        frames = measure.slice_geometries(self.config.concepts.slice_geometry, str(self.manifest.about["format"]))
         pictures = [(picture.image, picture.plane) for picture in self.slices]
-        return signs.signs_of_slices(pictures, frames, names)
+        return measure.measure_slices(pictures, frames, names)
 
     @cached_property
     def _path(self) -> Path:
-        return preprocessed(self.manifest, self.scan, self.config.preprocess)
+        return cached_volume(self.manifest, self.scan, self.config.preprocess)
 
 
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
@@ -252,7 +252,7 @@ def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, 
     rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
     for number, place, placed in rows:
         position = place / _MICROMETRES if placed else None
-        regions = regions_cut(PLANES[number], position) if in_mni and position is not None else ()
+        regions = regions_on_plane(PLANES[number], position) if in_mni and position is not None else ()
         infos.append(SliceInfo(PLANES[number], position, regions))
     return tuple(infos)
 
@@ -272,9 +272,9 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         measured = ~np.isnan(values)
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
-    boxes = {name: asdict(signs.SIGNS[name]) for name in names}
+    boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
     found = cache.get_or_compute(
-        feature_key("signs", images.content, {"version": signs.VERSION, "boxes": boxes}), compute
+        feature_key("signs", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
     )
     values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
     values[found["measured"].numpy() == 0] = np.nan

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from debian_mri.abstain import Abstention, always, choose_threshold
 from debian_mri.batches import TrainingScans, batches, collated, rows_of
+from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.calibrate import Calibration, calibrate, uncalibrated
 from debian_mri.config import MriConfig
 from debian_mri.demographics import Variables
 from debian_mri.inputs import Inputs, used_by
 from debian_mri.model import MriModel
 from debian_mri.picture import Picture
-from debian_mri.signlayer import SignLayer
 from debian_mri.starting import start_picture
 from debian_mri.texts import MriTexts
 from icube_common.errors import InputError
@@ -235,15 +235,15 @@ def build(
         numbers = variables(rows["variables"])
     signs = None
     if train.signs is not None:
-        adjust = config.concepts.adjust and variables is not None
-        signs = SignLayer(
+        adjust = config.concepts.covariate_adjusted and variables is not None
+        signs = BiomarkerHead(
             train.signs.names,
             torch.tensor(texts.directions(train.signs.names, names)),
-            gain=config.concepts.gain,
-            learn_gain=config.concepts.learn_gain,
+            gain=config.concepts.prior_weight,
+            learn_gain=config.concepts.learn_prior_weight,
             numbers=variables.width if adjust and variables is not None else 0,
         )
-        label = config.concepts.controls
+        label = config.concepts.control_class
         control = torch.tensor([names[number] == label for number in fold.train_labels])
         if note := signs.fit(rows["signs"], control, numbers if adjust else None):
             notes.append(note)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.guards import STRONG, site_association
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.participants import Participants
+from debian_mri import RESEARCH_ONLY
+from debian_mri.data.leakage import STRONG_ASSOCIATION, site_association
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from icube_common.tables import read_table
 
 FEWEST_PEOPLE = 10  # of a class: below, any figure is luck
@@ -45,7 +45,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "sites": dict(sorted(Counter(scan.site for scan in scans if scan.site).items())),
         "scans_of_a_subject": dict(sorted(Counter(Counter(scan.subject for scan in scans).values()).items())),
         "columns": {
-            column.name: {"tier": column.tier, "unit": column.unit, "missing": missing[column.name]}
+            column.name: {"leakage_tier": column.leakage_tier, "unit": column.unit, "missing": missing[column.name]}
             for column in people.columns
         },
         "site_and_class": sites.about() if sites else None,
@@ -96,7 +96,7 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     sites = answer["site_and_class"]
     if sites and sites["named"]:
         lines.append(f"the site names the class: {sites['reason']}; training on this pool is refused")
-    elif sites and sites["cramers_v"] >= STRONG:
+    elif sites and sites["cramers_v"] >= STRONG_ASSOCIATION:
         lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
     for name, row in classes.items():
         if row["subjects"] < FEWEST_PEOPLE:
@@ -141,7 +141,9 @@ def render(result: Mapping[str, Any]) -> str:
         sex = ", ".join(f"{count} {word}" for word, count in row["sex"].items()) or "unknown"
         lines.append(f"{name:<12}{row['scans']:>7}{row['subjects']:>8}  {age:<22}{sex}")
     lines += ["", f"{'column':<20}{'tier':<6}{'unit':<8}missing"]
-    lines += [f"{name:<20}{row['tier']:<6}{row['unit']:<8}{row['missing']}" for name, row in result["columns"].items()]
+    lines += [
+        f"{name:<20}{row['leakage_tier']:<6}{row['unit']:<8}{row['missing']}" for name, row in result["columns"].items()
+    ]
     lines.append("")
     lines += [f"{key}: {result[key]}" for key in ("sequences", "sites", "scans_of_a_subject") if result[key]]
     if result["rejected"]:

@@ -17,7 +17,11 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from debian_mri.biomarkers.measure import BIOMARKERS
 from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from debian_mri.features import (
     ScanFeatures,
     ScanImages,
@@ -27,15 +31,11 @@ from debian_mri.features import (
     open_folder,
     scan_signs,
 )
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.participants import Participants
-from debian_mri.signs import SIGNS
-from debian_mri.variables import Column
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM
 
-NOT_MEASURED = "Not measured on these images: "
+MISSING_VALUES = "Not measured on these images: "
 
 View = Callable[[Any], Mapping[str, Any]]
 
@@ -98,11 +98,11 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
             raise InputError(f"{name}: the settings use them, and they were not loaded for this set")
     kept: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
     signs = kept["signs"]
-    if signs is not None and config.concepts.names:
-        places = [_place(name, signs.names) for name in config.concepts.names]
+    if signs is not None and config.concepts.biomarkers:
+        places = [_place(name, signs.names) for name in config.concepts.biomarkers]
         kept["signs"] = NumericTable(
             ids=signs.ids,
-            names=tuple(config.concepts.names),
+            names=tuple(config.concepts.biomarkers),
             values=signs.values[:, places],
             units=tuple(signs.units[place] for place in places),
         )
@@ -130,9 +130,9 @@ def load_inputs(
     found: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
-    names = tuple(config.concepts.names or SIGNS)
+    names = tuple(config.concepts.biomarkers or BIOMARKERS)
     for name in names:
-        _place(name, tuple(SIGNS))
+        _place(name, tuple(BIOMARKERS))
     cache = None
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
@@ -184,11 +184,11 @@ def _sign_table(
     if not there.any():
         raise InputError(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
-            "known frame (concepts.geometry); set concepts.enabled=false"
+            "known frame (concepts.slice_geometry); set concepts.enabled=false"
         )
-    notes = [f"{NOT_MEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
-    if config.concepts.names and notes:
-        raise InputError(f"{manifest.folder}: concepts.names: {notes[0]}")
+    notes = [f"{MISSING_VALUES}{name}." for name, found in zip(names, there, strict=True) if not found]
+    if config.concepts.biomarkers and notes:
+        raise InputError(f"{manifest.folder}: concepts.biomarkers: {notes[0]}")
     kept = tuple(name for name, found in zip(names, there, strict=True) if found)
     ids = tuple(scan.id for scan in manifest.scans)
     table = NumericTable(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
@@ -211,7 +211,7 @@ def demographic_table(
     # of the variables that are wanted anyhow a set may lack some; what a user names has to be there
     absent = [name for name in wanted.columns if name not in participants.names and list(wanted.columns) == defaults]
     names = [name for name in wanted.columns if name not in absent and name not in empty]
-    table = participants.select(names, allow_tier_c=wanted.allow_tier_c)
+    table = participants.select(names, allow_diagnostic=wanted.allow_diagnostic)
     if not names:
         raise InputError(f"demographics.columns={','.join(wanted.columns)}: none of them has a value in this set")
     gaps = np.isnan(table.values).any(axis=1)
@@ -220,9 +220,9 @@ def demographic_table(
         name = table.names[int(np.argmax(np.isnan(table.values[row])))]
         raise InputError(
             f"{name} of scan {table.ids[row]} is missing ({int(gaps.sum())} scans lack a value): fill it in, leave the "
-            "variable out, or set demographics.missing=neutral"
+            "variable out, or set demographics.missing=mean_impute"
         )
-    close = [name for name in names if participants.column(name).tier == "C"]
+    close = [name for name in names if participants.column(name).leakage_tier == "C"]
     stamps = tuple(
         f"Uses {name}, of tier C: it is close to the diagnosis by construction, so the figures say little about images."
         for name in close
@@ -233,5 +233,5 @@ def demographic_table(
 
 def _place(name: str, known: tuple[str, ...]) -> int:
     if name not in known:
-        raise unknown("sign in concepts.names", name, known)
+        raise unknown("sign in concepts.biomarkers", name, known)
     return known.index(name)

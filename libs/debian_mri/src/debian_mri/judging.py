@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
 from icube_common.evaluation import Predictions
 from icube_common.evaluation.folder import interval_text
 from icube_common.evaluation.pages import class_tables

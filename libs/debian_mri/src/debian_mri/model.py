@@ -1,6 +1,6 @@
 """The model: the logit of a class is a sum of named contributions, whatever the configuration.
 
-    logit_c = bias_c + sum_k A[c, k] s_k                            measured signs       (debian_mri.signlayer)
+    logit_c = bias_c + sum_k A[c, k] s_k                            measured signs       (debian_mri.biomarkers.head)
                      + trust * scale * mean_j cos(x, t_cj - t)      picture and texts    (debian_mri.picture)
                      + sum_p D[c, p] u_p                            people's variables   (debian_mri.demographics)
 
@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.config import MriConfig
 from debian_mri.demographics import LateTerms, Variables
 from debian_mri.picture import Picture
-from debian_mri.signlayer import SignLayer
 
 Batch = Mapping[str, Tensor]
 """``slices (B, S, D)``, NaN for slices that a scan does not have; ``signs (B, K)`` and ``variables (B, P)``, NaN where
@@ -67,7 +67,7 @@ class MriModel(nn.Module):
         config: MriConfig,
         labels: Sequence[str],
         *,
-        signs: SignLayer | None = None,
+        signs: BiomarkerHead | None = None,
         picture: Picture | None = None,
         variables: Variables | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class MriModel(nn.Module):
         self.signs = signs
         self.picture = picture
         self.variables = variables
-        late = variables is not None and config.demographics.mode == "late"
+        late = variables is not None and config.demographics.mode == "linear"
         self.late = LateTerms(len(variables.names), len(labels)) if late and variables is not None else None
 
     @property
@@ -157,7 +157,7 @@ class MriModel(nn.Module):
         """What holds weights to what is known, and to 0: added to the sum of the rows' losses."""
         config, total = self.config, self.bias.new_zeros(())
         if self.signs is not None:
-            total = total + config.concepts.anchor * self.signs.penalty()
+            total = total + config.concepts.prior_strength * self.signs.penalty()
         if self.late is not None:
             total = total + config.demographics.shrinkage * self.late.penalty()
         if self.picture is not None and self.picture.film is not None:

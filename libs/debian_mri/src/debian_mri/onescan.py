@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from debian_mri.cohorts.sequences import SequenceFinding
+from debian_mri.biomarkers.measure import BiomarkerMeasurement, slice_geometries
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
+from debian_mri.data.clinical_variables import (
+    RANGES,
+    VARIABLES,
+    Column,
+    canonical_name,
+    is_missing,
+    is_number,
+    normalise_value,
+)
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
 from debian_mri.features import (
     Item,
     ScanFeatures,
@@ -25,16 +37,12 @@ from debian_mri.features import (
     features_folder,
     open_folder,
 )
+from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
+from debian_mri.imaging.regions import regions_on_plane
+from debian_mri.imaging.slices import SliceImage
 from debian_mri.inputs import Inputs
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.orientation import MOST_TURNED
-from debian_mri.participants import Participants
-from debian_mri.regions import regions_cut
 from debian_mri.saved import SavedModel
 from debian_mri.sequence_check import resolve_sequence, trained_sequences
-from debian_mri.signs import Measured, frames_of
-from debian_mri.slices import SliceImage
-from debian_mri.variables import RANGES, VARIABLES, Column, canonical, is_missing, is_number, tidy
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 
@@ -57,7 +65,7 @@ class OneScan:
     inputs: Inputs
     infos: tuple[SliceInfo, ...]
     pictures: tuple[Any, ...]
-    measured: Measured | None
+    measured: BiomarkerMeasurement | None
     simulated: bool
     notes: tuple[str, ...]
 
@@ -91,8 +99,10 @@ def read_scan(
     images = encoded.images if encoded is not None else None
     images = images or ScanImages(manifest, scan, config)
     pictures = images.slices
-    frames = frames_of(config.concepts.geometry, str(manifest.about["format"])) if scan.kind == "slices" else ()
-    known = {frame.plane: regions_cut(frame.plane, frame.position) for frame in frames}
+    frames = (
+        slice_geometries(config.concepts.slice_geometry, str(manifest.about["format"])) if scan.kind == "slices" else ()
+    )
+    known = {frame.plane: regions_on_plane(frame.plane, frame.position) for frame in frames}
     infos = tuple(_info(picture, known) for picture in pictures)
     measured, table = None, None
     if model.signs is not None:
@@ -152,8 +162,8 @@ def encoded_for(
 
 
 def turned_notes(turned: float) -> list[str]:
-    """A note about a head whose affine contradicts what the image shows, degrees; none up to `MOST_TURNED`."""
-    if turned <= MOST_TURNED:
+    """A note about a head whose affine contradicts what the image shows, degrees; none up to `MAX_HEAD_ROTATION`."""
+    if turned <= MAX_HEAD_ROTATION:
         return []
     return [f"The head lies {turned:.0f} degrees from what the file's affine says; registration turned it upright."]
 
@@ -195,9 +205,11 @@ def _person(saved: SavedModel, manifest: Manifest, scan: Scan, given: Mapping[st
     values = np.array([cells], dtype=np.float64)
     if saved.model.config.demographics.missing == "refuse" and np.isnan(values).any():
         name = saved.columns[int(np.isnan(values[0]).argmax())].name
-        raise InputError(f"{scan.id}: {name} is missing, and the model was trained to refuse that; give --set {name}=")
+        raise InputError(
+            f"{scan.id}: {name} is missing, and the model was trained to refuse that; give --variable {name}="
+        )
     people = Participants(ids=(scan.id,), columns=saved.columns, values=values)
-    return people.select([column.name for column in saved.columns], allow_tier_c=True)
+    return people.select([column.name for column in saved.columns], allow_diagnostic=True)
 
 
 def parse_value(column: Column, text: str) -> float:
@@ -206,7 +218,7 @@ def parse_value(column: Column, text: str) -> float:
     Raises:
         InputError: no number, out of reach, or none of a category's words.
     """
-    tidied = tidy(column.name, text)
+    tidied = normalise_value(column.name, text)
     if not tidied:
         if column.kind == "category" and not is_missing(text):
             raise InputError(f"{column.name}={text}: must be one of {', '.join(column.values)}")
@@ -232,9 +244,9 @@ def check_values(saved: SavedModel, given: Mapping[str, str]) -> dict[str, str]:
     columns = {**VARIABLES, **{column.name: column for column in saved.columns}}
     found: dict[str, str] = {}
     for name, text in given.items():
-        ours = name if name in columns else canonical(name)
+        ours = name if name in columns else canonical_name(name)
         if ours not in columns:
-            raise unknown("variable of --set", name, columns)
+            raise unknown("variable of --variable", name, columns)
         if not text.strip():
             raise InputError(f"{name}=: is empty; leave it out where it is not known")
         parse_value(columns[ours], text)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.explanation import Explanation
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.phrases import listed, percent, place, quantity, signed, standing
 from debian_mri.reasons import named_concepts, top_slices
 from debian_mri.verify import check_report
@@ -71,7 +71,8 @@ def prediction_page(
     Args:
         explanation: of the prediction.
         images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
-            `debian_mri.slices` makes them (x or y to the right, z or y up, RAS), as the page says which side is left.
+            `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), as the page says which side is
+            left.
         text: of `debian_mri.reasons.explain`.
         attention: for each slice None, or (h, w) how its attention is spread over it, laid over the picture in any
             resolution; only the ratios within a slice count.
@@ -94,7 +95,7 @@ def prediction_page(
         probability=_unbroken(percent(explanation.probability(explanation.predicted))),
         runner_up_probability=_unbroken(percent(explanation.probability(explanation.runner_up))),
         threshold=None if explanation.threshold is None else _unbroken(percent(explanation.threshold)),
-        scores=listed([part.name for part in explanation.demographics if part.tier == "C"], ""),
+        scores=listed([part.name for part in explanation.demographics if part.leakage_tier == "C"], ""),
         absent=listed(sorted({name for names in explanation.not_judged.values() for name in names}), ""),
         probabilities=_probabilities(explanation),
         slices=shown,
@@ -184,7 +185,10 @@ def _parts(explanation: Explanation) -> list[dict[str, Any]]:
     """What is added to the logits beside the concepts: the variables, the rest, the bias."""
     longest = _longest(explanation)
     rows = [
-        (f"{part.name.replace('_', ' ')}: {quantity(part.value, part.unit)} (tier {part.tier})", part.contributions)
+        (
+            f"{part.name.replace('_', ' ')}: {quantity(part.value, part.unit)} (tier {part.leakage_tier})",
+            part.contributions,
+        )
         for part in explanation.demographics
     ]
     rows += [(part.label, part.contributions) for part in explanation.rest]

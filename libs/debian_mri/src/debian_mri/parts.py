@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from debian_mri.concepts import Concept
+from debian_mri.biomarkers.concepts import Concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class ConceptPart:
     """A concept's part of the logits.
 
     Attributes:
-        name: of `debian_mri.concepts.Concept`.
+        name: of `debian_mri.biomarkers.concepts.Concept`.
         label: how a text names it.
         contributions: (C,) added to each class's logit.
         score: how much the sign is there rather than its opposite; 0 is the mean of the training controls.
@@ -48,7 +48,7 @@ def part_of(
     """What a prediction has computed for a concept, with all that its file says of it.
 
     Args:
-        concept: of `debian_mri.concepts.load_concepts`.
+        concept: of `debian_mri.biomarkers.concepts.load_concepts`.
         classes: (C,) names, in the order of the logits.
         contributions: (C,) added to each class's logit.
         score: as in `ConceptPart`.
@@ -76,14 +76,14 @@ class DemographicPart:
         name: of the column (``age``).
         value: what the scan's person has; None where it is missing.
         unit: of the value (``years``), empty for none.
-        tier: A (age, sex, education), B (volumes, APOE) or C (cognitive scores, whatever comes of the diagnosis).
+        leakage_tier: A (age, sex, education), B (volumes, APOE) or C (cognitive scores, derived from the diagnosis).
         contributions: (C,) added to each class's logit.
     """
 
     name: str
     value: float | str | None
     unit: str = ""
-    tier: str = "A"
+    leakage_tier: str = "A"
     contributions: tuple[float, ...]
 
 

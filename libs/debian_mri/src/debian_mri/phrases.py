@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
 
 MOST_FOR, MOST_AGAINST, MOST_SLICES = 4, 3, 3
 """Concepts and slices that a text names, at most."""

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.batches import rows_of
+from debian_mri.data.manifest import Manifest
 from debian_mri.evidence import slice_evidence, slice_parts, without
 from debian_mri.explain import explanation_of
 from debian_mri.explanation import Explanation
-from debian_mri.manifest import Manifest
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.onescan import OneScan, check_values, of_sequence, read_scan
 from debian_mri.page import save_report, write_page, write_tsv
 from debian_mri.parts import Deletion

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.manifest import UNKNOWN_SITE
+from debian_mri.data.manifest import UNKNOWN_SITE
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Samples, grouped_k_fold, official
 from icube_common.evaluation.folds import make_fold

@@ -70,7 +70,7 @@ def _stamps(explanation: Explanation) -> Iterator[Statement]:
         yield _say("simulated")
     if not explanation.trained:
         yield _say("untrained", backbone=explanation.backbone or "unnamed")
-    if scores := [part.name for part in explanation.demographics if part.tier == "C"]:
+    if scores := [part.name for part in explanation.demographics if part.leakage_tier == "C"]:
         yield _say("tier_c", variables=listed(scores, ""))
 
 

@@ -16,15 +16,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.abstain import Abstention
+from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.calibrate import Calibration
 from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
 from debian_mri.demographics import Variables
 from debian_mri.model import MriModel
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.picture import Picture
-from debian_mri.signlayer import SignLayer
-from debian_mri.variables import Column
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
 from icube_common.numeric import NumericBranch
@@ -57,8 +57,8 @@ class SavedModel:
         calibration: of its logits.
         abstention: the threshold of confidence.
         columns: of the variables that enter, with tier and unit.
-        about: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on`` (see
-            `debian_mri.guards`), ``notes``, ``stamps``, ``knowledge``.
+        about: ``data`` (format, title, fingerprint, simulated, classes in words), ``training_scans`` (see
+            `debian_mri.data.leakage`), ``notes``, ``stamps``, ``knowledge``.
     """
 
     model: MriModel
@@ -146,11 +146,11 @@ def _skeleton(folder: Path, config: MriConfig, about: Mapping[str, Any], vlm: Fr
     signs = None
     if about["signs"] is not None:
         names = about["signs"]["names"]
-        signs = SignLayer(
+        signs = BiomarkerHead(
             names,
             torch.zeros(len(labels), len(names)),
-            gain=config.concepts.gain,
-            learn_gain=config.concepts.learn_gain,
+            gain=config.concepts.prior_weight,
+            learn_gain=config.concepts.learn_prior_weight,
             numbers=about["signs"]["numbers"],
         )
     picture = None

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
-from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from icube_common.errors import InputError
 
 
@@ -53,12 +53,12 @@ def resolve_sequence(
 
 def series_findings(folder: Path) -> list[SequenceFinding]:
     """Sequence of each part of the series in a DICOM folder, in the order in which they are converted."""
-    from debian_mri.dicom.series import find_series, split
+    from debian_mri.dicom.stacks.series import find_series, split_series
 
     findings = []
     for series in find_series(folder):
         of_series = header_sequence(series.header)
-        for part in split(series):
+        for part in split_series(series):
             strange = image_type_reason(part.frames[0].image_type) if part.frames else ""
             findings.append(SequenceFinding(reason=strange) if strange else of_series)
     return findings

@@ -12,15 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from debian_mri.cohorts.image_sequence import file_sequence
-from debian_mri.cohorts.images import Unusable, slices_digest, volume_digest
-from debian_mri.cohorts.label_images import label_image_reason
-from debian_mri.cohorts.sequences import SequenceFinding
-from debian_mri.manifest import PLANES, Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
+from debian_mri.cohorts.mri_sequence.image import file_sequence
+from debian_mri.data.manifest import PLANES, Manifest, Scan, write_manifest
+from debian_mri.imaging.masks import label_image_reason
+from debian_mri.imaging.nifti import SUFFIXES, UnusableImage, read_volume, slices_digest, volume_digest
 from debian_mri.saved import SavedModel
 from debian_mri.sequence_check import resolve_sequence, series_findings, trained_sequences
-from debian_mri.volumes import SUFFIXES, read_volume
 from icube_common.errors import InputError, unknown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -94,7 +92,7 @@ def _scan_of(
         resolved = [file.resolve() for file in files]
         try:
             digest = slices_digest(resolved)
-        except Unusable as error:
+        except UnusableImage as error:
             raise InputError(f"{first}: {error}") from None
         findings = dict.fromkeys(found for found in map(file_sequence, files) if found != SequenceFinding())
         refused = next((found for found in findings if found.sequence not in trained), SequenceFinding())

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debian_mri.concepts import ConceptBank, load_concepts
+from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.config import MriConfig
+from debian_mri.data.manifest import Manifest
 from debian_mri.knowledge import load_knowledge, restrict
-from debian_mri.manifest import Manifest
 from icube_common.errors import InputError
 from icube_common.knowledge.names import readable_name
 from icube_common.prompts import ClassTexts, PromptConfig, PromptLearner
@@ -36,7 +36,7 @@ class MriTexts:
     """
 
     classes: ClassTexts
-    concepts: ConceptBank | None
+    concepts: ConceptSet | None
     stands_for: Mapping[str, str]
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.config import MriConfig
+from debian_mri.data.leakage import check_site_confounding, training_scans
+from debian_mri.data.manifest import Manifest
 from debian_mri.fitting import Trained, check_fold, fit_fold
-from debian_mri.guards import refuse_confounded_sites, trained_on
 from debian_mri.inputs import Inputs, load_inputs
-from debian_mri.manifest import Manifest
-from debian_mri.notice import RESEARCH_ONLY
 from debian_mri.saved import SavedModel, save_model
 from debian_mri.texts import MriTexts
 from icube_common.config import config_to_yaml
@@ -128,7 +128,7 @@ def training_fold(manifest: Manifest, config: MriConfig, *, leave_out: Sequence[
         if not len(kept):
             raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
         samples = samples.subset(kept)
-    refuse_confounded_sites(samples)
+    check_site_confounding(samples)
     return everything(samples, seed=config.train.seed, validation=config.validation_share)
 
 
@@ -144,7 +144,7 @@ def to_save(trained: Trained, inputs: Inputs, manifest: Manifest, fold: Fold, te
             "classes": {label: texts.classes.names[label] for label in trained.model.labels},
             "sequences": sorted({manifest.scans[row].sequence for row in rows}),
         },
-        "trained_on": trained_on(manifest, rows),
+        "trained_on": training_scans(manifest, rows),
         "knowledge": dict(texts.provenance),
         "stamps": list(trained.stamps),
         "notes": list(trained.notes),

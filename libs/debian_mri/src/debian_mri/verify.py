@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from debian_mri.concepts import Concept, load_concepts, plain
+from debian_mri.biomarkers.concepts import Concept, load_concepts, plain
 from debian_mri.explanation import Explanation
 from debian_mri.phrases import (
     LEAST_WEIGHT,
@@ -177,7 +177,7 @@ def expected(given: Explanation) -> Iterator[Statement]:
         yield say("simulated")
     if not given.trained:
         yield say("untrained", backbone=given.backbone or "unnamed")
-    if scores := [part.name for part in given.demographics if part.tier == "C"]:
+    if scores := [part.name for part in given.demographics if part.leakage_tier == "C"]:
         yield say("tier_c", variables=listed(scores, ""))
     kind = "a calibrated" if given.calibrated else "an uncalibrated"
     best, next_best = percent(float(probabilities[first])), percent(float(probabilities[second]))

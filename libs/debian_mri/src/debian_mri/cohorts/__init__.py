@@ -23,12 +23,12 @@ class ReaderInfo:
 
 FORMATS: dict[str, ReaderInfo] = {
     "adni": ReaderInfo(
-        "adni",
+        "adni.reader",
         "LONI download: <subject>/<description>/<date>/<I...|S...>/ with the collection's CSV",
         ("collection_csv", "adnimerge", "image_type", "sequences", "salt_file", "label_column"),
     ),
     "bids": ReaderInfo(
-        "bids", "BIDS: participants.tsv, sub-*/[ses-*/]anat/*_T1w.nii.gz", ("label_column", "sequences")
+        "bids.reader", "BIDS: participants.tsv, sub-*/[ses-*/]anat/*_T1w.nii.gz", ("label_column", "sequences")
     ),
     "dicom": ReaderInfo(
         "dicom_folder",
@@ -36,14 +36,14 @@ FORMATS: dict[str, ReaderInfo] = {
         ("participants", "sequences", "salt_file"),
     ),
     "oasis1": ReaderInfo(
-        "oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
+        "oasis.oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
     ),
     "oasis3": ReaderInfo(
-        "oasis3",
+        "oasis.oasis3",
         "OASIS-3: session folders (OAS30001_MR_d0129) with NIfTI files, and the table of CDRs",
         ("participants", "label_column", "sequences"),
     ),
-    "oasis-slices": ReaderInfo("oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
+    "oasis-slices": ReaderInfo("oasis.oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
     "csv": ReaderInfo("csv_list", "a CSV with path, label, subject and any more columns"),
 }
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import MISSING_CODES, canonical, is_missing, is_number, tidy
+from debian_mri.data.clinical_variables import MISSING_CODES, canonical_name, is_missing, is_number, normalise_value
+from debian_mri.data.manifest import Rejection, Scan
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 # as is: read where it lies; copy: voxels and affine into a file without free text; the last two convert
 HANDLINGS = ("as is", "copy", "analyze", "dicom")
 IMAGE_TYPES = ("original", "processed", "all")
-OLDEST = 120.0  # years
+MAX_AGE = 120.0  # years
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ReaderOptions:
     """What ``prepare`` was asked beside the source; each reader takes what its format has.
 
     Attributes:
@@ -46,7 +45,7 @@ class Options:
     image_type: str = "original"
     sequences: tuple[str, ...] = ("T1w",)
     salt: bytes = b""
-    salt_kept: bool = True
+    salt_is_stored: bool = True
 
     def __post_init__(self) -> None:
         if self.image_type not in IMAGE_TYPES:
@@ -61,7 +60,7 @@ class Candidate:
 
     Attributes:
         scan: without sha256; its paths are those of the source, relative to the root.
-        row: variable -> text, `tidy`.
+        row: variable -> text, `normalise_value`.
         source: what a rejection calls it.
         handling: one of `HANDLINGS`; all but "as is" write ``nifti/<id>.nii.gz``.
         frames: of a DICOM volume whose headers are read.
@@ -77,7 +76,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class ReaderResult:
     """What a reader has found.
 
     Attributes:
@@ -102,7 +101,7 @@ class Found:
 class Reader(Protocol):
     """Interface of a reader module."""
 
-    def find(self, source: Path, options: Options) -> Found:
+    def find(self, source: Path, options: ReaderOptions) -> ReaderResult:
         """The scans of a source; opens no volume. InputError where nothing of the format is there."""
         ...
 
@@ -133,7 +132,7 @@ def require_file(path: Path | None, option: str, expected: str) -> Path:
     return path
 
 
-def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
+def participant_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
     """The variables of a table's row by our names, missing ones empty.
 
     Where two columns mean one variable, the first that has a value counts. Words of no known sex stay, to be counted.
@@ -143,23 +142,23 @@ def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
     for column, text in cells.items():
         if column in skipped or not column:
             continue
-        name = canonical(column)
-        value = tidy(name, text) or ("" if is_missing(text) else text.strip())
+        name = canonical_name(column)
+        value = normalise_value(name, text) or ("" if is_missing(text) else text.strip())
         if not row.get(name):
             row[name] = value
     return row
 
 
-def implausible(row: Mapping[str, str]) -> str:
+def implausible_reason(row: Mapping[str, str]) -> str:
     """Why a person's row cannot be true; empty where nothing speaks against it."""
     age = row.get("age", "")
     # 0 and codes such as 999 are missing ages
-    if is_number(age) and float(age) not in MISSING_CODES | {0.0} and not 0 < float(age) <= OLDEST:
-        return f"age is not between 0 and {OLDEST:g} years"
+    if is_number(age) and float(age) not in MISSING_CODES | {0.0} and not 0 < float(age) <= MAX_AGE:
+        return f"age is not between 0 and {MAX_AGE:g} years"
     return ""
 
 
-def reject_repeated_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
+def reject_duplicate_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
     """Those whose id is theirs alone; all others of an id are rejected, for which of them is meant is not known."""
     times: dict[str, int] = {}
     for one in candidates:

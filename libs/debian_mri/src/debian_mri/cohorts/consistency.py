@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from debian_mri.cohorts.base import Candidate
-from debian_mri.columns import decode_sexes
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
+from debian_mri.data.clinical_variables import decode_sex_codes, is_missing_name
+from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
 
 
@@ -51,7 +50,7 @@ def reject_contradictions(candidates: Sequence[Candidate]) -> tuple[list[Candida
 
     Visits that have no name are one visit: which came first is not known.
     """
-    rows = decode_sexes({str(at): one.row for at, one in enumerate(candidates)})
+    rows = decode_sex_codes({str(at): one.row for at, one in enumerate(candidates)})
     candidates = [replace(one, row=rows[str(at)]) for at, one in enumerate(candidates)]
     sexes: dict[str, set[str]] = defaultdict(set)
     labels: dict[tuple[str, str | None], set[str]] = defaultdict(set)

@@ -15,27 +15,26 @@ from pathlib import Path
 
 from debian_mri.cohorts.base import (
     Candidate,
-    Found,
-    Options,
-    implausible,
-    person_row,
-    reject_repeated_ids,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    reject_duplicate_ids,
     require_file,
 )
-from debian_mri.cohorts.image_sequence import file_sequence
-from debian_mri.cohorts.sequences import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.description import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.tables import read_people
-from debian_mri.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
-from debian_mri.volumes import SUFFIXES
+from debian_mri.data.clinical_variables import is_missing_name
+from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
+from debian_mri.imaging.nifti import SUFFIXES
 from icube_common.errors import InputError
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 OWN = ("id", "path", "paths", "label", "subject", "session", "site", "cohort", "sequence", "planes")
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan a row; a row without label, subject or file is rejected.
 
     Raises:
@@ -57,10 +56,10 @@ def find(source: Path, options: Options) -> Found:
         where = f"line {line}"
         paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
         planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
-        row = person_row(cells, OWN)
+        row = participant_row(cells, OWN)
         kind, reason = _kind(paths, planes)
         sequence, unfit = _sequence(cells.get("sequence", ""), [root / part for part in paths])
-        reason = reason or implausible(row) or unfit
+        reason = reason or implausible_reason(row) or unfit
         for name in (column, "label", "subject"):
             if not cells[name]:
                 reason = f"{name} is empty"
@@ -83,9 +82,9 @@ def find(source: Path, options: Options) -> Found:
         )
         assumed += not sequence
         candidates.append(Candidate(scan=scan, row=row, source=where))
-    kept, repeated = reject_repeated_ids(candidates)
+    kept, repeated = reject_duplicate_ids(candidates)
     notes = [f"sequence: nothing says it of {assumed} scans: they are taken for T1w"] if assumed else []
-    return Found(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+    return ReaderResult(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
 
 
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:

@@ -15,15 +15,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
-from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
-from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    require_file,
+    require_folder,
+)
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from debian_mri.cohorts.tables import read_people
+from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
+from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.identity import hash_subject
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name, is_number, tidy
+from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.errors import InputError
 from icube_common.processes import map_in_processes
 
@@ -31,7 +38,9 @@ EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
 # what anonymisers write in place of an id
-NOBODY = re.compile(r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE)
+ANONYMOUS_IDS = re.compile(
+    r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE
+)
 YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 
@@ -52,7 +61,7 @@ class _Volume:
     sex: str
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan a volume of the sequences asked for.
 
     Raises:
@@ -85,7 +94,7 @@ def find(source: Path, options: Options) -> Found:
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
     if everybody:
         notes.append("the headers give all people one id, which says nothing: the same person twice would not be seen")
-    return Found(
+    return ReaderResult(
         title="DICOM folder",
         root=root,
         candidates=candidates,
@@ -114,8 +123,8 @@ def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], 
 
 def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     """Headers below a subject's folder."""
-    from debian_mri.dicom.reading import text
-    from debian_mri.dicom.series import find_series, split
+    from debian_mri.dicom.files.dicom_io import text
+    from debian_mri.dicom.stacks.series import find_series, split_series
 
     def read(header: object, keyword: str) -> str:
         try:
@@ -132,10 +141,10 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
         header = series.header
         finding = header_sequence(header)
         patient = read(header, "PatientID")
-        nobody = NOBODY.fullmatch(patient.strip()) or is_missing_name(patient)
+        nobody = ANONYMOUS_IDS.fullmatch(patient.strip()) or is_missing_name(patient)
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
-        for part in split(series):
+        for part in split_series(series):
             answer.append(
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
@@ -145,7 +154,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                     order=order,
                     person="" if nobody else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
-                    sex=tidy("sex", read(header, "PatientSex")),
+                    sex=normalise_value("sex", read(header, "PatientSex")),
                 )
             )
     return answer
@@ -170,7 +179,7 @@ def _subject(
     """A subject's scans, and why the other series are none."""
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
-    own = person_row(cells or {}, ("subject", "label", "sequence"))
+    own = participant_row(cells or {}, ("subject", "label", "sequence"))
     whole = ""
     if cells is None:
         whole = "its folder has no row in --participants that can be used"
@@ -199,7 +208,7 @@ def _subject(
             reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(sequences)})", True
         elif not reason and _ages_differ(own.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
-        reason = reason or implausible(row)
+        reason = reason or implausible_reason(row)
         if reason or cells is None or sequence is None:
             rejected.append(Rejection(name, reason, by_rule=by_rule))
             continue

@@ -66,7 +66,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", metavar="MAP", default="", help="EMCI=MCI,LMCI=MCI or a CSV (from, to)")
     parser.add_argument("--classes", metavar="A,B", default="", help="those to take, in this order (default: all)")
-    parser.add_argument("--tiers", metavar="COLUMN=TIER,...", default="", help="of columns that are not known")
+    parser.add_argument("--leakage-tiers", metavar="COLUMN=TIER,...", default="", help="of columns that are not known")
     parser.add_argument("--space", choices=("native", "mni"), default="native", help="where volumes lie (native)")
     parser.add_argument(
         "--fill-nan", action="store_true", help="NaN voxels outside the head become background (default: refused)"
@@ -81,20 +81,20 @@ _READER_OPTIONS = (
 
 
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.cohorts.base import Options
+    from debian_mri.cohorts.base import ReaderOptions
+    from debian_mri.data.prepare import check_format_options, parse_pairs, prepare, project_or_random_salt
     from debian_mri.info import describe
-    from debian_mri.prepare import check_format_options, parse_pairs, prepare, salt_of
 
     check_format_options(args.format, [name for name in _READER_OPTIONS if getattr(args, name) is not None])
-    options = Options(
+    options = ReaderOptions(
         collection_csv=_path(args.collection_csv),
         adnimerge=_path(args.adnimerge),
         participants=_path(args.participants),
         label_column=args.label_column,
         image_type=args.image_type or "original",
         sequences=_names(args.sequences or "T1w"),
-        salt=salt_of(args.format, args.salt_file),
-        salt_kept=args.salt_file is not None,
+        salt=project_or_random_salt(args.format, args.salt_file),
+        salt_is_stored=args.salt_file is not None,
     )
     prepare(
         args.format,
@@ -103,7 +103,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         options=options,
         labels=parse_pairs(args.labels, "--labels"),
         classes=_names(args.classes),
-        tiers=parse_pairs(args.tiers, "--tiers"),
+        leakage_tiers=parse_pairs(args.leakage_tiers, "--leakage-tiers"),
         space=args.space,
         fill_nan=args.fill_nan,
         strict=args.strict,

@@ -43,7 +43,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "slice-mean, daft, coop, zero-shot",
     )
     parser.add_argument("--subjects", metavar="A,B", default="", help="with RUN: only these people of DATA")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -56,7 +56,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     common = {
         "comparisons": args.comparisons,
         "features": args.features,
-        "root": args.root,
+        "root": args.image_root,
         "overwrite": args.overwrite,
     }
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from debian_mri.notice import RESEARCH_ONLY
+from debian_mri import RESEARCH_ONLY
 from icube_common.cli import Command, render_table
 
 
@@ -20,20 +20,20 @@ def _qc_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n4", action="store_true", help="correct the bias field")
     parser.add_argument("--limit", type=int, default=400, metavar="N", help="scans shown, outliers first (default 400)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="local processes (default 1)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
 
 
 def _qc(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.preprocess import PreprocessConfig
-    from debian_mri.qc import quality_page
+    from debian_mri.data.qc import write_qc_page
+    from debian_mri.imaging.preprocess import PreprocessConfig
 
     config = PreprocessConfig(registration=args.registration, spacing=args.spacing, n4=args.n4)
-    return quality_page(
+    return write_qc_page(
         args.data,
         args.out,
         config,
-        root=args.root,
+        root=args.image_root,
         limit=args.limit,
         workers=args.workers,
         overwrite=args.overwrite,
@@ -55,7 +55,7 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _simulate(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.simulation.cohort import CohortConfig, describe_cohort, simulate_cohort
+    from debian_mri.simulation.cohort import CohortConfig, cohort_summary, simulate_cohort
 
     config = CohortConfig(
         subjects=args.subjects,
@@ -66,7 +66,7 @@ def _simulate(args: argparse.Namespace) -> Mapping[str, Any]:
         confound_sites=args.confound_sites,
     )
     manifest = simulate_cohort(args.out, config, workers=args.workers, overwrite=args.overwrite)
-    return {**describe_cohort(manifest), "notice": RESEARCH_ONLY}
+    return {**cohort_summary(manifest), "notice": RESEARCH_ONLY}
 
 
 COMMANDS: Mapping[str, Command] = {

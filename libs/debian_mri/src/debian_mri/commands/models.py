@@ -17,7 +17,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
     parser.add_argument("--leave-out", metavar="A,B", default="", help="subjects that are not trained on")
     parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -36,7 +36,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
         config,
         leave_out=tuple(name for name in args.leave_out.split(",") if name),
         features=args.features,
-        root=args.root,
+        root=args.image_root,
         resume=args.resume,
         overwrite=args.overwrite,
     )

@@ -29,7 +29,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sex", metavar="F|M", help="of the person")
     parser.add_argument("--education", metavar="YEARS", help="of the person")
     parser.add_argument(
-        "--set",
+        "--variable",
         metavar="COLUMN=VALUE",
         action="append",
         default=[],
@@ -41,7 +41,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PRED", help="of many scans: the folder to make")
     parser.add_argument("--pages", action="store_true", help="with --out: a page of each scan")
     parser.add_argument("--features", metavar="FOLDER", help="with --data and --out: of slice features (below DATA)")
-    parser.add_argument("--root", metavar="FOLDER", help="with --data: where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="with --data: where the images lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
@@ -73,7 +73,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
             scan_id=args.id,
             planes=planes,
             fill_nan=args.fill_nan,
-            root=args.root,
+            root=args.image_root,
             outputs=tuple(files.values()),
             **common,
         )
@@ -88,23 +88,23 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
 
     if args.data:
         return bulk.predict_set(
-            args.run, args.data, args.out, features=args.features, root=args.root, pages=args.pages, **common
+            args.run, args.data, args.out, features=args.features, root=args.image_root, pages=args.pages, **common
         )
     return bulk.predict_files(args.run, args.images, args.out, fill_nan=args.fill_nan, pages=args.pages, **common)
 
 
 def _values(args: argparse.Namespace) -> dict[str, str]:
     values: dict[str, str] = {}
-    for pair in args.set:
+    for pair in args.variable:
         name, found, value = pair.partition("=")
         if not found or not name.strip():
-            raise InputError(f"--set {pair}: must be COLUMN=VALUE")
+            raise InputError(f"--variable {pair}: must be COLUMN=VALUE")
         values[name.strip()] = value
     for name in ("age", "sex", "education"):
         value = getattr(args, name)
         if value is not None:
             if name in values:
-                raise InputError(f"--set {name}={values[name]}: --{name} gives it as well")
+                raise InputError(f"--variable {name}={values[name]}: --{name} gives it as well")
             values[name] = value
     return values
 
@@ -129,7 +129,7 @@ def _test_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="OUT", help="the folder to make")
     parser.add_argument("--draws", type=int, default=50, metavar="N", help="random choices of slices (default 50)")
     parser.add_argument("--seed", type=int, default=0, help="of them (default 0)")
-    parser.add_argument("--root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -137,7 +137,7 @@ def _test(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.explanation_test import explanation_test
 
     return explanation_test(
-        args.run, args.data, args.out, draws=args.draws, seed=args.seed, root=args.root, overwrite=args.overwrite
+        args.run, args.data, args.out, draws=args.draws, seed=args.seed, root=args.image_root, overwrite=args.overwrite
     )
 
 

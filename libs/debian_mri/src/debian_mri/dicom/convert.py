@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange
 
-from debian_mri.dicom import vocabulary
-from debian_mri.dicom.damage import ARCHIVE
+from debian_mri.dicom.files.damage import ARCHIVE
+from debian_mri.dicom.files.dicom_io import text
+from debian_mri.dicom.files.pixels import pixels
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.geometry import VolumeGeometry, volume_geometry
-from debian_mri.dicom.pixels import pixels
-from debian_mri.dicom.reading import text
-from debian_mri.dicom.series import Part, Series, find_series, split
-from debian_mri.dicom.sidecar import repetition_time, sidecar
-from debian_mri.dicom.volumes import BY_NUMBER
+from debian_mri.dicom.privacy import vocabulary
+from debian_mri.dicom.privacy.sidecar import repetition_time, sidecar
+from debian_mri.dicom.stacks.geometry import VolumeGeometry, volume_geometry
+from debian_mri.dicom.stacks.series import Series, SeriesPart, find_series, split_series
+from debian_mri.dicom.stacks.volume_order import BY_NUMBER
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, write_json
 
@@ -32,7 +32,7 @@ REJECTED = "rejected.csv"
 
 
 @dataclass(frozen=True)
-class Volume:
+class DicomVolume:
     """Voxels and where they are.
 
     Attributes:
@@ -59,8 +59,8 @@ def convert_folder(
         out: the folder to write.
         overwrite: replace ``out``.
         strict: stop at the first series that is refused.
-        salt: of the project (`debian_mri.dicom.identity.project_salt`): the JSON files then carry hashed keys of
-            subject, study, series and space.
+        salt: of the project (`debian_mri.dicom.privacy.pseudonyms.project_salt`): the JSON files then carry hashed
+            keys of subject, study, series and space.
 
     Returns:
         ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),
@@ -77,7 +77,7 @@ def convert_folder(
     answers: list[dict[str, Any]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
         for series in found:
-            for part in split(series):
+            for part in split_series(series):
                 answers.append(_convert_part(series, part, temporary, Path(out), len(answers) + 1, salt))
                 if strict and answers[-1]["status"] == "refused":
                     raise InputError(f"{series.source}: {answers[-1]['reason']} (without --strict the others go on)")
@@ -88,7 +88,7 @@ def convert_folder(
 
 
 def _convert_part(
-    series: Series, part: Part, temporary: Path, out: Path, number: int, salt: bytes | None
+    series: Series, part: SeriesPart, temporary: Path, out: Path, number: int, salt: bytes | None
 ) -> dict[str, Any]:
     words = _description(series)
     answer: dict[str, Any] = {
@@ -104,7 +104,7 @@ def _convert_part(
         if part.refusal is not None:
             raise part.refusal
         geometry = volume_geometry(part.frames)
-        volume = read_volume(geometry, repetition_time=repetition_time(series.header))
+        volume = read_dicom_volume(geometry, repetition_time=repetition_time(series.header))
         stem = "_".join([f"{number:04d}", *words.split()[:6]])
         write_nifti(temporary / f"{stem}.nii.gz", volume)
         spacing = float(np.linalg.norm(geometry.affine[:3, 2])) if geometry.shape[2] > 1 else None
@@ -122,7 +122,7 @@ def _description(series: Series) -> str:
         return ""
 
 
-def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> Volume:
+def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> DicomVolume:
     """Read the pixels of a voxel grid.
 
     Args:
@@ -151,10 +151,10 @@ def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = Non
                 stacked = stacked.astype(np.promote_types(stacked.dtype, plane.dtype))
             stacked[t, k] = plane
     assert stacked is not None
-    if geometry.told_apart_by == BY_NUMBER:
-        _refuse_repeated(stacked)
+    if geometry.volume_order_source == BY_NUMBER:
+        _check_distinct(stacked)
     data = rearrange(_smallest(stacked), "volume slice row column -> column row slice volume")
-    return Volume(
+    return DicomVolume(
         data=data[..., 0] if len(volumes) == 1 else data,
         affine=geometry.affine,
         repetition_time=repetition_time if len(volumes) > 1 else None,
@@ -198,7 +198,7 @@ def _smallest(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
     raise Refusal("damaged pixels", "values beyond 32 bits")
 
 
-def _refuse_repeated(stacked: npt.NDArray[Any]) -> None:
+def _check_distinct(stacked: npt.NDArray[Any]) -> None:
     """No two volumes are the same to the last bit: noise sees to that in any real series.
 
     Raises:
@@ -211,7 +211,7 @@ def _refuse_repeated(stacked: npt.NDArray[Any]) -> None:
             raise Refusal("duplicate slices", f"volumes {first + 1} and {t + 1} are the same image")
 
 
-def write_nifti(path: Path, volume: Volume) -> None:
+def write_nifti(path: Path, volume: DicomVolume) -> None:
     """Write a NIfTI-1 file: qform and sform with code 1 (scanner), units mm and s."""
     import nibabel
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 Vector = tuple[float, ...]
+FloatArray = npt.NDArray[np.float64]
+
+COSINE_TOLERANCE = 1e-3  # of unit length and right angle: headers have three digits at the least
 
 
 class Refusal(Exception):
@@ -74,3 +80,22 @@ class Frame:
     def order(self) -> tuple[int, int]:
         """Place in the series: by instance number, inside a file by frame."""
         return (self.instance if self.instance is not None else -1, self.index)
+
+
+def check_orientation(cosines: Vector) -> Vector:
+    """The direction cosines at unit length (their digits in a header end somewhere).
+
+    Raises:
+        Refusal: they are no pair of orthogonal unit vectors.
+    """
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
+    if np.abs(lengths - 1).max() > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
+        raise Refusal("missing geometry", "the image orientation is no pair of orthogonal unit vectors")
+    return tuple(float(item) for item in (*(row / lengths[0]), *(column / lengths[1])))
+
+
+def plane_normal(orientation: Vector) -> FloatArray:
+    """Unit normal of a plane, LPS, right-handed: row x column."""
+    normal = np.cross(np.array(orientation[:3]), np.array(orientation[3:]))
+    return normal / np.linalg.norm(normal)

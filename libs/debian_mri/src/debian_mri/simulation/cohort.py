@@ -12,15 +12,14 @@ import numpy as np
 from jaxtyping import Int16
 from tqdm import tqdm
 
-from debian_mri.cohorts.images import volume_digest
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.simulation.deformation import displacement, places_in_template, random_field, read_template, volumes
-from debian_mri.simulation.effects import Person, check_classes, draw_person
-from debian_mri.simulation.scanner import Site, make_sites, scanned
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.nifti import volume_digest
+from debian_mri.imaging.template import load_template, mni_grid
+from debian_mri.simulation.deformation import displacement, random_field, sample_template, template_coordinates, volumes
+from debian_mri.simulation.effects import Person, check_classes, sample_person
+from debian_mri.simulation.scanner import Site, make_sites, simulate_scan
 from debian_mri.simulation.truth import person_truth, write_truth
-from debian_mri.template import load_template, mni_grid
-from debian_mri.variables import VARIABLES
 from icube_common.config import Config, option
 from icube_common.errors import InputError
 from icube_common.experiments.executors import open_executor, run_each
@@ -64,7 +63,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
     """
     out = refuse_existing(out, overwrite=overwrite)
     sites = make_sites(config.sites)
-    labels, where = assigned(config)
+    labels, where = assign_classes_and_sites(config)
     with atomic_folder(out, overwrite=overwrite) as folder:
         (folder / "nifti").mkdir()
         write_truth(folder / "truth", config.classes, config.spacing)
@@ -104,13 +103,13 @@ def simulate_brain(
     """A person's scan on `mni_grid`, and the true volumes in mL."""
     template, grid = load_template(), mni_grid(spacing)
     field = displacement(person.changes, random_field(generator))
-    places = places_in_template(field, person.head, grid)
-    anatomy = read_template(template.t1, template.affine, places)
-    voxels = scanned(anatomy, anatomy > 0.2, site, spacing, generator)
+    places = template_coordinates(field, person.head, grid)
+    anatomy = sample_template(template.t1, template.affine, places)
+    voxels = simulate_scan(anatomy, anatomy > 0.2, site, spacing, generator)
     return voxels, volumes(field, person.head)
 
 
-def assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
+def assign_classes_and_sites(config: CohortConfig) -> tuple[list[str], list[int]]:
     """Class and site of each person; sites have the same share of each class unless they are confounded."""
     labels = [config.classes[at % len(config.classes)] for at in range(config.subjects)]
     generator = np.random.default_rng([config.seed, 2**31])
@@ -134,7 +133,7 @@ def _simulate_one(
     import nibabel
 
     generator = np.random.default_rng(list(seed))
-    person = draw_person(label, generator)
+    person = sample_person(label, generator)
     voxels, measured = simulate_brain(person, site, spacing, generator)
     path = f"nifti/{name}_T1w.nii.gz"
     affine = mni_grid(spacing).affine
@@ -166,7 +165,7 @@ def volumes_of_template() -> dict[str, float]:
     return volumes(displacement({}))
 
 
-def describe_cohort(manifest: Manifest) -> dict[str, Any]:
+def cohort_summary(manifest: Manifest) -> dict[str, Any]:
     """What the command says about a cohort that it has made."""
     size = sum(path.stat().st_size for path in manifest.folder.rglob("*") if path.is_file())
     counts = manifest.about["counts"]

@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import fft, ndimage
 
-from debian_mri.regions import REGIONS
+from debian_mri.imaging.regions import REGIONS
+from debian_mri.imaging.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 from debian_mri.simulation.effects import STRUCTURES
-from debian_mri.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 
 COARSE = 3.0  # mm
 # of the random field: mm that points move (root mean square along an axis), mm over which neighbours move alike
@@ -172,7 +172,7 @@ def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
     }
 
 
-def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
+def template_coordinates(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
     """Where each voxel of a grid is read in the template, MNI mm.
 
     Args:
@@ -193,7 +193,9 @@ def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndar
     return world + np.stack([ndimage.map_coordinates(part, there, order=1, mode="nearest") for part in field])
 
 
-def read_template(image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]) -> Scalar:
+def sample_template(
+    image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]
+) -> Scalar:
     """An image in template space, linearly, at places in mm; 0 outside."""
     step = np.diag(affine)[:3].astype(np.float32)[:, None, None, None]
     origin = affine[:3, 3].astype(np.float32)[:, None, None, None]

@@ -49,7 +49,7 @@ CLASSES: Mapping[str, Mapping[str, float]] = {
     "PD": {"hippocampus": -0.02, "lateral_ventricles": 0.06, "cortex": -0.01},
 }
 # what is smaller than this counts as unchanged, in the truth about explanations
-NOTABLE = 0.05
+MIN_LOG_CHANGE = 0.05
 
 _PER_DECADE = {
     "hippocampus": -0.05,
@@ -70,12 +70,12 @@ _SPREAD = {
 _HEAD = {"F": -0.012, "M": 0.012}  # log of the head's length against the template, after rough alignment
 
 
-def most_changed(label: str) -> str | None:
+def most_affected_structures(label: str) -> str | None:
     """The structure that a class changes most, in deviations of the people of one class; the cortex aside."""
     effects = {
         name: abs(change) / _SPREAD[name]
         for name, change in CLASSES[label].items()
-        if name != "cortex" and abs(change) >= NOTABLE
+        if name != "cortex" and abs(change) >= MIN_LOG_CHANGE
     }
     return max(effects, key=lambda name: effects[name]) if effects else None
 
@@ -141,7 +141,7 @@ def check_classes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def draw_person(label: str, generator: np.random.Generator) -> Person:
+def sample_person(label: str, generator: np.random.Generator) -> Person:
     """A person of a class; with the same generator those of two classes differ by their class only."""
     group = _GROUPS[label]
     age = float(np.clip(group.age + 8 * generator.standard_normal(), 52, 93))

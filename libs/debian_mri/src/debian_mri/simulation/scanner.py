@@ -54,7 +54,7 @@ def make_sites(count: int) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def scanned(
+def simulate_scan(
     anatomy: Float32[np.ndarray, "x y z"],
     brain: Bool[np.ndarray, "x y z"],
     site: Site,

@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from debian_mri.regions import PLANES
+from debian_mri.imaging.regions import PLANES
+from debian_mri.imaging.template import template_on_grid
 from debian_mri.simulation.deformation import structure_mask
-from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
-from debian_mri.template import template_on_grid
+from debian_mri.simulation.effects import CLASSES, MIN_LOG_CHANGE, STRUCTURES, Person
 from icube_common.errors import InputError, unknown
 from icube_common.runs import read_json, write_json
 
 # of the changed voxels in the plane that has most of them: a plane with fewer only grazes the change
-_LEAST_SHARE = 0.2
+_MIN_SHARE = 0.2
 
 
 def changed_structures(label: str) -> tuple[str, ...]:
     """The structures that a class changes notably; the cortex, which is everywhere, is not among them."""
     effects = CLASSES[label]
-    return tuple(name for name in STRUCTURES if name != "cortex" and abs(effects.get(name, 0.0)) >= NOTABLE)
+    return tuple(name for name in STRUCTURES if name != "cortex" and abs(effects.get(name, 0.0)) >= MIN_LOG_CHANGE)
 
 
 def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
@@ -124,7 +124,7 @@ def _shows(path: Path, number: int | None, plane: str, position_mm: float) -> bo
     index = round((position_mm - start) / step)
     if not 0 <= index < len(areas) or not areas.any():
         return False
-    return bool(areas[index] >= _LEAST_SHARE * areas.max())
+    return bool(areas[index] >= _MIN_SHARE * areas.max())
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,244 @@
+"""Against leakage and confounding: the site that names the diagnosis, a person in two parts, people of the training."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from debian_mri.data.manifest import Manifest, Scan
+from icube_common.errors import InputError
+
+if TYPE_CHECKING:
+    from icube_common.evaluation import Samples
+
+# from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
+STRONG_ASSOCIATION = 0.5
+# balanced accuracy of the class by the site from which on a set is refused; 0.5 is chance
+MAX_SITE_ACCURACY = 0.9
+MAX_CLASSES = 8  # up to which every division of the classes into two groups is tried
+# names of people that are the same person in any set: OASIS's, and keyed hashes
+_SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class SiteAssociation:
+    """How well the site tells the class, people counted once for each site and class.
+
+    Attributes:
+        sites: number of sites.
+        people: number of people counted.
+        cramers_v: Cramer's V with Bergsma's correction for small tables (J Korean Stat Soc 42, 2013), 0 to 1.
+        mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
+        balanced_accuracy: of telling two groups of classes apart by the site alone, leaving the person out; of the
+            division of the classes for which it is highest.
+        reason: why training on these sites is refused, see `check_site_confounding`; empty where it is not.
+    """
+
+    sites: int
+    people: int
+    cramers_v: float
+    mutual_information: float
+    balanced_accuracy: float
+    reason: str
+
+    @property
+    def named(self) -> bool:
+        """Whether the site names the class."""
+        return bool(self.reason)
+
+    def about(self) -> dict[str, Any]:
+        """The numbers for a report."""
+        return {**asdict(self), "named": self.named}
+
+
+def site_association(
+    labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
+) -> SiteAssociation | None:
+    """How well the site tells the class; None where fewer than two sites or classes are known.
+
+    Args:
+        labels: the class of each scan.
+        sites: where it was made; scans without a site are left out.
+        subjects: whose it is.
+    """
+    people = {(who, where, what) for what, where, who in zip(labels, sites, subjects, strict=True) if where}
+    classes, places = sorted({what for _, _, what in people}), sorted({str(where) for _, where, _ in people})
+    if len(classes) < 2 or len(places) < 2:
+        return None
+    table = np.zeros((len(places), len(classes)))
+    for _, where, what in people:
+        table[places.index(str(where)), classes.index(what)] += 1
+    pooled = _pool_single(table)
+    accuracy = _site_accuracy(pooled)
+    return SiteAssociation(
+        sites=len(places),
+        people=len(people),
+        cramers_v=_cramers_v(table),
+        mutual_information=_mutual_information(table),
+        balanced_accuracy=accuracy,
+        reason=_reason(pooled, accuracy),
+    )
+
+
+def _pool_single(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The table with the sites of one person each as one site: alone each has one class whatever happens."""
+    single = table.sum(axis=1) == 1
+    return np.vstack([table[~single], table[single].sum(axis=0, keepdims=True)])
+
+
+def _reason(pooled: npt.NDArray[np.float64], accuracy: float) -> str:
+    if _names_the_class(pooled):
+        return "there are classes that share no site with the others"
+    if accuracy >= MAX_SITE_ACCURACY:
+        return f"the site alone tells classes apart with a balanced accuracy of {accuracy:.2f}"
+    return ""
+
+
+def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
+    """Whether the classes fall into groups that share no site."""
+    groups: list[set[int]] = []
+    for site in table[table.sum(axis=1) > 1]:
+        here = set(np.flatnonzero(site).tolist())
+        joined = [group for group in groups if group & here]
+        groups = [group for group in groups if not group & here] + [here.union(*joined)]
+    return len(groups) > 1
+
+
+def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
+    """Balanced accuracy of the site's larger share, each person left out of the table that judges them."""
+    classes = range(table.shape[1])
+    sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MAX_CLASSES else (1,)
+    divisions = (np.isin(classes, group) for size in sizes for group in combinations(classes, size))
+    return max(
+        (_recall(table[:, inside], table[:, ~inside]) + _recall(table[:, ~inside], table[:, inside])) / 2
+        for inside in divisions
+    )
+
+
+def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    """Share of the people of a group whose site has, without them, more of their group than of the other."""
+    mine, theirs = own.sum(axis=1), other.sum(axis=1)
+    mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
+    right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
+    return float((mine * right).sum() / mine.sum())
+
+
+def _cramers_v(table: npt.NDArray[np.float64]) -> float:
+    n = float(table.sum())
+    if n < 2:
+        return 0.0
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+    phi2 = float(((table - expected) ** 2 / expected).sum()) / n
+    rows, columns = table.shape
+    corrected = max(0.0, phi2 - (rows - 1) * (columns - 1) / (n - 1))
+    least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    return min(1.0, math.sqrt(corrected / least)) if least > 0 else 0.0
+
+
+def _mutual_information(table: npt.NDArray[np.float64]) -> float:
+    p = table / table.sum()
+    rows, columns = p.sum(axis=1), p.sum(axis=0)
+    both = p > 0
+    information = float((p[both] * np.log(p[both] / np.outer(rows, columns)[both])).sum())
+    entropies = [-float((q[q > 0] * np.log(q[q > 0])).sum()) for q in (rows, columns)]
+    return min(1.0, max(0.0, information / (sum(entropies) / 2)))
+
+
+def check_site_confounding(samples: Samples) -> None:
+    """Refuse sets pooled so that the site names the class: a model would learn the scanner.
+
+    The criterion, with the sites of one person each taken as one site: the classes fall into groups that have no site
+    in common, such as AD and CN from one cohort and DLB from another, or two groups of classes are told apart by the
+    site alone with a balanced accuracy of 0.9 or more. What tells DLB from the others may then be the scanner, and no
+    test on these sites could show it. Anything less is not refused but reported (`site_association`).
+
+    Args:
+        samples: with sites; without, there is nothing to hold against the classes.
+
+    Raises:
+        InputError: it does; which sites and classes.
+    """
+    if samples.sites is None:
+        return
+    labels = [samples.class_names[label] for label in samples.labels]
+    found = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
+    if found is None or not found.reason:
+        return
+    classes: dict[str, set[str]] = defaultdict(set)
+    for site, label in zip(samples.sites, labels, strict=True):
+        classes[site].add(label)
+    shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
+    raise InputError(
+        f"the site names the class ({shown}): {found.reason}, so nothing tells a disease from a scanner; add people of "
+        "other classes from the same sites, or take one site alone"
+    )
+
+
+def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
+    """No person is in two parts of a split.
+
+    Args:
+        parts: name of the part -> its scans' subjects.
+
+    Raises:
+        InputError: somebody is.
+    """
+    first: dict[str, str] = {}
+    for part, subjects in parts.items():
+        for subject in sorted(set(subjects)):
+            if subject in first:
+                raise InputError(f"subject {subject!r} is in {first[subject]} and in {part}: divide people, not scans")
+            first[subject] = part
+
+
+def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
+    """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
+    scans = [manifest.scans[row] for row in rows]
+    return {
+        "format": manifest.about["format"],
+        "title": manifest.about["title"],
+        "ids": sorted(scan.id for scan in scans),
+        "subjects": sorted({scan.subject for scan in scans}),
+        "images": sorted({scan.sha256 for scan in scans} - {""}),
+    }
+
+
+def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+    """Hold scans against those that a model was trained on.
+
+    Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
+    set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
+
+    Args:
+        manifest: the set.
+        rows: the scans that are to be tested.
+        trained: of `training_scans`.
+
+    Raises:
+        InputError: some are the same; who, and how to leave them out.
+    """
+    from icube_common.evaluation import refuse_trained as refuse
+
+    rows = list(rows)
+    same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
+    known = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
+    refuse(
+        manifest.samples(),
+        rows,
+        {"ids": trained["ids"] if same_set else [], "subjects": known},
+        kind="scan",
+    )
+    scans: list[Scan] = [manifest.scans[row] for row in rows]
+    if same := [scan.id for scan in scans if scan.sha256 and scan.sha256 in set(trained["images"])]:
+        raise InputError(
+            f"the model was trained on the image of scan {same[0]!r} ({len(same)} of {len(scans)}), under another id: "
+            "test it on other people"
+        )

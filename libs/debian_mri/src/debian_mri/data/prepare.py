@@ -1,0 +1,300 @@
+"""From a cohort to a manifest: find scans, open each image, record what cannot be used and why."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import secrets
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from debian_mri.cohorts import FORMATS, get_reader
+from debian_mri.cohorts.base import Candidate, ReaderOptions
+from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
+from debian_mri.cohorts.tables import read_people
+from debian_mri.data.clinical_variables import check_leakage_tiers, describe_columns
+from debian_mri.data.duplicates import drop_duplicates
+from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
+from debian_mri.dicom.frames import Refusal
+from debian_mri.imaging.masks import label_image_reason
+from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
+from icube_common.errors import InputError
+from icube_common.processes import map_in_processes
+from icube_common.runs import atomic_folder, refuse_existing
+
+logger = logging.getLogger(__name__)
+
+# below this many, starting processes takes about as long as reading voxels
+SCANS_WORTH_A_POOL = 128
+NIFTI_FOLDER = "nifti"
+# an order that people expect; other classes follow by name
+CLASS_ORDER = ("CN", "SMC", "EMCI", "MCI", "LMCI", "AD", "PD", "DLB")
+
+
+def prepare(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    options: ReaderOptions | None = None,
+    labels: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    leakage_tiers: Mapping[str, str] | None = None,
+    space: str = "native",
+    fill_nan: bool = False,
+    strict: bool = False,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+) -> Manifest:
+    """Make a prepared folder (see `debian_mri.data.manifest`) of a cohort.
+
+    Every image is opened once. What is not used ends in ``rejected.csv`` with the reason; nothing is guessed. Images
+    whose paths or headers may tell who was scanned are written anew below ``nifti/``; others stay where they are.
+
+    Args:
+        format: a key of `debian_mri.cohorts.FORMATS`.
+        source: the cohort's folder; for "csv", the file.
+        out: the folder to make.
+        options: what the format's reader takes.
+        labels: the cohort's word -> the class to write in its place.
+        classes: those to take, in this order; by default all that there are.
+        leakage_tiers: variable -> tier, for what is not known (`debian_mri.data.clinical_variables`).
+        space: "mni" where the volumes are in the space of the MNI template already, "native" otherwise.
+        fill_nan: NaN voxels outside the head become background, here and wherever the set's volumes are read.
+        strict: stop at the first fault; what a rule leaves out is none.
+        overwrite: replace an existing ``out``.
+        executor: where images are opened; by default a local process pool.
+
+    Raises:
+        InputError: unknown format, nothing of it in the source, a damaged table, no usable scan, ``out`` exists, or
+            (strict) a fault; nothing is written then.
+    """
+    reader = get_reader(format)
+    options = options or ReaderOptions()
+    refuse_existing(out, overwrite=overwrite)
+    found = reader.find(Path(source), options)
+    candidates, rejected = _usable(found.candidates, labels or {}, classes)
+    rejected = [*found.rejected, *rejected]
+    _check_strict(rejected, strict)
+    if not candidates:
+        raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
+    check_leakage_tiers(leakage_tiers or {}, {name for one in candidates for name in one.row})
+    with atomic_folder(out, overwrite=overwrite) as folder:
+        scans: list[Scan] = []
+        work = partial(examine, found.root, folder, fill_nan=fill_nan)
+        answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
+        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
+            if isinstance(answer, Scan):
+                scans.append(answer)
+            else:
+                rejected.append(answer)
+                _check_strict([answer], strict)
+        scans, copies = drop_duplicates(scans, {one.scan.id: one.source for one in candidates})
+        _check_strict(copies, strict)
+        rejected += copies
+        if not scans:
+            raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
+        _remove_unused(folder, scans)
+        rows = {one.scan.id: one.row for one in candidates}
+        columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, leakage_tiers or {})
+        if options.salt and not options.salt_is_stored:
+            notes.append("no --salt-file: subjects have keys that no other preparation will give them")
+        converted = any(one.handling != "as is" for one in candidates)
+        about = {
+            "format": format,
+            "title": found.title,
+            # where every image is in the folder itself, it can be moved as a whole
+            "root": "." if converted else str(found.root),
+            "class_names": list(classes) if classes else _in_order(scan.label for scan in scans),
+            "citation": found.citation,
+            "space": space,
+            "fill_nan": fill_nan,
+            "labels": dict(labels or {}),
+            "notes": [*found.notes, *notes],
+            **found.about,
+        }
+        write_manifest(folder, about, scans, table, rejected, columns=columns)
+    if rejected:
+        logger.warning("%d scans are not used: see %s", len(rejected), Path(out) / "rejected.csv")
+    return Manifest.load(out)
+
+
+def _usable(
+    candidates: Sequence[Candidate], labels: Mapping[str, str], classes: Sequence[str]
+) -> tuple[list[Candidate], list[Rejection]]:
+    """Candidates under the classes that are asked for, and why the others are none.
+
+    Raises:
+        InputError: one class in two spellings.
+    """
+    if strange := sorted(set(labels) - {one.scan.label for one in candidates}):
+        logger.warning("--labels: no scan is %r", strange[0])
+    candidates, rejected = reject_missing(candidates)
+    named = [
+        replace(one, scan=replace(one.scan, label=labels.get(one.scan.label, one.scan.label))) for one in candidates
+    ]
+    check_spelling(one.scan.label for one in named)
+    named, contradictory = reject_contradictions(named)
+    rejected += contradictory
+    kept = []
+    for one in named:
+        if classes and one.scan.label not in classes:
+            reason = f"class {one.scan.label!r} is none of --classes {','.join(classes)}"
+            rejected.append(Rejection(one.source, reason, by_rule=True))
+        else:
+            kept.append(one)
+    return kept, rejected
+
+
+def _check_strict(rejected: Iterable[Rejection], strict: bool) -> None:
+    for one in rejected:
+        if strict and not one.by_rule:
+            raise InputError(f"{one.source}: {one.reason} (without --strict the others go on)")
+
+
+def _remove_unused(folder: Path, scans: Sequence[Scan]) -> None:
+    """Remove converted images of scans that turned out to be copies."""
+    used = {path for scan in scans for path in scan.paths}
+    for path in folder.glob("nifti/*"):
+        if path.relative_to(folder).as_posix() not in used:
+            path.unlink()
+
+
+def _in_order(labels: Iterable[str]) -> list[str]:
+    present = set(labels)
+    return [name for name in CLASS_ORDER if name in present] + sorted(present - set(CLASS_ORDER))
+
+
+def _most_frequent(rejected: Sequence[Rejection]) -> str:
+    if not rejected:
+        return ""
+    (reason, count), *_ = Counter(one.reason for one in rejected).most_common(1)
+    return f" ({count} of {len(rejected)}: {reason})"
+
+
+def examine(root: Path, out: Path, candidate: Candidate, *, fill_nan: bool = False) -> Scan | Rejection:
+    """Open a candidate's images, convert them where asked, and take their digest.
+
+    Args:
+        root: what its paths start from.
+        out: the folder that is being made; conversions go to its ``nifti/``.
+        candidate: of a reader.
+        fill_nan: NaN voxels outside the head become background; those inside are refused as ever.
+    """
+    scan = candidate.scan
+    try:
+        with warnings.catch_warnings():
+            # nibabel and pillow warn about odd headers; what matters is checked here
+            warnings.simplefilter("ignore")
+            if scan.kind == "slices":
+                return replace(scan, sha256=slices_digest([root / path for path in scan.paths]))
+            if candidate.handling == "dicom":
+                data, affine = _from_dicom(root, candidate)
+                check_voxels(data)
+            else:
+                path, analyze = root / scan.paths[0], candidate.handling == "analyze"
+                data, affine = open_volume(path, analyze=analyze, fill_nan=fill_nan)
+            if reason := label_image_reason(data):
+                raise UnusableImage(reason)
+            digest = volume_digest(data, affine)
+            if candidate.handling == "as is":
+                return replace(scan, sha256=digest)
+            name = f"{NIFTI_FOLDER}/{scan.id}.nii.gz"
+            _write(out / name, data, affine)
+    except UnusableImage as error:
+        return Rejection(candidate.source, error.reason)
+    except Refusal as refusal:
+        return Rejection(candidate.source, str(refusal))
+    return replace(scan, paths=(name,), sha256=digest)
+
+
+def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """A DICOM volume.
+
+    Raises:
+        Refusal: of `debian_mri.dicom`.
+        UnusableImage: the files hold more than one volume.
+    """
+    from debian_mri.dicom.convert import read_dicom_volume
+    from debian_mri.dicom.stacks.geometry import volume_geometry
+    from debian_mri.dicom.stacks.series import find_series, split_series
+
+    frames = candidate.frames
+    if not frames:
+        parts = []
+        wanted = set(candidate.files)
+        for series in find_series(root / candidate.scan.paths[0]):
+            kept = [frame for frame in series.frames if frame.path.name in wanted]
+            if kept or series.refusal is not None:
+                parts += split_series(replace(series, frames=kept))
+        if refused := [part.refusal for part in parts if part.refusal is not None]:
+            raise refused[0]
+        if len(parts) != 1:
+            raise UnusableImage(f"holds {len(parts)} volumes: which of them is meant is not said")
+        frames = parts[0].frames
+    volume = read_dicom_volume(volume_geometry(frames))
+    if volume.data.ndim != 3:
+        raise UnusableImage(f"4-D, {' x '.join(map(str, volume.data.shape))} voxels: one 3-D volume is needed")
+    return volume.data, volume.affine
+
+
+def _write(path: Path, data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
+    """A NIfTI file with voxels and affine: no description, file name or extension of the source's header goes in."""
+    from debian_mri.dicom.convert import DicomVolume, write_nifti
+
+    if data.dtype.kind == "f" or data.dtype.itemsize > 4:
+        data = data.astype(np.float32)
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir()
+    write_nifti(path, DicomVolume(data=data, affine=affine, repetition_time=None))
+
+
+def parse_pairs(text: str, option: str) -> dict[str, str]:
+    """``"EMCI=MCI,LMCI=MCI"``, or a CSV file with the columns from and to, as a mapping.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not text:
+        return {}
+    if Path(text).suffix == ".csv":
+        return {row["from"]: row["to"] for _, row in read_people(Path(text), ("from", "to"), missing=False)}
+    pairs = [part.split("=") for part in text.split(",")]
+    if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
+        raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")
+    return {old.strip(): new.strip() for old, new in pairs}
+
+
+def project_or_random_salt(format: str, salt_file: str | Path | None) -> bytes:
+    """The project's secret, or for formats whose subjects are hashed a fresh one that is kept nowhere."""
+    from debian_mri.dicom.privacy.pseudonyms import project_salt
+
+    if salt_file is not None:
+        return project_salt(salt_file)
+    get_reader(format)
+    return secrets.token_bytes(32) if "salt_file" in FORMATS[format].options else b""
+
+
+def check_format_options(format: str, given: Iterable[str]) -> None:
+    """Hold given options against those that the format's reader takes.
+
+    Raises:
+        InputError: one would be ignored.
+    """
+    get_reader(format)
+    for name in given:
+        if name not in FORMATS[format].options:
+            option = "--" + re.sub("_", "-", name)
+            takes = ", ".join("--" + re.sub("_", "-", known) for known in FORMATS[format].options) or "none of the kind"
+            raise InputError(f"{option}: means nothing for --format {format} (it takes {takes})")

@@ -1,0 +1,111 @@
+"""The JSON beside a NIfTI file: keys of an allow-list, values that are numbers or words of a vocabulary.
+
+Names and units (s, Hz, T, degrees) are those of BIDS, https://bids-specification.readthedocs.io.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom import Dataset
+
+from debian_mri.dicom.files import dicom_io
+from debian_mri.dicom.files.multiframe import frame_headers, is_multiframe
+from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.privacy import vocabulary
+from debian_mri.dicom.privacy.pseudonyms import hash_subject, remap_uid
+
+# keyword -> key and factor to the unit of BIDS
+NUMBERS = {
+    "MagneticFieldStrength": ("MagneticFieldStrength", 1.0),
+    "ImagingFrequency": ("ImagingFrequency", 1.0),
+    "SliceThickness": ("SliceThickness", 1.0),
+    "SpacingBetweenSlices": ("SpacingBetweenSlices", 1.0),
+    "EchoTime": ("EchoTime", 1e-3),
+    "RepetitionTime": ("RepetitionTime", 1e-3),
+    "InversionTime": ("InversionTime", 1e-3),
+    "FlipAngle": ("FlipAngle", 1.0),
+    "EchoTrainLength": ("EchoTrainLength", 1.0),
+    "PixelBandwidth": ("PixelBandwidth", 1.0),
+    "PercentPhaseFieldOfView": ("PercentPhaseFOV", 1.0),
+    "PercentSampling": ("PercentSampling", 1.0),
+    "NumberOfAverages": ("NumberOfAverages", 1.0),
+}
+CODES = (
+    "Modality",
+    "MRAcquisitionType",
+    "ScanningSequence",
+    "SequenceVariant",
+    "PatientPosition",
+    "InPlanePhaseEncodingDirection",
+    "BodyPartExamined",
+    "LossyImageCompression",
+)
+LINKS = {"StudyInstanceUID": "StudyKey", "SeriesInstanceUID": "SeriesKey", "FrameOfReferenceUID": "SpaceKey"}
+
+
+def first_frame(header: Dataset) -> Dataset:
+    """The attributes of a multi-frame file's first frame; of any other file its own header."""
+    return frame_headers(header)[0] if is_multiframe(header) else header
+
+
+def repetition_time(header: Dataset) -> float | None:
+    """Time between volumes in s, None where the header has none above zero."""
+    found = _number(first_frame(header), "RepetitionTime") or _number(header, "RepetitionTime")
+    return found / 1000 if found and found > 0 else None
+
+
+def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None, slice_spacing: float | None = None) -> dict[str, Any]:
+    """What the JSON beside a NIfTI file says.
+
+    Args:
+        header: of the series' first file.
+        frame: the volume's first, for what may differ inside a series.
+        salt: the project's; without one there are no keys that link series, not even hashed ones.
+        slice_spacing: between slice centres by their positions, mm, instead of the header's, which may be the free gap.
+    """
+    frame_header = first_frame(header)
+    answer: dict[str, Any] = {}
+    if manufacturer := vocabulary.manufacturer(_text(header, "Manufacturer")):
+        answer["Manufacturer"] = manufacturer
+    if model := vocabulary.model(_text(header, "ManufacturerModelName")):
+        answer["ManufacturersModelName"] = model
+    for keyword in CODES:
+        found = vocabulary.codes(keyword, dicom_io.words(header, keyword))
+        if found:
+            answer[keyword] = "_".join(found)
+    if image_type := vocabulary.codes("ImageType", frame.image_type):
+        answer["ImageType"] = image_type
+    if words := vocabulary.description(_text(header, "SeriesDescription")):
+        answer["SeriesDescription"] = words
+    for keyword, (key, factor) in NUMBERS.items():
+        found_number = _number(frame_header, keyword)
+        found_number = _number(header, keyword) if found_number is None else found_number
+        if found_number is not None:
+            answer[key] = float(f"{found_number * factor:.9g}")
+    if slice_spacing is not None:
+        answer["SpacingBetweenSlices"] = float(f"{slice_spacing:.6g}")
+    if frame.echo[0] is not None:
+        answer["EchoTime"] = float(f"{frame.echo[0] / 1000:.9g}")
+    if salt is not None:
+        if patient := _text(header, "PatientID"):
+            answer["SubjectKey"] = hash_subject(patient, salt)
+        for keyword, key in LINKS.items():
+            if found_uid := _text(header, keyword):
+                answer[key] = remap_uid(found_uid, salt)
+    return answer
+
+
+def _number(header: Dataset, keyword: str) -> float | None:
+    """A number of the header; what is none is left out, as nothing of the image depends on it."""
+    try:
+        return dicom_io.number(header, keyword)
+    except Refusal:
+        return None
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    try:
+        return dicom_io.text(header, keyword)
+    except Refusal:
+        return ""
