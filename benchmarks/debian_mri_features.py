@@ -25,7 +25,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from debian_mri.attention import Pooling
+from debian_mri.models.slice_pooling import Pooling
 from icube_common.prompts import PromptLearner
 from icube_common.vlm import FeatureCache, FrozenVLM, Projection, VLMConfig, feature_key
 

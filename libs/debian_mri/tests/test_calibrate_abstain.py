@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from debian_mri.abstain import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
-from debian_mri.calibrate import Calibration, calibrate, uncalibrated
+from debian_mri.models.calibration import Calibration, calibrate, uncalibrated
+from debian_mri.models.selective_prediction import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
 
 
 def test_a_temperature_divides_and_a_bias_is_added_before() -> None:

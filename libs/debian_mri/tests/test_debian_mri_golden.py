@@ -20,12 +20,12 @@ from dicom_phantoms import AXIAL, Phantom, turned
 from golden_values import check
 from safetensors.numpy import load_file
 
+from debian_mri.biomarkers.measure import measure_volume
 from debian_mri.cli import main
-from debian_mri.manifest import Manifest
-from debian_mri.preprocess import PreprocessConfig, preprocess
-from debian_mri.registration import register_affine
-from debian_mri.signs import signs_of_volume
-from debian_mri.volumes import RawVolume
+from debian_mri.data.manifest import Manifest
+from debian_mri.imaging.nifti import RawVolume
+from debian_mri.imaging.preprocess import PreprocessConfig, preprocess
+from debian_mri.imaging.registration import register_affine
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -189,7 +189,7 @@ def test_ablation_of_slices(oasis: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_signs_of_a_volume(tmp_path: Path) -> None:
     volume = preprocess(save(tmp_path / "brain.nii.gz", *brain(3.0, seed=1)), PreprocessConfig(spacing=3.0))
     names = ("hippocampal_volume_loss", "medial_temporal_atrophy", "ventricular_enlargement", "parietal_atrophy")
-    found = signs_of_volume(volume, names)
+    found = measure_volume(volume, names)
     check(GOLDEN, "signs of a volume", {"volume": volume.data, "signs": found.values, "planes": found.planes})
 
 

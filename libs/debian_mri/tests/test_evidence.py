@@ -9,14 +9,14 @@ import pytest
 import torch
 from model_world import people, settings, texts
 
-from debian_mri.batches import rows_of
 from debian_mri.biomarkers.measure import BiomarkerMeasurement
-from debian_mri.evidence import SliceEvidence, owners, slice_evidence, slice_parts, without
-from debian_mri.explain import contributions
-from debian_mri.features import SliceInfo
-from debian_mri.fitting import fit_fold
-from debian_mri.inputs import Inputs, used_by
-from debian_mri.model import DESCRIPTION, SIGN, MriModel
+from debian_mri.data.dataset import rows_of
+from debian_mri.data.feature_store import SliceInfo
+from debian_mri.data.inputs import Inputs, used_by
+from debian_mri.explanation.explain import contributions
+from debian_mri.explanation.slice_attribution import SliceEvidence, owners, slice_evidence, slice_parts, without
+from debian_mri.models.mri_model import DESCRIPTION, SIGN, MriModel
+from debian_mri.training.trainer import fit_fold
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm

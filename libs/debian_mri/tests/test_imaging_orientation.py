@@ -22,7 +22,7 @@ from debian_mri.imaging.orientation import (
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.registration import MIN_SIMILARITY, register_affine
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume
-from debian_mri.onescan import turned_notes
+from debian_mri.inference.scan_input import turned_notes
 from icube_common.errors import InputError
 
 DATA = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))

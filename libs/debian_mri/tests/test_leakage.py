@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from debian_mri.cli import main
+from debian_mri.cli.info import describe
 from debian_mri.data.leakage import (
     check_site_confounding,
     check_subject_overlap,
-    refuse_trained,
+    check_training_overlap,
     site_association,
     training_scans,
 )
 from debian_mri.data.manifest import Manifest, Scan, write_manifest
-from debian_mri.info import describe
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 
@@ -166,12 +166,12 @@ def test_people_of_the_training_are_not_tested(tmp_path: Path) -> None:
     one = _manifest(tmp_path / "one", "one", ("s1", "p1", "1"), ("s2", "p2", "2"), ("s3", "OAS1_0001", "3"))
     trained = training_scans(one, [0, 2])
     assert trained["subjects"] == ["OAS1_0001", "p1"] and trained["ids"] == ["s1", "s3"]
-    refuse_trained(one, [1], trained)
+    check_training_overlap(one, [1], trained)
     with pytest.raises(InputError, match=r"subject 'p1' .*--subjects p2 takes the others"):
-        refuse_trained(one, [0, 1], trained)
+        check_training_overlap(one, [0, 1], trained)
     other = _manifest(tmp_path / "two", "two", ("s1", "p1", "4"), ("x", "OAS1_0001", "5"), ("y", "p9", "1"))
-    refuse_trained(other, [0], trained)  # another set's p1 is somebody else
+    check_training_overlap(other, [0], trained)  # another set's p1 is somebody else
     with pytest.raises(InputError, match="subject 'OAS1_0001'"):
-        refuse_trained(other, [1], trained)
+        check_training_overlap(other, [1], trained)
     with pytest.raises(InputError, match=r"the image of scan 'y' \(1 of 1\), under another id"):
-        refuse_trained(other, [2], trained)
+        check_training_overlap(other, [2], trained)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from other_values import other_values, values
 
-from debian_mri import study
 from debian_mri.config import MriConfig, unused_keys
+from debian_mri.evaluation import experiment
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.experiments import Grid, override_texts
@@ -36,14 +36,14 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         asked.append(values(config))
         raise InputError("recorded")
 
-    monkeypatch.setattr(study, "evaluate", record)
+    monkeypatch.setattr(experiment, "evaluate", record)
     for key, overrides in other_values(MriConfig, NEEDS, refused=REFUSED):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                study.run_cell(overrides, 5, tmp_path, data="data")
+                experiment.run_cell(overrides, 5, tmp_path, data="data")
             continue
         with pytest.raises(InputError, match="recorded"):
-            study.run_cell(overrides, 5, tmp_path, data="data")
+            experiment.run_cell(overrides, 5, tmp_path, data="data")
         expected = values(load_config(MriConfig, overrides=override_texts(overrides)))
         assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
         assert asked[-1][key] != values(MriConfig())[key]
@@ -62,7 +62,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
 )
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
-        study.run_cell({key: value}, 0, tmp_path, data="data")
+        experiment.run_cell({key: value}, 0, tmp_path, data="data")
 
 
 @pytest.mark.parametrize(

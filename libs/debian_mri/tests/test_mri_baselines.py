@@ -8,12 +8,11 @@ import torch
 from judge_world import people
 from numpy.testing import assert_allclose, assert_array_equal
 
-from debian_mri.baselines import linear
-from debian_mri.baselines.linear import STRENGTHS, choose_strength, logistic, prior
-from debian_mri.baselines.pictures import block_means, coarse, stacked
-from debian_mri.baselines.rows import Rows, rows_of, with_indicators
-from debian_mri.baselines.tower import class_words, coop, plane_means, slice_mean, zero_shot
-from debian_mri.protocols import ProtocolOptions, folds_of
+from debian_mri.evaluation.baselines.fold_tables import Rows, rows_of, with_indicators
+from debian_mri.evaluation.baselines.frozen_encoder import class_words, coop, plane_means, slice_mean, zero_shot
+from debian_mri.evaluation.baselines.image_grids import block_means, coarse, stacked
+from debian_mri.evaluation.baselines.logistic import STRENGTHS, choose_strength, logistic, prior
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, TestRowRequested
 from icube_common.evaluation.folds import make_fold
@@ -192,4 +191,4 @@ def test_classes_in_words() -> None:
 
 
 def test_strengths_span_what_was_measured() -> None:
-    assert_allclose([linear.STRENGTHS[0], linear.STRENGTHS[-1]], [1e-5, 10])
+    assert_allclose([STRENGTHS[0], STRENGTHS[-1]], [1e-5, 10])

@@ -14,13 +14,13 @@ from command_line import Command, Ran, as_json, command_fixture
 from judge_world import SETTINGS, people, write_cohort
 from numpy.testing import assert_allclose
 
-import debian_mri.bench as bench_module
-import debian_mri.comparisons as comparisons_module
+import debian_mri.evaluation.comparisons as comparisons_module
+import debian_mri.evaluation.context as bench_module
 from debian_mri.cli import main
-from debian_mri.comparisons import COMPARISONS, chosen, holds_chance
-from debian_mri.evaluate import among, site_warning
-from debian_mri.fitting import fit_fold
-from debian_mri.judging import METRICS, p_text, reliability, roc_points
+from debian_mri.evaluation.comparisons import COMPARISONS, chosen, holds_chance
+from debian_mri.evaluation.report import METRICS, p_text, reliability, roc_points
+from debian_mri.evaluation.runner import among, site_warning
+from debian_mri.training.trainer import fit_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.runs import read_json

@@ -11,9 +11,9 @@ import torch
 from model_world import drawn_brain, settings, write_slices
 from PIL import Image
 
+from debian_mri.data.feature_store import HEAD, features_folder
+from debian_mri.data.inputs import Inputs, load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.features import HEAD, features_folder
-from debian_mri.inputs import Inputs, load_inputs
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, load_vlm
 

@@ -11,10 +11,10 @@ import torch
 from model_world import SIGNS_ONLY, changed, people, settings, texts, write_slices
 
 from debian_mri.config import MriConfig
+from debian_mri.data.inputs import Inputs, load_inputs, used_by
 from debian_mri.data.manifest import Manifest
-from debian_mri.fitting import Trained, fit_fold, predict_test
-from debian_mri.inputs import Inputs, load_inputs, used_by
-from debian_mri.texts import MriTexts
+from debian_mri.models.class_texts import MriTexts
+from debian_mri.training.trainer import Trained, fit_fold, predict_test
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, everything, grouped_k_fold
 from icube_common.runs import RunFolder

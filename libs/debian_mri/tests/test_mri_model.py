@@ -9,17 +9,17 @@ import pytest
 import torch
 from model_world import BIOMARKERS, LABELS, changed, people, settings, texts
 
-from debian_mri.attention import Pooling
-from debian_mri.batches import pad, rows_of
 from debian_mri.biomarkers.head import BiomarkerHead
-from debian_mri.calibrate import Calibration
 from debian_mri.config import MriConfig, part_of
-from debian_mri.demographics import LateTerms, Variables
-from debian_mri.explain import contributions, slice_weights
-from debian_mri.fitting import build
-from debian_mri.inputs import used_by
-from debian_mri.model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, MriModel
-from debian_mri.starting import start_picture
+from debian_mri.data.dataset import pad, rows_of
+from debian_mri.data.inputs import used_by
+from debian_mri.explanation.explain import contributions, slice_weights
+from debian_mri.models.calibration import Calibration
+from debian_mri.models.clinical_fusion import LateTerms, Variables
+from debian_mri.models.mri_model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, MriModel
+from debian_mri.models.slice_pooling import Pooling
+from debian_mri.training.ridge_init import start_picture
+from debian_mri.training.trainer import build
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -149,7 +149,7 @@ def test_adjusted_scores_do_not_follow_age_in_controls() -> None:
     age = torch.randn(400, 1, generator=generator)
     sign = 0.1 * age + 0.05 * torch.randn(400, 1, generator=generator)
     numbers = torch.cat([age, torch.zeros(400, 1)], 1)
-    layer = BiomarkerHead(["a"], torch.zeros(2, 1), gain=0.5, numbers=2)
+    layer = BiomarkerHead(["a"], torch.zeros(2, 1), prior_weight=0.5, covariates=2)
     layer.fit(sign, torch.ones(400, dtype=torch.bool), numbers)
     scores = layer.scores(sign, numbers)
     assert abs(float(torch.corrcoef(torch.cat([age, scores], 1).T)[0, 1])) < 0.01

@@ -8,7 +8,7 @@ import pytest
 from judge_world import people
 from numpy.testing import assert_array_equal
 
-from debian_mri.protocols import ProtocolOptions, blinded, folds_of, permuted
+from debian_mri.evaluation.protocols import ProtocolOptions, blinded, folds_of, permuted
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples
 

@@ -13,13 +13,13 @@ from model_world import FAST, LABELS, people, settings, texts, write_slices
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.inputs import load_inputs, used_by
 from debian_mri.data.leakage import refuse_trained
 from debian_mri.data.manifest import Manifest
-from debian_mri.explain import explanation_of
-from debian_mri.fitting import Trained, fit_fold, predict_logits
-from debian_mri.inputs import load_inputs, used_by
-from debian_mri.saved import SavedModel, load_model, save_model
-from debian_mri.train import train
+from debian_mri.explanation.explain import explanation_of
+from debian_mri.models.checkpoint import SavedModel, load_model, save_model
+from debian_mri.training.run import train
+from debian_mri.training.trainer import Trained, fit_fold, predict_logits
 from icube_common.errors import InputError
 from icube_common.evaluation import everything
 from icube_common.runs import RunFolder

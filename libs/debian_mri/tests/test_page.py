@@ -16,9 +16,9 @@ from made_up import draw_slices, make_explanation
 from PIL import Image
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.page import prediction_page, write_page, write_tsv
-from debian_mri.parts import SlicePart
-from debian_mri.reasons import explain
+from debian_mri.explanation.contributions import SlicePart
+from debian_mri.explanation.html_report import prediction_page, write_page, write_tsv
+from debian_mri.explanation.report_text import explain
 from icube_common.errors import InputError
 
 

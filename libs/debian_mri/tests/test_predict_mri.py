@@ -17,19 +17,19 @@ import pytest
 from dicom_phantoms import Phantom
 from model_world import SIGNS_ONLY, settings, write_slices
 
-import debian_mri.demo as demo_module
-import debian_mri.predict as predict_module
+import debian_mri.cli.demo as demo_module
+import debian_mri.inference.pipeline as predict_module
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.cli.demo import HELD_OUT, demo
 from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.demo import HELD_OUT, demo
-from debian_mri.explanation_test import Tried, explanation_test, figures
-from debian_mri.onescan import without_sides
-from debian_mri.predict import predict
-from debian_mri.simulation.effects import most_affected_structures
+from debian_mri.evaluation.explanation_eval import Tried, explanation_test, figures
+from debian_mri.explanation.verify import verify_files
+from debian_mri.inference.pipeline import predict
+from debian_mri.inference.scan_input import without_sides
+from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
-from debian_mri.train import train
-from debian_mri.verify import verify_files
+from debian_mri.training.run import train
 from icube_common.errors import InputError
 from icube_common.runs import read_json
 
@@ -294,9 +294,9 @@ def test_truth_of_one_structure(world: tuple[Path, dict[str, Any]]) -> None:
     """The hippocampus lies between y = -40 and -4 mm, and what AD changes reaches further back and up."""
     data = world[0] / "data"
     assert (
-        most_affected_structures("AD") == "hippocampus"
-        and most_affected_structures("DLB") == "midbrain"
-        and most_affected_structures("CN") is None
+        most_affected_structure("AD") == "hippocampus"
+        and most_affected_structure("DLB") == "midbrain"
+        and most_affected_structure("CN") is None
     )
     assert shows_structure(data, "AD", "hippocampus", "coronal", -22.0)
     assert not shows_structure(data, "AD", "hippocampus", "coronal", -60.0)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from made_up import make_explanation
 
 from debian_mri.cli import main
-from debian_mri.explanation import Explanation
-from debian_mri.page import save_report
-from debian_mri.parts import Deletion, DemographicPart
-from debian_mri.reasons import explain
-from debian_mri.verify import check_report, compare, named_signs, verify_report
+from debian_mri.explanation.contributions import Deletion, DemographicPart
+from debian_mri.explanation.html_report import save_report
+from debian_mri.explanation.record import Explanation
+from debian_mri.explanation.report_text import explain
+from debian_mri.explanation.verify import check_report, compare, named_signs, verify_report
 from icube_common.errors import InputError
 
 MINUS = "\N{MINUS SIGN}"

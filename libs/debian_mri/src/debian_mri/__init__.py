@@ -3,9 +3,9 @@
 For research, not for clinical use.
 
 >>> from debian_mri import MriConfig
->>> from debian_mri.evaluate import evaluate
->>> from debian_mri.predict import predict
->>> from debian_mri.train import train
+>>> from debian_mri.evaluation.runner import evaluate
+>>> from debian_mri.inference.pipeline import predict
+>>> from debian_mri.training.run import train
 >>> evaluate("DATA", "EVAL", MriConfig(), protocol="group-kfold")["auc"]
 >>> train("DATA", "RUN", MriConfig())
 >>> predict("RUN", "scan.nii.gz", values={"age": "74", "sex": "F"}, html="page.html").predicted

@@ -1,7 +1,8 @@
-"""Image concepts: signs that a brain MRI may show, each a sourced sentence, its opposite and what the source expects.
+"""Image concepts: findings on a brain MRI, each a sourced sentence, its opposite and the direction in each class.
 
-`load_concepts` reads ``concepts.yaml`` of the library or a file of the same form. A sign needs its sequences: `usable`
-takes out what cannot be seen on the scan at hand, so that a T1-weighted image alone never claims the swallow-tail sign.
+`load_concepts` reads ``concepts.yaml`` of the library or a file of the same form. `usable`
+removes concepts that need other sequences than the scan's, so that a T1-weighted image alone never claims the
+swallow-tail sign.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from debian_mri.knowledge import check_sequences, missing_sequences
+from debian_mri.biomarkers.knowledge import check_sequences, missing_sequences
 from icube_common.errors import InputError, unknown
 
 REGIONS = ("hippocampus", "lateral_ventricles", "medial_temporal", "parietal", "occipital", "midbrain", "whole_brain")
-"""Where a concept is seen; `debian_mri.imaging.slices` names the regions that a slice passes in the same words."""
+"""Regions of concepts; `debian_mri.imaging.slices` uses the same names for the regions on a slice."""
 
 _HEAD = ("title", "reviewer", "date", "concepts")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """A sign, and what a publication says of it.
+    """Image concept with its publication.
 
     Attributes:
         name: letters, digits and underscores.
-        label: how a text names it; holds one of ``mentions``.
-        sentence: what a text tower reads for the sign.
-        opposite: the sentence for its contrary.
-        regions: where it is seen, of `REGIONS`.
-        requires: sequences without which it cannot be seen, in the words of BIDS.
+        label: name in a text; contains one of ``mentions``.
+        sentence: text of the concept for a text encoder.
+        opposite: sentence for the contrary.
+        regions: regions of `REGIONS`.
+        requires: sequences that show it, by their BIDS suffix.
         source: the publication.
-        sure: whether source, wording and directions are beyond doubt.
-        mentions: wordings by which a text names the sign.
-        expected: class name -> 1 (the sign belongs to the class), -1 (its opposite does), 0 (neither).
+        sure: true if source, wording and directions are beyond doubt.
+        mentions: wordings that a text may use.
+        expected: class name -> 1 (concept expected), -1 (its opposite expected), 0 (neither).
 
     Raises:
         InputError: a value of another form; the message begins with the concept's name.
@@ -93,20 +94,20 @@ class Concept:
                 raise InputError(f"expected {name} {direction!r}: must be 1, 0 or -1")
 
     def direction(self, class_name: str) -> int:
-        """What the source expects of a class; 0 for a class that it does not speak of."""
+        """Expected direction in a class; 0 for a class that the source does not cover."""
         return self.expected.get(class_name, 0)
 
 
 @dataclass(frozen=True)
 class ConceptSet:
-    """The concepts of a file.
+    """Set of concepts, as read from a file.
 
     Attributes:
-        title: what they are about.
-        concepts: in the order of the file; names and labels differ.
-        reviewer: the person who has checked them, or that nobody has.
-        date: when the file was written, ISO.
-        path: where it lies.
+        title: title of the set.
+        concepts: concepts with unique names and labels, in the order of the file.
+        reviewer: reviewer's name, or a note that there was no review.
+        date: date of the file, ISO.
+        path: the file.
     """
 
     title: str
@@ -134,14 +135,14 @@ class ConceptSet:
 
     @property
     def signed(self) -> bool:
-        """Whether a person stands for the file."""
+        """True if a named person has reviewed the file."""
         from icube_common.knowledge.bank import UNREVIEWED
 
         return self.reviewer != UNREVIEWED
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all that is said of the concepts; reviewer and date do not count."""
+        """SHA-256 of the concepts; reviewer and date do not count."""
         value = [{**dataclasses.asdict(concept), "expected": dict(concept.expected)} for concept in self.concepts]
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -153,23 +154,23 @@ class ConceptSet:
         raise unknown("concept", name, self.names)
 
     def usable(self, sequences: Collection[str]) -> tuple[tuple[Concept, ...], dict[str, tuple[str, ...]]]:
-        """The concepts that can be seen on these sequences, and name -> missing sequences of the others.
+        """Concepts visible on these sequences, and name -> missing sequences of the others.
 
         Raises:
             InputError: an unknown sequence.
         """
         check_sequences(sequences)
         missing = {concept.name: missing_sequences(concept.requires, sequences) for concept in self.concepts}
-        kept = tuple(concept for concept in self.concepts if not missing[concept.name])
-        return kept, {name: absent for name, absent in missing.items() if absent}
+        visible = tuple(concept for concept in self.concepts if not missing[concept.name])
+        return visible, {name: absent for name, absent in missing.items() if absent}
 
     def directions(self, class_names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """(concepts, classes) what the sources expect, in the order of the file and of ``class_names``."""
+        """(concepts, classes) expected directions, in the order of the file and of ``class_names``."""
         return tuple(tuple(concept.direction(name) for name in class_names) for concept in self.concepts)
 
 
 def load_concepts(path: str | Path | None = None) -> ConceptSet:
-    """Read concepts; without a path those that come with the library.
+    """Read concepts; without a path those of the library.
 
     Raises:
         InputError: the file is missing or malformed; one line names the file, the concept and the value.
@@ -182,8 +183,8 @@ def load_concepts(path: str | Path | None = None) -> ConceptSet:
         _check_keys(value, _HEAD)
         if not isinstance(value["concepts"], list):
             raise InputError("concepts: must be a list")
-        found = tuple(_concept(item, number) for number, item in enumerate(value["concepts"], start=1))
-        return ConceptSet(value["title"], found, value["reviewer"], value["date"], path)
+        concepts = tuple(_concept(item, number) for number, item in enumerate(value["concepts"], start=1))
+        return ConceptSet(value["title"], concepts, value["reviewer"], value["date"], path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -208,5 +209,5 @@ def _check_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> None:
 
 
 def plain(text: str) -> str:
-    """The text in small letters, words apart by single spaces and by nothing else: what wordings are compared in."""
+    """Text in lower case without punctuation, for the comparison of wordings."""
     return " ".join("".join(char if char.isalnum() else " " for char in text.casefold()).split())

@@ -1,14 +1,15 @@
-"""Measured signs as terms of the logits, held near what publications say of their directions.
+"""Biomarker head: linear terms of the logits with a prior on the direction of each biomarker.
 
-    contribution of sign k to class c:  A[c, k] s_k        A = gain * prior + deviation
+    contribution of biomarker k to class c:  A[c, k] s_k        A = exp(log_prior_weight) * prior + delta
 
-``prior`` is the known direction (+1, 0, -1) over the number of signs; training learns the common ``gain`` and, against
-a penalty, a small deviation: a hundred people do not carry a free weight for every sign.
+``prior`` is the published direction (+1, 0, -1) over the number of biomarkers; training learns the common weight of
+the prior and, against a penalty, a small deviation ``delta``: a hundred subjects do not support a free weight for every
+biomarker.
 
-``s`` is a sign's score: how many deviations of the training controls it lies above their mean; with ``adjust`` above
-what their regression on the people's variables expects (w-scores; La Joie et al., J Neurosci 2012).
+``s`` is a biomarker's z-score relative to the training controls; with covariates its w-score, relative to the
+controls' regression on the clinical variables (La Joie et al., J Neurosci 2012).
 
-Shapes: B scans, K signs, C classes, Q numbers of the people's variables.
+Shapes: B scans, K biomarkers, C classes, Q covariates.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from torch import Tensor, nn
 
 from icube_common.prompts.textmap import mean_and_deviation
 
-# fewer controls than this give no stable deviation: all training people stand in
+# fewer controls give no stable standard deviation: all training subjects replace them
 MIN_CONTROLS = 10
-# scores beyond this are drawn in: a failed measurement has no say over all others
+# scores are clamped to this: a failed measurement must not dominate
 _REACH = 4.0
 _PERCENTILES = 101
-# shrinkage of the regression on the people's variables, in people
+# ridge penalty of the regression on the covariates, in subjects
 _RIDGE = 1.0
 
 
 class BiomarkerHead(nn.Module):
-    """See the head of this file.
+    """Biomarker head; see the module's docstring.
 
     Attributes:
-        control_count: controls that the scores are relative to; 0 where all training people stood in for them.
+        control_count: number of training controls; 0 if all training subjects replaced them.
 
     Args:
-        names: of the K signs.
+        names: names of the K biomarkers.
         directions: (C, K) of +1, 0, -1.
-        gain: at the start.
-        learn_gain: whether it is trained.
-        numbers: Q, 0 for scores that are not adjusted.
+        prior_weight: initial weight of the prior, log-odds per standard deviation.
+        learn_prior_weight: train that weight.
+        covariates: Q, 0 for scores without adjustment.
     """
 
     prior: Tensor
-    center: Tensor
-    deviation: Tensor
+    mean: Tensor
+    std: Tensor
     slope: Tensor
     controls: Tensor
     control_count: Tensor
@@ -57,88 +58,88 @@ class BiomarkerHead(nn.Module):
         names: Sequence[str],
         directions: Float[Tensor, "c k"],
         *,
-        gain: float,
-        learn_gain: bool = True,
-        numbers: int = 0,
+        prior_weight: float,
+        learn_prior_weight: bool = True,
+        covariates: int = 0,
     ) -> None:
         super().__init__()
         self.names = tuple(names)
         classes, count = directions.shape
         assert count == len(names)
         self.register_buffer("prior", directions.float() / count)
-        self.register_buffer("center", torch.zeros(count))
-        self.register_buffer("deviation", torch.ones(count))
-        self.register_buffer("slope", torch.zeros(numbers, count))
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("std", torch.ones(count))
+        self.register_buffer("slope", torch.zeros(covariates, count))
         self.register_buffer("controls", torch.full((_PERCENTILES, count), torch.nan))
         self.register_buffer("control_count", torch.zeros((), dtype=torch.int64))
-        self.log_gain = nn.Parameter(torch.tensor(math.log(gain)), requires_grad=learn_gain)
+        self.log_prior_weight = nn.Parameter(torch.tensor(math.log(prior_weight)), requires_grad=learn_prior_weight)
         self.delta = nn.Parameter(torch.zeros(classes, count))
 
     def fit(
         self,
         values: Float[Tensor, "n k"],
         controls: Bool[Tensor, " n"],
-        numbers: Float[Tensor, "n q"] | None = None,
+        covariates: Float[Tensor, "n q"] | None = None,
     ) -> str:
-        """Take what scores are relative to from training rows.
+        """Fit mean, standard deviation and covariate slopes of the controls on training scans.
 
         Args:
-            values: measured signs, NaN where a structure is not shown.
-            controls: which rows are of healthy people.
-            numbers: the people's variables, for adjusted scores.
+            values: biomarkers, NaN where missing.
+            controls: mask of the healthy controls.
+            covariates: clinical variables, for w-scores.
 
         Returns:
-            A note, where there are too few controls and all training people stand in; else nothing.
+            A warning where all training subjects replace too few controls, else an empty text.
         """
         few = int(controls.sum()) < MIN_CONTROLS
-        rows = torch.ones_like(controls) if few else controls
-        base = values[rows].double()
-        center, _ = mean_and_deviation(base)
+        samples = torch.ones_like(controls) if few else controls
+        base = values[samples].double()
+        mean, _ = mean_and_deviation(base)
         if len(self.slope):
-            assert numbers is not None
-            z = numbers[rows].double()
-            filled = torch.where(base.isnan(), center, base) - center
-            # numbers are scaled by all training people: their mean over the controls is not 0
-            middle = z.mean(0)
-            system = (z - middle).T @ (z - middle) + _RIDGE * torch.eye(z.shape[1], dtype=torch.float64)
-            slope = torch.linalg.solve(system, (z - middle).T @ filled)
+            assert covariates is not None
+            z = covariates[samples].double()
+            imputed = torch.where(base.isnan(), mean, base) - mean
+            # covariates are standardised over all training subjects: their mean over the controls is not 0
+            mean_z = z.mean(0)
+            system = (z - mean_z).T @ (z - mean_z) + _RIDGE * torch.eye(z.shape[1], dtype=torch.float64)
+            slope = torch.linalg.solve(system, (z - mean_z).T @ imputed)
             self.slope.copy_(slope)
-            base = base - (z - middle) @ slope
-            center = center - middle @ slope
-            _, deviation = mean_and_deviation(base)
+            base = base - (z - mean_z) @ slope
+            mean = mean - mean_z @ slope
+            _, std = mean_and_deviation(base)
         else:
-            _, deviation = mean_and_deviation(base)
-        self.center.copy_(center)
-        self.deviation.copy_(deviation)
+            _, std = mean_and_deviation(base)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
         self.control_count.fill_(0 if few else int(controls.sum()))
-        scores = self.scores(values[rows], None if numbers is None else numbers[rows], missing=torch.nan)
-        share = torch.linspace(0, 1, _PERCENTILES)
-        self.controls.copy_(torch.nanquantile(scores, share, dim=0))
-        return "Fewer than ten training controls: signs are scored against all training people." if few else ""
+        scores = self.scores(values[samples], None if covariates is None else covariates[samples], missing=torch.nan)
+        quantiles = torch.linspace(0, 1, _PERCENTILES)
+        self.controls.copy_(torch.nanquantile(scores, quantiles, dim=0))
+        return "Fewer than ten training controls: biomarkers are scored against all training subjects." if few else ""
 
     def scores(
-        self, values: Float[Tensor, "b k"], numbers: Float[Tensor, "b q"] | None = None, *, missing: float = 0.0
+        self, values: Float[Tensor, "b k"], covariates: Float[Tensor, "b q"] | None = None, *, missing: float = 0.0
     ) -> Float[Tensor, "b k"]:
-        """Scores of measured signs; ``missing`` stands where a sign was not measured."""
-        expected = self.center if not len(self.slope) or numbers is None else self.center + numbers @ self.slope
-        scores = ((values - expected) / self.deviation).clamp(-_REACH, _REACH)
+        """z-scores or w-scores of biomarkers; ``missing`` for a biomarker that is NaN."""
+        expected = self.mean if not len(self.slope) or covariates is None else self.mean + covariates @ self.slope
+        scores = ((values - expected) / self.std).clamp(-_REACH, _REACH)
         return torch.where(values.isnan(), torch.full_like(scores, missing), scores)
 
     def weights(self) -> Float[Tensor, "c k"]:
-        """A, log-odds a deviation."""
-        return self.log_gain.exp() * self.prior + self.delta
+        """A, log-odds per standard deviation."""
+        return self.log_prior_weight.exp() * self.prior + self.delta
 
     def forward(
-        self, values: Float[Tensor, "b k"], numbers: Float[Tensor, "b q"] | None = None
+        self, values: Float[Tensor, "b k"], covariates: Float[Tensor, "b q"] | None = None
     ) -> Float[Tensor, "b c k"]:
-        """What each sign adds to each class's logit; nothing where it was not measured."""
-        return torch.einsum("bk,ck->bck", self.scores(values, numbers), self.weights())
+        """Contribution of each biomarker to the logit of each class; 0 where it is missing."""
+        return torch.einsum("bk,ck->bck", self.scores(values, covariates), self.weights())
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Sum of the squared deviations from the known directions."""
+        """Sum of the squared deviations from the prior."""
         return self.delta.square().sum()
 
     def percentiles(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
-        """Share of the training controls with a lower score, 0 to 100."""
+        """Percentage of the training controls with a lower score, 0 to 100."""
         below = (self.controls[None] < scores[:, None]).double().sum(1)
         return (below / (_PERCENTILES - 1) * 100).clamp(max=100.0)

@@ -242,7 +242,8 @@ def measure_slices(
             if image.shape != geometry.shape:
                 raise InputError(
                     f"{plane} slice of {image.shape[0]} x {image.shape[1]} pixels: biomarkers are measured on "
-                    f"{geometry.shape[0]} x {geometry.shape[1]}; set concepts.slice_geometry=none or concepts.enabled=false"
+                    f"{geometry.shape[0]} x {geometry.shape[1]}; "
+                    "set concepts.slice_geometry=none or concepts.enabled=false"
                 )
             fraction = csf_fraction(image, image > _DARK * image.max())
             columns.append(

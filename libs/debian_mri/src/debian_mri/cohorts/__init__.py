@@ -1,4 +1,4 @@
-"""Readers of cohorts, one file a format: a source in, scans with their labels and the people's variables out."""
+"""Readers of cohorts, one module per format: scans with labels and clinical variables from a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """A format: the module that reads it, one line for people, and the options of ``prepare`` that mean something."""
+    """Format: module of its reader, description, and the options of ``prepare`` that it uses."""
 
     module: str
     description: str
@@ -49,10 +49,10 @@ FORMATS: dict[str, ReaderInfo] = {
 
 
 def get_reader(name: str) -> Reader:
-    """The reader of a format.
+    """Reader of a format.
 
     Raises:
-        InputError: there is none of that name; the nearest is given.
+        InputError: unknown format; the nearest is given.
     """
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)

@@ -1,7 +1,7 @@
 """Any folder of DICOM files, one subfolder a subject, with a CSV of labels: ``subject,label[,age,sex,...]``.
 
 ``subject`` is the subfolder's name; it is hashed like every id of headers. Age and sex come from the headers where the
-table has none; a column ``sequence`` says which one series are whose description names none.
+table has none; a column ``sequence`` gives the sequence of series without one in their description.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from icube_common.processes import map_in_processes
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
-# what anonymisers write in place of an id
+# placeholders of anonymisers for an id
 ANONYMOUS_IDS = re.compile(
     r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE
 )
@@ -46,7 +46,7 @@ YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 @dataclass(frozen=True)
 class _Volume:
-    """A part of a series: its frames, or why there are none, and why it is no image as scanned (``type``).
+    """Part of a series: frames, or the reason for a rejection, and a derived image type (``type``).
 
     ``order`` sorts studies, ``person`` is a keyed hash.
     """
@@ -83,17 +83,17 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             strict=True,
         )
     )
-    shared, everybody = _shared_people(volumes)
+    shared, everywhere = _shared_people(volumes)
     candidates: list[Candidate] = []
     for folder, found in volumes.items():
         key = hash_subject(folder, options.salt)
-        found = [replace(one, person="") if one.person in everybody else one for one in found]
+        found = [replace(one, person="") if one.person in everywhere else one for one in found]
         made, refused = _subject(key, people.get(folder), found, shared, options.sequences)
         candidates += made
         rejected += refused
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
-    if everybody:
-        notes.append("the headers give all people one id, which says nothing: the same person twice would not be seen")
+    if everywhere:
+        notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
     return ReaderResult(
         title="DICOM folder",
         root=root,
@@ -104,7 +104,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
-    """Subfolder -> its row; rows that are there twice, or name no folder, are rejected."""
+    """Rows by subfolder; duplicate rows and rows without a folder are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
     for line, cells in read_people(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
@@ -141,7 +141,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
         header = series.header
         finding = header_sequence(header)
         patient = read(header, "PatientID")
-        nobody = ANONYMOUS_IDS.fullmatch(patient.strip()) or is_missing_name(patient)
+        anonymous = ANONYMOUS_IDS.fullmatch(patient.strip()) or is_missing_name(patient)
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
         for part in split_series(series):
@@ -152,7 +152,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                     type=image_type_reason(part.frames[0].image_type) if part.frames else "",
                     finding=finding,
                     order=order,
-                    person="" if nobody else hash_subject(patient, salt),
+                    person="" if anonymous else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
                     sex=normalise_value("sex", read(header, "PatientSex")),
                 )
@@ -166,17 +166,17 @@ def _years(text: str) -> str:
 
 
 def _shared_people(volumes: Mapping[str, list[_Volume]]) -> tuple[set[str], set[str]]:
-    """Keys of patients who are in several subfolders, and of one that is in all of three or more: an anonymiser's."""
+    """Patients in several subfolders, and those in all of three or more, which is an anonymiser's id."""
     people = Counter(person for found in volumes.values() for person in {one.person for one in found} - {""})
     with_id = sum(any(one.person for one in found) for found in volumes.values())
-    everybody = {person for person, folders in people.items() if folders == with_id >= 3}
-    return {person for person, folders in people.items() if folders > 1} - everybody, everybody
+    everywhere = {person for person, folders in people.items() if folders == with_id >= 3}
+    return {person for person, folders in people.items() if folders > 1} - everywhere, everywhere
 
 
 def _subject(
     key: str, cells: dict[str, str] | None, volumes: list[_Volume], shared: set[str], sequences: tuple[str, ...]
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """A subject's scans, and why the other series are none."""
+    """Scans of a subject, and rejections of its other series."""
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
     own = participant_row(cells or {}, ("subject", "label", "sequence"))

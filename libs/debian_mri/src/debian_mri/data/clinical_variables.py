@@ -1,8 +1,8 @@
-"""Variables of people that cohorts publish: what each means, its unit, and its tier.
+"""Clinical variables of cohorts: meaning, unit and leakage tier; columns of ``participants.csv``.
 
-Tiers say what a model may be given: A what one knows of anybody (age, sex, education), B what was measured beside the
-image or from it (volumes, genotype), C what is close to the diagnosis by construction (cognitive scores, ratings,
-biomarkers that define a diagnosis).
+Leakage tiers limit the inputs of a model: A demographics (age, sex, education), B measurements beside the image or from
+it (volumes, genotype), C variables close to the diagnosis by construction (cognitive scores, ratings, biomarkers that
+define a diagnosis).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from icube_common.errors import InputError, unknown
 
 LEAKAGE_TIERS = ("A", "B", "C")
 KINDS = ("number", "category")
-# what nobody has described may be derived from the diagnosis
+# a variable without a description may be derived from the diagnosis
 DEFAULT_LEAKAGE_TIER = "C"
-# how tables in the field write "not measured"
+# words of tables for "not measured"
 MISSING = frozenset(
     [
         *("", "na", "n/a", "n.a.", "n.a", "n/d", "nd", "nan", "none", "null", "nil", "nat", "<na>", "missing"),
@@ -27,13 +27,13 @@ MISSING = frozenset(
         *("#n/a", "#na", "#null!", "#value!", "#ref!", "#name?", "#div/0!", "#num!"),
     ]
 )
-# numbers that stand for "not measured" where they cannot be a value
+# codes for "not measured", outside the range of values
 MISSING_CODES = frozenset((-1.0, -4.0, -5.0, -6.0, -7.0, -8.0, -9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One variable.
+    """Clinical variable.
 
     Attributes:
         name: as in ``participants.csv``.
@@ -51,8 +51,8 @@ class Column:
     values: tuple[str, ...] = ()
     meaning: str = ""
 
-    def about(self) -> dict[str, Any]:
-        """What ``dataset.json`` says under the column's name."""
+    def to_dict(self) -> dict[str, Any]:
+        """Description for ``dataset.json``."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
@@ -140,7 +140,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
     "handedness": {"r": "R", "right": "R", "l": "L", "left": "L", "a": "A", "ambidextrous": "A", "both": "A"},
 }
 
-# names of columns that say who or when
+# column names of identifiers and dates
 _PRIVATE = re.compile(
     r"(^|[^a-z])(name|surname|forename|mrn|dob|birth\w*|date|\w*date|time|acq_time|address|phone|email|zip|ptid|rid|"
     r"\w+_id|id|initials)($|[^a-z])",
@@ -151,25 +151,24 @@ MAX_CATEGORIES = 20  # of a category
 
 
 def canonical_name(name: str) -> str:
-    """Our name of a variable that a table spells in its own way; an unknown one stays as it is."""
+    """Canonical name of a table's variable; an unknown name is unchanged."""
     return SYNONYMS.get(name.strip().lower(), name.strip())
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell is blank or one of the words for "not measured"."""
+    """True if a cell is blank or one of the words for "not measured"."""
     return text.strip().casefold() in MISSING
 
 
 def is_missing_name(text: str) -> bool:
-    """Whether a cell names nothing: `is_missing`, or a number that stands for it; of classes, people, visits, sites."""
+    """True for a missing name of a class, person, visit or site: `is_missing`, or a code for it."""
     return is_missing(text) or (is_number(text) and float(text) in MISSING_CODES and text.strip()[:1] != "0")
 
 
 def normalise_value(name: str, text: str) -> str:
-    """A cell as it is written: empty where missing, words of known categories as ours.
+    """Normalise a cell: empty if missing, words of known categories as ours.
 
-    A word of sex or handedness that is none counts as missing: there is no guess. Numbers for a sex are read a column
-    at a time (`sex_codes`).
+    An unknown word for sex or handedness counts as missing. Numeric codes of sex are decoded by column (`sex_codes`).
     """
     value = text.strip()
     if is_missing(value):
@@ -180,9 +179,9 @@ def normalise_value(name: str, text: str) -> str:
 
 
 def sex_codes(cells: Iterable[str]) -> Mapping[str, str]:
-    """Sexes that numbers stand for in a column: 1 male, 2 female, as in ISO 5218, ADNI and OASIS-3.
+    """Numeric codes of sex in a column: 1 male, 2 female, as in ISO 5218, ADNI and OASIS-3.
 
-    A column with 0 and without 2 is one of 0 and 1, which have no meaning of their own: nothing is read then.
+    Codes of a column of 0 and 1 are ambiguous and stay undecoded.
     """
     numbers = {float(cell) for cell in cells if is_number(cell)}
     if 0.0 in numbers and 2.0 not in numbers:
@@ -191,18 +190,18 @@ def sex_codes(cells: Iterable[str]) -> Mapping[str, str]:
 
 
 def is_plausible(name: str, text: str) -> bool:
-    """Whether a number can be a value of a described variable: in its range, and no code for a missing value."""
+    """True if a number is in the range of a described variable and no code for a missing value."""
     if not is_number(text):
         return False
     value = float(text)
     low, high = RANGES.get(name, (-float("inf"), float("inf")))
-    # an eTIV of 999 mL can be; an age of 0 is that of nobody in these cohorts
+    # an eTIV of 999 mL can be; an age of 0 is a missing value in these cohorts
     coded = (value in MISSING_CODES and name in RANGES and name != "eTIV") or (name == "age" and value == 0)
     return low <= value <= high and not coded
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell is a finite number."""
+    """True if a cell is a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -211,16 +210,16 @@ def is_number(text: str) -> bool:
 
 
 def column_of(name: str, cells: Sequence[str], *, leakage_tier: str | None = None) -> Column:
-    """The description of a table's column.
+    """Description of a table's column.
 
     Args:
         name: `canonical_name`.
         cells: its values, `normalise_value`, empty where missing.
-        leakage_tier: in place of the known one; a variable that nobody has described is of tier C.
+        leakage_tier: tier in place of the described one; C for a variable without a description.
     """
-    known = VARIABLES.get(name)
-    if known is not None:
-        return known if leakage_tier is None else replace(known, leakage_tier=leakage_tier)
+    described = VARIABLES.get(name)
+    if described is not None:
+        return described if leakage_tier is None else replace(described, leakage_tier=leakage_tier)
     present = [cell for cell in cells if cell]
     if all(map(is_number, present)):
         return Column(name=name, leakage_tier=leakage_tier or DEFAULT_LEAKAGE_TIER)
@@ -235,21 +234,21 @@ def column_of(name: str, cells: Sequence[str], *, leakage_tier: str | None = Non
 def describe_columns(
     rows: Mapping[str, Mapping[str, str]], leakage_tiers: Mapping[str, str]
 ) -> tuple[list[Column], dict[str, dict[str, str]], list[str]]:
-    """Columns and rows to write, and notes on what was left out or taken as missing.
+    """Columns and rows to write, and notes on excluded columns and imputed codes.
 
-    Left out: names, ids, dates and free text. A cell of a known number that is none, or outside the range of the
+    Excluded: names, ids, dates and free text. A cell of a known number that is none, or outside the range of the
     variable, counts as missing; of a number without a description, a code such as 999 far from all other values.
 
     Args:
         rows: scan id -> variable -> text.
-        leakage_tiers: variable -> tier, in place of the known one or of C for what nobody has described.
+        leakage_tiers: variable -> tier, in place of the described one, or of C without a description.
 
     Raises:
         InputError: a tier for a variable that is not there, an unknown tier, or a known variable of tier C that is to
             be of another.
     """
-    names = sorted({name for row in rows.values() for name in row}, key=_place)
-    wanted = check_leakage_tiers(leakage_tiers, names)
+    names = sorted({name for row in rows.values() for name in row}, key=_sort_key)
+    requested = check_leakage_tiers(leakage_tiers, names)
     columns: list[Column] = []
     table: dict[str, dict[str, str]] = {scan_id: {} for scan_id in rows}
     notes: list[str] = []
@@ -257,14 +256,14 @@ def describe_columns(
     for name in names:
         cells = {scan_id: row.get(name, "") for scan_id, row in rows.items()}
         if reason := _private(name, list(cells.values())):
-            notes.append(f"column {name!r} is left out: {reason}")
+            notes.append(f"column {name!r} is excluded: {reason}")
             continue
         if name not in VARIABLES:
             codes = _codes(list(cells.values()))
             if coded := sum(text in codes for text in cells.values()):
                 notes.append(f"{name}: {coded} values {', '.join(sorted(codes))} are taken as codes for missing")
             cells = {scan_id: "" if text in codes else text for scan_id, text in cells.items()}
-        column = column_of(name, list(cells.values()), leakage_tier=wanted.get(name))
+        column = column_of(name, list(cells.values()), leakage_tier=requested.get(name))
         notes += _unfit(column, list(cells.values()))
         if name not in VARIABLES and name not in wanted:
             undescribed.append(name)
@@ -323,13 +322,13 @@ def _codes(cells: list[str]) -> frozenset[str]:
     return frozenset(text for text in coded if (low >= 0 if float(text) < 0 else float(text) > 3 * max(high, 0)))
 
 
-def _place(name: str) -> tuple[int, str]:
-    known = list(VARIABLES)
-    return (known.index(name) if name in VARIABLES else len(known), name)
+def _sort_key(name: str) -> tuple[int, str]:
+    described = list(VARIABLES)
+    return (described.index(name) if name in VARIABLES else len(described), name)
 
 
 def check_leakage_tiers(leakage_tiers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Tiers by our names of the variables.
+    """Leakage tiers by canonical names.
 
     Args:
         leakage_tiers: as asked for.
@@ -339,8 +338,8 @@ def check_leakage_tiers(leakage_tiers: Mapping[str, str], names: Iterable[str]) 
         InputError: as `describe_columns`.
     """
     names = set(names)
-    wanted = {canonical_name(name): leakage_tier for name, leakage_tier in leakage_tiers.items()}
-    for name, leakage_tier in wanted.items():
+    requested = {canonical_name(name): leakage_tier for name, leakage_tier in leakage_tiers.items()}
+    for name, leakage_tier in requested.items():
         if name not in names:
             raise unknown("column of --leakage-tiers", name, names)
         if leakage_tier not in LEAKAGE_TIERS:
@@ -350,15 +349,15 @@ def check_leakage_tiers(leakage_tiers: Mapping[str, str], names: Iterable[str]) 
                 f"--leakage-tiers {name}={leakage_tier}: {VARIABLES[name].meaning} is close to the diagnosis by "
                 "construction and stays of tier C (a model takes it with demographics.allow_diagnostic=true)"
             )
-    return wanted
+    return requested
 
 
 def _private(name: str, cells: list[str]) -> str:
-    """Why a column does not go into the table; empty where it may."""
+    """Reason to exclude a column, empty to include it."""
     if name in VARIABLES:
         return ""
     if _PRIVATE.search(name):
-        return "its name says that it tells who or when"
+        return "its name is that of an identifier or date"
     present = [cell for cell in cells if cell]
     if any(_DATE.fullmatch(cell) for cell in present):
         return "holds dates"

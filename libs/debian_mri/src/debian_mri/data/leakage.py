@@ -1,4 +1,4 @@
-"""Against leakage and confounding: the site that names the diagnosis, a person in two parts, people of the training."""
+"""Checks for leakage: confounded sites, subjects in two parts of a split, training data of a model in a test."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from icube_common.errors import InputError
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
 
-# from here on a report says that the site tells much of the diagnosis (Cohen's large effect for one degree of freedom)
+# a report warns above this association (Cohen's large effect for one degree of freedom)
 STRONG_ASSOCIATION = 0.5
 # balanced accuracy of the class by the site from which on a set is refused; 0.5 is chance
 MAX_SITE_ACCURACY = 0.9
 MAX_CLASSES = 8  # up to which every division of the classes into two groups is tried
-# names of people that are the same person in any set: OASIS's, and keyed hashes
+# subjects with one name in all sets: OASIS's, and keyed hashes
 _SAME_EVERYWHERE = re.compile(r"OAS\d_\d{4}|OAS3\d{4}|sub-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
 class SiteAssociation:
-    """How well the site tells the class, people counted once for each site and class.
+    """Association of site and class, with each subject counted once per site and class.
 
     Attributes:
         sites: number of sites.
         people: number of people counted.
         cramers_v: Cramer's V with Bergsma's correction for small tables (J Korean Stat Soc 42, 2013), 0 to 1.
         mutual_information: of site and class, divided by the mean of their entropies, 0 to 1.
-        balanced_accuracy: of telling two groups of classes apart by the site alone, leaving the person out; of the
-            division of the classes for which it is highest.
-        reason: why training on these sites is refused, see `check_site_confounding`; empty where it is not.
+        balanced_accuracy: leave-one-out accuracy of two groups of classes predicted by the site alone, for the best
+            division of the classes.
+        reason: reason to refuse training on these sites, see `check_site_confounding`; empty if accepted.
     """
 
     sites: int
@@ -50,24 +50,24 @@ class SiteAssociation:
     reason: str
 
     @property
-    def named(self) -> bool:
-        """Whether the site names the class."""
+    def confounded(self) -> bool:
+        """True if the site determines the class."""
         return bool(self.reason)
 
-    def about(self) -> dict[str, Any]:
-        """The numbers for a report."""
-        return {**asdict(self), "named": self.named}
+    def to_dict(self) -> dict[str, Any]:
+        """Values for a report."""
+        return {**asdict(self), "confounded": self.confounded}
 
 
 def site_association(
     labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
 ) -> SiteAssociation | None:
-    """How well the site tells the class; None where fewer than two sites or classes are known.
+    """Association of site and class; None for fewer than two sites or classes.
 
     Args:
-        labels: the class of each scan.
-        sites: where it was made; scans without a site are left out.
-        subjects: whose it is.
+        labels: class of each scan.
+        sites: site of each scan; scans without one are excluded.
+        subjects: subject of each scan.
     """
     people = {(who, where, what) for what, where, who in zip(labels, sites, subjects, strict=True) if where}
     classes, places = sorted({what for _, _, what in people}), sorted({str(where) for _, where, _ in people})
@@ -98,12 +98,12 @@ def _reason(pooled: npt.NDArray[np.float64], accuracy: float) -> str:
     if _names_the_class(pooled):
         return "there are classes that share no site with the others"
     if accuracy >= MAX_SITE_ACCURACY:
-        return f"the site alone tells classes apart with a balanced accuracy of {accuracy:.2f}"
+        return f"the site alone separates classes with a balanced accuracy of {accuracy:.2f}"
     return ""
 
 
 def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
-    """Whether the classes fall into groups that share no site."""
+    """True if the classes fall into groups that share no site."""
     groups: list[set[int]] = []
     for site in table[table.sum(axis=1) > 1]:
         here = set(np.flatnonzero(site).tolist())
@@ -153,43 +153,43 @@ def _mutual_information(table: npt.NDArray[np.float64]) -> float:
 
 
 def check_site_confounding(samples: Samples) -> None:
-    """Refuse sets pooled so that the site names the class: a model would learn the scanner.
+    """Check that the site does not determine the class, since a model would learn the scanner.
 
     The criterion, with the sites of one person each taken as one site: the classes fall into groups that have no site
-    in common, such as AD and CN from one cohort and DLB from another, or two groups of classes are told apart by the
-    site alone with a balanced accuracy of 0.9 or more. What tells DLB from the others may then be the scanner, and no
-    test on these sites could show it. Anything less is not refused but reported (`site_association`).
+    in common, such as AD and CN from one cohort and DLB from another, or the site alone separates two groups of
+    classes with a balanced accuracy of 0.9 or more. A model of DLB may then be one of the scanner, and no test on these
+    sites could show it. Weaker associations are reported (`site_association`).
 
     Args:
-        samples: with sites; without, there is nothing to hold against the classes.
+        samples: scans with sites; without sites there is no check.
 
     Raises:
-        InputError: it does; which sites and classes.
+        InputError: confounded sites, with their classes.
     """
     if samples.sites is None:
         return
     labels = [samples.class_names[label] for label in samples.labels]
-    found = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
-    if found is None or not found.reason:
+    association = site_association(labels, samples.sites, [str(group) for group in samples.group_array])
+    if association is None or not association.reason:
         return
     classes: dict[str, set[str]] = defaultdict(set)
     for site, label in zip(samples.sites, labels, strict=True):
         classes[site].add(label)
     shown = ", ".join(f"{site}: {'/'.join(sorted(classes[site]))}" for site in sorted(classes)[:6])
     raise InputError(
-        f"the site names the class ({shown}): {found.reason}, so nothing tells a disease from a scanner; add people of "
-        "other classes from the same sites, or take one site alone"
+        f"the site determines the class ({shown}): {association.reason}; disease and scanner are confounded: "
+        "add people of other classes from the same sites, or take one site alone"
     )
 
 
 def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
-    """No person is in two parts of a split.
+    """Check that no subject is in two parts of a split.
 
     Args:
-        parts: name of the part -> its scans' subjects.
+        parts: name of the part -> subjects of its scans.
 
     Raises:
-        InputError: somebody is.
+        InputError: a subject in two parts.
     """
     first: dict[str, str] = {}
     for part, subjects in parts.items():
@@ -200,7 +200,7 @@ def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
 
 
 def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
-    """What a saved model says about the scans that it was trained on, for `refuse_trained`."""
+    """Training scans of a model, saved with it for `check_training_overlap`."""
     scans = [manifest.scans[row] for row in rows]
     return {
         "format": manifest.about["format"],
@@ -211,29 +211,29 @@ def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def refuse_trained(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
-    """Hold scans against those that a model was trained on.
+def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+    """Check that test scans are not training scans of a model.
 
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
     set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
 
     Args:
         manifest: the set.
-        rows: the scans that are to be tested.
+        rows: test scans.
         trained: of `training_scans`.
 
     Raises:
-        InputError: some are the same; who, and how to leave them out.
+        InputError: test scans among the training scans, and the way to exclude them.
     """
     from icube_common.evaluation import refuse_trained as refuse
 
     rows = list(rows)
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
-    known = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
+    shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
     refuse(
         manifest.samples(),
         rows,
-        {"ids": trained["ids"] if same_set else [], "subjects": known},
+        {"ids": trained["ids"] if same_set else [], "subjects": shared_names},
         kind="scan",
     )
     scans: list[Scan] = [manifest.scans[row] for row in rows]

@@ -1,12 +1,12 @@
-"""The manifest: one row a scan, with its diagnosis, whose it is, and the images it consists of.
+"""Manifest of a prepared data set: one row per scan with diagnosis, subject and image files.
 
 A prepared folder holds
 
 - ``manifest.csv``: id, subject, session, label, site, sequence, kind, paths, planes, sha256 (of voxels, not of files);
-- ``participants.csv``: id and the people's variables, empty where missing;
-- ``dataset.json``: format, title, root, class names, columns with tier, unit and meaning, counts, where it comes from;
-- ``rejected.csv``: what could not be used, and why;
-- ``nifti/``: volumes that were converted.
+- ``participants.csv``: id and clinical variables, empty if missing;
+- ``dataset.json``: format, title, root, class names, columns with leakage tier, unit and meaning, counts, source;
+- ``rejected.csv``: rejected scans with reasons;
+- ``nifti/``: converted volumes.
 
 Written by `debian_mri.data.prepare` and `debian_mri.simulation`; reading needs neither torch nor pandas nor nibabel.
 """
@@ -41,25 +41,25 @@ KINDS = ("volume", "slices")
 PLANES = ("axial", "coronal", "sagittal")
 SPACES = ("native", "mni")
 SEPARATOR = ";"
-# site of scans of which it is not known, where it is of others
+# site of scans without one, in a set with sites
 UNKNOWN_SITE = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """One scan of one person.
+    """Scan of a subject.
 
     Attributes:
         id: unique in the manifest.
-        subject: whose it is.
-        label: the class, as the set spells it.
-        session: which visit, where known.
-        site: where it was scanned, where known.
-        sequence: in BIDS' words: "T1w", "T2w", "FLAIR", "PDw", ...
+        subject: subject.
+        label: class, as spelled by the set.
+        session: visit, None if unknown.
+        site: scanner or centre, None if unknown.
+        sequence: BIDS suffix: "T1w", "T2w", "FLAIR", "PDw", ...
         kind: "volume" (one NIfTI file) or "slices" (2-D images).
         paths: relative to the manifest's root, or absolute.
         planes: of slices: "axial", "coronal" or "sagittal", one a path.
-        sha256: of the voxels: the same image under two ids has the same.
+        sha256: digest of the voxels, equal for duplicates of an image.
     """
 
     id: str
@@ -76,12 +76,12 @@ class Scan:
 
 @dataclass(frozen=True)
 class Rejection:
-    """What is not used, and why.
+    """Rejected scan with the reason.
 
     Attributes:
-        source: which one; where paths may tell who was scanned, a line or a hashed key.
-        reason: in one line.
-        by_rule: nothing is wrong with it, a rule of the cohort or an option leaves it out; ``--strict`` goes on.
+        source: name of the scan; a line or a hashed key where paths may identify the subject.
+        reason: one line.
+        by_rule: excluded by a rule of the cohort or an option, not by an error; ignored by ``--strict``.
     """
 
     source: str
@@ -90,13 +90,13 @@ class Rejection:
 
 
 class Manifest:
-    """A prepared set of scans.
+    """Prepared set of scans.
 
     Args:
-        folder: where it lies.
-        about: the content of ``dataset.json``.
-        scans: the rows.
-        root: what relative paths start from; by default what ``dataset.json`` says, itself relative to the folder.
+        folder: prepared folder.
+        about: content of ``dataset.json``.
+        scans: rows.
+        root: root of relative paths; by default that of ``dataset.json``, itself relative to the folder.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class Manifest:
         """Read and check a prepared folder.
 
         Args:
-            folder: what ``debian-mri prepare`` or ``simulate`` made.
-            root: where the images lie now, if they moved.
+            folder: output of ``debian-mri prepare`` or ``simulate``.
+            root: new root of moved images.
 
         Raises:
             InputError: a file is missing or damaged; the file, the line and the value are named.
@@ -131,7 +131,7 @@ class Manifest:
 
     @property
     def simulated(self) -> bool:
-        """Whether the scans are of nobody."""
+        """True for simulated scans."""
         return bool(self.about["simulated"])
 
     @cached_property
@@ -145,33 +145,33 @@ class Manifest:
         return file_digest(self.folder / "manifest.csv")
 
     def paths_of(self, scan: Scan) -> tuple[Path, ...]:
-        """Where the scan's images lie."""
+        """Paths of a scan's images."""
         return tuple(self.root / path for path in scan.paths)
 
     def scan(self, scan_id: str) -> Scan:
-        """A scan by id.
+        """Scan by id.
 
         Raises:
-            InputError: there is none of that id; the nearest is given.
+            InputError: unknown id; the nearest is given.
         """
         if scan_id not in self.index:
             raise unknown("scan", scan_id, self.index)
         return self.scans[self.index[scan_id]]
 
     def targets(self) -> npt.NDArray[np.int64]:
-        """(scans,) each scan's class as a number, in the order of `class_names`."""
-        number = {name: at for at, name in enumerate(self.class_names)}
+        """(scans,) class index of each scan, in the order of `class_names`."""
+        number = {name: index for index, name in enumerate(self.class_names)}
         return np.array([number[scan.label] for scan in self.scans], dtype=np.int64)
 
     @property
     def sites(self) -> tuple[str, ...] | None:
-        """The scans' sites, `UNKNOWN_SITE` where missing; None where no scan has one."""
+        """Sites of the scans, `UNKNOWN_SITE` if missing; None for a set without sites."""
         if not any(scan.site for scan in self.scans):
             return None
         return tuple(scan.site or UNKNOWN_SITE for scan in self.scans)
 
     def samples(self) -> Samples:
-        """The scans as an evaluation takes them: groups are subjects; for sites see `sites`."""
+        """Samples of an evaluation: groups are subjects; for sites see `sites`."""
         from icube_common.evaluation import Samples
 
         return Samples(
@@ -183,7 +183,7 @@ class Manifest:
         )
 
     def participants(self) -> Participants:
-        """The people's variables, one row a scan in the manifest's order.
+        """Clinical variables, one row per scan in the manifest's order.
 
         Raises:
             InputError: ``participants.csv`` is damaged.
@@ -194,10 +194,10 @@ class Manifest:
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """``dataset.json`` of a prepared folder, checked.
+    """Read and check ``dataset.json`` of a prepared folder.
 
     Raises:
-        InputError: no such folder, or keys are missing or not what they should be.
+        InputError: no such folder, or missing or invalid keys.
     """
     path = Path(folder) / "dataset.json"
     if not path.is_file():
@@ -227,32 +227,32 @@ def read_about(folder: str | Path) -> dict[str, Any]:
 
 
 def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
-    """The scans of a ``manifest.csv``; InputError names the line of the first bad value."""
+    """Scans of a ``manifest.csv``; InputError names the line of the first invalid value."""
     seen: set[str] = set()
     for line, row in read_table(path, COLUMNS):
-        where = f"{path}: line {line}"
+        location = f"{path}: line {line}"
         for name in ("id", "subject", "label", "sequence", "kind", "paths"):
             if not row[name]:
-                raise InputError(f"{where}: {name} is empty")
+                raise InputError(f"{location}: {name} is empty")
         if row["id"] in seen:
-            raise InputError(f"{where}: id {row['id']!r} is there twice")
+            raise InputError(f"{location}: duplicate id {row['id']!r}")
         seen.add(row["id"])
         if row["label"] not in classes:
-            raise InputError(f"{where}: label: {unknown('class', row['label'], classes)}")
+            raise InputError(f"{location}: label: {unknown('class', row['label'], classes)}")
         if row["kind"] not in KINDS:
-            raise InputError(f"{where}: kind: {row['kind']!r} is none of {', '.join(KINDS)}")
+            raise InputError(f"{location}: kind: {row['kind']!r} is none of {', '.join(KINDS)}")
         if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
-            raise InputError(f"{where}: sha256: {row['sha256']!r} is no SHA-256")
+            raise InputError(f"{location}: sha256: {row['sha256']!r} is no SHA-256")
         paths = tuple(row["paths"].split(SEPARATOR))
         planes = tuple(row["planes"].split(SEPARATOR)) if row["planes"] else ()
         if not all(paths):
-            raise InputError(f"{where}: paths: {row['paths']!r} has an empty path")
-        if strange := [plane for plane in planes if plane not in PLANES]:
-            raise InputError(f"{where}: planes: {strange[0]!r} is none of {', '.join(PLANES)}")
+            raise InputError(f"{location}: paths: {row['paths']!r} has an empty path")
+        if invalid := [plane for plane in planes if plane not in PLANES]:
+            raise InputError(f"{location}: planes: {invalid[0]!r} is none of {', '.join(PLANES)}")
         if row["kind"] == "volume" and (len(paths) > 1 or planes):
-            raise InputError(f"{where}: a volume has one path and no planes")
+            raise InputError(f"{location}: a volume has one path and no planes")
         if row["kind"] == "slices" and len(planes) != len(paths):
-            raise InputError(f"{where}: {len(paths)} paths and {len(planes)} planes, one for each is needed")
+            raise InputError(f"{location}: {len(paths)} paths and {len(planes)} planes, one for each is needed")
         yield Scan(
             id=row["id"],
             subject=row["subject"],
@@ -276,24 +276,24 @@ def write_manifest(
     *,
     columns: Sequence[Column] = (),
 ) -> None:
-    """Write the four tables into a folder that is still being made (`icube_common.runs.atomic_folder`).
+    """Write the four tables into a temporary folder (`icube_common.runs.atomic_folder`).
 
     Args:
-        folder: the (temporary) folder; it exists.
-        about: format, title, root, class_names and whatever else belongs into ``dataset.json``. Counts, the manifest's
-            digest, and ``simulated`` (false), ``citation`` (empty), ``space`` ("native") where not given, are added.
+        folder: existing folder.
+        about: format, title, root, class_names and further entries of ``dataset.json``. Counts, the manifest's digest
+            and the defaults of ``simulated`` (false), ``citation`` (empty), ``space`` ("native") are added.
         scans: the rows; ids are unique.
         participants_rows: scan id -> variable -> text, empty or left out where missing; categories as words.
-        rejected: what could not be used.
-        columns: the variables, in the order of the table.
+        rejected: rejections.
+        columns: variables, in the order of the table.
 
     Raises:
-        InputError: a path holds the character that separates paths.
+        InputError: a path with the separator of paths in it.
     """
     folder = Path(folder)
     assert len({scan.id for scan in scans}) == len(scans), "scan ids are unique"
-    if bad := [path for scan in scans for path in scan.paths if SEPARATOR in path]:
-        raise InputError(f"{bad[0]}: a path may not hold {SEPARATOR!r}: rename the file")
+    if invalid := [path for scan in scans for path in scan.paths if SEPARATOR in path]:
+        raise InputError(f"{invalid[0]}: a path may not hold {SEPARATOR!r}: rename the file")
     rejected = list(rejected)
     _write_rows(
         folder / "manifest.csv",
@@ -318,7 +318,7 @@ def write_manifest(
         "citation": "",
         "space": "native",
         **about,
-        "columns": {column.name: column.about() for column in columns},
+        "columns": {column.name: column.to_dict() for column in columns},
         "counts": count_scans(scans) | {"rejected": len(rejected)},
         "manifest_sha256": file_digest(folder / "manifest.csv"),
         "notice": RESEARCH_ONLY,

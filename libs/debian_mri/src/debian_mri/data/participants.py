@@ -1,4 +1,4 @@
-"""The people's variables: one row a scan, missing values as NaN, tiers that guard what a model is given."""
+"""Clinical variables as a table: one row per scan, missing values as NaN, leakage tiers for the choice of inputs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Participants:
-    """Variables of scans.
+    """Clinical variables of scans.
 
     Attributes:
-        ids: of the scans, N of them.
+        ids: N scans.
         columns: P variables.
-        values: (N, P) float64, NaN where missing; a category as its place in ``column.values``.
+        values: (N, P) float64, NaN if missing; a category as its index in ``column.values``.
     """
 
     ids: tuple[str, ...]
@@ -38,14 +38,14 @@ class Participants:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The variables' names."""
+        """Names of the variables."""
         return tuple(column.name for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """A variable by name.
+        """Variable by name.
 
         Raises:
-            InputError: there is none of that name; the nearest is given.
+            InputError: unknown name; the nearest is given.
         """
         for column in self.columns:
             if column.name == name:
@@ -53,7 +53,7 @@ class Participants:
         raise unknown("column of participants", name, self.names)
 
     def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
-        """Names of the variables of a tier, without those that are missing everywhere."""
+        """Names of the variables of a leakage tier that are not missing everywhere."""
         missing = self.missing()
         return tuple(
             column.name
@@ -62,12 +62,12 @@ class Participants:
         )
 
     def missing(self) -> dict[str, int]:
-        """Name -> in how many scans it is missing."""
+        """Name -> number of scans without a value."""
         counts = np.isnan(self.values).sum(axis=0)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
 
     def cell(self, scan_id: str, name: str) -> str:
-        """A value in words with its unit (``"74 years"``, ``"F"``); empty where missing."""
+        """Value as text with its unit (``"74 years"``, ``"F"``); empty if missing."""
         column = self.column(name)
         if scan_id not in self.ids:
             raise unknown("scan of participants", scan_id, self.ids)
@@ -79,17 +79,16 @@ class Participants:
         return f"{value:g} {column.unit}".strip()
 
     def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> NumericTable:
-        """Variables as numbers, NaN where missing: nothing is filled in here.
+        """Variables as numbers, NaN if missing (no imputation).
 
-        A category of two values is one column of 0 and 1, one of more is an indicator for each (``"race = A"``): their
-        order means nothing.
+        A category of two values is one column of 0 and 1, one of more values an indicator for each (``"race = A"``).
 
         Args:
             names: in this order.
-            allow_diagnostic: take variables that are close to the diagnosis by construction.
+            allow_diagnostic: include variables of tier C.
 
         Raises:
-            InputError: an unknown name, one that comes twice, or one of tier C without the flag.
+            InputError: unknown or repeated name, or one of tier C without the flag.
         """
         from icube_common.numeric import NumericTable
 
@@ -101,14 +100,14 @@ class Participants:
             if column.leakage_tier == "C" and not allow_diagnostic:
                 raise InputError(
                     f"{name}: is of tier C ({column.meaning or 'not described, so taken for close to the diagnosis'}): "
-                    "leave it out, or set demographics.allow_diagnostic=true, which stamps the report"
+                    "leave it out, or set demographics.allow_diagnostic=true, which adds a disclaimer to the report"
                 )
             values = self.values[:, self.names.index(name)]
             if column.kind == "category" and len(column.values) > 2:
-                for place, word in enumerate(column.values):
+                for index, word in enumerate(column.values):
                     titles.append(f"{name} = {word}")
                     units.append("")
-                    parts.append(np.where(np.isnan(values), np.nan, (values == place).astype(np.float64)))
+                    parts.append(np.where(np.isnan(values), np.nan, (values == index).astype(np.float64)))
             else:
                 titles.append(name)
                 units.append(column.unit)
@@ -130,52 +129,52 @@ class Participants:
                 the category's words; the line is named.
         """
         described = read_columns(columns, path)
-        place = {scan_id: row for row, scan_id in enumerate(ids)}
+        rows = {scan_id: row for row, scan_id in enumerate(ids)}
         values = np.full((len(ids), len(described)), np.nan)
         seen: set[str] = set()
         for line, row in read_table(path, ("id", *(column.name for column in described))):
-            where = f"{path}: line {line}"
+            location = f"{path}: line {line}"
             if extra := set(row) - {"id"} - {column.name for column in described}:
                 raise InputError(f"{path}: line 1: column {sorted(extra)[0]!r} is not described in dataset.json")
-            if row["id"] not in place or row["id"] in seen:
-                problem = "is there twice" if row["id"] in seen else "is not in the manifest"
-                raise InputError(f"{where}: id {row['id']!r} {problem}")
+            if row["id"] not in rows or row["id"] in seen:
+                problem = "occurs twice" if row["id"] in seen else "is not in the manifest"
+                raise InputError(f"{location}: id {row['id']!r} {problem}")
             seen.add(row["id"])
-            for at, column in enumerate(described):
-                values[place[row["id"]], at] = _number(column, row[column.name], where)
+            for index, column in enumerate(described):
+                values[rows[row["id"]], index] = _number(column, row[column.name], location)
         return cls(ids=tuple(ids), columns=described, values=values)
 
 
 def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[Column, ...]:
-    """The descriptions of ``dataset.json``, checked.
+    """Read the columns of ``dataset.json``.
 
     Raises:
-        InputError: one lacks a key, or has an unknown tier or kind.
+        InputError: missing key, unknown tier or kind.
     """
-    wanted = {"leakage_tier", "unit", "kind", "values", "meaning"}
+    keys = {"leakage_tier", "unit", "kind", "values", "meaning"}
     answer = []
     for name, about in columns.items():
-        where = f"{path.parent / 'dataset.json'}: columns: {name}"
-        if not isinstance(about, Mapping) or set(about) != wanted:
-            raise InputError(f"{where}: must have exactly the keys {', '.join(sorted(wanted))}: prepare the set again")
-        for key, known in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
-            if about[key] not in known:
-                raise InputError(f"{where}: {key}: {about[key]!r} is none of {', '.join(known)}")
+        location = f"{path.parent / 'dataset.json'}: columns: {name}"
+        if not isinstance(about, Mapping) or set(about) != keys:
+            raise InputError(f"{location}: must have exactly the keys {', '.join(sorted(keys))}: prepare the set again")
+        for key, choices in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
+            if about[key] not in choices:
+                raise InputError(f"{location}: {key}: {about[key]!r} is none of {', '.join(choices)}")
         answer.append(Column(name=name, **{**about, "values": tuple(about["values"])}))
     return tuple(answer)
 
 
-def _number(column: Column, text: str, where: str) -> float:
+def _number(column: Column, text: str, location: str) -> float:
     if not text:
         return math.nan
     if column.kind == "category":
         if text not in column.values:
-            raise InputError(f"{where}: {column.name}: {unknown('value', text, column.values)}")
+            raise InputError(f"{location}: {column.name}: {unknown('value', text, column.values)}")
         return float(column.values.index(text))
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: {column.name}: {text!r} is no finite number (empty where missing)")
+        raise InputError(f"{location}: {column.name}: {text!r} is no finite number (empty where missing)")
     return value

@@ -1,4 +1,4 @@
-"""From a cohort to a manifest: find scans, open each image, record what cannot be used and why."""
+"""Preparation of a cohort: list scans, read each image, write the manifest and the rejections."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 # below this many, starting processes takes about as long as reading voxels
 SCANS_WORTH_A_POOL = 128
 NIFTI_FOLDER = "nifti"
-# an order that people expect; other classes follow by name
+# usual order of classes; others follow by name
 CLASS_ORDER = ("CN", "SMC", "EMCI", "MCI", "LMCI", "AD", "PD", "DLB")
 
 
@@ -59,22 +59,22 @@ def prepare(
 ) -> Manifest:
     """Make a prepared folder (see `debian_mri.data.manifest`) of a cohort.
 
-    Every image is opened once. What is not used ends in ``rejected.csv`` with the reason; nothing is guessed. Images
-    whose paths or headers may tell who was scanned are written anew below ``nifti/``; others stay where they are.
+    Every image is opened once. Rejected scans are listed in ``rejected.csv`` with the reason. Images whose paths or
+    headers may identify a subject are written again below ``nifti/``; others stay in place.
 
     Args:
         format: a key of `debian_mri.cohorts.FORMATS`.
         source: the cohort's folder; for "csv", the file.
         out: the folder to make.
-        options: what the format's reader takes.
-        labels: the cohort's word -> the class to write in its place.
-        classes: those to take, in this order; by default all that there are.
-        leakage_tiers: variable -> tier, for what is not known (`debian_mri.data.clinical_variables`).
+        options: options of the format's reader.
+        labels: label of the cohort -> class in its place.
+        classes: classes to include, in this order; by default all.
+        leakage_tiers: variable -> tier, for variables without a description (`debian_mri.data.clinical_variables`).
         space: "mni" where the volumes are in the space of the MNI template already, "native" otherwise.
         fill_nan: NaN voxels outside the head become background, here and wherever the set's volumes are read.
-        strict: stop at the first fault; what a rule leaves out is none.
+        strict: stop at the first error; an exclusion by a rule is none.
         overwrite: replace an existing ``out``.
-        executor: where images are opened; by default a local process pool.
+        executor: executor of the image reading; by default a local process pool.
 
     Raises:
         InputError: unknown format, nothing of it in the source, a damaged table, no usable scan, ``out`` exists, or
@@ -83,16 +83,16 @@ def prepare(
     reader = get_reader(format)
     options = options or ReaderOptions()
     refuse_existing(out, overwrite=overwrite)
-    found = reader.find(Path(source), options)
-    candidates, rejected = _usable(found.candidates, labels or {}, classes)
-    rejected = [*found.rejected, *rejected]
+    cohort = reader.find(Path(source), options)
+    candidates, rejected = _usable(cohort.candidates, labels or {}, classes)
+    rejected = [*cohort.rejected, *rejected]
     _check_strict(rejected, strict)
     if not candidates:
         raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
     check_leakage_tiers(leakage_tiers or {}, {name for one in candidates for name in one.row})
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
-        work = partial(examine, found.root, folder, fill_nan=fill_nan)
+        work = partial(examine, cohort.root, folder, fill_nan=fill_nan)
         answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
         for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
             if isinstance(answer, Scan):
@@ -109,20 +109,20 @@ def prepare(
         rows = {one.scan.id: one.row for one in candidates}
         columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, leakage_tiers or {})
         if options.salt and not options.salt_is_stored:
-            notes.append("no --salt-file: subjects have keys that no other preparation will give them")
+            notes.append("no --salt-file: the keys of subjects cannot be reproduced by another preparation")
         converted = any(one.handling != "as is" for one in candidates)
         about = {
             "format": format,
-            "title": found.title,
+            "title": cohort.title,
             # where every image is in the folder itself, it can be moved as a whole
-            "root": "." if converted else str(found.root),
+            "root": "." if converted else str(cohort.root),
             "class_names": list(classes) if classes else _in_order(scan.label for scan in scans),
-            "citation": found.citation,
+            "citation": cohort.citation,
             "space": space,
             "fill_nan": fill_nan,
             "labels": dict(labels or {}),
-            "notes": [*found.notes, *notes],
-            **found.about,
+            "notes": [*cohort.notes, *notes],
+            **cohort.about,
         }
         write_manifest(folder, about, scans, table, rejected, columns=columns)
     if rejected:
@@ -133,13 +133,13 @@ def prepare(
 def _usable(
     candidates: Sequence[Candidate], labels: Mapping[str, str], classes: Sequence[str]
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """Candidates under the classes that are asked for, and why the others are none.
+    """Candidates of the requested classes, and rejections of the others.
 
     Raises:
         InputError: one class in two spellings.
     """
-    if strange := sorted(set(labels) - {one.scan.label for one in candidates}):
-        logger.warning("--labels: no scan is %r", strange[0])
+    if unused := sorted(set(labels) - {one.scan.label for one in candidates}):
+        logger.warning("--labels: no scan is %r", unused[0])
     candidates, rejected = reject_missing(candidates)
     named = [
         replace(one, scan=replace(one.scan, label=labels.get(one.scan.label, one.scan.label))) for one in candidates
@@ -147,20 +147,20 @@ def _usable(
     check_spelling(one.scan.label for one in named)
     named, contradictory = reject_contradictions(named)
     rejected += contradictory
-    kept = []
+    usable = []
     for one in named:
         if classes and one.scan.label not in classes:
             reason = f"class {one.scan.label!r} is none of --classes {','.join(classes)}"
             rejected.append(Rejection(one.source, reason, by_rule=True))
         else:
-            kept.append(one)
-    return kept, rejected
+            usable.append(one)
+    return usable, rejected
 
 
 def _check_strict(rejected: Iterable[Rejection], strict: bool) -> None:
     for one in rejected:
         if strict and not one.by_rule:
-            raise InputError(f"{one.source}: {one.reason} (without --strict the others go on)")
+            raise InputError(f"{one.source}: {one.reason} (without --strict the others are processed)")
 
 
 def _remove_unused(folder: Path, scans: Sequence[Scan]) -> None:
@@ -184,13 +184,13 @@ def _most_frequent(rejected: Sequence[Rejection]) -> str:
 
 
 def examine(root: Path, out: Path, candidate: Candidate, *, fill_nan: bool = False) -> Scan | Rejection:
-    """Open a candidate's images, convert them where asked, and take their digest.
+    """Read a candidate's images, convert them if required, and compute their digest.
 
     Args:
-        root: what its paths start from.
-        out: the folder that is being made; conversions go to its ``nifti/``.
-        candidate: of a reader.
-        fill_nan: NaN voxels outside the head become background; those inside are refused as ever.
+        root: root of its paths.
+        out: output folder; conversions go to its ``nifti/``.
+        candidate: candidate of a reader.
+        fill_nan: NaN voxels outside the head become background; those inside are refused.
     """
     scan = candidate.scan
     try:
@@ -220,11 +220,11 @@ def examine(root: Path, out: Path, candidate: Candidate, *, fill_nan: bool = Fal
 
 
 def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """A DICOM volume.
+    """Read a DICOM volume.
 
     Raises:
         Refusal: of `debian_mri.dicom`.
-        UnusableImage: the files hold more than one volume.
+        UnusableImage: more than one volume.
     """
     from debian_mri.dicom.convert import read_dicom_volume
     from debian_mri.dicom.stacks.geometry import volume_geometry
@@ -233,15 +233,15 @@ def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt
     frames = candidate.frames
     if not frames:
         parts = []
-        wanted = set(candidate.files)
+        names = set(candidate.files)
         for series in find_series(root / candidate.scan.paths[0]):
-            kept = [frame for frame in series.frames if frame.path.name in wanted]
-            if kept or series.refusal is not None:
-                parts += split_series(replace(series, frames=kept))
+            frames_of_scan = [frame for frame in series.frames if frame.path.name in names]
+            if frames_of_scan or series.refusal is not None:
+                parts += split_series(replace(series, frames=frames_of_scan))
         if refused := [part.refusal for part in parts if part.refusal is not None]:
             raise refused[0]
         if len(parts) != 1:
-            raise UnusableImage(f"holds {len(parts)} volumes: which of them is meant is not said")
+            raise UnusableImage(f"holds {len(parts)} volumes: ambiguous")
         frames = parts[0].frames
     volume = read_dicom_volume(volume_geometry(frames))
     if volume.data.ndim != 3:
@@ -250,7 +250,7 @@ def _from_dicom(root: Path, candidate: Candidate) -> tuple[npt.NDArray[Any], npt
 
 
 def _write(path: Path, data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> None:
-    """A NIfTI file with voxels and affine: no description, file name or extension of the source's header goes in."""
+    """Write a NIfTI file with voxels and affine only, without description or extensions of the source."""
     from debian_mri.dicom.convert import DicomVolume, write_nifti
 
     if data.dtype.kind == "f" or data.dtype.itemsize > 4:
@@ -277,7 +277,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
 
 
 def project_or_random_salt(format: str, salt_file: str | Path | None) -> bytes:
-    """The project's secret, or for formats whose subjects are hashed a fresh one that is kept nowhere."""
+    """Salt of the project, or for formats with hashed subjects a random one that is not stored."""
     from debian_mri.dicom.privacy.pseudonyms import project_salt
 
     if salt_file is not None:
@@ -287,14 +287,14 @@ def project_or_random_salt(format: str, salt_file: str | Path | None) -> bytes:
 
 
 def check_format_options(format: str, given: Iterable[str]) -> None:
-    """Hold given options against those that the format's reader takes.
+    """Check that the format's reader uses the given options.
 
     Raises:
-        InputError: one would be ignored.
+        InputError: an option without effect.
     """
     get_reader(format)
     for name in given:
         if name not in FORMATS[format].options:
             option = "--" + re.sub("_", "-", name)
             takes = ", ".join("--" + re.sub("_", "-", known) for known in FORMATS[format].options) or "none of the kind"
-            raise InputError(f"{option}: means nothing for --format {format} (it takes {takes})")
+            raise InputError(f"{option}: has no effect for --format {format} (it uses {takes})")

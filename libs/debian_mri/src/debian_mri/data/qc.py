@@ -2,7 +2,7 @@
 
 Outlyingness is the largest robust z among a few measures, each ``|value - median| / (1.4826 MAD)`` over the set (of the
 same plane, for slice images); of the correlation to the template only low values count. Above `ODD` a scan is marked.
-It finds scans that went wrong and brains that are unusual, and does not tell one from the other: look.
+Failed scans and unusual brains both have high values: inspect the images.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from icube_common.tables import read_table
 OUTLIER_Z = 3.5
 # three planes of a brain that show hippocampus, ventricles and midline
 QC_PLANES = (("coronal", -22.0), ("axial", 14.0), ("sagittal", -12.0))
-_PICTURE_PIXELS = 220
+_IMAGE_PIXELS = 220
 MEASURES: Mapping[str, str] = {
-    "correlation": "correlation to the template (to the mean picture, for slices)",
+    "correlation": "correlation to the template (to the mean image, for slices)",
     "volume": "volume of the mask, mL (share of bright pixels, for slices)",
     "contrast": "spread between quartiles (of z-scores; of grey, for slices)",
     "skewness": "skewness of intensities",
@@ -48,11 +48,11 @@ _ONLY_LOW = ("correlation",)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanQuality:
-    """A scan as the page has it: measures in the order of `MEASURES`, and pictures."""
+    """Quality measures of a scan in the order of `MEASURES`, and its images with captions."""
 
     scan: Scan
     values: tuple[float, ...]
-    pictures: tuple[tuple[Float32[np.ndarray, "h w"], str], ...]
+    images: tuple[tuple[Float32[np.ndarray, "h w"], str], ...]
 
 
 def write_qc_page(
@@ -65,16 +65,16 @@ def write_qc_page(
     workers: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the page of a prepared set.
+    """Write the quality control page of a prepared set.
 
-    Volumes go through the cache of preprocessed ones; one that cannot be used is listed with its reason.
+    Volumes are read through the cache of preprocessed ones; unusable ones are listed with the reason.
 
     Args:
         data: a prepared folder.
         out: the HTML file.
-        config: how volumes are preprocessed.
-        root: where the images lie now, if they moved.
-        limit: scans that are shown, outliers first.
+        config: preprocessing of volumes.
+        root: new root of moved images.
+        limit: number of scans on the page, outliers first.
         workers: local processes.
         overwrite: replace an existing page.
 
@@ -92,21 +92,21 @@ def write_qc_page(
         {"source": row["source"], "when": "prepare", "reason": row["reason"]}
         for _, row in read_table(manifest.folder / "rejected.csv", ("source", "reason"))
     ]
-    found, refused = measure(manifest, config, workers=workers)
+    results, refused = measure(manifest, config, workers=workers)
     rejected += [{"source": scan_id, "when": "qc", "reason": reason} for scan_id, reason in refused.items()]
-    if not found:
+    if not results:
         raise InputError(f"{data}: none of its {len(manifest.scans)} scans can be used; {next(iter(refused.values()))}")
-    values = np.array([item.values for item in found])
-    scores = robust_z(values, [item.scan.kind + ",".join(item.scan.planes) for item in found])
+    values = np.array([item.values for item in results])
+    scores = robust_z(values, [item.scan.kind + ",".join(item.scan.planes) for item in results])
     order = np.argsort(-scores.max(axis=1), kind="stable")
     html = render_page(
         "qc.html.j2",
         package="debian_mri.data",
         title="Quality of the scans",
-        subtitle=f"{manifest.about['title']}, {len(found)} scans",
+        subtitle=f"{manifest.about['title']}, {len(results)} scans",
         notice=RESEARCH_ONLY,
         simulated=manifest.simulated,
-        facts=_facts(manifest, config, len(found), len(rejected), int((scores.max(axis=1) > OUTLIER_Z).sum())),
+        facts=_facts(manifest, config, len(results), len(rejected), int((scores.max(axis=1) > OUTLIER_Z).sum())),
         method=(
             "Outlyingness is the largest robust z of the measures below: the distance from the median over 1.4826 "
             f"times the median absolute deviation; of the correlation only low values count. Scans above {OUTLIER_Z} "
@@ -114,45 +114,45 @@ def write_qc_page(
         ),
         measures=_measure_rows(values),
         rejected=rejected,
-        left_out=max(0, len(found) - limit),
-        scans=[_shown(found[at], scores[at]) for at in order[:limit]],
+        left_out=max(0, len(results) - limit),
+        scans=[_shown(results[index], scores[index]) for index in order[:limit]],
     )
     with atomic_file(out) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return {
         "page": str(out),
-        "scans": len(found),
+        "scans": len(results),
         "marked": int((scores.max(axis=1) > OUTLIER_Z).sum()),
         "rejected": len(rejected),
-        "most_outlying": {found[at].scan.id: round(float(scores[at].max()), 2) for at in order[:5]},
+        "most_outlying": {results[index].scan.id: round(float(scores[index].max()), 2) for index in order[:5]},
         "notice": RESEARCH_ONLY,
     }
 
 
 def robust_z(values: Float64[np.ndarray, "n m"], groups: Sequence[str]) -> Float64[np.ndarray, "n m"]:
-    """How far each value lies from the median of its group, in robust standard deviations (1.4826 MAD).
+    """Robust z-scores: distance from the median of the group over 1.4826 MAD.
 
-    0 where a measure is the same for more than half of the group and for this scan; 99 at most.
+    0 for the value of more than half of the group; at most 99.
     """
     scores = np.zeros_like(values)
     names = np.array(groups)
     for group in dict.fromkeys(groups):
-        rows = names == group
-        apart = values[rows] - np.median(values[rows], axis=0)
+        members = names == group
+        apart = values[members] - np.median(values[members], axis=0)
         spread = 1.4826 * np.median(abs(apart), axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            scores[rows] = np.where(abs(apart) < 1e-12, 0.0, apart / spread)
-    for at, name in enumerate(MEASURES):
-        scores[:, at] = np.maximum(-scores[:, at], 0) if name in _ONLY_LOW else abs(scores[:, at])
+            scores[members] = np.where(abs(apart) < 1e-12, 0.0, apart / spread)
+    for index, name in enumerate(MEASURES):
+        scores[:, index] = np.maximum(-scores[:, index], 0) if name in _ONLY_LOW else abs(scores[:, index])
     return np.minimum(scores, 99.0)
 
 
 def measure(
     manifest: Manifest, config: PreprocessConfig, *, workers: int = 1
 ) -> tuple[list[ScanQuality], dict[str, str]]:
-    """Measures and pictures of all scans that can be used, and scan id -> reason for the others."""
+    """Quality measures of all usable scans, and scan id -> reason for the others."""
     refused: dict[str, str] = {}
-    found: list[ScanQuality] = []
+    results: list[ScanQuality] = []
     volumes = [scan for scan in manifest.scans if scan.kind == "volume"]
     paths: dict[str, Path] = {}
     if volumes:
@@ -163,7 +163,7 @@ def measure(
         table = manifest.folder / "volumes" / "rejected.csv"
         refused |= {row["source"]: row["reason"] for _, row in read_table(table, ("source", "reason"))}
     for scan in tqdm([scan for scan in volumes if scan.id in paths], desc="measures", unit="scan"):
-        found.append(_measured_volume(scan, load_volume(paths[scan.id]), config))
+        results.append(_measured_volume(scan, load_volume(paths[scan.id]), config))
     sets = [scan for scan in manifest.scans if scan.kind == "slices"]
     pictures: dict[str, list[SliceImage]] = {}
     for scan in tqdm(sets, desc="slices", unit="scan", disable=not sets):
@@ -172,9 +172,9 @@ def measure(
             pictures[scan.id] = list(read_slices(manifest.paths_of(scan), scan.planes, config_all))
         except InputError as error:
             refused[scan.id] = str(error).rpartition("/")[2]
-    means = _mean_pictures(list(pictures.values()))
-    found += [_measured_slices(scan, pictures[scan.id], means) for scan in sets if scan.id in pictures]
-    return found, refused
+    means = _median_images(list(pictures.values()))
+    results += [_measured_slices(scan, pictures[scan.id], means) for scan in sets if scan.id in pictures]
+    return results, refused
 
 
 def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> ScanQuality:
@@ -185,23 +185,21 @@ def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> Sc
         correlation = _correlation(volume.data[template.brain], template.t1[template.brain])
     size = float(volume.mask.sum() * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
     shown = window_intensity(volume, 1.0, 99.5)
-    pictures = []
-    for plane, place in QC_PLANES:
+    images = []
+    for plane, position in QC_PLANES:
         axis = PLANES[plane]
         middle = volume.data.shape[axis] // 2
-        at = round((place - volume.affine[axis, 3]) / volume.affine[axis, axis]) if config.space == "mni" else middle
-        index = int(np.clip(at, 0, volume.data.shape[axis] - 1))
-        where = f"{'xyz'[axis]} = {place:g} mm" if config.space == "mni" else "middle"
-        pictures.append((upright(shown, plane, index), f"{plane} plane of {scan.id}, {where}"))
-    return ScanQuality(
-        scan=scan, values=(correlation, size, *_intensities(inside, volume.data)), pictures=tuple(pictures)
-    )
+        nearest = round((position - volume.affine[axis, 3]) / volume.affine[axis, axis])
+        index = int(np.clip(nearest if config.space == "mni" else middle, 0, volume.data.shape[axis] - 1))
+        caption = f"{'xyz'[axis]} = {position:g} mm" if config.space == "mni" else "middle"
+        images.append((upright(shown, plane, index), f"{plane} plane of {scan.id}, {caption}"))
+    return ScanQuality(scan=scan, values=(correlation, size, *_intensities(inside, volume.data)), images=tuple(images))
 
 
 def _measured_slices(
     scan: Scan, pictures: Sequence[SliceImage], means: Mapping[str, Float32[np.ndarray, "h w"]]
 ) -> ScanQuality:
-    """Of several pictures each measure is that of the worst, which is the mean for all but the correlation."""
+    """Measures of slice images: minimum of the correlation, mean of all others."""
     rows = []
     for picture in pictures:
         bright = picture.image > 0.1
@@ -209,8 +207,8 @@ def _measured_slices(
         similar = _correlation(_small(picture.image), means[picture.plane])
         rows.append((similar, float(bright.mean()), *_intensities(inside, picture.image)))
     values = np.array(rows)
-    shown = tuple((picture.image, f"{picture.plane} picture of {scan.id}") for picture in pictures)
-    return ScanQuality(scan=scan, values=(float(values[:, 0].min()), *values[:, 1:].mean(0).tolist()), pictures=shown)
+    shown = tuple((picture.image, f"{picture.plane} slice of {scan.id}") for picture in pictures)
+    return ScanQuality(scan=scan, values=(float(values[:, 0].min()), *values[:, 1:].mean(0).tolist()), images=shown)
 
 
 def _intensities(inside: npt.NDArray[np.float32], image: npt.NDArray[np.float32]) -> tuple[float, float, float]:
@@ -233,8 +231,8 @@ def _small(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "64 64"]:
     return np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BOX), dtype=np.float32)
 
 
-def _mean_pictures(sets: Sequence[Sequence[SliceImage]]) -> dict[str, Float32[np.ndarray, "64 64"]]:
-    """The median picture of each plane, small."""
+def _median_images(sets: Sequence[Sequence[SliceImage]]) -> dict[str, Float32[np.ndarray, "64 64"]]:
+    """Median image of each plane, at 64 x 64 pixels."""
     by_plane: dict[str, list[Float32[np.ndarray, "64 64"]]] = {}
     for pictures in sets:
         for picture in pictures:
@@ -254,9 +252,9 @@ def _facts(
         "subjects": counts["subjects"],
         "classes": counts["classes"],
         "sites": counts["sites"] or None,
-        "marked as odd": marked,
+        "outliers": marked,
         "rejected": rejected,
-        "preprocessing": steps if any(scan.kind == "volume" for scan in manifest.scans) else "pictures as they are",
+        "preprocessing": steps if any(scan.kind == "volume" for scan in manifest.scans) else "slice images as they are",
     }
     return [(name, format_value(value)) for name, value in facts.items()]
 
@@ -269,8 +267,8 @@ def _measure_rows(values: Float64[np.ndarray, "n m"]) -> list[dict[str, str]]:
         "high": np.max,
     }
     return [
-        {"words": words, **{key: format_value(float(of(values[:, at]))) for key, of in columns.items()}}
-        for at, words in enumerate(MEASURES.values())
+        {"words": words, **{key: format_value(float(of(values[:, index]))) for key, of in columns.items()}}
+        for index, words in enumerate(MEASURES.values())
     ]
 
 
@@ -286,16 +284,16 @@ def _shown(item: ScanQuality, scores: Float64[np.ndarray, "m"]) -> dict[str, Any
         "measured": ", ".join(
             f"{name} {format_value(value)}" for name, value in zip(MEASURES, item.values, strict=True)
         ),
-        "pictures": [{"uri": _uri(image), "alt": alt} for image, alt in item.pictures],
+        "pictures": [{"uri": _uri(image), "alt": alt} for image, alt in item.images],
     }
 
 
 def _uri(image: Float32[np.ndarray, "h w"]) -> str:
-    """A grey picture as a small JPEG in a data URI."""
+    """Grey image as a small JPEG in a data URI."""
     from PIL import Image
 
     picture = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
-    scale = _PICTURE_PIXELS / max(picture.size)
+    scale = _IMAGE_PIXELS / max(picture.size)
     picture = picture.resize(
         (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.BICUBIC
     )

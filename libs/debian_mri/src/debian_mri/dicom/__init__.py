@@ -1,7 +1,7 @@
-"""From a scanner's DICOM files to NIfTI, or a refusal with its reason; and de-identification of DICOM files.
+"""DICOM: conversion of series to NIfTI, with refusals of what cannot be converted, and de-identification of files.
 
-Frames of all kinds of files (one image a file, enhanced multi-frame, Siemens mosaic) become one record, `Frame`; from
-there on there is one way: series -> parts -> volume geometry -> NIfTI. Coordinates of headers are LPS (DICOM), those of
+Frames of all kinds of files (single-frame, enhanced multi-frame, Siemens mosaic) become a `Frame`; the pipeline is
+series -> parts -> volume geometry -> NIfTI. Coordinates of headers are LPS (DICOM), those of
 affines RAS (NIfTI), both in mm.
 """
 

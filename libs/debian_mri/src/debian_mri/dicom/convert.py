@@ -1,4 +1,4 @@
-"""A folder of DICOM files to NIfTI files: ``debian-mri convert``."""
+"""Conversion of a folder of DICOM files to NIfTI files: ``debian-mri convert``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REJECTED = "rejected.csv"
 
 @dataclass(frozen=True)
 class DicomVolume:
-    """Voxels and where they are.
+    """Voxels and their affine.
 
     Attributes:
         data: (columns, rows, slices) or (columns, rows, slices, volumes), as scaled by the headers.
@@ -49,49 +49,51 @@ class DicomVolume:
 def convert_folder(
     folder: str | Path, out: str | Path, *, overwrite: bool = False, strict: bool = False, salt: bytes | None = None
 ) -> dict[str, Any]:
-    """Convert all series below a folder, or say of each why not.
+    """Convert all series below a folder; each refused one has a reason.
 
     Writes ``NNNN[_words].nii.gz`` and ``.json`` for each volume, and ``rejected.csv``. Nothing written holds a name,
     id, date or UID of the headers, nor a name of the input's folders and files.
 
     Args:
-        folder: searched with all folders below; files may be gzipped and need no extension.
-        out: the folder to write.
+        folder: folder to search with its subfolders; files may be gzipped and need no extension.
+        out: output folder.
         overwrite: replace ``out``.
-        strict: stop at the first series that is refused.
-        salt: of the project (`debian_mri.dicom.privacy.pseudonyms.project_salt`): the JSON files then carry hashed
+        strict: stop at the first refused series.
+        salt: salt of the project (`debian_mri.dicom.privacy.pseudonyms.project_salt`): the JSON files then carry hashed
             keys of subject, study, series and space.
 
     Returns:
         ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),
         ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder as given: it may tell who
-        was scanned and is in this answer only), ``n_files``, ``description`` (known words only), ``number``.
+        was scanned and is in this result only), ``n_files``, ``description`` (known words only), ``number``.
 
     Raises:
         InputError: no such folder, no DICOM file in it, ``out`` exists, or ``strict`` and a series was refused.
     """
-    found = find_series(folder)
-    if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in found):
-        packed = any(series.refusal and series.refusal.detail == ARCHIVE for series in found)
+    all_series = find_series(folder)
+    if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in all_series):
+        packed = any(series.refusal and series.refusal.detail == ARCHIVE for series in all_series)
         raise InputError(f"{folder}: holds no DICOM file{' but archives: unpack them first' if packed else ''}")
-    answers: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
-        for series in found:
+        for series in all_series:
             for part in split_series(series):
-                answers.append(_convert_part(series, part, temporary, Path(out), len(answers) + 1, salt))
-                if strict and answers[-1]["status"] == "refused":
-                    raise InputError(f"{series.source}: {answers[-1]['reason']} (without --strict the others go on)")
-        _write_rejected(temporary / REJECTED, [answer for answer in answers if answer["status"] == "refused"])
-    converted = sum(answer["status"] == "converted" for answer in answers)
-    logger.info("%d series converted, %d refused", converted, len(answers) - converted)
-    return {"series": answers, "converted": converted, "refused": len(answers) - converted}
+                results.append(_convert_part(series, part, temporary, Path(out), len(results) + 1, salt))
+                if strict and results[-1]["status"] == "refused":
+                    raise InputError(
+                        f"{series.source}: {results[-1]['reason']} (without --strict the others are converted)"
+                    )
+        _write_rejected(temporary / REJECTED, [result for result in results if result["status"] == "refused"])
+    converted = sum(result["status"] == "converted" for result in results)
+    logger.info("%d series converted, %d refused", converted, len(results) - converted)
+    return {"series": results, "converted": converted, "refused": len(results) - converted}
 
 
 def _convert_part(
     series: Series, part: SeriesPart, temporary: Path, out: Path, number: int, salt: bytes | None
 ) -> dict[str, Any]:
     words = _description(series)
-    answer: dict[str, Any] = {
+    result: dict[str, Any] = {
         "status": "refused",
         "path": None,
         "reason": None,
@@ -108,11 +110,11 @@ def _convert_part(
         stem = "_".join([f"{number:04d}", *words.split()[:6]])
         write_nifti(temporary / f"{stem}.nii.gz", volume)
         spacing = float(np.linalg.norm(geometry.affine[:3, 2])) if geometry.shape[2] > 1 else None
-        beside = sidecar(series.header, geometry.frames[0][0], salt=salt, slice_spacing=spacing)
-        write_json(temporary / f"{stem}.json", beside)
+        metadata = sidecar(series.header, geometry.frames[0][0], salt=salt, slice_spacing=spacing)
+        write_json(temporary / f"{stem}.json", metadata)
     except Refusal as refusal:
-        return {**answer, "reason": str(refusal)}
-    return {**answer, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
+        return {**result, "reason": str(refusal)}
+    return {**result, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
 
 
 def _description(series: Series) -> str:
@@ -136,14 +138,14 @@ def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None
         Refusal: pixels are missing, damaged or compressed in an unknown way, or volumes repeat each other.
     """
     volumes = geometry.frames
-    wanted: dict[Path, list[tuple[int, int, Frame]]] = {}
+    by_file: dict[Path, list[tuple[int, int, Frame]]] = {}
     for t, volume in enumerate(volumes):
         for k, frame in enumerate(volume):
-            wanted.setdefault(frame.path, []).append((t, k, frame))
+            by_file.setdefault(frame.path, []).append((t, k, frame))
     stacked: npt.NDArray[Any] | None = None
-    for path, places in wanted.items():
+    for path, members in by_file.items():
         stored = pixels(path)
-        for t, k, frame in places:
+        for t, k, frame in members:
             plane = _scaled(_plane(stored, frame), frame.scale)
             if stacked is None:
                 stacked = np.zeros((len(volumes), len(volumes[0]), *plane.shape), plane.dtype)
@@ -153,7 +155,7 @@ def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None
     assert stacked is not None
     if geometry.volume_order_source == BY_NUMBER:
         _check_distinct(stacked)
-    data = rearrange(_smallest(stacked), "volume slice row column -> column row slice volume")
+    data = rearrange(_smallest_dtype(stacked), "volume slice row column -> column row slice volume")
     return DicomVolume(
         data=data[..., 0] if len(volumes) == 1 else data,
         affine=geometry.affine,
@@ -180,29 +182,29 @@ def _scaled(plane: npt.NDArray[Any], scale: tuple[float, float]) -> npt.NDArray[
     return (plane.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
-def _smallest(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array in the smallest type that NIfTI readers know well: uint8, int16, uint16, int32, float32.
+def _smallest_dtype(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Array in the smallest common type of NIfTI: uint8, int16, uint16, int32, float32.
 
     Raises:
-        Refusal: the values fit none of them.
+        Refusal: values outside all of them.
     """
     if stacked.dtype.kind == "f":
         if not np.isfinite(stacked).all():
             raise Refusal("damaged pixels", "values that are no numbers")
         return stacked.astype(np.float32)
     low, high = int(stacked.min()), int(stacked.max())
-    kinds = (np.uint8, np.int16, np.uint16, np.int32) if stacked.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
-    for kind in kinds:
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return stacked.astype(kind)
+    dtypes = (np.uint8, np.int16, np.uint16, np.int32) if stacked.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
+    for dtype in dtypes:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return stacked.astype(dtype)
     raise Refusal("damaged pixels", "values beyond 32 bits")
 
 
 def _check_distinct(stacked: npt.NDArray[Any]) -> None:
-    """No two volumes are the same to the last bit: noise sees to that in any real series.
+    """Check that no two volumes are identical: noise makes those of a real series different.
 
     Raises:
-        Refusal: two are, so the files are copies of each other under new numbers.
+        Refusal: identical volumes, that is copies of files under new instance numbers.
     """
     seen: dict[bytes, int] = {}
     for t, volume in enumerate(stacked):
@@ -224,9 +226,9 @@ def write_nifti(path: Path, volume: DicomVolume) -> None:
     nibabel.save(image, path)
 
 
-def _write_rejected(path: Path, answers: Sequence[dict[str, Any]]) -> None:
-    """What was refused and why, without the folders' names."""
+def _write_rejected(path: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write the refused series and reasons, without the folders' names."""
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, ["number", "reason", "n_files", "description"], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(answers)
+        writer.writerows(results)

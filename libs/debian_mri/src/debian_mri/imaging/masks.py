@@ -17,7 +17,7 @@ MIN_FLAT = 0.8
 def signal_mask(data: Float32[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     """Foreground: above half of Otsu's threshold, the largest piece, its holes filled.
 
-    Of a volume without skull that is the brain with its ventricles; with a skull it is the head.
+    The brain with its ventricles in a skull-stripped volume, else the head.
     """
     from scipy import ndimage
 
@@ -56,7 +56,7 @@ def _otsu(data: Float32[np.ndarray, "x y z"]) -> float:
 
 
 def label_image_reason(data: npt.NDArray[Any]) -> str:
-    """Why a volume is a mask or label image; empty where it is none.
+    """Reason to take a volume for a mask or label image, empty for a scan.
 
     Args:
         data: voxels (X, Y, Z), finite numbers.

@@ -1,6 +1,6 @@
-"""The reader of NIfTI (and MGH) volumes: a refusal for what would have to be guessed.
+"""Reader of NIfTI and MGH volumes, with refusals of ambiguous orientation, and digests of volumes and slice images.
 
-All that opens somebody's volume goes through `open_volume`: preparing a set, predicting, preprocessing.
+Preparation, preprocessing and prediction all read volumes by `open_volume`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from icube_common.errors import InputError
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 MIN_VOXELS = 8  # along an axis
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0  # mm
-# between the places of a corner of the volume by sform and by qform
+# distance of a corner of the volume between sform and qform
 MAX_FORM_DISTANCE_MM = 1.0  # mm
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-# of an MGH file, bytes that say whether its orientation is set
+# bytes of the flag of a valid orientation in an MGH file
 _GOOD_RAS = slice(28, 30)
-_CONVERT = "convert it from DICOM again (debian-mri convert), nothing here guesses where left is"
+_CONVERT = "convert it from DICOM again (debian-mri convert), the orientation is never guessed"
 
 
 class RawVolume(NamedTuple):
-    """A volume as the file has it.
+    """Volume of a file.
 
     Attributes:
-        data: (X, Y, Z) with the file's scaling applied.
+        data: (X, Y, Z), scaled by the header.
         affine: voxel indices to RAS, mm.
     """
 
@@ -61,17 +61,17 @@ def read_volume(path: str | Path, *, fill_nan: bool = False) -> RawVolume:
 def open_volume(
     path: str | Path, *, analyze: bool = False, fill_nan: bool = False
 ) -> tuple[npt.NDArray[Any], Float64[np.ndarray, "4 4"]]:
-    """Voxels (X, Y, Z) in the file's type, scaled as it says, and the affine, voxel indices to RAS in mm.
+    """Voxels (X, Y, Z) in the file's type, scaled by its header, and the affine, voxel indices to RAS in mm.
 
     Args:
         path: NIfTI-1 or NIfTI-2, ``.nii``, ``.nii.gz`` or ``.hdr`` with ``.img``, or FreeSurfer's ``.mgh`` or ``.mgz``.
-        analyze: take Analyze 7.5, whose header has no orientation, as its convention says: first axis to the left,
-            second to the front, third upwards, origin in the middle.
+        analyze: accept Analyze 7.5, whose header has no orientation, by its convention: first axis to the left, second
+            to the front, third upwards, origin in the middle.
         fill_nan: NaN voxels outside the head become background.
 
     Raises:
-        UnusableImage: the file is missing, damaged or of another kind; it is not 3-D; nothing says how the head lies,
-            or two things in its header differ about that; voxels are not finite, or all the same.
+        UnusableImage: missing or damaged file, or another kind; not 3-D; orientation missing or contradictory; voxels
+            not finite, or all the same.
     """
     with _path_in_errors(Path(path)):
         image = _load(Path(path))
@@ -89,7 +89,7 @@ def open_volume(
 
 
 def read_affine(path: str | Path) -> Float64[np.ndarray, "4 4"]:
-    """The RAS affine of a file, mm; of a compressed one only the head is read. Refusals of `open_volume`."""
+    """RAS affine of a file, mm; of a compressed one only the header is read. Refusals of `open_volume`."""
     with _path_in_errors(Path(path)):
         return _affine(_load(Path(path)), analyze=False)
 
@@ -110,7 +110,7 @@ def _load(path: Path) -> Any:
     if path.stat().st_size == 0:
         raise UnusableImage("the file is empty")
     if other := _missing_half(path):
-        raise UnusableImage(f"its {other} is not there")
+        raise UnusableImage(f"its {other} is missing")
     try:
         if path.name.lower().endswith((".mgz", ".mgh")):
             return _load_mgh(path)
@@ -125,7 +125,7 @@ def _load_mgh(path: Path) -> Any:
     """A file of FreeSurfer; https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/MghFormat.
 
     Raises:
-        UnusableImage: nothing in its header says how the head lies; nibabel takes a default then.
+        UnusableImage: header without orientation, where nibabel assumes a default.
     """
     import nibabel
 
@@ -138,14 +138,14 @@ def _load_mgh(path: Path) -> Any:
 
 
 def _missing_half(path: Path) -> str:
-    """The suffix of the file that a pair of header and voxels lacks; empty where it is there, or none is needed."""
+    """Suffix of the missing file of a pair of header and voxels, empty if complete."""
     name = path.name.lower()
     for own, other in ((".hdr", ".img"), (".img", ".hdr")):
         if name.endswith((own, f"{own}.gz")):
             stem = path.name[: name.rindex(own)]
-            there = {file.name for file in path.parent.iterdir() if file.name.startswith(stem)}
+            existing = {file.name for file in path.parent.iterdir() if file.name.startswith(stem)}
             names = {f"{stem}{suffix}{gz}" for suffix in (other, other.upper()) for gz in ("", ".gz")}
-            return "" if there & names else other
+            return "" if existing & names else other
     return ""
 
 
@@ -168,7 +168,7 @@ def _shape(image: Any) -> tuple[int, ...]:
 
 
 def _affine(image: Any, analyze: bool) -> Float64[np.ndarray, "4 4"]:
-    """The affine in mm, checked."""
+    """Affine in mm, checked."""
     import nibabel
 
     header = image.header
@@ -207,8 +207,8 @@ def _nifti_affine(header: Any) -> Float64[np.ndarray, "4 4"]:
         raise UnusableImage(f"has no orientation (qform and sform codes are 0): {_CONVERT}")
     affine = np.asarray(header.get_sform() if scode > 0 else header.get_qform(), dtype=np.float64)
     # ITK's identity is in LPS
-    if any(np.array_equal(affine, invented) for invented in (np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]))):
-        reason = f"its affine is the identity, which programs write that know no orientation: {_CONVERT}"
+    if any(np.array_equal(affine, default) for default in (np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0]))):
+        reason = f"its affine is the identity, the default of programs without an orientation: {_CONVERT}"
         raise UnusableImage(reason)
     unit = header.get_xyzt_units()[0]
     if unit not in _MILLIMETRES:
@@ -221,14 +221,14 @@ def _nifti_affine(header: Any) -> Float64[np.ndarray, "4 4"]:
 
 
 def _check_forms(sform: Float64[np.ndarray, "4 4"], qform: Float64[np.ndarray, "4 4"], shape: tuple[int, ...]) -> None:
-    """Refuse a header whose two orientations put a voxel in different places.
+    """Check that sform and qform agree.
 
     Raises:
-        UnusableImage: left and right differ, or a corner lies more than a millimetre away.
+        UnusableImage: different handedness, or a corner more than `MAX_FORM_DISTANCE_MM` apart.
     """
     remedy = (
         "remove the one that is wrong (in nibabel, image.set_qform(None, 0) or image.set_sform(None, 0), then save), "
-        "nothing here chooses"
+        "neither is chosen here"
     )
     both = f"sform {_words(sform)}, qform {_words(qform)}"
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
@@ -240,7 +240,7 @@ def _check_forms(sform: Float64[np.ndarray, "4 4"], qform: Float64[np.ndarray, "
 
 
 def _words(affine: Float64[np.ndarray, "4 4"]) -> str:
-    """Directions of the axes and the first voxel's place.
+    """Directions of the axes and position of the first voxel.
 
     >>> _words(np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]))
     'LAS from (90, -126, -72)'
@@ -248,8 +248,8 @@ def _words(affine: Float64[np.ndarray, "4 4"]) -> str:
     import nibabel
 
     codes = nibabel.orientations.aff2axcodes(affine)
-    place = ", ".join(f"{value:.4g}" for value in affine[:3, 3])
-    return f"{''.join(code or '?' for code in codes)} from ({place})"
+    origin = ", ".join(f"{value:.4g}" for value in affine[:3, 3])
+    return f"{''.join(code or '?' for code in codes)} from ({origin})"
 
 
 def _analyze_affine(image: Any) -> Float64[np.ndarray, "4 4"]:
@@ -264,10 +264,10 @@ def _analyze_affine(image: Any) -> Float64[np.ndarray, "4 4"]:
 
 
 def check_voxels(data: npt.NDArray[Any], *, fill_nan: bool = False) -> npt.NDArray[Any]:
-    """Voxels without NaN.
+    """Check voxels, with NaN outside the head filled on request.
 
     Raises:
-        UnusableImage: some are not finite, or all are the same.
+        UnusableImage: voxels not finite, or all the same.
     """
     with np.errstate(over="ignore"):
         single = data.astype(np.float32) if data.dtype.kind == "f" else data
@@ -285,10 +285,10 @@ def check_voxels(data: npt.NDArray[Any], *, fill_nan: bool = False) -> npt.NDArr
 
 
 def _fill(data: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    """NaN as 0, or as the darkest voxel where that is below 0.
+    """Fill NaN with 0, or with the minimum if below 0.
 
     Raises:
-        UnusableImage: some lie inside the head.
+        UnusableImage: NaN inside the head.
     """
     if missing.all():
         raise UnusableImage("empty: all voxels are NaN")
@@ -306,25 +306,25 @@ def voxel_digest(volume: RawVolume) -> str:
 
 
 def volume_digest(data: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> str:
-    """SHA-256 of the voxels in the order of axes nearest to RAS: a copy in another type or axis order has the same."""
+    """SHA-256 of the voxels in the axis order nearest to RAS, the same for a copy of another type or axis order."""
     import nibabel
 
-    turned = nibabel.orientations.apply_orientation(data, nibabel.orientations.io_orientation(affine))
-    return _digest(turned.astype("<f4"))
+    reoriented = nibabel.orientations.apply_orientation(data, nibabel.orientations.io_orientation(affine))
+    return _digest(reoriented.astype("<f4"))
 
 
 def slices_digest(paths: list[Path]) -> str:
-    """SHA-256 of grey values of images, in their order.
+    """SHA-256 of the grey values of slice images, in their order.
 
     Raises:
-        UnusableImage: one is missing, damaged or of one grey value.
+        UnusableImage: missing or damaged image, or one of constant grey value.
     """
     from PIL import Image
 
     digests = []
     for number, path in enumerate(paths, 1):
         if not path.is_file():
-            raise UnusableImage(f"image {number} is not there")
+            raise UnusableImage(f"image {number} is missing")
         try:
             with Image.open(path) as image:
                 grey = np.asarray(image.convert("F"), dtype=np.float32)
@@ -338,5 +338,5 @@ def slices_digest(paths: list[Path]) -> str:
 
 def _digest(values: npt.NDArray[Any]) -> str:
     # adding 0 makes -0 and 0 the same
-    whole = np.ascontiguousarray(values) + np.float32(0)
-    return hashlib.sha256(str(whole.shape).encode() + whole.tobytes()).hexdigest()
+    values = np.ascontiguousarray(values) + np.float32(0)
+    return hashlib.sha256(str(values.shape).encode() + values.tobytes()).hexdigest()

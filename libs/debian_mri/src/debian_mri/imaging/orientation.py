@@ -5,7 +5,7 @@ where the image's intensity is a function of the template's, whichever function 
 have nothing in common. On a grid of 8 mm it is computed for all translations at once, by Fourier transform, for each of
 the 24 rotations of a cube. Where none of them stands out, a head may lie between two: smaller turns are tried as well.
 
-A mirror image is no rotation, and a brain is nearly symmetric: exchanged sides cannot be found.
+A mirror image is no rotation, and a brain is nearly symmetric: a left-right flip cannot be detected.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _FINE, _RANKS = 4.0, 16
 _CLASSES = 4
 # of the template's brain and margin that has to lie inside the image
 _MIN_INSIDE = 0.8
-# of 24 rotations the best is taken alone where it is this good, and this much better than the next
+# the best of 24 rotations is the only start at this similarity and this margin to the next
 _GOOD, _CLEAR = 0.35, 0.08
-# else smaller turns of the best few are tried, degrees, one size after the other
-_KEPT, _TURNS = 6, (30.0, 15.0)
-# and the best starts that differ by this much, degrees, are refined
-_MOST, _APART = 8, 20.0
-# degrees by which people tilt their heads in a scanner at most; a head that is turned further is reported
+# else smaller turns of the best few are searched, degrees, by decreasing size
+_REFINED, _TURNS = 6, (30.0, 15.0)
+# number of starts, and their minimum distance, degrees
+_MAX_STARTS, _APART = 8, 20.0
+# maximum tilt of a head in a scanner, degrees; a larger rotation is reported
 MAX_HEAD_ROTATION = 30.0
 
 
 class RegistrationStart(NamedTuple):
-    """A rigid transform to start a registration from: points of the template to points of the head, both RAS in mm.
+    """Rigid initialisation of a registration: points of the template to points of the head, both RAS in mm.
 
     Attributes:
-        similarity: correlation ratio of template and head there, on the coarse grid.
+        similarity: correlation ratio of template and head on the coarse grid.
         rotation: matrix.
         shift: mm, after the rotation.
     """
@@ -57,42 +57,42 @@ class RegistrationStart(NamedTuple):
 
     @property
     def matrix(self) -> Float64[np.ndarray, "4 4"]:
-        """Both as one matrix."""
+        """Rotation and shift as one matrix."""
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = self.rotation, self.shift
         return matrix
 
 
 def registration_starts(volume: RawVolume) -> list[RegistrationStart]:
-    """Orientations that a head may have, the most similar to the template first; only one where that is clear.
+    """Candidate orientations of a head, most similar to the template first; a single one if it is clear.
 
     Raises:
-        InputError: nowhere do image and template overlap enough.
+        InputError: too little overlap of image and template.
     """
     head = _Head(volume)
-    found = sorted((head.best_shift(turn) for turn in right_angles()), key=_worst_last)
-    if found[0].similarity < 0:
+    starts = sorted((head.best_shift(turn) for turn in right_angles()), key=_worst_last)
+    if starts[0].similarity < 0:
         raise InputError(
             "registration to MNI failed: the image is smaller than a brain, or has no contrast where one could lie: is "
             "it a whole head?"
         )
-    if found[0].similarity >= _GOOD and found[0].similarity - found[1].similarity >= _CLEAR:
-        return found[:1]
-    tried = list(found)
-    for start in found[:_KEPT]:
-        tried += _turned(head, start)
-    kept: list[RegistrationStart] = []
-    for start in sorted(tried, key=_worst_last):
-        if len(kept) < _MOST and all(angle_between(start.rotation, other.rotation) > _APART for other in kept):
-            kept.append(start)
-    return kept
+    if starts[0].similarity >= _GOOD and starts[0].similarity - starts[1].similarity >= _CLEAR:
+        return starts[:1]
+    candidates = list(starts)
+    for start in starts[:_REFINED]:
+        candidates += _smaller_turns(head, start)
+    distinct: list[RegistrationStart] = []
+    for start in sorted(candidates, key=_worst_last):
+        if len(distinct) < _MAX_STARTS and all(angle_between(start.rotation, s.rotation) > _APART for s in distinct):
+            distinct.append(start)
+    return distinct
 
 
 def similarity(volume: RawVolume, to_mni: Float64[np.ndarray, "4 4"]) -> float:
     """Mutual information of template and head inside the template's brain, at 4 mm, in nats.
 
-    Of both images each voxel counts by its rank, in 16 classes of the same size: the scanner's units and the share of
-    fluid do not matter.
+    Intensities of both images are ranked into 16 classes of the same size, which removes the scanner's units and the
+    fraction of CSF.
 
     Args:
         volume: the head.
@@ -125,12 +125,12 @@ def mutual_information(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64])
     joint = np.zeros((int(one.max()) + 1, int(other.max()) + 1))
     np.add.at(joint, (one, other), 1.0 / len(one))
     alone = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    there = joint > 0
-    return float(np.sum(joint[there] * np.log(joint[there] / alone[there])))
+    positive = joint > 0
+    return float(np.sum(joint[positive] * np.log(joint[positive] / alone[positive])))
 
 
 def head_rotation(to_mni: Float64[np.ndarray, "4 4"]) -> float:
-    """Degrees by which a head is turned against what its affine says, after its matrix into MNI space."""
+    """Rotation of a head relative to its affine, degrees, from its matrix into MNI space."""
     from scipy.linalg import polar
 
     rotation, _ = polar(to_mni[:3, :3])
@@ -140,7 +140,7 @@ def head_rotation(to_mni: Float64[np.ndarray, "4 4"]) -> float:
 def intensity_classes(
     image: npt.NDArray[np.float32], brain: Bool[np.ndarray, "x y z"], count: int
 ) -> npt.NDArray[np.int64]:
-    """The class of each voxel of a brain by its intensity, each class of the same size; (voxels,)."""
+    """(voxels,) class of each voxel of a brain by its intensity, with classes of the same size."""
     inside = image[brain]
     bounds = np.quantile(inside, np.linspace(0, 1, count + 1)[1:-1])
     return np.searchsorted(bounds, inside, side="right").astype(np.int64)
@@ -148,28 +148,28 @@ def intensity_classes(
 
 @cache
 def right_angles() -> tuple[Rotation, ...]:
-    """The 24 rotations of a cube, that of an upright head first."""
-    found = []
+    """24 rotations of a cube, the identity first."""
+    rotations = []
     for order in itertools.permutations(range(3)):
         for signs in itertools.product((1.0, -1.0), repeat=3):
             matrix = np.zeros((3, 3))
             matrix[range(3), order] = signs
             if np.linalg.det(matrix) > 0:
-                found.append(matrix)
-    return tuple(sorted(found, key=lambda matrix: -float(np.trace(matrix))))
+                rotations.append(matrix)
+    return tuple(sorted(rotations, key=lambda matrix: -float(np.trace(matrix))))
 
 
 def _worst_last(start: RegistrationStart) -> float:
     return -start.similarity
 
 
-def _turned(head: _Head, start: RegistrationStart) -> list[RegistrationStart]:
-    """Smaller turns of a start about the template's axes, each size from the best that was found before."""
+def _smaller_turns(head: _Head, start: RegistrationStart) -> list[RegistrationStart]:
+    """Smaller turns of a start about the template's axes, each size from the best so far."""
     from scipy.spatial.transform import Rotation as Turn
 
     tried: list[RegistrationStart] = []
     for size in _TURNS:
-        best = max([start, *tried], key=lambda found: found.similarity)
+        best = max([start, *tried], key=lambda one: one.similarity)
         for axis, sign in itertools.product("xyz", (1, -1)):
             turn = Turn.from_euler(axis, sign * size, degrees=True).as_matrix()
             tried.append(head.best_shift(best.rotation @ turn))
@@ -177,13 +177,13 @@ def _turned(head: _Head, start: RegistrationStart) -> list[RegistrationStart]:
 
 
 def angle_between(one: Rotation, other: Rotation) -> float:
-    """Degrees between two rotations."""
+    """Angle between two rotations, degrees."""
     cosine = (np.trace(one.T @ other) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 class _Template(NamedTuple):
-    """The template on the coarse grid: marks (K, X, Y, Z) of its classes, the margin first, and the affine."""
+    """Template on the coarse grid: marks (K, X, Y, Z) of its classes, the margin first, and the affine."""
 
     marks: npt.NDArray[np.float32]
     affine: Float64[np.ndarray, "4 4"]
@@ -196,7 +196,7 @@ def _coarse_template() -> _Template:
     template = template_on_grid(_STEP)
     brain = template.brain
     marks = np.zeros((_CLASSES + 1, *brain.shape), dtype=np.float32)
-    # around the brain lies fluid, dark in T1w, bright in T2w, and then bone
+    # around the brain lies CSF, dark in T1w, bright in T2w, and then bone
     marks[0] = binary_dilation(brain) & ~brain
     for number in range(_CLASSES):
         marks[number + 1][brain] = intensity_classes(template.t1, brain, _CLASSES) == number
@@ -204,7 +204,7 @@ def _coarse_template() -> _Template:
 
 
 class _Head:
-    """A head, resampled onto coarse grids."""
+    """Head resampled onto coarse grids."""
 
     def __init__(self, volume: RawVolume) -> None:
         from scipy.ndimage import affine_transform
@@ -221,7 +221,7 @@ class _Head:
         self._transform = affine_transform
 
     def best_shift(self, rotation: Rotation) -> RegistrationStart:
-        """The shift at which the correlation ratio is highest, for a rotation of the template into the head."""
+        """Shift of the highest correlation ratio, for a rotation of the template into the head."""
         from scipy import fft
 
         marks, affine = _coarse_template()
@@ -243,14 +243,14 @@ class _Head:
         whole = float(marks.sum())
         ratio = 1 - within / np.maximum(variance, 1e-6 * whole)
         ratio[(counts < _MIN_INSIDE * whole) | (variance < 1e-4 * whole)] = -1
-        at = np.unravel_index(int(ratio.argmax()), ratio.shape)
-        steps = np.array([step if step < side else step - length for step in at])
+        best = np.unravel_index(int(ratio.argmax()), ratio.shape)
+        steps = np.array([step if step < side else step - length for step in best])
         # voxel i of the template lies on voxel i + steps of the head's grid, whose middle is the head's
         offset = _STEP * (steps - (side - 1) / 2) - affine[:3, 3]
-        return RegistrationStart(float(ratio[at]), rotation, rotation @ offset + self.middle)
+        return RegistrationStart(float(ratio[best]), rotation, rotation @ offset + self.middle)
 
     def _on_grid(self, rotation: Rotation, side: int) -> list[Float32[np.ndarray, "x y z"]]:
-        """The head turned upright, and which voxels lie inside its image."""
+        """Head turned upright, and the mask of voxels inside its image."""
         grid = np.eye(4)
         grid[:3, :3] = rotation * _STEP
         grid[:3, 3] = self.middle - rotation @ np.full(3, _STEP * (side - 1) / 2)
@@ -273,7 +273,7 @@ def _marks_transformed(size: int) -> list[npt.NDArray[np.complex64]]:
 def _smoothed(
     data: Float32[np.ndarray, "x y z"], affine: Float64[np.ndarray, "4 4"], step: float
 ) -> Float32[np.ndarray, "x y z"]:
-    """An image without its brightest voxels (vessels, fat), smoothed to a coarser grid."""
+    """Image without its brightest voxels (vessels, fat), smoothed to a coarser grid."""
     from scipy.ndimage import gaussian_filter
 
     spacing = np.linalg.norm(affine[:3, :3], axis=0)

@@ -1,6 +1,6 @@
-"""From a volume as it came from the scanner to one that all others can be compared with: a torchio pipeline.
+"""Preprocessing of volumes by a torchio pipeline.
 
-Canonical axes (RAS), N4 where asked for, affine registration to MNI where asked for, resampling, the field of view of
+Canonical axes (RAS), N4 and affine registration to MNI as configured, resampling, the field of view of
 ClinicaDL's images, and z-scores inside a brain mask. One interpolation only: registration moves the affine, not voxels.
 
 This is the only module that uses torchio.
@@ -27,19 +27,19 @@ from icube_common.errors import InputError
 VERSION = 2
 # a stored z-score is a multiple of this, and between -16 and 16
 STEP = 2.0**-11
-# around the template's brain, for people's own, mm
+# margin of a brain mask around the template's brain, mm
 _MARGIN_MM = 4.0
-# of the template's brain that has to be image, where a volume is said to be in MNI space
+# minimum fraction of the template's brain inside a volume in MNI space
 _MIN_COVERED = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig(Config):
-    """How volumes are preprocessed."""
+    """Preprocessing of volumes."""
 
     space: str = option("mni", "world of the result", choices=("mni", "native"))
     registration: str = option(
-        "none", "how volumes come into MNI space; none: they lie there already", choices=("none", "affine")
+        "none", "registration to MNI space; none: volumes are in MNI space already", choices=("none", "affine")
     )
     spacing: float = option(1.0, "mm between voxels", ge=0.5, le=8)
     field_of_view: list[float] = option(
@@ -57,13 +57,13 @@ class PreprocessConfig(Config):
 
 
 class Volume(NamedTuple):
-    """A preprocessed volume.
+    """Preprocessed volume.
 
     Attributes:
         data: (X, Y, Z); z-scores, or the scanner's units.
         affine: voxel indices to RAS, mm; diagonal but for the origin in MNI space.
-        mask: (X, Y, Z) of the brain (of the head, in native space with a skull).
-        turned: degrees by which registration found the head turned against what the file's affine says.
+        mask: (X, Y, Z) brain mask (head mask in native space with a skull).
+        rotation: rotation of the head by the registration relative to the file's affine, degrees.
     """
 
     data: Float32[np.ndarray, "x y z"]
@@ -76,8 +76,8 @@ def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
     """Preprocess a NIfTI file.
 
     Raises:
-        InputError: `debian_mri.imaging.nifti.read_volume` refuses the file, registration fails, or the volume does not
-            lie in MNI space though ``space=mni registration=none`` says so.
+        InputError: `debian_mri.imaging.nifti.read_volume` refuses the file, registration fails, or the volume is not
+            in MNI space with ``space=mni registration=none``.
     """
     try:
         return preprocess_volume(read_volume(path), config)
@@ -86,7 +86,7 @@ def preprocess(path: str | Path, config: PreprocessConfig) -> Volume:
 
 
 def preprocess_volume(volume: RawVolume, config: PreprocessConfig) -> Volume:
-    """Preprocess a volume that is in memory; see `preprocess`."""
+    """Preprocess a volume in memory; see `preprocess`."""
     import torch
     import torchio as tio
 
@@ -94,14 +94,14 @@ def preprocess_volume(volume: RawVolume, config: PreprocessConfig) -> Volume:
     done = pipeline(config)(tio.Subject(image=image))
     data, mask = done["image"].numpy()[0].astype(np.float32), done["mask"].numpy()[0] > 0
     if config.normalise == "zscore":
-        # what is stored is what is returned, whether it comes from the cache or not
+        # rounded as in the cache
         data = (np.clip(np.round(data / STEP), -(2**15), 2**15 - 1) * STEP).astype(np.float32)
     affine = np.asarray(done["image"].affine, dtype=np.float64)
     return Volume(data, affine, mask, done["image"].get("turned", 0.0))
 
 
 def pipeline(config: PreprocessConfig) -> Callable[[Any], Any]:
-    """The torchio Compose: takes a subject with a scalar image ``image``, and returns it with a label map ``mask``."""
+    """Compose of torchio: adds a label map ``mask`` to a subject with a scalar image ``image``."""
     import torchio as tio
 
     # Compose takes any function of a subject beside its own transforms
@@ -153,17 +153,17 @@ def _register(subject: Any) -> Any:
 
 
 def _mask_in_mni(subject: Any, config: PreprocessConfig) -> Any:
-    """The signal inside the template's brain and a margin around it."""
+    """Mask of the signal inside the template's brain and a margin around it."""
     brain = template_on_grid(config.spacing, config.field_of_view).brain
     near = _near_the_brain(config.spacing, tuple(config.field_of_view))
-    found = signal_mask(subject["image"].numpy()[0])
-    covered = float(found[brain].mean())
+    foreground = signal_mask(subject["image"].numpy()[0])
+    covered = float(foreground[brain].mean())
     if covered < _MIN_COVERED:
         raise InputError(
             f"does not lie in MNI space: {100 * covered:.0f} % of the template's brain are covered; "
             "set registration=affine, or space=native"
         )
-    return _with_mask(subject, found & near)
+    return _with_mask(subject, foreground & near)
 
 
 @cache
@@ -184,7 +184,7 @@ def _with_mask(subject: Any, mask: Bool[np.ndarray, "x y z"]) -> Any:
     import torchio as tio
 
     if not mask.any():
-        raise InputError("no brain found: nothing stands out from the background")
+        raise InputError("no brain found: no foreground in the image")
     values = torch.from_numpy(mask.astype(np.uint8))[None]
     subject.add_image(tio.LabelMap(tensor=values, affine=subject["image"].affine), "mask")
     return subject

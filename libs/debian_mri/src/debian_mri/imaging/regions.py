@@ -1,10 +1,9 @@
-"""Regions of the brain in MNI space, as ellipsoids and boxes: enough to say which planes go through them.
+"""Regions of the brain in MNI space, as ellipsoids and boxes, for the choice of planes through them.
 
-No atlas: shapes were set by hand on the ICBM152 template (2009a, symmetric) so that they hold the structure as it is
-seen there, and their middles were held against centroids of the AAL atlas (Tzourio-Mazoyer et al., NeuroImage 2002:
+No atlas: shapes were drawn by hand on the ICBM152 template (2009a, symmetric) around each structure, and their centres were compared with centroids of the AAL atlas (Tzourio-Mazoyer et al., NeuroImage 2002:
 hippocampus (-25, -21, -10) and (29, -20, -10), calcarine (-7, -79, 6), precuneus (-7, -56, 48), inferior parietal
-(-43, -46, 47)). The lateral ventricles were measured: the fluid there is one piece on each side, x 1 to 34, y -57 to
-30, z -2 to 28, of which the ellipsoids hold 94 %. For measuring volumes they are too coarse.
+(-43, -46, 47)). The lateral ventricles were measured: their CSF is one piece on each side, x 1 to 34, y -57 to
+30, z -2 to 28, of which the ellipsoids cover 94 %. They are too coarse for volumetry.
 
 All coordinates are mm, RAS: x to the right, y to the front, z up.
 """
@@ -20,9 +19,9 @@ from jaxtyping import Bool, Float64
 
 from icube_common.errors import unknown
 
-# the world's axis that a plane stands on
+# normal axis of a plane
 PLANES: Mapping[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
-# of its largest cross-section: a plane that shows less of a shape only grazes it
+# minimum section of a shape on a plane, relative to its largest section
 MIN_SECTION_SHARE = 0.25
 
 Point = tuple[float, float, float]
@@ -30,7 +29,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """Points p with ``|R^T (p - middle) / radii| <= 1``.
+    """Ellipsoid: points p with ``|R^T (p - middle) / radii| <= 1``.
 
     Attributes:
         middle: mm.
@@ -44,7 +43,7 @@ class Ellipsoid:
 
     @property
     def matrix(self) -> Float64[np.ndarray, "3 3"]:
-        """Takes ``p - middle`` into the unit ball."""
+        """Transform of ``p - middle`` into the unit ball."""
         first = np.array(self.along) / np.linalg.norm(self.along)
         second = np.cross(first, [0.0, 0.0, 1.0])
         second /= np.linalg.norm(second)
@@ -54,66 +53,66 @@ class Ellipsoid:
     def level(self, points: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         """Distance from the middle, 1 on the surface; ``points`` are x, y and z that broadcast."""
         rows = self.matrix
-        offsets = [place - middle for place, middle in zip(points, self.middle, strict=True)]
+        offsets = [point - middle for point, middle in zip(points, self.middle, strict=True)]
         squares = [sum(row[axis] * offsets[axis] for axis in range(3)) ** 2 for row in rows]
         return np.sqrt(sum(squares))
 
-    def reach(self, axis: int) -> float:
-        """Half of the extent along an axis of the world."""
+    def half_extent(self, axis: int) -> float:
+        """Half of the extent along a world axis."""
         return float(np.linalg.norm(np.linalg.inv(self.matrix)[axis]))
 
-    def cut(self, axis: int, place: float) -> float:
-        """Area of the cross-section of the plane at ``place``, as a share of the largest one parallel to it."""
-        return max(0.0, 1 - ((place - self.middle[axis]) / self.reach(axis)) ** 2)
+    def section(self, axis: int, position: float) -> float:
+        """Area of the section of the plane at ``position``, relative to the largest parallel one."""
+        return max(0.0, 1 - ((position - self.middle[axis]) / self.half_extent(axis)) ** 2)
 
 
 @dataclass(frozen=True)
 class Box:
-    """Between two corners."""
+    """Box between two corners."""
 
     low: Point
     high: Point
 
     @property
     def middle(self) -> Point:
-        """Its middle, mm."""
+        """Centre, mm."""
         x, y, z = ((a + b) / 2 for a, b in zip(self.low, self.high, strict=True))
         return x, y, z
 
     def level(self, points: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
         """Distance from the middle in the largest of the three half widths, 1 on the surface."""
         parts = [
-            abs(place - middle) / self.reach(axis)
-            for axis, (place, middle) in enumerate(zip(points, self.middle, strict=True))
+            abs(point - middle) / self.half_extent(axis)
+            for axis, (point, middle) in enumerate(zip(points, self.middle, strict=True))
         ]
         return np.maximum(np.maximum(parts[0], parts[1]), parts[2])
 
-    def reach(self, axis: int) -> float:
-        """Half of the extent along an axis of the world."""
+    def half_extent(self, axis: int) -> float:
+        """Half of the extent along a world axis."""
         return (self.high[axis] - self.low[axis]) / 2
 
-    def cut(self, axis: int, place: float) -> float:
-        """1 inside, 0 outside."""
-        return float(self.low[axis] <= place <= self.high[axis])
+    def section(self, axis: int, position: float) -> float:
+        """1 for a plane through the box, else 0."""
+        return float(self.low[axis] <= position <= self.high[axis])
 
 
 Shape = Ellipsoid | Box
 
 
 def _both_sides(middle: Point, radii: Point, along: Point = (0.0, 1.0, 0.0)) -> tuple[Ellipsoid, Ellipsoid]:
-    """The right ellipsoid that is given and its mirror image on the left, left first."""
+    """Ellipsoid on the right and its mirror image on the left, left first."""
     mirrored = ((-middle[0], middle[1], middle[2]), radii, (-along[0], along[1], along[2]))
     return Ellipsoid(*mirrored), Ellipsoid(middle, radii, along)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A named part of the brain.
+    """Named region of the brain.
 
     Attributes:
-        name: as configurations and slices have it.
-        words: as texts have it.
-        shapes: whose union it is.
+        name: name in configurations and slices.
+        words: name in texts.
+        shapes: shapes whose union is the region.
     """
 
     name: str
@@ -121,7 +120,7 @@ class Region:
     shapes: tuple[Shape, ...]
 
     def mask(self, shape: Sequence[int], affine: Float64[np.ndarray, "4 4"]) -> Bool[np.ndarray, "x y z"]:
-        """Voxels of an upright grid whose middle lies in the region."""
+        """Mask of the voxels of an axis-aligned grid with their centre in the region."""
         points = [affine[a, 3] + affine[a, a] * np.arange(n) for a, n in enumerate(shape)]
         grids = np.ix_(*points)
         inside = np.zeros(tuple(shape), dtype=bool)
@@ -129,26 +128,28 @@ class Region:
             inside |= part.level(grids) <= 1
         return inside
 
-    def is_on_plane(self, plane: str, place: float) -> bool:
-        """True for a plane at ``place`` (mm) with at least `MIN_SECTION_SHARE` of the largest section of a shape."""
-        return any(shape.cut(PLANES[plane], place) >= MIN_SECTION_SHARE for shape in self.shapes)
+    def is_on_plane(self, plane: str, position: float) -> bool:
+        """True for a plane at ``position`` (mm) with at least `MIN_SECTION_SHARE` of the largest section of a shape."""
+        return any(shape.section(PLANES[plane], position) >= MIN_SECTION_SHARE for shape in self.shapes)
 
-    def places(self, plane: str, count: int) -> tuple[float, ...]:
-        """Where ``count`` planes go through it, mm: evenly in the middle half; on both sides where it has two.
+    def slice_positions(self, plane: str, count: int) -> tuple[float, ...]:
+        """Positions of ``count`` planes through the region, mm, evenly in its middle half.
 
-        Sagittal planes meet a paired region twice: there are ``count`` for each of its sides.
+        Sagittal planes pass a paired region twice: ``count`` for each side.
         """
         axis = PLANES[plane]
-        found: list[float] = []
+        positions: list[float] = []
         for low, high in self._spans(axis):
             middle, half = (low + high) / 2, (high - low) / 4
             steps = np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
-            found += [round(float(middle + half * step), 2) for step in steps]
-        return tuple(found)
+            positions += [round(float(middle + half * step), 2) for step in steps]
+        return tuple(positions)
 
     def _spans(self, axis: int) -> list[tuple[float, float]]:
-        """Its extents along an axis, those that overlap or touch as one."""
-        spans = sorted((s.middle[axis] - s.reach(axis), s.middle[axis] + s.reach(axis)) for s in self.shapes)
+        """Extents along an axis, with overlapping ones merged."""
+        spans = sorted(
+            (s.middle[axis] - s.half_extent(axis), s.middle[axis] + s.half_extent(axis)) for s in self.shapes
+        )
         merged = [spans[0]]
         for low, high in spans[1:]:
             if low <= merged[-1][1]:
@@ -190,16 +191,16 @@ REGIONS: Mapping[str, Region] = {
 
 
 def get_region(name: str) -> Region:
-    """A region by name.
+    """Region by name.
 
     Raises:
-        InputError: there is none of this name; the nearest is named.
+        InputError: unknown name; the nearest is given.
     """
     if name not in REGIONS:
         raise unknown("region", name, REGIONS)
     return REGIONS[name]
 
 
-def regions_on_plane(plane: str, place: float) -> tuple[str, ...]:
-    """Names of the regions that the plane at ``place`` (mm) shows, in the order of `REGIONS`; not the whole brain."""
-    return tuple(name for name, region in REGIONS.items() if name != "brain" and region.is_on_plane(plane, place))
+def regions_on_plane(plane: str, position: float) -> tuple[str, ...]:
+    """Names of the regions on the plane at ``position`` (mm), in the order of `REGIONS`, without the whole brain."""
+    return tuple(name for name, region in REGIONS.items() if name != "brain" and region.is_on_plane(plane, position))

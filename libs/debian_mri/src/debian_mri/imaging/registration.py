@@ -20,8 +20,7 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MARGIN_MM = 8
 # of the template that has to lie inside the image after registration
 _MIN_INSIDE = 0.8
-# mutual information with the template inside the brain: 14 real heads reach 0.25 to 0.51, turned the wrong way 0.11 at
-# most
+# mutual information with the template inside the brain: 14 real heads reach 0.25 to 0.51, at most 0.11 in a wrong orientation
 MIN_SIMILARITY = 0.15
 # of the rotated starts that many are registered to the end
 _REFINED = 2
@@ -59,14 +58,14 @@ def correct_bias(
 
 
 def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
-    """Where a head lies in MNI space: the matrix that takes its world (RAS, mm) to the template's.
+    """Affine registration of a head to MNI space: matrix from its world (RAS, mm) to the template's.
 
     Mattes' mutual information over the template's brain and a margin around it, by rigid, then affine steps on 8, 4
     and 2 mm, from `debian_mri.imaging.orientation.registration_starts`: the head may have any rotation in its affine.
     A mirrored head is not recognised. Deterministic.
 
     Raises:
-        InputError: no place was found where image and template overlap enough, or they are not alike there.
+        InputError: too little overlap of image and template, or too little similarity.
     """
     import SimpleITK as sitk
 
@@ -82,11 +81,11 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
         moving, start, best = _best_of(fixed, mask, volume, starts)
     inside = sitk.Resample(moving * 0 + 1, fixed, best, sitk.sitkNearestNeighbor, 0.0)
     brain = sitk.GetArrayFromImage(mask) > 0
-    share = float((sitk.GetArrayFromImage(inside)[brain] > 0).mean())
+    covered = float((sitk.GetArrayFromImage(inside)[brain] > 0).mean())
     scale = abs(np.linalg.det(np.array(best.GetMatrix()).reshape(3, 3)))
-    if share < _MIN_INSIDE or not 0.4 < scale < 2.5:
+    if covered < _MIN_INSIDE or not 0.4 < scale < 2.5:
         raise InputError(
-            f"registration to MNI failed: {100 * share:.0f} % of the template's brain lie inside the image, volumes "
+            f"registration to MNI failed: {100 * covered:.0f} % of the template's brain lie inside the image, volumes "
             f"scaled by {1 / scale:.2f}: is it a whole head?"
         )
     matrix = np.eye(4)
@@ -94,14 +93,14 @@ def register_affine(volume: RawVolume) -> Float64[np.ndarray, "4 4"]:
     matrix[:3, :3] = np.array(best.GetMatrix()).reshape(3, 3)
     matrix[:3, 3] = np.array(best.GetTranslation()) + centre - matrix[:3, :3] @ centre
     # the optimised transform takes points of the template to points of the turned image
-    answer: Float64[np.ndarray, "4 4"] = np.linalg.inv(start.matrix @ _FLIP @ matrix @ _FLIP)
-    alike = similarity(volume, answer)
-    if alike < MIN_SIMILARITY:
+    to_mni: Float64[np.ndarray, "4 4"] = np.linalg.inv(start.matrix @ _FLIP @ matrix @ _FLIP)
+    achieved = similarity(volume, to_mni)
+    if achieved < MIN_SIMILARITY:
         raise InputError(
-            f"registration to MNI failed: mutual information of {alike:.2f} with the template, at least "
+            f"registration to MNI failed: mutual information of {achieved:.2f} with the template, at least "
             f"{MIN_SIMILARITY} is needed: is it a whole head, with contrast between tissues?"
         )
-    return answer
+    return to_mni
 
 
 @contextmanager
@@ -120,19 +119,19 @@ def _one_thread() -> Iterator[None]:
 def _best_of(
     fixed: Any, mask: Any, volume: RawVolume, starts: list[RegistrationStart]
 ) -> tuple[Any, RegistrationStart, Any]:
-    """The turned head, the start and the affine transform that fit best.
+    """Head, start and affine transform of the best metric.
 
     Raises:
-        InputError: from no start do image and template overlap enough.
+        InputError: too little overlap of image and template from all starts.
     """
     rigid = []
     for start in starts:
-        moving = _turned(volume, start)
-        metric, found = _optimised(fixed, mask, moving, _upright(), levels=((4, 4.0),))
-        rigid.append((metric, found, moving, start))
+        moving = _aligned(volume, start)
+        metric, transform = _optimise(fixed, mask, moving, _upright(), levels=((4, 4.0),))
+        rigid.append((metric, transform, moving, start))
     refined = []
-    for _, found, moving, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]:
-        metric, best = _optimised(fixed, mask, moving, _to_affine(found), levels=((2, 4.0), (1, 2.0)))
+    for _, transform, moving, start in sorted(rigid, key=lambda one: one[0])[:_REFINED]:
+        metric, best = _optimise(fixed, mask, moving, _to_affine(transform), levels=((2, 4.0), (1, 2.0)))
         refined.append((metric, best, moving, start))
     metric, best, moving, start = min(refined, key=lambda one: one[0])
     if not np.isfinite(metric):
@@ -140,10 +139,10 @@ def _best_of(
     return moving, start, best
 
 
-def _turned(volume: RawVolume, start: RegistrationStart) -> Any:
-    """A head, its world moved to where a start says that the template lies.
+def _aligned(volume: RawVolume, start: RegistrationStart) -> Any:
+    """Head in the world of a start, aligned with the template.
 
-    The optimiser then sees every head upright: of a transform with three angles not all rotations are the same to it.
+    The optimiser then starts from an upright head, since Euler angles do not parametrise all rotations equally well.
     """
     import SimpleITK as sitk
 
@@ -153,7 +152,7 @@ def _turned(volume: RawVolume, start: RegistrationStart) -> Any:
 
 
 def _upright() -> Any:
-    """The rigid transform that changes nothing, with the middle of the brain as the centre of rotation."""
+    """Identity as a rigid transform with the centre of the brain as the centre of rotation."""
     import SimpleITK as sitk
 
     transform = sitk.Euler3DTransform()
@@ -162,7 +161,7 @@ def _upright() -> Any:
 
 
 def _to_affine(rigid: Any) -> Any:
-    """A rigid transform as one that may scale and shear."""
+    """Affine transform from a rigid one."""
     import SimpleITK as sitk
 
     transform = sitk.AffineTransform(3)
@@ -172,8 +171,8 @@ def _to_affine(rigid: Any) -> Any:
     return transform
 
 
-def _optimised(fixed: Any, mask: Any, moving: Any, start: Any, *, levels: tuple[tuple[int, float], ...]) -> Any:
-    """(metric, transform) after optimisation from ``start``; levels are (shrink factor, smoothing in mm)."""
+def _optimise(fixed: Any, mask: Any, moving: Any, start: Any, *, levels: tuple[tuple[int, float], ...]) -> Any:
+    """Optimise from ``start``: (metric, transform); levels are (shrink factor, smoothing in mm)."""
     import SimpleITK as sitk
 
     method = sitk.ImageRegistrationMethod()
@@ -189,11 +188,11 @@ def _optimised(fixed: Any, mask: Any, moving: Any, start: Any, *, levels: tuple[
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=False)
     try:
-        found = method.Execute(fixed, moving)
+        transform = method.Execute(fixed, moving)
     except RuntimeError:
         # ITK gives up where too few samples fall into the image
         return float("inf"), start
-    if found.GetName() == "CompositeTransform":
-        found = sitk.CompositeTransform(found).GetBackTransform()
+    if transform.GetName() == "CompositeTransform":
+        transform = sitk.CompositeTransform(transform).GetBackTransform()
     kind = sitk.AffineTransform if isinstance(start, sitk.AffineTransform) else sitk.Euler3DTransform
-    return method.GetMetricValue(), kind(found)
+    return method.GetMetricValue(), kind(transform)

@@ -1,6 +1,6 @@
-"""Pictures of planes through a brain: through named regions, evenly over it, or the images that a set consists of.
+"""Slice images of a brain: planes through named regions, evenly spaced planes, or the slice images of a set.
 
-How planes are shown: axial with the front up, coronal with the top up, both with the person's left on the left;
+Display: axial with the front up, coronal with the top up, both with the person's left on the left;
 sagittal with the top up and the front on the right. Pixels are grey, 0 to 1.
 """
 
@@ -18,18 +18,18 @@ from debian_mri.imaging.regions import PLANES, get_region, regions_on_plane
 from icube_common.config import Config, option
 from icube_common.errors import InputError, unknown
 
-# an even plane is taken where at least this share of the brain's largest section lies in it
+# minimum section of the brain on an evenly spaced plane, relative to the largest section
 _MIN_SECTION = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceConfig(Config):
-    """Which planes of a volume become pictures; a set of slice images gives all that it has of ``planes``."""
+    """Planes of a volume that become slice images; a set of slice images has all of its ``planes``."""
 
     mode: str = option("regions", "planes through named regions, or evenly over the brain", choices=("regions", "even"))
     planes: list[str] = option(["coronal", "axial", "sagittal"], "orientations", choices=tuple(PLANES))
     regions: list[str] = option(
-        ["hippocampus", "lateral_ventricles", "parietal", "midbrain", "occipital"], "of mode regions"
+        ["hippocampus", "lateral_ventricles", "parietal", "midbrain", "occipital"], "regions of mode regions"
     )
     count: int = option(2, "slices of each plane (even), or of each plane and region (regions)", ge=1, le=128)
     window_low: float = option(1.0, "percentile of the brain's voxels that becomes black", ge=0, lt=50)
@@ -47,14 +47,14 @@ class SliceConfig(Config):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SliceImage:
-    """One picture.
+    """Slice image.
 
     Attributes:
         image: (H, W) grey, 0 to 1.
         plane: "axial", "coronal" or "sagittal".
-        position_mm: of the voxels' middle along the plane's normal, MNI; None for a picture of unknown place, and
+        position_mm: of the voxels' centre along the plane's normal, MNI; None for an unknown position, and
             outside MNI space.
-        regions: names of the regions that it cuts (`debian_mri.imaging.regions`); empty outside MNI space.
+        regions: names of the regions on the slice (`debian_mri.imaging.regions`); empty outside MNI space.
     """
 
     image: Float32[np.ndarray, "h w"]
@@ -64,54 +64,56 @@ class SliceImage:
 
     @property
     def words(self) -> str:
-        """Plane and place: ``"coronal, y = -22 mm"``."""
+        """Plane and position: ``"coronal, y = -22 mm"``."""
         if self.position_mm is None:
             return self.plane
         return f"{self.plane}, {'xyz'[PLANES[self.plane]]} = {self.position_mm:g} mm"
 
 
 def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) -> list[SliceImage]:
-    """The pictures of a preprocessed volume.
+    """Slice images of a preprocessed volume.
 
     Args:
-        volume: on an upright grid.
-        config: which planes.
-        in_mni: whether its world is that of the regions.
+        volume: on an axis-aligned grid.
+        config: planes.
+        in_mni: true for a volume in MNI space.
 
     Raises:
-        InputError: regions are asked for outside MNI space, or one lies outside the volume.
+        InputError: mode regions outside MNI space, or a region outside the volume.
     """
     if config.mode == "regions" and not in_mni:
         raise InputError("slices.mode=regions: regions lie in MNI space; set space=mni or slices.mode=even")
     shown = window_intensity(volume, config.window_low, config.window_high)
-    pictures = []
+    images = []
     for plane, index in dict.fromkeys(_planes(volume, config)):
         axis = PLANES[plane]
-        # a native grid may be oblique: its planes then lie at no one place
-        place = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
-        regions = () if place is None else regions_on_plane(plane, place)
-        pictures.append(SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=place, regions=regions))
-    return pictures
+        # planes of an oblique native grid have no single position
+        position = round(float(volume.affine[axis, 3] + volume.affine[axis, axis] * index), 3) if in_mni else None
+        regions = () if position is None else regions_on_plane(plane, position)
+        images.append(
+            SliceImage(image=upright(shown, plane, index), plane=plane, position_mm=position, regions=regions)
+        )
+    return images
 
 
 def upright(data: Float32[np.ndarray, "x y z"], plane: str, index: int) -> Float32[np.ndarray, "h w"]:
-    """A plane of a RAS volume as it is shown."""
+    """Plane of a RAS volume in display orientation."""
     return np.ascontiguousarray(np.flipud(np.take(data, index, axis=PLANES[plane]).T))
 
 
 def window_intensity(volume: Volume, low: float, high: float) -> Float32[np.ndarray, "x y z"]:
-    """Intensities from 0 to 1 between two percentiles of the mask's voxels."""
+    """Intensities scaled to 0 to 1 between two percentiles of the mask's voxels."""
     black, white = np.percentile(volume.data[volume.mask], [low, high])
     if white <= black:
-        raise InputError(f"all of the brain has one intensity ({black:g}): nothing to see")
+        raise InputError(f"all of the brain has one intensity ({black:g}): no contrast")
     return np.clip((volume.data - black) / (white - black), 0, 1).astype(np.float32)
 
 
 def read_slices(paths: Sequence[Path], planes: Sequence[str], config: SliceConfig) -> Iterator[SliceImage]:
-    """Slice images as grey pictures, those of the planes that are asked for, in their order.
+    """Read slice images of the configured planes, in their order.
 
     Raises:
-        InputError: a file cannot be read as an image or is empty, or there is none of the planes.
+        InputError: unreadable or empty image, or no image of the planes.
     """
     chosen = [(path, plane) for path, plane in zip(paths, planes, strict=True) if plane in config.planes]
     if not chosen:
@@ -121,10 +123,10 @@ def read_slices(paths: Sequence[Path], planes: Sequence[str], config: SliceConfi
 
 
 def read_slice_image(path: Path) -> Float32[np.ndarray, "h w"]:
-    """A JPEG, PNG or other image that Pillow reads, as grey from 0 to 1.
+    """Read a JPEG, PNG or other image of Pillow, as grey from 0 to 1.
 
     Raises:
-        InputError: it cannot be read, or all of its pixels are the same.
+        InputError: unreadable image, or one of constant grey value.
     """
     from PIL import Image
 
@@ -143,27 +145,27 @@ def read_slice_image(path: Path) -> Float32[np.ndarray, "h w"]:
 
 
 def _planes(volume: Volume, config: SliceConfig) -> Iterator[tuple[str, int]]:
-    """Plane and voxel index of each picture."""
+    """Plane and voxel index of each slice."""
     if config.mode == "even":
         for plane in config.planes:
             yield from ((plane, index) for index in _even(volume.mask, PLANES[plane], config.count))
         return
     for name in config.regions:
         for plane in config.planes:
-            for place in get_region(name).places(plane, config.count):
-                yield plane, _index(volume.affine, volume.data.shape, PLANES[plane], place, name)
+            for position in get_region(name).slice_positions(plane, config.count):
+                yield plane, _index(volume.affine, volume.data.shape, PLANES[plane], position, name)
 
 
-def _index(affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, place: float, name: str) -> int:
-    index = round((place - affine[axis, 3]) / affine[axis, axis])
+def _index(affine: Float64[np.ndarray, "4 4"], shape: Sequence[int], axis: int, position: float, name: str) -> int:
+    index = round((position - affine[axis, 3]) / affine[axis, axis])
     if not 0 <= index < shape[axis]:
-        raise InputError(f"region {name}: {'xyz'[axis]} = {place:g} mm lies outside the field of view: widen it")
+        raise InputError(f"region {name}: {'xyz'[axis]} = {position:g} mm lies outside the field of view: widen it")
     return int(index)
 
 
 def _even(mask: Bool[np.ndarray, "x y z"], axis: int, count: int) -> list[int]:
-    """Indices that divide the part of the brain with sizable sections into equal parts."""
+    """Evenly spaced indices over the part of the brain with sections above the minimum."""
     areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))
     sizable = np.flatnonzero(areas >= _MIN_SECTION * areas.max())
     first, last = int(sizable[0]), int(sizable[-1])
-    return [first + round((last - first) * (at + 0.5) / count) for at in range(count)]
+    return [first + round((last - first) * (number + 0.5) / count) for number in range(count)]

@@ -17,20 +17,20 @@ from jaxtyping import Bool, Float32, Float64
 
 # field of view of ClinicaDL's cropped MNI images, mm; 169 x 208 x 179 voxels at 1 mm
 FIELD_OF_VIEW = (169.0, 208.0, 179.0)
-# where our grids have their middle: the brain of the template reaches from (-72, -107, -72) to (72, 73, 82)
+# centre of the grids: the brain of the template reaches from (-72, -107, -72) to (72, 73, 82)
 MIDDLE = (0.0, -16.5, 5.0)
 _BRAIN = 0.2  # of the template's maximum, as nilearn's own mask
 
 
 class Grid(NamedTuple):
-    """Voxels in space: number along x, y, z, and the RAS affine in mm."""
+    """Voxel grid: number along x, y, z, and the RAS affine in mm."""
 
     shape: tuple[int, int, int]
     affine: Float64[np.ndarray, "4 4"]
 
 
 class Template(NamedTuple):
-    """Images on one grid, each (X, Y, Z) float32 from 0 to 1."""
+    """Template images on one grid, each (X, Y, Z) float32 from 0 to 1."""
 
     t1: Float32[np.ndarray, "x y z"]
     grey: Float32[np.ndarray, "x y z"]
@@ -39,12 +39,12 @@ class Template(NamedTuple):
 
     @property
     def brain(self) -> Bool[np.ndarray, "x y z"]:
-        """Voxels of the brain, cerebrospinal fluid in and between its parts included."""
+        """Mask of the brain with its cerebrospinal fluid."""
         return self.t1 > _BRAIN
 
 
 def mni_grid(spacing: float, field_of_view: Sequence[float] = FIELD_OF_VIEW) -> Grid:
-    """The grid of all preprocessed volumes in MNI space: the same field of view at any spacing.
+    """Grid of preprocessed volumes in MNI space, with one field of view at any spacing.
 
     Args:
         spacing: mm between voxels.
@@ -58,7 +58,7 @@ def mni_grid(spacing: float, field_of_view: Sequence[float] = FIELD_OF_VIEW) -> 
 
 @cache
 def load_template() -> Template:
-    """The template at 1 mm, 197 x 233 x 189 voxels; read once, do not write into it."""
+    """Template at 1 mm, 197 x 233 x 189 voxels; cached and read-only."""
     from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 
     images = [load(resolution=1) for load in (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)]
@@ -79,14 +79,14 @@ def _on_grid(spacing: float, field_of_view: tuple[float, ...]) -> Template:
 
 
 def template_on_grid(spacing: float, field_of_view: Sequence[float] = FIELD_OF_VIEW) -> Template:
-    """The template on `mni_grid`, smoothed to the spacing where that is coarser than 1 mm; kept in memory."""
+    """Template on `mni_grid`, smoothed for spacings above 1 mm; cached."""
     return _on_grid(float(spacing), tuple(map(float, field_of_view)))
 
 
 def resample(
     image: npt.NDArray[np.float32], affine: Float64[np.ndarray, "4 4"], grid: Grid
 ) -> Float32[np.ndarray, "x y z"]:
-    """An image (X, Y, Z) on an upright grid, linearly, 0 outside; smoothed first where the grid is coarser.
+    """Resample an image (X, Y, Z) on an axis-aligned grid linearly, 0 outside; smoothed first for a coarser grid.
 
     Args:
         image: on a grid whose axes are those of the world.
@@ -100,16 +100,16 @@ def resample(
     # full width at half maximum of a coarse voxel, of which the fine one has its share already
     sigmas = [math.sqrt(max(0.0, step**2 - 1)) / 2.355 for step in ratio]
     smooth = gaussian_filter(image, sigmas) if any(sigmas) else image
-    moved: npt.NDArray[np.float32] = affine_transform(
+    resampled: npt.NDArray[np.float32] = affine_transform(
         smooth, np.diag(ratio), matrix[:3, 3], output_shape=grid.shape, order=1, output=np.float32
     )
-    return moved
+    return resampled
 
 
 def world_axes(shape: Sequence[int], affine: Float64[np.ndarray, "4 4"]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Coordinates in mm along each axis of an upright grid, shaped to broadcast to (X, Y, Z)."""
+    """Coordinates in mm along each axis of an axis-aligned grid, shaped to broadcast to (X, Y, Z)."""
     axes = []
     for axis, n in enumerate(shape):
-        places = affine[axis, 3] + affine[axis, axis] * np.arange(n)
-        axes.append(places.reshape([-1 if at == axis else 1 for at in range(3)]))
+        positions = affine[axis, 3] + affine[axis, axis] * np.arange(n)
+        axes.append(positions.reshape([-1 if other == axis else 1 for other in range(3)]))
     return tuple(axes)

@@ -1,8 +1,8 @@
 """Preprocessed volumes of a prepared set, computed once: ``volumes/<key>.nii.gz`` in its folder.
 
-The key is a SHA-256 over the voxels' digest, the affine, the configuration and the versions of what computes. Beside
-each volume lie its mask and a record of the source; the volume is written last, so that where it is all is there. Any
-number of processes may work at once, and one that was killed is gone on with.
+The key is a SHA-256 of the voxels' digest, the affine, the configuration and the versions of the packages. The mask and
+a record of the source are stored beside each volume, which is written last. Processes may run in parallel, and after an
+interruption the cached volumes are reused.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _PACKAGES = ("torchio", "SimpleITK", "nilearn", "scipy")
 
 
 def cached_volume(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path:
-    """The preprocessed volume of a scan, from the cache where it is there.
+    """Preprocessed volume of a scan, from the cache if present.
 
     Returns:
         A NIfTI file; `load_volume` reads it with its mask.
 
     Raises:
-        InputError: the scan is of slices, `debian_mri.imaging.preprocess.preprocess` refuses it, or its voxels are no
-            longer those that the cache has seen.
+        InputError: the scan is of slices, `debian_mri.imaging.preprocess.preprocess` refuses it, or its voxels have
+            changed since they were cached.
     """
     source = _source(manifest, scan)
     fill_nan = bool(manifest.about.get("fill_nan"))
@@ -77,32 +77,32 @@ def preprocess_all(
     workers: int = 1,
     strict: bool = False,
 ) -> dict[str, Path]:
-    """Preprocess the volumes of a set, several at once where ``workers`` says so.
+    """Preprocess the volumes of a set in ``workers`` processes.
 
-    What cannot be used is left out, with a warning, and listed in ``volumes/rejected.csv``.
+    Unusable scans are excluded with a warning and listed in ``volumes/rejected.csv``.
 
     Args:
-        manifest: the set.
-        config: how.
-        scans: which; by default all.
+        manifest: set.
+        config: preprocessing.
+        scans: scans; by default all.
         workers: local processes.
-        strict: stop at the first scan that cannot be used.
+        strict: stop at the first unusable scan.
 
     Returns:
-        Scan id -> its file, in the order of ``scans``.
+        Scan id -> file, in the order of ``scans``.
 
     Raises:
-        InputError: no scan can be used, or (strict) one cannot.
+        InputError: no usable scan, or (strict) an unusable one.
     """
-    wanted = list(manifest.scans if scans is None else scans)
-    found: dict[str, Path] = {}
+    selected = list(manifest.scans if scans is None else scans)
+    files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
-    calls = ((scan.id, (manifest, scan, config)) for scan in wanted)
-    with open_executor(workers) as (executor, count), tqdm(desc="volumes", unit="scan", total=len(wanted)) as bar:
+    calls = ((scan.id, (manifest, scan, config)) for scan in selected)
+    with open_executor(workers) as (executor, count), tqdm(desc="volumes", unit="scan", total=len(selected)) as bar:
         for scan_id, result in run_each(_attempt, calls, executor, count):
             bar.update()
             if isinstance(result, Path):
-                found[scan_id] = result
+                files[scan_id] = result
             elif strict:
                 raise InputError(result)
             else:
@@ -115,17 +115,17 @@ def preprocess_all(
         writer.writerows(sorted(reasons.items()))
     if reasons:
         first = next(iter(reasons.values()))
-        if not found:
-            raise InputError(f"{manifest.folder}: none of {len(wanted)} scans can be used; the first, {first}")
+        if not files:
+            raise InputError(f"{manifest.folder}: none of {len(selected)} scans can be used; the first, {first}")
         logger.warning("%d scans could not be preprocessed: see %s", len(reasons), rejected)
-    return {scan.id: found[scan.id] for scan in wanted if scan.id in found}
+    return {scan.id: files[scan.id] for scan in selected if scan.id in files}
 
 
 def load_volume(path: str | Path) -> Volume:
-    """A volume of the cache with its mask.
+    """Volume of the cache with its mask.
 
     Raises:
-        InputError: a file is missing or damaged: delete it.
+        InputError: missing or damaged file.
     """
     import nibabel
 
@@ -141,17 +141,17 @@ def load_volume(path: str | Path) -> Volume:
 
 
 def cached_head_rotation(path: str | Path) -> float:
-    """Degrees by which the head of a volume of the cache was turned against what its source's affine says."""
+    """Rotation of the head of a cached volume relative to its source's affine, degrees."""
     return float(read_json(_beside(Path(path), ".json")).get("turned", 0.0))
 
 
 def volume_key(content: str, source: Path, config: PreprocessConfig) -> str:
-    """What names a preprocessed volume.
+    """Cache key of a preprocessed volume.
 
     Args:
-        content: a digest of the voxels.
-        source: the file, for its affine.
-        config: how it is preprocessed.
+        content: digest of the voxels.
+        source: file, for its affine.
+        config: preprocessing.
     """
     parts = {
         "content": content,
@@ -168,12 +168,12 @@ def _source(manifest: Manifest, scan: Scan) -> Path:
         raise InputError(f"{scan.id}: is a set of slice images, only volumes are preprocessed")
     source = manifest.paths_of(scan)[0]
     if not source.is_file():
-        raise InputError(f"{source}: no such file (did the images move? give the root where they lie now)")
+        raise InputError(f"{source}: no such file (for moved images set --image-root)")
     return source
 
 
 def _attempt(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> Path | str:
-    """The file, or why there is none."""
+    """File of a preprocessed volume, or the reason for a failure."""
     try:
         return cached_volume(manifest, scan, config)
     except InputError as error:
@@ -185,9 +185,9 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _still_the_same(source: Path, path: Path, fill_nan: bool) -> bool:
-    """Whether the source has the voxels that the stored volume was made of; False: make it again.
+    """True if the source still has the voxels of the cached volume; false to compute it again.
 
-    A source of the same size and date is taken for the same; another one is read.
+    A source of the same size and modification time is unchanged; any other is read.
     """
     beside = _beside(path, ".json")
     if not beside.is_file() or not _beside(path, ".mask.nii.gz").is_file():

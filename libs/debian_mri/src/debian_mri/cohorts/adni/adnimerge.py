@@ -16,10 +16,10 @@ BASELINE = "bl"
 NEAREST_DAYS = 90  # between a scan and the visit whose row it takes
 CODED_DAYS = 180  # where the visit code is the same
 REQUIRED = ("PTID", "VISCODE")
-# what does not change with the visit
+# the same at all visits
 TIME_INVARIANT = ("PTEDUCAT", "PTGENDER", "APOE4")
 MISSING_VALUES = ("-4", "-1", "-4.0", "-1.0")
-# diagnoses of different fineness
+# groups of finer diagnoses
 FAMILIES = {
     **dict.fromkeys(("CN", "SMC", "NL"), "CN"),
     **dict.fromkeys(("EMCI", "MCI", "LMCI"), "MCI"),
@@ -40,7 +40,7 @@ class Visits:
 
     def __init__(self, rows: dict[tuple[str, str], dict[str, str]]) -> None:
         self.rows = rows
-        self.lasting: dict[str, dict[str, str]] = {}
+        self.constant: dict[str, dict[str, str]] = {}
         self.dated: dict[str, list[tuple[date, dict[str, str]]]] = defaultdict(list)
         self.second: dict[tuple[str, str], dict[str, str]] = {}
         for (person, _), cells in rows.items():
@@ -48,12 +48,12 @@ class Visits:
                 self.dated[person].append((day, cells))
             if code := cells.get("VISCODE2", "").lower():
                 self.second.setdefault((person, code), cells)
-            known = self.lasting.setdefault(person, {})
+            constant = self.constant.setdefault(person, {})
             for column in TIME_INVARIANT:
                 if cells.get(column):
-                    # a person whose rows differ has no such value
-                    same = known.setdefault(column, cells[column]) == cells[column]
-                    known[column] = known[column] if same else "n/a"
+                    # a person with different values has none
+                    same = constant.setdefault(column, cells[column]) == cells[column]
+                    constant[column] = constant[column] if same else "n/a"
 
     @classmethod
     def read(cls, path: Path) -> Visits:
@@ -71,7 +71,7 @@ class Visits:
         return cls(rows)
 
     def row(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
-        """The row of a scan, empty where there is none.
+        """Row of a scan, empty if none matches.
 
         Args:
             person: PTID.
@@ -82,10 +82,10 @@ class Visits:
 
     def _coded(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
         code = BASELINE if session == "sc" else session
-        found = self.rows.get((person, code)) or self.second.get((person, code)) or {}
-        examined = parse_date(found.get("EXAMDATE", ""))
+        cells = self.rows.get((person, code)) or self.second.get((person, code)) or {}
+        examined = parse_date(cells.get("EXAMDATE", ""))
         far = scan_date and examined and abs((scan_date - examined).days) > CODED_DAYS
-        return {} if far else found
+        return {} if far else cells
 
     def _nearest(self, person: str, scan_date: date | None) -> dict[str, str]:
         if scan_date is None:
@@ -96,13 +96,13 @@ class Visits:
         return nearest[0] if least <= NEAREST_DAYS and len(nearest) == 1 else {}
 
     def by_date(self, person: str, session: str, scan_date: date | None) -> bool:
-        """Whether the row of a scan was found by its date."""
+        """True if the row of a scan was matched by its date."""
         return not self._coded(person, session, scan_date) and bool(self._nearest(person, scan_date))
 
     def contradicts_sex(self, person: str, sex: str) -> bool:
-        """Whether the person's sex is another one here."""
-        known = normalise_value("sex", self.lasting.get(person, {}).get("PTGENDER", ""))
-        return bool(sex and known and sex != known)
+        """True if ADNIMERGE has another sex for the person."""
+        recorded = normalise_value("sex", self.constant.get(person, {}).get("PTGENDER", ""))
+        return bool(sex and recorded and sex != recorded)
 
     def complete(self, person: str, visit: dict[str, str], row: dict[str, str]) -> dict[str, str]:
         """A person's row completed by ADNIMERGE's described variables (`debian_mri.data.clinical_variables`).
@@ -112,9 +112,9 @@ class Visits:
             visit: row of the scan.
             row: of the collection's CSV.
         """
-        lasting = self.lasting.get(person, {})
+        constant = self.constant.get(person, {})
         answer = dict(row)
-        for column, text in {**visit, **lasting}.items():
+        for column, text in {**visit, **constant}.items():
             name = canonical_name(column)
             # AGE is that at baseline
             at_baseline = visit.get("VISCODE", "").lower() == BASELINE

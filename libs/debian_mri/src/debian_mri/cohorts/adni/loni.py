@@ -1,6 +1,6 @@
 """The tree and the table of a download from LONI's Image and Data Archive (ADNI, PPMI, ...).
 
-Tree: ``<subject>/<series description>/<date>/<I...|S...>/``: the last folder is called after the image (``I118671``)
+Tree: ``<subject>/<series description>/<date>/<I...|S...>/``: the last folder is named after the image (``I118671``)
 or, in older downloads, after the series (``S18402``), and then file names end in ``_S18402_I118671.dcm``.
 Table: one row an image. Image ids are written with and without the leading ``I``.
 """
@@ -35,19 +35,19 @@ class TreeImage:
         number: of its folder, in the order of paths.
         folder: where its files are.
         files: their names.
-        subject: whose it is.
-        fault: why it cannot be used; empty where it can.
+        subject: subject.
+        problem: reason for a rejection, empty if usable.
     """
 
     number: int
     folder: Path
     files: tuple[str, ...]
     subject: str
-    fault: str = ""
+    problem: str = ""
 
     @property
     def name(self) -> str:
-        """What a rejection calls it: folders of the tree are called after people and dates."""
+        """Name in a rejection, without the folder's name, which holds the subject and a date."""
         return f"image folder {self.number} of the tree"
 
 
@@ -62,12 +62,12 @@ class TableRow:
 
     @property
     def name(self) -> str:
-        """What a rejection calls it: ids and people stay out."""
+        """Name in a rejection, without ids."""
         return f"line {self.line} of the collection's CSV"
 
     @property
     def subject(self) -> str:
-        """Whose it is, as LONI spells it."""
+        """Subject as spelled by LONI."""
         return self.cells["Subject"]
 
 
@@ -78,12 +78,12 @@ def image_key(text: str) -> str:
 
 
 def read_tree(root: Path) -> dict[str, TreeImage]:
-    """Image id -> where it is.
+    """Images of the tree by id.
 
     Raises:
-        InputError: there is no folder of an image.
+        InputError: no folder of an image.
     """
-    found: dict[str, list[TreeImage]] = defaultdict(list)
+    images: dict[str, list[TreeImage]] = defaultdict(list)
     number = 0
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
@@ -102,15 +102,13 @@ def read_tree(root: Path) -> dict[str, TreeImage]:
         if not files:
             by_image[image_key(path.name)] = []
         for key, members in by_image.items():
-            fault = "" if members else "its folder is empty"
-            found[key].append(TreeImage(number, path, tuple(members), subject, fault))
+            problem = "" if members else "its folder is empty"
+            images[key].append(TreeImage(number, path, tuple(members), subject, problem))
     if not number:
         raise InputError(f"{root}: no folder of an image in it; expected <subject>/<description>/<date>/<I...|S...>/")
     return {
-        key: places[0]
-        if len(places) == 1
-        else replace(places[0], fault=f"is there in {len(places)} folders: which is meant is not said")
-        for key, places in found.items()
+        key: places[0] if len(places) == 1 else replace(places[0], problem=f"is in {len(places)} folders: ambiguous")
+        for key, places in images.items()
     }
 
 
@@ -142,7 +140,7 @@ def read_collection(path: Path) -> tuple[list[TableRow], list[Rejection]]:
 
 
 def contradictions(rows: Iterable[TableRow]) -> dict[str, str]:
-    """Image id -> what the table says against itself about the person or the visit."""
+    """Image id -> contradiction in the table about the person or the visit."""
     rows = list(rows)
     people: dict[str, set[str]] = defaultdict(set)
     visits: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -170,7 +168,7 @@ def parse_date(text: str) -> date | None:
 
 
 def visit_code(text: str) -> str:
-    """A visit as a short word: codes as they are, LONI's phrases where a code stands for them, else its letters.
+    """A visit as a short word: codes as they are, LONI's phrases as their codes, else its letters.
 
     Empty where there is none, or where it is a date.
 

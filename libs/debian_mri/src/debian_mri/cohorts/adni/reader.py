@@ -1,8 +1,8 @@
-"""ADNI, or another collection downloaded from LONI: the tree, the collection's CSV, and ADNIMERGE where it is given.
+"""ADNI, or another collection downloaded from LONI: the tree, the collection's CSV, and ADNIMERGE if given.
 
-The label of a scan is the group of its visit. Of a scan's original and processed images the original is taken unless
-asked otherwise. Nothing written holds a subject, an image id or a date: subjects become keyed hashes, sites as well,
-sessions are visit codes, and images are written anew.
+The label of a scan is the group of its visit. Of a scan's original and processed images the original is taken by
+default. Nothing written holds a subject, an image id or a date: subjects become keyed hashes, sites as well,
+sessions are visit codes, and images are written again without free text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     rejected += refused
     listed = {row.image for row in rows}
     rejected += [
-        Rejection(place.name, place.fault or "is not in the collection's CSV")
+        Rejection(place.name, place.problem or "is not in the collection's CSV")
         for key, place in tree.items()
         if key not in listed
     ]
@@ -170,12 +170,12 @@ def _candidates(
         volumes = [name for name in place.files if name.endswith((".nii", ".nii.gz"))] if place else []
         if place is None:
             reason = "is in the CSV and not in the tree"
-        elif place.fault:
-            reason = place.fault
+        elif place.problem:
+            reason = place.problem
         elif place.subject != image.row.subject:
             reason = "the tree has it under another subject than the CSV"
         elif len(volumes) > 1:
-            reason = f"its folder holds {len(volumes)} NIfTI files: which is meant is not said"
+            reason = f"its folder holds {len(volumes)} NIfTI files: ambiguous"
         else:
             reason = implausible_reason(row)
         if reason or place is None:

@@ -114,7 +114,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 
 @dataclass(frozen=True)
 class _Cohort:
-    """Tables of the people and their sessions.
+    """Tables of participants and sessions.
 
     Attributes:
         people: person -> cells.
@@ -131,7 +131,7 @@ class _Cohort:
     label_by_session: bool
 
     def cells(self, person: str, session: str, folders: set[str]) -> tuple[Row, str]:
-        """(cells, reason) of a scan; with a reason where it can have no label."""
+        """Cells of a scan, and the reason for a missing label."""
         if person in self.repeated:
             return {}, "has several rows in participants.tsv that differ"
         if person not in self.people:

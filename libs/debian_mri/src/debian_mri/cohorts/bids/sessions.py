@@ -1,7 +1,7 @@
 """Sessions of BIDS: rows of ``sessions.tsv``, or of a ``participants.tsv`` with a session column, by session folder.
 
-A session's label and whatever changes with time come from its own row; what lasts (sex, education, genotype) comes from
-the person's row where the session's has none.
+A session's label and time-dependent variables come from its own row, constant ones (sex, education, genotype) from the
+person's row where the session's has none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Sessions:
         return {name for cells in self.rows.values() for name in cells}
 
     def row(self, folder: str, folders: Iterable[str]) -> tuple[Row | None, str]:
-        """(cells, reason) of a session folder: its row, or why there is none.
+        """Row of a session folder, or the reason that there is none.
 
         Args:
             folder: ``ses-M012``.
@@ -63,7 +63,7 @@ class Sessions:
 
 
 def merge_rows(person: Mapping[str, str], session: Row | None, columns: Iterable[str]) -> Row:
-    """Cells of a scan: the session's, and of the person's those that last or that no session has a column for.
+    """Cells of a scan: the session's, and the person's constant ones and those without a session column.
 
     Args:
         person: of ``participants.tsv``.

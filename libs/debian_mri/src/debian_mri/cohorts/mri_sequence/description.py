@@ -70,11 +70,11 @@ _NO_IMAGE = {
 
 @dataclass(frozen=True)
 class SequenceFinding:
-    """Sequence of an image, or why it is unknown.
+    """Sequence of an image, or the reason that it is unknown.
 
     Attributes:
         sequence: one of `SEQUENCES`, None where unknown.
-        reason: why it is none of them although something is said; empty where nothing is.
+        reason: reason for None, empty without any evidence.
     """
 
     sequence: str | None = None
@@ -102,13 +102,13 @@ class Timing:
         return ", ".join(f"{title} {value:g} ms" for title, value in times if value)
 
 
-def check_sequences(asked: Iterable[str], option: str = "--sequences") -> None:
-    """Hold sequences that are asked for against those that a description can name.
+def check_sequences(names: Iterable[str], option: str = "--sequences") -> None:
+    """Check requested sequences.
 
     Raises:
-        InputError: one is none; the nearest is given.
+        InputError: unknown sequence; the nearest is given.
     """
-    for name in asked:
+    for name in names:
         if name not in SEQUENCES:
             raise InputError(f"{option}: {unknown('sequence', name, SEQUENCES)}")
 
@@ -134,39 +134,41 @@ def read_description(description: str, timing: Timing | None = None, *, source: 
         source: what the words are, for reasons.
     """
     words = _words(description)
-    for what, pattern in _NO_IMAGE.items():
+    for kind, pattern in _NO_IMAGE.items():
         if _has(pattern, words):
-            return SequenceFinding(reason=f"{what} by its {source}")
-    found = {name for name, pattern in _WORDS.items() if _has(pattern, words)}
-    found |= {name for name, pattern in _PARTS.items() if re.search(pattern, words)}
-    if "T2w" in found and _has(_T2_GRADIENT_ECHO, words):
-        found.add("T2starw")
+            return SequenceFinding(reason=f"{kind} by its {source}")
+    contrasts = {name for name, pattern in _WORDS.items() if _has(pattern, words)}
+    contrasts |= {name for name, pattern in _PARTS.items() if re.search(pattern, words)}
+    if "T2w" in contrasts and _has(_T2_GRADIENT_ECHO, words):
+        contrasts.add("T2starw")
     for name, weaker in _STRONGER.items():
-        if name in found:
-            found -= set(weaker)
-    if (_has(_REFORMAT, words) and (found or _is_reformat_alone(words))) or (not found and _has(_GRADIENT_ECHO, words)):
-        found.add("T1w")
-    if len(found) > 1:
-        return SequenceFinding(reason=f"its {source} says {' and '.join(sorted(found))}, which contradict each other")
+        if name in contrasts:
+            contrasts -= set(weaker)
+    reformat = _has(_REFORMAT, words) and (contrasts or _is_reformat_alone(words))
+    if reformat or (not contrasts and _has(_GRADIENT_ECHO, words)):
+        contrasts.add("T1w")
+    if len(contrasts) > 1:
+        named = " and ".join(sorted(contrasts))
+        return SequenceFinding(reason=f"its {source} names {named}, which contradict each other")
     by_timing = _by_timing(timing) if timing else None
-    if not found:
+    if not contrasts:
         return SequenceFinding(by_timing)
-    (name,) = found
+    (name,) = contrasts
     if name not in SEQUENCES:
         return SequenceFinding(reason=f"{name} by its {source}")
     if timing and not timing_allows(name, timing):
-        return SequenceFinding(reason=f"its {source} says {name}, its timing ({timing}) contradicts that")
+        return SequenceFinding(reason=f"its {source} names {name}, its timing ({timing}) contradicts that")
     return SequenceFinding(name)
 
 
 def read_name(name: str) -> SequenceFinding:
-    """Sequence that the words of a file's name say."""
+    """Sequence by the words of a file's name."""
     words = re.split(r"[^A-Za-z0-9*]+", name)
     return read_description(" ".join(word for word in words if word.lower() not in _NOT_IN_NAMES), source="name")
 
 
 def _words(description: str) -> str:
-    """Lower-case words with one space between them, without what says nothing of the contrast."""
+    """Lower-case words separated by single spaces, without words that do not describe the contrast."""
     text = description.lower().replace("*", "star ")
     text = re.sub(r"\bt2[ _-]*star", " t2star ", text)
     # direction of the phase encoding, and a step of LONI's processing
@@ -176,7 +178,7 @@ def _words(description: str) -> str:
 
 
 def _is_reformat_alone(words: str) -> bool:
-    """Whether MPR is the name of ADNI's MP-RAGE: alone, or before LONI's steps; with a plane it is any reformat."""
+    """True if MPR is ADNI's MP-RAGE: alone, or before LONI's steps; with a plane it is any reformat."""
     return (
         re.fullmatch(r"mpr( r)?( \d)?( (gradwarp|n3m?|scaled|scaled 2|2|distortion correction|nd))*", words) is not None
     )
@@ -207,7 +209,7 @@ def _by_timing(timing: Timing) -> str | None:
 
 
 def timing_allows(name: str, timing: Timing) -> bool:
-    """Whether a contrast is possible with a timing; only what contradicts it plainly counts."""
+    """True if a contrast is possible with a timing; only plain contradictions count."""
     echo, inversion = timing.echo, timing.inversion
     if name == "T1w" and echo is not None:
         # a long inversion time nulls the fluid of a long echo, and a long echo is no T1 contrast

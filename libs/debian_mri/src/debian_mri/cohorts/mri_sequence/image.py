@@ -1,6 +1,6 @@
 """MRI sequence of an image: of a DICOM series by its header, of a file by its BIDS suffix, JSON sidecar and name.
 
-The suffix of BIDS (https://bids-specification.readthedocs.io) counts before words, and what a header says before the
+The suffix of BIDS (https://bids-specification.readthedocs.io) counts before words, and a header before the
 name of a file that is not of BIDS. Two sources that name different sequences leave it unknown.
 """
 
@@ -36,21 +36,21 @@ _COMPLEX_PARTS = ("phase", "real", "imag")
 
 
 def image_type_reason(image_type: Iterable[str]) -> str:
-    """Why an image of this DICOM image type is not the magnitude as scanned; empty where it may be."""
-    strange = sorted(frozenset(image_type) & DERIVED_IMAGE_TYPES)
-    return f"not the magnitude image as scanned ({', '.join(strange)})" if strange else ""
+    """Reason that a DICOM image type is not the magnitude image as acquired, empty if it may be."""
+    derived = sorted(frozenset(image_type) & DERIVED_IMAGE_TYPES)
+    return f"not the magnitude image as scanned ({', '.join(derived)})" if derived else ""
 
 
 def series_sequence(texts: Iterable[str], timing: Timing | None = None) -> SequenceFinding:
     """Sequence of a series.
 
     Args:
-        texts: its description and the protocol's name; the next counts where one says nothing.
+        texts: its description and the protocol's name; the next counts where one names none.
         timing: of its header.
     """
     for text in texts:
-        found = read_description(text)
-        if found.sequence or found.reason:
+        finding = read_description(text)
+        if finding.sequence or finding.reason:
             return read_description(text, timing)
     return read_description("", timing)
 
@@ -91,7 +91,7 @@ def header_sequence(header: Dataset) -> SequenceFinding:
 
 
 def file_sequence(path: Path) -> SequenceFinding:
-    """Sequence of an image file; neither a sequence nor a reason where nothing says it."""
+    """Sequence of an image file; neither a sequence nor a reason without evidence."""
     stem = _ENDINGS.sub("", path.name)
     by_name, by_suffix = _name_sequence(stem)
     about = _sidecar(path.with_name(f"{stem}.json"))
@@ -105,11 +105,12 @@ def file_sequence(path: Path) -> SequenceFinding:
     by_header = series_sequence(texts, timing)
     if by_name.sequence and not timing_allows(by_name.sequence, timing):
         return SequenceFinding(
-            reason=f"its name says {by_name.sequence}, the timing in the JSON beside it ({timing}) contradicts that"
+            reason=f"its name gives {by_name.sequence}, the timing in the JSON beside it ({timing}) contradicts that"
         )
     if by_name.sequence and by_header.sequence not in (None, by_name.sequence):
-        what = "BIDS suffix" if by_suffix else "name"
-        return SequenceFinding(reason=f"its {what} says {by_name.sequence} and the JSON beside it {by_header.sequence}")
+        part = "BIDS suffix" if by_suffix else "name"
+        reason = f"its {part} gives {by_name.sequence}, the JSON beside it {by_header.sequence}"
+        return SequenceFinding(reason=reason)
     if by_suffix or (by_name.reason and not by_header.sequence):
         return by_name
     return by_header if by_header.sequence or by_header.reason else by_name
@@ -122,14 +123,14 @@ def _name_sequence(stem: str) -> tuple[SequenceFinding, bool]:
     words = [part for part in parts if "-" not in part] if "sub" in entities else parts
     if entities.get("part", "").lower() in _COMPLEX_PARTS:
         return SequenceFinding(reason=f"a complex image by its name (part-{entities['part']})"), True
-    found = read_name(" ".join(words))
+    finding = read_name(" ".join(words))
     if "sub" not in entities or not words:
-        return found, False
+        return finding, False
     suffix = next((name for name in SEQUENCES if name.lower() == words[-1].lower()), None)
     if suffix and len(words) == 1:
         return SequenceFinding(suffix), True
-    if found.sequence or found.reason:
-        return found, True
+    if finding.sequence or finding.reason:
+        return finding, True
     return SequenceFinding(reason=f"{words[-1]} by its BIDS suffix, which is no sequence that is known"), True
 
 

@@ -52,7 +52,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     for session, paths in sorted(images.items()):
         match = SESSION.fullmatch(session)
         if match is None:
-            rejected += [Rejection(path, "nothing says which session of OASIS it is") for path in paths]
+            rejected += [Rejection(path, "unknown session of OASIS") for path in paths]
             continue
         path = paths[0]
         cells = rows.get(session)
@@ -63,7 +63,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         if session in differ:
             reason = f"{table.name} and index.csv give it different CDRs"
         if len(paths) > 1:
-            reason = reason or f"{len(paths)} images of one session: which is meant is not said"
+            reason = reason or f"{len(paths)} images of one session: ambiguous"
         if reason:
             rejected.append(Rejection(session, reason, by_rule=unrated))
             continue
@@ -75,8 +75,8 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         notes.append(f"{without} rows of {table.name} have no image here")
     if any(one.handling == "analyze" for one in candidates):
         notes.append(
-            "Analyze files have no orientation: taken as the format's convention says (first axis to the left); that "
-            "left and right are not exchanged cannot be checked"
+            "Analyze files have no orientation: the format's convention is assumed (first axis to the left); "
+            "a left-right flip cannot be detected"
         )
     longitudinal = any(session.startswith("OAS2") for session in images)
     return ReaderResult(
@@ -108,7 +108,7 @@ def _add_listed(rows: dict[str, dict[str, str]], index: Path) -> set[str]:
 
 def _images(root: Path, listed: dict[str, str]) -> dict[str, list[str]]:
     """Session -> its images below the root (the header of a pair); what names no session is its own key."""
-    found: dict[str, list[str]] = defaultdict(list)
+    images: dict[str, list[str]] = defaultdict(list)
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith("."))
         inside = SESSION.search(Path(folder).relative_to(root).as_posix()) or SESSION.search(root.name)
@@ -118,12 +118,12 @@ def _images(root: Path, listed: dict[str, str]) -> dict[str, list[str]]:
             if name.endswith(".img") and name[:-4] + ".hdr" in names:
                 continue
             path = (Path(folder) / name).relative_to(root).as_posix()
-            found[_session(name, inside[0] if inside else "", listed) or path].append(path)
-    return found
+            images[_session(name, inside[0] if inside else "", listed) or path].append(path)
+    return images
 
 
 def _session(name: str, folder: str, listed: dict[str, str]) -> str:
-    """The session that a file is of; empty where nothing says it."""
+    """Session of a file, empty if unknown."""
     for start, session in listed.items():
         if name.startswith(start):
             return session
@@ -142,12 +142,12 @@ def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, st
         path = require_file(given, "--participants", "the set's CSV")
     else:
         places = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
-        known = [place for place in places if place.is_file()]
-        if not known:
+        existing = [place for place in places if place.is_file()]
+        if not existing:
             raise InputError(
                 f"{root}: no {TABLE_NAMES[0]} in it or beside it: name the set's table with --participants"
             )
-        path = known[0]
+        path = existing[0]
     rows: dict[str, dict[str, str]] = {}
     for line, cells in read_people(path, ("CDR",)):
         session = cells.get("MRI ID") or cells.get("ID") or ""

@@ -69,13 +69,13 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         relative = path.relative_to(root).as_posix()
         match = _SESSION.search(relative) or _SESSION.search(f"{root.name}/{relative}")
         if match is None:
-            rejected.append(Rejection(relative, "nothing says which session of OASIS-3 it is"))
+            rejected.append(Rejection(relative, "unknown session of OASIS-3"))
             continue
         images += 1
         finding = file_sequence(path)
         if finding.sequence not in options.sequences:
             named = f"{finding.sequence} was not asked for (--sequences {','.join(options.sequences)})"
-            reason = finding.reason or (named if finding.sequence else "its name says no sequence that is known")
+            reason = finding.reason or (named if finding.sequence else "no known sequence in its name")
             rejected.append(Rejection(relative, reason, by_rule=True))
             continue
         subject, day = match["subject"], int(match["day"])
@@ -146,7 +146,7 @@ def _nearest(visits: list[_Visit], day: int) -> tuple[_Visit | None, str]:
 
 
 def _label(visit: _Visit, column: str | None) -> tuple[str, str]:
-    """(label, reason) of a visit; a dementia that ``dx1`` says is another one is not AD."""
+    """(label, reason) of a visit; a dementia of another cause in ``dx1`` is not AD."""
     if column is not None:
         return visit.cells[column], "" if visit.cells[column] else f"{column} is blank"
     label, reason = oasis_label(visit.rating)

@@ -1,4 +1,4 @@
-"""What OASIS-1 and OASIS-2 have in common: session names, the diagnosis from the CDR, and the variables.
+"""Session names, diagnosis from the CDR, and variables of OASIS-1 and OASIS-2.
 
 A session is ``OAS1_0001_MR1``: set, person, visit. In OASIS-1 ``MR2`` is a rescan of the same person within 90 days.
 """
@@ -16,13 +16,13 @@ CITATION = "Marcus et al., Open Access Series of Imaging Studies (OASIS), J Cogn
 CITATION_2 = "Marcus et al., OASIS: longitudinal MRI data in nondemented and demented older adults, 2010"
 RATINGS = (0.0, 0.5, 1.0, 2.0, 3.0)
 NOTES = (
-    "labels: CN where CDR is 0, AD where it is above 0; nobody without a CDR is taken for normal",
+    "labels: CN where CDR is 0, AD where it is above 0; subjects without a CDR are excluded",
     "education of OASIS-1 is a code of 5 levels, not years: education_level",
 )
 
 
 def oasis_label(rating: str) -> tuple[str, str]:
-    """(label, reason): the diagnosis that a CDR stands for, or why it stands for none."""
+    """Diagnosis of a CDR, and the reason for a rejection."""
     text = rating.strip()
     if is_missing(text):
         return "", "CDR is blank: not rated, which does not mean normal"

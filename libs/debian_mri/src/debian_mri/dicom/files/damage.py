@@ -1,7 +1,7 @@
-"""Files that cannot be read, and the series that may lack a slice because of them.
+"""Damaged files, and the series that may lack a slice because of them.
 
-A damaged file belongs to one series at most. Which ones it may belong to follows from its name, from what is left of
-its header, and from the number of images that the headers of whole series announce.
+A damaged file belongs to one series at most. Candidate series follow from its name, the readable part of its header,
+and the number of images announced in the headers of intact series.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from debian_mri.dicom.files import dicom_io
 from debian_mri.dicom.files.image_file import ImageFile, private_number
 from debian_mri.dicom.frames import Frame, Refusal
 
-START = 512  # bytes of a file that tell what it is
+START = 512  # bytes of a file that identify its kind
 ARCHIVE = "an archive: unpack it first"
-# starts of files of other kinds that lie in folders of scans, by their place in the file
+# magic bytes of other kinds of files, by their offset
 ARCHIVES = ((0, b"PK\x03\x04"), (0, b"Rar!"), (0, b"7z\xbc\xaf"), (0, b"BZh"), (0, b"\xfd7zXZ"), (257, b"ustar"))
-PICTURES = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\0"), (0, b"MM\0*"))
+IMAGE_FORMATS = ((0, b"\x89PNG"), (0, b"\xff\xd8\xff"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\0"), (0, b"MM\0*"))
 DOCUMENTS = ((0, b"%PDF"), (0, b"\xd0\xcf\x11\xe0"), (0, b"SQLite format"), (0, b"\x89HDF"))
 NIFTI = ((344, b"n+1"), (344, b"ni1"))
 # the same in all files of a series
@@ -41,13 +41,13 @@ NUMBERED = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*(?:\.[0-9a-f]*[0-9][0-9a-f]*)*")
 
 @dataclass(frozen=True)
 class DamagedFile:
-    """A file that may be an image and cannot be read.
+    """Unreadable file that may be an image.
 
     Attributes:
-        path: the file.
-        refusal: why not.
-        header: what is left of it.
-        is_dicom: something of it is DICOM; False where nothing is left (empty files, dead links).
+        path: file.
+        refusal: reason.
+        header: readable part of the header.
+        is_dicom: false for a file without any readable element (empty files, dead links).
     """
 
     path: Path
@@ -57,81 +57,81 @@ class DamagedFile:
 
 
 def foreign_kind(path: Path) -> str | None:
-    """Kind of a file that is no DICOM file: an archive or, empty, anything else; None where it may be remains of one.
+    """Kind of a file other than DICOM: an archive or, empty, anything else; None for a possible damaged DICOM file.
 
     Raises:
         Refusal: it cannot be opened.
     """
     start = dicom_io.first_bytes(path, START)
-    if any(start[place:].startswith(magic) for place, magic in ARCHIVES):
+    if any(start[offset:].startswith(magic) for offset, magic in ARCHIVES):
         return ARCHIVE
-    if any(start[place:].startswith(magic) for place, magic in (*PICTURES, *DOCUMENTS, *NIFTI)):
+    if any(start[offset:].startswith(magic) for offset, magic in (*IMAGE_FORMATS, *DOCUMENTS, *NIFTI)):
         return ""
     is_text = bool(start) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
     return "" if is_text else None
 
 
 def name_pattern(path: Path) -> str:
-    """A file's name with its numbers left out: what the files of a series have in common."""
+    """File name with its numbers replaced by #, the same for the files of a series."""
     return NUMBERED.sub("#", path.name.lower().removesuffix(".gz"))
 
 
 def candidate_series(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
-    """Series of its folder that a damaged file may belong to.
+    """Candidate series of a damaged file.
 
     Args:
-        file: the file.
-        groups: the images of each series.
+        file: damaged file.
+        groups: images of each series of its folder.
 
     Returns:
-        Places in ``groups``.
+        Indices of ``groups``.
     """
-    fitting = _fitting_names(file.path, groups)
-    if not fitting and file.is_dicom:
-        fitting = list(range(len(groups)))
+    candidates = _matching_names(file.path, groups)
+    if not candidates and file.is_dicom:
+        candidates = list(range(len(groups)))
     if _is_copy(file, groups):
         return []
     # a single value may be the damage itself, unless it is that of another series
     differing = [_differing_values(file.header, group[0].header) for group in groups]
     enough = 1 if 0 in differing else MIN_DIFFERING_VALUES
-    return [place for place in fitting if differing[place] < enough and not is_complete(groups[place])]
+    return [index for index in candidates if differing[index] < enough and not is_complete(groups[index])]
 
 
-def _fitting_names(path: Path, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
-    """The series whose files are called alike: those before and after it where each has a range of names of its own."""
-    shape = name_pattern(path)
+def _matching_names(path: Path, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
+    """Series with the same name pattern; of separate ranges of names, those before and after the file."""
+    pattern = name_pattern(path)
     named = [
-        (_numbers(image.path), place)
-        for place, images in enumerate(groups)
+        (_numbers(image.path), index)
+        for index, images in enumerate(groups)
         for image in images
-        if name_pattern(image.path) == shape
+        if name_pattern(image.path) == pattern
     ]
     named.sort(key=lambda pair: pair[0])
-    alike = sorted({place for _, place in named})
-    ranges = [place for place, _ in groupby(place for _, place in named)]
+    alike = sorted({index for _, index in named})
+    ranges = [index for index, _ in groupby(index for _, index in named)]
     if len(ranges) > len(alike) or not named:
         return alike
     own = _numbers(path)
-    before = [place for numbers, place in named if numbers < own]
-    after = [place for numbers, place in named if numbers >= own]
+    before = [index for numbers, index in named if numbers < own]
+    after = [index for numbers, index in named if numbers >= own]
     return sorted({*before[-1:], *after[:1]})
 
 
 def _numbers(path: Path) -> list[tuple[int, str]]:
-    """The numbers of a name for its order among others of its shape."""
-    pieces = [piece for found in NUMBERED.findall(path.name.lower()) for piece in found.split(".")]
+    """Numbers of a name, as a sort key among names of one pattern."""
+    pieces = [piece for match in NUMBERED.findall(path.name.lower()) for piece in match.split(".")]
     return [(len(piece.lstrip("0")), piece.lstrip("0")) for piece in pieces]
 
 
 def _is_copy(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> bool:
-    """Whether a file is the remains of an image that is there whole; not where many images have one UID."""
+    """True for the remains of an image that also exists intact; false if many images share one UID."""
     uid = _text(file.header, "SOPInstanceUID")
     uids = Counter(image.uid for group in groups for image in group)
     return bool(uid) and uids[uid] == 1 and len(uids) > 1
 
 
 def _differing_values(header: Dataset, other: Dataset) -> int:
-    """Number of values that differ among those that are the same in all files of a series."""
+    """Number of differing values among those that are constant in a series."""
     pairs = [(_text(header, keyword), _text(other, keyword)) for keyword in CONSTANT]
     return sum(bool(ours and theirs and ours != theirs) for ours, theirs in pairs)
 
@@ -144,7 +144,7 @@ def _text(header: Dataset, keyword: str) -> str:
 
 
 def is_complete(images: Sequence[ImageFile]) -> bool:
-    """Whether nothing can be missing from a series: a multi-frame file, or as many images as the headers announce."""
+    """True for a complete series: a multi-frame file, or as many images as announced in the headers."""
     frames = [frame for image in images for frame in image.frames]
     if not frames or any(image.refusal is not None for image in images):
         return False
@@ -159,11 +159,11 @@ def is_complete(images: Sequence[ImageFile]) -> bool:
         slices = {1}  # a mosaic is a volume
         volumes = _number(header, "NumberOfTemporalPositions") or 0
     announced |= {count * volumes for count in slices if count}
-    return len(images) in announced and _are_numbered_on(frames)
+    return len(images) in announced and _are_consecutive(frames)
 
 
-def _are_numbered_on(frames: Sequence[Frame]) -> bool:
-    """Whether images have each its own number, without a gap; true as well where none has any."""
+def _are_consecutive(frames: Sequence[Frame]) -> bool:
+    """True for unique consecutive instance numbers, or none."""
     numbers = sorted({frame.instance for frame in frames if frame.instance is not None})
     return all(after - before == 1 for before, after in pairwise(numbers))
 

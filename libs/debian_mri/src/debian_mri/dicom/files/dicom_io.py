@@ -1,6 +1,6 @@
-"""pydicom behind one door: headers, numbers and pixels, with every failure as a `Refusal` and nothing printed.
+"""Reading of DICOM files by pydicom: headers, numbers and pixels, with every failure as a `Refusal` and no output.
 
-pydicom warns about odd values and quotes them, and what it quotes may be a name or a date: no warning leaves this file.
+Warnings of pydicom quote values, which may be a name or a date: they are suppressed here.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ PARTS = (0x00200011, 0x0018FFFF, 0x0010FFFF, 0x00081050, 0x00080018, 0x0007FFFF)
 
 
 class NotDicom(Exception):
-    """The file is no DICOM file at all."""
+    """Error for a file that is not DICOM."""
 
 
 class UnreadableDicom(Refusal):
-    """A file that cannot be read to its end.
+    """Refusal of a file that cannot be read to its end.
 
     Args:
-        refusal: why not.
-        header: the elements before the damage, as far as they can be read.
+        refusal: reason.
+        header: readable elements before the damage.
     """
 
     def __init__(self, refusal: Refusal, header: Dataset) -> None:
@@ -62,7 +62,7 @@ class UnreadableDicom(Refusal):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Neither warnings nor checks of values by pydicom: what is used is checked where it is used."""
+    """Context without warnings and value checks of pydicom; values are checked on use."""
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         yield
@@ -70,7 +70,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def failures(kind: str, detail: str) -> Iterator[None]:
-    """Damaged files fail in pydicom and its decoders in any way there is: all of them are a refusal."""
+    """Context that turns any failure of pydicom and its decoders on a damaged file into a refusal."""
     try:
         with quiet():
             yield
@@ -81,7 +81,7 @@ def failures(kind: str, detail: str) -> Iterator[None]:
 
 
 def _open(path: Path) -> tuple[BinaryIO, Refusal | None]:
-    """The file, unzipped where it starts as gzip does, and why it cannot be unzipped to its end.
+    """Open a file, unzipped if gzipped, with the refusal of a damaged archive.
 
     Raises:
         Refusal: it cannot be opened.
@@ -110,7 +110,7 @@ def _unzipped(content: bytes) -> tuple[BinaryIO, Refusal | None]:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """The start of a file, unzipped where it starts as gzip does.
+    """First bytes of a file, unzipped if gzipped.
 
     Raises:
         Refusal: it cannot be opened.
@@ -121,19 +121,19 @@ def first_bytes(path: Path, count: int) -> bytes:
 
 
 def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
-    """A file's header, or all of it.
+    """Read a file's header, or all of it.
 
     Args:
-        path: the file, plain or gzipped.
+        path: file, plain or gzipped.
         pixels: read the pixels as well.
 
     Returns:
-        The data set, and whether the file has pixel data.
+        Data set, and true for a file with pixel data.
 
     Raises:
-        NotDicom: there is neither the preamble nor a first element that a DICOM file without it would have.
-        Refusal: the file cannot be opened, or nothing of it be unzipped.
-        Damaged: it cannot be read to its end.
+        NotDicom: neither the preamble nor a first element of DICOM.
+        Refusal: file cannot be opened or unzipped.
+        UnreadableDicom: file cannot be read to its end.
     """
     handle, damage = _open(path)
     with handle:
@@ -170,7 +170,7 @@ def _read(handle: BinaryIO, force: bool, *, pixels: bool) -> tuple[Dataset, bool
 
 
 def _readable_part(handle: BinaryIO) -> Dataset:
-    """The header's elements before a damage; those of the first parts that can be read at all."""
+    """Header elements before a damage, from the first parts that are readable."""
     for last in PARTS:
         handle.seek(0)
         with contextlib.suppress(Exception), quiet():  # a damaged file fails anywhere in pydicom
@@ -184,7 +184,7 @@ def _readable_part(handle: BinaryIO) -> Dataset:
 
 
 def _check_whole(dataset: Dataset) -> None:
-    """Pydicom takes a file that ends inside an element as if the element ended there; a cut UID is another UID."""
+    """Check that the last element is complete: pydicom accepts a file that ends inside an element, such as a UID."""
     for tag in list(dataset.keys())[-1:]:
         element: Any = dataset.get_item(tag)
         if not isinstance(element, RawDataElement) or element.length == UNDEFINED_LENGTH:
@@ -194,13 +194,13 @@ def _check_whole(dataset: Dataset) -> None:
 
 
 def meta_uid(dataset: Dataset, keyword: str) -> str:
-    """A UID of the file meta header, empty where it is absent."""
+    """UID of the file meta header, empty if absent."""
     with quiet():
         return str(getattr(dataset, "file_meta", {}).get(keyword, ""))
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
-    """The file's; a file without a meta header has the standard's default or what its elements show it to have."""
+    """Transfer syntax of a file; without a meta header by the encoding of its elements, else the standard's default."""
     with quiet():
         if named := meta_uid(dataset, "TransferSyntaxUID"):
             return UID(named)
@@ -211,24 +211,20 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def value(dataset: Dataset, keyword: str | int | tuple[int, int]) -> Any:
-    """An element's value, None where it is absent or empty.
+    """Value of an element, None if absent or empty.
 
     Raises:
-        Refusal: it cannot be made out.
+        Refusal: unreadable value.
     """
     with failures(UNREADABLE, "a value of the header is damaged"):
-        if isinstance(keyword, str):
-            found = dataset.get(keyword)
-        else:
-            element = dataset.get(keyword)
-            found = None if element is None else element.value
-        if found is None or (hasattr(found, "__len__") and len(found) == 0):
-            return None
-        return found
+        content = dataset.get(keyword)
+        if not isinstance(keyword, str):
+            content = None if content is None else content.value
+        return None if content is None or (hasattr(content, "__len__") and len(content) == 0) else content
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """An element's text without blanks around it; several values are joined as in the file."""
+    """Stripped text of an element; several values are joined as in the file."""
     found = value(dataset, keyword)
     if found is None:
         return ""
@@ -238,10 +234,10 @@ def text(dataset: Dataset, keyword: str) -> str:
 
 
 def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) -> Vector | None:
-    """An element of ``count`` finite numbers, None where it is absent or empty.
+    """Element of ``count`` finite numbers, None if absent or empty.
 
     Raises:
-        Refusal: it holds something else.
+        Refusal: other content.
     """
     found = value(dataset, keyword)
     if found is None:
@@ -255,13 +251,13 @@ def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) 
 
 
 def number(dataset: Dataset, keyword: str | int | tuple[int, int]) -> float | None:
-    """An element of one finite number, None where it is absent or empty."""
+    """Element of one finite number, None if absent or empty."""
     found = numbers(dataset, keyword, 1)
     return found[0] if found else None
 
 
 def whole_number(dataset: Dataset, keyword: str | int | tuple[int, int]) -> int | None:
-    """An element of one whole number, None where it is absent or empty."""
+    """Element of one whole number, None if absent or empty."""
     found = number(dataset, keyword)
     if found is not None and found != int(found):
         raise Refusal("invalid header", "a broken number where a whole one should be")
@@ -269,15 +265,15 @@ def whole_number(dataset: Dataset, keyword: str | int | tuple[int, int]) -> int 
 
 
 def words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """An element's values in upper case."""
+    """Values of an element in upper case."""
     return tuple(word.strip().upper() for word in text(dataset, keyword).split("\\") if word.strip())
 
 
 def uid(dataset: Dataset, keyword: str) -> str:
-    """A UID, or the text that an anonymiser wrote in its place; empty where it is absent.
+    """UID, or an anonymiser's text in its place; empty if absent.
 
     Raises:
-        Refusal: it holds what no text does.
+        Refusal: not printable text.
     """
     found = text(dataset, keyword)
     if not found.isprintable() or "\ufffd" in found or len(found) > MAX_UID_LENGTH:
@@ -286,12 +282,12 @@ def uid(dataset: Dataset, keyword: str) -> str:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID as the standard has it, not what an anonymiser wrote in its place."""
+    """True for a UID of the standard's form, false for an anonymiser's text."""
     return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 def sequence(dataset: Dataset, keyword: str | tuple[int, int]) -> list[Dataset]:
-    """The items of a sequence, none where it is absent."""
+    """Items of a sequence, none if absent."""
     found = value(dataset, keyword)
     if found is None:
         return []
@@ -301,10 +297,10 @@ def sequence(dataset: Dataset, keyword: str | tuple[int, int]) -> list[Dataset]:
 
 
 def check_image(dataset: Dataset) -> tuple[int, int]:
-    """Rows and columns of an image whose pixels are plain grey values.
+    """Rows and columns of a greyscale image.
 
     Raises:
-        Refusal: they are missing or absurd, or the image is in colour or has annotations burnt in.
+        Refusal: missing or implausible size, colour image, or burnt-in annotation.
     """
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if not rows or not columns or rows * columns > MAX_PIXELS:
@@ -314,5 +310,5 @@ def check_image(dataset: Dataset) -> tuple[int, int]:
     if (whole_number(dataset, "SamplesPerPixel") or 1) != 1 or colours not in (("MONOCHROME2",), ("MONOCHROME1",), ()):
         raise Refusal(NOT_A_SCAN, "a colour image")
     if words(dataset, "BurnedInAnnotation")[:1] == ("YES",):
-        raise Refusal("burnt-in annotation", "the pixels themselves may tell who this is")
+        raise Refusal("burnt-in annotation", "the pixels may identify the subject")
     return rows, columns

@@ -1,4 +1,4 @@
-"""From a file to its frames."""
+"""Frames of a DICOM image file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ SERIES_WORDS = (
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file's frames, or why it has none.
+    """Frames of a file, or the reason for a refusal.
 
     Attributes:
-        path: the file.
-        uid: of the image, empty where it has none.
-        series_uid: of the series it says to belong to; other words of the header that identify one where it has none.
-        series_number: for the order of the answer.
-        frames: its planes.
-        header: its header without pixels, for the sidecar.
-        refusal: why there are no frames.
-        is_slice: False for what is no image of the series whatever is in it: without it nothing is missing.
+        path: file.
+        uid: UID of the image, empty if absent.
+        series_uid: UID of the series; other identifying values of the header if absent.
+        series_number: sort key of the result.
+        frames: planes.
+        header: header without pixels, for the sidecar.
+        refusal: reason for the absence of frames.
+        is_slice: false for an object that is no image of the series, so that the series is complete without it.
     """
 
     path: Path
@@ -55,15 +55,15 @@ class ImageFile:
 
 
 def read_image_file(path: Path) -> ImageFile | None:
-    """A file's frames.
+    """Read the frames of a file.
 
     Returns:
         None for an index of a medium (DICOMDIR), which is no image.
 
     Raises:
-        NotDicom: the file is none.
-        Damaged: it is damaged so that nothing tells which series it belongs to.
-        Refusal: it cannot be opened.
+        NotDicom: other kind of file.
+        UnreadableDicom: damaged file of an unknown series.
+        Refusal: file cannot be opened.
     """
     damage: dicom_io.UnreadableDicom | None = None
     has_pixels = True
@@ -125,18 +125,18 @@ def _frames(path: Path, header: Dataset) -> list[Frame]:
 
 
 def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
-    """One plane, from what the file says of all its frames and of this one.
+    """Frame from the headers of the file and of the frame.
 
     Raises:
-        Refusal: a part of the geometry is missing or invalid.
+        Refusal: missing or invalid geometry.
     """
     rows, columns = dicom_io.check_image(file)
     orientation = dicom_io.numbers(frame, "ImageOrientationPatient", 6)
     position = dicom_io.numbers(frame, "ImagePositionPatient", 3)
     spacing = dicom_io.numbers(frame, "PixelSpacing", 2)
-    wanted = {"orientation": orientation, "position": position, "pixel spacing": spacing}
+    geometry = {"orientation": orientation, "position": position, "pixel spacing": spacing}
     if orientation is None or position is None or spacing is None:
-        raise Refusal(MISSING_GEOMETRY, "no " + ", no ".join(name for name, found in wanted.items() if not found))
+        raise Refusal(MISSING_GEOMETRY, "no " + ", no ".join(name for name, value in geometry.items() if not value))
     if min(spacing) <= 0:
         raise Refusal(MISSING_GEOMETRY, "the pixel spacing is not above zero")
     image_type = dicom_io.words(frame, "ImageType") or dicom_io.words(file, "ImageType")

@@ -24,16 +24,16 @@ AXES = {"Sag": 0, "Cor": 1, "Tra": 2}  # of LPS
 
 
 def is_mosaic(frame: Frame) -> bool:
-    """Whether an image is a mosaic."""
+    """True for a mosaic image."""
     return "MOSAIC" in frame.image_type
 
 
 def split_mosaic(dataset: Dataset, whole: Frame) -> list[Frame]:
-    """The slices of a mosaic.
+    """Split a mosaic into its slices.
 
     Args:
-        dataset: its header.
-        whole: the image as it stands in the file.
+        dataset: header.
+        whole: image of the file.
 
     Returns:
         One frame for each slice, in the mosaic's order (row by row of tiles).
@@ -96,14 +96,14 @@ def _items(header: dict[str, Any], name: str) -> list[Any]:
 def _count(header: dict[str, Any]) -> int:
     items = _items(header, "NumberOfImagesInMosaic")
     if not items or not isinstance(items[0], int) or not 1 <= items[0] <= 4096:
-        raise Refusal("missing geometry", "the CSA header does not say how many slices a mosaic has")
+        raise Refusal("missing geometry", "the CSA header lacks the number of slices of a mosaic")
     return items[0]
 
 
 def _normal(header: dict[str, Any]) -> npt.NDArray[np.float64]:
     items = _items(header, "SliceNormalVector")
     if len(items) != 3 or not all(isinstance(item, float) and math.isfinite(item) for item in items):
-        raise Refusal("missing geometry", "the CSA header does not say how the slices of a mosaic are stacked")
+        raise Refusal("missing geometry", "the CSA header lacks the slice normal of a mosaic")
     normal = np.array(items)
     if abs(np.linalg.norm(normal) - 1) > 1e-3:
         raise Refusal("missing geometry", "the slice normal of a mosaic is no unit vector")
@@ -111,7 +111,7 @@ def _normal(header: dict[str, Any]) -> npt.NDArray[np.float64]:
 
 
 def _protocol(dataset: Dataset) -> str:
-    """The scanner's protocol as text, empty where the series has none."""
+    """Scanner protocol as text, empty if absent."""
     try:
         header = _csa(dataset, "series")
     except Refusal:
@@ -120,10 +120,10 @@ def _protocol(dataset: Dataset) -> str:
 
 
 def _check_protocol(protocol: str, count: int, centre: npt.NDArray[np.float64], step: npt.NDArray[np.float64]) -> None:
-    """Hold the mosaic's geometry against the slice positions of the protocol, where it has one for each slice.
+    """Compare the mosaic's geometry with the slice positions of the protocol, if it has one for each slice.
 
     Raises:
-        Refusal: the protocol's slices are unevenly spaced, or lie elsewhere than those of the mosaic.
+        Refusal: unevenly spaced slices in the protocol, or positions that contradict those of the mosaic.
     """
     size = SLICES.search(protocol)
     if size is None or int(size[1]) != count or count < 2:

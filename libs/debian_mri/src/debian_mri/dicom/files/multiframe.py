@@ -21,10 +21,10 @@ GEOMETRY = {
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
     "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
 }
-# these say where a frame lies, and the rest of the dimensions which volume it belongs to
+# spatial dimensions; all others distinguish volumes
 SPATIAL_DIMENSIONS = ("InStackPositionNumber", "ImagePositionPatient", "StackID")
 MAX_FRAMES = 200_000
-# what a file of one image calls it
+# keywords of single-frame files
 RENAMED = {
     "FrameType": "ImageType",
     "EffectiveEchoTime": "EchoTime",
@@ -36,16 +36,16 @@ PHILIPS_FRAME = (0x2005, 0x140F)  # Philips' own attributes of a frame
 
 
 def is_multiframe(dataset: Dataset) -> bool:
-    """Whether a file has functional groups, or several frames in any way."""
+    """True for a file with functional groups or several frames."""
     several = (dicom_io.whole_number(dataset, "NumberOfFrames") or 1) > 1
     return several or "PerFrameFunctionalGroupsSequence" in dataset
 
 
 def frame_headers(dataset: Dataset) -> list[Dataset]:
-    """For each frame a small header with the attributes that a file of one image would have.
+    """Header of each frame, with the attributes of a single-frame file.
 
     Raises:
-        Refusal: there are no functional groups, or not one for each frame.
+        Refusal: functional groups missing, or not one for each frame.
     """
     count = dicom_io.whole_number(dataset, "NumberOfFrames") or 1
     groups = dicom_io.sequence(dataset, "PerFrameFunctionalGroupsSequence")
@@ -63,16 +63,16 @@ def _frame_header(shared: Dataset, group: Dataset, volume_dimensions: list[int])
     for name, keywords in GEOMETRY.items():
         items = dicom_io.sequence(group, name) or dicom_io.sequence(shared, name)
         for keyword in keywords:
-            if items and (found := dicom_io.value(items[0], keyword)) is not None:
-                _set(header, RENAMED.get(keyword, keyword), found)
+            if items and (content := dicom_io.value(items[0], keyword)) is not None:
+                _set(header, RENAMED.get(keyword, keyword), content)
     diffusion = dicom_io.sequence(group, "MRDiffusionSequence") or dicom_io.sequence(shared, "MRDiffusionSequence")
     for item in (dicom_io.sequence(diffusion[0], "DiffusionGradientDirectionSequence") if diffusion else [])[:1]:
         _set(header, "DiffusionGradientOrientation", dicom_io.value(item, "DiffusionGradientOrientation"))
     indices = dicom_io.value(header, "DimensionIndexValues")
     if indices is not None:
         values = [indices] if isinstance(indices, int) else list(indices)
-        wanted = [values[place] for place in volume_dimensions if place < len(values)]
-        _set(header, "DimensionIndexValues", wanted or None)
+        selected = [values[index] for index in volume_dimensions if index < len(values)]
+        _set(header, "DimensionIndexValues", selected or None)
     for item in dicom_io.sequence(group, PHILIPS_FRAME)[:1]:
         for element in item.group_dataset(PHILIPS_FRAME[0]):
             header.add(element)
@@ -85,11 +85,11 @@ def _set(header: Dataset, keyword: str, value: Any) -> None:
 
 
 def _volume_dimensions(dataset: Dataset) -> list[int]:
-    """Which of the dimension indices tell volumes apart."""
+    """Positions of the dimension indices that distinguish volumes."""
     from pydicom.datadict import tag_for_keyword
 
     spatial = {tag_for_keyword(keyword) for keyword in SPATIAL_DIMENSIONS}
     pointers = [
         dicom_io.value(item, "DimensionIndexPointer") for item in dicom_io.sequence(dataset, "DimensionIndexSequence")
     ]
-    return [place for place, pointer in enumerate(pointers) if pointer not in spatial]
+    return [index for index, pointer in enumerate(pointers) if pointer not in spatial]

@@ -1,4 +1,4 @@
-"""Kinds of DICOM objects that are no image of a scan: they lie among images, often under a series' own UID."""
+"""DICOM objects that are no image of a scan, often under the UID of a series."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ PRIVATE: dict[str, str] = {  # of makers, whose files hold no image whatever is 
     "1.3.46.670589.11.0.0.12.2": "raw data",
     "1.3.46.670589.11.0.0.12.4": "a scan protocol",
 }
-# what the object is where an anonymiser took its class away
+# kinds by modality, for objects without a class
 MODALITIES: dict[str, str] = {
     **dict.fromkeys(("SR", "DOC"), "a structured report"),
     **dict.fromkeys(("RTSTRUCT", "RTPLAN", "RTRECORD", "RTDOSE", "RTIMAGE", "PLAN"), "a radiotherapy object"),
     **dict.fromkeys(("ECG", "EPS", "EEG", "EMG", "EOG", "HD", "RESP", "AU"), "a waveform"),
     **{"PR": "a presentation state", "KO": "a key object selection", "SEG": "a segmentation", "REG": "a registration"},
 }
-# pictures that a screen or camera showed: beside a series' slices, not one of them
-PICTURES = tuple(STANDARD + kind for kind in ("1.1.7", "1.1.6", "1.1.77", "1.1.3"))
+# captures of a screen or camera, which are no slices of a series
+CAPTURES = tuple(STANDARD + kind for kind in ("1.1.7", "1.1.6", "1.1.77", "1.1.3"))
 IMAGES = tuple(
     STANDARD + kind for kind in ("1.1.1", "1.1.2", "1.1.4", "1.1.5", "1.1.12", "1.1.13", "1.1.20", "1.1.128", "1.1.130")
 )
@@ -79,24 +79,24 @@ def kind_without_image(header: Dataset) -> str | None:
 def _kind_of_class(uid: str) -> str | None:
     if uid in PRIVATE:
         return PRIVATE[uid]
-    fitting = [start for start in KINDS if _is_below(uid, STANDARD + start)]
-    return KINDS[max(fitting, key=len)] if fitting else None
+    prefixes = [start for start in KINDS if _is_below(uid, STANDARD + start)]
+    return KINDS[max(prefixes, key=len)] if prefixes else None
 
 
 def is_secondary_capture(header: Dataset) -> bool:
-    """Whether an object is a secondary capture, a photograph or another picture that no slice is stored as."""
+    """True for a secondary capture, a photograph or another image that is no slice."""
     try:
         uid = dicom_io.text(header, "SOPClassUID")
     except Refusal:
         return False
-    return any(_is_below(uid, start) for start in PICTURES)
+    return any(_is_below(uid, start) for start in CAPTURES)
 
 
 def is_private_without_size(header: Dataset) -> bool:
-    """Whether an object is of a maker's own class, or of one that no image has, and has no size of an image either."""
+    """True for an object of a private class, or of a class without images, and without an image size."""
     try:
         uid = dicom_io.text(header, "SOPClassUID")
-        private = bool(uid) and not any(_is_below(uid, start) for start in (*IMAGES, *PICTURES))
+        private = bool(uid) and not any(_is_below(uid, start) for start in (*IMAGES, *CAPTURES))
         return private and dicom_io.value(header, "Rows") is None
     except Refusal:
         return False

@@ -1,4 +1,4 @@
-"""The stored values of a file's pixels: decoded, and without what lies in their cells beside them (PS3.5 section 8)."""
+"""Stored pixel values of a file, decoded and without unused bits (PS3.5 section 8)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CELLS = (8, 16, 32)  # bits of a pixel's cell that can be read
 
 
 def pixels(path: Path) -> npt.NDArray[Any]:
-    """The stored values of a file.
+    """Stored values of a file.
 
     Returns:
         Array of shape (frames, rows, columns).
@@ -91,15 +91,15 @@ def _syntax_name(syntax: UID) -> str:
 
 
 def _check_length(dataset: Dataset, count: int) -> None:
-    """Uncompressed pixels have to be exactly as long as announced, but for one byte that makes the length even."""
-    wanted = count * (dicom_io.whole_number(dataset, "BitsAllocated") or 0) // 8
-    found = len(cast(bytes, dataset.PixelData))
-    if found not in (wanted, wanted + wanted % 2):
-        raise Refusal("damaged pixels", f"{found} bytes where {wanted} were announced")
+    """Check the length of uncompressed pixels, with at most one byte of padding."""
+    expected = count * (dicom_io.whole_number(dataset, "BitsAllocated") or 0) // 8
+    length = len(cast(bytes, dataset.PixelData))
+    if length not in (expected, expected + expected % 2):
+        raise Refusal("damaged pixels", f"{length} bytes where {expected} were announced")
 
 
 def check_bits(dataset: Dataset) -> tuple[int, int, int]:
-    """Bits of a pixel's cell, bits stored in it and the place of the highest of these.
+    """Bits allocated, bits stored and highest bit of a pixel.
 
     Raises:
         Refusal: the header lacks them or contradicts itself.
@@ -117,9 +117,9 @@ def check_bits(dataset: Dataset) -> tuple[int, int, int]:
 
 
 def stored_values(dataset: Dataset, cells: npt.NDArray[Any], *, native: bool) -> npt.NDArray[Any]:
-    """The stored bits of each cell, shifted down and with their sign.
+    """Stored bits of each cell, shifted down and sign-extended.
 
-    Bits around them are no part of the pixel: old files keep overlays there, some scanners leave garbage.
+    Unused bits may hold overlays or garbage.
 
     Args:
         dataset: the file's header.
@@ -139,7 +139,7 @@ def stored_values(dataset: Dataset, cells: npt.NDArray[Any], *, native: bool) ->
         if not native:
             raise Refusal("damaged pixels", "the header contradicts itself about the bits of a pixel")
         if bits.max(initial=0) >> used == 0 and (bits & ((1 << shift) - 1)).any():
-            # an overlay in the low bits, or a highest bit that is misnamed: nothing tells
+            # an overlay in the low bits, or a highest bit that is wrong: ambiguous
             raise Refusal("damaged pixels", "the highest bit of the header is above all values")
         bits = bits >> shift
     bits = bits & ((1 << used) - 1)

@@ -1,4 +1,4 @@
-"""The files below a folder, through links to folders and files, each of them once."""
+"""Files below a folder, through links to folders and files, each once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[Path], str]]:
-    """Folders below one, that one first, with their files in the order of names; hidden ones are left out.
+    """Walk over a folder and its subfolders, with files sorted by name and without hidden ones.
 
     Linked folders are followed, each folder once however many links lead to it. A link to a file counts as that file
     unless the file itself is found as well.
 
     Yields:
-        A folder, its files, and why it cannot be searched (empty where it can).
+        Folder, its files, and the error of an unreadable folder (empty if none).
     """
     real_root = folder.resolve()
     seen: set[str] = set()
@@ -29,22 +29,22 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[Path], str]]:
         folders: list[Path] = []
         files: list[Path] = []
         try:
-            with os.scandir(parent) as found:
-                entries = sorted((one for one in found if not one.name.startswith(".")), key=lambda one: one.name)
+            with os.scandir(parent) as scan:
+                entries = sorted((one for one in scan if not one.name.startswith(".")), key=lambda one: one.name)
         except OSError as error:
             yield parent, [], type(error).__name__
             continue
         for entry in entries:
             if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 # a linked folder that lies below the root is found there
-                if not entry.is_symlink() or not _is_found_itself(Path(entry.path), real_root):
+                if not entry.is_symlink() or not _is_below_root(Path(entry.path), real_root):
                     folders.append(Path(entry.path))
             elif not entry.is_symlink():
                 files.append(Path(entry.path))
             else:
                 target = os.path.realpath(entry.path)
                 if not os.path.exists(target) or (
-                    target not in linked and not _is_found_itself(Path(entry.path), real_root)
+                    target not in linked and not _is_below_root(Path(entry.path), real_root)
                 ):
                     files.append(Path(entry.path))
                     linked.add(target)
@@ -52,8 +52,8 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[Path], str]]:
         yield parent, files, ""
 
 
-def _is_found_itself(link: Path, real_root: Path) -> bool:
-    """Whether a link leads to what lies below the root and is not hidden on the way."""
+def _is_below_root(link: Path, real_root: Path) -> bool:
+    """True for a link to a path below the root that is not hidden."""
     target = link.resolve()
     if not target.is_relative_to(real_root):
         return False

@@ -1,9 +1,9 @@
 """De-identified DICOM files: the Basic Application Level Confidentiality Profile of PS3.15 Annex E, and stricter.
 
-The profile's table (``profile.tsv``) says what happens to each attribute that it names: removed (X), emptied (Z),
-replaced by a dummy (D), UID replaced (U). What it does not name is kept only if it cannot hold free text: numbers,
-and coded words of this package's vocabulary. Every private attribute goes but a few that are known to be safe. Pixels
-stay as they are: a face in the image is not removed.
+The profile's table (``profile.tsv``) lists an action for each attribute: removed (X), emptied (Z), replaced by a dummy
+(D), UID replaced (U). Attributes outside the table are kept only if they cannot hold free text: numbers, and coded
+words of this package's vocabulary. Private attributes are removed but for a few safe ones. Pixels are unchanged: a face
+in the image is not removed.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ SHIFT_CODE = ("113107", "Retain Longitudinal Temporal Information Modified Dates
 
 @functools.cache
 def profile() -> dict[int, str]:
-    """The profile's table: tag -> action."""
+    """Table of the profile: tag -> action."""
     lines = resources.files(__package__).joinpath("profile.tsv").read_text().splitlines()
     rows = (line.split("\t") for line in lines if not line.startswith("#"))
     return {int(tag, 16): action for tag, action, _ in rows}
 
 
 def deidentify_dataset(dataset: Dataset, salt: bytes, *, dates: Dates = "remove") -> Dataset:
-    """A de-identified copy.
+    """De-identified copy of a data set.
 
     Args:
         dataset: as read by pydicom, with its file meta header.
-        salt: the project's; patient and UIDs get the same key in all files of the project.
+        salt: salt of the project; patient and UIDs get the same key in all files of the project.
         dates: "remove" empties them with all times; "shift" moves the dates of a study, series, acquisition and
             content back by the same secret number of days for all of a person's files, and drops the times.
 
@@ -75,7 +75,7 @@ def deidentify_dataset(dataset: Dataset, salt: bytes, *, dates: Dates = "remove"
     if dates not in ("remove", "shift"):
         raise InputError(f"dates {dates!r}: must be 'remove' or 'shift'")
     if dicom_io.words(dataset, "BurnedInAnnotation")[:1] == ("YES",):
-        raise Refusal("burnt-in annotation", "the pixels themselves may tell who this is")
+        raise Refusal("burnt-in annotation", "the pixels may identify the subject")
     patient = dicom_io.text(dataset, "PatientID")
     shift = timedelta(days=date_shift_days(patient, salt)) if dates == "shift" and patient else None
     with dicom_io.quiet():
@@ -109,7 +109,7 @@ def deidentify_file(source: str | Path, out: str | Path, salt: bytes, *, dates: 
     except Refusal as refusal:
         raise InputError(f"{source}: {refusal}") from None
     with atomic_file(out) as temporary, dicom_io.quiet():
-        # the preamble of 128 bytes is anybody's: a fresh one is written
+        # the preamble of 128 bytes may hold anything: a new one is written
         clean.save_as(temporary, enforce_file_format=True)
 
 
@@ -121,13 +121,13 @@ def _clean(dataset: Dataset, salt: bytes, shift: timedelta | None) -> Dataset:
             if creator is not None:
                 clean.add(creator)
                 clean.add(element)
-        elif (kept := _public(element, salt, shift)) is not None:
-            clean.add(kept)
+        elif (public := _public(element, salt, shift)) is not None:
+            clean.add(public)
     return clean
 
 
 def _safe_creator(dataset: Dataset, element: DataElement) -> DataElement | None:
-    """The element with the maker's name, where a private attribute is one that the standard lists as safe."""
+    """Element with the private creator, for a private attribute that the standard lists as safe."""
     group, block, number = element.tag.group, element.tag.element >> 8, element.tag.element & 0xFF
     if (group, block) not in dataset or not _is_numeric(element):
         return None
@@ -137,7 +137,7 @@ def _safe_creator(dataset: Dataset, element: DataElement) -> DataElement | None:
 
 
 def _is_numeric(element: DataElement) -> bool:
-    """Whether nothing but numbers can be in it; decimal strings of text VRs are looked at."""
+    """True for an element with numbers only; decimal strings are parsed."""
     if element.VR not in NUMERIC_VRS or (element.VR in ("OB", "OW") and element.tag not in PIXEL_TAGS):
         return False
     if element.VR not in ("DS", "IS") or element.value is None:
@@ -167,13 +167,13 @@ def _public(element: DataElement, salt: bytes, shift: timedelta | None) -> DataE
         return DataElement(tag, vr, vocabulary.model(str(element.value)) or "")
     if element.keyword in vocabulary.CODES:
         values = element.value if isinstance(element.value, pydicom.multival.MultiValue) else [element.value]
-        known = vocabulary.codes(element.keyword, tuple(str(value).strip().upper() for value in values))
-        return DataElement(tag, vr, known) if known else None
+        codes = vocabulary.codes(element.keyword, tuple(str(value).strip().upper() for value in values))
+        return DataElement(tag, vr, codes) if codes else None
     return None
 
 
 def _by_action(element: DataElement, action: str, salt: bytes, shift: timedelta | None) -> DataElement | None:
-    """What the profile says; where it leaves a choice by type, the one that keeps the file conforming."""
+    """Apply the action of the profile; of alternatives by type the one that keeps the file conforming."""
     tag, vr = element.tag, element.VR
     if action == "X":
         return None
@@ -196,12 +196,12 @@ def _with_new_uids(element: DataElement, salt: bytes) -> DataElement:
 
 
 def _shifted(text: str, shift: timedelta) -> str:
-    """A date, or the date of a date and time, moved back; empty where it is none."""
-    found = re.match(r"(\d{4})\.?(\d{2})\.?(\d{2})", text)
-    if found is None:
+    """Date, or date of a date and time, shifted back; empty if invalid."""
+    match = re.match(r"(\d{4})\.?(\d{2})\.?(\d{2})", text)
+    if match is None:
         return ""
     try:
-        return (date(int(found[1]), int(found[2]), int(found[3])) - shift).strftime("%Y%m%d")
+        return (date(int(match[1]), int(match[2]), int(match[3])) - shift).strftime("%Y%m%d")
     except (ValueError, OverflowError):
         return ""
 
@@ -214,7 +214,7 @@ def _code(value: str, meaning: str) -> Dataset:
 
 
 def _file_meta(dataset: Dataset, clean: Dataset) -> pydicom.dataset.FileMetaDataset:
-    """A fresh header: it names neither the sender nor the software that wrote the source."""
+    """New file meta header, without the sender and the software of the source."""
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(dicom_io.uid(clean, "SOPClassUID"))
     meta.MediaStorageSOPInstanceUID = UID(dicom_io.uid(clean, "SOPInstanceUID"))

@@ -1,7 +1,7 @@
-"""Keys that stand for people and objects: keyed hashes with a secret of the project, its salt.
+"""Pseudonyms of subjects and objects: keyed hashes with a secret of the project, its salt.
 
-The same person, or the same UID, gets the same key everywhere in a project, and another one in any other project. A
-plain hash would not do: hospital numbers are few enough to be hashed all and looked up.
+A subject or UID has the same key everywhere in a project, and another one in any other project. An unkeyed hash is not
+enough: hospital numbers are few enough to hash them all and look them up.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from icube_common.errors import InputError
 
 SALT_BYTES = 16
-STANDARD_UIDS = "1.2.840.10008."  # classes, transfer syntaxes, code systems: the same for everybody
+STANDARD_UIDS = "1.2.840.10008."  # classes, transfer syntaxes, code systems: the same in all files
 
 
 def project_salt(path: str | Path) -> bytes:
-    """The secret in a file (32 bytes as hexadecimal text), made from the system's randomness where there is none yet.
+    """Salt of a file (32 bytes as hexadecimal text), generated if the file does not exist.
 
-    Whoever has it can test whether a known id is in the data: it stays with the project and is never published.
+    With the salt a known id can be looked up in the data: it stays with the project and is never published.
 
     Raises:
         InputError: the file cannot be read or made, or holds no salt of at least `SALT_BYTES` bytes.
@@ -47,10 +47,10 @@ def project_salt(path: str | Path) -> bytes:
 
 
 def check_salt(salt: bytes) -> bytes:
-    """The salt, when it is long enough to keep anybody from trying them all.
+    """Check the length of a salt against exhaustive search.
 
     Raises:
-        InputError: it has less than `SALT_BYTES` bytes.
+        InputError: less than `SALT_BYTES` bytes.
     """
     if len(salt) < SALT_BYTES:
         raise InputError(f"a salt of {len(salt)} bytes is too short: {SALT_BYTES} at least")
@@ -62,22 +62,22 @@ def _digest(kind: str, text: str, salt: bytes) -> bytes:
 
 
 def hash_subject(key: str, salt: bytes) -> str:
-    """A subject's key in this project: ``sub-`` and 16 hexadecimal digits (64 bits of HMAC-SHA256).
+    """Pseudonym of a subject: ``sub-`` and 16 hexadecimal digits (64 bits of HMAC-SHA256).
 
     Args:
-        key: the id as it comes, of a header or a folder name; blanks around it do not count.
+        key: id of a header or a folder name, stripped.
         salt: the project's secret, see `project_salt`.
 
     Raises:
-        InputError: the key is blank (all such people would be one), or the salt is too short.
+        InputError: blank key, or a salt that is too short.
     """
     if not key.strip():
-        raise InputError("a subject without an id cannot be told from another: give it one")
+        raise InputError("a subject without an id cannot be distinguished from another: add an id")
     return "sub-" + _digest("subject", key.strip(), salt).hex()[:16]
 
 
 def remap_uid(uid: str, salt: bytes) -> str:
-    """Another UID in its place, the same one each time: ``2.25.`` and 122 bits of HMAC-SHA256 (PS3.5 B.2).
+    """Replacement of a UID, the same each time: ``2.25.`` and 122 bits of HMAC-SHA256 (PS3.5 B.2).
 
     UIDs of the standard itself (classes, transfer syntaxes) and empty ones stay.
 
@@ -91,7 +91,7 @@ def remap_uid(uid: str, salt: bytes) -> str:
 
 
 def date_shift_days(patient_id: str, salt: bytes) -> int:
-    """How many days a person's dates move back: 1 to 3650, the same for all of the person's dates.
+    """Shift of a subject's dates: 1 to 3650 days back, the same for all dates of the subject.
 
     Raises:
         InputError: the salt is too short.

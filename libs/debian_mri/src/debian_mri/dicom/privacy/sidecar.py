@@ -1,4 +1,4 @@
-"""The JSON beside a NIfTI file: keys of an allow-list, values that are numbers or words of a vocabulary.
+"""JSON sidecar of a NIfTI file: keys of an allow-list, values that are numbers or words of a vocabulary.
 
 Names and units (s, Hz, T, degrees) are those of BIDS, https://bids-specification.readthedocs.io.
 """
@@ -45,59 +45,58 @@ LINKS = {"StudyInstanceUID": "StudyKey", "SeriesInstanceUID": "SeriesKey", "Fram
 
 
 def first_frame(header: Dataset) -> Dataset:
-    """The attributes of a multi-frame file's first frame; of any other file its own header."""
+    """Header of the first frame of a multi-frame file; of any other file its own header."""
     return frame_headers(header)[0] if is_multiframe(header) else header
 
 
 def repetition_time(header: Dataset) -> float | None:
-    """Time between volumes in s, None where the header has none above zero."""
-    found = _number(first_frame(header), "RepetitionTime") or _number(header, "RepetitionTime")
-    return found / 1000 if found and found > 0 else None
+    """Time between volumes in s, None without a positive value in the header."""
+    milliseconds = _number(first_frame(header), "RepetitionTime") or _number(header, "RepetitionTime")
+    return milliseconds / 1000 if milliseconds and milliseconds > 0 else None
 
 
 def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None, slice_spacing: float | None = None) -> dict[str, Any]:
-    """What the JSON beside a NIfTI file says.
+    """Content of the JSON sidecar of a NIfTI file.
 
     Args:
-        header: of the series' first file.
-        frame: the volume's first, for what may differ inside a series.
-        salt: the project's; without one there are no keys that link series, not even hashed ones.
+        header: first file of the series.
+        frame: first frame of the volume, for attributes that differ inside a series.
+        salt: salt of the project; without one there are no hashed keys that link series.
         slice_spacing: between slice centres by their positions, mm, instead of the header's, which may be the free gap.
     """
     frame_header = first_frame(header)
-    answer: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     if manufacturer := vocabulary.manufacturer(_text(header, "Manufacturer")):
-        answer["Manufacturer"] = manufacturer
+        content["Manufacturer"] = manufacturer
     if model := vocabulary.model(_text(header, "ManufacturerModelName")):
-        answer["ManufacturersModelName"] = model
+        content["ManufacturersModelName"] = model
     for keyword in CODES:
-        found = vocabulary.codes(keyword, dicom_io.words(header, keyword))
-        if found:
-            answer[keyword] = "_".join(found)
+        if codes := vocabulary.codes(keyword, dicom_io.words(header, keyword)):
+            content[keyword] = "_".join(codes)
     if image_type := vocabulary.codes("ImageType", frame.image_type):
-        answer["ImageType"] = image_type
+        content["ImageType"] = image_type
     if words := vocabulary.description(_text(header, "SeriesDescription")):
-        answer["SeriesDescription"] = words
+        content["SeriesDescription"] = words
     for keyword, (key, factor) in NUMBERS.items():
-        found_number = _number(frame_header, keyword)
-        found_number = _number(header, keyword) if found_number is None else found_number
-        if found_number is not None:
-            answer[key] = float(f"{found_number * factor:.9g}")
+        number = _number(frame_header, keyword)
+        number = _number(header, keyword) if number is None else number
+        if number is not None:
+            content[key] = float(f"{number * factor:.9g}")
     if slice_spacing is not None:
-        answer["SpacingBetweenSlices"] = float(f"{slice_spacing:.6g}")
+        content["SpacingBetweenSlices"] = float(f"{slice_spacing:.6g}")
     if frame.echo[0] is not None:
-        answer["EchoTime"] = float(f"{frame.echo[0] / 1000:.9g}")
+        content["EchoTime"] = float(f"{frame.echo[0] / 1000:.9g}")
     if salt is not None:
         if patient := _text(header, "PatientID"):
-            answer["SubjectKey"] = hash_subject(patient, salt)
+            content["SubjectKey"] = hash_subject(patient, salt)
         for keyword, key in LINKS.items():
-            if found_uid := _text(header, keyword):
-                answer[key] = remap_uid(found_uid, salt)
-    return answer
+            if uid := _text(header, keyword):
+                content[key] = remap_uid(uid, salt)
+    return content
 
 
 def _number(header: Dataset, keyword: str) -> float | None:
-    """A number of the header; what is none is left out, as nothing of the image depends on it."""
+    """Number of the header, None if invalid."""
     try:
         return dicom_io.number(header, keyword)
     except Refusal:

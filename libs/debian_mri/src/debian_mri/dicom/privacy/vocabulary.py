@@ -86,22 +86,22 @@ MODELS = _words(
 
 
 def description(text: str) -> str:
-    """What a series description says about the scan: its known words, in its order; empty where it has none."""
+    """Known words of a series description, in order; empty if none."""
     return " ".join(word for word in re.split(r"[^a-z0-9]+", text.lower()) if word in DESCRIPTION_WORDS)
 
 
 def manufacturer(text: str) -> str | None:
-    """The scanner's maker by its usual name, None for any other text."""
+    """Manufacturer of the scanner by its usual name, None for any other text."""
     return next((name for start, name in MAKERS.items() if text.strip().lower().startswith(start)), None)
 
 
 def model(text: str) -> str | None:
-    """The scanner's model, None where a word of it is not known as one."""
-    found = text.strip()
-    return found if found and all(word.lower() in MODELS for word in found.split()) else None
+    """Model of the scanner, None for a text with unknown words."""
+    name = text.strip()
+    return name if name and all(word.lower() in MODELS for word in name.split()) else None
 
 
 def codes(keyword: str, values: tuple[str, ...]) -> list[str]:
-    """Those values of a coded attribute that its list has."""
-    known = CODES.get(keyword, frozenset())
-    return [value for value in values if value in known]
+    """Values of a coded attribute that are in its list."""
+    allowed = CODES.get(keyword, frozenset())
+    return [value for value in values if value in allowed]

@@ -1,6 +1,6 @@
-"""Where the voxels of a stack of frames are: slices in order along the normal, every gap checked, LPS to RAS.
+"""Voxel grid of a stack of frames: slices sorted along the normal, every gap checked, LPS to RAS.
 
-Nothing here repairs anything: positions that make no box of equal steps are refused.
+Positions other than a regular grid are refused, never repaired.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 @dataclass(frozen=True)
 class VolumeGeometry:
-    """The voxel grid of a volume or a series of volumes.
+    """Voxel grid of a volume or a series of volumes.
 
     Attributes:
         affine: (4, 4), from voxel index (column, row, slice) to RAS in mm.
-        frames: ``frames[t][k]``: the frame of volume t and slice k.
-        told_apart_by: what orders the volumes of a 4-D series, None for one volume.
+        frames: ``frames[t][k]``: frame of volume t and slice k.
+        volume_order_source: attribute that orders the volumes of a 4-D series, None for one volume.
     """
 
     affine: FloatArray
@@ -48,16 +48,16 @@ class VolumeGeometry:
 
 
 def same_orientation(frames: Sequence[Frame]) -> bool:
-    """Whether all frames are parallel and turned the same way."""
+    """True for parallel frames of one orientation."""
     all_cosines = np.array([frame.orientation for frame in frames])
     return bool(np.abs(all_cosines - all_cosines[0]).max() <= SAME_ORIENTATION)
 
 
 def check_uniform(frames: Sequence[Frame]) -> None:
-    """Frames of one volume are parallel, of one size and of one pixel spacing.
+    """Check that frames are parallel, of one size and of one pixel spacing.
 
     Raises:
-        Refusal: they are not.
+        Refusal: different orientations, sizes or spacings.
     """
     if not same_orientation(frames):
         raise Refusal("mixed orientations", f"the {len(frames)} images are not parallel")
@@ -71,22 +71,22 @@ def check_uniform(frames: Sequence[Frame]) -> None:
 
 
 def group_by_slice(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames grouped by slice, in order along the normal."""
+    """Group frames by slice, sorted along the normal."""
     normal = plane_normal(frames[0].orientation)
     along = [(float(normal @ np.array(frame.position)), frame) for frame in frames]
     along.sort(key=lambda pair: (pair[0], pair[1].order))
-    places: list[list[Frame]] = []
+    slices: list[list[Frame]] = []
     start = -np.inf
     for height, frame in along:
         if height - start > SAME_POSITION_MM:
-            places.append([])
+            slices.append([])
             start = height
-        places[-1].append(frame)
-    return places
+        slices[-1].append(frame)
+    return slices
 
 
 def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
-    """The voxel grid that the frames fill, each slice of each volume exactly once.
+    """Voxel grid of frames, with each slice of each volume exactly once.
 
     Affine: DICOM PS3.3 C.7.6.2.1.1 with the step between slices taken from first and last position.
 
@@ -104,10 +104,10 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     )
     if repeated := sum(count > 1 for count in identities.values()):
         raise Refusal("duplicate slices", f"{repeated} images are there more than once")
-    places = group_by_slice(frames)
-    check_counts(places)
-    step = slice_step(places)
-    volumes, volume_order_source = group_into_volumes(places)
+    slices = group_by_slice(frames)
+    check_counts(slices)
+    step = slice_step(slices)
+    volumes, volume_order_source = group_into_volumes(slices)
     first = volumes[0][0]
     affine = np.eye(4)
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
@@ -118,57 +118,56 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     return VolumeGeometry(affine, volumes, volume_order_source)
 
 
-def check_counts(places: Sequence[Sequence[Frame]]) -> None:
-    """Every slice is there equally often.
+def check_counts(slices: Sequence[Sequence[Frame]]) -> None:
+    """Check that every slice has the same number of images.
 
     Raises:
-        Refusal: one is there more or less often than the others, or there is but one place for several images.
+        Refusal: unequal numbers of images, or several images at one position only.
     """
-    counts = Counter(len(place) for place in places)
-    if len(places) == 1 and len(places[0]) > 1:
-        raise Refusal("not a volume", f"all {len(places[0])} images lie at one place (duplicate slices)")
+    counts = Counter(len(frames) for frames in slices)
+    if len(slices) == 1 and len(slices[0]) > 1:
+        raise Refusal("not a volume", f"all {len(slices[0])} images have one position (duplicate slices)")
     if len(counts) == 1:
         return
     usual = max(counts, key=lambda count: (counts[count], -count))
     often = sum(number for count, number in counts.items() if count > usual)
     if often:
-        raise Refusal("duplicate slices", f"{often} of {len(places)} places hold more than {usual} images")
+        raise Refusal("duplicate slices", f"{often} of {len(slices)} positions hold more than {usual} images")
     rarely = sum(number for count, number in counts.items() if count < usual)
-    raise Refusal("missing slices", f"{rarely} of {len(places)} places hold fewer than {usual} images")
+    raise Refusal("missing slices", f"{rarely} of {len(slices)} positions hold fewer than {usual} images")
 
 
-def slice_step(places: Sequence[Sequence[Frame]]) -> FloatArray:
-    """The vector from one slice to the next, LPS, mm.
+def slice_step(slices: Sequence[Sequence[Frame]]) -> FloatArray:
+    """Vector from one slice to the next, LPS, mm.
 
     Of a single slice it is the normal times the header's slice spacing or, without a plausible one, its thickness.
 
     Raises:
-        Refusal: gaps differ, slices are missing between equal gaps, the stack leans, or nothing says how thick a
-            single slice is.
+        Refusal: unequal gaps, missing slices, a tilted stack, or a single slice without thickness.
     """
-    first = places[0][0]
+    first = slices[0][0]
     normal = plane_normal(first.orientation)
-    if len(places) == 1:
+    if len(slices) == 1:
         return normal * _single_slice(first)
-    positions = np.array([place[0].position for place in places])
-    for place, position in zip(places, positions, strict=True):
-        aside = np.array([frame.position for frame in place]) - position
+    positions = np.array([frames[0].position for frames in slices])
+    for frames, position in zip(slices, positions, strict=True):
+        aside = np.array([frame.position for frame in frames]) - position
         if np.abs(aside).max() > 2 * SAME_POSITION_MM:
             raise Refusal("duplicate slices", "images of one height lie side by side")
     gaps = np.diff(positions @ normal)
     usual = float(np.median(gaps))
-    # the smallest gap, not the median, tells in a series that lacks more than half of its slices
+    # the smallest gap, not the median, is the unit in a series that lacks more than half of its slices
     unit = float(gaps.min()) if (gaps > 1.5 * gaps.min()).any() else usual
     wrong = np.abs(gaps - unit) > GAP_TOLERANCE * unit
     if wrong.any():
-        where = int(np.argmax(wrong))
+        index = int(np.argmax(wrong))
         raise Refusal(
-            "missing slices" if gaps[where] > unit else "uneven slices",
-            f"{gaps[where]:.4g} mm between slices {where + 1} and {where + 2} of {len(places)}, "
+            "missing slices" if gaps[index] > unit else "uneven slices",
+            f"{gaps[index]:.4g} mm between slices {index + 1} and {index + 2} of {len(slices)}, "
             f"{unit:.4g} mm between others",
         )
-    check_against_header(places, float(gaps.mean()))
-    step: FloatArray = (positions[-1] - positions[0]) / (len(places) - 1)
+    check_against_header(slices, float(gaps.mean()))
+    step: FloatArray = (positions[-1] - positions[0]) / (len(slices) - 1)
     check_gantry_tilt(positions, step, normal)
     return step
 
@@ -189,10 +188,10 @@ def _single_slice(frame: Frame) -> float:
 
 
 def check_gantry_tilt(positions: FloatArray, step: FloatArray, normal: FloatArray) -> None:
-    """The stack rises along its normal: no gantry tilt, no wandering.
+    """Check that the stack is parallel to its normal.
 
     Raises:
-        Refusal: it leans by more than half a degree, or single slices stand out sideways.
+        Refusal: tilt above half a degree, or slices off the line of the stack.
     """
     sideways = step - (step @ normal) * normal
     angle = float(np.degrees(np.arctan2(np.linalg.norm(sideways), step @ normal)))
@@ -204,24 +203,23 @@ def check_gantry_tilt(positions: FloatArray, step: FloatArray, normal: FloatArra
         raise Refusal("uneven slices", f"a slice lies {off:.3g} mm off the line of the others")
 
 
-def check_against_header(places: Sequence[Sequence[Frame]], gap: float) -> None:
-    """Equal gaps of twice or more what the header says mean that slices between are missing, if the numbers agree.
+def check_against_header(slices: Sequence[Sequence[Frame]], gap: float) -> None:
+    """Check equal gaps against the header: a multiple of its spacing means missing slices.
 
-    Positions are what counts: the spacing of a header may be the free gap between slices, or anything else. Images
-    numbered one after the other lack none; where numbers do not tell, a spacing that can only be that of slice centres
-    does.
+    The spacing of a header may be the free gap between slices, so positions have priority. Images with consecutive
+    numbers are complete; without numbers only a spacing of slice centres counts.
 
     Args:
-        places: the images of each slice.
+        slices: images of each slice.
         gap: mean distance of slices, mm.
 
     Raises:
         Refusal: every second slice, or more, is missing.
     """
-    firsts = [place[0] for place in places]
+    firsts = [frames[0] for frames in slices]
     spacing, thickness = firsts[0].slice_spacing or 0.0, firsts[0].thickness or 0.0
-    numbers = {frame.instance for place in places for frame in place if frame.instance is not None}
-    in_turn = len(numbers) >= len(places) and max(numbers) - min(numbers) == len(numbers) - 1
+    numbers = {frame.instance for frames in slices for frame in frames if frame.instance is not None}
+    in_turn = len(numbers) >= len(slices) and max(numbers) - min(numbers) == len(numbers) - 1
     strides = {abs((after.instance or 0) - (before.instance or 0)) for before, after in pairwise(firsts)}
     is_free_gap = abs(gap - spacing - thickness) <= GAP_TOLERANCE * gap
     of_centres = thickness > 0 and spacing > (1 - GAP_TOLERANCE) * thickness and not is_free_gap
@@ -231,4 +229,4 @@ def check_against_header(places: Sequence[Sequence[Frame]], gap: float) -> None:
             continue
         # numbered volume by volume, or slice by slice
         if strides in ({times}, {times * len(places[0])}) or (alone and strides != {1}):
-            raise Refusal("missing slices", f"slices are {gap:.4g} mm apart where the header says {distance:.4g} mm")
+            raise Refusal("missing slices", f"slices are {gap:.4g} mm apart, by the header {distance:.4g} mm")

@@ -1,4 +1,4 @@
-"""Finding the series below a folder, and the parts of a series that become one volume each."""
+"""Series below a folder, and the parts of a series that become one volume each."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ NO_DICOM = "no DICOM file, and none of another known kind"
 
 @dataclass
 class Series:
-    """The files of one series in one folder.
+    """Files of a series.
 
     Attributes:
-        source: the folder; the common parent where a series is spread over several; a damaged file itself.
-        uid: of the series; empty for files that belong to none.
-        number: the series' number.
+        source: folder; the common parent of a series in several folders; a damaged file itself.
+        uid: UID of the series; empty for files without one.
+        number: series number.
         images: UIDs of the images.
-        frames: of all files.
-        header: of the first file.
-        n_files: how many files there are.
-        refusal: why the series as a whole cannot be converted.
+        frames: frames of all files.
+        header: header of the first file.
+        n_files: number of files.
+        refusal: reason to refuse the whole series.
     """
 
     source: Path
@@ -53,11 +53,11 @@ class Series:
 
 @dataclass(frozen=True)
 class SeriesPart:
-    """Frames of a series that are of one kind, or why there are none.
+    """Part of a series: frames of one image type and echo.
 
     Attributes:
-        frames: of one image type and echo.
-        refusal: why the part cannot be converted.
+        frames: frames.
+        refusal: reason to refuse the part.
     """
 
     frames: tuple[Frame, ...]
@@ -65,28 +65,28 @@ class SeriesPart:
 
 
 def find_series(folder: str | Path) -> list[Series]:
-    """All series below a folder, in the order of folders, series numbers and UIDs.
+    """All series below a folder, sorted by folder, series number and UID.
 
-    Hidden files are left out; everything else is answered for: what is no DICOM file, or no image of a scan, comes as a
-    refused entry of its folder, a damaged file as one of its own. A series spread over folders is put together unless
-    the folders hold copies of the same images or slices.
+    Hidden files are skipped; files other than images of a scan are refused entries of their folder, damaged files are
+    refused entries of their own. A series in several folders is joined unless the folders hold copies of the same
+    images or slices.
 
     Raises:
-        InputError: the folder does not exist or holds no file.
+        InputError: folder missing or empty.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; name the one that holds the DICOM files")
-    found: list[Series] = []
+    result: list[Series] = []
     n_files = 0
     for parent, paths, failure in walk(folder):
         n_files += len(paths) + bool(failure)
         if failure:
-            found.append(Series(parent, refusal=Refusal(UNREADABLE, f"the folder cannot be searched ({failure})")))
-        found += _folder_series(parent, paths)
+            result.append(Series(parent, refusal=Refusal(UNREADABLE, f"the folder cannot be searched ({failure})")))
+        result += _folder_series(parent, paths)
     if n_files == 0:
         raise InputError(f"{folder}: holds no files; name the folder with the DICOM files")
-    return _join_folders(found)
+    return _join_folders(result)
 
 
 def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
@@ -109,31 +109,31 @@ def _folder_series(folder: Path, paths: Sequence[Path]) -> list[Series]:
         else:
             if image is not None:
                 images.append(image)
-    groups, strange = _by_series(folder, images)
-    damaged += strange
+    groups, more_damaged = _by_series(folder, images)
+    damaged += more_damaged
     names = {name_pattern(image.path) for image in images}
     for file in [file for file in damaged if not file.is_dicom]:
         if Path(name_pattern(file.path)).suffix not in DICOM_SUFFIXES and name_pattern(file.path) not in names:
             damaged.remove(file)
             foreign[""] += 1
-    places = {path: place for place, path in enumerate(paths, 1)}
+    numbers = {path: number for number, path in enumerate(paths, 1)}
     series: list[Series] = []
     slices: list[tuple[Series, list[ImageFile]]] = []
     for uid, group in groups.items():
-        kept, others = _slices(group)
-        if kept:
-            one = _series(folder, uid, kept, places)
+        images_of_series, others = _slices(group)
+        if images_of_series:
+            one = _series(folder, uid, images_of_series, numbers)
             series.append(one)
-            slices.append((one, kept))
-        series += _left_aside(folder, others)
+            slices.append((one, images_of_series))
+        series += _refused_objects(folder, others)
     lacking: Counter[int] = Counter()
     for file in damaged:
         lacking.update(candidate_series(file, [group for _, group in slices]))
-        where = f"file {places[file.path]} of {len(paths)} of its folder by name"
-        detail = f"{file.refusal.detail} ({where})"
+        location = f"file {numbers[file.path]} of {len(paths)} of its folder by name"
+        detail = f"{file.refusal.detail} ({location})"
         series.append(Series(file.path, n_files=1, refusal=Refusal(file.refusal.kind, detail)))
-    for place, count in lacking.items():
-        one = slices[place][0]
+    for index, count in lacking.items():
+        one = slices[index][0]
         one.refusal = one.refusal or Refusal(
             UNREADABLE,
             f"{count} damaged {'files' if count > 1 else 'file'} beside it may belong to it, so slices may be missing: "
@@ -152,27 +152,27 @@ def _read(path: Path) -> ImageFile | None:
 
 
 def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, list[ImageFile]], list[DamagedFile]]:
-    """The images of each series; and damaged files: of another series' UID with letters in it, remains of whole images.
+    """Images of each series, and damaged files: those with a damaged UID of another series, remains of intact images.
 
-    Anonymisers give many series one UID: those with different series numbers are taken apart, where the UIDs of the
-    images are an anonymiser's as well or the series' is no UID.
+    Anonymisers give many series one UID: different series numbers are separated if the UIDs of the images are an
+    anonymiser's too or that of the series is no UID.
     """
     groups: dict[str, list[ImageFile]] = defaultdict(list)
     for image in images:
         groups[image.series_uid].append(image)
-    strange: list[DamagedFile] = []
+    damaged: list[DamagedFile] = []
     for uid in [uid for uid, group in groups.items() if len(group) == 1 and not is_uid(uid)]:
         if any(is_uid(other) and _is_spoiled(uid, other) for other in groups):
             (image,) = groups.pop(uid)
             refusal = Refusal(UNREADABLE, "an identifier of the header is damaged")
-            strange.append(DamagedFile(image.path, refusal, image.header, is_dicom=True))
+            damaged.append(DamagedFile(image.path, refusal, image.header, is_dicom=True))
     for uid, group in groups.items():
         whole = {image.uid for image in group if image.refusal is None}
         if len(whole) > 1:  # an anonymiser's one UID for all says nothing
             groups[uid] = []
             for image in group:
                 if image.refusal is not None and image.refusal.kind in (UNREADABLE, NO_PIXELS) and image.uid in whole:
-                    strange.append(DamagedFile(image.path, image.refusal, image.header, is_dicom=True))
+                    damaged.append(DamagedFile(image.path, image.refusal, image.header, is_dicom=True))
                 else:
                     groups[uid].append(image)
     answer: dict[str, list[ImageFile]] = {}
@@ -186,7 +186,7 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
             answer |= {f"{uid}\n{number}": part for number, part in numbered.items()}
         else:
             answer[uid] = group
-    return answer, strange
+    return answer, damaged
 
 
 def _is_many(images: Sequence[ImageFile]) -> bool:
@@ -198,19 +198,18 @@ def _is_spoiled(uid: str, other: str) -> bool:
 
 
 def _slices(images: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
-    """The images that a series consists of, and what only bears its UID."""
-    kept = [image for image in images if image.is_slice]
+    """Images of a series, and other objects under its UID."""
+    slices = [image for image in images if image.is_slice]
     others = [image for image in images if not image.is_slice]
-    if kept and all(
-        is_secondary_capture(image.header) for image in kept
-    ):  # slices stored as captures: each of these is one
-        kept += [image for image in others if image.refusal is not None and image.refusal.kind == MISSING_GEOMETRY]
+    # a series of captures: images without geometry are slices too
+    if slices and all(is_secondary_capture(image.header) for image in slices):
+        slices += [image for image in others if image.refusal is not None and image.refusal.kind == MISSING_GEOMETRY]
         others = [image for image in others if image.refusal is None or image.refusal.kind != MISSING_GEOMETRY]
-    return kept, others
+    return slices, others
 
 
-def _left_aside(folder: Path, images: Sequence[ImageFile]) -> list[Series]:
-    """Objects that are no image of a series, by kind: the series goes on without them."""
+def _refused_objects(folder: Path, images: Sequence[ImageFile]) -> list[Series]:
+    """Refused entries of objects that are no image of a series, by kind; the series is converted without them."""
     kinds: dict[str, list[ImageFile]] = defaultdict(list)
     for image in images:
         kinds[str(image.refusal)].append(image)
@@ -226,7 +225,7 @@ def _left_aside(folder: Path, images: Sequence[ImageFile]) -> list[Series]:
     ]
 
 
-def _series(folder: Path, uid: str, images: Sequence[ImageFile], places: Mapping[Path, int]) -> Series:
+def _series(folder: Path, uid: str, images: Sequence[ImageFile], numbers: Mapping[Path, int]) -> Series:
     refused = [image for image in images if image.refusal is not None]
     refusal = None
     if refused:
@@ -235,8 +234,10 @@ def _series(folder: Path, uid: str, images: Sequence[ImageFile], places: Mapping
         refusal = Refusal(kind, detail)
         if count < len(images):
             first = next(image for image in refused if str(image.refusal) == str(refusal))
-            where = f"in {count} of {len(images)} files (the first is file {places[first.path]} of its folder by name)"
-            refusal = Refusal(str(refusal), where)
+            location = (
+                f"in {count} of {len(images)} files (the first is file {numbers[first.path]} of its folder by name)"
+            )
+            refusal = Refusal(str(refusal), location)
     return Series(
         source=folder,
         uid=uid,
@@ -250,7 +251,7 @@ def _series(folder: Path, uid: str, images: Sequence[ImageFile], places: Mapping
 
 
 def _join_folders(series: list[Series]) -> list[Series]:
-    """Put the pieces of a series that is spread over folders together."""
+    """Join the pieces of a series in several folders."""
     by_uid: dict[str, list[Series]] = defaultdict(list)
     for one in series:
         if one.uid:
@@ -270,16 +271,16 @@ def _join_folders(series: list[Series]) -> list[Series]:
 
 
 def _are_pieces(folders: Sequence[Series]) -> bool:
-    """Whether folders with the same series UID share neither an image nor a slice: then each has a part of it.
+    """True if folders with one series UID share neither an image nor a slice, so that each holds a part.
 
-    Not so where an anonymiser wrote the UID, or the headers are of different people, studies or series.
+    False for an anonymiser's UID, or headers of different subjects, studies or series.
     """
     if not all(is_uid(one.uid) for one in folders) or len({_identity(one.header) for one in folders}) > 1:
         return False
     images = [one.images - {""} for one in folders]
-    places = [{frame.position for frame in one.frames} for one in folders]
-    return sum(map(len, images)) == len(frozenset().union(*images)) and sum(map(len, places)) == len(
-        set().union(*places)
+    positions = [{frame.position for frame in one.frames} for one in folders]
+    return sum(map(len, images)) == len(frozenset().union(*images)) and sum(map(len, positions)) == len(
+        set().union(*positions)
     )
 
 
@@ -294,10 +295,10 @@ def _identity(header: Dataset) -> tuple[str, ...]:
 
 
 def split_series(series: Series) -> list[SeriesPart]:
-    """The parts of a series that become a volume each: one for each image type and echo.
+    """Split a series into parts that become a volume each: one for each image type and echo.
 
-    Images of one type that are not parallel, or not of one size, are refused together: which of them belong to a
-    volume would be a guess. So are parts that do not cover the same slices: one of them may lack some.
+    Images of one type that are not parallel, or not of one size, are refused together, and so are parts that do not
+    cover the same slices, since one of them may lack some.
 
     Args:
         series: one of `find_series`.
@@ -325,8 +326,8 @@ def _split_type(frames: Sequence[Frame]) -> list[SeriesPart]:
         return [SeriesPart(all_frames, Refusal("mixed orientations", f"{len(frames)} images in {kinds} orientations"))]
     sizes = {(frame.rows, frame.columns) for frame in frames}
     if len(sizes) > 1:
-        found = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:4])
-        return [SeriesPart(all_frames, Refusal("inconsistent sizes", found))]
+        listed = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes)[:4])
+        return [SeriesPart(all_frames, Refusal("inconsistent sizes", listed))]
     echoes: dict[object, list[Frame]] = defaultdict(list)
     by_number = len({frame.echo[1] for frame in frames}) > 1
     for frame in frames:
@@ -335,7 +336,7 @@ def _split_type(frames: Sequence[Frame]) -> list[SeriesPart]:
 
 
 def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """The stacks that an enhanced file says its frames to be of, where each is of parallel frames."""
+    """Stacks named in an enhanced file, if each has parallel frames."""
     stacks: dict[tuple[Path, str], list[Frame]] = defaultdict(list)
     for frame in frames:
         stacks[frame.path, frame.stack].append(frame)
@@ -344,7 +345,7 @@ def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _cover_the_same(parts: Iterable[SeriesPart]) -> Refusal | None:
-    """A refusal where parallel parts of a series, or of a stack, do not have the same slices."""
+    """Refusal of parallel parts of a series, or of a stack, with different slices."""
     seen: list[tuple[Frame, set[int]]] = []
     for part in parts:
         first = part.frames[0]

@@ -1,0 +1,313 @@
+"""One training: a fold and its tables in, a trained model out. The fold is the only source of rows and labels."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from debian_mri.biomarkers.head import BiomarkerHead
+from debian_mri.config import MriConfig
+from debian_mri.data.dataset import TrainingScans, batches, collated, rows_of
+from debian_mri.data.inputs import Inputs, used_by
+from debian_mri.models.calibration import Calibration, calibrate, uncalibrated
+from debian_mri.models.class_texts import MriTexts
+from debian_mri.models.clinical_fusion import Variables
+from debian_mri.models.image_branch import Picture
+from debian_mri.models.mri_model import MriModel
+from debian_mri.models.selective_prediction import Abstention, always, choose_threshold
+from debian_mri.training.ridge_init import start_picture
+from icube_common.errors import InputError
+from icube_common.evaluation import Fold, Samples, grouped_k_fold
+from icube_common.losses import make_loss
+from icube_common.numeric import NumericBranch
+from icube_common.runs import RunFolder
+from icube_common.training import FitResult, StepRandom, fit
+from icube_common.vlm import FrozenVLM, default_device
+
+logger = logging.getLogger(__name__)
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What `fit_fold` returns.
+
+    Attributes:
+        model: in eval mode, on the device of its training.
+        calibration: of its logits.
+        abstention: the threshold of confidence.
+        inner: out-of-fold logits (N, C) of the training rows by inner models, NaN where there were none.
+        notes: what a report has to say.
+        stamps: what every report must carry.
+        result: of the training loop.
+    """
+
+    model: MriModel
+    calibration: Calibration
+    abstention: Abstention
+    inner: Array
+    notes: tuple[str, ...]
+    stamps: tuple[str, ...]
+    result: FitResult
+
+
+def fit_fold(
+    inputs: Inputs,
+    fold: Fold,
+    config: MriConfig,
+    vlm: FrozenVLM | None,
+    texts: MriTexts,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+) -> Trained:
+    """Train on a fold's training rows; its validation rows stop the training early where ``train.patience`` is set.
+
+    Calibration and the threshold of confidence come from inner folds of the training rows, a model for each.
+
+    Args:
+        inputs: the tables of all scans; only the fold's own rows are read.
+        fold: rows and labels.
+        config: all settings.
+        vlm: the frozen backbone; None where the picture does not enter.
+        texts: of all classes, and the directions of signs.
+        run: the run folder.
+        resume: go on from the newest whole checkpoint.
+
+    Raises:
+        InputError: a training class without rows or text, tables that were not loaded, settings that do not fit.
+    """
+    inputs = used_by(inputs, config)
+    check_fold(fold, config)
+    model, notes, result = _train(inputs, fold, config, vlm, texts, run, resume=resume)
+    inner, said = inner_logits(inputs, fold, config, vlm, texts)
+    labels = fold.train_labels
+    done = ~np.isnan(inner).any(axis=1)
+    calibration, abstention = uncalibrated(len(fold.train_classes)), always()
+    if done.any():
+        calibration = calibrate(inner[done], labels[done], method=config.calibration.method)
+        abstention = choose_threshold(
+            calibration.probabilities(inner[done]),
+            labels[done],
+            coverage=config.calibration.coverage,
+            risk=config.calibration.risk,
+        )
+    whole = tuple(dict.fromkeys([*fold.notes, *inputs.notes, *texts.notes, *notes, *said]))
+    return Trained(model, calibration, abstention, inner, whole, inputs.stamps, result)
+
+
+def predict_test(trained: Trained, inputs: Inputs, fold: Fold) -> Array:
+    """Calibrated probabilities (n_test, C) of a fold's test rows.
+
+    Raises:
+        InputError: the fold tests on other classes than it trains on.
+    """
+    if fold.test_classes != fold.train_classes:
+        raise InputError(f"fold {fold.name!r}: tests on other classes than it trains on, which this model cannot")
+    seen = used_by(inputs, trained.model.config).part(fold.test_inputs)
+    return trained.calibration.probabilities(predict_logits(trained.model, seen))
+
+
+@torch.no_grad()
+def predict_logits(model: MriModel, inputs: Inputs) -> Array:
+    """Logits (N, C) of all scans in ``inputs``, before calibration."""
+    model.eval()
+    parts = [model(send_to_device(batch, model.device)).cpu() for batch in batches(rows_of(inputs))]
+    logits: Array = torch.cat(parts).double().numpy()
+    return logits
+
+
+def check_fold(fold: Fold, config: MriConfig) -> None:
+    """Whether a fold can be trained on, before anything is written.
+
+    Raises:
+        InputError: fewer than two classes, a class without training rows, no validation rows where they are needed.
+    """
+    if len(fold.train_classes) < 2:
+        raise InputError(f"fold {fold.name!r}: there is one class only, at least two are needed")
+    fold.check_trainable("scan", validate_every=config.train.validate_every)
+
+
+def inner_logits(
+    inputs: Inputs, fold: Fold, config: MriConfig, vlm: FrozenVLM | None, texts: MriTexts
+) -> tuple[Array, list[str]]:
+    """Logits (N, C) of the training rows, each by a model that was trained without its group, and notes.
+
+    NaN for all rows where there are too few groups for inner folds.
+    """
+    rows = len(fold.train)
+    found = np.full((rows, len(fold.train_classes)), np.nan)
+    ids = [fold.samples.ids[row] for row in fold.train]
+    samples = Samples(
+        ids=ids,
+        labels=fold.train_labels,
+        class_names=fold.train_class_names,
+        groups=[fold.samples.groups[row] for row in fold.train],
+    )
+    seen = inputs.part(fold.training_rows)
+    # validation rows belong to the whole model alone: inner ones take the same number of steps
+    plain = replace(config, train=replace(config.train, validate_every=0, patience=0))
+    if not trains_tower(config):
+        # small maps of few rows: a GPU would wait for its launches
+        plain = replace(plain, train=replace(plain.train, device="cpu"))
+    try:
+        folds = list(grouped_k_fold(samples, folds=config.calibration.folds, seed=fold.seed, validation=0.0))
+        for inner in folds:
+            check_fold(inner, plain)
+    except InputError as error:
+        return found, [f"Not calibrated, and no threshold of confidence: {error}."]
+    for inner in folds:
+        with tempfile.TemporaryDirectory() as folder:
+            run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
+            model, _, _ = _train(seen, inner, plain, vlm, texts, run)
+        found[inner.test] = predict_logits(model, seen.part(inner.test_inputs))
+    return found, []
+
+
+def _train(
+    inputs: Inputs,
+    fold: Fold,
+    config: MriConfig,
+    vlm: FrozenVLM | None,
+    texts: MriTexts,
+    run: RunFolder,
+    *,
+    resume: bool = False,
+) -> tuple[MriModel, list[str], FitResult]:
+    """A model on a fold's training rows, scaled and started by them alone."""
+    train = inputs.part(fold.training_rows)
+    rows, labels = rows_of(train), torch.from_numpy(fold.train_labels)
+    counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes)).tolist()
+    model, notes = build(train, inputs, fold, config, vlm, texts, rows)
+    model.to(default_device(config.train.device))
+    groups = [fold.samples.groups[row] for row in fold.train]
+    with torch.no_grad():
+        share = torch.tensor(counts, dtype=torch.float64).log()
+        model.bias.copy_(share - share.mean())
+        if model.picture is not None:
+            notes += start_picture(model, rows, labels, groups)
+    result = fit(
+        model,
+        TrainingStep(model, config, counts),
+        TrainingScans(rows, labels),
+        config=config.train,
+        run=run,
+        collate=collated,
+        validate=_validation(inputs, fold) if config.train.validate_every else None,
+        resume=resume,
+    )
+    return model.to(default_device(config.train.device)), notes, result
+
+
+def trains_tower(config: MriConfig) -> bool:
+    """Whether each step runs the frozen text tower, since prompts are learned or variables are written as text."""
+    return config.visual.enabled and (config.prompt.learn or config.demographics.mode == "text")
+
+
+def build(
+    train: Inputs,
+    inputs: Inputs,
+    fold: Fold,
+    config: MriConfig,
+    vlm: FrozenVLM | None,
+    texts: MriTexts,
+    rows: Mapping[str, Tensor],
+) -> tuple[MriModel, list[str]]:
+    """The model with its scaling, from training rows; and notes."""
+    notes: list[str] = []
+    names = fold.train_class_names
+    variables = numbers = None
+    if train.demographics is not None:
+        variables = Variables(train.demographics.names)
+        variables.fit(rows["variables"])
+        numbers = variables(rows["variables"])
+    signs = None
+    if train.signs is not None:
+        adjust = config.concepts.covariate_adjusted and variables is not None
+        signs = BiomarkerHead(
+            train.signs.names,
+            torch.tensor(texts.directions(train.signs.names, names)),
+            prior_weight=config.concepts.prior_weight,
+            learn_prior_weight=config.concepts.learn_prior_weight,
+            covariates=variables.width if adjust and variables is not None else 0,
+        )
+        label = config.concepts.control_class
+        control = torch.tensor([names[number] == label for number in fold.train_labels])
+        if note := signs.fit(rows["signs"], control, numbers if adjust else None):
+            notes.append(note)
+    picture = None
+    if train.features is not None:
+        assert vlm is not None, "visual.enabled needs a backbone"
+        prompts, features = texts.prompts(vlm, names, replace(config.prompt, seed=config.train.seed))
+        notes += prompts.notes
+        branch = None
+        if config.demographics.mode == "text":
+            assert inputs.demographics is not None
+            generator = torch.Generator().manual_seed(config.train.seed)
+            branch = NumericBranch.fit(vlm, config.numeric, inputs.demographics, fold, generator=generator)
+        lengths = {len(train.features[name]) for name in train.ids}
+        film = variables.width if config.demographics.mode == "film" and variables is not None else 0
+        picture = Picture(
+            prompts,
+            config,
+            slices=lengths.pop() if len(lengths) == 1 else 0,
+            numbers=film,
+            branch=branch,
+            features=features,
+        )
+    return MriModel(config, names, signs=signs, picture=picture, variables=variables), notes
+
+
+class TrainingStep:
+    """The loss of one step, with what holds weights to what is known.
+
+    Args:
+        model: for what its wrapper hides.
+        config: of the loss.
+        class_counts: training rows of each class.
+    """
+
+    def __init__(self, model: MriModel, config: MriConfig, class_counts: Sequence[int]) -> None:
+        self._model, self._rows = model, sum(class_counts)
+        self._loss = make_loss(config.loss, class_counts)
+        self._reference = None
+        if config.loss.kgcoop and model.picture is not None:
+            self._reference = model.picture.prompts.reference_features()
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
+        """Named scalar terms of a batch; ``loss`` is what is minimised."""
+        extra: dict[str, Any] = {}
+        if self._reference is not None and self._model.picture is not None:
+            extra = {"learned": self._model.picture.texts(), "frozen": self._reference}
+        terms = self._loss(model(batch), batch["label"], **extra)
+        terms["penalty"] = self._model.penalty() / self._rows
+        return {**terms, "loss": terms["loss"] + terms["penalty"]}
+
+
+def _validation(inputs: Inputs, fold: Fold) -> Any:
+    """The loss and the accuracy on a fold's validation rows."""
+    rows = rows_of(inputs.part(fold.validation_inputs))
+    labels = torch.from_numpy(fold.validation_labels)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, MriModel)
+        parts = [model(send_to_device(batch, model.device)).float().cpu() for batch in batches(rows)]
+        logits = torch.cat(parts)
+        return {
+            "loss": float(F.cross_entropy(logits, labels)),
+            "accuracy": float(logits.argmax(1).eq(labels).float().mean()),
+        }
+
+    return validate
