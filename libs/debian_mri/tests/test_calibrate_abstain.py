@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from debian_mri.models.calibration import Calibration, calibrate, uncalibrated
+from debian_mri.models.calibration import Calibration, calibrate, no_calibration
 from debian_mri.models.selective_prediction import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
 
 
 def test_a_temperature_divides_and_a_bias_is_added_before() -> None:
     found = Calibration(2.0, (1.0, -1.0)).probabilities(np.array([[1.0, 3.0]]))
     np.testing.assert_allclose(found, [[0.5, 0.5]])
-    np.testing.assert_allclose(uncalibrated(2).probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
+    np.testing.assert_allclose(no_calibration(2).probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
 
 def test_logits_that_are_too_sure_are_cooled_to_the_frequencies() -> None:

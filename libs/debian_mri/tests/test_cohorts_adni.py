@@ -13,7 +13,7 @@ import pytest
 from cohort_files import COLLECTION, rejected, rows_of, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom, save_as
 
-from debian_mri.cohorts import adni
+from debian_mri.cohorts.adni import reader as adni
 from debian_mri.cohorts.adni.loni import image_key, visit_code
 from debian_mri.cohorts.base import ReaderOptions
 from debian_mri.cohorts.mri_sequence.description import sequence_of

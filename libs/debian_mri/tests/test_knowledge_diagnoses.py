@@ -45,10 +45,10 @@ def test_each_sentence_has_one_publication_and_says_what_it_requires(knowledge: 
 @pytest.mark.parametrize("sequences", SUBSETS)
 def test_a_sign_is_used_only_with_its_sequence(knowledge: ClassKnowledge, sequences: tuple[str, ...]) -> None:
     found = usable(knowledge.sentences(), sequences)
-    assert len(found.kept) + len(found.dropped) == len(knowledge.sentences())
-    assert all(set(sentence.meta["requires"]) <= set(sequences) for sentence in found.kept)
-    assert all(missing and not set(missing) & set(sequences) for _, missing in found.dropped)
-    words = " ".join(sentence.text.casefold() for sentence in found.kept)
+    assert len(found.available) + len(found.excluded) == len(knowledge.sentences())
+    assert all(set(sentence.meta["requires"]) <= set(sequences) for sentence in found.available)
+    assert all(missing and not set(missing) & set(sequences) for _, missing in found.excluded)
+    words = " ".join(sentence.text.casefold() for sentence in found.available)
     assert ("swallow tail" in words) == ("SWI" in sequences)
     assert ("hyperintensities" in words) == ("FLAIR" in sequences)
 
@@ -56,8 +56,8 @@ def test_a_sign_is_used_only_with_its_sequence(knowledge: ClassKnowledge, sequen
 def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
     left, whole = restrict(knowledge, ["T1w"])
     assert left.class_names == knowledge.class_names and left.frozen is not None and left.hash != knowledge.hash
-    assert [missing for _, missing in whole.dropped] == [("FLAIR",), ("SWI",), ("FLAIR",), ("SWI",), ("SWI",)]
-    assert len(left.sentences()) == len(whole.kept) == len(knowledge.sentences()) - 5
+    assert [missing for _, missing in whole.excluded] == [("FLAIR",), ("SWI",), ("FLAIR",), ("SWI",), ("SWI",)]
+    assert len(left.sentences()) == len(whole.available) == len(knowledge.sentences()) - 5
     with pytest.raises(InputError, match="class 'MCI': each of its sentences needs a sequence that is absent"):
         restrict(knowledge, ["SWI", "FLAIR"])
 

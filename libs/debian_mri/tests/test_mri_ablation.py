@@ -26,7 +26,7 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 15
     factors = {key for variant in grid.variants for key in variant.changes}
     wanted = {"slices.planes", "visual.pooling", "prompt.init", "demographics.mode", "vlm.name"}
-    assert wanted | {"concepts.enabled", "concepts.prior_strength", "exchange_texts"} <= factors
+    assert wanted | {"concepts.enabled", "concepts.prior_strength", "shuffle_class_texts"} <= factors
 
 
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,10 +40,10 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
     for key, overrides in other_values(MriConfig, NEEDS, refused=REFUSED):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                experiment.run_cell(overrides, 5, tmp_path, data="data")
+                experiment.run_trial(overrides, 5, tmp_path, data="data")
             continue
         with pytest.raises(InputError, match="recorded"):
-            experiment.run_cell(overrides, 5, tmp_path, data="data")
+            experiment.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(MriConfig, overrides=override_texts(overrides)))
         assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
         assert asked[-1][key] != values(MriConfig())[key]
@@ -62,7 +62,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
 )
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
-        experiment.run_cell({key: value}, 0, tmp_path, data="data")
+        experiment.run_trial({key: value}, 0, tmp_path, data="data")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
             {"concepts.covariate_adjusted": True},
             "other: concepts.covariate_adjusted has no effect: demographics.mode=none",
         ),
-        ({"visual.trust": 0.5}, "other: visual.trust has no effect: visual.select=true"),
+        ({"visual.logit_weight": 0.5}, "other: visual.logit_weight has no effect: visual.tune=true"),
     ],
 )
 def test_keys_without_effect_are_refused_by_name(changes: dict[str, Any], message: str) -> None:

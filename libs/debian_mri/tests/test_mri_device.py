@@ -68,7 +68,7 @@ def volume(path: Path, *, seed: int) -> Path:
 def test_each_command_joins_scans_in_a_batch(tmp_path: Path, rows: list[int], command: Command) -> None:
     data, run = write_slices(tmp_path / "data", count=16), tmp_path / "run"
     batch = (*PICTURE, "vlm.batch_size=6")
-    own = ["--features", tmp_path / "trained", "--leave-out", "p00,p01"]
+    own = ["--features", tmp_path / "trained", "--exclude-subjects", "p00,p01"]
     assert command("train", "--data", data, "--out", run, *own, *batch)[0] == 0
     assert rows == [6, 6, 4]
     rows.clear()

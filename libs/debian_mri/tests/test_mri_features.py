@@ -115,6 +115,6 @@ def test_sets_of_unknown_geometry_have_no_signs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sign can be measured"):
         load_inputs(manifest, unknown)
     found = load_inputs(manifest, settings("visual.enabled=false"))
-    assert found.signs is not None and len(found.signs.names) == 4
+    assert found.biomarkers is not None and len(found.biomarkers.names) == 4
     with pytest.raises(InputError, match=r"concepts.biomarkers.*ventricular_enlargement"):
         load_inputs(manifest, settings("visual.enabled=false", "concepts.biomarkers=[ventricular_enlargemen]"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import RESEARCH_ONLY, __version__
-from debian_mri.cli import data, evaluation, images, models, prediction, words
+from debian_mri.cli import data, models
 from icube_common.cli import Command
 from icube_common.knowledge.describe import describe_command
 
@@ -42,12 +42,8 @@ def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> Froz
 
 COMMANDS: Mapping[str, Command] = {
     **data.COMMANDS,
-    **images.COMMANDS,
     "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
-    **prediction.COMMANDS,
-    **words.COMMANDS,
-    **evaluation.COMMANDS,
 }
 
 

@@ -13,12 +13,12 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.config import ConceptConfig, DemographicsConfig, MriConfig, VisualConfig
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.qc import write_qc_page
-from debian_mri.evaluation.explanation_eval import explanation_test
+from debian_mri.evaluation.explanation_eval import evaluate_explanations
 from debian_mri.evaluation.runner import evaluate
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.slices import SliceConfig
 from debian_mri.imaging.volume_cache import preprocess_all
-from debian_mri.inference.pipeline import predict_one
+from debian_mri.inference.pipeline import predict
 from debian_mri.simulation.cohort import CohortConfig, simulate_cohort
 from debian_mri.training.run import train
 from icube_common.errors import InputError
@@ -87,17 +87,25 @@ def demo(
     held_out = _held_out(manifest)
     logger.info("Training on %d of the simulated people", subjects - len(held_out))
     trained = train(
-        out / "data", out / "run", config, leave_out=[scan.subject for scan in held_out], overwrite=overwrite
+        config, out / "data", out / "run", exclude_subjects=[scan.subject for scan in held_out], overwrite=overwrite
     )
     logger.info("Leaving a fifth of the people out in turn, beside images alone and a table alone")
-    judged = evaluate(out / "data", out / "evaluation", config, comparisons="image,table", overwrite=overwrite)
+    judged = evaluate(
+        out / "data", config, out / "evaluation", comparisons="image,table", overwrite=overwrite
+    ).to_dict()
     chosen = next(scan for scan in held_out if scan.label == CLASSES[-1])
     logger.info("Predicting for %s, a simulated person that nothing was trained on", chosen.id)
     page = out / "prediction.html"
-    found = predict_one(out / "run", data=out / "data", scan_id=chosen.id, outputs=[page], overwrite=overwrite)
-    found.write(html=page, report=out / "prediction.json", overwrite=overwrite)
+    prediction = predict(
+        trained.model,
+        data=out / "data",
+        scan_id=chosen.id,
+        html=page,
+        report=out / "prediction.json",
+        overwrite=overwrite,
+    )
     logger.info("Holding explanations against what was changed in the simulated brains")
-    tested = explanation_test(out / "run", out / "data", out / "explanation", overwrite=overwrite)
+    tested = evaluate_explanations(out / "run", out / "data", out / "explanation", overwrite=overwrite)
     return {
         "notice": RESEARCH_ONLY,
         "note": NOTE,
@@ -110,14 +118,14 @@ def demo(
         "prediction": {
             "scan": chosen.id,
             "simulated as": chosen.label,
-            "predicted": found.explanation.predicted,
-            "probability": round(found.explanation.probability(found.explanation.predicted), 3),
+            "predicted": prediction.label,
+            "probability": round(prediction.probability, 3),
         },
         "named slices show what was changed, times chance": tested["location"]["ratio"],
         "seconds": round(time.monotonic() - begun, 1),
         "open": {
             "all simulated scans": str(out / "qc.html"),
-            "training": trained["report"],
+            "training": str(trained.run.report),
             "evaluation": judged["report"],
             "a prediction with its reasons": str(page),
             "explanations beside the truth": tested["report"],

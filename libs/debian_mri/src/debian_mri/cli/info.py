@@ -16,7 +16,7 @@ from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from icube_common.tables import read_table
 
-FEWEST_PEOPLE = 10  # of a class: below, any figure is luck
+MIN_CLASS_SIZE = 10  # of a class: below, any figure is luck
 YEARS_APART = 5.0  # mean ages of two classes
 
 
@@ -99,7 +99,7 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     elif sites and sites["cramers_v"] >= STRONG_ASSOCIATION:
         lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
     for name, row in classes.items():
-        if row["subjects"] < FEWEST_PEOPLE:
+        if row["subjects"] < MIN_CLASS_SIZE:
             lines.append(f"class {name}: {row['subjects']} people, too few to judge anything by")
     means = {name: row["age"]["mean"] for name, row in classes.items() if row["age"]}
     if means and max(means.values()) - min(means.values()) > YEARS_APART:

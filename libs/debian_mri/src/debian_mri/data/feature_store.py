@@ -28,6 +28,8 @@ from torch import Tensor
 from debian_mri.biomarkers import measure
 from debian_mri.config import MriConfig
 from debian_mri.data.manifest import PLANES, Manifest, Scan
+from debian_mri.imaging.nifti import RawVolume
+from debian_mri.imaging.preprocess import Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
@@ -61,7 +63,7 @@ class SliceInfo:
 
 
 class ScanImages:
-    """A scan's images, read when first asked for.
+    """Images of a scan of a prepared set, read on first access.
 
     Args:
         manifest: the set.
@@ -73,43 +75,80 @@ class ScanImages:
     """
 
     def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
-        self.manifest, self.scan, self.config = manifest, scan, config
+        self.scan, self.config = scan, config
+        self.format = str(manifest.about["format"])
+        self.paths = manifest.paths_of(scan)
+        self._manifest = manifest
 
     @cached_property
     def content(self) -> str:
-        """What the images hold, as a digest; of a volume with its preprocessing."""
+        """Digest of the images; of a volume with its preprocessing."""
         if self.scan.kind == "volume":
             return self._path.name.partition(".")[0]
         digest = hashlib.sha256()
-        for picture in self.slices:
-            digest.update(f"{picture.plane} {picture.image.shape}".encode())
-            digest.update(picture.image.tobytes())
+        for image in self.slices:
+            digest.update(f"{image.plane} {image.image.shape}".encode())
+            digest.update(image.image.tobytes())
         return digest.hexdigest()
 
     @cached_property
     def slices(self) -> list[SliceImage]:
-        """The pictures that the tower sees."""
+        """The slice images for the image encoder."""
         if self.scan.kind == "slices":
-            return list(read_slices(self.manifest.paths_of(self.scan), self.scan.planes, self.config.slices))
+            return list(read_slices(self.paths, self.scan.planes, self.config.slices))
         in_mni = self.config.preprocess.space == "mni"
-        return slice_volume(load_volume(self._path), self.config.slices, in_mni=in_mni)
+        return slice_volume(self.volume, self.config.slices, in_mni=in_mni)
 
     @property
-    def turned(self) -> float:
-        """Degrees by which the head of a volume was turned against what its affine says; 0 for slice images."""
+    def volume(self) -> Volume:
+        """The preprocessed volume, from the set's cache."""
+        return load_volume(self._path)
+
+    @property
+    def rotation(self) -> float:
+        """Degrees between a head and the orientation of its file's affine, found by registration; 0 for slices."""
         return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
 
-    def signs(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
-        """Measured signs, plane by plane."""
+    def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
+        """Measured biomarkers, plane by plane."""
         if self.scan.kind == "volume":
-            return measure.measure_volume(load_volume(self._path), names)
-        frames = measure.slice_geometries(self.config.concepts.slice_geometry, str(self.manifest.about["format"]))
-        pictures = [(picture.image, picture.plane) for picture in self.slices]
-        return measure.measure_slices(pictures, frames, names)
+            return measure.measure_volume(self.volume, names)
+        geometries = measure.slice_geometries(self.config.concepts.slice_geometry, self.format)
+        return measure.measure_slices([(image.image, image.plane) for image in self.slices], geometries, names)
 
     @cached_property
     def _path(self) -> Path:
-        return cached_volume(self.manifest, self.scan, self.config.preprocess)
+        return cached_volume(self._manifest, self.scan, self.config.preprocess)
+
+
+class SingleScanImages(ScanImages):
+    """Images of one scan outside a prepared set, preprocessed in memory.
+
+    Args:
+        scan: with paths that hold as they are.
+        config: preprocessing and slices.
+        format: of the set whose geometry slice images have.
+        raw: voxels of a volume.
+    """
+
+    def __init__(self, scan: Scan, config: MriConfig, *, format: str, raw: RawVolume | None = None) -> None:
+        self.scan, self.config, self.format, self._raw = scan, config, format, raw
+        self.paths = tuple(map(Path, scan.paths))
+
+    @cached_property
+    def volume(self) -> Volume:
+        """The preprocessed volume; its affine in single precision, as in the cache of a set."""
+        assert self._raw is not None
+        try:
+            volume = preprocess_volume(self._raw, self.config.preprocess)
+        except InputError as error:
+            raise InputError(f"{self.paths[0]}: {error}") from error
+        return volume._replace(affine=volume.affine.astype(np.float32).astype(np.float64))
+
+    @property
+    def rotation(self) -> float:
+        """As of `ScanImages`."""
+        return round(self.volume.rotation, 1) if self.scan.kind == "volume" else 0.0
 
 
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
@@ -200,7 +239,7 @@ def encode_scans(
                         looked.key = feature_key(feature_fingerprint(vlm), images.content, _choices(images.config))
                         looked.stored = cache.get(looked.key)
                     if looked.stored is None:
-                        frames = (vlm.preprocess(as_picture(picture)) for picture in images.slices)
+                        frames = (vlm.preprocess(to_rgb(image)) for image in images.slices)
                 except InputError as error:
                     looked.result.error = error
             yield looked, frames
@@ -235,12 +274,12 @@ class _Looked(Generic[Item]):
     stored: dict[str, Tensor] | None = None
 
 
-def _tensors(features: Float[Tensor, "s d"], pictures: Sequence[SliceImage]) -> dict[str, Tensor]:
+def _tensors(features: Float[Tensor, "s d"], images: Sequence[SliceImage]) -> dict[str, Tensor]:
     """Stored preprocessing of a scan."""
-    places = [picture.position_mm for picture in pictures]
+    places = [image.position_mm for image in images]
     return {
         "features": features,
-        "plane": torch.tensor([PLANES.index(picture.plane) for picture in pictures]),
+        "plane": torch.tensor([PLANES.index(image.plane) for image in images]),
         "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
         "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
     }
@@ -264,26 +303,26 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         InputError: an image cannot be used.
     """
     if images.scan.kind == "slices" or cache is None:  # reading slices takes as long as reading the cache
-        return images.signs(names).values
+        return images.biomarkers(names).values
 
     def compute() -> dict[str, Tensor]:
-        values = images.signs(names).values
+        values = images.biomarkers(names).values
         # the cache takes finite numbers only
         measured = ~np.isnan(values)
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
     boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
     found = cache.get_or_compute(
-        feature_key("signs", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
+        feature_key("biomarkers", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
     )
     values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
     values[found["measured"].numpy() == 0] = np.nan
     return values
 
 
-def as_picture(picture: SliceImage) -> Image.Image:
+def to_rgb(image: SliceImage) -> Image.Image:
     """A slice as the preprocessing of a tower takes it: 8-bit RGB."""
-    grey = np.round(np.clip(picture.image, 0, 1) * 255).astype(np.uint8)
+    grey = np.round(np.clip(image.image, 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -35,7 +35,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM
 
-MISSING_VALUES = "Not measured on these images: "
+UNMEASURED = "Not measured on these images: "
 
 View = Callable[[Any], Mapping[str, Any]]
 
@@ -58,20 +58,20 @@ class Inputs:
     ids: tuple[str, ...]
     features: Mapping[str, Float[Tensor, "s d"]] | None = None
     slices: Mapping[str, tuple[SliceInfo, ...]] = field(default_factory=dict)
-    signs: NumericTable | None = None
+    biomarkers: NumericTable | None = None
     demographics: NumericTable | None = None
     columns: tuple[Column, ...] = ()
-    stamps: tuple[str, ...] = ()
+    disclaimers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
         features = None if self.features is None else view(self.features)
-        signs, demographics = _through(self.signs, view), _through(self.demographics, view)
-        table = features if features is not None else signs or demographics
+        biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
+        table = features if features is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, NumericTable) else tuple(table)
-        return replace(self, ids=ids, features=features, signs=signs, demographics=demographics)
+        return replace(self, ids=ids, features=features, biomarkers=biomarkers, demographics=demographics)
 
 
 def _through(table: NumericTable | None, view: View) -> NumericTable | None:
@@ -90,24 +90,24 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
     """
     wanted = {
         "features": config.visual.enabled,
-        "signs": config.concepts.enabled,
+        "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
     for name, wants in wanted.items():
         if wants and getattr(inputs, name) is None:
             raise InputError(f"{name}: the settings use them, and they were not loaded for this set")
     kept: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
-    signs = kept["signs"]
-    if signs is not None and config.concepts.biomarkers:
-        places = [_place(name, signs.names) for name in config.concepts.biomarkers]
-        kept["signs"] = NumericTable(
-            ids=signs.ids,
+    biomarkers = kept["biomarkers"]
+    if biomarkers is not None and config.concepts.biomarkers:
+        places = [_place(name, biomarkers.names) for name in config.concepts.biomarkers]
+        kept["biomarkers"] = NumericTable(
+            ids=biomarkers.ids,
             names=tuple(config.concepts.biomarkers),
-            values=signs.values[:, places],
-            units=tuple(signs.units[place] for place in places),
+            values=biomarkers.values[:, places],
+            units=tuple(biomarkers.units[place] for place in places),
         )
     if not wanted["demographics"]:
-        kept |= {"columns": (), "stamps": ()}
+        kept |= {"columns": (), "disclaimers": ()}
     return replace(inputs, **kept)
 
 
@@ -138,7 +138,7 @@ def load_inputs(
         assert vlm is not None, "visual.enabled needs a backbone"
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
-    sign_cache = FeatureCache(manifest.folder / "features" / "signs") if cache is not None else None
+    sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
     if config.visual.enabled or config.concepts.enabled:
         scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
         read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
@@ -157,23 +157,30 @@ def load_inputs(
             except InputError as error:
                 raise InputError(f"scan {one.item.id}: {error}") from error
     notes: list[str] = []
-    signs = None
+    biomarkers = None
     if config.concepts.enabled:
-        signs, notes = _sign_table(manifest, config, names, np.stack(rows))
+        biomarkers, notes = _biomarker_table(manifest, config, names, np.stack(rows))
     demographics: NumericTable | None = None
     columns: tuple[Column, ...] = ()
-    stamps: tuple[str, ...] = ()
+    disclaimers: tuple[str, ...] = ()
     if config.demographics.mode != "none":
-        demographics, columns, stamps, said = demographic_table(manifest.participants(), config)
+        demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
         notes += said
     if config.visual.enabled and vlm is not None and vlm.untrained_note:
         notes.append(f"Backbone: {vlm.untrained_note}.")
     return Inputs(
-        ids, found if config.visual.enabled else None, slices, signs, demographics, columns, stamps, (*stamps, *notes)
+        ids,
+        found if config.visual.enabled else None,
+        slices,
+        biomarkers,
+        demographics,
+        columns,
+        disclaimers,
+        (*disclaimers, *notes),
     )
 
 
-def _sign_table(
+def _biomarker_table(
     manifest: Manifest, config: MriConfig, names: tuple[str, ...], values: Float[np.ndarray, "n k"]
 ) -> tuple[NumericTable | None, list[str]]:
     """The signs that can be measured on this set, and which not and why."""
@@ -186,7 +193,7 @@ def _sign_table(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
             "known frame (concepts.slice_geometry); set concepts.enabled=false"
         )
-    notes = [f"{MISSING_VALUES}{name}." for name, found in zip(names, there, strict=True) if not found]
+    notes = [f"{UNMEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
     if config.concepts.biomarkers and notes:
         raise InputError(f"{manifest.folder}: concepts.biomarkers: {notes[0]}")
     kept = tuple(name for name, found in zip(names, there, strict=True) if found)
@@ -223,12 +230,12 @@ def demographic_table(
             "variable out, or set demographics.missing=mean_impute"
         )
     close = [name for name in names if participants.column(name).leakage_tier == "C"]
-    stamps = tuple(
+    disclaimers = tuple(
         f"Uses {name}, of tier C: it is close to the diagnosis by construction, so the figures say little about images."
         for name in close
     )
     notes = [f"Not in this set: {name}." for name in (*absent, *empty)]
-    return table, tuple(map(participants.column, names)), stamps, notes
+    return table, tuple(map(participants.column, names)), disclaimers, notes
 
 
 def _place(name: str, known: tuple[str, ...]) -> int:

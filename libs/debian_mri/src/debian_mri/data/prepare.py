@@ -24,7 +24,7 @@ from debian_mri.cohorts.base import Candidate, ReaderOptions
 from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import check_leakage_tiers, describe_columns
-from debian_mri.data.duplicates import drop_duplicates
+from debian_mri.data.leakage import drop_duplicates
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from debian_mri.config import PARTS, part_of
+from debian_mri.config import MODALITIES, restrict_modality
 from debian_mri.evaluation.baselines.daft import NOTE as DAFT_NOTE
 from debian_mri.evaluation.baselines.daft import SETTINGS as DAFT_SETTINGS
 from debian_mri.evaluation.baselines.daft import daft
-from debian_mri.evaluation.baselines.fold_tables import Array, Rows, rows_of, with_indicators
+from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows, with_missing_indicators
 from debian_mri.evaluation.baselines.frozen_encoder import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
 from debian_mri.evaluation.baselines.logistic import logistic, prior
-from debian_mri.evaluation.context import Bench, fold_name, seconds_of, timed
-from debian_mri.evaluation.protocols import blinded, permuted
+from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of, timed
+from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
@@ -48,57 +48,59 @@ class Comparison:
 
     title: str
     what: str
-    run: Callable[[Bench, Sequence[Fold], Path], Predictions]
+    run: Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]
     paired: bool = True
     check: bool = False
 
 
-def each_fold(predict: Callable[[Bench, Fold, Path], Array]) -> Callable[[Bench, Sequence[Fold], Path], Predictions]:
+def each_fold(
+    predict: Callable[[EvaluationContext, Fold, Path], Array],
+) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
     """Run a function from a fold to probabilities on all folds; what is done is not repeated."""
 
-    def run(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
+    def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
         def one(fold: Fold) -> Predictions:
             place = folder / fold_name(fold)
-            return timed(place, lambda: (score(bench.samples, fold, predict(bench, fold, place)), ()))[0]
+            return timed(place, lambda: (score(context.samples, fold, predict(context, fold, place)), ()))[0]
 
         return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
 
     return run
 
 
-def _part(part: str) -> Callable[[Bench, Sequence[Fold], Path], Predictions]:
+def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
     """The same model with the image alone, the table alone, or both."""
 
-    def run(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
-        config = part_of(bench.config, part)
-        if config.demographics.mode != "none" and bench.inputs.demographics is None:
-            _ = bench.tables.variables  # raises with the reason
+    def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+        config = restrict_modality(context.config, part)
+        if config.demographics.mode != "none" and context.inputs.demographics is None:
+            _ = context.tables.variables  # raises with the reason
         if part == "image" and not (config.visual.enabled or config.concepts.enabled):
             raise InputError("neither the picture nor signs are in use")
         # the configured model is one of the three: its folds are not trained again
-        base = bench.folds if bench.folds is not None and config == bench.config else folder
+        base = context.folds if context.folds is not None and config == context.config else folder
         return concatenate(
-            [bench.train(fold, base / fold_name(fold), config=config)[0] for fold in _bar(folds, folder)]
+            [context.train(fold, base / fold_name(fold), config=config)[0] for fold in _bar(folds, folder)]
         )
 
     return run
 
 
-def _permutation(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
+def _permutation(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
     """Labels that mean nothing, in training and in test."""
     parts = []
-    drawn = list(permuted(bench.samples, folds, seed=PERMUTATION_SEED))
+    drawn = list(permute_labels(context.samples, folds, seed=PERMUTATION_SEED))
     for samples, fold in _bar(drawn, folder):
-        found, _ = bench.train(fold, folder / fold_name(fold), samples=samples)
+        found, _ = context.train(fold, folder / fold_name(fold), samples=samples)
         # each repeat has labels of its own, and an id has one label in a table
         parts.append(replace(found, ids=[f"{name} (draw {fold.repeat})" for name in found.ids]))
     return concatenate(parts)
 
 
-def _blinded(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
+def _permuted_training_labels(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
     """Labels exchanged among the training people; tested on the true ones."""
-    drawn = [blinded(bench.samples, fold, seed=PERMUTATION_SEED) for fold in folds]
-    return concatenate([bench.train(fold, folder / fold_name(fold))[0] for fold in _bar(drawn, folder)])
+    drawn = [permute_training_labels(context.samples, fold, seed=PERMUTATION_SEED) for fold in folds]
+    return concatenate([context.train(fold, folder / fold_name(fold))[0] for fold in _bar(drawn, folder)])
 
 
 def _bar(items: Sequence[Any], folder: Path) -> Any:
@@ -106,43 +108,43 @@ def _bar(items: Sequence[Any], folder: Path) -> Any:
 
 
 def _table_model(columns: Mapping[str, Array], fold: Fold) -> Array:
-    rows = rows_of(fold, columns)
-    known, test = with_indicators(rows.known, rows.test)
-    if known.shape[1] == 0:
+    rows = fold_rows(fold, columns)
+    train, test = with_missing_indicators(rows.train, rows.test)
+    if train.shape[1] == 0:
         return prior(rows)
-    return logistic(Rows(known, rows.labels, rows.groups, test, rows.classes), scaled=True, seed=fold.seed)
+    return logistic(Rows(train, rows.labels, rows.groups, test, rows.classes), scaled=True, seed=fold.seed)
 
 
-def _confounds(bench: Bench, fold: Fold, place: Path) -> Array:
-    names, columns = bench.tables.confounds
+def _confounds(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    names, columns = context.tables.confounds
     if not names:
         raise InputError("neither age, sex nor site is known")
     return _table_model(columns, fold)
 
 
-def _label_from_site(bench: Bench, fold: Fold, place: Path) -> Array:
-    if not bench.tables.sites:
+def _label_from_site(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    if not context.tables.sites:
         raise InputError(_NO_SITES)
-    return _table_model(bench.tables.sites, fold)
+    return _table_model(context.tables.sites, fold)
 
 
 _NO_SITES = "the sites are not all known, or there is one only"
 
 
-def _site_from_image(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predictions:
+def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
     """The site as the class, by folds of people of its own."""
-    sites = bench.samples.sites
+    sites = context.samples.sites
     if sites is None or len(set(sites)) < 2:
         raise InputError(_NO_SITES)
     names = sorted(set(sites))
     samples = Samples(
-        ids=bench.samples.ids,
+        ids=context.samples.ids,
         labels=np.array([names.index(site) for site in sites]),
         class_names=names,
-        groups=bench.samples.groups,
+        groups=context.samples.groups,
     )
     drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
-    features, planes = _tower(bench)
+    features, planes = _tower(context)
 
     def one(fold: Fold) -> Predictions:
         return timed(folder / fold_name(fold), lambda: (score(samples, fold, slice_mean(fold, features, planes)), ()))[
@@ -152,46 +154,46 @@ def _site_from_image(bench: Bench, folds: Sequence[Fold], folder: Path) -> Predi
     return concatenate([one(fold) for fold in _bar(drawn, folder)])
 
 
-def _tower(bench: Bench) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
+def _tower(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
     """Slice features, and the plane of each slice."""
-    features = bench.inputs.features
+    features = context.inputs.features
     assert features is not None, "comparisons load the tower's features"
-    return features, {name: [part.plane for part in parts] for name, parts in bench.inputs.slices.items()}
+    return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 
 
-def _slice_mean(bench: Bench, fold: Fold, place: Path) -> Array:
-    return slice_mean(fold, *_tower(bench))
+def _slice_mean(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    return slice_mean(fold, *_tower(context))
 
 
-def _voxels(bench: Bench, fold: Fold, place: Path) -> Array:
-    if not bench.tables.volumes:
+def _voxels(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    if not context.tables.volumes:
         raise InputError("the set has slices, not volumes")
-    return logistic(rows_of(fold, bench.tables.voxels), seed=fold.seed)
+    return logistic(fold_rows(fold, context.tables.voxels), seed=fold.seed)
 
 
 def _fresh_run(place: Path, settings: TrainConfig) -> RunFolder:
     return open_run(place, config=settings, config_yaml=config_to_yaml(settings), overwrite=place.exists())
 
 
-def _daft(bench: Bench, fold: Fold, place: Path) -> Array:
-    run, tables = _fresh_run(place, DAFT_SETTINGS), bench.tables
+def _daft(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    run, tables = _fresh_run(place, DAFT_SETTINGS), context.tables
     return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes, settings=DAFT_SETTINGS)
 
 
-def _names(bench: Bench) -> dict[str, str]:
-    return {label: class_words(label) for label in bench.samples.class_names}
+def _names(context: EvaluationContext) -> dict[str, str]:
+    return {label: class_words(label) for label in context.samples.class_names}
 
 
-def _coop(bench: Bench, fold: Fold, place: Path) -> Array:
-    assert bench.vlm is not None
-    settings = replace(COOP_SETTINGS, device=bench.config.train.device)
+def _coop(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    assert context.vlm is not None
+    settings = replace(COOP_SETTINGS, device=context.config.train.device)
     run = _fresh_run(place, settings)
-    return coop(fold, _tower(bench)[0], bench.vlm, _names(bench), run, settings=settings)
+    return coop(fold, _tower(context)[0], context.vlm, _names(context), run, settings=settings)
 
 
-def _zero_shot(bench: Bench, fold: Fold, place: Path) -> Array:
-    assert bench.vlm is not None
-    return zero_shot(fold, _tower(bench)[0], bench.vlm, _names(bench))
+def _zero_shot(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    assert context.vlm is not None
+    return zero_shot(fold, _tower(context)[0], context.vlm, _names(context))
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -210,7 +212,7 @@ COMPARISONS: Mapping[str, Comparison] = {
         "training labels permuted",
         "labels exchanged among training people, tested on the true ones: what is left above 0.5 comes from published "
         "knowledge of the signs' directions, not from the labels",
-        _blinded,
+        _permuted_training_labels,
         check=True,
     ),
     "confounds": Comparison(
@@ -229,17 +231,17 @@ COMPARISONS: Mapping[str, Comparison] = {
     "logistic-table": Comparison(
         "logistic regression, table",
         "on the variables, strength by inner folds",
-        each_fold(lambda bench, fold, place: _table_model(bench.tables.variables, fold)),
+        each_fold(lambda context, fold, place: _table_model(context.tables.variables, fold)),
     ),
     "logistic-pixels": Comparison(
         "logistic regression, pixels",
         "on means of 22 x 22 blocks of each slice, strength by inner folds",
-        each_fold(lambda bench, fold, place: logistic(rows_of(fold, bench.tables.pixels), seed=fold.seed)),
+        each_fold(lambda context, fold, place: logistic(fold_rows(fold, context.tables.pixels), seed=fold.seed)),
     ),
     "logistic-pixels-plain": Comparison(
         "logistic regression, pixels, C = 1",
         "the same with scikit-learn's default strength",
-        each_fold(lambda bench, fold, place: logistic(rows_of(fold, bench.tables.pixels), strength=1.0)),
+        each_fold(lambda context, fold, place: logistic(fold_rows(fold, context.tables.pixels), strength=1.0)),
     ),
     "linear-voxels": Comparison(
         "logistic regression, voxels", "on voxels of about 8 mm, strength by inner folds", each_fold(_voxels)
@@ -275,7 +277,9 @@ def chosen(words: str) -> tuple[str, ...]:
     return names
 
 
-def compare(bench: Bench, folds: Sequence[Fold], ours: Predictions, names: Sequence[str]) -> dict[str, Any]:
+def compare(
+    context: EvaluationContext, folds: Sequence[Fold], ours: Predictions, names: Sequence[str]
+) -> dict[str, Any]:
     """Run comparisons on the same folds: metrics, and the paired difference "configured model minus it" over people.
 
     Args:
@@ -291,12 +295,12 @@ def compare(bench: Bench, folds: Sequence[Fold], ours: Predictions, names: Seque
     found: dict[str, Any] = {}
     for name in names:
         comparison = COMPARISONS[name]
-        folder = bench.out / "comparisons" / name
+        folder = context.out / "comparisons" / name
         head: dict[str, Any] = {"title": comparison.title, "what": comparison.what, "check": comparison.check}
         if comparison.paired and not comparison.check:
             head["comparison"] = "primary" if name == PRIMARY else "descriptive"
         try:
-            predictions = comparison.run(bench, folds, folder)
+            predictions = comparison.run(context, folds, folder)
         except InputError as error:
             found[name] = {**head, "skipped": str(error)}
             continue
@@ -311,7 +315,11 @@ def compare(bench: Bench, folds: Sequence[Fold], ours: Predictions, names: Seque
             row["holds_chance"] = holds_chance(row["auc"])
         if name == "site-from-image":
             row["chance"] = 1 / len(predictions.class_names)
-        if bench.folds is not None and name in PARTS and part_of(bench.config, name) == bench.config:
+        if (
+            context.folds is not None
+            and name in MODALITIES
+            and restrict_modality(context.config, name) == context.config
+        ):
             row["configured"] = True
         found[name] = row
     return found

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from debian_mri.config import MriConfig, part_of
+from debian_mri.config import MriConfig, restrict_modality
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.inputs import Inputs, demographic_table, load_inputs
 from debian_mri.data.manifest import Manifest
@@ -21,7 +21,8 @@ from debian_mri.evaluation.baselines.daft import SLICE_SIDE, VOLUME_MM
 from debian_mri.evaluation.baselines.image_grids import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.models.class_texts import MriTexts
-from debian_mri.training.trainer import fit_fold, predict_test
+from debian_mri.models.slice_pooling import Pooling
+from debian_mri.training.trainer import predict_test, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, score
@@ -36,7 +37,7 @@ Result = tuple[Predictions, tuple[str, ...]]
 _SECONDS = "seconds.json"
 
 
-class Tables:
+class BaselineTables:
     """What plain baselines are given of a set's scans; each table is made when first asked for.
 
     Args:
@@ -132,7 +133,7 @@ def by_id(table: NumericTable) -> dict[str, Array]:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class EvaluationContext:
     """An evaluation's material.
 
     Attributes:
@@ -144,6 +145,7 @@ class Bench:
         inputs: tables of all scans, for the configured model and for what it is compared with.
         tables: for plain baselines.
         out: the evaluation's folder.
+        pooling: a custom slice pooling of the configured model.
         folds: where trainings of the configured model on the protocol's folds are kept; None where there are none.
     """
 
@@ -153,12 +155,13 @@ class Bench:
     vlm: FrozenVLM | None
     texts: MriTexts
     inputs: Inputs
-    tables: Tables
+    tables: BaselineTables
     out: Path
+    pooling: Pooling | None = None
     folds: Path | None = None
 
     @classmethod
-    def of(
+    def load(
         cls,
         manifest: Manifest,
         config: MriConfig,
@@ -166,9 +169,10 @@ class Bench:
         *,
         samples: Samples | None = None,
         wider: bool = False,
+        pooling: Pooling | None = None,
         folds: Path | None = None,
         features: str | Path | None = None,
-    ) -> Bench:
+    ) -> EvaluationContext:
         """Load everything that folds need.
 
         Args:
@@ -177,6 +181,7 @@ class Bench:
             out: the evaluation's folder.
             samples: some of the set's scans, with some of its classes; by default all.
             wider: load what comparisons use beside the configured model: the tower's features and the variables.
+            pooling: a custom slice pooling of the configured model.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
         """
@@ -187,19 +192,19 @@ class Bench:
         if wider:
             loaded = replace(loaded, visual=replace(loaded.visual, enabled=True))
             if config.demographics.mode == "none":
-                both = part_of(loaded, "both")
+                both = restrict_modality(loaded, "both")
                 try:
                     demographic_table(manifest.participants(), both)
                     loaded = both
                 except InputError:
                     pass  # comparisons with the table are left out, with this reason
-        vlm = load_backbone(loaded.vlm, loaded.train) if loaded.needs_tower else None
+        vlm = load_backbone(loaded.vlm, loaded.train) if loaded.needs_encoder else None
         inputs = load_inputs(manifest, loaded, vlm, features=features)
-        if vlm is not None and not config.needs_tower:
+        if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
             note = vlm.untrained_note
             inputs = replace(inputs, notes=tuple(text for text in inputs.notes if not note or note not in text))
-        return cls(manifest, samples, config, vlm, texts, inputs, Tables(manifest, config), out, folds)
+        return cls(manifest, samples, config, vlm, texts, inputs, BaselineTables(manifest, config), out, pooling, folds)
 
     def train(
         self, fold: Fold, folder: Path, *, config: MriConfig | None = None, samples: Samples | None = None
@@ -217,7 +222,8 @@ class Bench:
         def train_and_predict() -> Result:
             # an interrupted training of a fold is begun again: it takes seconds
             run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
-            trained = fit_fold(self.inputs, fold, config, self.vlm, self.texts, run)
+            pooling = self.pooling if config.visual.enabled else None
+            trained = train_fold(self.inputs, fold, config, self.vlm, self.texts, run, pooling=pooling)
             found = score(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
             return found, trained.notes
 

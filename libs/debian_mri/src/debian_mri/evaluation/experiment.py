@@ -12,7 +12,7 @@ from debian_mri.evaluation.runner import evaluate
 from icube_common.experiments import Outcome, trial_config
 
 
-def run_cell(
+def run_trial(
     overrides: Mapping[str, Any],
     seed: int,
     folder: Path,
@@ -39,7 +39,7 @@ def run_cell(
     config = trial_config(MriConfig, overrides, seed)
     options = ProtocolOptions(folds=folds, repeats=repeats, seed=seed)
     out = Path(folder) / "evaluation"
-    result = evaluate(data, out, config, protocol=protocol, options=options, comparisons="none", features=features)
+    result = evaluate(data, config, out, protocol=protocol, options=options, features=features).to_dict()
     figures = {name: found["mean"] for name, found in result.items() if isinstance(found, Mapping) and "mean" in found}
     trainings = max(len(list(out.glob("folds/*/seconds.json"))), 1)
     return Outcome(

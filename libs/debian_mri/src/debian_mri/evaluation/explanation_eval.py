@@ -26,16 +26,16 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.data.dataset import rows_of
+from debian_mri.data.dataset import ScanInput, to_tensors
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.leakage import check_training_overlap
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.explanation.contributions import SlicePart
-from debian_mri.explanation.phrases import MOST_SLICES
+from debian_mri.explanation.explain import explain_scan, logits_without_slices
+from debian_mri.explanation.phrases import MAX_SLICES
 from debian_mri.explanation.report_text import top_slices
-from debian_mri.inference.pipeline import explanation_for, logits_without
-from debian_mri.inference.scan_input import OneScan, encoded_for, read_scan
-from debian_mri.models.checkpoint import SavedModel, load_model
+from debian_mri.inference.scan_input import ScanSource, encode_for_model, load_scan_input
+from debian_mri.models.mri_model import MriModel
 from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
 from icube_common.errors import InputError
@@ -47,14 +47,14 @@ logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 
-WANTED_RATIO = 3.0
+TARGET_RATIO = 3.0
 """How much more often than by chance named slices have to show the structure."""
-FEWEST = 3
+MIN_PEOPLE = 3
 """People that are needed for figures."""
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class ExplanationScore:
     """One person's explanation beside the truth.
 
     Attributes:
@@ -88,8 +88,8 @@ class Tried:
     probability_random: float
 
 
-def explanation_test(
-    run: str | Path,
+def evaluate_explanations(
+    run: str | Path | MriModel,
     data: str | Path,
     out: str | Path,
     *,
@@ -118,16 +118,16 @@ def explanation_test(
     if draws < 1:
         raise InputError(f"--draws {draws}: must be at least 1")
     refuse_existing(out, overwrite=overwrite)
-    saved = load_model(run)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
     manifest = Manifest.load(data, root=root)
     if not manifest.simulated:
         raise InputError(f"{data}: is not simulated: what is truly changed in a person's brain is not known")
-    scans, seen = _candidates(saved, manifest)
-    tried: list[Tried] = []
+    scans, seen = _candidates(model, manifest)
+    tried: list[ExplanationScore] = []
     wrong = silent = 0
-    read = _read(saved, manifest, scans)
+    read = _read(model, manifest, scans)
     for scan, one in tqdm(read, desc="explanations", unit="scan", leave=False, total=len(scans)):
-        explanation = explanation_for(saved, one)
+        explanation = explain_scan(model, one)
         if explanation.predicted != scan.label:
             wrong += 1
             continue
@@ -135,11 +135,11 @@ def explanation_test(
         if not named:
             silent += 1
             continue
-        tried.append(_try(saved, manifest, one, explanation.slices, named, draws, seed + len(tried)))
-    if len(tried) < FEWEST:
+        tried.append(_try(model, manifest, one, explanation.slices, named, draws, seed + len(tried)))
+    if len(tried) < MIN_PEOPLE:
         raise InputError(
-            f"{data}: {len(tried)} people whose class the model tells and was not trained on, at least {FEWEST} are "
-            "needed; simulate more, or train with --leave-out"
+            f"{data}: {len(tried)} people whose class the model tells and was not trained on, at least {MIN_PEOPLE} are "
+            "needed; simulate more, or train with --exclude-subjects"
         )
     result = {
         "notice": RESEARCH_ONLY,
@@ -149,7 +149,7 @@ def explanation_test(
         "left_out": {"trained_on": seen, "class_not_told": wrong, "no_slice_named": silent},
         "classes": sorted({found.scan.label for found in tried}),
         "structures": {found.scan.label: found.structure for found in tried},
-        "slices": {"of_a_scan": tried[0].total, "named_at_most": MOST_SLICES, "config": _slices(saved)},
+        "slices": {"of_a_scan": tried[0].total, "named_at_most": MAX_SLICES, "config": _slices(model)},
         "chance": "expectation over as many slices drawn without replacement from the same scan's slices: the share of "
         "them that show the structure",
         **figures(tried),
@@ -161,22 +161,22 @@ def explanation_test(
     return {**result, "out": str(out), "report": str(Path(out) / "report.html")}
 
 
-def _read(saved: SavedModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterator[tuple[Scan, OneScan]]:
+def _read(model: MriModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterator[tuple[Scan, ScanInput]]:
     """Scans as the model takes them, joined in the tower's batches."""
-    images = ((scan, ScanImages(manifest, scan, saved.model.config)) for scan in scans)
-    for found in encoded_for(saved, images, manifest.folder):
+    sources = [
+        ScanSource(ScanImages(manifest, scan, model.config), manifest.simulated, manifest=manifest) for scan in scans
+    ]
+    for found in encode_for_model(model, ((source, source.images) for source in sources), manifest.folder):
         if found.error is not None:
             raise found.error
-        yield found.item, read_scan(saved, manifest, found.item, encoded=found)
+        yield found.item.scan, load_scan_input(model, found.item, encoded=found)
 
 
-def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]:
+def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
     """Ill people of the model's classes that it was not trained on; and how many it was."""
-    labels = [name for name in saved.model.labels if name in manifest.class_names and most_affected_structure(name)]
+    labels = [name for name in model.labels if name in manifest.class_names and most_affected_structure(name)]
     if not labels:
-        raise InputError(
-            f"the model tells {', '.join(saved.model.labels)}: the set has none of them that changes anything"
-        )
+        raise InputError(f"the model tells {', '.join(model.labels)}: the set has none of them that changes anything")
     for label in labels:
         shows_change(manifest.folder, label, "coronal", 0.0)  # whether there is a truth at all
     found, seen = [], 0
@@ -184,7 +184,7 @@ def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]
         if scan.label not in labels:
             continue
         try:
-            check_training_overlap(manifest, [row], saved.about["trained_on"])
+            check_training_overlap(manifest, [row], model.about["trained_on"])
         except InputError:
             seen += 1
         else:
@@ -193,14 +193,14 @@ def _candidates(saved: SavedModel, manifest: Manifest) -> tuple[list[Scan], int]
 
 
 def _try(
-    saved: SavedModel,
+    model: MriModel,
     manifest: Manifest,
-    one: OneScan,
+    one: ScanInput,
     slices: Sequence[SlicePart],
     named: Sequence[int],
     draws: int,
     seed: int,
-) -> Tried:
+) -> ExplanationScore:
     label = one.scan.label
     structure = most_affected_structure(label)
     assert structure is not None
@@ -211,16 +211,16 @@ def _try(
         weights = np.array([part.attention for part in slices], dtype=np.float64)
         # of equals none comes first by its place alone: their mean counts
         attention = _top_share(weights, truth, len(named))
-    batch = rows_of(one.inputs, saved.model.device)
+    batch = to_tensors(one.inputs, model.device)
     generator = np.random.default_rng(seed)
     total = len(slices)
     choices = [list(named)]
     choices += [generator.choice(total, len(named), replace=False).tolist() for _ in range(draws)]
-    number = saved.model.labels.index(label)
-    logits = np.stack([logits_without(saved, batch, one, gone) for gone in ([], *choices)])
+    number = model.labels.index(label)
+    logits = np.stack([logits_without_slices(model, batch, one, gone) for gone in ([], *choices)])
     margins = logits[:, number] - np.delete(logits, number, axis=1).max(1)
-    probabilities = saved.calibration.probabilities(logits)[:, number]
-    return Tried(
+    probabilities = model.calibration.probabilities(logits)[:, number]
+    return ExplanationScore(
         scan=one.scan,
         structure=structure,
         named=float(truth[list(named)].mean()),
@@ -257,7 +257,7 @@ def _top_share(weights: Array, truth: npt.NDArray[np.bool_], count: int) -> floa
     return float((truth[above].sum() + left * truth[at].mean()) / count)
 
 
-def figures(tried: Sequence[Tried]) -> dict[str, Any]:
+def figures(tried: Sequence[ExplanationScore]) -> dict[str, Any]:
     """The figures of both questions with 95 % intervals, people drawn anew.
 
     Args:
@@ -303,21 +303,21 @@ def figures(tried: Sequence[Tried]) -> dict[str, Any]:
         answer["location_by_attention"] = located("attention", "chance")
     low = answer["deletion_logit"]["difference"]["ci95"][0]
     answer["as_wanted"] = {
-        f"named slices show the structure {WANTED_RATIO:g} times as often as chance": bool(
-            at_least["ratio"]["mean"] >= WANTED_RATIO
+        f"named slices show the structure {TARGET_RATIO:g} times as often as chance": bool(
+            at_least["ratio"]["mean"] >= TARGET_RATIO
         ),
         "deleting them costs more than deleting random ones": bool(low is not None and low > 0),
     }
     return answer
 
 
-def _slices(saved: SavedModel) -> dict[str, Any]:
-    config = saved.model.config.slices
+def _slices(model: MriModel) -> dict[str, Any]:
+    config = model.config.slices
     return {"mode": config.mode, "planes": list(config.planes), "count": config.count}
 
 
-def _table(path: Path, tried: Sequence[Tried]) -> None:
-    columns = [name for name in Tried.__dataclass_fields__ if name != "scan"]
+def _table(path: Path, tried: Sequence[ExplanationScore]) -> None:
+    columns = [name for name in ExplanationScore.__dataclass_fields__ if name != "scan"]
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
         writer.writerow(["id", "label", *columns])

@@ -70,14 +70,14 @@ def folds_of(samples: Samples, protocol: str, options: ProtocolOptions, *, valid
             samples, folds=options.folds, repeats=options.repeats, seed=options.seed, validation=validation
         )
     elif protocol == "leave-one-site-out":
-        drawn = site_folds(samples, seed=options.seed, validation=validation)
+        drawn = leave_one_site_out(samples, seed=options.seed, validation=validation)
     else:
         assert options.split is not None
-        drawn = given_folds(samples, Path(options.split), seed=options.seed, validation=validation)
+        drawn = folds_from_table(samples, Path(options.split), seed=options.seed, validation=validation)
     return list(drawn)
 
 
-def site_folds(samples: Samples, *, seed: int, validation: float) -> Iterator[Fold]:
+def leave_one_site_out(samples: Samples, *, seed: int, validation: float) -> Iterator[Fold]:
     """Each site is tested on models of the others, in the order of their names.
 
     A person who was scanned at the tested site is not trained on, wherever else they were scanned.
@@ -113,7 +113,7 @@ def site_folds(samples: Samples, *, seed: int, validation: float) -> Iterator[Fo
         yield replace(fold, notes=tuple(notes))
 
 
-def given_folds(samples: Samples, path: Path, *, seed: int, validation: float) -> Iterator[Fold]:
+def folds_from_table(samples: Samples, path: Path, *, seed: int, validation: float) -> Iterator[Fold]:
     """Folds that a table gives: columns id and fold, and repeat where there are several.
 
     Raises:
@@ -159,7 +159,7 @@ def given_folds(samples: Samples, path: Path, *, seed: int, validation: float) -
             yield replace(fold, repeat=repeat_number)
 
 
-def permuted(samples: Samples, folds: Sequence[Fold], *, seed: int) -> Iterator[tuple[Samples, Fold]]:
+def permute_labels(samples: Samples, folds: Sequence[Fold], *, seed: int) -> Iterator[tuple[Samples, Fold]]:
     """The same folds with labels that mean nothing: exchanged among the people of each test part, in each repeat.
 
     Training and test labels are permuted alike, so that what a model knows beforehand (the direction of a sign) cannot
@@ -183,7 +183,7 @@ def permuted(samples: Samples, folds: Sequence[Fold], *, seed: int) -> Iterator[
             yield drawn, _with_labels(drawn, fold)
 
 
-def blinded(samples: Samples, fold: Fold, *, seed: int) -> Fold:
+def permute_training_labels(samples: Samples, fold: Fold, *, seed: int) -> Fold:
     """The same fold, whose training and validation labels are exchanged among its training people.
 
     It is tested on the true ones: what a model still tells then, it has not from labels.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri import RESEARCH_ONLY
-from icube_common.evaluation import Predictions
+from icube_common.evaluation import Interval, Predictions
 from icube_common.evaluation.folder import interval_text
 from icube_common.evaluation.pages import class_tables
 from icube_common.reports import Report, format_value
@@ -28,53 +29,63 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
-    """Predictions of an evaluation and what is said about them.
+class EvaluationResult:
+    """Result of an evaluation.
 
     Attributes:
         predictions: of the configured model.
-        notes: what every reader has to know: untrained backbones, unchecked texts.
-        stamps: what every report carries: variables of tier C.
-        facts: protocol, folds, seconds.
+        notes: warnings for every reader: untrained backbones, unchecked texts.
+        disclaimers: warnings for every report, such as variables close to the diagnosis.
+        details: protocol, folds, seconds.
         comparisons: of `debian_mri.evaluation.comparisons.compare`.
         comparison_note: how the comparisons were trained, where that is not on the same folds.
+        backbone: the frozen model.
+        folder: where ``predictions.csv`` and ``report.html`` are; None where nothing was written.
     """
 
     predictions: Predictions
     notes: Sequence[str]
-    stamps: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    disclaimers: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
     comparisons: Mapping[str, Any] = field(default_factory=dict)
     comparison_note: str = ""
+    backbone: str = ""
+    folder: Path | None = None
+
+    @cached_property
+    def metrics(self) -> dict[str, Interval]:
+        """Metric -> value (``mean``) with its interval over people."""
+        return self.predictions.metrics(METRICS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON: each metric as ``{"mean", "ci95", "groups", "method"}``, counts, notes, paths."""
+        return {
+            "notice": RESEARCH_ONLY,
+            "disclaimers": list(self.disclaimers),
+            **{name: interval.to_dict() for name, interval in self.metrics.items()},
+            "scans": len(set(self.predictions.ids)),
+            "subjects": len(set(self.predictions.subjects)),
+            "classes": list(self.predictions.class_names),
+            **self.details,
+            "backbone": self.backbone,
+            "notes": list(self.notes),
+            "comparisons": dict(self.comparisons),
+            "predictions": None if self.folder is None else str(self.folder / "predictions.csv"),
+            "report": None if self.folder is None else str(self.folder / "report.html"),
+        }
+
+    def write(self, folder: Path, *, title: str, settings: str) -> EvaluationResult:
+        """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns the result with its folder."""
+        result = replace(self, folder=folder)
+        self.predictions.write_csv(folder / "predictions.csv")
+        write_json(folder / "metrics.json", result.to_dict())
+        _report(result, title, settings).save(folder / "report.html")
+        return result
 
 
 def metrics_of(predictions: Predictions) -> dict[str, Any]:
     """Each metric as ``{"mean", "ci95", "groups", "method"}``."""
     return {name: interval.to_dict() for name, interval in predictions.metrics(METRICS).items()}
-
-
-def write_evaluation(out: Path, judgement: Judgement, *, title: str, backbone: str, settings: str) -> dict[str, Any]:
-    """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns what ``metrics.json`` holds."""
-    predictions = judgement.predictions
-    figures = metrics_of(predictions)
-    result: dict[str, Any] = {
-        "notice": RESEARCH_ONLY,
-        "stamps": list(judgement.stamps),
-        **figures,
-        "scans": len(set(predictions.ids)),
-        "subjects": len(set(predictions.subjects)),
-        "classes": list(predictions.class_names),
-        **judgement.facts,
-        "backbone": backbone,
-        "notes": list(judgement.notes),
-        "comparisons": dict(judgement.comparisons),
-        "predictions": str(out / "predictions.csv"),
-        "report": str(out / "report.html"),
-    }
-    predictions.write_csv(out / "predictions.csv")
-    write_json(out / "metrics.json", result)
-    _report(out, judgement, figures, title, backbone, settings).save(out / "report.html")
-    return result
 
 
 def roc_points(labels: npt.NDArray[np.int64], scores: Array, repeats: npt.NDArray[np.int64]) -> tuple[Array, Array]:
@@ -111,38 +122,39 @@ def reliability(correct: npt.NDArray[np.bool_], confidence: Array) -> list[tuple
     ]
 
 
-def _report(
-    out: Path, judgement: Judgement, figures: Mapping[str, Any], title: str, backbone: str, settings: str
-) -> Report:
-    predictions = judgement.predictions
-    report = Report("Evaluation", subtitle=f"{title}; {backbone}")
+def _report(result: EvaluationResult, title: str, settings: str) -> Report:
+    predictions = result.predictions
+    report = Report("Evaluation", subtitle=f"{title}; {result.backbone}")
     report.paragraph(RESEARCH_ONLY)
-    for text in (*judgement.stamps, *judgement.notes):
+    for text in (*result.disclaimers, *result.notes):
         report.paragraph(text)
     report.facts(
         {
             "scans": len(set(predictions.ids)),
             "people": len(set(predictions.subjects)),
             "classes": ", ".join(predictions.class_names),
-            **{name.replace("_", " "): value for name, value in judgement.facts.items()},
+            **{name.replace("_", " "): value for name, value in result.details.items()},
         }
     )
     report.table(
         ["metric", "value", "95 % interval", "over"],
-        [[name, found["mean"], interval_text(found), f"{found['groups']} people"] for name, found in figures.items()],
+        [
+            [name, found["mean"], interval_text(found), f"{found['groups']} people"]
+            for name, found in metrics_of(predictions).items()
+        ],
         caption="Intervals are over people: scans of one person, and repeats, are no further evidence.",
     )
-    _plots(report, out, judgement)
-    if judgement.comparisons:
-        _comparisons(report, judgement)
+    _plots(report, result)
+    if result.comparisons:
+        _comparisons(report, result)
     class_tables(report, predictions, class_word="class", row_word="predictions")
     report.section("Settings")
     report.paragraph(settings)
     return report
 
 
-def _plots(report: Report, out: Path, judgement: Judgement) -> None:
-    predictions = judgement.predictions
+def _plots(report: Report, result: EvaluationResult) -> None:
+    predictions = result.predictions
     report.section("Curves")
     names = predictions.class_names
     series: dict[str, tuple[Any, Any]] = {}
@@ -155,7 +167,7 @@ def _plots(report: Report, out: Path, judgement: Judgement) -> None:
         series[title] = roc_points(present.astype(np.int64), predictions.probabilities[:, number], predictions.repeats)
     if len(names) == 2:
         for name in _DRAWN:
-            row = judgement.comparisons.get(name, {})
+            row = result.comparisons.get(name, {})
             if "predictions" in row and not row.get("configured"):
                 other = Predictions.read_csv(row["predictions"])
                 series[row["title"]] = roc_points(other.labels, other.probabilities[:, 1], other.repeats)
@@ -185,11 +197,11 @@ def _plots(report: Report, out: Path, judgement: Judgement) -> None:
     )
 
 
-def _comparisons(report: Report, judgement: Judgement) -> None:
-    made = {name: row for name, row in judgement.comparisons.items() if "skipped" not in row}
+def _comparisons(report: Report, result: EvaluationResult) -> None:
+    made = {name: row for name, row in result.comparisons.items() if "skipped" not in row}
     report.section("On the same folds")
-    if judgement.comparison_note:
-        report.paragraph(judgement.comparison_note)
+    if result.comparison_note:
+        report.paragraph(result.comparison_note)
     rows = []
     for row in (row for row in made.values() if not row["check"]):
         paired = row["difference"]["auc"]
@@ -215,7 +227,7 @@ def _comparisons(report: Report, judgement: Judgement) -> None:
         ["comparison", "what it is", "seconds"],
         [[row["title"], row["what"], row["seconds"]] for row in made.values() if not row["check"]],
     )
-    skipped = [[row["title"], row["skipped"]] for row in judgement.comparisons.values() if "skipped" in row]
+    skipped = [[row["title"], row["skipped"]] for row in result.comparisons.values() if "skipped" in row]
     if skipped:
         report.table(["left out", "because"], skipped)
 

@@ -1,12 +1,13 @@
-"""Judging models on people they have not seen: retrained for each fold of a protocol, or one that is trained already.
+"""Evaluation on unseen people: models trained for each fold of a protocol, or a trained model on other people.
 
 An evaluation's folder holds ``predictions.csv`` (one row for each scan and repeat), ``metrics.json``, ``report.html``,
-``comparisons/`` and, where models were trained, ``folds/<name>/``. It goes on where it was interrupted.
+``comparisons/`` and, where models were trained, ``folds/<name>/``. An interrupted evaluation is resumed.
 """
 
 from __future__ import annotations
 
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,14 +20,16 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri.config import MriConfig
+from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.inputs import Inputs, used_by
 from debian_mri.data.leakage import STRONG_ASSOCIATION, check_site_confounding, check_training_overlap, site_association
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.comparisons import COMPARISONS, chosen, compare
-from debian_mri.evaluation.context import Bench, fold_name, seconds_of
+from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
-from debian_mri.evaluation.report import Judgement, write_evaluation
+from debian_mri.evaluation.report import EvaluationResult
 from debian_mri.models.mri_model import MriModel
+from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
@@ -45,46 +48,61 @@ INSIDE = 5
 
 
 def evaluate(
-    data: str | Path,
-    out: str | Path,
+    data: ScanDataset | str | Path,
     config: MriConfig | None = None,
+    out: str | Path | None = None,
     *,
+    pooling: Pooling | None = None,
     protocol: str = "group-kfold",
     options: ProtocolOptions | None = None,
-    comparisons: str = "all",
+    comparisons: str = "none",
     features: str | Path | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Retrain for each fold of a protocol and judge the predictions of people who were never trained on.
+) -> EvaluationResult:
+    """Train for each fold of a protocol and evaluate the predictions of people outside the training.
 
     Args:
-        data: what ``debian-mri prepare`` or ``simulate`` made.
-        out: the evaluation's folder; one of the same settings that was interrupted is gone on with.
+        data: a data set, or a prepared folder.
         config: all settings.
+        out: the evaluation's folder, where an interrupted evaluation of the same settings is resumed; by default
+            nothing is written.
+        pooling: a custom slice pooling, as for `MriModel.for_dataset`.
         protocol: ``group-kfold``, ``leave-one-site-out`` or ``given``.
-        options: what the protocol is drawn with.
+        options: of the protocol.
         comparisons: ``all``, ``none`` or names with commas (`debian_mri.evaluation.comparisons.COMPARISONS`).
-        features: folder of slice features; by default below ``data``.
-        root: where the images lie now, if they moved.
+        features: folder of slice features; by default below the data.
+        root: folder of the images, where they have moved.
         overwrite: replace an existing ``out``.
 
-    Returns:
-        Each metric as ``{"mean", "ci95", ...}``, comparisons, facts, paths.
-
     Raises:
-        InputError: a bad set, setting, protocol or output folder; the site names the class.
+        InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
+            result = evaluate(
+                data,
+                config,
+                Path(folder) / "evaluation",
+                pooling=pooling,
+                protocol=protocol,
+                options=options,
+                comparisons=comparisons,
+                features=features,
+                root=root,
+            )
+            return replace(result, folder=None)
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)
-    manifest = Manifest.load(data, root=root)
+    manifest = ScanDataset.open(data, root=root).manifest
     record = {
         "config": settings_record(config),
         "data": manifest.fingerprint,
         "protocol": protocol,
         "options": vars(options),
         "comparisons": list(names),
+        "pooling": None if pooling is None else repr(pooling),
     }
     refuse_other(out, record, overwrite=overwrite)
     check_config(config.train)
@@ -93,87 +111,83 @@ def evaluate(
     folds = folds_of(samples, protocol, options, validation=config.validation_share)
     for fold in folds:
         check_fold(fold, config)
-    kept_in = out / "folds"
-    bench = Bench.of(manifest, config, out, wider=bool(names), folds=kept_in, features=features)
-    # nothing is written, nor an earlier evaluation removed, before all that was asked for can be done
+    trainings = out / "folds"
+    context = EvaluationContext.load(
+        manifest, config, out, wider=bool(names), pooling=pooling, folds=trainings, features=features
+    )
+    # nothing is written, nor an earlier evaluation removed, before everything has been checked
     open_folder(out, record, overwrite=overwrite)
-    results = [bench.train(fold, kept_in / fold_name(fold)) for fold in tqdm(folds, desc="folds", unit="fold")]
-    ours = concatenate(part for part, _ in results)
-    found = compare(bench, folds, ours, names)
-    judgement = Judgement(
-        ours,
+    results = [context.train(fold, trainings / fold_name(fold)) for fold in tqdm(folds, desc="folds", unit="fold")]
+    predictions = concatenate(part for part, _ in results)
+    compared = compare(context, folds, predictions, names)
+    result = EvaluationResult(
+        predictions,
         _notes(manifest, [*site_warning(samples), *all_notes(results)]),
-        stamps=bench.inputs.stamps,
-        facts={
+        disclaimers=context.inputs.disclaimers,
+        details={
             "protocol": protocol,
             "folds": len({fold.number for fold in folds}),
             "repeats": len({fold.repeat for fold in folds}),
             "mode": _mode(config),
             "site_association": _sites(samples),
-            "training_seconds": seconds_of(kept_in),
+            "training_seconds": seconds_of(trainings),
             "seconds": round(time.monotonic() - begun, 1),
         },
-        comparisons=found,
+        comparisons=compared,
+        backbone=_backbone(context),
     )
-    return write_evaluation(
-        out,
-        judgement,
-        title=f"{protocol} on {manifest.about['title']}",
-        backbone=_backbone(bench),
-        settings=config_to_yaml(config),
-    )
+    return result.write(out, title=f"{protocol} on {manifest.about['title']}", settings=config_to_yaml(config))
 
 
 def evaluate_run(
-    run: str | Path,
-    data: str | Path,
+    run: str | Path | MriModel,
+    data: ScanDataset | str | Path,
     out: str | Path,
     *,
+    pooling: Pooling | None = None,
     subjects: Sequence[str] = (),
-    comparisons: str = "all",
+    comparisons: str = "none",
     features: str | Path | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Judge a trained model on other people than it was trained on.
+) -> EvaluationResult:
+    """Evaluate a trained model on other people than those of its training.
 
-    Comparisons are retrained inside the cohort, on 5 folds of the same people: what a model of that cohort would get.
+    Comparisons are retrained inside the cohort, on 5 folds of the same people: the figures of a model of that cohort.
 
     Args:
-        run: a run folder, or its ``model``.
-        data: a prepared set with the model's classes, or some of them.
+        run: a trained model, or what `MriModel.from_pretrained` takes.
+        data: a data set with the model's classes, or some of them.
         out: the evaluation's folder.
+        pooling: the custom slice pooling that a run was trained with.
         subjects: only these people of the set.
-        comparisons: as `evaluate`.
-        features: folder of slice features; by default below ``data``.
-        root: where the images lie now, if they moved.
+        comparisons: as for `evaluate`.
+        features: folder of slice features; by default below the data.
+        root: folder of the images, where they have moved.
         overwrite: replace an existing ``out``.
 
-    Returns:
-        As `evaluate`.
-
     Raises:
-        InputError: a person or image of the set was trained on; the set has a class that the model does not know, or
-            lacks what the model uses.
+        InputError: a person or image of the set was trained on; the set has a class outside the model's, or lacks
+            inputs of the model.
     """
-    from debian_mri.models.checkpoint import load_model
-
     begun = time.monotonic()
     out, names = Path(out), chosen(comparisons)
-    saved = load_model(run)
-    config, labels = saved.model.config, list(saved.model.labels)
-    manifest = Manifest.load(data, root=root)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
+    config, labels = model.config, list(model.labels)
+    manifest = ScanDataset.open(data, root=root).manifest
     subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
-    trained = saved.about["trained_on"]
+    trained = model.about["trained_on"]
     check_training_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
+    name = "the model" if isinstance(run, MriModel) else str(run)
     if strange := sorted(there - set(labels)):
         raise InputError(
-            f"{data}: class {strange[0]!r} is none of the {len(labels)} that {run} was trained on ({', '.join(labels)})"
+            f"{manifest.folder}: class {strange[0]!r} is none of the {len(labels)} that {name} was trained on "
+            f"({', '.join(labels)})"
         )
     record = {
-        "run": str(run),
+        "run": name,
         "trained_on": trained["ids"],
         "data": manifest.fingerprint,
         "subjects": list(subjects),
@@ -181,34 +195,30 @@ def evaluate_run(
     }
     refuse_other(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
-    bench = Bench.of(manifest, config, out, samples=samples, wider=bool(names), features=features)
-    inputs, said = aligned(used_by(bench.inputs, config), saved.model)
-    fold = zero_shot(bench.samples)
-    logits = predict_logits(saved.model, inputs.part(fold.test_inputs))
-    probabilities = among(saved.calibration.probabilities(logits), labels, samples.class_names)
-    predictions = score(bench.samples, fold, probabilities)
+    context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
+    inputs, column_notes = align_columns(used_by(context.inputs, config), model)
+    fold = zero_shot(context.samples)
+    logits = predict_logits(model, inputs.part(fold.test_inputs))
+    probabilities = restrict_classes(model.calibration.probabilities(logits), labels, samples.class_names)
+    predictions = score(context.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
-    found, note = _inside(bench, predictions, names)
-    judgement = Judgement(
+    compared, comparison_note = _inside(context, predictions, names)
+    result = EvaluationResult(
         predictions,
-        _notes(manifest, [*saved.about["notes"], *said, *_absent(labels, samples.class_names)]),
-        stamps=bench.inputs.stamps,
-        facts={
+        _notes(manifest, [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)]),
+        disclaimers=context.inputs.disclaimers,
+        details={
             "protocol": "unseen cohort",
             "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
             "mode": _mode(config),
             "seconds": round(time.monotonic() - begun, 1),
         },
-        comparisons=found,
-        comparison_note=note,
+        comparisons=compared,
+        comparison_note=comparison_note,
+        backbone=_backbone(context),
     )
-    return write_evaluation(
-        out,
-        judgement,
-        title=f"{Path(run).name} on {manifest.about['title']}",
-        backbone=_backbone(bench),
-        settings=config_to_yaml(config),
-    )
+    title = f"{Path(name).name} on {manifest.about['title']}"
+    return result.write(out, title=title, settings=config_to_yaml(config))
 
 
 def _rows_of(manifest: Manifest, subjects: Sequence[str]) -> list[int]:
@@ -235,17 +245,17 @@ def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> 
     )
 
 
-def among(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
+def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
     """Probabilities (N, C) over all labels as those among some of them, (N, P), which sum to one."""
     kept = probabilities[:, [labels.index(label) for label in present]]
     return kept / kept.sum(axis=1, keepdims=True)
 
 
-def aligned(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
+def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     """The tables with the model's columns, in its order; what the set lacks is missing, and the notes say so."""
     notes = []
     wanted = {
-        "signs": () if model.signs is None else model.signs.names,
+        "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
         "demographics": () if model.variables is None else model.variables.names,
     }
     tables: dict[str, Any] = {}
@@ -270,17 +280,17 @@ def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:
     return [f"No scan of {', '.join(gone)}: predictions choose among {', '.join(present)}."] if gone else []
 
 
-def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict[str, Any], str]:
+def _inside(context: EvaluationContext, ours: Predictions, names: Sequence[str]) -> tuple[dict[str, Any], str]:
     """Comparisons that are retrained inside the cohort, and how."""
     if not names:
         return {}, ""
     folds: list[Fold]
-    people = {(group, label) for group, label in zip(bench.samples.group_array, bench.samples.labels, strict=True)}
+    people = {(group, label) for group, label in zip(context.samples.group_array, context.samples.labels, strict=True)}
     smallest = min(Counter(int(label) for _, label in people).values())
     try:
-        folds = folds_of(bench.samples, "group-kfold", ProtocolOptions(folds=max(2, min(INSIDE, smallest))))
+        folds = folds_of(context.samples, "group-kfold", ProtocolOptions(folds=max(2, min(INSIDE, smallest))))
         for fold in folds:
-            check_fold(fold, bench.config)
+            check_fold(fold, context.config)
     except InputError as error:
         reason = {"skipped": f"this cohort cannot be divided into folds ({error})"}
         return {
@@ -291,7 +301,7 @@ def _inside(bench: Bench, ours: Predictions, names: Sequence[str]) -> tuple[dict
         f"Comparisons were retrained inside this cohort, on {len(folds)} folds of its people: what a model of this "
         "cohort gets. The trained model has seen none of them."
     )
-    return compare(bench, folds, ours, names), note
+    return compare(context, folds, ours, names), note
 
 
 def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
@@ -300,12 +310,12 @@ def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
 
 
-def _backbone(bench: Bench) -> str:
+def _backbone(context: EvaluationContext) -> str:
     """The frozen backbone, and whether it is the configured model's or only that of comparisons."""
-    if bench.vlm is None:
+    if context.vlm is None:
         return "no backbone"
-    origin = str(bench.vlm.origin)
-    return origin if bench.config.needs_tower else f"no backbone; that of comparisons is {origin}"
+    origin = str(context.vlm.origin)
+    return origin if context.config.needs_encoder else f"no backbone; that of comparisons is {origin}"
 
 
 def _mode(config: MriConfig) -> str:

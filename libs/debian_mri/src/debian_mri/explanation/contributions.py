@@ -37,7 +37,7 @@ class ConceptPart:
     source: str = ""
 
 
-def part_of(
+def concept_part(
     concept: Concept,
     classes: Sequence[str],
     *,

@@ -1,14 +1,16 @@
 """Why: the terms that a prediction is the sum of, the slices that carried weight, the record that texts are made of.
 
-`contributions` gives every term of the logits by name, before and after calibration; `explanation_of` gathers what a
+`contributions` gives every term of the logits by name, before and after calibration; `explain_inputs` gathers what a
 report may say about one scan.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +19,21 @@ from torch import Tensor
 
 from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.data.clinical_variables import Column
-from debian_mri.data.dataset import rows_of
-from debian_mri.data.inputs import MISSING_VALUES, Inputs, used_by
-from debian_mri.explanation.contributions import ConceptPart, DemographicPart, RestPart, SlicePart
+from debian_mri.data.dataset import ScanInput, to_tensors
+from debian_mri.data.inputs import UNMEASURED, Inputs, used_by
+from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
 from debian_mri.explanation.record import Explanation
+from debian_mri.explanation.report_text import top_slices
+from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices, slice_parts
 from debian_mri.models.calibration import Calibration
-from debian_mri.models.checkpoint import SavedModel
-from debian_mri.models.mri_model import BIAS, DESCRIPTION, JOINED, SIGN, VARIABLE, Batch, MriModel
+from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, Batch, MriModel
 from icube_common.errors import unknown
 
 Array = npt.NDArray[np.float64]
 
 PICTURE_LABEL = "the picture as a whole"
+DRAWS = 20
+"""Random choices of slices for the deletion check."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,13 @@ def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | N
 @torch.no_grad()
 def slice_weights(model: MriModel, batch: Batch) -> Tensor | None:
     """(B, S) share of each slice in its scan's feature; None where the picture does not enter."""
-    if model.picture is None:
+    if model.image_branch is None:
         return None
-    return model.picture.pooling.weights(batch["slices"])
+    return model.image_branch.pooling.weights(batch["slices"])
 
 
-def explanation_of(
-    saved: SavedModel,
+def explain_inputs(
+    model: MriModel,
     inputs: Inputs,
     scan_id: str,
     *,
@@ -92,7 +97,7 @@ def explanation_of(
     """All that may be said about the prediction for one scan.
 
     Args:
-        saved: the trained model.
+        model: the trained model.
         inputs: tables that hold the scan.
         scan_id: which.
         sequences: images of the person that were used.
@@ -104,21 +109,21 @@ def explanation_of(
     Raises:
         InputError: no such scan, or tables that the model needs are missing.
     """
-    model, config = saved.model, saved.model.config
+    config = model.config
     if scan_id not in inputs.ids:
         raise unknown("scan", scan_id, inputs.ids)
     inputs = replace(used_by(inputs, config), ids=(scan_id,))
-    batch = rows_of(inputs, model.device)
+    batch = to_tensors(inputs, model.device)
     terms = contributions(model, batch)
     logits = terms.logits
-    probabilities = saved.calibration.probabilities(logits)
-    confident = bool(saved.abstention.answered(probabilities)[0])
-    notes = [*saved.about["stamps"], *_counted(saved.about["notes"]), *_missing_notes(inputs)]
+    probabilities = model.calibration.probabilities(logits)
+    confident = bool(model.abstention.answered(probabilities)[0])
+    notes = [*model.about["disclaimers"], *_counted(model.about["notes"]), *_missing_notes(inputs)]
     bank = concepts
-    if bank is None and model.signs is not None:
+    if bank is None and model.biomarkers is not None:
         bank = load_concepts(config.concept_file or None)
-    plain_temperature = not any(saved.calibration.bias)
-    backbone = "" if model.picture is None else str(model.picture.vlm.origin)
+    plain_temperature = not any(model.calibration.bias)
+    backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
     return Explanation(
         id=scan_id,
         classes=model.labels,
@@ -126,21 +131,21 @@ def explanation_of(
         bias=tuple(terms.values[terms.kinds.index(BIAS), 0].tolist()),
         probabilities=tuple(probabilities[0].tolist()),
         predicted=model.labels[int(probabilities[0].argmax())],
-        temperature=saved.calibration.temperature if plain_temperature else None,
-        calibrated=saved.calibration.rows > 0 and config.calibration.method != "none",
-        threshold=saved.abstention.threshold if saved.abstention.rows else None,
+        temperature=model.calibration.temperature if plain_temperature else None,
+        calibrated=model.calibration.rows > 0 and config.calibration.method != "none",
+        threshold=model.abstention.threshold if model.abstention.rows else None,
         abstained=not confident,
         concepts=() if bank is None else _concept_parts(model, batch, terms, bank),
-        demographics=_demographic_parts(inputs, terms, saved.columns),
+        demographics=_demographic_parts(inputs, terms, model.columns),
         rest=_rest(terms),
         slices=_slice_parts(model, batch, inputs, scan_id) if slices is None else slices,
         weighting="attention" if slices is None else "evidence",
-        n_controls=0 if model.signs is None else int(model.signs.control_count),
+        n_controls=0 if model.biomarkers is None else int(model.biomarkers.control_count),
         sequences=tuple(sequences),
         not_judged={} if bank is None else bank.usable(sequences)[1],
         space=space,
         backbone=backbone,
-        trained=model.picture is None or model.picture.vlm.origin.image_trained,
+        trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
         simulated=simulated,
         reviewer="" if bank is None else bank.reviewer,
         notes=tuple(dict.fromkeys(notes)),
@@ -148,23 +153,23 @@ def explanation_of(
 
 
 def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet) -> tuple[ConceptPart, ...]:
-    assert model.signs is not None
+    assert model.biomarkers is not None
     with torch.no_grad():
-        numbers = model.numbers(batch) if len(model.signs.slope) else None
-        scores = model.signs.scores(batch["signs"], numbers)
-        percentiles = model.signs.percentiles(scores)
+        covariates = model.covariates(batch) if len(model.biomarkers.slope) else None
+        scores = model.biomarkers.scores(batch["biomarkers"], covariates)
+        percentiles = model.biomarkers.percentiles(scores)
     parts = []
-    for at, name in enumerate(model.signs.names):
-        if bool(batch["signs"][0, at].isnan()):
+    for at, name in enumerate(model.biomarkers.names):
+        if bool(batch["biomarkers"][0, at].isnan()):
             continue  # it was not measured and adds nothing; a note says so
         concept = bank[name]
         parts.append(
             ConceptPart(
                 name=name,
                 label=concept.label,
-                contributions=_values(terms, SIGN, name),
+                contributions=_values(terms, BIOMARKER, name),
                 score=float(scores[0, at]),
-                percentile=float(percentiles[0, at]) if int(model.signs.control_count) else None,
+                percentile=float(percentiles[0, at]) if int(model.biomarkers.control_count) else None,
                 regions=concept.regions,
                 requires=concept.requires,
                 expected=tuple(concept.direction(label) for label in model.labels),
@@ -229,15 +234,15 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
 
 def _counted(notes: Sequence[str]) -> list[str]:
     """The notes of the training, signs that its images do not show counted in place of named."""
-    absent = [note for note in notes if note.startswith(MISSING_VALUES)]
+    absent = [note for note in notes if note.startswith(UNMEASURED)]
     kept = [note for note in notes if note not in absent]
     return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
 
 
 def _missing_notes(inputs: Inputs) -> list[str]:
     notes = []
-    if inputs.signs is not None:
-        row = inputs.signs.rows(inputs.ids)[0]
+    if inputs.biomarkers is not None:
+        row = inputs.biomarkers.rows(inputs.ids)[0]
         # a report names no sign that was not computed, in notes neither
         if count := sum(map(math.isnan, row)):
             notes.append(
@@ -269,3 +274,60 @@ def _shown(column: Column, name: str, value: float) -> float | str | None:
 def _values(terms: Terms, kind: str, name: str) -> tuple[float, ...]:
     at = next(at for at, found in enumerate(zip(terms.kinds, terms.names, strict=True)) if found == (kind, name))
     return tuple(terms.values[at, 0].tolist())
+
+
+def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
+    """All that may be said about a scan: the sum, its slices by evidence, the check by deletion."""
+    batch = to_tensors(scan_input.inputs, model.device)
+    space = model.config.preprocess.space
+    plain = explain_inputs(
+        model,
+        scan_input.inputs,
+        scan_input.scan.id,
+        sequences=(scan_input.scan.sequence,),
+        space=space,
+        simulated=scan_input.simulated,
+        slices=(),
+    )
+    evidence = attribute_to_slices(model, batch, scan_input.infos, scan_input.measured)
+    first = plain.classes.index(plain.predicted)
+    second = plain.classes.index(plain.runner_up)
+    parts = slice_parts(evidence, scan_input.infos, first, second, sequence=scan_input.scan.sequence)
+    notes = [*scan_input.notes, *plain.notes]
+    if model.about["data"]["simulated"]:
+        notes.append("The model was trained on simulated scans, of nobody.")
+    if np.abs(evidence.unplaced).max() > 1e-9:
+        notes.append("Some signs were measured where no slice is shown; the slices do not have their part.")
+    found = replace(plain, slices=parts, notes=tuple(dict.fromkeys(notes)))
+    return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
+
+
+def _deletion(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, found: Explanation, first: int
+) -> Any:
+    """How the probability falls without the named slices, and without as many random ones."""
+    named, total = top_slices(found), len(found.slices)
+    if not named or len(named) == total:
+        return None
+    before = found.probabilities[first]
+    seed = int.from_bytes(hashlib.sha256(found.id.encode()).digest()[:8], "big")
+    generator = np.random.default_rng(seed)
+    draws = [generator.choice(total, len(named), replace=False).tolist() for _ in range(DRAWS)]
+    after = [probabilities_without_slices(model, batch, scan_input, gone)[first] for gone in (named, *draws)]
+    return Deletion(named=float(before - after[0]), random=float(before - np.mean(after[1:])), draws=DRAWS)
+
+
+@torch.no_grad()
+def logits_without_slices(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
+) -> Any:
+    """(C,) logits as if some slices were not there, before calibration."""
+    changed = mask_slices(model, batch, scan_input.infos, scan_input.measured, gone)
+    return model(changed)[0].double().cpu().numpy()
+
+
+def probabilities_without_slices(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
+) -> Any:
+    """(C,) calibrated probabilities as if some slices were not there."""
+    return model.calibration.probabilities(logits_without_slices(model, batch, scan_input, gone)[None])[0]

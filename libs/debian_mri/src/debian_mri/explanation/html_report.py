@@ -1,8 +1,4 @@
-"""The files of a prediction: a page that loads nothing, a report as JSON, and a table.
-
-The page shows what the explanation holds, drawn, and the verified text; a text that `debian_mri.explanation.verify` finds fault
-with is not written.
-"""
+"""Files of a prediction: an HTML page that loads nothing, a report as JSON, and a table."""
 
 from __future__ import annotations
 
@@ -20,32 +16,30 @@ from PIL import Image
 from debian_mri import RESEARCH_ONLY
 from debian_mri.explanation.phrases import listed, percent, place, quantity, signed, standing
 from debian_mri.explanation.record import Explanation
-from debian_mri.explanation.report_text import named_concepts, top_slices
-from debian_mri.explanation.verify import check_report
+from debian_mri.explanation.report_text import explain, named_concepts, top_slices
 from icube_common.errors import InputError
 from icube_common.reports import render_page
 from icube_common.runs import atomic_file
 
-PICTURE = (320, 320)
+IMAGE_SIZE = (320, 320)
 """Pixels that a slice is made to fit into."""
 SHOWN = 12
 """Slices on a page, at most; those with the greatest weight."""
-LEAST_SHOWN = 6
+MIN_SHOWN = 6
 """Slices on a page, where there are as many, though most may have no weight."""
 HEAT = (255, 138, 0)
 """RGB of the attention that is laid over a slice."""
 REPORT_FORMAT = "debian-mri report 1"
 
-Picture = npt.NDArray[np.floating[Any]]
+SliceArray = npt.NDArray[np.floating[Any]]
 
 
 def write_page(
     path: str | Path,
     explanation: Explanation,
-    images: Sequence[Picture],
-    text: str,
+    images: Sequence[SliceArray],
     *,
-    attention: Sequence[Picture | None] | None = None,
+    attention: Sequence[SliceArray | None] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `prediction_page`, whole or not at all.
@@ -53,7 +47,7 @@ def write_page(
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
     """
-    page = prediction_page(explanation, images, text, attention=attention)
+    page = prediction_page(explanation, images, attention=attention)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
@@ -61,10 +55,9 @@ def write_page(
 
 def prediction_page(
     explanation: Explanation,
-    images: Sequence[Picture],
-    text: str,
+    images: Sequence[SliceArray],
     *,
-    attention: Sequence[Picture | None] | None = None,
+    attention: Sequence[SliceArray | None] | None = None,
 ) -> str:
     """The page as text.
 
@@ -73,14 +66,12 @@ def prediction_page(
         images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
             `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), as the page says which side is
             left.
-        text: of `debian_mri.explanation.report_text.explain`.
         attention: for each slice None, or (h, w) how its attention is spread over it, laid over the picture in any
             resolution; only the ratios within a slice count.
 
     Raises:
-        InputError: pictures that do not fit the slices, or a text that does not pass `debian_mri.explanation.verify.verify_report`.
+        InputError: images that do not fit the slices.
     """
-    check_report(text, explanation)
     if len(images) != len(explanation.slices):
         raise InputError(f"page of {explanation.id!r}: {len(images)} images for {len(explanation.slices)} slices")
     if attention is not None and len(attention) != len(images):
@@ -110,7 +101,9 @@ def prediction_page(
         share=percent(explanation.demographics_share()),
         share_bar=round(100 * explanation.demographics_share(), 1),
         sources=[(concept.label, concept.source) for concept in explanation.concepts if concept.source],
-        sentences=[_unbroken(line) for line in text.splitlines() if line.strip() and line != RESEARCH_ONLY],
+        sentences=[
+            _unbroken(line) for line in explain(explanation).splitlines() if line.strip() and line != RESEARCH_ONLY
+        ],
         rows=_contribution_rows(explanation),
         signed=signed,
     )
@@ -197,13 +190,13 @@ def _parts(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def _slices(
-    explanation: Explanation, images: Sequence[Picture], attention: Sequence[Picture | None] | None
+    explanation: Explanation, images: Sequence[SliceArray], attention: Sequence[SliceArray | None] | None
 ) -> list[dict[str, Any]]:
     named = top_slices(explanation)
     order = sorted(range(len(images)), key=lambda index: -explanation.slices[index].weight)[:SHOWN]
     if explanation.weighting == "evidence" and any(part.weight for part in explanation.slices):
         # of slices without any say a few show what else was looked at
-        order = [index for at, index in enumerate(order) if explanation.slices[index].weight > 0 or at < LEAST_SHOWN]
+        order = [index for at, index in enumerate(order) if explanation.slices[index].weight > 0 or at < MIN_SHOWN]
     heaviest = max((part.weight for part in explanation.slices), default=0.0) or 1.0
     found = []
     for index in order:
@@ -211,7 +204,7 @@ def _slices(
         over = attention[index] if attention is not None else None
         found.append(
             {
-                "picture": _picture(images[index], over),
+                "picture": _slice_image(images[index], over),
                 "plane": part.plane,
                 "place": _unbroken(place(part.plane, part.position_mm, explanation.space)),
                 "sequence": part.sequence,
@@ -225,14 +218,14 @@ def _slices(
     return found
 
 
-def _picture(image: Picture, attention: Picture | None) -> str:
+def _slice_image(image: SliceArray, attention: SliceArray | None) -> str:
     """A slice as a JPEG in a data URI, its attention laid over it."""
     image = np.asarray(image)
     if image.ndim != 2 or not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
         raise InputError(f"image of shape {image.shape}: must be (H, W) with values from 0 to 1")
     # scaled before the attention is laid over, so that its edges are soft at any resolution
     grey = Image.fromarray(np.round(image * 255).astype(np.uint8))
-    scale = min(PICTURE[0] / grey.width, PICTURE[1] / grey.height)
+    scale = min(IMAGE_SIZE[0] / grey.width, IMAGE_SIZE[1] / grey.height)
     size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
     picture = grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
     if attention is not None:
@@ -255,19 +248,18 @@ def _contribution_rows(explanation: Explanation) -> list[tuple[str, list[str]]]:
     return [(label, [signed(value) for value in values]) for label, values in rows]
 
 
-def save_report(path: str | Path, explanation: Explanation, text: str, *, overwrite: bool = False) -> Path:
+def save_report(path: str | Path, explanation: Explanation, *, overwrite: bool = False) -> Path:
     """Write text and explanation as one JSON file, which ``debian-mri verify`` checks.
 
     Raises:
-        InputError: the file exists and ``overwrite`` is False, or the text does not pass the verifier.
+        InputError: the file exists and ``overwrite`` is False.
     """
     import json
 
-    check_report(text, explanation)
     value = {
         "format": REPORT_FORMAT,
         "notice": RESEARCH_ONLY,
-        "text": text,
+        "text": explain(explanation),
         "explanation": explanation.to_dict(),
     }
     with atomic_file(path, overwrite=overwrite) as temporary:

@@ -13,9 +13,9 @@ from functools import cache
 
 from debian_mri import RESEARCH_ONLY
 
-MOST_FOR, MOST_AGAINST, MOST_SLICES = 4, 3, 3
+MAX_FOR, MAX_AGAINST, MAX_SLICES = 4, 3, 3
 """Concepts and slices that a text names, at most."""
-LEAST_WEIGHT = 0.005
+MIN_WEIGHT = 0.005
 """A slice of less evidence is not named: it would stand there with 0 %."""
 
 AXES: Mapping[str, str] = {"axial": "z", "coronal": "y", "sagittal": "x"}

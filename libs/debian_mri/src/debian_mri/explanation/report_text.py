@@ -12,10 +12,10 @@ from typing import Any
 
 from debian_mri.explanation.contributions import ConceptPart
 from debian_mri.explanation.phrases import (
-    LEAST_WEIGHT,
-    MOST_AGAINST,
-    MOST_FOR,
-    MOST_SLICES,
+    MAX_AGAINST,
+    MAX_FOR,
+    MAX_SLICES,
+    MIN_WEIGHT,
     Statement,
     listed,
     percent,
@@ -26,7 +26,7 @@ from debian_mri.explanation.phrases import (
 )
 from debian_mri.explanation.record import Explanation
 
-LEAST = 0.0005
+MIN_CONTRIBUTION = 0.0005
 """Contributions below it would be written as 0.000 and are not named."""
 
 
@@ -41,7 +41,7 @@ def explain(explanation: Explanation) -> str:
 
 def statements(explanation: Explanation) -> list[Statement]:
     """The sentences of the report, in their order."""
-    found = [Statement("notice", {}), *_stamps(explanation), *_result(explanation)]
+    found = [Statement("notice", {}), *_disclaimers(explanation), *_result(explanation)]
     named = named_concepts(explanation)
     found += [*_concepts(explanation, named), *_other_parts(explanation), *_slices(explanation)]
     if doubtful := [concept.label for concept in named if not concept.sure]:
@@ -56,16 +56,16 @@ def named_concepts(explanation: Explanation) -> list[ConceptPart]:
     """The concepts that the text names: those that speak most for the class, then those that speak most against it."""
     margins = [(explanation.difference(concept.contributions), concept) for concept in explanation.concepts]
     order = sorted(margins, key=lambda pair: -abs(pair[0]))
-    helping = [concept for margin, concept in order if margin >= LEAST]
-    hurting = [concept for margin, concept in order if margin <= -LEAST]
-    return [*helping[:MOST_FOR], *hurting[:MOST_AGAINST]]
+    helping = [concept for margin, concept in order if margin >= MIN_CONTRIBUTION]
+    hurting = [concept for margin, concept in order if margin <= -MIN_CONTRIBUTION]
+    return [*helping[:MAX_FOR], *hurting[:MAX_AGAINST]]
 
 
 def _say(template: str, **values: Any) -> Statement:
     return Statement(template, {name: str(value) for name, value in values.items()})
 
 
-def _stamps(explanation: Explanation) -> Iterator[Statement]:
+def _disclaimers(explanation: Explanation) -> Iterator[Statement]:
     if explanation.simulated:
         yield _say("simulated")
     if not explanation.trained:
@@ -170,6 +170,6 @@ def _slices(explanation: Explanation) -> Iterator[Statement]:
 
 def top_slices(explanation: Explanation) -> list[int]:
     """Places of the slices that the text names, the greatest weight first; of equals the first."""
-    least = LEAST_WEIGHT if explanation.weighting == "evidence" else 0.0
+    least = MIN_WEIGHT if explanation.weighting == "evidence" else 0.0
     order = sorted(range(len(explanation.slices)), key=lambda index: -explanation.slices[index].weight)
-    return [index for index in order[:MOST_SLICES] if explanation.slices[index].weight >= least]
+    return [index for index in order[:MAX_SLICES] if explanation.slices[index].weight >= least]

@@ -37,7 +37,7 @@ _NEAR_MM = 15.0
 
 
 @dataclass(frozen=True, eq=False)
-class SliceEvidence:
+class SliceAttribution:
     """What the slices of one scan add.
 
     Attributes:
@@ -51,23 +51,23 @@ class SliceEvidence:
     attention: Array | None
 
 
-def owners(measured: BiomarkerMeasurement, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int64]:
+def nearest_slices(measured: BiomarkerMeasurement, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int64]:
     """(P,) the slice that each plane on which signs were measured belongs to, -1 for none."""
     found = measured.images.copy()
     coronal = [(at, info.position_mm) for at, info in enumerate(infos) if info.plane == "coronal"]
     placed = [(at, place) for at, place in coronal if place is not None]
     if not placed:
         return found
-    numbers, places = (np.array(column) for column in zip(*placed, strict=True))
+    covariates, places = (np.array(column) for column in zip(*placed, strict=True))
     apart = np.abs(measured.positions_mm[:, None] - places[None])
-    nearest = np.where(apart.min(1) <= _NEAR_MM, numbers[apart.argmin(1)], -1)
+    nearest = np.where(apart.min(1) <= _NEAR_MM, covariates[apart.argmin(1)], -1)
     return np.where(found >= 0, found, nearest)
 
 
 @torch.no_grad()
-def slice_evidence(
+def attribute_to_slices(
     model: MriModel, batch: Batch, infos: Sequence[SliceInfo], measured: BiomarkerMeasurement | None
-) -> SliceEvidence:
+) -> SliceAttribution:
     """What each slice of a scan adds to the logits.
 
     Args:
@@ -78,26 +78,26 @@ def slice_evidence(
     """
     values = np.zeros((len(infos), len(model.labels)))
     unplaced = np.zeros(len(model.labels))
-    if model.signs is not None and measured is not None:
+    if model.biomarkers is not None and measured is not None:
         planes = _sign_planes(model, batch, measured)
-        owner = owners(measured, infos)
+        owner = nearest_slices(measured, infos)
         for at in range(len(infos)):
             values[at] += planes[owner == at].sum(0)
         unplaced = planes[owner < 0].sum(0)
     attention = None
-    if model.picture is not None:
-        attention = model.picture.pooling.weights(batch["slices"])[0].double().cpu().numpy()
-        values += _of_picture(model, batch)[: len(infos)]
-    return SliceEvidence(values, unplaced, attention)
+    if model.image_branch is not None:
+        attention = model.image_branch.pooling.weights(batch["slices"])[0].double().cpu().numpy()
+        values += _of_image_branch(model, batch)[: len(infos)]
+    return SliceAttribution(values, unplaced, attention)
 
 
 def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) -> Array:
     """(P, C) each plane's part of the signs' contributions."""
-    assert model.signs is not None
-    layer = model.signs
-    numbers = model.numbers(batch) if len(layer.slope) else None
-    parts = layer(batch["signs"], numbers)[0].double().cpu().numpy()  # (C, K)
-    expected = layer.mean if numbers is None else (layer.mean + numbers @ layer.slope)[0]
+    assert model.biomarkers is not None
+    layer = model.biomarkers
+    covariates = model.covariates(batch) if len(layer.slope) else None
+    parts = layer(batch["biomarkers"], covariates)[0].double().cpu().numpy()  # (C, K)
+    expected = layer.mean if covariates is None else (layer.mean + covariates @ layer.slope)[0]
     apart = measured.planes - expected.double().cpu().numpy()[:, None]
     there = ~np.isnan(apart)
     apart = np.where(there, apart, 0.0)
@@ -109,26 +109,37 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
     return found
 
 
-def _of_picture(model: MriModel, batch: Batch) -> Array:
+def _of_image_branch(model: MriModel, batch: Batch) -> Array:
     """(S, C) each slice's part of the picture's contributions."""
-    picture = model.picture
-    assert picture is not None
+    image_branch = model.image_branch
+    assert image_branch is not None
     slices = batch["slices"]
-    weights = picture.pooling.weights(slices)  # (1, S)
+    weights = image_branch.pooling.weights(slices)  # (1, S)
     whole = sum(term.values for term in model.contributions(batch) if term.kind == DESCRIPTION)
     assert isinstance(whole, Tensor)
     shared = torch.einsum("bs,bc->sc", weights, whole)
-    if picture.film is not None or picture.branch is not None or picture.pooling.kind == "max":
+    if (
+        image_branch.film is not None
+        or image_branch.branch is not None
+        or image_branch.pooling.kind in ("max", "custom")
+    ):
         return shared.double().cpu().numpy()
-    texts = picture.texts()
-    start, linear = picture.map.start, picture.map.gain * picture.map.learned
+    texts = image_branch.texts()
+    start, linear = image_branch.projection.start, image_branch.projection.gain * image_branch.projection.learned
     matrix = start + linear  # (F, D)
-    feature = picture.known(slices, texts) + picture.map(picture.pooling(slices))
-    moved = _slice_rows(picture.pooling.kind, slices, weights, picture.map.center, picture.map.deviation, matrix)
+    feature = image_branch.prior(slices, texts) + image_branch.projection(image_branch.pooling(slices))
+    moved = _slice_rows(
+        image_branch.pooling.kind,
+        slices,
+        weights,
+        image_branch.projection.center,
+        image_branch.projection.deviation,
+        matrix,
+    )
     # numbers that were drawn in make the sum differ a little: what is left is shared by the slices evenly
-    left = picture.map(picture.pooling(slices)) - moved.sum(0)
+    left = image_branch.projection(image_branch.pooling(slices)) - moved.sum(0)
     moved = moved + weights.T * left
-    parts = picture.to_classes(picture.parts(moved / feature.norm(), texts))
+    parts = image_branch.to_classes(image_branch.parts(moved / feature.norm(), texts))
     return parts.double().cpu().numpy()
 
 
@@ -151,7 +162,7 @@ def _slice_rows(
 
 
 def slice_parts(
-    evidence: SliceEvidence, infos: Sequence[SliceInfo], first: int, second: int, *, sequence: str = "T1w"
+    evidence: SliceAttribution, infos: Sequence[SliceInfo], first: int, second: int, *, sequence: str = "T1w"
 ) -> tuple[SlicePart, ...]:
     """The slices with their shares of the evidence for one class rather than another.
 
@@ -180,7 +191,7 @@ def slice_parts(
     )
 
 
-def without(
+def mask_slices(
     model: MriModel,
     batch: Batch,
     infos: Sequence[SliceInfo],
@@ -198,14 +209,14 @@ def without(
     """
     changed = dict(batch)
     places = np.array(sorted(gone), dtype=np.int64)
-    if measured is not None and model.signs is not None:
-        left = measured.without(np.isin(owners(measured, infos), places))
-        changed["signs"] = torch.from_numpy(left.values).float()[None].to(model.device)
-    if model.picture is not None:
+    if measured is not None and model.biomarkers is not None:
+        left = measured.without(np.isin(nearest_slices(measured, infos), places))
+        changed["biomarkers"] = torch.from_numpy(left.values).float()[None].to(model.device)
+    if model.image_branch is not None:
         slices = batch["slices"].clone()
-        if model.picture.pooling.kind == "concat":
+        if model.image_branch.pooling.kind == "concat":
             # the middle of the training scans: the map makes 0 of it
-            middle = model.picture.map.center.reshape(slices.shape[1:])
+            middle = model.image_branch.projection.center.reshape(slices.shape[1:])
             slices[0, places] = middle[places]
         elif len(places) < len(infos):
             slices[0, places] = torch.nan

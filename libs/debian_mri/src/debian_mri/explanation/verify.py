@@ -20,10 +20,10 @@ import numpy as np
 
 from debian_mri.biomarkers.concepts import Concept, load_concepts, plain
 from debian_mri.explanation.phrases import (
-    LEAST_WEIGHT,
-    MOST_AGAINST,
-    MOST_FOR,
-    MOST_SLICES,
+    MAX_AGAINST,
+    MAX_FOR,
+    MAX_SLICES,
+    MIN_WEIGHT,
     Statement,
     listed,
     percent,
@@ -169,7 +169,7 @@ def expected(given: Explanation) -> Iterator[Statement]:
     def say(template: str, **values: object) -> Statement:
         return Statement(template, {key: str(value) for key, value in values.items()})
 
-    signs, people, rest = (
+    biomarkers, people, rest = (
         margins([part.contributions for part in parts]) for parts in (given.concepts, given.demographics, given.rest)
     )
     yield say("notice")
@@ -190,25 +190,25 @@ def expected(given: Explanation) -> Iterator[Statement]:
         yield say("not_judged", missing=listed(absent, ""), count=count, total=count + len(given.concepts))
 
     yield say("margin", **names, margin=signed(float(margins([given.logits])[0])))
-    order = np.argsort(-np.abs(signs), kind="stable")
+    order = np.argsort(-np.abs(biomarkers), kind="stable")
     named = [
-        *[i for i in order if signs[i] >= 5e-4][:MOST_FOR],
-        *[i for i in order if signs[i] <= -5e-4][:MOST_AGAINST],
+        *[i for i in order if biomarkers[i] >= 5e-4][:MAX_FOR],
+        *[i for i in order if biomarkers[i] <= -5e-4][:MAX_AGAINST],
     ]
     for index in named:
         part = given.concepts[index]
-        side = "for" if signs[index] > 0 else "against"
+        side = "for" if biomarkers[index] > 0 else "against"
         stands = standing(part.score, part.percentile, given.n_controls)
-        yield say(side, **names, concept=part.label, standing=stands, margin=signed(float(signs[index])))
-        if part.expected and part.score * (part.expected[first] - part.expected[second]) * signs[index] < 0:
+        yield say(side, **names, concept=part.label, standing=stands, margin=signed(float(biomarkers[index])))
+        if part.expected and part.score * (part.expected[first] - part.expected[second]) * biomarkers[index] < 0:
             yield say("unexpected", concept=part.label, side=side, predicted=given.predicted)
-    if left := [index for index in range(len(signs)) if index not in named]:
-        yield say("others", count=len(left), margin=signed(float(signs[left].sum())))
+    if left := [index for index in range(len(biomarkers)) if index not in named]:
+        yield say("others", count=len(left), margin=signed(float(biomarkers[left].sum())))
     for other, value in zip(given.rest, rest, strict=True):
         yield say("rest", Label=other.label[:1].upper() + other.label[1:], margin=signed(float(value)))
     yield say("bias", margin=signed(float(margins([given.bias])[0])))
     if len(people):
-        moved = np.abs(np.concatenate([signs, people, rest])).sum()
+        moved = np.abs(np.concatenate([biomarkers, people, rest])).sum()
         share = percent(float(np.abs(people).sum() / moved) if moved else 0.0)
         yield say("demographics", share=share, margin=signed(float(people.sum())))
         for variable, value in zip(given.demographics, people, strict=True):
@@ -230,11 +230,11 @@ def _expected_slices(
     given: Explanation, names: Mapping[str, str], say: Callable[..., Statement]
 ) -> Iterator[Statement]:
     weights = np.array([part.weight for part in given.slices], dtype=np.float64)
-    first = np.argsort(-weights, kind="stable")[:MOST_SLICES]
+    first = np.argsort(-weights, kind="stable")[:MAX_SLICES]
     if not len(first):
         return
     if by_evidence := given.weighting == "evidence":
-        first = first[weights[first] >= LEAST_WEIGHT]
+        first = first[weights[first] >= MIN_WEIGHT]
         if not len(first):
             yield say("no_evidence", total=len(weights), **names)
             return

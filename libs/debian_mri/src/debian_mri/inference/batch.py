@@ -1,8 +1,8 @@
-"""Predictions for many scans: of a prepared set, of a list of volumes, of a folder of them.
+"""Predictions of many scans: of a prepared set, of a list of volumes, of a folder of them.
 
-A scan that cannot be used gets a line in ``rejected.csv`` and the others go on. PRED holds ``predictions.tsv`` (a line
-a scan), ``predictions.json``, ``reports/<id>.json`` for ``debian-mri verify``, ``rejected.csv``, and ``pages/`` where
-asked for.
+A scan that cannot be used is listed in ``rejected.csv``, and the others are predicted. PRED holds ``predictions.tsv``
+(a line a scan), ``predictions.json``, ``reports/<id>.json`` for ``debian-mri verify``, ``rejected.csv``, and ``pages/``
+on request.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import csv
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.data.feature_store import ScanFeatures, ScanImages
-from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.inference.pipeline import Prediction, predict_scan
-from debian_mri.inference.scan_input import check_values, encoded_for, of_sequence, read_scan
-from debian_mri.inference.single_image import is_volume, single, stem
-from debian_mri.models.checkpoint import SavedModel, load_model
+from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.feature_store import ScanImages
+from debian_mri.data.manifest import Scan
+from debian_mri.explanation.explain import explain_scan
+from debian_mri.inference.pipeline import MriPrediction
+from debian_mri.inference.scan_input import ScanSource, check_values, encode_for_model, load_scan_input, scan_of_set
+from debian_mri.inference.single_image import is_volume, open_image, stem
+from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
 from icube_common.runs import atomic_folder, refuse_existing, write_json
 
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 def predict_set(
-    run: str | Path,
-    data: str | Path,
+    run: str | Path | MriModel,
+    data: ScanDataset | str | Path,
     out: str | Path,
     *,
     values: Mapping[str, str] | None = None,
@@ -46,7 +47,7 @@ def predict_set(
     """Predict for all scans of a prepared set.
 
     Args:
-        run: a run folder, or its ``model``.
+        run: a trained model, or what `MriModel.from_pretrained` takes.
         data: a prepared set.
         out: the folder to make.
         values: variables that are the same for all, in place of those of the set.
@@ -63,23 +64,23 @@ def predict_set(
         InputError: no such run or set, ``out`` exists, or no scan can be used.
     """
     refuse_existing(out, overwrite=overwrite)
-    saved = load_model(run)
-    given = check_values(saved, values or {})
-    manifest = Manifest.load(data, root=root)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    given = check_values(model, values or {})
+    manifest = ScanDataset.open(data, root=root).manifest
 
     def job(scan: Scan) -> _Job:
         return _Job(
             scan.id,
             {"subject": scan.subject, "label": scan.label},
-            lambda _: (manifest, *of_sequence(saved, scan, sequence)),
+            lambda: scan_of_set(model, manifest, scan, sequence),
         )
 
-    found = _predictions(saved, list(map(job, manifest.scans)), given, manifest.folder, features)
-    return _write(saved, found, len(manifest.scans), out, pages=pages, overwrite=overwrite)
+    found = _predictions(model, list(map(job, manifest.scans)), given, manifest.folder, features)
+    return _write(model, found, len(manifest.scans), out, pages=pages, overwrite=overwrite)
 
 
 def predict_files(
-    run: str | Path,
+    run: str | Path | MriModel,
     paths: Sequence[str | Path],
     out: str | Path,
     *,
@@ -92,7 +93,7 @@ def predict_files(
     """Predict for several volumes, or for those in folders; DICOM folders are converted first.
 
     Args:
-        run: a run folder, or its ``model``.
+        run: a trained model, or what `MriModel.from_pretrained` takes.
         paths: NIfTI files, folders that hold some (with all folders below), DICOM folders.
         out: the folder to make.
         values: variables that all of them share; what differs is missing.
@@ -108,22 +109,20 @@ def predict_files(
         InputError: as `predict_set`.
     """
     refuse_existing(out, overwrite=overwrite)
-    saved = load_model(run)
-    given = check_values(saved, values or {})
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    given = check_values(model, values or {})
     files = list(images_in(paths))
 
     def job(name: str, file: Path) -> _Job:
         return _Job(
-            name,
-            {"source": str(file)},
-            lambda stack: stack.enter_context(single(saved, [file], fill_nan=fill_nan, sequence=sequence)),
+            name, {"source": str(file)}, lambda: open_image(model, [file], fill_nan=fill_nan, sequence=sequence)
         )
 
     names = [stem(file) for file in files]
     # files of one name in several folders get a number
     ids = [name if names.count(name) == 1 else f"{name}-{at}" for at, name in enumerate(names, 1)]
-    found = _predictions(saved, list(map(job, ids, files)), given, None)
-    return _write(saved, found, len(files), out, pages=pages, overwrite=overwrite)
+    found = _predictions(model, list(map(job, ids, files)), given, None)
+    return _write(model, found, len(files), out, pages=pages, overwrite=overwrite)
 
 
 def images_in(paths: Sequence[str | Path]) -> Iterator[Path]:
@@ -160,69 +159,54 @@ class _Job:
     Attributes:
         name: its id.
         known: cells of its row in the table.
-        open: its set, its row in there, and notes; what is to be closed after the prediction goes on the stack.
+        open: opens the scan.
     """
 
     name: str
     known: Mapping[str, str]
-    open: Callable[[ExitStack], tuple[Manifest, Scan, Sequence[str]]]
-    stack: ExitStack = field(default_factory=ExitStack)
-    error: InputError | None = None
-    opened: tuple[Manifest, Scan, Sequence[str]] | None = None
+    open: Callable[[], ScanSource]
 
 
 def _predictions(
-    saved: SavedModel,
+    model: MriModel,
     jobs: Sequence[_Job],
     values: Mapping[str, str],
     data: Path | None,
     features: str | Path | None = None,
-) -> Iterator[tuple[_Job, Prediction | InputError]]:
-    """Each scan's prediction or what is wrong with it, in order; scans are joined in the tower's batches."""
+) -> Iterator[tuple[_Job, MriPrediction | InputError]]:
+    """Each scan's prediction or error, in order; scans are joined in batches of the image encoder."""
 
-    def scans() -> Iterator[tuple[_Job, ScanImages | None]]:
+    def scans() -> Iterator[tuple[tuple[_Job, ScanSource | InputError], ScanImages | None]]:
         for job in jobs:
-            images = None
             try:
-                every.callback(job.stack.close)
-                manifest, scan, _ = job.opened = job.open(job.stack)
-                images = ScanImages(manifest, scan, saved.model.config)
+                source = job.open()
             except InputError as error:
-                job.error = error
-            yield job, images
+                yield (job, error), None
+            else:
+                yield (job, source), source.images
 
-    with ExitStack() as every:
-        for encoded in encoded_for(saved, scans(), data, features=features):
-            job = encoded.item
-            with job.stack:
-                yield job, job.error or encoded.error or _predicted(saved, job, encoded, values)
-
-
-def _predicted(
-    saved: SavedModel, job: _Job, encoded: ScanFeatures[_Job], values: Mapping[str, str]
-) -> Prediction | InputError:
-    assert job.opened is not None
-    manifest, scan, notes = job.opened
-    # the second reading, which checks the first, opens the image anew
-    readings = iter((encoded, replace(encoded, images=None)))
-    try:
-        return predict_scan(
-            saved, lambda: read_scan(saved, manifest, scan, values=values, notes=notes, encoded=next(readings))
-        )
-    except InputError as error:
-        return error
+    for encoded in encode_for_model(model, scans(), data, features=features):
+        job, source = encoded.item
+        if isinstance(source, InputError) or encoded.error is not None:
+            yield job, source if isinstance(source, InputError) else encoded.error or InputError(job.name)
+            continue
+        try:
+            scan_input = load_scan_input(model, source, values=values, encoded=encoded)
+            yield job, MriPrediction(explain_scan(model, scan_input), scan_input.images)
+        except InputError as error:
+            yield job, error
 
 
 def _write(
-    saved: SavedModel,
-    predictions: Iterable[tuple[_Job, Prediction | InputError]],
+    model: MriModel,
+    predictions: Iterable[tuple[_Job, MriPrediction | InputError]],
     count: int,
     out: str | Path,
     *,
     pages: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
-    classes = saved.model.labels
+    classes = model.labels
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
@@ -233,9 +217,9 @@ def _write(
                 logger.warning("%s: %s", name, found)
                 continue
             file = _file_name(name)
-            found.write(report=temporary / "reports" / f"{file}.json")
+            found.save_report(temporary / "reports" / f"{file}.json")
             if pages:
-                found.write(html=temporary / "pages" / f"{file}.html")
+                found.save_html(temporary / "pages" / f"{file}.html")
             rows.append({"id": name, **known, **_row(found, classes)})
         if not rows:
             raise InputError(f"none of {count} scans can be used: {rejected[0][1] if rejected else 'there is none'}")
@@ -258,7 +242,7 @@ def _write(
     }
 
 
-def _row(found: Prediction, classes: Sequence[str]) -> dict[str, Any]:
+def _row(found: MriPrediction, classes: Sequence[str]) -> dict[str, Any]:
     explanation = found.explanation
     return {
         "predicted": explanation.predicted,

@@ -1,8 +1,4 @@
-"""One scan as a trained model takes it: its slices, its signs plane by plane, the person's variables.
-
-A scan of a prepared set goes through the set's caches; an image that is in none becomes a set of one scan first
-(`debian_mri.inference.single_image`).
-"""
+"""Model inputs of one scan: its slices, biomarkers plane by plane, and the person's clinical variables."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from debian_mri.biomarkers.measure import BiomarkerMeasurement, slice_geometries
+from debian_mri.biomarkers.measure import slice_geometries
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.data.clinical_variables import (
     RANGES,
@@ -26,6 +22,7 @@ from debian_mri.data.clinical_variables import (
     is_number,
     normalise_value,
 )
+from debian_mri.data.dataset import ScanInput
 from debian_mri.data.feature_store import (
     Item,
     ScanFeatures,
@@ -42,135 +39,146 @@ from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
-from debian_mri.models.checkpoint import SavedModel
+from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown
 from icube_common.numeric import NumericTable
 
 
 @dataclass(frozen=True, eq=False)
-class OneScan:
-    """A scan, read.
+class ScanSource:
+    """A scan to predict, before its images are read.
 
     Attributes:
-        scan: its row.
-        inputs: the tables that the model takes, of this scan alone.
-        infos: its slices.
-        pictures: their pixels (H, W), 0 to 1.
-        measured: its signs in the model's order; None for a model without signs.
-        simulated: whether a program made the image.
-        notes: what a reader has to know about the input.
+        images: of the scan.
+        simulated: True for a simulated image.
+        notes: warnings about the input.
+        manifest: the prepared set of the scan, None for a single image.
     """
 
-    scan: Scan
-    inputs: Inputs
-    infos: tuple[SliceInfo, ...]
-    pictures: tuple[Any, ...]
-    measured: BiomarkerMeasurement | None
+    images: ScanImages
     simulated: bool
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    manifest: Manifest | None = None
+
+    @property
+    def scan(self) -> Scan:
+        """The scan's row."""
+        return self.images.scan
 
 
-def read_scan(
-    saved: SavedModel,
-    manifest: Manifest,
-    scan: Scan,
+def scan_of_set(model: MriModel, manifest: Manifest, scan: Scan, sequence: str | None = None) -> ScanSource:
+    """A scan of a prepared set, for a model.
+
+    Args:
+        model: a trained model.
+        manifest: the set.
+        scan: one of it.
+        sequence: MRI sequence of the scan, in place of the set's.
+
+    Raises:
+        InputError: as `resolve_sequence`.
+    """
+    name, notes = resolve_sequence(
+        SequenceFinding(scan.sequence), trained_sequences(model.about), image=f"scan {scan.id}", given=sequence
+    )
+    images = ScanImages(manifest, replace(scan, sequence=name), model.config)
+    return ScanSource(images, manifest.simulated, tuple(notes), manifest)
+
+
+def load_scan_input(
+    model: MriModel,
+    source: ScanSource,
     *,
     values: Mapping[str, str] | None = None,
     features: str | Path | None = None,
     encoded: ScanFeatures[Any] | None = None,
-    notes: Sequence[str] = (),
-) -> OneScan:
-    """Read what a model takes of a scan of a prepared set.
+) -> ScanInput:
+    """Read the model inputs of a scan.
 
     Args:
-        saved: the model.
-        manifest: the set.
-        scan: one of it.
+        model: a trained model.
+        source: the scan.
         values: variables as text, in place of those of the set.
         features: folder of slice features; by default below the set.
-        encoded: the scan's images with their features, where `encoded_for` has computed them already.
-        notes: about the input, to be said.
+        encoded: the scan's features, where `encode_for_model` has computed them already.
 
     Raises:
-        InputError: an image cannot be used, a value is none of its variable, a sign that the model takes cannot be
-            measured on any scan of this kind, or a variable is missing and the model was told to refuse that.
+        InputError: an image cannot be used, a value is none of its variable, no biomarker of the model can be measured
+            on a scan of this kind, or a variable is missing and the model has ``demographics.missing=refuse``.
     """
-    model, config = saved.model, saved.model.config
-    images = encoded.images if encoded is not None else None
-    images = images or ScanImages(manifest, scan, config)
-    pictures = images.slices
-    frames = (
-        slice_geometries(config.concepts.slice_geometry, str(manifest.about["format"])) if scan.kind == "slices" else ()
-    )
-    known = {frame.plane: regions_on_plane(frame.plane, frame.position) for frame in frames}
-    infos = tuple(_info(picture, known) for picture in pictures)
+    config, images, scan = model.config, source.images, source.scan
+    slices = images.slices
+    geometries = slice_geometries(config.concepts.slice_geometry, images.format) if scan.kind == "slices" else ()
+    regions = {geometry.plane: regions_on_plane(geometry.plane, geometry.position) for geometry in geometries}
+    infos = tuple(_info(image, regions) for image in slices)
     measured, table = None, None
-    if model.signs is not None:
-        measured = images.signs(model.signs.names)
+    if model.biomarkers is not None:
+        measured = images.biomarkers(model.biomarkers.names)
         if np.isnan(measured.values).all():
             raise InputError(
-                f"{scan.id}: none of the signs that the model was trained on can be measured on it: it takes T1w "
-                "volumes in MNI space (preprocess.registration=affine brings them there), or slices of a known frame"
+                f"{scan.id}: none of the biomarkers of the model can be measured on it: it takes T1w volumes in MNI "
+                "space (preprocess.registration=affine brings them there), or slices of a known geometry"
             )
-        units = ("log share",) * len(model.signs.names)
-        table = NumericTable(ids=(scan.id,), names=model.signs.names, values=measured.values[None], units=units)
+        units = ("log share",) * len(model.biomarkers.names)
+        table = NumericTable(ids=(scan.id,), names=model.biomarkers.names, values=measured.values[None], units=units)
     found: dict[str, Tensor] | None = None
-    if model.picture is not None:
+    if model.image_branch is not None:
         if encoded is None or encoded.features is None:
-            (encoded,) = encoded_for(saved, [(scan, images)], manifest.folder, features=features)
+            folder = None if source.manifest is None else source.manifest.folder
+            (encoded,) = encode_for_model(model, [(scan, images)], folder, features=features)
         if encoded.error is not None:
             raise encoded.error
         assert encoded.features is not None
         found = {scan.id: encoded.features}
-    people = _person(saved, manifest, scan, values or {})
-    placed = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
-    said = [
-        *notes,
-        *turned_notes(images.turned),
-        *(placed if frames else []),
-        *_unused(saved, values or {}),
-        *_seen(saved, manifest, scan),
+    people = _person(model, source, values or {})
+    located = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
+    notes = [
+        *source.notes,
+        *rotation_notes(images.rotation),
+        *(located if geometries else []),
+        *_unused(model, values or {}),
+        *_seen(model, source),
     ]
-    inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, saved.columns)
-    shown = tuple(picture.image for picture in pictures)
-    return OneScan(scan, inputs, infos, shown, measured, manifest.simulated, tuple(said))
+    inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, model.columns)
+    pixels = tuple(image.image for image in slices)
+    return ScanInput(scan, inputs, infos, pixels, measured, source.simulated, tuple(notes))
 
 
-def encoded_for(
-    saved: SavedModel,
+def encode_for_model(
+    model: MriModel,
     scans: Iterable[tuple[Item, ScanImages | None]],
     data: Path | None,
     *,
     features: str | Path | None = None,
 ) -> Iterator[ScanFeatures[Item]]:
-    """Scans with the features that a model takes; none where the picture does not enter.
+    """Scans with their slice features; without features for a model without image branch.
 
     Args:
-        saved: the model.
+        model: a trained model.
         scans: as `debian_mri.data.feature_store.encode_scans` takes them.
-        data: folder of the prepared set; None where scans are of different ones: nothing is stored.
+        data: folder of the prepared set; None for scans of several sources, whose features are not stored.
         features: folder of slice features; by default below the set.
 
     Raises:
         InputError: the folder holds features of another backbone or of other slices.
     """
-    picture, config = saved.model.picture, saved.model.config
-    if picture is None:
+    if model.image_branch is None:
         return (ScanFeatures(item, images) for item, images in scans)
-    folder = None if data is None else features_folder(data, features, config, picture.vlm)
-    return encode_scans(scans, picture.vlm, None if folder is None else open_folder(folder, config, picture.vlm))
+    config, vlm = model.config, model.image_branch.vlm
+    folder = None if data is None else features_folder(data, features, config, vlm)
+    return encode_scans(scans, vlm, None if folder is None else open_folder(folder, config, vlm))
 
 
-def turned_notes(turned: float) -> list[str]:
-    """A note about a head whose affine contradicts what the image shows, degrees; none up to `MAX_HEAD_ROTATION`."""
-    if turned <= MAX_HEAD_ROTATION:
+def rotation_notes(rotation: float) -> list[str]:
+    """A warning where registration rotated a head by more than `MAX_HEAD_ROTATION` degrees against its affine."""
+    if rotation <= MAX_HEAD_ROTATION:
         return []
-    return [f"The head lies {turned:.0f} degrees from what the file's affine says; registration turned it upright."]
+    return [f"The head lies {rotation:.0f} degrees from what the file's affine says; registration turned it upright."]
 
 
-def _info(picture: SliceImage, known: Mapping[str, tuple[str, ...]]) -> SliceInfo:
-    names = picture.regions or known.get(picture.plane, ())
-    return SliceInfo(picture.plane, picture.position_mm, without_sides(names))
+def _info(image: SliceImage, regions: Mapping[str, tuple[str, ...]]) -> SliceInfo:
+    names = image.regions or regions.get(image.plane, ())
+    return SliceInfo(image.plane, image.position_mm, without_sides(names))
 
 
 def without_sides(names: Sequence[str]) -> tuple[str, ...]:
@@ -188,28 +196,29 @@ def without_sides(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in whole | alone)
 
 
-def _person(saved: SavedModel, manifest: Manifest, scan: Scan, given: Mapping[str, str]) -> NumericTable | None:
-    """The variables that the model takes, NaN where missing."""
-    if saved.model.variables is None:
+def _person(model: MriModel, source: ScanSource, given: Mapping[str, str]) -> NumericTable | None:
+    """The clinical variables of the model, NaN where missing."""
+    if model.variables is None:
         return None
-    there = manifest.participants()
+    scan_id = source.scan.id
+    table = None if source.manifest is None else source.manifest.participants()
     cells = []
-    for column in saved.columns:
+    for column in model.columns:
         text = given.get(column.name)
-        if text is None and column.name in there.names:
-            own = there.column(column.name)
-            value = float(there.values[there.ids.index(scan.id), there.names.index(column.name)])
+        if text is None and table is not None and column.name in table.names:
+            own = table.column(column.name)
+            value = float(table.values[table.ids.index(scan_id), table.names.index(column.name)])
             if not math.isnan(value):
                 text = own.values[int(value)] if own.kind == "category" else repr(value)
         cells.append(parse_value(column, text or ""))
     values = np.array([cells], dtype=np.float64)
-    if saved.model.config.demographics.missing == "refuse" and np.isnan(values).any():
-        name = saved.columns[int(np.isnan(values[0]).argmax())].name
+    if model.config.demographics.missing == "refuse" and np.isnan(values).any():
+        name = model.columns[int(np.isnan(values[0]).argmax())].name
         raise InputError(
-            f"{scan.id}: {name} is missing, and the model was trained to refuse that; give --variable {name}="
+            f"{scan_id}: {name} is missing, and the model has missing=refuse; give --variable {name}=VALUE"
         )
-    people = Participants(ids=(scan.id,), columns=saved.columns, values=values)
-    return people.select([column.name for column in saved.columns], allow_diagnostic=True)
+    people = Participants(ids=(scan_id,), columns=model.columns, values=values)
+    return people.select([column.name for column in model.columns], allow_diagnostic=True)
 
 
 def parse_value(column: Column, text: str) -> float:
@@ -235,13 +244,13 @@ def parse_value(column: Column, text: str) -> float:
     return float(tidied)
 
 
-def check_values(saved: SavedModel, given: Mapping[str, str]) -> dict[str, str]:
+def check_values(model: MriModel, given: Mapping[str, str]) -> dict[str, str]:
     """Variables under our names, each a possible value.
 
     Raises:
         InputError: an unknown variable, or as `parse_value`.
     """
-    columns = {**VARIABLES, **{column.name: column for column in saved.columns}}
+    columns = {**VARIABLES, **{column.name: column for column in model.columns}}
     found: dict[str, str] = {}
     for name, text in given.items():
         ours = name if name in columns else canonical_name(name)
@@ -254,25 +263,18 @@ def check_values(saved: SavedModel, given: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _unused(saved: SavedModel, given: Mapping[str, str]) -> list[str]:
-    used = {column.name for column in saved.columns}
+def _unused(model: MriModel, given: Mapping[str, str]) -> list[str]:
+    used = {column.name for column in model.columns}
     return [f"{name} was given, and the model does not use it." for name in given if name not in used]
 
 
-def _seen(saved: SavedModel, manifest: Manifest, scan: Scan) -> list[str]:
-    """Whether the scan, or its person, was trained on."""
-    trained = saved.about["trained_on"]
-    same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
+def _seen(model: MriModel, source: ScanSource) -> list[str]:
+    """Warnings where the scan, or its person, was part of the training."""
+    trained, scan = model.about["trained_on"], source.scan
+    manifest = source.manifest
+    same_set = manifest is not None and all(manifest.about[key] == trained[key] for key in ("format", "title"))
     if (scan.sha256 and scan.sha256 in trained["images"]) or (same_set and scan.id in trained["ids"]):
         return ["The model was trained on this image: its answer says nothing about new ones."]
     if same_set and scan.subject in trained["subjects"]:
         return ["The model was trained on another image of this person."]
     return []
-
-
-def of_sequence(saved: SavedModel, scan: Scan, given: str | None) -> tuple[Scan, list[str]]:
-    """A scan of a prepared set with the sequence to take it for, and notes; InputError as `resolve_sequence`."""
-    sequence, notes = resolve_sequence(
-        SequenceFinding(scan.sequence), trained_sequences(saved.about), image=f"scan {scan.id}", given=given
-    )
-    return replace(scan, sequence=sequence), notes

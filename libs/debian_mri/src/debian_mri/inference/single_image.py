@@ -1,46 +1,41 @@
-"""Single image as a prepared set of one scan: a NIfTI volume, a DICOM folder, or slice images of one person.
-
-The set lies in a temporary folder, so that everything after it is the same as for a scan of a cohort.
-"""
+"""Single images for a prediction: a NIfTI volume, a DICOM folder, or slice images of one person."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import file_sequence
-from debian_mri.data.manifest import PLANES, Manifest, Scan, write_manifest
+from debian_mri.data.feature_store import SingleScanImages
+from debian_mri.data.manifest import PLANES, Scan
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import SUFFIXES, UnusableImage, read_volume, slices_digest, volume_digest
+from debian_mri.inference.scan_input import ScanSource
 from debian_mri.inference.sequence_check import resolve_sequence, series_findings, trained_sequences
-from debian_mri.models.checkpoint import SavedModel
+from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
-@contextmanager
-def single(
-    saved: SavedModel,
+def open_image(
+    model: MriModel,
     paths: Sequence[str | Path],
     *,
     planes: Sequence[str] = (),
     fill_nan: bool = False,
     sequence: str | None = None,
-) -> Iterator[Any]:
-    """A prepared set of one scan around images, for as long as the block lasts: manifest, scan and notes.
+) -> ScanSource:
+    """A single image for a model; a DICOM folder is converted in a temporary folder.
 
     Args:
-        saved: the model, which says how the frames of slice images are known.
+        model: a trained model.
         paths: one NIfTI volume, one DICOM folder, or slice images.
         planes: of the slice images, in their order.
-        fill_nan: NaN voxels of a volume that lie outside the head become background.
-        sequence: MRI sequence of the image, in place of what the image says.
+        fill_nan: set NaN voxels of a volume outside the head to background.
+        sequence: MRI sequence of the image, in place of that of its name or header.
 
     Raises:
         InputError: no such file, of an unknown kind, planes that do not fit, a folder without one usable volume, an
@@ -50,72 +45,64 @@ def single(
     for file in files:
         if not file.exists():
             raise InputError(f"{file}: no such file or folder")
-    with tempfile.TemporaryDirectory(prefix="debian-mri-") as name:
-        folder = Path(name)
-        scan, notes = _scan_of(files, planes, folder, fill_nan, trained_sequences(saved.about), sequence)
-        about = {
-            "format": saved.about["data"]["format"] if scan.kind == "slices" else "one image",
-            "title": "One image",
-            "root": str(folder),
-            "class_names": list(saved.model.labels),
-            "simulated": _is_simulated(files[0]),
-            "fill_nan": fill_nan,
-        }
-        scan = replace(scan, label=saved.model.labels[0])
-        write_manifest(folder, about, [scan], {})
-        yield Manifest.load(folder), scan, notes
-
-
-def _scan_of(
-    files: Sequence[Path],
-    planes: Sequence[str],
-    folder: Path,
-    fill_nan: bool,
-    trained: Sequence[str],
-    given: str | None,
-) -> tuple[Scan, list[str]]:
-    first = files[0]
-    if first.is_dir():
-        path, finding = _converted(first, folder / "nifti", trained, given)
-        found = Scan(id=first.name or "scan", subject="", label="", paths=(str(path),))
-    elif is_volume(first):
-        if planes:
-            raise InputError(f"--planes {','.join(planes)}: {first} is a volume; planes are those of slice images")
-        finding = file_sequence(first)
-        found = Scan(id=stem(first), subject="", label="", paths=(str(first.resolve()),))
-    else:
-        for file in files:
-            if file.suffix.lower() not in PICTURES:
-                kinds = ", ".join((*SUFFIXES, *PICTURES))
-                raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
-        check_planes(planes, len(files), str(first))
-        resolved = [file.resolve() for file in files]
-        try:
-            digest = slices_digest(resolved)
-        except UnusableImage as error:
-            raise InputError(f"{first}: {error}") from None
-        findings = dict.fromkeys(found for found in map(file_sequence, files) if found != SequenceFinding())
-        refused = next((found for found in findings if found.sequence not in trained), SequenceFinding())
-        finding = refused if refused.reason or refused.sequence else next(iter(findings), SequenceFinding())
-        sequence, notes = resolve_sequence(finding, trained, image=str(first), given=given)
-        slices = Scan(
-            id=stem(first),
-            subject="one",
-            label="",
-            kind="slices",
-            sequence=sequence,
-            paths=tuple(map(str, resolved)),
-            planes=tuple(planes),
-            sha256=digest,
-        )
-        return slices, notes
-    sequence, notes = resolve_sequence(finding, trained, image=str(first), given=given)
-    # the digest of prepared sets: by it an image is known again that was trained on
-    volume = read_volume(found.paths[0], fill_nan=fill_nan)
-    if reason := label_image_reason(volume.data):
+    first, trained = files[0], trained_sequences(model.about)
+    if not first.is_dir() and not is_volume(first):
+        return _open_slices(model, files, planes, trained, sequence)
+    if planes and not first.is_dir():
+        raise InputError(f"--planes {','.join(planes)}: {first} is a volume; planes are those of slice images")
+    with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
+        if first.is_dir():
+            path, finding = _converted(first, Path(folder) / "nifti", trained, sequence)
+            scan_id = first.name or "scan"
+        else:
+            path, finding, scan_id = first.resolve(), file_sequence(first), stem(first)
+        name, notes = resolve_sequence(finding, trained, image=str(first), given=sequence)
+        raw = read_volume(str(path), fill_nan=fill_nan)
+    if reason := label_image_reason(raw.data):
         raise InputError(f"{first}: {reason}, not a scan")
-    digest = volume_digest(volume.data, volume.affine)
-    return replace(found, subject="one", sequence=sequence, sha256=digest), notes
+    scan = Scan(
+        id=scan_id,
+        subject="one",
+        label=model.labels[0],
+        sequence=name,
+        paths=(str(path),),
+        # the digest of prepared sets: it recognises an image of the training
+        sha256=volume_digest(raw.data, raw.affine),
+    )
+    images = SingleScanImages(scan, model.config, format="one image", raw=raw)
+    return ScanSource(images, _is_simulated(first), tuple(notes))
+
+
+def _open_slices(
+    model: MriModel, files: Sequence[Path], planes: Sequence[str], trained: Sequence[str], given: str | None
+) -> ScanSource:
+    first = files[0]
+    for file in files:
+        if file.suffix.lower() not in PICTURES:
+            kinds = ", ".join((*SUFFIXES, *PICTURES))
+            raise InputError(f"{file}: neither a volume nor a slice image ({kinds}), nor a DICOM folder")
+    check_planes(planes, len(files), str(first))
+    resolved = [file.resolve() for file in files]
+    try:
+        digest = slices_digest(resolved)
+    except UnusableImage as error:
+        raise InputError(f"{first}: {error}") from None
+    findings = dict.fromkeys(found for found in map(file_sequence, files) if found != SequenceFinding())
+    refused = next((found for found in findings if found.sequence not in trained), SequenceFinding())
+    finding = refused if refused.reason or refused.sequence else next(iter(findings), SequenceFinding())
+    sequence, notes = resolve_sequence(finding, trained, image=str(first), given=given)
+    scan = Scan(
+        id=stem(first),
+        subject="one",
+        label=model.labels[0],
+        kind="slices",
+        sequence=sequence,
+        paths=tuple(map(str, resolved)),
+        planes=tuple(planes),
+        sha256=digest,
+    )
+    images = SingleScanImages(scan, model.config, format=str(model.about["data"]["format"]))
+    return ScanSource(images, _is_simulated(first), tuple(notes))
 
 
 def check_planes(planes: Sequence[str], images: int, first: str) -> None:

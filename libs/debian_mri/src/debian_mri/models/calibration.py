@@ -44,17 +44,17 @@ class Calibration:
         scaled = (np.asarray(logits, dtype=np.float64) + np.array(self.bias)) / self.temperature
         return _softmax(scaled)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Calibration:
-        """The inverse of `record`; JSON has written the numbers so that they come back as they were."""
+    def from_dict(cls, record: Mapping[str, Any]) -> Calibration:
+        """The inverse of `to_dict`; JSON has written the numbers so that they come back as they were."""
         return cls(**{**record, "bias": tuple(record["bias"])})
 
 
-def uncalibrated(classes: int) -> Calibration:
+def no_calibration(classes: int) -> Calibration:
     """The softmax as it is."""
     return Calibration(1.0, (0.0,) * classes)
 

@@ -37,7 +37,7 @@ class MriTexts:
 
     classes: ClassTexts
     concepts: ConceptSet | None
-    stands_for: Mapping[str, str]
+    direction_label: Mapping[str, str]
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     made: dict[Any, tuple[PromptLearner, Tensor]] = field(default_factory=dict, compare=False, repr=False)
@@ -70,14 +70,14 @@ class MriTexts:
             provenance["concepts"] = {"title": concepts.title, "hash": concepts.hash, "reviewer": concepts.reviewer}
             if not concepts.signed:
                 notes.append(f"Image concepts {concepts.title!r}: drafts, not checked by a specialist.")
-        stands_for = {label: label for label in labels}
-        if config.exchange_texts:
-            exchanged = ClassTexts(stands_for, None, {}).exchanged(config.exchange_texts)
-            stands_for, classes = dict(exchanged.names), classes.exchanged(config.exchange_texts)
+        direction_label = {label: label for label in labels}
+        if config.shuffle_class_texts:
+            exchanged = ClassTexts(direction_label, None, {}).exchanged(config.shuffle_class_texts)
+            direction_label, classes = dict(exchanged.names), classes.exchanged(config.shuffle_class_texts)
             notes += [note for note in exchanged.notes if note not in notes]
-        return cls(classes, concepts, stands_for, tuple(notes), provenance)
+        return cls(classes, concepts, direction_label, tuple(notes), provenance)
 
-    def directions(self, signs: Sequence[str], labels: Sequence[str]) -> list[list[float]]:
+    def directions(self, biomarkers: Sequence[str], labels: Sequence[str]) -> list[list[float]]:
         """(C, K) what publications expect of each class: 1 the sign belongs to it, -1 its opposite, 0 neither.
 
         Raises:
@@ -85,8 +85,8 @@ class MriTexts:
         """
         if self.concepts is None:
             raise InputError("concepts.enabled=true, and the texts were made without concepts")
-        known = [self.concepts[sign] for sign in signs]
-        return [[float(concept.direction(self.stands_for[label])) for concept in known] for label in labels]
+        known = [self.concepts[sign] for sign in biomarkers]
+        return [[float(concept.direction(self.direction_label[label])) for concept in known] for label in labels]
 
     def prompts(
         self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig

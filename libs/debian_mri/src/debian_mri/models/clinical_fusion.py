@@ -21,15 +21,15 @@ from icube_common.prompts.textmap import mean_and_deviation
 _REACH = 4.0
 
 
-class Variables(nn.Module):
+class VariableScaler(nn.Module):
     """Scaling and the way of missing values; `fit` sees training rows only.
 
     Args:
         names: of the P variables.
     """
 
-    center: Tensor
-    deviation: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
@@ -44,17 +44,17 @@ class Variables(nn.Module):
 
     def fit(self, values: Float[Tensor, "n p"]) -> None:
         """Take mean and deviation from training rows; a constant variable is made 0 for good."""
-        center, deviation = mean_and_deviation(values)
-        self.center.copy_(center)
-        self.deviation.copy_(deviation)
+        mean, std = mean_and_deviation(values)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, values: Float[Tensor, "b p"]) -> Float[Tensor, "b q"]:
         """(B, 2 P): scaled values, 0 where missing, then the indicators of missing values."""
-        scaled = ((values - self.center) / self.deviation).clamp(-_REACH, _REACH)
+        scaled = ((values - self.mean) / self.std).clamp(-_REACH, _REACH)
         return torch.cat([scaled.nan_to_num(), values.isnan().to(scaled)], dim=1)
 
 
-class LateTerms(nn.Module):
+class LinearTerms(nn.Module):
     """A linear term of each variable in each class's logit; starts at 0.
 
     Args:
@@ -66,9 +66,9 @@ class LateTerms(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(classes, 2 * variables))
 
-    def forward(self, numbers: Float[Tensor, "b q"]) -> Float[Tensor, "b c p"]:
+    def forward(self, covariates: Float[Tensor, "b q"]) -> Float[Tensor, "b c p"]:
         """What each variable, present or missing, adds to each class's logit."""
-        values, absent = torch.einsum("bq,cq->bcq", numbers, self.weight).chunk(2, dim=-1)
+        values, absent = torch.einsum("bq,cq->bcq", covariates, self.weight).chunk(2, dim=-1)
         return values + absent
 
     def penalty(self) -> Float[Tensor, ""]:
@@ -92,9 +92,9 @@ class Film(nn.Module):
         self.scale = nn.Parameter(torch.zeros(width, dim))
         self.shift = nn.Parameter(torch.zeros(width, dim))
 
-    def forward(self, feature: Float[Tensor, "b d"], numbers: Float[Tensor, "b q"]) -> Float[Tensor, "b d"]:
+    def forward(self, feature: Float[Tensor, "b d"], covariates: Float[Tensor, "b q"]) -> Float[Tensor, "b d"]:
         """Another feature, not normalised."""
-        return feature * (1 + numbers @ self.scale) + numbers @ self.shift
+        return feature * (1 + covariates @ self.scale) + covariates @ self.shift
 
     def penalty(self) -> Float[Tensor, ""]:
         """Sum of the squared weights."""

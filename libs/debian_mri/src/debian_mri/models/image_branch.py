@@ -1,15 +1,15 @@
-"""The picture's part of the logits: slice features -> a feature in the space of the texts -> cosines with prompts.
+"""Image branch: slice features to a scan feature in the space of the texts, compared with the class prompts.
 
-    slices -> frozen tower (cached) -> pooling -> linear map -> x = normalised(known + map) -> cos(x, description)
+    slices -> frozen encoder (cached) -> pooling -> projection -> x = normalised(prior + projection) -> cos(x, description)
 
-``known`` is where a scan lies before anything is learned: the mean slice of a tower that was trained together with the
-texts, else what the texts of all classes share. The map starts at the ridge regression to what sets a class's text
-apart, so a scan about which the picture says little stays near ``known`` and a clear one turns towards its class.
+``prior`` is the scan's feature without training: the mean slice of an encoder that was trained together with the texts,
+else the mean of the class texts. The projection is initialised by ridge regression to the class texts, so a scan
+without evidence in its image stays near ``prior``.
 
-The part of class c is ``trust * scale * mean_j cos(x, t_cj - t)`` with t_cj its descriptions and t the mean of all
-classes: each description has its own share, and the shares of a class sum to its part exactly.
+The branch adds ``logit_weight * scale * mean_j cos(x, t_cj - t)`` to the logit of class c, with t_cj its descriptions
+and t the mean of all classes: each description has a share of its own, and the shares of a class sum to its part.
 
-Shapes: B scans, S slices, D width, N descriptions, C classes, Q numbers of the people's variables.
+Shapes: B scans, S slices, D width, N descriptions, C classes, Q clinical covariates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from debian_mri.config import MriConfig
 from debian_mri.models.clinical_fusion import Film
-from debian_mri.models.slice_pooling import Pooling
+from debian_mri.models.slice_pooling import CustomPooling, Pooling, SlicePooling
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
@@ -29,22 +29,24 @@ from icube_common.prompts.textmap import TextMap
 from icube_common.vlm import FrozenVLM
 
 
-class Picture(nn.Module):
-    """See the head of this file.
+class ImageBranch(nn.Module):
+    """Logits from slice features and class prompts; see the head of this file.
 
     Args:
         prompts: of the classes; they hold the frozen backbone.
         config: pooling, FiLM or text.
         slices: S of every scan, 0 where they differ.
-        numbers: Q, for FiLM; 0 for none.
-        branch: of ``demographics.mode=text``.
-        features: (N, D) of the descriptions, where they are known already and nothing about them is learned.
+        covariates: Q, for FiLM; 0 for none.
+        branch: of ``demographics.mode=text``; a training may set it later.
+        pooling: a pooling in place of ``config.visual.pooling``: a class, called with ``width=D``, or an instance.
+        features: (N, D) of the descriptions, where nothing about them is learned and they were computed before.
 
     Attributes:
-        trust: factor on the part.
+        logit_weight: factor on the branch's part of the logits.
+        custom_pooling: the ``pooling`` that was given, as it was given; None for one of the configuration.
     """
 
-    trust: Tensor
+    logit_weight: Tensor
 
     def __init__(
         self,
@@ -52,30 +54,40 @@ class Picture(nn.Module):
         config: MriConfig,
         *,
         slices: int,
-        numbers: int = 0,
+        covariates: int = 0,
         branch: NumericBranch | None = None,
+        pooling: Pooling | None = None,
         features: Float[Tensor, "n d"] | None = None,
     ) -> None:
         super().__init__()
         self.learns_prompts = any(value.requires_grad for value in prompts.parameters())
-        # what nothing trains is referred to, not owned: no step walks through the backbone, no checkpoint hashes it
-        self._referred = (prompts,)
-        self.owned = prompts if self.learns_prompts or branch is not None else None
-        dim = prompts.vlm.embed_dim
-        visual = config.visual
+        # frozen prompts are referenced, not registered: no step walks through the backbone, no checkpoint hashes it
+        self._references = (prompts, pooling)
+        text = branch is not None or config.demographics.mode == "text"
+        self.trained_prompts = prompts if self.learns_prompts or text else None
+        dim, visual, seed = prompts.vlm.embed_dim, config.visual, config.train.seed
         self.trained = prompts.vlm.origin.image_trained
-        self.pooling = Pooling(visual.pooling, dim, slices=slices, width=visual.attention_width, seed=config.train.seed)
-        self.map = TextMap(self.pooling.features, dim)
-        self.film = Film(numbers, dim) if numbers else None
+        self.pooling = (
+            SlicePooling(visual.pooling, dim, slices=slices, width=visual.attention_width, seed=seed)
+            if pooling is None
+            else CustomPooling(pooling, dim, slices=slices, seed=seed)
+        )
+        self.projection = TextMap(self.pooling.features, dim)
+        self.film = Film(covariates, dim) if covariates else None
         self.branch = branch
-        self.register_buffer("trust", torch.tensor(visual.trust))
+        self.register_buffer("logit_weight", torch.tensor(visual.logit_weight))
         self.log_scale = nn.Parameter(prompts.vlm.logit_scale.clamp(max=MAX_SCALE).log())
-        self._kept = features
+        self._cached = features
+
+    @property
+    def custom_pooling(self) -> Pooling | None:
+        """The user's pooling as it was given."""
+        return self._references[1]
 
     @property
     def prompts(self) -> PromptLearner:
         """The class prompts."""
-        return self._referred[0]
+        return self._references[0]
 
     @property
     def vlm(self) -> FrozenVLM:
@@ -85,13 +97,13 @@ class Picture(nn.Module):
     def texts(self) -> Float[Tensor, "n d"]:
         """Features of all descriptions, normalised; the tower runs once where nothing about them is learned."""
         if self.learns_prompts and (self.training or torch.is_grad_enabled()):
-            self._kept = None
+            self._cached = None
             found: Tensor = self.prompts(per_description=True)
             return found
-        if self._kept is None:
+        if self._cached is None:
             with torch.no_grad():
-                self._kept = self.prompts(per_description=True)
-        return self._kept.to(self.log_scale.device)
+                self._cached = self.prompts(per_description=True)
+        return self._cached.to(self.log_scale.device)
 
     def class_texts(self, texts: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
         """Features of the classes: means of their descriptions', as `PromptLearner.class_features` has them."""
@@ -105,8 +117,8 @@ class Picture(nn.Module):
         """Descriptions of each class."""
         return torch.bincount(self.owner(like), minlength=len(self.prompts.class_names)).to(like)
 
-    def known(self, slices: Float[Tensor, "b s d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
-        """Where scans lie before anything is learned, length 1."""
+    def prior(self, slices: Float[Tensor, "b s d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
+        """The scans' features without training, length 1."""
         if self.trained:
             return F.normalize(slices.nanmean(1), dim=-1)
         return F.normalize(self.class_texts(texts).mean(0), dim=-1).expand(len(slices), -1)
@@ -116,13 +128,13 @@ class Picture(nn.Module):
         slices: Float[Tensor, "b s d"],
         texts: Float[Tensor, "n d"],
         *,
-        numbers: Float[Tensor, "b q"] | None = None,
+        covariates: Float[Tensor, "b q"] | None = None,
         variables: Float[Tensor, "b p"] | None = None,
     ) -> Float[Tensor, "b d"]:
         """The scans' features, normalised; the people's variables join where FiLM or text is set."""
-        x = self.known(slices, texts) + self.map(self.pooling(slices))
-        if self.film is not None and numbers is not None:
-            x = self.film(x, numbers)
+        x = self.prior(slices, texts) + self.projection(self.pooling(slices))
+        if self.film is not None and covariates is not None:
+            x = self.film(x, covariates)
         x = F.normalize(x, dim=-1)
         if self.branch is not None and variables is not None:
             x = self.branch(x, texts, variables).sample
@@ -132,7 +144,7 @@ class Picture(nn.Module):
         """What each description adds to its own class's logit."""
         classes = self.class_texts(texts)
         apart = self.prompts.shares(texts) - classes.mean(0)
-        share = self.trust * scale_of(self.log_scale) / self.counts(texts)[self.owner(texts)]
+        share = self.logit_weight * scale_of(self.log_scale) / self.counts(texts)[self.owner(texts)]
         return feature @ apart.T * share
 
     def to_classes(self, parts: Float[Tensor, "b n"]) -> Float[Tensor, "b c"]:
@@ -140,8 +152,8 @@ class Picture(nn.Module):
         zero = parts.new_zeros(len(parts), len(self.prompts.class_names))
         return zero.index_add(1, self.owner(parts), parts)
 
-    def train(self, mode: bool = True) -> Picture:
-        """As of any module; texts that were kept are forgotten where they may change."""
+    def train(self, mode: bool = True) -> ImageBranch:
+        """Training or evaluation mode; cached features of trainable texts are discarded."""
         if self.learns_prompts:
-            self._kept = None
+            self._cached = None
         return super().train(mode)

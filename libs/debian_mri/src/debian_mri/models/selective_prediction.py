@@ -6,7 +6,6 @@ the Foundations of Noise-free Selective Classification", JMLR 2010). Confidence 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,17 +36,12 @@ class Abstention:
         """(N,) whether to answer, from probabilities (N, C)."""
         return probabilities.max(1) >= self.threshold
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Abstention:
-        """The inverse of `record`."""
-        return cls(**record)
 
-
-def always() -> Abstention:
+def no_threshold() -> Abstention:
     """No threshold."""
     return Abstention(0.0, 1.0, None, 0)
 

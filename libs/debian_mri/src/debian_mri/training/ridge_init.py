@@ -27,47 +27,51 @@ from icube_common.prompts.textmap import Block, Choice, solve, start_at_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
 # of equals the first
-TRUSTS = (0.25, 0.5, 1.0)
+LOGIT_WEIGHTS = (0.25, 0.5, 1.0)
 # beside other parts the picture may also be given up
-TRUSTS_BESIDE = (0.0, *TRUSTS)
+LOGIT_WEIGHTS_BESIDE = (0.0, *LOGIT_WEIGHTS)
 _FOLDS = 5
 # rows: holds the common weight of the other parts where few rows choose
 _PRIOR = 1.0
 
 
 @torch.no_grad()
-def start_picture(
+def initialise_image_branch(
     model: MriModel, rows: dict[str, Tensor], labels: Int[Tensor, " n"], groups: Sequence[str]
 ) -> list[str]:
     """Scale the map by training rows and let it start at the ridge regression, solved on the CPU; returns notes."""
-    picture, visual = model.picture, model.config.visual
-    assert picture is not None
+    image_branch, visual = model.image_branch, model.config.visual
+    assert image_branch is not None
     model.eval()
     rows = send_to_device(rows, model.device)
-    pooled = picture.pooling(rows["slices"])
-    picture.map.fit_scale(pooled)
-    picture.map.learned.requires_grad_(visual.learn_map)
-    texts = picture.texts()
-    classes = picture.class_texts(texts).cpu()
+    pooled = image_branch.pooling(rows["slices"])
+    image_branch.projection.fit_scale(pooled)
+    image_branch.projection.learned.requires_grad_(visual.finetune_projection)
+    texts = image_branch.texts()
+    classes = image_branch.class_texts(texts).cpu()
     apart = classes - classes.mean(0)
     wanted = F.normalize(apart, dim=-1)[labels]
-    known = picture.known(rows["slices"], texts).cpu()
+    known = image_branch.prior(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
-    block = Block(picture.map.standard(pooled).cpu(), visual.shrinkage, picture.map)
-    choice = Choice(1.0, visual.trust)
+    block = Block(image_branch.projection.standard(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
+    choice = Choice(1.0, visual.logit_weight)
     notes: list[str] = []
-    if visual.select:
-        others = model.signs(rows["signs"], _numbers(model, rows)).sum(-1).cpu() if model.signs is not None else None
+    if visual.tune:
+        others = (
+            model.biomarkers(rows["biomarkers"], _covariates(model, rows)).sum(-1).cpu()
+            if model.biomarkers is not None
+            else None
+        )
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
-    picture.trust.fill_(choice.trust)
+    image_branch.logit_weight.fill_(choice.trust)
     start_at_ridge([block], wanted, varying, choice=Choice(choice.factor, 1.0))
     return notes
 
 
-def _numbers(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:
-    adjusts = model.signs is not None and len(model.signs.slope)
-    return model.numbers(rows) if adjusts else None
+def _covariates(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:
+    adjusts = model.biomarkers is not None and len(model.biomarkers.slope)
+    return model.covariates(rows) if adjusts else None
 
 
 def _select(
@@ -81,8 +85,8 @@ def _select(
     others: Float[Tensor, "n c"] | None,
 ) -> tuple[Choice, list[str]]:
     """Shrinkage and trust of the smallest loss on people left out, the other parts' weight fitted to each."""
-    picture, visual = model.picture, model.config.visual
-    assert picture is not None
+    image_branch, visual = model.image_branch, model.config.visual
+    assert image_branch is not None
     samples = Samples(
         ids=[str(row) for row in range(len(labels))],
         labels=labels.numpy(),
@@ -92,10 +96,10 @@ def _select(
     try:
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
-        return Choice(1.0, visual.trust), [f"Shrinkage and trust of the picture are as set: {error}."]
-    scale = float(scale_of(picture.log_scale))
+        return Choice(1.0, visual.logit_weight), [f"Shrinkage and trust of the picture are as set: {error}."]
+    scale = float(scale_of(image_branch.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
-    trusts = TRUSTS if others is None else TRUSTS_BESIDE
+    logit_weights = LOGIT_WEIGHTS if others is None else LOGIT_WEIGHTS_BESIDE
     best: tuple[float, Choice] | None = None
     for factor in FACTORS:
         logits = torch.zeros(len(labels), len(apart))
@@ -104,10 +108,10 @@ def _select(
             weight = solve([inner], wanted[rest], factor)[0]
             feature = F.normalize(known[part] + block.rows[part] @ weight, dim=-1)
             logits[part] = scale * feature @ apart.T
-        for trust in trusts:
-            loss = _fitted_loss(trust * logits, others, labels)
+        for logit_weight in logit_weights:
+            loss = _fitted_loss(logit_weight * logits, others, labels)
             if best is None or loss < best[0] - 1e-6:
-                best = (loss, Choice(factor, trust))
+                best = (loss, Choice(factor, logit_weight))
     assert best is not None
     return best[1], []
 

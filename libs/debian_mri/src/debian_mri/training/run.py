@@ -1,9 +1,10 @@
-"""Training a model that is to be used, on the people of a prepared set."""
+"""Training run: a model trained on a data set, saved with its report in a run folder."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,130 +13,192 @@ from accelerate import PartialState
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.config import MriConfig
-from debian_mri.data.inputs import Inputs, load_inputs
+from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.inputs import Inputs, load_inputs, used_by
 from debian_mri.data.leakage import check_site_confounding, training_scans
 from debian_mri.data.manifest import Manifest
-from debian_mri.models.checkpoint import SavedModel, save_model
+from debian_mri.models.checkpoint import pooling_name
 from debian_mri.models.class_texts import MriTexts
-from debian_mri.training.trainer import Trained, check_fold, fit_fold
+from debian_mri.models.mri_model import MriModel
+from debian_mri.training.trainer import TrainedFold, check_fold, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, everything
 from icube_common.reports import Report
 from icube_common.runs import RunFolder, read_json
 from icube_common.sequences import as_list
-from icube_common.training import check_start, load_backbone, open_run
+from icube_common.training import FitResult, check_start, load_backbone, open_run
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """Result of `train`.
+
+    Attributes:
+        model: the trained model, in eval mode.
+        run: the run folder; `MriModel.from_pretrained` and `MriPipeline.from_pretrained` read it.
+        scans: training scans.
+        subjects: training subjects.
+        fit: steps, seconds and last losses of the training loop.
+        notes: warnings for a reader.
+    """
+
+    model: MriModel
+    run: RunFolder
+    scans: int
+    subjects: int
+    fit: FitResult
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        model = self.model
+        return {
+            "notice": RESEARCH_ONLY,
+            "run": str(self.run.path),
+            "model": str(self.run.model),
+            "report": str(self.run.report),
+            "scans": self.scans,
+            "subjects": self.subjects,
+            "simulated": model.about["data"]["simulated"],
+            "backbone": None if model.image_branch is None else str(model.image_branch.vlm.origin),
+            "biomarkers": [] if model.biomarkers is None else list(model.biomarkers.names),
+            "variables": [] if model.variables is None else list(model.variables.names),
+            **self.fit.summary(self.run),
+            "temperature": model.calibration.temperature,
+            "threshold": model.abstention.threshold,
+            "disclaimers": list(model.about["disclaimers"]),
+            "notes": list(self.notes),
+        }
+
+
 def train(
-    data: str | Path,
+    model: MriModel | MriConfig,
+    data: ScanDataset | str | Path,
     out: str | Path,
-    config: MriConfig | None = None,
     *,
-    leave_out: Sequence[str] = (),
+    exclude_subjects: Sequence[str] = (),
     features: str | Path | None = None,
     root: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
-    """Train on a prepared set and save the model.
+) -> TrainingResult:
+    """Train a model on a data set and save it.
 
     Args:
-        data: what ``debian-mri prepare`` or ``simulate`` made.
-        out: the run folder; `icube_common.runs` says what it holds.
-        config: all settings.
-        leave_out: subjects that are not trained on.
-        features: folder of slice features; by default below ``data``.
-        root: where the images lie now, if they moved.
-        resume: go on from the newest whole checkpoint of ``out``.
+        model: an untrained model of `MriModel.for_dataset`, trained in place; or the settings of one to make.
+        data: a data set, or a prepared folder.
+        out: the run folder, as described in `icube_common.runs`.
+        exclude_subjects: subjects without a part in the training.
+        features: folder of slice features; by default below the data.
+        root: folder of the images, where they have moved.
+        resume: resume from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
-    Returns:
-        Where model and report are, scans, subjects, steps, seconds, calibration, threshold, notes.
-
     Raises:
-        InputError: a bad set, setting or output folder; nothing is written then.
+        InputError: a bad set, setting or output folder, or a model of other classes or inputs; nothing is written then.
     """
-    config = config or MriConfig()
-    leave_out = as_list(leave_out)
+    config = model if isinstance(model, MriConfig) else model.config
+    exclude_subjects = sorted(as_list(exclude_subjects))
     check_start(config.train, out, resume=resume, overwrite=overwrite)
-    manifest = Manifest.load(data, root=root)
-    chosen = sorted(leave_out)
+    manifest = ScanDataset.open(data, root=root).manifest
     if resume:
-        _refuse_other(RunFolder(out), manifest, chosen)
-    fold = training_fold(manifest, config, leave_out=leave_out)
+        _check_same_run(RunFolder(out), manifest, exclude_subjects)
+    fold = training_fold(manifest, config, exclude_subjects=exclude_subjects)
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
-    vlm = load_backbone(config.vlm, config.train) if config.needs_tower else None
+    given = model if isinstance(model, MriModel) else None
+    if given is not None and given.image_branch is not None:
+        vlm = given.image_branch.vlm
+    else:
+        vlm = load_backbone(config.vlm, config.train) if config.needs_encoder else None
     inputs = load_inputs(manifest, config, vlm, features=features)
+    if given is not None:
+        check_inputs(given, used_by(inputs, config), fold)
     run = open_run(
         out,
         config=config.train,
         config_yaml=config_to_yaml(config),
         environment={
             "notice": RESEARCH_ONLY,
-            "data": str(data),
+            "data": str(manifest.folder),
             "data_fingerprint": manifest.fingerprint,
-            "left_out": chosen,
+            "excluded_subjects": exclude_subjects,
             "backbone": None if vlm is None else vlm.describe(),
             "knowledge": texts.provenance,
-            "stamps": list(inputs.stamps),
+            "disclaimers": list(inputs.disclaimers),
             "seed": config.train.seed,
         },
         resume=resume,
         overwrite=overwrite,
     )
-    trained = fit_fold(inputs, fold, config, vlm, texts, run, resume=resume)
-    saved = to_save(trained, inputs, manifest, fold, texts)
+    trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
+    describe_training(trained, manifest, fold, texts)
     if PartialState().is_main_process:
-        save_model(run.model, saved, overwrite=True)
+        trained.model.save_pretrained(run.model, overwrite=True)
         write_training_report(run, manifest, trained)
-    return {
-        "notice": RESEARCH_ONLY,
-        "run": str(run.path),
-        "model": str(run.model),
-        "report": str(run.report),
-        "scans": len(fold.train),
-        "subjects": len(saved.about["trained_on"]["subjects"]),
-        "simulated": manifest.simulated,
-        "backbone": None if vlm is None else str(vlm.origin),
-        "signs": [] if trained.model.signs is None else list(trained.model.signs.names),
-        "variables": [] if trained.model.variables is None else list(trained.model.variables.names),
-        **trained.result.summary(run),
-        "temperature": trained.calibration.temperature,
-        "threshold": trained.abstention.threshold,
-        "stamps": list(trained.stamps),
-        "notes": list(trained.notes),
-    }
+    return TrainingResult(
+        model=trained.model,
+        run=run,
+        scans=len(fold.train),
+        subjects=len(trained.model.about["trained_on"]["subjects"]),
+        fit=trained.result,
+        notes=trained.notes,
+    )
 
 
-def training_fold(manifest: Manifest, config: MriConfig, *, leave_out: Sequence[str]) -> Fold:
-    """The fold that `train` trains on.
+def check_inputs(model: MriModel, inputs: Inputs, fold: Fold) -> None:
+    """Check that a given model has the classes and inputs of a data set.
+
+    Raises:
+        InputError: classes, biomarkers, variables or numbers of slices differ.
+    """
+    remedy = "make one with MriModel.for_dataset"
+    if model.labels != tuple(fold.train_class_names):
+        raise InputError(
+            f"the model has the classes {', '.join(model.labels)}, the data {', '.join(fold.train_class_names)}; {remedy}"
+        )
+    for what, part, table in (
+        ("biomarkers", model.biomarkers, inputs.biomarkers),
+        ("variables", model.variables, inputs.demographics),
+    ):
+        own, names = (() if found is None else tuple(found.names) for found in (part, table))
+        if own != names:
+            raise InputError(f"the model has the {what} {', '.join(own)}, the data {', '.join(names)}; {remedy}")
+    if model.image_branch is not None and inputs.features is not None:
+        lengths = {len(features) for features in inputs.features.values()}
+        slices = model.image_branch.pooling.slices
+        if slices and lengths != {slices}:
+            raise InputError(f"the model takes {slices} slices a scan, the data has {sorted(lengths)}; {remedy}")
+
+
+def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Sequence[str]) -> Fold:
+    """The training fold of `train`: all scans but those of some subjects.
 
     Raises:
         InputError: no such subject, nobody is left, or the site names the diagnosis.
     """
     samples = manifest.samples()
-    if leave_out:
+    if exclude_subjects:
         groups = samples.group_array
-        if strange := sorted(set(leave_out) - set(groups)):
+        if strange := sorted(set(exclude_subjects) - set(groups)):
             raise InputError(
-                f"--leave-out {strange[0]}: no such subject; there are {', '.join(sorted(set(groups))[:8])}"
+                f"--exclude-subjects {strange[0]}: no such subject; there are {', '.join(sorted(set(groups))[:8])}"
             )
-        kept = np.flatnonzero(~np.isin(groups, list(leave_out)))
+        kept = np.flatnonzero(~np.isin(groups, list(exclude_subjects)))
         if not len(kept):
-            raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
+            raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: nobody is left to train on")
         samples = samples.subset(kept)
     check_site_confounding(samples)
     return everything(samples, seed=config.train.seed, validation=config.validation_share)
 
 
-def to_save(trained: Trained, inputs: Inputs, manifest: Manifest, fold: Fold, texts: MriTexts) -> SavedModel:
-    """A trained model with what is to be known about it later."""
+def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: MriTexts) -> None:
+    """Record data, training scans, class knowledge and warnings in ``model.about``."""
     rows = [manifest.index[fold.samples.ids[row]] for row in np.concatenate([fold.train, fold.validation])]
-    about = {
+    trained.model.about = {
         "data": {
             "format": manifest.about["format"],
             "title": manifest.about["title"],
@@ -146,20 +209,19 @@ def to_save(trained: Trained, inputs: Inputs, manifest: Manifest, fold: Fold, te
         },
         "trained_on": training_scans(manifest, rows),
         "knowledge": dict(texts.provenance),
-        "stamps": list(trained.stamps),
+        "disclaimers": list(trained.disclaimers),
         "notes": list(trained.notes),
     }
-    columns = inputs.columns if trained.model.variables is not None else ()
-    return SavedModel(trained.model, trained.calibration, trained.abstention, columns, about)
 
 
-def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained) -> None:
+def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> None:
     """``report.html`` of a run: what was trained, the losses, the weights of signs and variables."""
-    model, calibration, abstention = trained.model, trained.calibration, trained.abstention
+    model = trained.model
+    calibration, abstention = model.calibration, model.abstention
     report = Report("Training", subtitle=str(manifest.about["title"]))
     report.paragraph(RESEARCH_ONLY)
     if manifest.simulated:
-        report.paragraph("The scans are simulated: they are of nobody.")
+        report.paragraph("The scans are simulated, not of people.")
     for note in trained.notes:
         report.paragraph(note)
     report.facts(
@@ -169,7 +231,10 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained) 
             "steps": trained.result.steps,
             "seconds": round(trained.result.seconds, 1),
             "stopped because": trained.result.stopped_because,
-            "trust in the picture": None if model.picture is None else round(float(model.picture.trust), 3),
+            "slice pooling": None if model.image_branch is None else pooling_name(model) or model.config.visual.pooling,
+            "weight of the image branch": None
+            if model.image_branch is None
+            else round(float(model.image_branch.logit_weight), 3),
             "temperature": round(calibration.temperature, 3),
             "answers from a confidence of": round(abstention.threshold, 3),
             "share answered, of training people left out": round(abstention.coverage, 3),
@@ -184,28 +249,28 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: Trained) 
     report.save(run.report)
 
 
-def _weight_tables(report: Report, trained: Trained) -> None:
+def _weight_tables(report: Report, trained: TrainedFold) -> None:
     model = trained.model
-    if model.signs is not None:
-        report.section("Signs")
-        weights = model.signs.weights().detach().T.tolist()
-        rows = [[name, *map(_rounded, row)] for name, row in zip(model.signs.names, weights, strict=True)]
-        report.table(["sign", *model.labels], rows, caption="Log-odds a standard deviation of the controls.")
-    if model.late is not None and model.variables is not None:
+    if model.biomarkers is not None:
+        report.section("Biomarkers")
+        weights = model.biomarkers.weights().detach().T.tolist()
+        rows = [[name, *map(_rounded, row)] for name, row in zip(model.biomarkers.names, weights, strict=True)]
+        report.table(["biomarker", *model.labels], rows, caption="Log-odds a standard deviation of the controls.")
+    if model.linear is not None and model.variables is not None:
         report.section("Variables")
-        values, absent = model.late.weight.detach().T.chunk(2)
+        values, absent = model.linear.weight.detach().T.chunk(2)
         rows = [
             [name, *map(_rounded, row), *map(_rounded, gone)]
             for name, row, gone in zip(model.variables.names, values.tolist(), absent.tolist(), strict=True)
         ]
         head = ["variable", *model.labels, *(f"{label}, where missing" for label in model.labels)]
         report.table(head, rows, caption="Log-odds a standard deviation of the training people.")
-    if model.picture is not None:
+    if model.image_branch is not None:
         report.section("Descriptions")
-        owners = model.picture.prompts.owner.tolist()
-        texts = model.picture.prompts.texts
+        owners = model.image_branch.prompts.owner.tolist()
+        texts = model.image_branch.prompts.texts
         report.table(
-            ["class", "what its prompt started as"],
+            ["class", "initial text of its prompt"],
             [[model.labels[owner], text] for owner, text in zip(owners, texts, strict=True)],
         )
 
@@ -214,8 +279,8 @@ def _rounded(value: float) -> float:
     return round(value, 3)
 
 
-def _refuse_other(run: RunFolder, manifest: Manifest, leave_out: Sequence[str]) -> None:
-    """A run goes on with the data, and the people, that it began with."""
+def _check_same_run(run: RunFolder, manifest: Manifest, exclude_subjects: Sequence[str]) -> None:
+    """Check that a resumed run has the data and the subjects of its start."""
     if not run.environment.is_file():
         return
     environment: Mapping[str, Any] = read_json(run.environment)
@@ -225,7 +290,7 @@ def _refuse_other(run: RunFolder, manifest: Manifest, leave_out: Sequence[str]) 
             f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
             f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
         )
-    begun = environment.get("left_out", list(leave_out))
-    if begun != list(leave_out):
-        words = f"--leave-out {','.join(begun)}" if begun else "all people"
-        raise InputError(f"{run.path}: was begun with {words}; resume with the same")
+    first = environment.get("excluded_subjects", list(exclude_subjects))
+    if first != list(exclude_subjects):
+        words = f"--exclude-subjects {','.join(first)}" if first else "all people"
+        raise InputError(f"{run.path}: was started with {words}; resume with the same")

@@ -1,4 +1,4 @@
-"""One training: a fold and its tables in, a trained model out. The fold is the only source of rows and labels."""
+"""Training of one fold: model, calibration and confidence threshold from its training rows alone."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ import torch.nn.functional as F
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.config import MriConfig
-from debian_mri.data.dataset import TrainingScans, batches, collated, rows_of
+from debian_mri.data.dataset import TrainingScans, batches, collated, to_tensors
 from debian_mri.data.inputs import Inputs, used_by
-from debian_mri.models.calibration import Calibration, calibrate, uncalibrated
+from debian_mri.models.calibration import calibrate
 from debian_mri.models.class_texts import MriTexts
-from debian_mri.models.clinical_fusion import Variables
-from debian_mri.models.image_branch import Picture
 from debian_mri.models.mri_model import MriModel
-from debian_mri.models.selective_prediction import Abstention, always, choose_threshold
-from debian_mri.training.ridge_init import start_picture
+from debian_mri.models.selective_prediction import choose_threshold
+from debian_mri.models.slice_pooling import Pooling
+from debian_mri.training.ridge_init import initialise_image_branch
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold
 from icube_common.losses import make_loss
@@ -41,29 +39,25 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """What `fit_fold` returns.
+class TrainedFold:
+    """Result of `train_fold`.
 
     Attributes:
-        model: in eval mode, on the device of its training.
-        calibration: of its logits.
-        abstention: the threshold of confidence.
+        model: in eval mode, on the device of its training, with calibration and confidence threshold.
         inner: out-of-fold logits (N, C) of the training rows by inner models, NaN where there were none.
-        notes: what a report has to say.
-        stamps: what every report must carry.
+        notes: warnings for a reader.
+        disclaimers: warnings for every report, such as variables close to the diagnosis.
         result: of the training loop.
     """
 
     model: MriModel
-    calibration: Calibration
-    abstention: Abstention
     inner: Array
     notes: tuple[str, ...]
-    stamps: tuple[str, ...]
+    disclaimers: tuple[str, ...]
     result: FitResult
 
 
-def fit_fold(
+def train_fold(
     inputs: Inputs,
     fold: Fold,
     config: MriConfig,
@@ -71,44 +65,50 @@ def fit_fold(
     texts: MriTexts,
     run: RunFolder,
     *,
+    model: MriModel | None = None,
+    pooling: Pooling | None = None,
     resume: bool = False,
-) -> Trained:
-    """Train on a fold's training rows; its validation rows stop the training early where ``train.patience`` is set.
+) -> TrainedFold:
+    """Train on a fold's training rows; its validation rows stop the training early, given ``train.patience``.
 
-    Calibration and the threshold of confidence come from inner folds of the training rows, a model for each.
+    Calibration and the confidence threshold come from inner folds of the training rows, with a model for each.
 
     Args:
         inputs: the tables of all scans; only the fold's own rows are read.
         fold: rows and labels.
         config: all settings.
-        vlm: the frozen backbone; None where the picture does not enter.
-        texts: of all classes, and the directions of signs.
+        vlm: the frozen backbone; None without image branch.
+        texts: of all classes, and the directions of biomarkers.
         run: the run folder.
-        resume: go on from the newest whole checkpoint.
+        model: an untrained model, trained in place; by default a new one.
+        pooling: a custom slice pooling of new models; by default that of ``model``.
+        resume: resume from the newest whole checkpoint.
 
     Raises:
         InputError: a training class without rows or text, tables that were not loaded, settings that do not fit.
     """
     inputs = used_by(inputs, config)
     check_fold(fold, config)
-    model, notes, result = _train(inputs, fold, config, vlm, texts, run, resume=resume)
-    inner, said = inner_logits(inputs, fold, config, vlm, texts)
+    if model is not None and model.image_branch is not None:
+        pooling = model.image_branch.custom_pooling
+    trained, notes, result = _train(inputs, fold, config, vlm, texts, run, model=model, pooling=pooling, resume=resume)
+    inner, inner_notes = inner_logits(inputs, fold, config, vlm, texts, pooling=pooling)
     labels = fold.train_labels
     done = ~np.isnan(inner).any(axis=1)
-    calibration, abstention = uncalibrated(len(fold.train_classes)), always()
     if done.any():
-        calibration = calibrate(inner[done], labels[done], method=config.calibration.method)
-        abstention = choose_threshold(
-            calibration.probabilities(inner[done]),
+        trained.calibration = calibrate(inner[done], labels[done], method=config.calibration.method)
+        trained.abstention = choose_threshold(
+            trained.calibration.probabilities(inner[done]),
             labels[done],
             coverage=config.calibration.coverage,
             risk=config.calibration.risk,
         )
-    whole = tuple(dict.fromkeys([*fold.notes, *inputs.notes, *texts.notes, *notes, *said]))
-    return Trained(model, calibration, abstention, inner, whole, inputs.stamps, result)
+    trained.columns = inputs.columns if trained.variables is not None else ()
+    whole = tuple(dict.fromkeys([*fold.notes, *inputs.notes, *texts.notes, *notes, *inner_notes]))
+    return TrainedFold(trained, inner, whole, inputs.disclaimers, result)
 
 
-def predict_test(trained: Trained, inputs: Inputs, fold: Fold) -> Array:
+def predict_test(trained: TrainedFold, inputs: Inputs, fold: Fold) -> Array:
     """Calibrated probabilities (n_test, C) of a fold's test rows.
 
     Raises:
@@ -117,14 +117,14 @@ def predict_test(trained: Trained, inputs: Inputs, fold: Fold) -> Array:
     if fold.test_classes != fold.train_classes:
         raise InputError(f"fold {fold.name!r}: tests on other classes than it trains on, which this model cannot")
     seen = used_by(inputs, trained.model.config).part(fold.test_inputs)
-    return trained.calibration.probabilities(predict_logits(trained.model, seen))
+    return trained.model.calibration.probabilities(predict_logits(trained.model, seen))
 
 
 @torch.no_grad()
 def predict_logits(model: MriModel, inputs: Inputs) -> Array:
     """Logits (N, C) of all scans in ``inputs``, before calibration."""
     model.eval()
-    parts = [model(send_to_device(batch, model.device)).cpu() for batch in batches(rows_of(inputs))]
+    parts = [model(send_to_device(batch, model.device)).cpu() for batch in batches(to_tensors(inputs))]
     logits: Array = torch.cat(parts).double().numpy()
     return logits
 
@@ -141,7 +141,13 @@ def check_fold(fold: Fold, config: MriConfig) -> None:
 
 
 def inner_logits(
-    inputs: Inputs, fold: Fold, config: MriConfig, vlm: FrozenVLM | None, texts: MriTexts
+    inputs: Inputs,
+    fold: Fold,
+    config: MriConfig,
+    vlm: FrozenVLM | None,
+    texts: MriTexts,
+    *,
+    pooling: Pooling | None = None,
 ) -> tuple[Array, list[str]]:
     """Logits (N, C) of the training rows, each by a model that was trained without its group, and notes.
 
@@ -159,7 +165,7 @@ def inner_logits(
     seen = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, validate_every=0, patience=0))
-    if not trains_tower(config):
+    if not trains_text_encoder(config):
         # small maps of few rows: a GPU would wait for its launches
         plain = replace(plain, train=replace(plain.train, device="cpu"))
     try:
@@ -171,7 +177,7 @@ def inner_logits(
     for inner in folds:
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
-            model, _, _ = _train(seen, inner, plain, vlm, texts, run)
+            model, _, _ = _train(seen, inner, plain, vlm, texts, run, pooling=pooling)
         found[inner.test] = predict_logits(model, seen.part(inner.test_inputs))
     return found, []
 
@@ -184,20 +190,24 @@ def _train(
     texts: MriTexts,
     run: RunFolder,
     *,
+    model: MriModel | None = None,
+    pooling: Pooling | None = None,
     resume: bool = False,
 ) -> tuple[MriModel, list[str], FitResult]:
-    """A model on a fold's training rows, scaled and started by them alone."""
+    """A model on a fold's training rows, scaled and initialised by them alone."""
     train = inputs.part(fold.training_rows)
-    rows, labels = rows_of(train), torch.from_numpy(fold.train_labels)
+    rows, labels = to_tensors(train), torch.from_numpy(fold.train_labels)
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes)).tolist()
-    model, notes = build(train, inputs, fold, config, vlm, texts, rows)
+    if model is None:
+        model = MriModel.for_inputs(train, fold.train_class_names, config, vlm, texts, pooling=pooling)
+    notes = fit_statistics(model.cpu(), inputs, fold, rows)
     model.to(default_device(config.train.device))
     groups = [fold.samples.groups[row] for row in fold.train]
     with torch.no_grad():
         share = torch.tensor(counts, dtype=torch.float64).log()
         model.bias.copy_(share - share.mean())
-        if model.picture is not None:
-            notes += start_picture(model, rows, labels, groups)
+        if model.image_branch is not None:
+            notes += initialise_image_branch(model, rows, labels, groups)
     result = fit(
         model,
         TrainingStep(model, config, counts),
@@ -211,63 +221,40 @@ def _train(
     return model.to(default_device(config.train.device)), notes, result
 
 
-def trains_tower(config: MriConfig) -> bool:
+def trains_text_encoder(config: MriConfig) -> bool:
     """Whether each step runs the frozen text tower, since prompts are learned or variables are written as text."""
     return config.visual.enabled and (config.prompt.learn or config.demographics.mode == "text")
 
 
-def build(
-    train: Inputs,
-    inputs: Inputs,
-    fold: Fold,
-    config: MriConfig,
-    vlm: FrozenVLM | None,
-    texts: MriTexts,
-    rows: Mapping[str, Tensor],
-) -> tuple[MriModel, list[str]]:
-    """The model with its scaling, from training rows; and notes."""
+def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[str, Tensor]) -> list[str]:
+    """Fit scaling, control distributions and the numeric branch to training rows; returns warnings.
+
+    Args:
+        model: untrained, on the CPU.
+        inputs: the tables that ``fold`` restricts to its training rows.
+        fold: rows and labels.
+        rows: the training rows as tensors.
+    """
     notes: list[str] = []
-    names = fold.train_class_names
-    variables = numbers = None
-    if train.demographics is not None:
-        variables = Variables(train.demographics.names)
-        variables.fit(rows["variables"])
-        numbers = variables(rows["variables"])
-    signs = None
-    if train.signs is not None:
-        adjust = config.concepts.covariate_adjusted and variables is not None
-        signs = BiomarkerHead(
-            train.signs.names,
-            torch.tensor(texts.directions(train.signs.names, names)),
-            prior_weight=config.concepts.prior_weight,
-            learn_prior_weight=config.concepts.learn_prior_weight,
-            covariates=variables.width if adjust and variables is not None else 0,
-        )
-        label = config.concepts.control_class
+    config, covariates = model.config, None
+    if model.variables is not None:
+        model.variables.fit(rows["variables"])
+        covariates = model.variables(rows["variables"])
+    if model.biomarkers is not None:
+        names, label = fold.train_class_names, config.concepts.control_class
         control = torch.tensor([names[number] == label for number in fold.train_labels])
-        if note := signs.fit(rows["signs"], control, numbers if adjust else None):
+        adjusted = covariates if len(model.biomarkers.slope) else None
+        if note := model.biomarkers.fit(rows["biomarkers"], control, adjusted):
             notes.append(note)
-    picture = None
-    if train.features is not None:
-        assert vlm is not None, "visual.enabled needs a backbone"
-        prompts, features = texts.prompts(vlm, names, replace(config.prompt, seed=config.train.seed))
-        notes += prompts.notes
-        branch = None
+    if model.image_branch is not None:
+        notes += model.image_branch.prompts.notes
         if config.demographics.mode == "text":
             assert inputs.demographics is not None
             generator = torch.Generator().manual_seed(config.train.seed)
-            branch = NumericBranch.fit(vlm, config.numeric, inputs.demographics, fold, generator=generator)
-        lengths = {len(train.features[name]) for name in train.ids}
-        film = variables.width if config.demographics.mode == "film" and variables is not None else 0
-        picture = Picture(
-            prompts,
-            config,
-            slices=lengths.pop() if len(lengths) == 1 else 0,
-            numbers=film,
-            branch=branch,
-            features=features,
-        )
-    return MriModel(config, names, signs=signs, picture=picture, variables=variables), notes
+            model.image_branch.branch = NumericBranch.fit(
+                model.image_branch.vlm, config.numeric, inputs.demographics, fold, generator=generator
+            )
+    return notes
 
 
 class TrainingStep:
@@ -283,14 +270,14 @@ class TrainingStep:
         self._model, self._rows = model, sum(class_counts)
         self._loss = make_loss(config.loss, class_counts)
         self._reference = None
-        if config.loss.kgcoop and model.picture is not None:
-            self._reference = model.picture.prompts.reference_features()
+        if config.loss.kgcoop and model.image_branch is not None:
+            self._reference = model.image_branch.prompts.reference_features()
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
         """Named scalar terms of a batch; ``loss`` is what is minimised."""
         extra: dict[str, Any] = {}
-        if self._reference is not None and self._model.picture is not None:
-            extra = {"learned": self._model.picture.texts(), "frozen": self._reference}
+        if self._reference is not None and self._model.image_branch is not None:
+            extra = {"learned": self._model.image_branch.texts(), "frozen": self._reference}
         terms = self._loss(model(batch), batch["label"], **extra)
         terms["penalty"] = self._model.penalty() / self._rows
         return {**terms, "loss": terms["loss"] + terms["penalty"]}
@@ -298,7 +285,7 @@ class TrainingStep:
 
 def _validation(inputs: Inputs, fold: Fold) -> Any:
     """The loss and the accuracy on a fold's validation rows."""
-    rows = rows_of(inputs.part(fold.validation_inputs))
+    rows = to_tensors(inputs.part(fold.validation_inputs))
     labels = torch.from_numpy(fold.validation_labels)
 
     def validate(model: nn.Module) -> dict[str, float]:

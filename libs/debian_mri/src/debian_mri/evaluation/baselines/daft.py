@@ -21,7 +21,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from debian_mri.evaluation.baselines.fold_tables import Array, as_samples, rows_of, with_indicators
+from debian_mri.evaluation.baselines.fold_tables import Array, as_samples, fold_rows, with_missing_indicators
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.evaluation.splits import inner_split
@@ -193,19 +193,19 @@ def daft(
     """
     if len(shapes := sorted({picture.shape for picture in pictures.values()})) > 1:
         raise InputError(f"DAFT: pictures of shapes {shapes[0]} and {shapes[1]}: needs as many slices of every scan")
-    rows, table = rows_of(fold, pictures), rows_of(fold, variables)
-    known, test = with_indicators(table.known, table.test)
+    rows, table = fold_rows(fold, pictures), fold_rows(fold, variables)
+    train, test = with_missing_indicators(table.train, table.test)
     held = np.arange(len(fold.train), len(rows.labels))
     learnt = np.arange(len(fold.train))
     if not len(held):
         samples = as_samples(rows.labels, rows.groups, rows.classes)
         learnt, held, _ = inner_split(samples, learnt, _VALIDATION, fold.seed)
-    images, queries = (_standard(part, volumes) for part in (rows.known, rows.test))
-    columns = torch.from_numpy(known).float()
+    images, queries = (_standard(part, volumes) for part in (rows.train, rows.test))
+    columns = torch.from_numpy(train).float()
     labels = torch.from_numpy(rows.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold.seed)
-        model = Daft(3 if volumes else 2, known.shape[1], rows.classes)
+        model = Daft(3 if volumes else 2, train.shape[1], rows.classes)
 
     def step(wrapped: nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
         return {"loss": F.cross_entropy(wrapped(batch["image"], batch["table"]), batch["label"])}

@@ -31,14 +31,14 @@ class Rows:
         classes: C, how many columns a prediction has.
     """
 
-    known: Array
+    train: Array
     labels: Labels
     groups: npt.NDArray[np.str_]
     test: Array
     classes: int
 
 
-def rows_of(fold: Fold, table: Mapping[str, Any]) -> Rows:
+def fold_rows(fold: Fold, table: Mapping[str, Any]) -> Rows:
     """A table's rows of a fold; labels of test rows are not in it.
 
     Args:
@@ -58,7 +58,7 @@ def rows_of(fold: Fold, table: Mapping[str, Any]) -> Rows:
     order = [fold.samples.ids[row] for row in np.concatenate([fold.train, fold.validation])]
     groups = [fold.samples.groups[row] for row in np.concatenate([fold.train, fold.validation])]
     return Rows(
-        known=np.stack([np.asarray(seen[name], dtype=np.float64) for name in order]),
+        train=np.stack([np.asarray(seen[name], dtype=np.float64) for name in order]),
         labels=labels,
         groups=np.asarray(groups, dtype=str),
         test=fold.test_inputs(table).array().astype(np.float64),
@@ -76,7 +76,7 @@ def as_samples(labels: Labels, groups: npt.NDArray[np.str_], classes: int) -> Sa
     )
 
 
-def with_indicators(known: Array, test: Array) -> tuple[Array, Array]:
+def with_missing_indicators(train: Array, test: Array) -> tuple[Array, Array]:
     """Columns scaled by the rows that are learnt from; a missing value is the middle (0) and says so in a column.
 
     Args:
@@ -87,16 +87,16 @@ def with_indicators(known: Array, test: Array) -> tuple[Array, Array]:
         (N, P + I) and (M, P + I): an indicator for each column that misses a value among the N rows. A column that is
         missing in all of them is left away.
     """
-    there = ~np.isnan(known)
+    there = ~np.isnan(train)
     use = there.any(axis=0)
-    known, test, there = known[:, use], test[:, use], there[:, use]
-    if known.shape[1] == 0:
-        return np.zeros((len(known), 0)), np.zeros((len(test), 0))
-    center, spread = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+    train, test, there = train[:, use], test[:, use], there[:, use]
+    if train.shape[1] == 0:
+        return np.zeros((len(train), 0)), np.zeros((len(test), 0))
+    center, spread = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     gaps = ~there.all(axis=0)
     found = []
-    for part in (known, test):
+    for part in (train, test):
         missing = np.isnan(part)
         scaled = np.where(missing, 0.0, (part - center) / spread)
         found.append(np.concatenate([scaled, missing[:, gaps].astype(np.float64)], axis=1))

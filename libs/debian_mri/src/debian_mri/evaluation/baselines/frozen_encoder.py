@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from debian_mri.evaluation.baselines.fold_tables import Array, Rows, rows_of
+from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows
 from debian_mri.evaluation.baselines.logistic import logistic
 from icube_common.evaluation import Fold
 from icube_common.knowledge.names import readable_name
@@ -62,13 +62,13 @@ def slice_mean(
     """
     from sklearn.decomposition import PCA
 
-    rows = rows_of(fold, {name: plane_means(found, planes[name]) for name, found in features.items()})
-    center, spread = rows.known.mean(axis=0), rows.known.std(axis=0)
+    rows = fold_rows(fold, {name: plane_means(found, planes[name]) for name, found in features.items()})
+    center, spread = rows.train.mean(axis=0), rows.train.std(axis=0)
     spread = np.where(spread > 1e-12, spread, 1.0)
-    known, test = (rows.known - center) / spread, (rows.test - center) / spread
-    count = min(COMPONENTS, len(known) - 1, known.shape[1])
-    pca = PCA(count, svd_solver="full").fit(known)
-    reduced = Rows(pca.transform(known), rows.labels, rows.groups, pca.transform(test), rows.classes)
+    train, test = (rows.train - center) / spread, (rows.test - center) / spread
+    count = min(COMPONENTS, len(train) - 1, train.shape[1])
+    pca = PCA(count, svd_solver="full").fit(train)
+    reduced = Rows(pca.transform(train), rows.labels, rows.groups, pca.transform(test), rows.classes)
     # the components keep their sizes: scaling each to one would make noise as loud as what varies most
     return logistic(reduced, scaled=True, seed=fold.seed)
 

@@ -27,17 +27,17 @@ def logistic(rows: Rows, *, strength: float | None = None, scaled: bool = False,
         scaled: the columns are scaled already.
         seed: of the inner folds.
     """
-    known, test = rows.known, rows.test
-    if known.shape[1] == 0:
+    train, test = rows.train, rows.test
+    if train.shape[1] == 0:
         return prior(rows)
     if not scaled:
-        center, spread = known.mean(axis=0), known.std(axis=0)
+        center, spread = train.mean(axis=0), train.std(axis=0)
         spread = np.where(spread > 1e-12, spread, 1.0)
-        known, test = (known - center) / spread, (test - center) / spread
-    known, test = _rotated(known, test)
+        train, test = (train - center) / spread, (test - center) / spread
+    train, test = _rotated(train, test)
     if strength is None:
-        strength = choose_strength(known, rows, seed=seed)
-    return _fit(known, rows.labels, test, strength, rows.classes)
+        strength = choose_strength(train, rows, seed=seed)
+    return _fit(train, rows.labels, test, strength, rows.classes)
 
 
 def prior(rows: Rows) -> Array:
@@ -46,7 +46,7 @@ def prior(rows: Rows) -> Array:
     return np.tile(counts / counts.sum(), (len(rows.test), 1))
 
 
-def choose_strength(known: Array, rows: Rows, *, seed: int) -> float:
+def choose_strength(train: Array, rows: Rows, *, seed: int) -> float:
     """The C of `STRENGTHS` with the least summed log loss over inner folds of whole groups, the smallest of equals.
 
     With too few groups for two inner folds with both classes it is 1.
@@ -56,31 +56,31 @@ def choose_strength(known: Array, rows: Rows, *, seed: int) -> float:
     losses = np.zeros(len(STRENGTHS))
     used = 0
     if parts >= 2:
-        for rest, part in stratified_groups(samples, np.arange(len(known)), parts, seed):
+        for rest, part in stratified_groups(samples, np.arange(len(train)), parts, seed):
             if len(set(rows.labels[rest])) < rows.classes:
                 continue
             used += 1
             for place, strength in enumerate(STRENGTHS):
-                found = _fit(known[rest], rows.labels[rest], known[part], strength, rows.classes)
+                found = _fit(train[rest], rows.labels[rest], train[part], strength, rows.classes)
                 losses[place] -= np.log(np.maximum(found[np.arange(len(part)), rows.labels[part]], 1e-12)).sum()
     return STRENGTHS[int(losses.argmin())] if used else 1.0
 
 
-def _rotated(known: Array, test: Array) -> tuple[Array, Array]:
-    if known.shape[1] <= len(known):
-        return known, test
-    left, sizes, right = np.linalg.svd(known, full_matrices=False)
+def _rotated(train: Array, test: Array) -> tuple[Array, Array]:
+    if train.shape[1] <= len(train):
+        return train, test
+    left, sizes, right = np.linalg.svd(train, full_matrices=False)
     return left * sizes, test @ right.T
 
 
-def _fit(known: Array, labels: Labels, test: Array, strength: float, classes: int) -> Array:
+def _fit(train: Array, labels: Labels, test: Array, strength: float, classes: int) -> Array:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
         # the last digits of a weak penalty do not matter here
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=300).fit(known, labels)
+        model = LogisticRegression(C=strength, max_iter=300).fit(train, labels)
     probabilities = np.zeros((len(test), classes))
     probabilities[:, model.classes_] = model.predict_proba(test)
     return probabilities
