@@ -80,7 +80,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"knowledge", "dicom", "imaging", "data.clinical_variables"},
         {"data.participants", "biomarkers", "phrases"},
         {"data.manifest", "parts"},
-        {"data.leakage", "data.duplicates", "imaging.volume_cache", "explanation"},
+        {"data.leakage", "imaging.volume_cache", "explanation"},
         {"cohorts", "info", "reasons", "verify"},
         {"data", "simulation", "page", "sequence_check"},
         {"config"},

@@ -1,4 +1,4 @@
-"""Checks for leakage: confounded sites, subjects in two parts of a split, training data of a model in a test."""
+"""Checks for leakage: duplicate images, confounded sites, subjects shared by parts, training scans in a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.manifest import Manifest, Rejection, Scan
 from icube_common.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,20 +89,20 @@ def site_association(
 
 
 def _pool_single(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The table with the sites of one person each as one site: alone each has one class whatever happens."""
+    """Table with the sites of a single subject pooled, since each of them has one class by chance."""
     single = table.sum(axis=1) == 1
     return np.vstack([table[~single], table[single].sum(axis=0, keepdims=True)])
 
 
 def _reason(pooled: npt.NDArray[np.float64], accuracy: float) -> str:
-    if _names_the_class(pooled):
+    if _is_confounded(pooled):
         return "there are classes that share no site with the others"
     if accuracy >= MAX_SITE_ACCURACY:
         return f"the site alone separates classes with a balanced accuracy of {accuracy:.2f}"
     return ""
 
 
-def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
+def _is_confounded(table: npt.NDArray[np.float64]) -> bool:
     """True if the classes fall into groups that share no site."""
     groups: list[set[int]] = []
     for site in table[table.sum(axis=1) > 1]:
@@ -113,7 +113,7 @@ def _names_the_class(table: npt.NDArray[np.float64]) -> bool:
 
 
 def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
-    """Balanced accuracy of the site's larger share, each person left out of the table that judges them."""
+    """Leave-one-out balanced accuracy of the majority group of each site."""
     classes = range(table.shape[1])
     sizes = range(1, len(classes) // 2 + 1) if len(classes) <= MAX_CLASSES else (1,)
     divisions = (np.isin(classes, group) for size in sizes for group in combinations(classes, size))
@@ -124,7 +124,7 @@ def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
 
 
 def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Share of the people of a group whose site has, without them, more of their group than of the other."""
+    """Share of the subjects of a group whose site has, without them, more of their group than of the other."""
     mine, theirs = own.sum(axis=1), other.sum(axis=1)
     mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
     right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
@@ -242,3 +242,34 @@ def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Map
             f"the model was trained on the image of scan {same[0]!r} ({len(same)} of {len(scans)}), under another id: "
             "test it on other people"
         )
+
+
+def drop_duplicates(scans: Sequence[Scan], sources: Mapping[str, str]) -> tuple[list[Scan], list[Rejection]]:
+    """Reject duplicate images.
+
+    Of copies under one subject, session and diagnosis the first is kept; copies under different subjects, sessions or
+    diagnoses are all rejected.
+
+    Args:
+        scans: with their digests.
+        sources: scan id -> name in a rejection.
+
+    Returns:
+        Unique scans, in their order, and rejections.
+    """
+    by_image: dict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        by_image[scan.sha256 or scan.id].append(scan)
+    reasons: dict[str, str] = {}
+    for group in by_image.values():
+        first, *copies = group
+        if len({scan.subject for scan in group}) > 1:
+            reason = f"the same image occurs under {len({scan.subject for scan in group})} subjects"
+            reasons |= {scan.id: f"{reason}: {', '.join(scan.id for scan in group)}" for scan in group}
+        elif len({(scan.session, scan.label) for scan in group}) > 1:
+            reason = "the same image occurs under several sessions or diagnoses of one subject"
+            reasons |= {scan.id: f"{reason}: {', '.join(scan.id for scan in group)}" for scan in group}
+        else:
+            reasons |= {scan.id: f"the same image as {first.id}" for scan in copies}
+    unique = [scan for scan in scans if scan.id not in reasons]
+    return unique, [Rejection(sources[scan_id], reason) for scan_id, reason in reasons.items()]

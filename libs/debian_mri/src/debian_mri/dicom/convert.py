@@ -64,8 +64,8 @@ def convert_folder(
 
     Returns:
         ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),
-        ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder as given: it may tell who
-        was scanned and is in this result only), ``n_files``, ``description`` (known words only), ``number``.
+        ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder, which may identify
+        the subject and is in this result only), ``n_files``, ``description`` (known words only), ``number``.
 
     Raises:
         InputError: no such folder, no DICOM file in it, ``out`` exists, or ``strict`` and a series was refused.

@@ -1,9 +1,10 @@
 """Regions of the brain in MNI space, as ellipsoids and boxes, for the choice of planes through them.
 
-No atlas: shapes were drawn by hand on the ICBM152 template (2009a, symmetric) around each structure, and their centres were compared with centroids of the AAL atlas (Tzourio-Mazoyer et al., NeuroImage 2002:
-hippocampus (-25, -21, -10) and (29, -20, -10), calcarine (-7, -79, 6), precuneus (-7, -56, 48), inferior parietal
-(-43, -46, 47)). The lateral ventricles were measured: their CSF is one piece on each side, x 1 to 34, y -57 to
-30, z -2 to 28, of which the ellipsoids cover 94 %. They are too coarse for volumetry.
+No atlas: shapes were drawn by hand on the ICBM152 template (2009a, symmetric) around each structure, and their
+centres were compared with centroids of the AAL atlas (Tzourio-Mazoyer et al., NeuroImage 2002: hippocampus (-25, -21,
+-10) and (29, -20, -10), calcarine (-7, -79, 6), precuneus (-7, -56, 48), inferior parietal (-43, -46, 47)). The lateral
+ventricles were measured: their CSF is one piece on each side, x 1 to 34, y -57 to 30, z -2 to 28, of which the
+ellipsoids cover 94 %. They are too coarse for volumetry.
 
 All coordinates are mm, RAS: x to the right, y to the front, z up.
 """

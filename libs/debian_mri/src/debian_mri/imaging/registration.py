@@ -20,7 +20,8 @@ _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MARGIN_MM = 8
 # of the template that has to lie inside the image after registration
 _MIN_INSIDE = 0.8
-# mutual information with the template inside the brain: 14 real heads reach 0.25 to 0.51, at most 0.11 in a wrong orientation
+# mutual information with the template inside the brain: 0.25 to 0.51 for 14 real heads, at most 0.11 in a wrong
+# orientation
 MIN_SIMILARITY = 0.15
 # of the rotated starts that many are registered to the end
 _REFINED = 2

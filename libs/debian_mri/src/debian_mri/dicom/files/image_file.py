@@ -173,7 +173,7 @@ def _count(header: Dataset, keyword: str) -> int | None:
 
 
 def _times(header: Dataset) -> dict[str, Vector]:
-    """Whatever may tell the volumes of a 4-D series apart."""
+    """Attributes that may distinguish the volumes of a 4-D series, by source."""
     times: dict[str, Vector] = {}
     for source, keyword in (
         ("temporal position", "TemporalPositionIdentifier"),

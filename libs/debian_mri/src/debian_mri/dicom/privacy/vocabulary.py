@@ -1,7 +1,7 @@
-"""Words of headers that say how was scanned and never who, where or when: only these are passed on.
+"""Vocabulary of headers: words about the acquisition, never about subject, site or time; all others are removed.
 
-Free text of a header may hold a name, an id or a date anywhere, so nothing of it is kept for its place; a word is kept
-because it is in one of these lists.
+Free text of a header may hold a name, an id or a date anywhere, so a word is kept only if it is in one of these
+lists.
 """
 
 from __future__ import annotations
