@@ -73,7 +73,7 @@ def test_slices_add_up_to_signs_and_picture(pooling: str, tmp_path: Path, tiny: 
         # what all scans share in the picture is of no slice
         with torch.no_grad():
             assert model.image_branch is not None
-            known = model.image_branch.known(batch["slices"], model.image_branch.texts())
+            known = model.image_branch.prior(batch["slices"], model.image_branch.texts())
             feature = known + model.image_branch.projection(model.image_branch.pooling(batch["slices"]))
             shared = model.image_branch.to_classes(
                 model.image_branch.parts(known / feature.norm(), model.image_branch.texts())

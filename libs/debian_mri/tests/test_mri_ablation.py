@@ -32,7 +32,7 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
-    def record(data: str, out: Path, config: MriConfig, **options: Any) -> None:
+    def record(data: str, config: MriConfig, out: Path, **options: Any) -> None:
         asked.append(values(config))
         raise InputError("recorded")
 

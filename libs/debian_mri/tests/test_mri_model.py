@@ -132,7 +132,7 @@ def test_a_missing_value_is_neutral_with_an_indicator() -> None:
 
 def test_signs_are_scored_against_the_controls_and_weighted_as_published() -> None:
     """Twelve controls at -1, 0, 1 in turn: mean 0, deviation sqrt(2/3)."""
-    layer = BiomarkerHead(["a", "b"], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), gain=0.5)
+    layer = BiomarkerHead(["a", "b"], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), prior_weight=0.5)
     values = torch.tensor([-1.0, 0.0, 1.0] * 4 + [5.0, 9.0])
     controls = torch.tensor([True] * 12 + [False] * 2)
     assert layer.fit(torch.stack([values, 2 * values + 1], 1), controls) == ""
@@ -140,7 +140,7 @@ def test_signs_are_scored_against_the_controls_and_weighted_as_published() -> No
     score = 1 / (2 / 3) ** 0.5
     torch.testing.assert_close(found, torch.tensor([[[-0.25 * score, 0.0], [0.25 * score, 0.0]]]))
     assert layer.percentiles(torch.tensor([[9.0, -9.0]])).tolist() == [[100.0, 0.0]]
-    few = BiomarkerHead(["a"], torch.zeros(2, 1), gain=0.5)
+    few = BiomarkerHead(["a"], torch.zeros(2, 1), prior_weight=0.5)
     assert "Fewer than ten" in few.fit(values[:, None], torch.tensor([True] * 3 + [False] * 11))
 
 

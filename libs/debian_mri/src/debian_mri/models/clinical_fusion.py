@@ -34,8 +34,8 @@ class VariableScaler(nn.Module):
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = tuple(names)
-        self.register_buffer("center", torch.zeros(len(names)))
-        self.register_buffer("deviation", torch.ones(len(names)))
+        self.register_buffer("mean", torch.zeros(len(names)))
+        self.register_buffer("std", torch.ones(len(names)))
 
     @property
     def width(self) -> int:
