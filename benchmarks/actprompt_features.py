@@ -36,8 +36,8 @@ from actprompt.extract import decoding_threads, extract, prefetched, read_pixels
 from actprompt.features import Features
 from actprompt.manifest import Manifest
 from actprompt.prepare import prepare
-from icube_common.prompts import PromptLearner
-from icube_common.vlm import FrozenVLM, Projection, VLMConfig
+from icube_common.prompts import Projection, PromptLearner
+from icube_common.vlm import FrozenVLM, VLMConfig
 
 CLASSES = 9
 Batch = tuple[Tensor, Tensor]

@@ -27,7 +27,8 @@ from torch import Tensor
 
 from debian_mri.models.slice_pooling import SlicePooling
 from icube_common.prompts import PromptLearner
-from icube_common.vlm import FeatureCache, FrozenVLM, Projection, VLMConfig, feature_key
+from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, feature_key
+from icube_common.prompts import Projection
 
 DIAGNOSES = ("CN", "MCI", "AD", "DLB", "PD")
 SLICES, BATCH = 3, 32

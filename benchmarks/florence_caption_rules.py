@@ -12,8 +12,8 @@ The clip's feature in three forms:
 
 - "plain": the mean feature of its sentences; nothing comes from other clips;
 - "centred": the same minus the mean of the clips of the other actors, without their labels: what is left of the model
-  with visual.enabled=false, numeric.course=false, start.ridge=false, numeric.entry=statements, whose other maps are
-  zero, and no step of training;
+  with visual.enabled=false, numeric.course=false, start.ridge=false, numeric.fusion_mode=statements, whose other maps
+  are zero, and no step of training;
 - "centred by sentence": each sentence's feature minus that mean, normalised, then their mean.
 
 And one form without any text tower:

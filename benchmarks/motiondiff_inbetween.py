@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from icube_common.runs import describe_environment
+from icube_common.io.runs import describe_environment
 from motiondiff.data.store import MotionStore
 from motiondiff.edit import edit_settings, inpaint, put_back
 from motiondiff.evaluation.evaluate import refuse_other_data

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.evaluation import mean_interval
-from icube_common.runs import write_json
+from icube_common.io.runs import write_json
 from motiondiff.augmentation.fractions import draw_fraction, real_and_test
 from motiondiff.data.store import MotionStore
 from motiondiff.motion import in_mirror

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from icube_common.runs import write_json
+from icube_common.io.runs import write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.export.render import contact_sheet
 from motiondiff.motion import Motion

@@ -29,7 +29,7 @@ import numpy as np
 
 from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
-from icube_common.runs import describe_environment, write_json
+from icube_common.io.runs import describe_environment, write_json
 from motiondiff.data.captions import Captions, captions_of_store
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.evaluate import refuse_other_data

@@ -43,7 +43,7 @@ GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "l
 
 def make_store(path: Path, clips: int) -> None:
     """A store of simulated motions under ``clips`` different ids."""
-    from icube_common.runs import atomic_folder
+    from icube_common.io.runs import atomic_folder
     from motiondiff.data.simulate import simulate_clips
     from motiondiff.data.store_writer import StoreWriter
     from motiondiff.motion import canonicalise
@@ -81,7 +81,7 @@ def batches(store: Path, start: int, count: int) -> Iterator[Any]:
     """Batches as `icube_common.training.fit` loads them for ``motiondiff train`` with default settings."""
     import torch
 
-    from icube_common.training.order import BatchOrder, MicroBatches
+    from icube_common.training.sampler import BatchOrder, MicroBatches
     from motiondiff.config import DataConfig
     from motiondiff.data.store import MotionStore
     from motiondiff.data.windows import MotionWindows, balanced_weights, collate
@@ -91,7 +91,12 @@ def batches(store: Path, start: int, count: int) -> Iterator[Any]:
     clips = opened.select("train")
     order = BatchOrder(len(clips), seed=0, weights=balanced_weights(opened.columns["action"][clips], config.balance))
     sampler = MicroBatches(
-        order, batch_size=BATCH_SIZE, accumulate=1, rows=slice(0, BATCH_SIZE), start=start, stop=start + count
+        order,
+        batch_size=BATCH_SIZE,
+        gradient_accumulation_steps=1,
+        rows=slice(0, BATCH_SIZE),
+        start=start,
+        stop=start + count,
     )
     windows = MotionWindows(opened, clips, config, augment=True)
     return iter(
@@ -148,7 +153,7 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     def step(batch: Any, number: int) -> None:
         terms = losses(model, batch, StepRandom(0, number, 0, rows=slice(0, BATCH_SIZE), total=BATCH_SIZE))
         accelerator.backward(terms["loss"])
-        accelerator.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+        accelerator.clip_grad_norm_(model.parameters(), config.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 

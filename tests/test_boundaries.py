@@ -27,11 +27,11 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
-        {"errors", "lazy", "processes", "classes", "sequences", "skeleton_roles"},
-        {"config", "runs", "tables"},
-        {"cli", "reports"},
+        {"errors", "utils"},
+        {"config", "io"},
+        {"cli", "data"},
         {"knowledge", "vlm", "evaluation", "losses"},
-        {"prompts", "numeric"},
+        {"prompts", "tabular"},
         {"training"},
         {"experiments"},
     ],

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = {"format": "simulated", "source": "simulated", "simulated": True}
     write_store(simulate_clips(25), folder / "store", PrepareOptions(), about=about)
     config = MotionDiffConfig(
-        train=TrainConfig(max_steps=2, batch_size=4, trackers="none", device="cpu"),
+        train=TrainConfig(max_steps=2, batch_size=4, report_to="none", device="cpu"),
         model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
         data=DataConfig(max_frames=72),
     )

@@ -22,8 +22,8 @@ from actprompt.manifest_writer import write_manifest, write_numeric, write_skele
 from actprompt.numeric_features import limb_parameters, parameter_table
 from actprompt.numeric_table import NumericTable
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig
+from icube_common.tabular import NumericTable as Numbers
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -70,7 +70,7 @@ def settings(**sections: Any) -> ActConfig:
         "loss": (ActLossConfig, {}),
         "train": (
             TrainConfig,
-            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "trackers": "none", "device": "cpu"},
+            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "report_to": "none", "device": "cpu"},
         ),
     }
     made = {name: kind(**{**basis, **sections.pop(name, {})}) for name, (kind, basis) in kinds.items()}

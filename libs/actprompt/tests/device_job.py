@@ -33,7 +33,7 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     data, features = place.parent / "data", ["--features", place / "features"]
     base = ["vlm.name=icube-tiny", "video.frames=2"]
     texts = place.parent / "knowledge.yaml"
-    training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.trackers=none"]
+    training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.report_to=none"]
     call("extract", "--data", data, "--out", place / "features", *base)
     trained = call(
         "train", "--data", data, "--out", place / "run", "--leave-out", "p1", *features, *training, *overrides
@@ -44,7 +44,7 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     new = ["--protocol", "base-to-new", "--draws", "1"]
     retrained = call("evaluate", "--data", data, "--out", place / "new", *new, *features, *training, *overrides)
     untrained = call("zeroshot", "--data", data, "--out", place / "zeroshot", *base)
-    scored = call("describe", "score", texts, "--vlm", "icube-tiny")
+    scored = call("knowledge", "score", texts, "--vlm", "icube-tiny")
     return [
         trained["last"]["loss"],
         [row["probability"] for row in predicted["top"]],

@@ -39,11 +39,11 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         with pytest.raises(InputError, match="recorded"):
             study.run_cell(overrides, 5, tmp_path, data="data")
         expected = values(load_config(ActConfig, overrides=override_texts(overrides)))
-        assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
+        assert asked[-1] == {**expected, "train.seed": 5, "train.report_to": "none"}, key
         assert asked[-1][key] != values(ActConfig())[key]
 
 
-@pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.trackers", "wandb")])
+@pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.report_to", "wandb")])
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
         study.run_cell({key: value}, 0, tmp_path, data="data")
@@ -56,7 +56,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
         ({"visual.layers": 2}, "other: visual.layers has no effect: visual.head=mean"),
         ({"numeric.prior": 0.0}, "other: numeric.prior has no effect: numeric.enabled=false"),
         ({"start.ridge": False, "start.visual": 1.0}, "other: start.visual has no effect: start.ridge=false"),
-        ({"loss.gamma": 1.0}, "other: loss.gamma has no effect: loss.kind=cross_entropy"),
+        ({"loss.gamma": 1.0}, "other: loss.gamma has no effect: loss.name=cross_entropy"),
         ({"knowledge": "x", "prompt.init": "random"}, "other: knowledge has no effect: prompt.init=random"),
     ],
 )

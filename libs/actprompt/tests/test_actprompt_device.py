@@ -29,7 +29,7 @@ from actprompt.sampling import Sampling
 from actprompt.visual_prompts import PromptedTower
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.vlm import FrozenVLM, VLMConfig
 
 MakeVideo = Callable[..., Path]
@@ -38,7 +38,7 @@ FAST = (
     "numeric.enabled=false",
     "train.max_steps=1",
     "train.batch_size=2",
-    "train.trackers=none",
+    "train.report_to=none",
     "train.device=cpu",
     "prompt.init=template",
 )
@@ -182,7 +182,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "overrides",
-    [("numeric.enabled=true",), ("visual.prompts=1", "numeric.enabled=true", "numeric.entry=fusion")],
+    [("numeric.enabled=true",), ("visual.prompts=1", "numeric.enabled=true", "numeric.fusion_mode=fusion")],
     ids=["sentences", "visual prompts and fusion"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -83,10 +83,10 @@ def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> Non
 
 def test_record() -> None:
     captioner = Captioner.fit(("a", "b"), [[1.0, 5.0], [2.0, 5.0]])
-    again = Captioner.from_record(json.loads(json.dumps(captioner.record())))
+    again = Captioner.from_dict(json.loads(json.dumps(captioner.to_dict())))
     assert again.names == captioner.names and again.deviation.tolist() == captioner.deviation.tolist()
     np.testing.assert_array_equal(again.center, captioner.center)
-    whole = Captioner.from_record(limbs().record())
+    whole = Captioner.from_dict(limbs().to_dict())
     assert whole.sentences(row("clap")) == limbs().sentences(row("clap"))
 
 

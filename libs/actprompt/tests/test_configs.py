@@ -24,7 +24,7 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 20
     factors = {key for variant in grid.variants for key in variant.changes}
     wanted = {"prompt.init", "prompt.num_context", "exchange_texts", "visual.head", "numeric.enabled", "vlm.name"}
-    assert wanted | {"loss.class_balance", "loss.contrastive", "visual.prompts", "start.ridge"} <= factors
+    assert wanted | {"loss.class_balanced_beta", "loss.contrastive", "visual.prompts", "start.ridge"} <= factors
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

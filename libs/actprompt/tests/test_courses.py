@@ -13,7 +13,7 @@ from actprompt.clips import Tables
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
 from actprompt.limbs import LIMB_JOINTS, mirror
-from icube_common.prompts.textmap import TextMap
+from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 NAMES = ("head", "hand", "foot")
@@ -42,7 +42,7 @@ def test_length_does_not_depend_on_the_clip() -> None:
 
 def test_record() -> None:
     course = limb_course()
-    again = Course.from_record(json.loads(json.dumps(course.record())))
+    again = Course.from_dict(json.loads(json.dumps(course.to_dict())))
     assert (again.joint_names, again.frames) == (course.joint_names, course.frames) and again.limbs
     np.testing.assert_array_equal(again.stand_in, course.stand_in)
     clip = directions("bow", np.random.default_rng(5))
@@ -73,7 +73,7 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     width = tables.courses.shape[2]
     missing = tables.courses.isnan()
     assert missing[2].all() and not missing[[0, 1, 3]].any()
-    made = TextMap(width, 5)
+    made = LinearProjection(width, 5)
     with torch.no_grad():
         made.start.normal_()
         made.learned.normal_()
@@ -81,7 +81,7 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     share = made(tables.courses[:, 0])
     assert (share[2] == 0).all() and (share[[0, 1, 3]].norm(dim=1) > 0.1).all()
     # and it has no say in the scale
-    without = TextMap(width, 5)
+    without = LinearProjection(width, 5)
     without.fit_scale(tables.courses[[0, 1, 3], 0])
     torch.testing.assert_close(without.center, made.center)
     torch.testing.assert_close(without.deviation, made.deviation)

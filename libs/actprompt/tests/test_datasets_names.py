@@ -10,7 +10,7 @@ import pytest
 from actprompt.datasets import FORMATS, Found, etri, folder, get_reader, ntu_rgbd, smarthome
 from actprompt.datasets.split_lists import lines_of
 from actprompt.manifest import Clip
-from icube_common.classes import NTU_RGBD
+from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

@@ -18,8 +18,8 @@ from actprompt.demo import SENTENCES, demo, demo_config
 from actprompt.manifest import Manifest
 from actprompt.simulate import ACTIONS, PEOPLE
 from icube_common.errors import InputError
+from icube_common.io.runs import read_json
 from icube_common.knowledge import ClassKnowledge
-from icube_common.runs import read_json
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_class_descriptions_say_where_they_come_from(tmp_path: Path) -> None:
     demo_module.write_knowledge(tmp_path / "knowledge.yaml")
     bank = ClassKnowledge.load(tmp_path / "knowledge.yaml")
     assert set(bank.class_names) == set(ACTIONS) == set(SENTENCES)
-    assert not bank.signed and "not checked by a specialist" in bank.review_note()
+    assert not bank.signed and "not checked by a specialist" in bank.review_warning()
     for name in ACTIONS:
         for sentence in bank.usable(name):
             assert sentence.source.kind == "model" and sentence.source.model == "Claude (Anthropic)"

@@ -18,7 +18,7 @@ import actprompt.baselines as baselines
 import actprompt.evaluate as evaluate_module
 from actprompt.cli import main
 from actprompt.fitting import fit_fold
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 from icube_common.vlm import VLMConfig
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
@@ -46,7 +46,7 @@ def settings(place: Path) -> list[str]:
         "numeric.warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
-        "train.trackers=none",
+        "train.report_to=none",
         "train.device=cpu",
     ]
 
@@ -108,7 +108,7 @@ def run(place: Path) -> Path:
         "numeric.warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
-        "train.trackers=none",
+        "train.report_to=none",
         "train.device=cpu",
     ]
     status = main(
@@ -382,10 +382,13 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["--data", "NONE"], ["not a prepared set"]),
     (["video.mode=random"], ["video.mode=random"]),
     (["video.frames=0"], ["video.frames"]),
-    (["train.validate_every=1", "--data", "PICTURES"], ["validate_every=1: no validation rows"]),
+    (["train.eval_steps=1", "--data", "PICTURES"], ["eval_steps=1: no validation rows"]),
     (["train.mixed_precision=fp16"], ["fp16"]),
     (["--features", "OTHER"], ["fingerprint"]),
-    (["numeric.entry=memory", "numeric.course=false", "numeric.enabled=true", "visual.enabled=false"], ["is none"]),
+    (
+        ["numeric.fusion_mode=memory", "numeric.course=false", "numeric.enabled=true", "visual.enabled=false"],
+        ["is none"],
+    ),
     (["prompt.num_context=-3"], ["num_context=-3"]),
 ]
 
@@ -419,7 +422,7 @@ def test_wrong_input(
         (["--leave-out", "p1,p2,p3"], ["nobody is left"]),
         (["--leave-out", "p1", "--protocol", "cross-subject"], ["does not go with --protocol"]),
         (["--protocol", "cross-sub"], ["did you mean 'cross-subject'"]),
-        (["train.validate_every=1", "--leave-out", "p3"], ["validate_every=1: no validation rows: 2 training groups"]),
+        (["train.eval_steps=1", "--leave-out", "p3"], ["eval_steps=1: no validation rows: 2 training groups"]),
         (["--resume", "--config", "none.yaml"], ["none.yaml"]),
     ],
 )

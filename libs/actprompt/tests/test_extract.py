@@ -29,7 +29,7 @@ from actprompt.prepare import prepare
 from actprompt.sampling import Sampling
 from actprompt.video import read_clip
 from icube_common.errors import InputError
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 from icube_common.vlm import FrozenVLM, VLMConfig
 
 MakeVideo = Callable[..., Path]

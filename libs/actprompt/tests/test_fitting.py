@@ -12,7 +12,7 @@ import pytest
 import torch
 from act_world import LABELS, SENTENCES, World, settings, world
 from safetensors.torch import save_file
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.fitting as fitting
 from actprompt.config import ActConfig
@@ -20,10 +20,10 @@ from actprompt.fitting import Trained, fit_fold, predict_test, prompts_for
 from actprompt.inputs import Inputs
 from actprompt.saved import SavedModel, save_model
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, score
-from icube_common.numeric import NumericTable
+from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, make_predictions
+from icube_common.io.runs import RunFolder
 from icube_common.prompts import ClassTexts
-from icube_common.runs import RunFolder
+from icube_common.tabular import NumericTable
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ON = {"enabled": True}
@@ -101,12 +101,12 @@ def guarded(inputs: Inputs, barred: Sequence[str]) -> Inputs:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"numeric": ON}, {"numeric": {**ON, "entry": "fusion"}}, {"visual": {"prompts": 1}}],
+    [{"numeric": ON}, {"numeric": {**ON, "fusion_mode": "fusion"}}, {"visual": {"prompts": 1}}],
     ids=["statements", "fusion", "visual prompts"],
 )
 def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(pixels=96 if "visual" in sections else 0, takes=1)
-    config = settings(**sections, train={"max_steps": 1, "batch_size": 4, "validate_every": 1})
+    config = settings(**sections, train={"max_steps": 1, "batch_size": 4, "eval_steps": 1})
     fold = folds(made, validation=0.25)[1]
     assert len(fold.validation) == 4 and set(fold.samples.groups[row] for row in fold.test) == {"p2"}
     barred = guarded(made.seen_by(config), fold.test_ids)
@@ -120,9 +120,9 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
     "sections",
     [
         {"numeric": ON, "visual": {"head": "statistics"}},
-        {"numeric": {**ON, "entry": "memory", "scaling": "standard"}},
-        {"numeric": {**ON, "entry": "fusion", "course": False}},
-        {"numeric": {**ON, "entry": "contrastive"}},
+        {"numeric": {**ON, "fusion_mode": "memory", "scaling": "standard"}},
+        {"numeric": {**ON, "fusion_mode": "fusion", "course": False}},
+        {"numeric": {**ON, "fusion_mode": "contrastive"}},
     ],
     ids=["statements", "memory", "fusion", "contrastive"],
 )
@@ -159,7 +159,7 @@ def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: Fr
 
 def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold: Fold) -> float:
     trained = fit(made, config, vlm, folder, fold)
-    found = score(made.samples, fold, predict_test(trained, made.seen_by(config), fold, made.texts))
+    found = make_predictions(made.samples, fold, predict_test(trained, made.seen_by(config), fold, made.texts))
     return float((found.predicted == found.labels).mean())
 
 
@@ -170,7 +170,7 @@ def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold:
         ({"visual": {"head": "transformer"}, "start": {"ridge": False}, "train": {"max_steps": 60}}, 0.9),
         ({"visual": {"enabled": False}, "numeric": ON}, 0.9),
         ({"visual": {"enabled": False}, "numeric": {**ON, "course": False}}, 0.9),
-        ({"numeric": {**ON, "entry": "fusion"}}, 0.9),
+        ({"numeric": {**ON, "fusion_mode": "fusion"}}, 0.9),
     ],
     ids=["picture", "picture without ridge", "numbers", "named parameters", "fusion"],
 )
@@ -246,7 +246,7 @@ def test_every_class_gets_the_texts_of_another() -> None:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"numeric": ON, "visual": {"head": "messages", "dropout": 0.2}}, {"numeric": {**ON, "entry": "fusion"}}],
+    [{"numeric": ON, "visual": {"head": "messages", "dropout": 0.2}}, {"numeric": {**ON, "fusion_mode": "fusion"}}],
     ids=["statements", "fusion"],
 )
 def test_the_same_seed_gives_the_same_weights(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_the_same_seed_gives_the_same_weights(sections: dict[str, Any], tiny: Fr
     first = fit(made, settings(**sections), tiny, tmp_path)
     torch.manual_seed(99)
     assert same(first, fit(made, settings(**sections), tiny, tmp_path))
-    train = {"seed": 1, "max_steps": 3, "batch_size": 8, "trackers": "none", "device": "cpu", "learning_rate": 1e-2}
+    train = {"seed": 1, "max_steps": 3, "batch_size": 8, "report_to": "none", "device": "cpu", "learning_rate": 1e-2}
     assert not same(first, fit(made, settings(**sections, train=train), tiny, tmp_path))
 
 
@@ -265,7 +265,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     config = settings(
         numeric=ON,
         visual={"head": "transformer", "dropout": 0.1},
-        train={"max_steps": 6, "batch_size": 8, "checkpoint_every": 2, "validate_every": 3, "ema_decay": 0.5},
+        train={"max_steps": 6, "batch_size": 8, "checkpointing_steps": 2, "eval_steps": 3, "ema_decay": 0.5},
     )
     fold = next(leave_one_group_out(world(subjects=4).samples, validation=0.25))
     made = world(subjects=4)
@@ -307,14 +307,14 @@ def about() -> dict[str, Any]:
 
 def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=5)
-    train = {"max_steps": 40, "batch_size": 8, "learning_rate": 2.0, "validate_every": 1, "patience": 2}
+    train = {"max_steps": 40, "batch_size": 8, "learning_rate": 2.0, "eval_steps": 1, "early_stopping_patience": 2}
     config = settings(numeric=ON, train=train)
     fold = folds(made, validation=0.25)[0]
     assert len(fold.validation)
     folder = run_folder(tmp_path / "run")
     trained = fit_fold(made.seen_by(config), fold, config, tiny, made.texts, folder)
     result = trained.result
-    assert result.stopped_because == "patience" and result.best_step == result.steps - 2 < 38
+    assert result.stopped_because == "early_stopping_patience" and result.best_step == result.steps - 2 < 38
     losses = {row["step"]: row["validation_loss"] for row in folder.read_metrics() if "validation_loss" in row}
     assert min(losses, key=lambda step: losses[step]) == result.best_step
     # what comes back is the model of that step
@@ -327,13 +327,13 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     ("change", "message"),
     [
         ("class", "class 'wave' has no training clip"),
-        ("validation", "validate_every=1: no validation rows: 1 training groups, 3 are needed; set it to 0"),
+        ("validation", "eval_steps=1: no validation rows: 1 training groups, 3 are needed; set it to 0"),
         ("skeletons", "no training clip has a skeleton; set numeric.course=false"),
     ],
 )
 def test_folds_that_cannot_be_trained_on(change: str, message: str, tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=2)
-    train = {"max_steps": 1, "validate_every": int(change == "validation")}
+    train = {"max_steps": 1, "eval_steps": int(change == "validation")}
     config = settings(numeric=ON, train=train)
     fold = folds(made, validation=0.2 * (change == "validation"))[0]
     if change == "class":

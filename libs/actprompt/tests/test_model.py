@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from act_world import FRAMES, LABELS, SENTENCES, World, settings, world
 from safetensors.torch import save_file
 from torch import Tensor
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.fitting as fitting
 from actprompt.config import ActConfig
 from actprompt.fitting import Trained, fit_fold
 from actprompt.model import ActionModel
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.prompts import PromptLearner
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, FitResult, StepRandom
+from icube_common.training import FitResult, SampleRef, StepRandom
 from icube_common.vlm import FrozenVLM, load_vlm
 
 
@@ -188,7 +188,7 @@ def started(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path) -> Sta
     run = RunFolder.create(folder, config_yaml="", environment={}, overwrite=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fitting, "fit", fit)
-        trained = fit_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
+        trained = fit_fold(made.seen_by(config), train_on_all(made.samples), config, vlm, made.texts, run)
     assert isinstance(trained, Trained)
     return found[0]
 
@@ -205,10 +205,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "statements": {"numeric": ON},
     "statements alone": {"numeric": {**ON, "course": False}, "visual": OFF},
     "course alone": {"numeric": {**ON, "warps": 0}, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
-    "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
-    "fusion": {"numeric": {**ON, "entry": "fusion"}},
-    "fusion by a network": {"numeric": {**ON, "entry": "fusion", "fusion": "mlp"}},
+    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"numeric": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
+    "fusion": {"numeric": {**ON, "fusion_mode": "fusion"}},
+    "fusion by a network": {"numeric": {**ON, "fusion_mode": "fusion", "fusion": "mlp"}},
     "random": {"prompt": {"init": "random", "num_context": "4"}},
     "template": {"prompt": {"init": "template"}},
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
@@ -217,7 +217,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "conditional": {"prompt": {"init": "template", "conditional": True}},
     "contrastive loss": {"loss": {"contrastive": 0.5}, "numeric": ON},
     "kgcoop": {"loss": {"kgcoop": 1.0}},
-    "graded": {"loss": {"kind": "focal_ordinal", "class_balance": 0.9}},
+    "graded": {"loss": {"name": "focal_ordinal", "class_balanced_beta": 0.9}},
     "without ridge": {"start": {"ridge": False}, "numeric": ON},
     "transformer without ridge": {"start": {"ridge": False}, "visual": {"head": "transformer"}},
     "visual prompts without ridge": {"start": {"ridge": False}, "visual": {"prompts": 1}},
@@ -243,7 +243,7 @@ def test_nothing_that_is_trained_is_dead(name: str, tiny: FrozenVLM, tmp_path: P
     optimizer = torch.optim.AdamW(trainable.values(), lr=1e-3)
     had: set[str] = set()
     for step in range(3 if name == "transformer without ridge" else 2):
-        rows = [found.clips[Draw(index=index, seed=index + 100 * step)] for index in range(len(found.clips))]
+        rows = [found.clips[SampleRef(index=index, seed=index + 100 * step)] for index in range(len(found.clips))]
         given = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
         random = StepRandom(0, step, 0, rows=slice(0, 12), total=12, device=torch.device("cpu"))
         optimizer.zero_grad()
@@ -257,9 +257,9 @@ def test_nothing_that_is_trained_is_dead(name: str, tiny: FrozenVLM, tmp_path: P
 
 @pytest.mark.parametrize("entry", ["contrastive", "memory", "fusion"])
 def test_a_meta_net_that_would_be_dead_is_refused(entry: str) -> None:
-    with pytest.raises(InputError, match=f"conditional=true: numeric.entry={entry}"):
-        settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": True, "entry": entry})
-    settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": False, "entry": entry})
+    with pytest.raises(InputError, match=f"conditional=true: numeric.fusion_mode={entry}"):
+        settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": True, "fusion_mode": entry})
+    settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": False, "fusion_mode": entry})
 
 
 def test_what_is_known_counts_in_full_where_a_class_was_never_trained(tiny: FrozenVLM) -> None:

@@ -18,7 +18,7 @@ from actprompt.prepare import prepare
 Fill = Callable[[Path, Sequence[str]], None]
 SETTINGS = (
     "vlm.name=icube-tiny", "prompt.init=template", "video.frames=3", "numeric.enabled=false", "train.max_steps=2",
-    "train.trackers=none", "train.device=cpu",
+    "train.report_to=none", "train.device=cpu",
 )  # fmt: skip
 
 

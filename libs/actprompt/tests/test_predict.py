@@ -28,8 +28,8 @@ from actprompt.reasons import AGAINST, FOR, MOST, Case, look
 from actprompt.train import train
 from actprompt.video import VideoClip
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ON, OFF = {"enabled": True}, {"enabled": False}
@@ -41,9 +41,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "visual prompts": {"visual": {"prompts": 2}},
     "numbers alone": {"numeric": ON, "visual": OFF},
     "sentences and parameters": {"numeric": NO_COURSE, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
-    "memory": {"numeric": {**ON, "entry": "memory"}},
-    "fusion": {"numeric": {**ON, "entry": "fusion", "missing": "word"}},
+    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"numeric": {**ON, "fusion_mode": "memory"}},
+    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "conditional": {"prompt": {"init": "template", "conditional": True}},
 }
 
@@ -56,7 +56,7 @@ def vlm() -> FrozenVLM:
 def fitted(folder: Path, vlm: FrozenVLM, made: World, **sections: Any) -> Trained:
     config = settings(**sections)
     run = RunFolder.create(folder / "run", config_yaml="", environment={}, overwrite=True)
-    trained = fit_fold(made.seen_by(config), everything(made.samples), config, vlm, made.texts, run)
+    trained = fit_fold(made.seen_by(config), train_on_all(made.samples), config, vlm, made.texts, run)
     trained.model.eval()
     return trained
 

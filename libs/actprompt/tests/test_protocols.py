@@ -72,7 +72,7 @@ def test_leave_one_subject_out() -> None:
 
 
 def test_validation_rows_are_other_people_of_the_training_side() -> None:
-    config = settings(train={"validate_every": 5})
+    config = settings(train={"eval_steps": 5})
     for fold in plain(manifest(people=6), "leave-one-subject-out", config):
         groups = [people(fold, part) for part in ("train", "validation", "test")]
         assert all(groups) and sum(map(len, groups)) == 6 == len(set().union(*groups))

@@ -15,8 +15,8 @@ from actprompt.clips import Tables
 from actprompt.fitting import fit_fold, predict
 from actprompt.saved import SavedModel, load_model, save_model
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ABOUT = {
@@ -36,9 +36,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "statements": {"numeric": ON},
     "statements alone": {"numeric": {**ON, "course": False}, "visual": OFF},
     "numbers alone": {"numeric": ON, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "entry": "contrastive"}},
-    "memory": {"numeric": {**ON, "entry": "memory", "kind": "mlp"}},
-    "fusion": {"numeric": {**ON, "entry": "fusion", "missing": "word"}},
+    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"numeric": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
+    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "random": {"prompt": {"init": "random", "num_context": "4"}},
     "template": {"prompt": {"init": "template"}},
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
@@ -50,14 +50,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[SavedModel, Callable[[SavedModel], np.ndarray]]:
     """Train for a moment and save; what was saved, and the probabilities that a model gives of all clips."""
-    config = settings(**sections, train={"max_steps": 2, "batch_size": 8, "trackers": "none", "device": "cpu"})
+    config = settings(**sections, train={"max_steps": 2, "batch_size": 8, "report_to": "none", "device": "cpu"})
     made = world(subjects=2, takes=1, views=2, pixels=96 if config.visual.prompts else 0)
     assert made.inputs.parameters is not None
     made.inputs.parameters.values[1, 3] = np.nan
     inputs = made.seen_by(config)
     texts = made.texts.exchanged(config.exchange_texts) if config.exchange_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
-    trained = fit_fold(inputs, everything(made.samples), config, vlm, texts, run)
+    trained = fit_fold(inputs, train_on_all(made.samples), config, vlm, texts, run)
     saved = SavedModel(trained.model, trained.course, trained.captioner, ABOUT)
     save_model(folder, saved)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 from actprompt.visual_prompts import PromptedTower
 from icube_common.errors import InputError

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 import actprompt.extract as extract_module
 from actprompt.cli import main
@@ -29,8 +29,8 @@ from actprompt.video import read_clip
 from actprompt.zeroshot import class_prompts, predict, zeroshot
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
+from icube_common.io.runs import read_json
 from icube_common.prompts import PromptConfig
-from icube_common.runs import read_json
 from icube_common.vlm import FrozenVLM, VLMConfig, load_vlm
 
 MakeVideo = Callable[..., Path]
@@ -101,7 +101,7 @@ def config(name: str | Path = "icube-tiny", **prompt: Any) -> ZeroShotConfig:
 
 def test_features_that_are_those_of_the_prompts_give_everything(data: Path, tmp_path: Path, model: Path) -> None:
     manifest, vlm = Manifest.load(data), load_vlm(str(model))
-    assert vlm.untrained_note == ""
+    assert vlm.untrained_warning == ""
     texts = {"Wave": "a photo of a wave.", "SitDown": "a photo of a sit down.", "Drink": "a photo of a drink."}
     folder = FeatureFolder(tmp_path / "features", vlm=vlm, sampling=SAMPLING)
     with folder.job(manifest, "planted") as record:

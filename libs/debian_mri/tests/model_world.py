@@ -19,7 +19,7 @@ from debian_mri.data.manifest import Scan, write_manifest
 from debian_mri.models.class_texts import MriTexts
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 LABELS = ("CN", "AD")
 BIOMARKERS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")

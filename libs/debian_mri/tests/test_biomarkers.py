@@ -25,7 +25,7 @@ from debian_mri.imaging.regions import REGIONS
 from debian_mri.imaging.slices import read_slice_image
 from debian_mri.imaging.template import load_template
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 FRAME = SLICE_GEOMETRIES["oasis-slices"][0]
 NAMES = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")

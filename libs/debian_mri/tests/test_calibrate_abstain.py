@@ -24,7 +24,7 @@ def test_logits_that_are_too_sure_are_cooled_to_the_frequencies() -> None:
     assert found.rows == 1000 and found.after is not None and found.before is not None
     assert found.after < found.before
     assert calibrate(logits, labels, method="none").temperature == 1.0
-    assert Calibration.from_record(found.record()) == found
+    assert Calibration.from_dict(found.to_dict()) == found
 
 
 def test_a_bias_moves_all_towards_the_class_that_is_more_frequent() -> None:

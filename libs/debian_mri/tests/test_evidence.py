@@ -23,8 +23,8 @@ from debian_mri.explanation.slice_attribution import (
 )
 from debian_mri.models.mri_model import BIOMARKER, DESCRIPTION, MriModel
 from debian_mri.training.trainer import train_fold
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 INFOS = tuple(SliceInfo("coronal", place, ()) for place in (-40.0, -20.0, 0.0))
@@ -39,7 +39,7 @@ def trained(folder: Path, vlm: FrozenVLM | None, *overrides: str) -> tuple[MriMo
     samples, inputs = people(16)
     config = settings(*overrides)
     run = RunFolder.create(folder / "run", config_yaml="", environment={})
-    model = train_fold(inputs, everything(samples), config, vlm, texts(config), run).model
+    model = train_fold(inputs, train_on_all(samples), config, vlm, texts(config), run).model
     return model, used_by(inputs, config)
 
 

@@ -27,7 +27,7 @@ def knowledge() -> ClassKnowledge:
 def test_it_is_frozen_and_nobody_has_reviewed_it(knowledge: ClassKnowledge) -> None:
     assert knowledge.class_names == ("CN", "MCI", "AD", "DLB", "PD")
     assert knowledge.frozen is not None and knowledge.frozen.hash == knowledge.hash
-    assert knowledge.reviewer == UNREVIEWED and UNREVIEWED in knowledge.review_note()
+    assert knowledge.reviewer == UNREVIEWED and UNREVIEWED in knowledge.review_warning()
     assert {path.name for path in FILE.parent.glob("*.yaml")} == set(SHIPPED.values())
 
 

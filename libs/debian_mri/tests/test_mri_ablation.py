@@ -14,7 +14,7 @@ from icube_common.experiments import Grid, override_texts
 from icube_common.experiments.overrides import SET_BY_STUDY
 
 NEEDS: dict[str, dict[str, Any]] = {"prompt.": {"prompt.init": "template"}}
-REFUSED = frozenset({"prompt.seed", "prompt.conditional", "numeric.enabled", "numeric.entry"})
+REFUSED = frozenset({"prompt.seed", "prompt.conditional", "numeric.enabled", "numeric.fusion_mode"})
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -45,7 +45,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         with pytest.raises(InputError, match="recorded"):
             experiment.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(MriConfig, overrides=override_texts(overrides)))
-        assert asked[-1] == {**expected, "train.seed": 5, "train.trackers": "none"}, key
+        assert asked[-1] == {**expected, "train.seed": 5, "train.report_to": "none"}, key
         assert asked[-1][key] != values(MriConfig())[key]
 
 
@@ -55,9 +55,9 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
         ("prompt.seed", 3),
         ("prompt.conditional", True),
         ("numeric.enabled", True),
-        ("numeric.entry", "memory"),
+        ("numeric.fusion_mode", "memory"),
         ("train.seed", 3),
-        ("train.trackers", "wandb"),
+        ("train.report_to", "wandb"),
     ],
 )
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:

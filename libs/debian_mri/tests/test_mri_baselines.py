@@ -14,7 +14,7 @@ from debian_mri.evaluation.baselines.image_grids import block_means, coarse, sta
 from debian_mri.evaluation.baselines.logistic import STRENGTHS, choose_strength, logistic, prior
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Samples, TestRowRequested
+from icube_common.evaluation import Fold, Samples, TestLeakageError
 from icube_common.evaluation.folds import make_fold
 from icube_common.training import TrainConfig, open_run
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -114,7 +114,7 @@ def test_rows_hold_no_label_of_a_test_row() -> None:
     assert len(rows.labels) == len(rows.train) == len(fold.train) == 8
     assert_array_equal(rows.labels, samples.labels[fold.train])
     assert_array_equal(rows.test, np.stack([table[name] for name in fold.test_ids]))
-    with pytest.raises(TestRowRequested):
+    with pytest.raises(TestLeakageError):
         fold.samples.labels_of(fold.test)
 
 
@@ -174,7 +174,7 @@ def test_zero_shot_reads_no_label_and_coop_learns(tiny: FrozenVLM, tmp_path: Pat
     found = zero_shot(fold, features, tiny, names)
     assert found.shape == (len(fold.test), 2)
     assert_allclose(found.sum(1), 1)
-    settings = TrainConfig(max_steps=3, batch_size=8, device="cpu", trackers="none")
+    settings = TrainConfig(max_steps=3, batch_size=8, device="cpu", report_to="none")
     run = open_run(tmp_path / "run", config=settings, config_yaml="", overwrite=False)
     learnt = coop(fold, features, tiny, names, run, settings=settings)
     assert_allclose(learnt.sum(1), 1)

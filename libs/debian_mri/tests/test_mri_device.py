@@ -27,7 +27,7 @@ from debian_mri.data.inputs import load_inputs
 from debian_mri.data.manifest import Manifest
 from debian_mri.models.checkpoint import load_model
 from icube_common.errors import InputError
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 from icube_common.vlm import FrozenVLM, VLMConfig, load_vlm
 
 CONFIG = settings("concepts.enabled=false", "slices.planes=[coronal]")

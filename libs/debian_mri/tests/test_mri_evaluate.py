@@ -23,7 +23,7 @@ from debian_mri.evaluation.runner import restrict_classes, site_warning
 from debian_mri.training.trainer import train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 from icube_common.vlm import VLMConfig
 
 
@@ -56,7 +56,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(bench_module, "train_fold", counting)
     quick = {"max_steps": 2, "batch_size": 8}
     monkeypatch.setattr(
-        comparisons_module, "DAFT_SETTINGS", replace(comparisons_module.DAFT_SETTINGS, **quick, validate_every=1)
+        comparisons_module, "DAFT_SETTINGS", replace(comparisons_module.DAFT_SETTINGS, **quick, eval_steps=1)
     )
     monkeypatch.setattr(comparisons_module, "COOP_SETTINGS", replace(comparisons_module.COOP_SETTINGS, **quick))
     return names

@@ -21,7 +21,7 @@ from debian_mri.models.slice_pooling import SlicePooling
 from debian_mri.training.ridge_init import initialise_image_branch
 from debian_mri.training.trainer import fit_statistics
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
+from icube_common.evaluation import train_on_all
 from icube_common.vlm import FrozenVLM, load_vlm
 
 NAN = float("nan")
@@ -35,7 +35,7 @@ def tiny() -> FrozenVLM:
 def shaken(config: MriConfig, vlm: FrozenVLM) -> tuple[MriModel, dict[str, torch.Tensor]]:
     """A model of the simulated people whose weights are all somewhere else than at their start."""
     samples, inputs = people()
-    inputs, fold = used_by(inputs, config), everything(samples)
+    inputs, fold = used_by(inputs, config), train_on_all(samples)
     rows = to_tensors(inputs)
     model = MriModel.for_inputs(inputs, fold.train_class_names, config, vlm, texts(config))
     fit_statistics(model, inputs, fold, rows)

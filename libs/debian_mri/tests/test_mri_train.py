@@ -21,8 +21,8 @@ from debian_mri.models.checkpoint import load_model
 from debian_mri.training.run import train
 from debian_mri.training.trainer import TrainedFold, predict_logits, train_fold
 from icube_common.errors import InputError
-from icube_common.evaluation import everything
-from icube_common.runs import RunFolder
+from icube_common.evaluation import train_on_all
+from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ABOUT = {
@@ -62,7 +62,7 @@ def test_a_model_that_is_read_back_predicts_the_same_to_the_last_bit(
     config = settings(*CONFIGURATIONS[name])
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
     vlm = tiny if config.needs_encoder else None
-    found: TrainedFold = train_fold(inputs, everything(samples), config, vlm, texts(config), run)
+    found: TrainedFold = train_fold(inputs, train_on_all(samples), config, vlm, texts(config), run)
     seen = used_by(inputs, config)
     found.model.about = ABOUT
     found.model.save_pretrained(run.model)
@@ -83,7 +83,7 @@ def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     samples, inputs = people(16)
     config = settings("visual.enabled=false")
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    found = train_fold(inputs, everything(samples), config, None, texts(config), run)
+    found = train_fold(inputs, train_on_all(samples), config, None, texts(config), run)
     found.model.about = ABOUT
     found.model.save_pretrained(run.model)
     about = json.loads((run.model / "model.json").read_text())
@@ -128,7 +128,7 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
 
 def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
-    config = settings("visual.enabled=false", "train.schedule=constant", "train.checkpoint_every=2")
+    config = settings("visual.enabled=false", "train.lr_scheduler=constant", "train.checkpointing_steps=2")
     whole = train(config, data, tmp_path / "whole").to_dict()
     train(replace(config, train=replace(config.train, max_steps=2)), data, tmp_path / "parts")
     resumed = train(config, data, tmp_path / "parts", resume=True).to_dict()
@@ -146,7 +146,7 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
         (["demographics.columns=[age,MMS]"], "MMSE"),
         (["--exclude-subjects", "p99"], "no such subject"),
         (["concepts.name=[a]"], "concepts.biomarkers"),
-        (["train.validate_every=1", "train.patience=1", "demographics.mode=film"], "mode=linear"),
+        (["train.eval_steps=1", "train.early_stopping_patience=1", "demographics.mode=film"], "mode=linear"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(

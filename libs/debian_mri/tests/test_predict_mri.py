@@ -33,7 +33,7 @@ from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
 from debian_mri.training.run import train
 from icube_common.errors import InputError
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 
 
 @pytest.fixture(autouse=True)

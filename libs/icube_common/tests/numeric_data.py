@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 NAMES = ("walking speed", "step length", "cadence", "age")
 UNITS = ("m/s", "m", "steps/min", "years")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.evaluation import Predictions, Samples, refuse_trained
-from icube_common.evaluation.folder import (
-    all_notes,
+from icube_common.evaluation import Predictions, Samples, check_train_test_overlap
+from icube_common.evaluation.runner import (
+    all_warnings,
+    cached_predictions,
+    check_same_evaluation,
     interval_text,
-    kept,
     open_folder,
-    refuse_other,
 )
 
 SAMPLES = Samples(
@@ -30,21 +30,21 @@ def predictions() -> Predictions:
 
 def test_the_same_question_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     out, record = tmp_path / "eval", {"folds": (2, 3), "data": "abc"}
-    refuse_other(out, record)
+    check_same_evaluation(out, record)
     open_folder(out, record)
     (out / "kept").touch()
-    refuse_other(out, record)
+    check_same_evaluation(out, record)
     open_folder(out, record)
     assert (out / "kept").exists()
     with pytest.raises(InputError, match="other settings or data"):
-        refuse_other(out, {**record, "data": "abd"})
-    refuse_other(out, {"data": "abd"}, overwrite=True)
+        check_same_evaluation(out, {**record, "data": "abd"})
+    check_same_evaluation(out, {"data": "abd"}, overwrite=True)
     open_folder(out, {"data": "abd"}, overwrite=True)
     assert not (out / "kept").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
     with pytest.raises(InputError, match="exists already"):
-        refuse_other(tmp_path / "mine", record)
+        check_same_evaluation(tmp_path / "mine", record)
 
 
 def test_a_training_is_computed_once(tmp_path: Path) -> None:
@@ -54,15 +54,15 @@ def test_a_training_is_computed_once(tmp_path: Path) -> None:
         calls.append(1)
         return predictions(), ["untrained tower"]
 
-    first, again = (kept(tmp_path / "fold", compute) for _ in range(2))
+    first, again = (cached_predictions(tmp_path / "fold", compute) for _ in range(2))
     assert len(calls) == 1
     assert first[1] == again[1] == ("untrained tower",)
     np.testing.assert_array_equal(first[0].probabilities, again[0].probabilities)
     # the predictions are written last: a folder with notes alone is one that was interrupted
     (tmp_path / "fold" / "predictions.csv").unlink()
-    kept(tmp_path / "fold", compute)
+    cached_predictions(tmp_path / "fold", compute)
     assert len(calls) == 2
-    assert all_notes([first, again]) == ["untrained tower"]
+    assert all_warnings([first, again]) == ["untrained tower"]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_training_is_computed_once(tmp_path: Path) -> None:
 )
 def test_people_that_were_trained_on_are_refused(rows: list[int], trained: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        refuse_trained(SAMPLES, rows, trained, kind="scan")
-    refuse_trained(SAMPLES, rows, {"subjects": ["c"], "ids": ["c1"]})
+        check_train_test_overlap(SAMPLES, rows, trained, kind="scan")
+    check_train_test_overlap(SAMPLES, rows, {"subjects": ["c"], "ids": ["c1"]})
 
 
 def test_intervals_in_words() -> None:

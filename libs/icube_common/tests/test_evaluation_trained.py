@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.evaluation import Samples, refuse_trained
+from icube_common.evaluation import Samples, check_train_test_overlap
 
 SAMPLES = Samples(ids=["a1", "a2", "b1"], labels=np.array([0, 1, 0]), class_names=["x", "y"], groups=["a", "a", "b"])
 
 
 def test_others_are_tested() -> None:
-    refuse_trained(SAMPLES, [2], {"ids": ["a1"], "subjects": ["a"]})
+    check_train_test_overlap(SAMPLES, [2], {"ids": ["a1"], "subjects": ["a"]})
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_others_are_tested() -> None:
 )
 def test_people_and_samples_of_the_training_are_refused(trained: dict[str, list[str]], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        refuse_trained(SAMPLES, [0, 1, 2], trained, kind="clip")
+        check_train_test_overlap(SAMPLES, [0, 1, 2], trained, kind="clip")

@@ -14,8 +14,8 @@ from icube_common.config import read_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.predictions import Predictions
 from icube_common.experiments import Grid, Outcome
-from icube_common.experiments.ablate import ablate
-from icube_common.experiments.compare import compare
+from icube_common.experiments.ablation import ablate
+from icube_common.experiments.comparison import compare
 
 SUBJECTS = 8
 

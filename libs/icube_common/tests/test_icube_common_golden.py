@@ -17,20 +17,32 @@ from torch import Tensor
 from icube_common.evaluation import Samples
 from icube_common.evaluation.intervals import group_interval
 from icube_common.evaluation.metrics import compute, find_metric
-from icube_common.evaluation.paired import paired_mean_test, paired_test
-from icube_common.evaluation.predictions import score
-from icube_common.evaluation.protocols import base_to_new, few_shot, grouped_k_fold, leave_one_group_out, official
+from icube_common.evaluation.predictions import make_predictions
+from icube_common.evaluation.protocols import (
+    base_to_new,
+    few_shot,
+    grouped_k_fold,
+    leave_one_group_out,
+    predefined_split,
+)
+from icube_common.evaluation.significance import paired_mean_test, paired_test
 from icube_common.experiments import Grid, Search
-from icube_common.experiments.ablate import ablate
-from icube_common.experiments.tune import tune
+from icube_common.experiments.ablation import ablate
+from icube_common.experiments.tuning import tune
+from icube_common.io.runs import RunFolder
 from icube_common.knowledge import score_sentences
 from icube_common.losses.classification import class_balanced_weights, cross_entropy, focal, focal_ordinal
-from icube_common.losses.features import info_nce, kgcoop, supervised_contrastive
-from icube_common.numeric import NumericBranch, NumericConfig
+from icube_common.losses.contrastive import info_nce, kgcoop, supervised_contrastive
 from icube_common.prompts import PromptConfig, PromptLearner
-from icube_common.prompts.textmap import Block, StatedNumbers, TextMap, select, start_at_ridge
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, TrainConfig, fit, open_run
+from icube_common.prompts.ridge_init import (
+    CaptionTerm,
+    LinearProjection,
+    RidgeBlock,
+    initialise_ridge,
+    select_by_group_cv,
+)
+from icube_common.tabular import NumericBranch, NumericConfig
+from icube_common.training import SampleRef, TrainConfig, fit, open_run
 from icube_common.vlm import load_vlm
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -49,19 +61,19 @@ def loop_config(**changes: Any) -> TrainConfig:
     return TrainConfig(
         max_steps=8,
         batch_size=8,
-        accumulate=2,
+        gradient_accumulation_steps=2,
         learning_rate=5e-3,
         warmup_steps=2,
-        schedule="cosine",
-        clip_norm=0.5,
+        lr_scheduler="cosine",
+        max_grad_norm=0.5,
         ema_decay=0.9,
         device="cpu",
         seed=5,
-        checkpoint_every=4,
-        keep_checkpoints=2,
-        log_every=1,
-        validate_every=4,
-        trackers="none",
+        checkpointing_steps=4,
+        checkpoints_total_limit=2,
+        logging_steps=1,
+        eval_steps=4,
+        report_to="none",
         **changes,
     )
 
@@ -75,7 +87,7 @@ class Features:
     def __len__(self) -> int:
         return 30
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> tuple[Tensor, Tensor]:
         label = torch.tensor(draw.index % len(CLASSES))
         return F.normalize(self.centers[label] + 0.05 * normal(self.centers.shape[1], seed=draw.seed), dim=-1), label
 
@@ -131,19 +143,19 @@ def test_training_of_prompts(tmp_path: Path) -> None:
 
 
 def test_ridge_start() -> None:
-    maps = [TextMap(width, 6) for width in (4, 40)]
+    maps = [LinearProjection(width, 6) for width in (4, 40)]
     values = [normal(24, width, seed=width) for width in (4, 40)]
     for made, rows in zip(maps, values, strict=True):
         made.fit_scale(rows)
-    stated = StatedNumbers(6, weight=0.5)
+    stated = CaptionTerm(6, weight=0.5)
     captions = normal(24, 6, seed=2)
     stated.fit_center(captions)
-    blocks = [Block(made.standard(rows), 0.5, made) for made, rows in zip(maps, values, strict=True)]
+    blocks = [RidgeBlock(made.standard(rows), 0.5, made) for made, rows in zip(maps, values, strict=True)]
     classes = F.normalize(normal(3, 6, seed=4), dim=-1)
     labels = torch.arange(24) % 3
     groups = [f"s{row // 6}" for row in range(24)]
-    chosen = select(blocks, classes[labels], stated(captions), labels, groups, classes, copies=1)
-    start_at_ridge(blocks, classes[labels], stated(captions), choice=chosen)
+    chosen = select_by_group_cv(blocks, classes[labels], stated(captions), labels, groups, classes, copies=1)
+    initialise_ridge(blocks, classes[labels], stated(captions), choice=chosen)
     with torch.no_grad():
         outputs = [made(rows) for made, rows in zip(maps, values, strict=True)]
     chosen_values = list(vars(chosen).values())
@@ -158,7 +170,7 @@ def test_numbers_as_text() -> None:
     values: dict[str, Any] = {}
     for way in ("contrastive", "memory", "fusion"):
         for kind in ("sinusoidal", "mlp"):
-            config = NumericConfig(enabled=True, group_size=2, entry=way, kind=kind)
+            config = NumericConfig(enabled=True, group_size=2, fusion_mode=way, kind=kind)
             branch = NumericBranch.fit(vlm, config, table, FOLD, generator=torch.Generator().manual_seed(0))
             optimizer = torch.optim.AdamW(branch.parameters(), lr=1e-2)
             losses = []
@@ -210,7 +222,7 @@ def test_folds_intervals_and_comparisons() -> None:
         "loso": leave_one_group_out(table),
         "few": few_shot(table, shots=(1, 2), seeds=(0, 1)),
         "new": [fold for pair in base_to_new(table, draws=2) for fold in (pair.base, pair.new)],
-        "split": [official(table, [f"x{row}" for row in range(12)])],
+        "split": [predefined_split(table, [f"x{row}" for row in range(12)])],
     }
     values: dict[str, Any] = {
         name: [[fold.seed, fold.train, fold.validation, fold.test] for fold in found] for name, found in folds.items()
@@ -220,7 +232,7 @@ def test_folds_intervals_and_comparisons() -> None:
         parts = []
         for fold in grouped_k_fold(table, folds=3, repeats=2, seed=1):
             logits = rng.normal(size=(len(fold.test), 4)) + sharpness * np.eye(4)[table.labels[fold.test]]
-            parts.append(score(table, fold, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)))
+            parts.append(make_predictions(table, fold, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)))
         values[f"metrics {sharpness}"] = [
             compute(["top1", "macro_f1", "auc", "ece"], part.labels, part.probabilities) for part in parts
         ]

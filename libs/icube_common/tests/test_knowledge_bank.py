@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from icube_common.errors import InputError
 from icube_common.knowledge import UNREVIEWED, ClassKnowledge, Sentence, Source
-from icube_common.knowledge.bank import Frozen
+from icube_common.knowledge.class_knowledge import Frozen
 
 MODEL = Source("model", model="m-1", prompt="What is {name}?", date="2025-03-31")
 PERSON = Source("person", person="A. B.")
@@ -179,8 +179,8 @@ def test_provenance_and_the_line_for_reports() -> None:
         "by_status": {"proposed": 1, "accepted": 1, "edited": 1, "rejected": 1},
         "by_source": {"model m-1 (2025-03-31)": 3, "person A. B.": 1},
     }
-    assert "none (draft, not checked by a specialist)" in knowledge.review_note()
-    assert replace(knowledge, reviewer="A. B.").review_note() == ""
+    assert "none (draft, not checked by a specialist)" in knowledge.review_warning()
+    assert replace(knowledge, reviewer="A. B.").review_warning() == ""
 
 
 def test_decisions_on_a_sentence_keep_its_first_text() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.knowledge import import_published, match_classes, read_class_names
+from icube_common.knowledge import import_descriptions, match_classes, read_class_names
+from icube_common.knowledge.importers import descriptor_sentence
 from icube_common.knowledge.names import name_key, readable_name
-from icube_common.knowledge.published import descriptor_sentence
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -88,7 +88,7 @@ def test_sentences_of_a_mapping(tmp_path: Path) -> None:
         "Archery": ["A bow bends."],
     }
     path = write(tmp_path / "ucf_prompts.json", value)
-    imported = import_published(
+    imported = import_descriptions(
         path, model="m-1", prompt="What?", reference="Who 2020", date="2020-01-02", domain="videos"
     )
     assert imported.form == "cupl" and imported.dropped == {"too short": 2, "empty": 1, "duplicate": 1}
@@ -106,7 +106,7 @@ def test_sentences_of_a_mapping(tmp_path: Path) -> None:
 
 def test_what_a_file_does_not_say_is_not_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"walk": "A person walks."})
-    source = import_published(path, date="2020-01-02").knowledge.classes["walk"][0].source
+    source = import_descriptions(path, date="2020-01-02").knowledge.classes["walk"][0].source
     assert source.model == "not stated" and source.reference == "imported from a.json (cupl form)"
 
 
@@ -127,17 +127,17 @@ def test_a_descriptor_as_a_sentence(descriptor: str, sentence: str) -> None:
 
 def test_descriptors_are_told_from_sentences(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"beagle": ["short-haired dog", "floppy ears", ""], "boxer": ["a stubby tail"]})
-    imported = import_published(path)
+    imported = import_descriptions(path)
     assert imported.form == "dclip" and imported.dropped == {"empty": 1}
     assert imported.knowledge.texts("boxer", include_proposed=True) == ("boxer, which is a stubby tail",)
-    assert import_published(path, form="cupl").knowledge.texts("boxer", include_proposed=True) == ("a stubby tail",)
+    assert import_descriptions(path, form="cupl").knowledge.texts("boxer", include_proposed=True) == ("a stubby tail",)
 
 
 @pytest.mark.parametrize("as_list", [False, True])
 def test_rephrased_labels(as_list: bool, tmp_path: Path) -> None:
     texts = ["Shake hands: Two people clasp hands", "Walk: A person walks, e.g.: slowly", "Shake hands: Hands meet"]
     path = write(tmp_path / "a.json", texts if as_list else {str(n): text for n, text in enumerate(texts)})
-    imported = import_published(path, class_names=["walk", "shake_hands"])
+    imported = import_descriptions(path, class_names=["walk", "shake_hands"])
     assert imported.form == "tcclip" and imported.knowledge.class_names == ("walk", "shake_hands")
     assert imported.knowledge.texts("shake_hands", include_proposed=True) == ("Two people clasp hands", "Hands meet")
     assert imported.knowledge.texts("walk", include_proposed=True) == ("A person walks, e.g.: slowly",)
@@ -147,13 +147,13 @@ def test_unknown_and_missing_classes_are_listed_all(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"Walk": ["A b."], "runn": ["A b."], "swim": ["A b."]})
     wanted = ["walk", "run", "jump"]
     with pytest.raises(InputError) as caught:
-        import_published(path, class_names=wanted)
+        import_descriptions(path, class_names=wanted)
     message = str(caught.value)
     assert "unknown class 'runn' (did you mean 'run'?), 'swim'" in message and "missing class 'run', 'jump'" in message
     assert "--allow-unknown" in message and "--allow-missing" in message and "\n" not in message
     with pytest.raises(InputError, match="missing class 'run', 'jump'"):
-        import_published(path, class_names=wanted, allow_unknown=True)
-    imported = import_published(path, class_names=wanted, allow_unknown=True, allow_missing=True)
+        import_descriptions(path, class_names=wanted, allow_unknown=True)
+    imported = import_descriptions(path, class_names=wanted, allow_unknown=True, allow_missing=True)
     assert imported.knowledge.class_names == ("walk",)
     assert (imported.unknown, imported.missing) == (("runn", "swim"), ("run", "jump"))
 
@@ -178,7 +178,7 @@ def test_unknown_and_missing_classes_are_listed_all(tmp_path: Path) -> None:
 def test_another_file_is_refused(value: Any, form: str | None, message: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", value)
     with pytest.raises(InputError, match=message) as caught:
-        import_published(path, form=form)
+        import_descriptions(path, form=form)
     assert "\n" not in str(caught.value)
 
 
@@ -189,9 +189,9 @@ def test_another_file_is_refused(value: Any, form: str | None, message: str, tmp
 def test_no_json_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
-        import_published(tmp_path / "a.json")
+        import_descriptions(tmp_path / "a.json")
     with pytest.raises(InputError, match="cannot be read"):
-        import_published(tmp_path / "b.json")
+        import_descriptions(tmp_path / "b.json")
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("file", PUBLISHED)
 def test_published_files_are_imported_whole(file: str, labels: Path, tmp_path: Path) -> None:
     names, count = PUBLISHED[file]
-    imported = import_published(labels / file, class_names=read_class_names(labels / names), model="GPT-4")
+    imported = import_descriptions(labels / file, class_names=read_class_names(labels / names), model="GPT-4")
     assert imported.form == "cupl" and imported.dropped == {} == dict.fromkeys(imported.unknown + imported.missing)
     published = json.loads((labels / file).read_text())
     knowledge = imported.knowledge
@@ -234,4 +234,4 @@ def test_published_files_are_imported_whole(file: str, labels: Path, tmp_path: P
 def test_other_spellings_of_the_published_classes_match(labels: Path) -> None:
     names = read_class_names(labels / "mmaction2_label_maps_hmdb51_label_map.txt")  # brush_hair
     published = labels / "gpt4vis_GPT4_generated_prompts_hmdb_20_prompts_0_51_api.json"  # brush hair
-    assert import_published(published, class_names=names).knowledge.class_names == names
+    assert import_descriptions(published, class_names=names).knowledge.class_names == names

@@ -22,8 +22,7 @@ from icube_common.knowledge import (
     review_page,
     sign,
 )
-from icube_common.knowledge.page import save_review_page
-from icube_common.knowledge.review import Decision, accept_all, decide
+from icube_common.knowledge.review import Decision, accept_all, decide, save_review_page
 
 MODEL = Source("model", model="m-1", prompt="What is {name}?", date="2025-03-31")
 
@@ -100,7 +99,9 @@ def test_each_decision_is_saved_before_the_next_question(tmp_path: Path) -> None
 def test_deciding_unfreezes_and_takes_the_name_off_and_says_so() -> None:
     signed = sign(accept_all(example()).knowledge, "C. D.", role="neurologist", date="2025-04-01")
     assert (
-        signed.reviewer == "C. D., neurologist, 2025-04-01" and signed.frozen is not None and not signed.review_note()
+        signed.reviewer == "C. D., neurologist, 2025-04-01"
+        and signed.frozen is not None
+        and not signed.review_warning()
     )
     more = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
     assert more.knowledge.frozen is None and more.knowledge.reviewer == UNREVIEWED

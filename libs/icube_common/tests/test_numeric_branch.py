@@ -16,7 +16,7 @@ from torch import Tensor
 
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.numeric import ClassMemory, NumericBranch, NumericConfig, NumericTable, Scaler
+from icube_common.tabular import ClassPrototypeMemory, NumericBranch, NumericConfig, NumericTable, Scaler
 from icube_common.vlm import FrozenVLM, load_vlm
 
 from .numeric_data import FOLD, LABELS, NAMES, UNITS, Rows, make_table, seeded, with_other_test_rows, with_values
@@ -44,11 +44,11 @@ def make_branch(vlm: FrozenVLM, **config: object) -> NumericBranch:
 def configurations() -> Iterator[dict[str, object]]:
     for kind in KINDS:
         for entry in ENTRIES:
-            yield {"kind": kind, "entry": entry}
-    yield {"entry": "fusion", "fusion": "mlp"}
-    yield {"entry": "contrastive", "label_aware": False}
-    yield {"entry": "fusion", "missing": "word"}
-    yield {"entry": "memory", "scaling": "standard"}
+            yield {"kind": kind, "fusion_mode": entry}
+    yield {"fusion_mode": "fusion", "fusion": "mlp"}
+    yield {"fusion_mode": "contrastive", "label_aware": False}
+    yield {"fusion_mode": "fusion", "missing": "word"}
+    yield {"fusion_mode": "memory", "scaling": "standard"}
 
 
 def logits_of(branch: NumericBranch, values: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -62,9 +62,9 @@ def logits_of(branch: NumericBranch, values: Tensor, labels: Tensor | None) -> t
 @pytest.mark.parametrize("config", list(configurations()), ids=lambda config: "-".join(map(str, config.values())))
 def test_every_parameter_learns_within_two_steps(vlm: FrozenVLM, config: dict[str, object]) -> None:
     branch = make_branch(vlm, **config)
-    if isinstance(branch.entry, ClassMemory):
+    if isinstance(branch.fusion, ClassPrototypeMemory):
         # the class means of this table have no hole; a column that a class was never measured in is one
-        branch.entry.values[1, 1] = NAN
+        branch.fusion.values[1, 1] = NAN
     values = torch.from_numpy(make_table().values[:9])
     labels = torch.tensor(LABELS[:9])
     optimizer = torch.optim.SGD(branch.parameters(), lr=0.01)
@@ -97,24 +97,24 @@ def test_every_parameter_learns_within_two_steps(vlm: FrozenVLM, config: dict[st
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_a_fitted_branch_knows_nothing_of_test_rows(vlm: FrozenVLM, entry: str) -> None:
-    config = NumericConfig(entry=entry)
+    config = NumericConfig(fusion_mode=entry)
     first, second = (
         NumericBranch.fit(vlm, config, table, FOLD, generator=seeded())
         for table in (make_table(), with_other_test_rows(make_table()))
     )
-    assert first.record() == second.record()
+    assert first.to_dict() == second.to_dict()
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
     # the same with another training row: it does look
     changed = make_table().values.copy()
     changed[1] = changed[0] * 3
     third = NumericBranch.fit(vlm, config, with_values(make_table(), changed), FOLD, generator=seeded())
-    assert third.record() != first.record()
+    assert third.to_dict() != first.to_dict()
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_where_numbers_enter(vlm: FrozenVLM, entry: str) -> None:
-    branch = make_branch(vlm, entry=entry)
+    branch = make_branch(vlm, fusion_mode=entry)
     values, other = (torch.from_numpy(make_table(seed=seed).values) for seed in (0, 1))
     labels = torch.tensor(LABELS)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_raw_values_are_scaled_inside(vlm: FrozenVLM) -> None:
     other = with_values(table, table.values * factor + shift)
     logits = []
     for own in (table, other):
-        branch = NumericBranch.fit(vlm, NumericConfig(entry="fusion"), own, FOLD, generator=seeded())
+        branch = NumericBranch.fit(vlm, NumericConfig(fusion_mode="fusion"), own, FOLD, generator=seeded())
         with torch.no_grad():
             logits.append(logits_of(branch, torch.from_numpy(own.values), None)[0])
     torch.testing.assert_close(*logits, atol=1e-3, rtol=0)
@@ -146,14 +146,14 @@ def test_raw_values_are_scaled_inside(vlm: FrozenVLM) -> None:
 def test_saved_and_loaded(vlm: FrozenVLM, tmp_path: Path, config: dict[str, object]) -> None:
     branch = make_branch(vlm, **config).eval()
     save_file(branch.state_dict(), tmp_path / "branch.safetensors", metadata={"format": "pt"})
-    record = json.loads(json.dumps(branch.record()))
-    again = NumericBranch.from_record(vlm, record)
+    record = json.loads(json.dumps(branch.to_dict()))
+    again = NumericBranch.from_dict(vlm, record)
     again.load_state_dict(load_file(tmp_path / "branch.safetensors"))
     again.eval()
     values = torch.from_numpy(make_table().values)
     with torch.no_grad():
         torch.testing.assert_close(logits_of(again, values, None)[0], logits_of(branch, values, None)[0])
-    assert again.record() == record
+    assert again.to_dict() == record
     # of single subjects nothing is kept: what is stored grows with classes and columns, not with rows
     assert all(12 not in value.shape and 9 not in value.shape for value in branch.state_dict().values())
 
@@ -163,7 +163,7 @@ def test_numbers_tell_apart_what_images_cannot(vlm: FrozenVLM) -> None:
     labels = np.arange(200) % 2
     values = np.random.default_rng(0).normal(size=(200, 4)) + 1.5 * labels[:, None]
     table = NumericTable(ids=tuple(map(str, range(200))), names=NAMES, values=values, units=UNITS)
-    config = NumericConfig(entry="fusion")
+    config = NumericConfig(fusion_mode="fusion")
     branch = NumericBranch.fit(vlm, config, table, Rows(table.ids[:40]), generator=seeded())
     sample = F.normalize(torch.ones(200, vlm.embed_dim), dim=1)
     classes = F.normalize(torch.randn(2, vlm.embed_dim, generator=seeded(5)), dim=1)
@@ -182,10 +182,10 @@ def test_numbers_tell_apart_what_images_cannot(vlm: FrozenVLM) -> None:
 
 
 def test_configuration_by_keys() -> None:
-    config = load_config(NumericConfig, overrides=["enabled=true", "entry=memory", "kind=mlp", "group_size=3"])
-    assert (config.enabled, config.entry, config.kind, config.group_size) == (True, "memory", "mlp", 3)
-    with pytest.raises(InputError, match="unknown value of entry 'sum'"):
-        load_config(NumericConfig, overrides=["entry=sum"])
+    config = load_config(NumericConfig, overrides=["enabled=true", "fusion_mode=memory", "kind=mlp", "group_size=3"])
+    assert (config.enabled, config.fusion_mode, config.kind, config.group_size) == (True, "memory", "mlp", 3)
+    with pytest.raises(InputError, match="unknown value of fusion_mode 'sum'"):
+        load_config(NumericConfig, overrides=["fusion_mode=sum"])
 
 
 def test_scaler_of_the_branch_is_the_folds(vlm: FrozenVLM) -> None:
@@ -204,8 +204,8 @@ def test_with_a_real_fold(vlm: FrozenVLM) -> None:
     train, validation, test = np.arange(9), np.array([9]), np.array([10, 11])
     fold = make_fold(samples, name="one", train=train, validation=validation, test=test)
     for entry in ENTRIES:
-        config = NumericConfig(entry=entry)
+        config = NumericConfig(fusion_mode=entry)
         real, plain = (NumericBranch.fit(vlm, config, table, rows, generator=seeded()) for rows in (fold, FOLD))
-        assert real.record() == plain.record()
+        assert real.to_dict() == plain.to_dict()
         for name, value in real.state_dict().items():
             assert torch.equal(value, plain.state_dict()[name]), name

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from icube_common.errors import InputError
-from icube_common.numeric import NumericConfig, NumericTable, Scaler, group_features
-from icube_common.numeric.entries import class_means
-from icube_common.numeric.groups import spearman
+from icube_common.tabular import NumericConfig, NumericTable, Scaler, group_features
+from icube_common.tabular.fusion import class_means
+from icube_common.tabular.groups import spearman
 
 from .numeric_data import FOLD, Rows, make_table, with_other_test_rows, with_values
 
@@ -31,7 +31,7 @@ def one_column(*values: float) -> NumericTable:
 
 def test_configuration_and_tables_need_no_torch() -> None:
     code = (
-        "import sys; from icube_common.numeric import NumericConfig, NumericTable, Scaler; NumericConfig();"
+        "import sys; from icube_common.tabular import NumericConfig, NumericTable, Scaler; NumericConfig();"
         "print('torch' in sys.modules, 'scipy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

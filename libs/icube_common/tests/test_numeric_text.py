@@ -9,12 +9,12 @@ from torch import Tensor
 
 from icube_common.errors import InputError
 from icube_common.losses import info_nce
-from icube_common.numeric import (
-    ClassMemory,
-    ContrastiveBranch,
+from icube_common.tabular import (
+    ClassPrototypeMemory,
     Fusion,
     NumericConfig,
     NumericText,
+    TabularContrastiveLoss,
     ValueEmbedding,
 )
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -181,7 +181,7 @@ def test_first_weights_come_from_the_generator(vlm: FrozenVLM) -> None:
 def test_contrastive_branch() -> None:
     sample, numbers = torch.randn(2, 6, 16, generator=seeded())
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    plain, aware = ContrastiveBranch(label_aware=False), ContrastiveBranch()
+    plain, aware = TabularContrastiveLoss(label_aware=False), TabularContrastiveLoss()
     scale = 1 / 0.07
     assert plain(sample, numbers).item() == pytest.approx(info_nce(sample, numbers, scale=scale).item(), rel=1e-5)
     expected = info_nce(sample, numbers, scale=scale, labels=labels).item()
@@ -204,7 +204,7 @@ def test_contrastive_branch() -> None:
 def test_class_memory(vlm: FrozenVLM) -> None:
     text = make_text(vlm)
     values = torch.tensor([[1.0, 1, 1, 1], [NAN] * 4, [-1, NAN, 0, 2], [0, 0, 0, 0]])
-    memory = ClassMemory(values, vlm.embed_dim)
+    memory = ClassPrototypeMemory(values, vlm.embed_dim)
     classes = F.normalize(torch.randn(4, vlm.embed_dim, generator=seeded()), dim=1)
     with torch.no_grad():
         found = memory(classes, text)
@@ -225,7 +225,7 @@ def test_class_memory(vlm: FrozenVLM) -> None:
     with pytest.raises(InputError, match="2 class features for 4 rows of class numbers"):
         memory(classes[:2], text)
     with pytest.raises(InputError, match="fewer than two classes"):
-        ClassMemory(values[:2], vlm.embed_dim)
+        ClassPrototypeMemory(values[:2], vlm.embed_dim)
 
 
 @pytest.mark.parametrize("kind", ["gated", "mlp"])

@@ -7,17 +7,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icube_common.errors import InputError
-from icube_common.training import BatchOrder, Draw, StepRandom
-from icube_common.training.order import MicroBatches, local_rows
-from icube_common.training.randomness import seed_global
-from icube_common.training.seeds import mix
+from icube_common.training import BatchOrder, SampleRef, StepRandom
+from icube_common.training.sampler import MicroBatches, derive_seed, local_rows, seed_global
 
 
 def batches(
-    order: BatchOrder, batch: int, start: int, stop: int, accumulate: int = 1, rank: int = 0, processes: int = 1
+    order: BatchOrder,
+    batch: int,
+    start: int,
+    stop: int,
+    gradient_accumulation_steps: int = 1,
+    rank: int = 0,
+    processes: int = 1,
 ):
-    rows = local_rows(batch, accumulate=accumulate, rank=rank, processes=processes)
-    return list(MicroBatches(order, batch_size=batch, accumulate=accumulate, rows=rows, start=start, stop=stop))
+    rows = local_rows(batch, gradient_accumulation_steps=gradient_accumulation_steps, rank=rank, processes=processes)
+    return list(
+        MicroBatches(
+            order,
+            batch_size=batch,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            rows=rows,
+            start=start,
+            stop=stop,
+        )
+    )
 
 
 def test_batches_cross_epochs_as_written_by_hand() -> None:
@@ -31,8 +44,8 @@ def test_batches_cross_epochs_as_written_by_hand() -> None:
 def test_order_of_known_seed_never_changes() -> None:
     # a changed order would make old checkpoints go on with other data
     assert BatchOrder(8, seed=0).epoch(0).tolist() == np.random.default_rng([0, 0]).permutation(8).tolist()
-    assert BatchOrder(8, seed=0).draws(3, 4)[0].seed == mix(0, 0, 3)
-    assert mix(0, 0, 3) == 3289760204138220769 and 0 <= mix(2**70, -1) < 2**63
+    assert BatchOrder(8, seed=0).draws(3, 4)[0].seed == derive_seed(0, 0, 3)
+    assert derive_seed(0, 0, 3) == 3289760204138220769 and 0 <= derive_seed(2**70, -1) < 2**63
 
 
 def test_dataset_smaller_than_the_batch_and_empty() -> None:
@@ -56,27 +69,27 @@ def test_every_epoch_is_a_permutation(size: int, seed: int, epochs: int) -> None
     size=st.integers(1, 40),
     share=st.integers(1, 4),
     processes=st.integers(1, 4),
-    accumulate=st.integers(1, 3),
+    gradient_accumulation_steps=st.integers(1, 3),
     start=st.integers(0, 6),
     more=st.integers(1, 4),
 )
 def test_shards_partition_the_batch_and_a_suffix_is_a_suffix(
-    size: int, share: int, processes: int, accumulate: int, start: int, more: int
+    size: int, share: int, processes: int, gradient_accumulation_steps: int, start: int, more: int
 ) -> None:
-    batch = share * processes * accumulate
+    batch = share * processes * gradient_accumulation_steps
     whole = BatchOrder(size, seed=5).draws(0, (start + more) * batch)
     shards = [
-        batches(BatchOrder(size, seed=5), batch, start, start + more, accumulate, rank, processes)
+        batches(BatchOrder(size, seed=5), batch, start, start + more, gradient_accumulation_steps, rank, processes)
         for rank in range(processes)
     ]
-    assert all(len(shard) == more * accumulate for shard in shards)
+    assert all(len(shard) == more * gradient_accumulation_steps for shard in shards)
     joined = [draw for micro in zip(*shards, strict=True) for part in micro for draw in part]
     assert joined == whole[start * batch :]
 
 
 def test_batch_that_does_not_divide_is_refused() -> None:
     with pytest.raises(InputError, match=r"batch_size=10: must be a multiple .* 2 x 4 = 8"):
-        local_rows(10, accumulate=4, rank=0, processes=2)
+        local_rows(10, gradient_accumulation_steps=4, rank=0, processes=2)
 
 
 def test_weights_draw_in_proportion_and_differently_each_time() -> None:
@@ -104,7 +117,7 @@ def test_wrong_weights_are_refused(weights: list[float], message: str) -> None:
 
 
 def test_draw_is_a_pair() -> None:
-    assert Draw(index=3, seed=9) == (3, 9)
+    assert SampleRef(index=3, seed=9) == (3, 9)
 
 
 def test_step_random_shards_are_rows_of_the_whole() -> None:

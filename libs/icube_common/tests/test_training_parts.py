@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder
+from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, check_config, checkpoints, open_run
 from icube_common.training.config import learning_rate_at, trajectory
 from icube_common.training.ema import MovingAverage
-from icube_common.training.meter import Meter
+from icube_common.training.loss_tracker import LossTracker
 
 from .training_job import make_config
 
@@ -29,7 +29,7 @@ def test_configuration_needs_no_torch() -> None:
 
 
 def test_learning_rate_by_hand() -> None:
-    config = TrainConfig(learning_rate=0.1, warmup_steps=4, max_steps=14, schedule="cosine")
+    config = TrainConfig(learning_rate=0.1, warmup_steps=4, max_steps=14, lr_scheduler="cosine")
     rates = [learning_rate_at(config, step) for step in (0, 3, 4, 9, 14)]
     assert rates == pytest.approx([0.025, 0.1, 0.1, 0.05, 0.0])
     constant = TrainConfig(learning_rate=0.1, warmup_steps=4)
@@ -37,16 +37,16 @@ def test_learning_rate_by_hand() -> None:
 
 
 def test_a_constant_rate_run_may_be_prolonged_and_a_cosine_one_may_not() -> None:
-    assert trajectory(make_config(max_steps=5)) == trajectory(make_config(max_steps=9, num_workers=2, log_every=1))
-    assert trajectory(make_config(schedule="cosine")) != trajectory(make_config(schedule="cosine", max_steps=9))
+    assert trajectory(make_config(max_steps=5)) == trajectory(make_config(max_steps=9, num_workers=2, logging_steps=1))
+    assert trajectory(make_config(lr_scheduler="cosine")) != trajectory(make_config(lr_scheduler="cosine", max_steps=9))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"mixed_precision": "fp16"}, "mixed_precision=fp16: does not exist on a CPU; take mixed_precision=bf16"),
-        ({"batch_size": 10, "accumulate": 4}, "batch_size=10: must be a multiple"),
-        ({"patience": 2}, "patience=2: counts validations"),
+        ({"batch_size": 10, "gradient_accumulation_steps": 4}, "batch_size=10: must be a multiple"),
+        ({"early_stopping_patience": 2}, "early_stopping_patience=2: counts validations"),
     ],
 )
 def test_refusals_come_before_the_run_folder(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -58,7 +58,9 @@ def test_refusals_come_before_the_run_folder(tmp_path: Path, changes: dict[str, 
 
 def test_processes_are_counted_and_fsdp_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(InputError, match="batch_size=16: must be a multiple of processes x accumulate = 3 x 1"):
+    with pytest.raises(
+        InputError, match="batch_size=16: must be a multiple of processes x gradient_accumulation_steps = 3 x 1"
+    ):
         check_config(make_config())
     monkeypatch.delenv("WORLD_SIZE")
     assert check_config(make_config()) == "cpu"
@@ -95,12 +97,12 @@ def test_moving_average_leaves_frozen_parameters_out() -> None:
 
 
 def test_meter_means_and_state() -> None:
-    meter = Meter()
+    meter = LossTracker()
     for step, value in enumerate((1.0, 2.0, 6.0), start=1):
         meter.add(step, {"loss": torch.tensor(value)})
     meter.add(3, {"grad_norm": torch.tensor(5.0)})
     meter.collect()
-    other = Meter()
+    other = LossTracker()
     other.load(json.loads(json.dumps(meter.state())))
     assert other.take() == ({"loss": 9.0, "grad_norm": 5.0}, {"loss": 3, "grad_norm": 1})
     assert other.take() == ({}, {})

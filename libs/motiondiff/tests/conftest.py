@@ -28,10 +28,10 @@ TINY = MotionDiffConfig(
         max_steps=4,
         batch_size=8,
         learning_rate=1e-2,
-        checkpoint_every=2,
-        log_every=1,
+        checkpointing_steps=2,
+        logging_steps=1,
         device="cpu",
-        trackers="none",
+        report_to="none",
         seed=3,
     ),
     model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
@@ -96,7 +96,7 @@ def run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from motiondiff.train import train
 
     path = tmp_path_factory.mktemp("shared") / "run"
-    train(store_path, path, _tiny_config(train={"trackers": "tensorboard", "validate_every": 2, "ema_decay": 0.5}))
+    train(store_path, path, _tiny_config(train={"report_to": "tensorboard", "eval_steps": 2, "ema_decay": 0.5}))
     return path
 
 

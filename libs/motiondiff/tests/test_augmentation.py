@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, MotionFilter, Verdict, choose, physics_of

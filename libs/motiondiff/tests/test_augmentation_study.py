@@ -37,7 +37,7 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
         seeds=2,
         ours=tiny_config(train={"max_steps": 1}),
         actor=ActorConfig(
-            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", trackers="none"),
+            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", report_to="none"),
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
             data=DataConfig(max_frames=32, min_frames=8),
         ),

@@ -63,7 +63,7 @@ def test_train_then_resume_with_the_runs_own_settings(
     run = tmp_path / "run"
     config = tmp_path / "config.yaml"
     shutil.copy(run_path / "config.yaml", config)
-    overrides = ("train.validate_every=0", "train.max_steps=2", "train.trackers=none", "diffusion.weight_contact=0.5")
+    overrides = ("train.eval_steps=0", "train.max_steps=2", "train.report_to=none", "diffusion.weight_contact=0.5")
     result = as_json(command("train", "--data", store_path, "--out", run, "--config", config, *overrides, "--json"))
     assert result["steps"] == 2 and result["resumed_from"] is None and result["last"]["loss"] > 0
     assert Path(result["model"], "model_index.json").is_file() and Path(result["report"]).is_file()

@@ -14,7 +14,7 @@ import torch
 from command_line import Command, as_json, command_fixture
 
 from icube_common.errors import InputError
-from icube_common.training import Draw, StepRandom
+from icube_common.training import SampleRef, StepRandom
 from motiondiff.cli import main
 from motiondiff.compose import plan
 from motiondiff.config import MotionDiffConfig
@@ -214,7 +214,7 @@ def test_a_distilled_run_samples_in_four_steps(
     command: Command, editing_run: Path, store_path: Path, walk: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "fast"
-    options = "train.max_steps=3 train.batch_size=4 train.trackers=none train.log_every=1 train.device=cpu"
+    options = "train.max_steps=3 train.batch_size=4 train.report_to=none train.logging_steps=1 train.device=cpu"
     result = as_json(command("distill", editing_run, "--out", run, *options.split(), "--json"))
     assert result["steps"] == 3 and np.isfinite(result["last"]["loss"]) and result["guidance"] == 2.5
     assert is_distilled(run) and not is_distilled(editing_run)
@@ -237,7 +237,7 @@ def test_a_distilled_run_samples_in_four_steps(
 
 
 def test_a_run_with_texts_keeps_them_when_distilled(command: Command, text_run_path: Path, tmp_path: Path) -> None:
-    options = "train.max_steps=1 train.batch_size=4 train.trackers=none train.device=cpu"
+    options = "train.max_steps=1 train.batch_size=4 train.report_to=none train.device=cpu"
     assert (
         as_json(command("distill", text_run_path, "--out", tmp_path / "fast", *options.split(), "--json"))["steps"] == 1
     )
@@ -265,7 +265,7 @@ def test_a_consistent_student_has_no_loss(
     scheduler = make_scheduler("lcm", make_noise_schedule(config.diffusion).config)
     step = ConsistencyStep(denoiser, representation, scheduler, config, guidance=2.5)
     windows = MotionWindows(store, store.select("train"), config.data, augment=True)
-    batch = collate([windows[Draw(row, row)] for row in range(6)])
+    batch = collate([windows[SampleRef(row, row)] for row in range(6)])
     clip = torch.zeros(1, 1, representation.feature_size)
     clip[..., :3] = 0.5
     constant = torch.nn.Module()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.generators import DiffusionGenerator
 from motiondiff.config import DataConfig
@@ -78,11 +78,11 @@ def test_mirrored_windows_have_the_labels_of_the_other_side(tmp_path: Path) -> N
     plain = MotionWindows(store, clips, replace(CONFIG, mirror=0.0), augment=True)
     half = MotionWindows(store, clips, replace(CONFIG, mirror=0.5), augment=True)
     for index in range(len(clips)):
-        draw = Draw(index, index)
+        draw = SampleRef(index, index)
         for kind, names in (("action", store.actions), ("tag", store.tags)):
             assert names[windows[draw][kind]] == mirrored_text(names[plain[draw][kind]])
         for seed in range(10):  # with the motion, never without it
-            one, other = half[Draw(index, seed)], windows[Draw(index, seed)]
+            one, other = half[SampleRef(index, seed)], windows[SampleRef(index, seed)]
             mirrored = np.array_equal(one["features"], other["features"])
             assert (one["action"] == other["action"]) == mirrored
 
@@ -106,7 +106,7 @@ def test_captions_of_mirrored_windows(tmp_path: Path) -> None:
     embedded = EmbeddedCaptions(captions, np.eye(count, dtype=np.float32))
     for mirror, expected in ((1.0, "a person waves the right hand"), (0.0, "a person waves the left hand")):
         windows = MotionWindows(store, np.arange(3), replace(CONFIG, mirror=mirror), augment=True, captions=embedded)
-        assert captions.texts[windows[Draw(0, 3)]["text"].argmax()] == expected
+        assert captions.texts[windows[SampleRef(0, 3)]["text"].argmax()] == expected
     plain = EmbeddedCaptions(captions_of_store(store), np.eye(count - 1, dtype=np.float32))
     with pytest.raises(InputError, match="without their mirrored texts"):
         MotionWindows(store, np.arange(3), CONFIG, augment=True, captions=plain)

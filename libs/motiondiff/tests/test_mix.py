@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from published_formats import etri_text, moving, ntu_text, seen
 
-from icube_common.classes import ETRI_ACTIVITY3D, NTU_RGBD
+from icube_common.data.class_lists import ETRI_ACTIVITY3D, NTU_RGBD
 from icube_common.errors import InputError
 from motiondiff.data.labels import LabelMap, shipped_map
 from motiondiff.data.mix import count_sources, prepare_mix

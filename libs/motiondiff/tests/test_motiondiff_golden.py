@@ -18,7 +18,7 @@ import pytest
 from command_line import Command, as_json, command_fixture
 from safetensors.numpy import load_file
 
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 from motiondiff.augmentation import study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
@@ -29,7 +29,7 @@ GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # words of the command line and of its results
-TRAIN = ("train.trackers=none", "train.device=cpu", "train.batch_size=6")
+TRAIN = ("train.report_to=none", "train.device=cpu", "train.batch_size=6")
 RECOGNISER = ("recogniser.frames=16", "recogniser.batch_size=8", "recogniser.steps=1")
 OWN, VARIATIONS = "ours", "variations"
 FITTING = "fit_network"
@@ -178,7 +178,7 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
 
 @pytest.mark.real_data
 def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
-    out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "trackers=none", "batch_size=6")
+    out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "report_to=none", "batch_size=6")
     words = (
         "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.overgenerate=1", "filter.steps=2",
         "filter.min_confidence=0", *RECOGNISER, *(f"{name}.train.{key}" for name in (OWN, "actor") for key in quick),

@@ -27,7 +27,7 @@ LOADER = """
 import json, sys
 from pathlib import Path
 import torch.utils.data
-from icube_common.training.order import BatchOrder, MicroBatches
+from icube_common.training.sampler import BatchOrder, MicroBatches
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate
@@ -42,7 +42,8 @@ store = MotionStore(sys.argv[1])
 clips = store.select("train")
 weights = balanced_weights(store.columns["action"][clips], 0.5)
 order = BatchOrder(len(clips), seed=0, weights=weights)
-sampler = MicroBatches(order, batch_size=64, accumulate=1, rows=slice(0, 64), start=0, stop=2 * len(clips) // 64)
+steps = 2 * len(clips) // 64
+sampler = MicroBatches(order, batch_size=64, gradient_accumulation_steps=1, rows=slice(0, 64), start=0, stop=steps)
 windows = MotionWindows(store, clips, DataConfig(), augment=True)
 rows = batches = 0
 for batch in torch.utils.data.DataLoader(windows, batch_sampler=sampler, collate_fn=collate):

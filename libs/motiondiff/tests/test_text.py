@@ -20,8 +20,8 @@ from torch import Tensor
 
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, StepRandom
+from icube_common.io.runs import RunFolder
+from icube_common.training import SampleRef, StepRandom
 from icube_common.vlm.features import FeatureCache
 from motiondiff.cli import main
 from motiondiff.config import DiffusionConfig, MotionDiffConfig, TextConfig
@@ -145,7 +145,7 @@ def test_dropout_of_text_and_action(
     captions = captions_of_store(store)
     embedded = EmbeddedCaptions(captions, encoder.embed(captions.texts).numpy())
     windows = MotionWindows(store, store.select("train"), tiny_config().data, augment=False, captions=embedded)
-    batch = collate([windows[Draw(row, row)] for row in range(4)])
+    batch = collate([windows[SampleRef(row, row)] for row in range(4)])
     assert batch["text"].shape == (4, encoder.size) and batch["has_text"].all()
     seen: list[Conditions] = []
 

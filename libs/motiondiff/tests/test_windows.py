@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from icube_common.errors import InputError
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.windows import MotionWindows, balanced_weights, collate, in_a_mirror, to_common_frame
@@ -28,15 +28,15 @@ def windows(store: MotionStore) -> MotionWindows:
 
 def test_the_same_draw_gives_the_same_window(windows: MotionWindows) -> None:
     for index in range(5):
-        first, again = windows[Draw(index, 9)], windows[Draw(index, 9)]
+        first, again = windows[SampleRef(index, 9)], windows[SampleRef(index, 9)]
         np.testing.assert_array_equal(first["features"], again["features"])
         np.testing.assert_array_equal(first["offsets"], again["offsets"])
-        other = windows[Draw(index, 10)]
+        other = windows[SampleRef(index, 10)]
         assert not np.array_equal(first["offsets"], other["offsets"])
 
 
 def test_draws_differ_in_length_place_and_size(windows: MotionWindows, store: MotionStore) -> None:
-    drawn = [windows[Draw(0, seed)] for seed in range(60)]
+    drawn = [windows[SampleRef(0, seed)] for seed in range(60)]
     lengths = {len(window["features"]) for window in drawn}
     assert min(lengths) >= 8 and max(lengths) == 24 and len(lengths) > 5
     clip = int(windows.clips[0])
@@ -52,7 +52,7 @@ def test_draws_differ_in_length_place_and_size(windows: MotionWindows, store: Mo
 
 def test_windows_start_above_the_origin_and_face_z(windows: MotionWindows, store: MotionStore) -> None:
     for seed in range(20):
-        window = windows[Draw(seed % len(windows), seed)]
+        window = windows[SampleRef(seed % len(windows), seed)]
         features = torch.from_numpy(window["features"])
         assert features[0, [0, 2]].abs().max() == 0
         clip = int(windows.clips[seed % len(windows)])
@@ -73,7 +73,7 @@ def test_turning_to_the_common_frame_moves_the_body_as_a_whole(store: MotionStor
 def test_without_augmentation_clips_come_whole_and_as_they_are(store: MotionStore) -> None:
     windows = MotionWindows(store, np.arange(4), replace(CONFIG, max_frames=30), augment=False)
     for clip in range(4):
-        window = windows[Draw(clip, 123)]
+        window = windows[SampleRef(clip, 123)]
         assert len(window["features"]) == min(int(store.columns["length"][clip]), 30)
         np.testing.assert_array_equal(window["offsets"], store.skeleton(clip).offsets)
         assert store.actions[window["action"]] == store[clip].action
@@ -83,11 +83,11 @@ def test_without_augmentation_clips_come_whole_and_as_they_are(store: MotionStor
 def test_clips_shorter_than_min_frames_come_whole(store: MotionStore) -> None:
     config = DataConfig(max_frames=200, min_frames=100, crop_probability=1.0)
     windows = MotionWindows(store, np.arange(3), config, augment=True)
-    assert [len(windows[Draw(clip, 5)]["features"]) for clip in range(3)] == store.columns["length"][:3].tolist()
+    assert [len(windows[SampleRef(clip, 5)]["features"]) for clip in range(3)] == store.columns["length"][:3].tolist()
 
 
 def test_padding_and_masks(windows: MotionWindows) -> None:
-    drawn = [windows[Draw(0, seed)] for seed in range(8)]
+    drawn = [windows[SampleRef(0, seed)] for seed in range(8)]
     batch = collate(drawn)
     lengths = [len(window["features"]) for window in drawn]
     assert batch["features"].shape == (8, max(lengths), 3 + 6 * 18)
@@ -127,7 +127,7 @@ def test_a_motion_in_a_mirror(store: MotionStore) -> None:
 
 def test_a_share_of_windows_is_mirrored(store: MotionStore, windows: MotionWindows) -> None:
     half = MotionWindows(store, windows.clips, replace(CONFIG, mirror=0.5), augment=True)
-    draws = [Draw(number % len(half), 100 + number) for number in range(40)]
+    draws = [SampleRef(number % len(half), 100 + number) for number in range(40)]
     same = [np.array_equal(half[draw]["features"], windows[draw]["features"]) for draw in draws]
     assert 10 < sum(same) < 30
     whole = MotionWindows(store, windows.clips, replace(CONFIG, mirror=1.0), augment=False)  # not for validation

@@ -95,13 +95,13 @@ class Captioner:
             [torch.stack([self._known[text] for text in texts]).mean(0) if texts else absent for texts in told]
         )
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON; an infinite deviation is None."""
         deviation = [None if np.isinf(value) else float(value) for value in self.deviation]
         return {"names": list(self.names), "center": self.center.tolist(), "deviation": deviation}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Captioner:
+    def from_dict(cls, record: Mapping[str, Any]) -> Captioner:
         """The inverse of `record`."""
         deviation = [np.inf if value is None else float(value) for value in record["deviation"]]
         return cls(tuple(record["names"]), np.asarray(record["center"]), np.asarray(deviation))

@@ -12,7 +12,7 @@ from actprompt import __version__
 from actprompt.commands.data import DATA_COMMANDS
 from actprompt.commands.models import MODEL_COMMANDS
 from icube_common import cli
-from icube_common.knowledge.describe import describe_command
+from icube_common.knowledge.commands import knowledge_command
 
 if TYPE_CHECKING:
     from icube_common.vlm import FrozenVLM
@@ -43,7 +43,7 @@ def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> Froz
 
 COMMANDS: Mapping[str, cli.Command] = {
     **DATA_COMMANDS,
-    "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **MODEL_COMMANDS,
 }
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from actprompt.captions import Captioner
 from actprompt.courses import Course
 from actprompt.inputs import Inputs
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 from icube_common.vlm import FrozenVLM
 
 
@@ -116,7 +116,7 @@ class TrainingClips:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         generator = np.random.default_rng(draw.seed)
         view = int(generator.integers(self._tables.views(draw.index)))
         courses = self._tables.courses

@@ -9,8 +9,8 @@ from actprompt.sampling import MODES, Sampling
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.losses import LossConfig
-from icube_common.numeric import NumericConfig
 from icube_common.prompts import PromptConfig
+from icube_common.tabular import NumericConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -66,7 +66,7 @@ class VisualConfig(Config):
 class MotionConfig(NumericConfig):
     """What is made of the numbers of a clip: its skeleton's named parameters, and their course over time."""
 
-    entry: str = option(
+    fusion_mode: str = option(
         "statements",
         "how named parameters enter: as sentences about the body in the space of the texts, or as icube_common does",
         choices=ENTRIES,
@@ -78,7 +78,7 @@ class MotionConfig(NumericConfig):
     prior: float = option(1.0, "statements: length of the share that the sentences about the numbers have", ge=0)
 
     def plain(self) -> NumericConfig:
-        """The keys that icube_common.numeric knows, for the entries that it offers."""
+        """The keys that icube_common.tabular knows, for the entries that it offers."""
         names = [field.name for field in dataclasses.fields(NumericConfig)]
         return NumericConfig(**{name: getattr(self, name) for name in names})
 
@@ -119,7 +119,7 @@ class ActConfig(Config):
     numeric: MotionConfig = section(MotionConfig)
     start: StartConfig = section(StartConfig)
     loss: ActLossConfig = section(ActLossConfig)
-    train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpoint_every=100)
+    train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpointing_steps=100)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,16 +127,17 @@ class ActConfig(Config):
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
         if not self.visual.enabled and not self.numeric.enabled:
             raise InputError("visual.enabled=false with numeric.enabled=false: nothing is left to tell actions by")
-        joins = self.numeric.enabled and self.numeric.entry != "statements"
+        joins = self.numeric.enabled and self.numeric.fusion_mode != "statements"
         if joins and self.prompt.conditional:
             raise InputError(
-                f"prompt.conditional=true: numeric.entry={self.numeric.entry} takes class features that are the same "
-                "for all clips, so the meta-net would never be trained; take numeric.entry=statements or set it false"
+                f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features that "
+                "are the same for all clips, so the meta-net would never be trained; take "
+                "numeric.fusion_mode=statements or set it false"
             )
         if joins and not self.visual.enabled and not self.numeric.course:
             raise InputError(
-                f"numeric.entry={self.numeric.entry}: joins numbers to a clip's feature, and there is none; "
-                "set visual.enabled or numeric.course, or take numeric.entry=statements"
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: joins numbers to a clip's feature, there is none; "
+                "set visual.enabled or numeric.course, or take numeric.fusion_mode=statements"
             )
 
 
@@ -157,14 +158,14 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
         found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
         found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
-    entry = f"numeric.entry={numeric.entry}"
-    if numeric.entry == "statements":
+    entry = f"numeric.fusion_mode={numeric.fusion_mode}"
+    if numeric.fusion_mode == "statements":
         found |= {f"numeric.{key}": entry for key in (*_OF_SENTENCES, "label_aware", "weight", "fusion")}
     else:
         found |= {"numeric.prior": entry, "start.parameters": entry}
-        if numeric.entry != "contrastive":
+        if numeric.fusion_mode != "contrastive":
             found |= {"numeric.label_aware": entry, "numeric.weight": entry}
-        if numeric.entry != "fusion":
+        if numeric.fusion_mode != "fusion":
             found["numeric.fusion"] = entry
     if not numeric.course:
         found |= {f"numeric.{key}": "numeric.course=false" for key in _OF_COURSE}

@@ -80,7 +80,7 @@ class Course:
         moments = rearrange(resample(channels, self.frames), "t c -> (t c)")
         return np.concatenate([moments, temporal_pyramid(channels, frames=self.frames)]).astype(np.float32)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "joint_names": list(self.joint_names),
@@ -89,7 +89,7 @@ class Course:
         }
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Course:
+    def from_dict(cls, record: Mapping[str, Any]) -> Course:
         """The inverse of `record`."""
         return cls(tuple(record["joint_names"]), np.asarray(record["stand_in"]), int(record["frames"]))
 

@@ -17,8 +17,8 @@ from actprompt.extract import extract
 from actprompt.simulate import ACTIONS, NOTE, PEOPLE, write_simulated
 from actprompt.train import train
 from icube_common.errors import InputError
+from icube_common.io.runs import check_output_path
 from icube_common.knowledge import ClassKnowledge, Sentence, Source
-from icube_common.runs import refuse_existing
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -28,7 +28,7 @@ TAKES = 3
 CONFIG = ActConfig(
     visual=VisualConfig(head="statistics"),
     numeric=MotionConfig(enabled=True),
-    train=TrainConfig(max_steps=20, batch_size=32, learning_rate=1e-3, checkpoint_every=20, log_every=5),
+    train=TrainConfig(max_steps=20, batch_size=32, learning_rate=1e-3, checkpointing_steps=20, logging_steps=5),
 )
 SENTENCES: Mapping[str, Sequence[str]] = {
     "wave": (
@@ -69,7 +69,7 @@ def demo(
     Raises:
         InputError: ``out`` exists, or a number that is not positive.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     takes = TAKES if takes is None else takes
     for name, value in (("takes", takes), ("steps", steps)):
         if value is not None and value < 1:

@@ -29,12 +29,28 @@ from actprompt.texts import class_texts
 from actprompt.train import features_folder
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, refuse_trained, score, zero_shot
-from icube_common.evaluation.folder import RECORD, all_notes, kept, open_folder, refuse_other, settings_record
+from icube_common.evaluation import (
+    BaseToNew,
+    Fold,
+    Predictions,
+    Samples,
+    check_train_test_overlap,
+    concatenate,
+    make_predictions,
+    zero_shot,
+)
+from icube_common.evaluation.runner import (
+    RECORD,
+    all_warnings,
+    cached_predictions,
+    check_same_evaluation,
+    open_folder,
+    settings_record,
+)
+from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
-from icube_common.runs import RunFolder, refuse_existing, write_json
-from icube_common.sequences import as_list
 from icube_common.training import check_config, load_backbone, open_run
+from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM
 
 logger = logging.getLogger(__name__)
@@ -95,13 +111,14 @@ class Bench:
             trained = fit_fold(self.inputs, fold, self.config, self.vlm, self.texts, run)
             found = [
                 on_all_classes(
-                    score(self.samples, part, predict_test(trained, self.inputs, part, self.texts)), self.samples
+                    make_predictions(self.samples, part, predict_test(trained, self.inputs, part, self.texts)),
+                    self.samples,
                 )
                 for part in (tests or [fold])
             ]
             return replace_folds(concatenate(found)), trained.notes
 
-        return kept(folder, train_and_predict)
+        return cached_predictions(folder, train_and_predict)
 
 
 def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
@@ -165,7 +182,7 @@ def evaluate(
         "options": vars(options),
         "comparisons": comparisons,
     }
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     bench = Bench.of(data, config, out, features=features, root=root)
     folds: list[Any]
     if protocol == "few-shot":
@@ -208,7 +225,7 @@ def _plain(bench: Bench, folds: Sequence[Fold]) -> Judgement:
     results = [
         bench.run(fold, f"{fold.repeat:02d}-{fold.number:03d}") for fold in tqdm(folds, desc="folds", unit="fold")
     ]
-    return Judgement(concatenate(part for part, _ in results), all_notes(results))
+    return Judgement(concatenate(part for part, _ in results), all_warnings(results))
 
 
 def _few_shot(bench: Bench, folds: Sequence[tuple[int, Fold]]) -> Judgement:
@@ -220,7 +237,7 @@ def _few_shot(bench: Bench, folds: Sequence[tuple[int, Fold]]) -> Judgement:
         predictions.write_csv(bench.out / f"predictions_{shots}_shots.csv")
     details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
     every = [part for parts in found.values() for part in parts]
-    return Judgement(by_shots[max(by_shots)], all_notes(every), details={"shots": details})
+    return Judgement(by_shots[max(by_shots)], all_warnings(every), details={"shots": details})
 
 
 def _base_to_new(bench: Bench, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> Judgement:
@@ -231,7 +248,7 @@ def _base_to_new(bench: Bench, pairs: Sequence[tuple[int, list[str], BaseToNew]]
         results.append((predictions, notes))
         draws[draw] = new
     whole = concatenate(part for part, _ in results)
-    return Judgement(whole, all_notes(results), details={"base_to_new": judge_draws(whole, draws)})
+    return Judgement(whole, all_warnings(results), details={"base_to_new": judge_draws(whole, draws)})
 
 
 def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str, Any]:
@@ -242,7 +259,7 @@ def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str
     if config.visual.enabled and config.numeric.enabled:
         off = replace(config.numeric, enabled=False)  # type: ignore[call-arg]  # a key of its base class
         variants["picture only"] = replace(config, numeric=off)
-        if config.numeric.entry == "statements" or config.numeric.course:
+        if config.numeric.fusion_mode == "statements" or config.numeric.course:
             variants["numbers only"] = replace(config, visual=replace(config.visual, enabled=False))
     variants[PRIMARY] = replace(config, exchange_texts=config.exchange_texts + 1)
     for name, changed in variants.items():
@@ -251,7 +268,7 @@ def _compare(bench: Bench, folds: Sequence[Fold], ours: Predictions) -> dict[str
     if bench.inputs.skeletons is not None:
         for name in BASELINES:
             parts = [
-                on_all_classes(score(bench.samples, fold, baseline(name, bench.inputs, fold)), bench.samples)
+                on_all_classes(make_predictions(bench.samples, fold, baseline(name, bench.inputs, fold)), bench.samples)
                 for fold in folds
             ]
             found[name] = concatenate(parts)
@@ -294,7 +311,7 @@ def evaluate_run(
         InputError: a person, group or clip of the set was trained on; the set has a class that the model does not know,
             or lacks what the model uses.
     """
-    out, subjects = refuse_existing(out, overwrite=overwrite), as_list(subjects)
+    out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
     saved = load_model(run)
     model, config = saved.model, saved.model.config
     manifest = Manifest.load(data, root=root)
@@ -307,7 +324,7 @@ def evaluate_run(
         chosen = np.flatnonzero(np.isin(groups, list(subjects)))
     # ids and people of another set are others, even if they are called the same
     if manifest.about["format"] == saved.about["data"]["format"]:
-        refuse_trained(samples, chosen, saved.about["trained_on"], kind="clip")
+        check_train_test_overlap(samples, chosen, saved.about["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     if strange := sorted(classes - set(model.labels)):
         raise InputError(
@@ -326,7 +343,7 @@ def evaluate_run(
     )
     fold = zero_shot(table)
     tables = Tables.of(fold.test_ids, inputs, saved.course, saved.captioner, model.vlm)
-    predictions = score(table, fold, predict(model, tables))
+    predictions = make_predictions(table, fold, predict(model, tables))
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)

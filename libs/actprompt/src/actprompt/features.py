@@ -30,10 +30,10 @@ from actprompt.manifest import Manifest
 from actprompt.sampling import Sampling
 from actprompt.video import decoder_key
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file, read_json, write_json
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
+from icube_common.io.runs import atomic_file, read_json, write_json
 from icube_common.vlm import FeatureCache, FrozenVLM, feature_fingerprint
-from icube_common.vlm.encode import refuse_other_precision
+from icube_common.vlm.encode import check_same_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")
@@ -296,7 +296,7 @@ def refuse_other_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: 
         InputError: they differ; both are named, and what to do.
     """
     backbone = recorded["backbone"]
-    refuse_other_precision(folder, backbone, vlm)
+    check_same_precision(folder, backbone, vlm)
     fingerprint = feature_fingerprint(vlm)
     if backbone["fingerprint"] != fingerprint:
         raise InputError(

@@ -22,12 +22,12 @@ from actprompt.inputs import Inputs
 from actprompt.model import ActionModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
+from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss, supervised_contrastive
-from icube_common.numeric import NumericBranch
-from icube_common.numeric.table import training_values
 from icube_common.prompts import ClassTexts, PromptLearner
-from icube_common.prompts.textmap import Block, Choice, select, start_at_ridge
-from icube_common.runs import RunFolder
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, select_by_group_cv
+from icube_common.tabular import NumericBranch
+from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM
 
@@ -65,7 +65,7 @@ def fit_fold(
     *,
     resume: bool = False,
 ) -> Trained:
-    """Train on a fold's training rows; its validation rows stop the training early where ``train.patience`` is set.
+    """Train on a fold's training rows; its validation rows end it early with ``train.early_stopping_patience``.
 
     Args:
         inputs: the tables of all clips; only the fold's own rows are read.
@@ -95,7 +95,7 @@ def fit_fold(
         known = [seen.skeletons[name] for name in ids if len(seen.skeletons[name])]
         course = Course.fit(known, inputs.joint_names, config.numeric.frames)
     captioner = None
-    if seen.parameters is not None and config.numeric.entry == "statements":
+    if seen.parameters is not None and config.numeric.fusion_mode == "statements":
         captioner = Captioner.fit(seen.parameters.names, training_values(seen.parameters, fold))
     tables = Tables.of(
         ids,
@@ -118,7 +118,7 @@ def fit_fold(
         TrainingClips(tables, fold.train_labels.tolist()),
         config=config.train,
         run=run,
-        validate=_validation(fold, seen, model, course, captioner) if config.train.validate_every else None,
+        validate=_validation(fold, seen, model, course, captioner) if config.train.eval_steps else None,
         resume=resume,
     )
     model.to(device)
@@ -136,7 +136,7 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
     Raises:
         InputError: a class without training rows, no validation rows where they are needed, no training skeleton.
     """
-    fold.check_trainable("clip", validate_every=config.train.validate_every)
+    fold.check_trainable("clip", eval_steps=config.train.eval_steps)
     if inputs.skeletons is not None:
         rows = fold.training_rows(inputs.skeletons)
         if not any(len(joints) for joints in rows.values()):
@@ -147,7 +147,7 @@ def _build(prompts: PromptLearner, config: ActConfig, inputs: Inputs, fold: Fold
     """The model, scaled by the training rows."""
     branch = None
     names = inputs.parameters.names if inputs.parameters is not None else ()
-    if inputs.parameters is not None and config.numeric.entry != "statements":
+    if inputs.parameters is not None and config.numeric.fusion_mode != "statements":
         generator = torch.Generator().manual_seed(config.train.seed)
         branch = NumericBranch.fit(prompts.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator)
     width = 0 if tables.courses is None else tables.courses.shape[2]
@@ -183,13 +183,13 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
     if model.visual is not None and pooled is not None:
         rows = model.visual.map.standard(pooled).cpu()
         known += model.visual.known(pooled).cpu().repeat(copies, 1)
-        blocks.append(Block(rows.repeat(copies, 1), shrinkages.visual, model.visual.map))
+        blocks.append(RidgeBlock(rows.repeat(copies, 1), shrinkages.visual, model.visual.map))
     if model.course is not None and tables.courses is not None:
         rows = torch.cat([model.course.standard(tables.courses[:, copy].to(device)) for copy in range(copies)]).cpu()
-        blocks.append(Block(rows, shrinkages.course, model.course))
+        blocks.append(RidgeBlock(rows, shrinkages.course, model.course))
     if model.parameters_map is not None and tables.parameters is not None:
         rows = model.parameters_map.standard(tables.parameters.to(device)).cpu()
-        blocks.append(Block(rows.repeat(copies, 1), shrinkages.parameters, model.parameters_map))
+        blocks.append(RidgeBlock(rows.repeat(copies, 1), shrinkages.parameters, model.parameters_map))
     if model.stated is not None and tables.captions is not None:
         known += model.stated(tables.captions.to(device)).cpu().repeat(copies, 1)
     if not blocks:
@@ -197,10 +197,10 @@ def _start(model: ActionModel, config: ActConfig, tables: Tables, labels: Tensor
     classes = model.prompts().cpu()
     # what all classes share tells none of them from another
     wanted = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    choice = Choice()
+    choice = RidgeSetting()
     if config.start.select:
-        choice = select(blocks, wanted, known, labels, groups, classes, copies=copies)
-    start_at_ridge(blocks, wanted, known, copies=copies, choice=choice)
+        choice = select_by_group_cv(blocks, wanted, known, labels, groups, classes, copies=copies)
+    initialise_ridge(blocks, wanted, known, copies=copies, choice=choice)
     model.trust.fill_(choice.trust)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.tables import file_digest
+from icube_common.io.csv import file_digest
 
 IMAGE_SUFFIXES = (".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 # prefixes of optical flow in the folders that denseflow and TSN's tools write

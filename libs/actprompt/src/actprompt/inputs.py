@@ -19,7 +19,7 @@ from actprompt.config import ActConfig
 from actprompt.extract import read_pixels, video_features
 from actprompt.manifest import Clip, Manifest
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 from icube_common.vlm import FrozenVLM
 
 
@@ -95,8 +95,8 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
     joint_names: tuple[str, ...] = ()
     notes = []
     if config.visual.enabled:
-        if vlm.untrained_note:
-            notes.append(f"Backbone: {vlm.untrained_note}.")
+        if vlm.untrained_warning:
+            notes.append(f"Backbone: {vlm.untrained_warning}.")
         if config.visual.prompts:
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:

@@ -15,10 +15,10 @@ from icube_common.evaluation import (
     harmonic_mean,
     mean_interval,
 )
-from icube_common.evaluation.folder import interval_text
-from icube_common.evaluation.pages import class_tables
-from icube_common.reports import Report
-from icube_common.runs import write_json
+from icube_common.evaluation.report import class_tables
+from icube_common.evaluation.runner import interval_text
+from icube_common.io.reports import Report
+from icube_common.io.runs import write_json
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
 PRIMARY = "class texts exchanged"

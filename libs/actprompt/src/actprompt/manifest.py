@@ -28,8 +28,8 @@ import numpy.typing as npt
 from actprompt.numeric_table import NumericTable, read_numeric
 from actprompt.skeletons import Skeleton, read_skeleton
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json
-from icube_common.tables import file_digest, read_table
+from icube_common.io.csv import file_digest, read_table
+from icube_common.io.runs import read_json
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples

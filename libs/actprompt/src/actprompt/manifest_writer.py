@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from actprompt.manifest import DAMAGE, FIXED, MEASURED, Clip, count_clips, skeleton_file
 from actprompt.numeric_table import NumericTable
-from icube_common.tables import file_digest
+from icube_common.io.csv import file_digest
 
 
 def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]) -> None:

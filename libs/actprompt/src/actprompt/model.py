@@ -24,9 +24,9 @@ from actprompt.config import ActConfig, VisualConfig
 from actprompt.temporal import make_head
 from actprompt.visual_prompts import PromptedTower
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
-from icube_common.numeric import NumericBranch
 from icube_common.prompts import PromptLearner
-from icube_common.prompts.textmap import StatedNumbers, TextMap
+from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
+from icube_common.tabular import NumericBranch
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
@@ -80,7 +80,7 @@ class VisualBranch(nn.Module):
         )
         self.head = make_head(config.head, dim, layers=config.layers, dropout=config.dropout, seed=seed)
         self.dim = dim
-        self.map = TextMap(2 * dim if config.head == "statistics" else dim, dim)
+        self.map = LinearProjection(2 * dim if config.head == "statistics" else dim, dim)
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
         """What the head makes of the frames, before the map."""
@@ -141,12 +141,12 @@ class ActionModel(nn.Module):
         self.visual = (
             VisualBranch(vlm, config.visual, frames=config.video.frames, seed=seed) if config.visual.enabled else None
         )
-        self.course = TextMap(course_features, vlm.embed_dim) if course_features else None
-        self.parameters_map: TextMap | None = None
-        self.stated: StatedNumbers | None = None
-        if parameters and config.numeric.entry == "statements":
-            self.parameters_map = TextMap(len(parameters), vlm.embed_dim)
-            self.stated = StatedNumbers(vlm.embed_dim, weight=config.numeric.prior)
+        self.course = LinearProjection(course_features, vlm.embed_dim) if course_features else None
+        self.parameters_map: LinearProjection | None = None
+        self.stated: CaptionTerm | None = None
+        if parameters and config.numeric.fusion_mode == "statements":
+            self.parameters_map = LinearProjection(len(parameters), vlm.embed_dim)
+            self.stated = CaptionTerm(vlm.embed_dim, weight=config.numeric.prior)
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())

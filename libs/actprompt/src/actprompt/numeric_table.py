@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 
 @dataclass(frozen=True)

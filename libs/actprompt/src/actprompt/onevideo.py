@@ -21,7 +21,7 @@ from actprompt.saved import SavedModel
 from actprompt.skeletons import read_skeleton
 from actprompt.video import VideoClip, VideoInfo, read_clip
 from icube_common.errors import InputError
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 Joints = npt.NDArray[np.float32]
 
@@ -125,7 +125,7 @@ def read_one(
 
 def uses_numbers(saved: SavedModel) -> bool:
     """Whether a clip's own numbers enter a prediction; they don't where they only served the training."""
-    entry = saved.model.config.numeric.entry
+    entry = saved.model.config.numeric.fusion_mode
     return saved.course is not None or bool(saved.model.parameter_names and entry in ("statements", "fusion"))
 
 

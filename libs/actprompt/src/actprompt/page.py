@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from actprompt.video import VideoClip
-from icube_common.reports import format_value, render_page
-from icube_common.runs import atomic_file
+from icube_common.io.reports import format_value, render_page
+from icube_common.io.runs import atomic_file
 
 PICTURE = (240, 240)
 """Pixels that a frame is made to fit into."""

@@ -18,7 +18,7 @@ from actprompt.reasons import Case, look
 from actprompt.saved import SavedModel, load_model
 from actprompt.video import probe
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 
 
 def predict_video(
@@ -95,7 +95,7 @@ def _check(
     if html is not None:
         if Path(html).is_dir():
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
-        refuse_existing(html, overwrite=overwrite)
+        check_output_path(html, overwrite=overwrite)
 
 
 def _check_video(video: Path, frame_rate: float | None) -> None:
@@ -119,7 +119,7 @@ def _notes(saved: SavedModel, one: OneVideo) -> list[str]:
         notes.append(f"A clip called {one.clip.id} was trained on: this says nothing about unseen videos.")
     if about["data"].get("simulated"):
         notes.append("Trained on simulated videos, not on recordings of people.")
-    backbone = model.vlm.untrained_note
+    backbone = model.vlm.untrained_warning
     if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
         notes.append(f"Backbone: {backbone}.")
     return list(dict.fromkeys([*notes, *about["notes"]]))

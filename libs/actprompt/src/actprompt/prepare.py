@@ -26,8 +26,8 @@ from actprompt.numeric_features import limb_parameters, parameter_table
 from actprompt.numeric_table import NumericTable
 from actprompt.video import VideoError, probe
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.io.runs import atomic_folder, check_output_path
+from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def prepare(
             written then.
     """
     options = {"splits": splits, "root": root, "class_names": class_names}
-    found, where = _find(format, source, options, lambda: refuse_existing(out, overwrite=overwrite))
+    found, where = _find(format, source, options, lambda: check_output_path(out, overwrite=overwrite))
     _check_folders(found, frame_rate, where)
     clips, same = merge_same_files(found.clips, found.root)
     rejected = [*found.rejected, *same]

@@ -21,7 +21,7 @@ from icube_common.evaluation import (
     grouped_k_fold,
     held_out,
     leave_one_group_out,
-    official,
+    predefined_split,
 )
 
 VALIDATION = 0.2
@@ -66,7 +66,7 @@ class ProtocolOptions:
 
 def validation_share(config: ActConfig) -> float:
     """Share of the training groups that are kept for stopping early: none where nothing is validated."""
-    return VALIDATION if config.train.validate_every else 0.0
+    return VALIDATION if config.train.eval_steps else 0.0
 
 
 def official_fold(manifest: Manifest, samples: Samples, protocol: str, config: ActConfig, *, number: int = 0) -> Fold:
@@ -77,7 +77,7 @@ def official_fold(manifest: Manifest, samples: Samples, protocol: str, config: A
     """
     parts = manifest.split(protocol)
     ids = {part: [samples.ids[row] for row in rows] for part, rows in parts.items()}
-    return official(
+    return predefined_split(
         samples,
         ids["test"],
         train_ids=[*ids["train"], *ids["validation"]],

@@ -20,9 +20,9 @@ from actprompt.courses import Course
 from actprompt.model import ActionModel
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
-from icube_common.numeric import NumericBranch
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts import PromptLearner
-from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -64,9 +64,9 @@ def save_model(folder: str | Path, saved: SavedModel, *, overwrite: bool = False
             "labels": list(model.labels),
             "parameters": list(model.parameter_names),
             "course_features": 0 if model.course is None else len(model.course.center),
-            "course": None if saved.course is None else saved.course.record(),
-            "captioner": None if saved.captioner is None else saved.captioner.record(),
-            "branch": None if model.branch is None else model.branch.record(),
+            "course": None if saved.course is None else saved.course.to_dict(),
+            "captioner": None if saved.captioner is None else saved.captioner.to_dict(),
+            "branch": None if model.branch is None else model.branch.to_dict(),
             "backbone": model.vlm.describe(),
         }
         write_json(temporary / ABOUT, about)
@@ -96,7 +96,7 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
     try:
         if absent := sorted({"data", "trained_on", "notes", "branch"} - set(about)):
             raise KeyError(absent[0])
-        branch = None if about["branch"] is None else NumericBranch.from_record(vlm, about["branch"])
+        branch = None if about["branch"] is None else NumericBranch.from_dict(vlm, about["branch"])
         model = ActionModel(
             prompts,
             config,
@@ -109,8 +109,8 @@ def load_model(folder: str | Path, *, vlm: FrozenVLM | None = None) -> SavedMode
         if missing := model.learned().keys() ^ tensors.keys():
             raise InputError(f"{folder / WEIGHTS}: missing or unknown tensors {sorted(missing)[:4]}")
         model.load_state_dict(tensors, strict=False)
-        course = None if about["course"] is None else Course.from_record(about["course"])
-        captioner = None if about["captioner"] is None else Captioner.from_record(about["captioner"])
+        course = None if about["course"] is None else Course.from_dict(about["course"])
+        captioner = None if about["captioner"] is None else Captioner.from_dict(about["captioner"])
     except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
     return SavedModel(model.to(vlm.device).eval(), course, captioner, about)

@@ -26,7 +26,7 @@ from actprompt.numeric_features import limb_parameters, parameter_table
 from actprompt.numeric_table import NumericTable
 from actprompt.video import probe
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.io.runs import atomic_folder, check_output_path
 
 Array = npt.NDArray[np.float64]
 NOTE = "simulated videos: stick figures drawn by formulas, not recordings of people"
@@ -290,7 +290,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
     Raises:
         InputError: ``out`` exists, or no take.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     if takes < 1:
         raise InputError(f"takes {takes}: must be at least 1")
     clips, rows = [], []

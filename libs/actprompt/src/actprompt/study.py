@@ -9,7 +9,7 @@ from typing import Any
 from actprompt.config import ActConfig
 from actprompt.evaluate import evaluate
 from icube_common.experiments import Outcome, trial_config
-from icube_common.runs import read_json
+from icube_common.io.runs import read_json
 
 
 def run_cell(

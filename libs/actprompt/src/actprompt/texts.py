@@ -21,6 +21,6 @@ def class_texts(manifest: Manifest, config: ActConfig) -> ClassTexts:
     if config.prompt.init in ("descriptions", "knowledge"):
         knowledge = load_knowledge(config.knowledge, format=str(manifest.about["format"]))
         found = knowledge.descriptions(labels)
-        note = knowledge.review_note()
+        note = knowledge.review_warning()
         texts = ClassTexts(names, found, knowledge.provenance(), (note,) if note else ())
     return texts.exchanged(config.exchange_texts) if config.exchange_texts else texts

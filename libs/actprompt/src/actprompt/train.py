@@ -20,12 +20,12 @@ from actprompt.saved import SavedModel, save_model
 from actprompt.texts import class_texts
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, everything
+from icube_common.evaluation import Fold, train_on_all
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.prompts import ClassTexts
-from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json
-from icube_common.sequences import as_list
 from icube_common.training import check_start, load_backbone, open_run
+from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def train(
 
     Args:
         data: what ``actprompt prepare`` made.
-        out: the run folder; `icube_common.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` says what it holds.
         config: all settings.
         protocol: a published split, whose training side is trained on; by default all clips.
         leave_out: subjects that are not trained on.
@@ -139,7 +139,7 @@ def training_fold(manifest: Manifest, config: ActConfig, *, protocol: str | None
         if not len(kept):
             raise InputError(f"--leave-out {','.join(leave_out)}: nobody is left to train on")
         samples = samples.subset(kept)
-    return everything(samples, seed=config.train.seed, validation=validation_share(config))
+    return train_on_all(samples, seed=config.train.seed, validation=validation_share(config))
 
 
 def to_save(trained: Trained, manifest: Manifest, fold: Fold, texts: ClassTexts) -> SavedModel:

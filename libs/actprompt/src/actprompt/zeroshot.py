@@ -23,12 +23,12 @@ from actprompt.knowledge import load_knowledge
 from actprompt.manifest import Manifest
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Interval, Predictions, per_class_recall, score, zero_shot
+from icube_common.evaluation import Interval, Predictions, make_predictions, per_class_recall, zero_shot
+from icube_common.io.reports import Report
+from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, write_json
 from icube_common.knowledge import ClassKnowledge
 from icube_common.prompts import PromptConfig, PromptLearner
 from icube_common.prompts.texts import check_class_names
-from icube_common.reports import Report
-from icube_common.runs import atomic_folder, describe_environment, refuse_existing, write_json
 from icube_common.vlm import FrozenVLM
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1")
@@ -71,7 +71,7 @@ def zeroshot(
             a class without any; a protocol that the set has not; a clip that cannot be used; features as
             `actprompt.extract.video_features`.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     sampling = refuse_random(config.video.sampling)
     check_untrained(config.prompt)
     manifest = Manifest.load(data, root=root)
@@ -87,14 +87,14 @@ def zeroshot(
     clips = [manifest.clips[row] for row in fold.test]
     found = video_features(manifest, clips, vlm, sampling, folder=features)
     probabilities = predict(learner, [found[clip.id] for clip in clips])
-    predictions = score(samples, fold, probabilities)
+    predictions = make_predictions(samples, fold, probabilities)
 
-    notes = [note for note in (vlm.untrained_note, *learner.notes) if note]
+    notes = [note for note in (vlm.untrained_warning, *learner.notes) if note]
     if manifest.about.get("simulated"):
         notes.append("simulated videos, not recordings of people")
     if bank is not None:
         used = descriptions is not None
-        note = bank.review_note() if used else f"{knowledge}: not used, as prompt.init={config.prompt.init}"
+        note = bank.review_warning() if used else f"{knowledge}: not used, as prompt.init={config.prompt.init}"
         notes += [note] if note else []
     names = [name for name in METRICS if name != "top5" or len(manifest.class_names) > 5]
     if len(names) < len(METRICS):

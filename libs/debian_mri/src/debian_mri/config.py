@@ -12,7 +12,7 @@ from debian_mri.imaging.slices import SliceConfig
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig
-from icube_common.numeric import NumericConfig
+from icube_common.tabular import NumericConfig
 from icube_common.prompts import PromptConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
@@ -104,7 +104,7 @@ class MriConfig(Config):
     visual: VisualConfig = section(VisualConfig)
     concepts: ConceptConfig = section(ConceptConfig)
     demographics: DemographicsConfig = section(DemographicsConfig)
-    numeric: NumericConfig = section(NumericConfig, entry="fusion", scaling="standard")
+    numeric: NumericConfig = section(NumericConfig, fusion_mode="fusion", scaling="standard")
     loss: LossConfig = section(LossConfig)
     calibration: CalibrationConfig = section(CalibrationConfig)
     train: TrainConfig = section(
@@ -113,9 +113,9 @@ class MriConfig(Config):
         batch_size=64,
         learning_rate=0.02,
         weight_decay=0.0,
-        schedule="cosine",
-        checkpoint_every=1000,
-        trackers="none",
+        lr_scheduler="cosine",
+        checkpointing_steps=1000,
+        report_to="none",
     )
 
     def __post_init__(self) -> None:
@@ -142,8 +142,10 @@ class MriConfig(Config):
             raise InputError(
                 "prompt.conditional=true: each description's share of a logit would depend on the scan twice; set false"
             )
-        if self.numeric.entry != "fusion":
-            raise InputError(f"numeric.entry={self.numeric.entry}: demographics.mode=text takes numeric.entry=fusion")
+        if self.numeric.fusion_mode != "fusion":
+            raise InputError(
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: demographics.mode=text takes numeric.fusion_mode=fusion"
+            )
 
     @property
     def needs_encoder(self) -> bool:
@@ -153,7 +155,7 @@ class MriConfig(Config):
     @property
     def validation_share(self) -> float:
         """Share of the training groups that a fold keeps for stopping early: none where nothing is validated."""
-        return 0.2 if self.train.validate_every else 0.0
+        return 0.2 if self.train.eval_steps else 0.0
 
 
 def unused_keys(config: MriConfig) -> dict[str, str]:
@@ -161,7 +163,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     visual, mode = config.visual, config.demographics.mode
     found = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
     found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
-    found |= {f"numeric.{key}": "numeric.entry=fusion" for key in ("label_aware", "weight")}
+    found |= {f"numeric.{key}": "numeric.fusion_mode=fusion" for key in ("label_aware", "weight")}
     if config.prompt.init in ("random", "template"):
         found["knowledge"] = f"prompt.init={config.prompt.init}"
     if visual.pooling != "attention":

@@ -7,7 +7,7 @@
 
 import logging
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __version__ = "0.1.0"
 

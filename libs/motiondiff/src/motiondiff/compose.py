@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder, read_json, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, read_json, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.export import file_name, write
 from motiondiff.timeline import Part, Timeline, load_timeline
@@ -285,7 +285,7 @@ def compose(
     from motiondiff.shapes import load_shape
     from motiondiff.speeds import joint_speeds, real_fastest
 
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     options = options or ComposeOptions()
     wanted = load_timeline(timeline)
     settings = resolve(

@@ -110,8 +110,8 @@ class DistillConfig(Config):
         batch_size=24,
         learning_rate=5e-4,
         warmup_steps=20,
-        schedule="cosine",
+        lr_scheduler="cosine",
         ema_decay=0.98,
-        checkpoint_every=100,
-        keep_checkpoints=1,
+        checkpointing_steps=100,
+        checkpoints_total_limit=1,
     )

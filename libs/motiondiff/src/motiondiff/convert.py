@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.store import MotionStore
 from motiondiff.export import FORMATS, check_scale, file_name, write
 from motiondiff.motion import Motion, place
@@ -120,7 +120,7 @@ def retarget_file(
     out = Path(out)
     if out.suffix.lstrip(".").lower() not in FORMATS:
         raise InputError(f"--out {out}: wants one of the suffixes {', '.join('.' + name for name in FORMATS)}")
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     joints = None if joint_map is None else read_joint_map(joint_map)
     body = target_skeleton(target)
     motion = read_motion(source)
@@ -197,7 +197,7 @@ def export(
     given: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
     if source.is_dir() and given != {"up": "auto", "unit": "auto", "source_fps": None}:
         raise InputError(f"--up, --unit and --source-fps are for BVH files; {source} is a store, y-up and in metres")
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     if format == "html":
         return _export_page([source, *(Path(other) for other in more)], Path(out), given, split=split, world=world)
     if format in SET_FORMATS:
@@ -298,6 +298,6 @@ def _export_set(
             write_set(clips, folder, format, joint_names=store.joint_names)
     else:
         # the class names are a second file beside the first
-        refuse_existing(labels_file(out), overwrite=overwrite)
+        check_output_path(labels_file(out), overwrite=overwrite)
         write_set(clips, out, format)
     return {"out": str(out), "motions": len(clips)}

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, read_json
+from icube_common.io.runs import atomic_folder, read_json
 from icube_common.training import StepRandom, check_start, fit, open_run
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache

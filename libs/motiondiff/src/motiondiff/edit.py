@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.export import file_name, write
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def edit(
     from motiondiff.schedulers import make_scheduler
     from motiondiff.speeds import joint_speeds
 
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     given = SampleOptions(
         count=options.count,
         steps=options.steps,

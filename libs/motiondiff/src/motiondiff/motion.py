@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.mirror_labels import mirrored_text
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder, read_json, refuse_existing
-from icube_common.sequences import as_list
+from icube_common.io.runs import atomic_folder, check_output_path, read_json
+from icube_common.utils import as_list
 from motiondiff.export import FORMATS, file_name, write
 from motiondiff.schedulers import SCHEDULERS
 
@@ -316,7 +316,7 @@ def sample(
     Raises:
         InputError: anything that `generate` or `load_pipeline` refuses, or ``out`` exists; nothing is written then.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     options = resolve(run, options)
     pipeline = load_pipeline(run, options.scheduler)
     started = time.perf_counter()

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder, atomic_folder, read_json
-from icube_common.training import Draw, StepRandom, check_start, fit, open_run
+from icube_common.io.runs import RunFolder, atomic_folder, read_json
+from icube_common.training import SampleRef, StepRandom, check_start, fit, open_run
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
@@ -233,12 +233,12 @@ def make_validation(
     Raises:
         InputError: it is on, and the store has no validation split.
     """
-    if not config.train.validate_every:
+    if not config.train.eval_steps:
         return None
     if "validation" not in store.info()["splits"]:
         raise InputError(
-            f"train.validate_every={config.train.validate_every}: {store.path} has no validation split to watch (split "
-            f"by: {store.header['split_by']}); set it, and train.patience, to 0"
+            f"train.eval_steps={config.train.eval_steps}: {store.path} has no validation split to watch (split "
+            f"by: {store.header['split_by']}); set it, and train.early_stopping_patience, to 0"
         )
     windows = MotionWindows(store, store.select("validation"), config.data, augment=False, captions=captions)
 
@@ -247,7 +247,7 @@ def make_validation(
         totals: dict[str, float] = {}
         for number, first in enumerate(range(0, len(windows), VALIDATION_BATCH)):
             rows = range(first, min(first + VALIDATION_BATCH, len(windows)))
-            batch = collate([windows[Draw(row, 0)] for row in rows])
+            batch = collate([windows[SampleRef(row, 0)] for row in rows])
             random = StepRandom(VALIDATION_SEED, 0, number, rows=slice(0, len(rows)), total=len(rows), device=device)
             batch = {name: values.to(device) for name, values in batch.items()}
             for name, value in step(model, batch, random).items():
@@ -312,7 +312,7 @@ def train(
 
     Args:
         data: the store.
-        out: the run folder; `icube_common.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` says what it holds.
         config: all settings.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.

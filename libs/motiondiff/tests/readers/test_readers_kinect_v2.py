@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from published_formats import damaged, etri_text, ntu_text, pku_text, seen, uestc_text
 from scipy.io import savemat
 
-from icube_common.classes import ETRI_ACTIVITY3D, NTU_RGBD
+from icube_common.data.class_lists import ETRI_ACTIVITY3D, NTU_RGBD
 from icube_common.errors import InputError
 from motiondiff.data.readers import (
     Clip,

@@ -17,7 +17,7 @@ from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
 
 if TYPE_CHECKING:
-    from icube_common.experiments.cells import Run
+    from icube_common.experiments.runner.trial_run import Run
 
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:

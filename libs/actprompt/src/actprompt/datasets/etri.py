@@ -13,7 +13,7 @@ from pathlib import Path
 
 from actprompt.datasets.base import Found, Rejection, in_order, read_names, require_folder
 from actprompt.manifest import Clip, Protocol
-from icube_common.classes import ETRI_ACTIVITY3D
+from icube_common.data.class_lists import ETRI_ACTIVITY3D
 
 CITATION = "Jang et al.: ETRI-Activity3D, IROS 2020, arXiv:2003.01920"
 ELDERLY = range(1, 51)

@@ -19,7 +19,7 @@ from actprompt.datasets.split_lists import lines_of
 from actprompt.limbs import LIMB_JOINTS
 from actprompt.manifest import Clip, Protocol
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 CITATION = (
     "Seidenari et al.: Recognizing Actions from Depth Cameras as Weakly Aligned Multi-Part Bag-of-Poses, CVPRW 2013"

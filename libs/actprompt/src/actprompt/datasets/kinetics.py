@@ -14,7 +14,7 @@ from actprompt.datasets.base import Found, Rejection, find_videos, first_of_each
 from actprompt.datasets.split_lists import part_of
 from actprompt.manifest import Clip, Protocol
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 CITATION = "Kay et al.: The Kinetics Human Action Video Dataset, arXiv:1705.06950, 2017"
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")

@@ -18,7 +18,7 @@ from pathlib import Path
 from actprompt.datasets.base import Found, Rejection, in_order, read_names, require_folder
 from actprompt.datasets.split_lists import find_split_files, lines_of
 from actprompt.manifest import Clip, Protocol
-from icube_common.classes import NTU_RGBD
+from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
 
 CITATION_60 = "Shahroudy, Liu, Ng, Wang: NTU RGB+D, CVPR 2016"

@@ -136,7 +136,7 @@ class ConceptSet:
     @property
     def signed(self) -> bool:
         """True if a named person has reviewed the file."""
-        from icube_common.knowledge.bank import UNREVIEWED
+        from icube_common.knowledge.class_knowledge import UNREVIEWED
 
         return self.reviewer != UNREVIEWED
 

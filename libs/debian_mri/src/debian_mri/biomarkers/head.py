@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from icube_common.prompts.textmap import mean_and_deviation
+from icube_common.prompts.ridge_init import mean_and_std
 
 # fewer controls give no stable standard deviation: all training subjects replace them
 MIN_CONTROLS = 10
@@ -94,7 +94,7 @@ class BiomarkerHead(nn.Module):
         few = int(controls.sum()) < MIN_CONTROLS
         samples = torch.ones_like(controls) if few else controls
         base = values[samples].double()
-        mean, _ = mean_and_deviation(base)
+        mean, _ = mean_and_std(base)
         if len(self.slope):
             assert covariates is not None
             z = covariates[samples].double()
@@ -106,9 +106,9 @@ class BiomarkerHead(nn.Module):
             self.slope.copy_(slope)
             base = base - (z - mean_z) @ slope
             mean = mean - mean_z @ slope
-            _, std = mean_and_deviation(base)
+            _, std = mean_and_std(base)
         else:
-            _, std = mean_and_deviation(base)
+            _, std = mean_and_std(base)
         self.mean.copy_(mean)
         self.std.copy_(std)
         self.control_count.fill_(0 if few else int(controls.sum()))

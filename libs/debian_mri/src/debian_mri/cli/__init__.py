@@ -9,7 +9,7 @@ import icube_common.cli
 from debian_mri import RESEARCH_ONLY, __version__
 from debian_mri.cli import data, models
 from icube_common.cli import Command
-from icube_common.knowledge.describe import describe_command
+from icube_common.knowledge.commands import knowledge_command
 
 if TYPE_CHECKING:
     from icube_common.vlm import FrozenVLM
@@ -42,7 +42,7 @@ def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> Froz
 
 COMMANDS: Mapping[str, Command] = {
     **data.COMMANDS,
-    "describe": describe_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
 }
 

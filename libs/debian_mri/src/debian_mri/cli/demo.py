@@ -22,7 +22,7 @@ from debian_mri.inference.pipeline import predict
 from debian_mri.simulation.cohort import CohortConfig, simulate_cohort
 from debian_mri.training.run import train
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def demo(
     Raises:
         InputError: ``out`` exists, or too few people.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     subjects = SUBJECTS if subjects is None else subjects
     least = 2 * (HELD_OUT + 6)
     if subjects < least:

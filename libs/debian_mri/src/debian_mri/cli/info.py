@@ -14,7 +14,7 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.data.leakage import STRONG_ASSOCIATION, site_association
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 MIN_CLASS_SIZE = 10  # of a class: below, any figure is luck
 YEARS_APART = 5.0  # mean ages of two classes

@@ -14,7 +14,7 @@ from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
 
 if TYPE_CHECKING:
-    from icube_common.experiments.cells import Run
+    from icube_common.experiments.runner.trial_run import Run
 
 # options of an evaluation that trains
 _OPTIONS = ("protocol", "folds", "repeats", "split", "protocol_seed")

@@ -32,7 +32,7 @@ from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
+from icube_common.utils import map_in_processes
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")

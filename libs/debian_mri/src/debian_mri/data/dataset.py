@@ -26,7 +26,7 @@ from debian_mri.data.prepare import prepare
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.slices import SliceConfig, read_slices
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 
 PREDICTION_BATCH = 256
 
@@ -195,10 +195,10 @@ class TrainingScans:
     def __len__(self) -> int:
         return len(self._rows["label"])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         return {name: table[draw.index] for name, table in self._rows.items()}
 
-    def __getitems__(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+    def __getitems__(self, draws: Sequence[SampleRef]) -> dict[str, Tensor]:
         """A whole batch at once, as torch's loader asks for it; collated already."""
         places = torch.tensor([draw.index for draw in draws])
         return {name: table[places] for name, table in self._rows.items()}

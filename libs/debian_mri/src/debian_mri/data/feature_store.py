@@ -35,9 +35,9 @@ from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 from icube_common.vlm import FeatureCache, FrozenVLM, encode_items, feature_fingerprint, feature_key
-from icube_common.vlm.encode import refuse_other_precision
+from icube_common.vlm.encode import check_same_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
 logger = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         fingerprint, description = kept["fingerprint"], kept["description"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
-    refuse_other_precision(folder, kept, vlm)
+    check_same_precision(folder, kept, vlm)
     if fingerprint != backbone["fingerprint"]:
         raise InputError(
             f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "

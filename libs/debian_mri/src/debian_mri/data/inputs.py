@@ -32,7 +32,7 @@ from debian_mri.data.feature_store import (
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from icube_common.errors import InputError, unknown
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 from icube_common.vlm import FeatureCache, FrozenVLM
 
 UNMEASURED = "Not measured on these images: "
@@ -166,8 +166,8 @@ def load_inputs(
     if config.demographics.mode != "none":
         demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
         notes += said
-    if config.visual.enabled and vlm is not None and vlm.untrained_note:
-        notes.append(f"Backbone: {vlm.untrained_note}.")
+    if config.visual.enabled and vlm is not None and vlm.untrained_warning:
+        notes.append(f"Backbone: {vlm.untrained_warning}.")
     return Inputs(
         ids,
         found if config.visual.enabled else None,

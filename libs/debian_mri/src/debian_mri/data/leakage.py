@@ -225,7 +225,7 @@ def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Map
     Raises:
         InputError: test scans among the training scans, and the way to exclude them.
     """
-    from icube_common.evaluation import refuse_trained as refuse
+    from icube_common.evaluation import check_train_test_overlap as refuse
 
     rows = list(rows)
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))

@@ -30,8 +30,8 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.data.clinical_variables import Column, is_missing_name
 from debian_mri.data.participants import Participants, read_columns
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json
-from icube_common.tables import file_digest, read_table
+from icube_common.io.runs import read_json
+from icube_common.io.csv import file_digest, read_table
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
@@ -276,7 +276,7 @@ def write_manifest(
     *,
     columns: Sequence[Column] = (),
 ) -> None:
-    """Write the four tables into a temporary folder (`icube_common.runs.atomic_folder`).
+    """Write the four tables into a temporary folder (`icube_common.io.runs.atomic_folder`).
 
     Args:
         folder: existing folder.

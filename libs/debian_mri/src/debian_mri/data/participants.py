@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from debian_mri.data.clinical_variables import KINDS, LEAKAGE_TIERS, Column
 from icube_common.errors import InputError, unknown
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 if TYPE_CHECKING:
-    from icube_common.numeric import NumericTable
+    from icube_common.tabular import NumericTable
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,7 +90,7 @@ class Participants:
         Raises:
             InputError: unknown or repeated name, or one of tier C without the flag.
         """
-        from icube_common.numeric import NumericTable
+        from icube_common.tabular import NumericTable
 
         titles: list[str] = []
         units: list[str] = []

@@ -30,8 +30,8 @@ from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.utils import map_in_processes
+from icube_common.io.runs import atomic_folder, check_output_path
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def prepare(
     """
     reader = get_reader(format)
     options = options or ReaderOptions()
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     cohort = reader.find(Path(source), options)
     candidates, rejected = _usable(cohort.candidates, labels or {}, classes)
     rejected = [*cohort.rejected, *rejected]

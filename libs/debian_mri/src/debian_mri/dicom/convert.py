@@ -23,7 +23,7 @@ from debian_mri.dicom.stacks.geometry import VolumeGeometry, volume_geometry
 from debian_mri.dicom.stacks.series import Series, SeriesPart, find_series, split_series
 from debian_mri.dicom.stacks.volume_order import BY_NUMBER
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, write_json
+from icube_common.io.runs import atomic_folder, write_json
 
 logger = logging.getLogger(__name__)
 

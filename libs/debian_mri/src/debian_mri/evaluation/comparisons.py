@@ -26,8 +26,8 @@ from debian_mri.evaluation.protocols import permute_labels, permute_training_lab
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, score
-from icube_common.runs import RunFolder
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
+from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
 
 PERMUTATION_SEED = 2021
@@ -61,7 +61,7 @@ def each_fold(
     def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
         def one(fold: Fold) -> Predictions:
             place = folder / fold_name(fold)
-            return timed(place, lambda: (score(context.samples, fold, predict(context, fold, place)), ()))[0]
+            return timed(place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ()))[0]
 
         return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
 
@@ -147,9 +147,9 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
     features, planes = _tower(context)
 
     def one(fold: Fold) -> Predictions:
-        return timed(folder / fold_name(fold), lambda: (score(samples, fold, slice_mean(fold, features, planes)), ()))[
-            0
-        ]
+        return timed(
+            folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
+        )[0]
 
     return concatenate([one(fold) for fold in _bar(drawn, folder)])
 

@@ -25,10 +25,10 @@ from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import predict_test, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, score
-from icube_common.evaluation.folder import kept
-from icube_common.numeric import NumericTable
-from icube_common.runs import read_json, write_json
+from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
+from icube_common.evaluation.runner import cached_predictions
+from icube_common.tabular import NumericTable
+from icube_common.io.runs import read_json, write_json
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
@@ -202,7 +202,7 @@ class EvaluationContext:
         inputs = load_inputs(manifest, loaded, vlm, features=features)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
-            note = vlm.untrained_note
+            note = vlm.untrained_warning
             inputs = replace(inputs, notes=tuple(text for text in inputs.notes if not note or note not in text))
         return cls(manifest, samples, config, vlm, texts, inputs, BaselineTables(manifest, config), out, pooling, folds)
 
@@ -224,14 +224,14 @@ class EvaluationContext:
             run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
             pooling = self.pooling if config.visual.enabled else None
             trained = train_fold(self.inputs, fold, config, self.vlm, self.texts, run, pooling=pooling)
-            found = score(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
+            found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
             return found, trained.notes
 
         return timed(folder, train_and_predict)
 
 
 def timed(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]) -> Result:
-    """As `icube_common.evaluation.folder.kept`, with the seconds that it took written beside."""
+    """As `icube_common.evaluation.runner.kept`, with the seconds that it took written beside."""
 
     def with_clock() -> tuple[Predictions, Sequence[str]]:
         begun = time.monotonic()
@@ -239,7 +239,7 @@ def timed(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]
         write_json(folder / _SECONDS, round(time.monotonic() - begun, 2))
         return result
 
-    return kept(folder, with_clock)
+    return cached_predictions(folder, with_clock)
 
 
 def seconds_of(folder: Path) -> float:

@@ -40,8 +40,8 @@ from debian_mri.simulation.effects import most_affected_structure
 from debian_mri.simulation.truth import shows_change, shows_structure
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
-from icube_common.reports import Report
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.reports import Report
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def evaluate_explanations(
     """
     if draws < 1:
         raise InputError(f"--draws {draws}: must be at least 1")
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
     manifest = Manifest.load(data, root=root)
     if not manifest.simulated:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from debian_mri.data.manifest import UNKNOWN_SITE
 from icube_common.errors import InputError, unknown
-from icube_common.evaluation import Fold, Samples, grouped_k_fold, official
+from icube_common.evaluation import Fold, Samples, grouped_k_fold, predefined_split
 from icube_common.evaluation.folds import make_fold
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 
 PROTOCOLS = ("group-kfold", "leave-one-site-out", "given")
 
@@ -95,7 +95,7 @@ def leave_one_site_out(samples: Samples, *, seed: int, validation: float) -> Ite
         test = np.flatnonzero(sites == site)
         elsewhere = np.flatnonzero(sites != site)
         both = np.isin(samples.group_array[elsewhere], samples.group_array[test])
-        fold = official(
+        fold = predefined_split(
             samples,
             [samples.ids[row] for row in test],
             train_ids=[samples.ids[row] for row in elsewhere[~both]],
@@ -148,7 +148,7 @@ def folds_from_table(samples: Samples, path: Path, *, seed: int, validation: flo
         if len(names) < 2:
             raise InputError(f"{path}: repeat {repeat}: all scans are in fold {names[0]}, at least two are needed")
         for number, name in enumerate(names):
-            fold = official(
+            fold = predefined_split(
                 samples,
                 [scan for scan, part in taken.items() if part == name],
                 name=f"fold {name}",

@@ -33,10 +33,10 @@ from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, score, zero_shot
-from icube_common.evaluation.folder import all_notes, open_folder, refuse_other, settings_record
-from icube_common.numeric import NumericTable
-from icube_common.sequences import as_list
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions, zero_shot
+from icube_common.evaluation.runner import all_warnings, open_folder, check_same_evaluation, settings_record
+from icube_common.tabular import NumericTable
+from icube_common.utils import as_list
 from icube_common.training import check_config
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def evaluate(
         "comparisons": list(names),
         "pooling": None if pooling is None else repr(pooling),
     }
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     check_config(config.train)
     samples = manifest.samples()
     check_site_confounding(samples)
@@ -122,7 +122,7 @@ def evaluate(
     compared = compare(context, folds, predictions, names)
     result = EvaluationResult(
         predictions,
-        _notes(manifest, [*site_warning(samples), *all_notes(results)]),
+        _notes(manifest, [*site_warning(samples), *all_warnings(results)]),
         disclaimers=context.inputs.disclaimers,
         details={
             "protocol": protocol,
@@ -193,14 +193,14 @@ def evaluate_run(
         "subjects": list(subjects),
         "comparisons": list(names),
     }
-    refuse_other(out, record, overwrite=overwrite)
+    check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
     context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
     inputs, column_notes = align_columns(used_by(context.inputs, config), model)
     fold = zero_shot(context.samples)
     logits = predict_logits(model, inputs.part(fold.test_inputs))
     probabilities = restrict_classes(model.calibration.probabilities(logits), labels, samples.class_names)
-    predictions = score(context.samples, fold, probabilities)
+    predictions = make_predictions(context.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
     compared, comparison_note = _inside(context, predictions, names)
     result = EvaluationResult(

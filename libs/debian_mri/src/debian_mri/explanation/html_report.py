@@ -18,8 +18,8 @@ from debian_mri.explanation.phrases import listed, percent, place, quantity, sig
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import explain, named_concepts, top_slices
 from icube_common.errors import InputError
-from icube_common.reports import render_page
-from icube_common.runs import atomic_file
+from icube_common.io.reports import render_page
+from icube_common.io.runs import atomic_file
 
 IMAGE_SIZE = (320, 320)
 """Pixels that a slice is made to fit into."""

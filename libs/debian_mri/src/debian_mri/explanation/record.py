@@ -156,7 +156,7 @@ class Explanation:
 
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON, whole or not at all."""
-        from icube_common.runs import write_json
+        from icube_common.io.runs import write_json
 
         write_json(path, self.to_dict())
         return Path(path)
@@ -168,7 +168,7 @@ class Explanation:
         Raises:
             InputError: the file is missing, or as `from_dict`.
         """
-        from icube_common.runs import read_json
+        from icube_common.io.runs import read_json
 
         try:
             return cls.from_dict(read_json(path))

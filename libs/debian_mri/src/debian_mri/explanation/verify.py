@@ -272,7 +272,7 @@ def verify_files(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no report is there, or a file that is named is none.
     """
-    from icube_common.runs import read_json
+    from icube_common.io.runs import read_json
 
     path = Path(path)
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]

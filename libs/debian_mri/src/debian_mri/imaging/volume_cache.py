@@ -25,8 +25,8 @@ from debian_mri.imaging.nifti import RawVolume, read_affine, read_volume, voxel_
 from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, preprocess_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.experiments.executors import open_executor, run_each
-from icube_common.runs import atomic_file, read_json, write_json
+from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.runs import atomic_file, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

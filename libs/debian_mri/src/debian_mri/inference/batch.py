@@ -27,7 +27,7 @@ from debian_mri.inference.scan_input import ScanSource, check_values, encode_for
 from debian_mri.inference.single_image import is_volume, open_image, stem
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def predict_set(
     Raises:
         InputError: no such run or set, ``out`` exists, or no scan can be used.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
     given = check_values(model, values or {})
     manifest = ScanDataset.open(data, root=root).manifest
@@ -108,7 +108,7 @@ def predict_files(
     Raises:
         InputError: as `predict_set`.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
     given = check_values(model, values or {})
     files = list(images_in(paths))

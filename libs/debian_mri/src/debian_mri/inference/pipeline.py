@@ -18,7 +18,7 @@ from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 from icube_common.vlm import FrozenVLM
 
 
@@ -208,7 +208,7 @@ def predict(
         if path is not None:
             if Path(path).is_dir():
                 raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
-            refuse_existing(path, overwrite=overwrite)
+            check_output_path(path, overwrite=overwrite)
     check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
     pipeline = MriPipeline(run) if isinstance(run, MriModel) else MriPipeline.from_pretrained(run, pooling=pooling)
     prediction = pipeline(image, **options)

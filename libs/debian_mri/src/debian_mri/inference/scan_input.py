@@ -41,7 +41,7 @@ from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown
-from icube_common.numeric import NumericTable
+from icube_common.tabular import NumericTable
 
 
 @dataclass(frozen=True, eq=False)

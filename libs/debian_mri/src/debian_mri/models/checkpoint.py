@@ -28,9 +28,9 @@ from debian_mri.models.selective_prediction import Abstention
 from debian_mri.models.slice_pooling import CustomPooling, Pooling
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
-from icube_common.numeric import NumericBranch
+from icube_common.tabular import NumericBranch
 from icube_common.prompts import PromptLearner
-from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -66,7 +66,7 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
             else {
                 "slices": branch.pooling.slices,
                 "pooling": pooling_name(model),
-                "branch": None if branch.branch is None else branch.branch.record(),
+                "branch": None if branch.branch is None else branch.branch.to_dict(),
                 "backbone": branch.vlm.describe(),
             },
             "calibration": model.calibration.to_dict(),
@@ -178,7 +178,7 @@ def _untrained(
             config,
             slices=branch["slices"],
             covariates=variables.width if film and variables is not None else 0,
-            branch=None if branch["branch"] is None else NumericBranch.from_record(vlm, branch["branch"]),
+            branch=None if branch["branch"] is None else NumericBranch.from_dict(vlm, branch["branch"]),
             pooling=pooling,
         )
     return MriModel(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)

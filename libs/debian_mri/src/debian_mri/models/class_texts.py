@@ -60,7 +60,7 @@ class MriTexts:
         classes, notes, provenance = ClassTexts(names, None, {}), [], {}
         if config.visual.enabled and config.prompt.init in ("descriptions", "knowledge"):
             knowledge, _ = restrict(load_knowledge(config.knowledge), sequences)
-            if note := knowledge.review_note():
+            if note := knowledge.review_warning():
                 notes.append(note)
             provenance["descriptions"] = knowledge.provenance()
             classes = ClassTexts(names, knowledge.descriptions(labels), knowledge.provenance(), tuple(notes))

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from icube_common.prompts.textmap import mean_and_deviation
+from icube_common.prompts.ridge_init import mean_and_std
 
 # scaled values beyond this are drawn in: a typing error has no say over all others
 _REACH = 4.0
@@ -44,7 +44,7 @@ class VariableScaler(nn.Module):
 
     def fit(self, values: Float[Tensor, "n p"]) -> None:
         """Take mean and deviation from training rows; a constant variable is made 0 for good."""
-        mean, std = mean_and_deviation(values)
+        mean, std = mean_and_std(values)
         self.mean.copy_(mean)
         self.std.copy_(std)
 

@@ -23,9 +23,9 @@ from debian_mri.config import MriConfig
 from debian_mri.models.clinical_fusion import Film
 from debian_mri.models.slice_pooling import CustomPooling, Pooling, SlicePooling
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
-from icube_common.numeric import NumericBranch
+from icube_common.tabular import NumericBranch
 from icube_common.prompts import PromptLearner
-from icube_common.prompts.textmap import TextMap
+from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 
@@ -72,7 +72,7 @@ class ImageBranch(nn.Module):
             if pooling is None
             else CustomPooling(pooling, dim, slices=slices, seed=seed)
         )
-        self.projection = TextMap(self.pooling.features, dim)
+        self.projection = LinearProjection(self.pooling.features, dim)
         self.film = Film(covariates, dim) if covariates else None
         self.branch = branch
         self.register_buffer("logit_weight", torch.tensor(visual.logit_weight))

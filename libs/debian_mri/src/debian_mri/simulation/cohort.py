@@ -22,8 +22,8 @@ from debian_mri.simulation.scanner import Site, make_sites, simulate_scan
 from debian_mri.simulation.truth import person_truth, write_truth
 from icube_common.config import Config, option
 from icube_common.errors import InputError
-from icube_common.experiments.executors import open_executor, run_each
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
 NOTE = "simulated: the ICBM152 template deformed by formulas"
 _COLUMNS = ("age", "sex", "education", "nWBV", "eTIV", "MMSE")
@@ -61,7 +61,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
     Raises:
         InputError: ``out`` exists.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     sites = make_sites(config.sites)
     labels, site_indices = assign_classes_and_sites(config)
     with atomic_folder(out, overwrite=overwrite) as folder:

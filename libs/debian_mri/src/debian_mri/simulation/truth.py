@@ -20,7 +20,7 @@ from debian_mri.imaging.template import template_on_grid
 from debian_mri.simulation.deformation import structure_mask
 from debian_mri.simulation.effects import CLASSES, MIN_LOG_CHANGE, STRUCTURES, Person
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 
 # minimum of the changed voxels on a plane, relative to the plane with most of them
 _MIN_SHARE = 0.2

@@ -21,9 +21,9 @@ from torch import Tensor
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
-from icube_common.evaluation.splits import stratified_groups
+from icube_common.evaluation.samples import stratified_groups
 from icube_common.losses.logit_scale import scale_of
-from icube_common.prompts.textmap import Block, Choice, solve, start_at_ridge
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, solve_ridge, initialise_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
 # of equals the first
@@ -54,8 +54,8 @@ def initialise_image_branch(
     known = image_branch.prior(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
-    block = Block(image_branch.projection.standard(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
-    choice = Choice(1.0, visual.logit_weight)
+    block = RidgeBlock(image_branch.projection.standard(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
+    choice = RidgeSetting(1.0, visual.logit_weight)
     notes: list[str] = []
     if visual.tune:
         others = (
@@ -65,7 +65,7 @@ def initialise_image_branch(
         )
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
     image_branch.logit_weight.fill_(choice.trust)
-    start_at_ridge([block], wanted, varying, choice=Choice(choice.factor, 1.0))
+    initialise_ridge([block], wanted, varying, choice=RidgeSetting(choice.factor, 1.0))
     return notes
 
 
@@ -76,14 +76,14 @@ def _covariates(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:
 
 def _select(
     model: MriModel,
-    block: Block,
+    block: RidgeBlock,
     wanted: Float[Tensor, "n d"],
     known: Float[Tensor, "n d"],
     apart: Float[Tensor, "c d"],
     labels: Int[Tensor, " n"],
     groups: Sequence[str],
     others: Float[Tensor, "n c"] | None,
-) -> tuple[Choice, list[str]]:
+) -> tuple[RidgeSetting, list[str]]:
     """Shrinkage and trust of the smallest loss on people left out, the other parts' weight fitted to each."""
     image_branch, visual = model.image_branch, model.config.visual
     assert image_branch is not None
@@ -96,22 +96,22 @@ def _select(
     try:
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
-        return Choice(1.0, visual.logit_weight), [f"Shrinkage and trust of the picture are as set: {error}."]
+        return RidgeSetting(1.0, visual.logit_weight), [f"Shrinkage and trust of the picture are as set: {error}."]
     scale = float(scale_of(image_branch.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     logit_weights = LOGIT_WEIGHTS if others is None else LOGIT_WEIGHTS_BESIDE
-    best: tuple[float, Choice] | None = None
+    best: tuple[float, RidgeSetting] | None = None
     for factor in FACTORS:
         logits = torch.zeros(len(labels), len(apart))
         for rest, part in folds:
-            inner = Block(block.rows[rest], block.shrinkage, block.map)
-            weight = solve([inner], wanted[rest], factor)[0]
+            inner = RidgeBlock(block.rows[rest], block.shrinkage, block.map)
+            weight = solve_ridge([inner], wanted[rest], factor)[0]
             feature = F.normalize(known[part] + block.rows[part] @ weight, dim=-1)
             logits[part] = scale * feature @ apart.T
         for logit_weight in logit_weights:
             loss = _fitted_loss(logit_weight * logits, others, labels)
             if best is None or loss < best[0] - 1e-6:
-                best = (loss, Choice(factor, logit_weight))
+                best = (loss, RidgeSetting(factor, logit_weight))
     assert best is not None
     return best[1], []
 

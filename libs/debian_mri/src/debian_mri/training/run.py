@@ -23,10 +23,10 @@ from debian_mri.models.mri_model import MriModel
 from debian_mri.training.trainer import TrainedFold, check_fold, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, everything
-from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json
-from icube_common.sequences import as_list
+from icube_common.evaluation import Fold, train_on_all
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, read_json
+from icube_common.utils import as_list
 from icube_common.training import FitResult, check_start, load_backbone, open_run
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def train(
     Args:
         model: an untrained model of `MriModel.for_dataset`, trained in place; or the settings of one to make.
         data: a data set, or a prepared folder.
-        out: the run folder, as described in `icube_common.runs`.
+        out: the run folder, as described in `icube_common.io.runs`.
         exclude_subjects: subjects without a part in the training.
         features: folder of slice features; by default below the data.
         root: folder of the images, where they have moved.
@@ -192,7 +192,7 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
             raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: nobody is left to train on")
         samples = samples.subset(kept)
     check_site_confounding(samples)
-    return everything(samples, seed=config.train.seed, validation=config.validation_share)
+    return train_on_all(samples, seed=config.train.seed, validation=config.validation_share)
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: MriTexts) -> None:

@@ -28,8 +28,8 @@ from debian_mri.training.ridge_init import initialise_image_branch
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold
 from icube_common.losses import make_loss
-from icube_common.numeric import NumericBranch
-from icube_common.runs import RunFolder
+from icube_common.tabular import NumericBranch
+from icube_common.io.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM, default_device
 
@@ -69,7 +69,7 @@ def train_fold(
     pooling: Pooling | None = None,
     resume: bool = False,
 ) -> TrainedFold:
-    """Train on a fold's training rows; its validation rows stop the training early, given ``train.patience``.
+    """Train on a fold's training rows; its validation rows stop the training early, given ``train.early_stopping_patience``.
 
     Calibration and the confidence threshold come from inner folds of the training rows, with a model for each.
 
@@ -137,7 +137,7 @@ def check_fold(fold: Fold, config: MriConfig) -> None:
     """
     if len(fold.train_classes) < 2:
         raise InputError(f"fold {fold.name!r}: there is one class only, at least two are needed")
-    fold.check_trainable("scan", validate_every=config.train.validate_every)
+    fold.check_trainable("scan", eval_steps=config.train.eval_steps)
 
 
 def inner_logits(
@@ -164,7 +164,7 @@ def inner_logits(
     )
     seen = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
-    plain = replace(config, train=replace(config.train, validate_every=0, patience=0))
+    plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
     if not trains_text_encoder(config):
         # small maps of few rows: a GPU would wait for its launches
         plain = replace(plain, train=replace(plain.train, device="cpu"))
@@ -215,7 +215,7 @@ def _train(
         config=config.train,
         run=run,
         collate=collated,
-        validate=_validation(inputs, fold) if config.train.validate_every else None,
+        validate=_validation(inputs, fold) if config.train.eval_steps else None,
         resume=resume,
     )
     return model.to(default_device(config.train.device)), notes, result

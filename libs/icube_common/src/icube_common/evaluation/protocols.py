@@ -15,9 +15,8 @@ import numpy as np
 
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation.folds import Fold, make_fold
-from icube_common.evaluation.manifest import Samples
 from icube_common.evaluation.metrics import Array
-from icube_common.evaluation.splits import held_out, inner_split, stratified_groups
+from icube_common.evaluation.samples import Samples, held_out, inner_split, stratified_groups
 
 VALIDATION = 0.2
 # as many validation rows of a class as shots, at most four (Zhou et al. 2022, CoOp)
@@ -73,7 +72,7 @@ def leave_one_group_out(samples: Samples, *, seed: int = 0, validation: float = 
         yield _with_validation(samples, rest, test, validation, name, 0, number, _seed(seed, 0, number))
 
 
-def official(
+def predefined_split(
     samples: Samples,
     test_ids: Iterable[str],
     *,
@@ -112,7 +111,7 @@ def zero_shot(samples: Samples, *, test_ids: Iterable[str] | None = None, seed: 
     )
 
 
-def everything(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> Fold:
+def train_on_all(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> Fold:
     """Train on all samples, test on none: for a model that is tested on other people, elsewhere.
 
     Args:
@@ -163,7 +162,7 @@ def few_shot(
             shots.
 
     Raises:
-        InputError: a class has fewer than K rows in the pool and ``fewer`` is ``"error"``; ids as in `official`.
+        InputError: a class has fewer than K rows in the pool and ``fewer`` is ``"error"``; ids: `predefined_split`.
     """
     pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
     for repeat, seed in enumerate(seeds):
@@ -214,7 +213,7 @@ def base_to_new(
 
     Raises:
         InputError: fewer than two classes on either side, an unknown class, a class without test rows on its side, or
-            fewer rows than shots; ids as in `official`.
+            fewer rows than shots; ids as in `predefined_split`.
     """
     pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
     count = len(samples.class_names)

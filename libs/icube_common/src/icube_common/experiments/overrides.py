@@ -11,7 +11,7 @@ import yaml
 from icube_common.config import Config, ConfigType, config_to_dict, iterate_options, load_config
 from icube_common.errors import InputError
 
-SET_BY_STUDY = {"train.seed": "the seeds of the study set it", "train.trackers": "trials are not tracked (none)"}
+SET_BY_STUDY = {"train.seed": "the seeds of the study set it", "train.report_to": "trials are not tracked (none)"}
 """Keys that a study sets in every trial -> why."""
 Unused = Callable[[Any], Mapping[str, str]]
 """A configuration -> the keys that have no effect under it, and why."""
@@ -91,7 +91,7 @@ def trial_config(schema: type[ConfigType], overrides: Mapping[str, Any], seed: i
         InputError: an override does not fit the schema, or the study sets it itself.
     """
     _refuse_set_by_study(overrides)
-    return load_config(schema, overrides=override_texts({**overrides, "train.seed": seed, "train.trackers": "none"}))
+    return load_config(schema, overrides=override_texts({**overrides, "train.seed": seed, "train.report_to": "none"}))
 
 
 def _refuse_set_by_study(overrides: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.layout import PromptParts, Slots
 from icube_common.prompts.template import PLACE, fill
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 from icube_common.vlm.backbone import FrozenVLM
 
 # as in CoOp (Zhou et al., IJCV 2022)

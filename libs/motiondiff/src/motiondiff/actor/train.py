@@ -13,7 +13,7 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder
+from icube_common.io.runs import atomic_folder
 from icube_common.training import StepRandom, check_start, fit, open_run
 from motiondiff.actor.config import ActorConfig, ActorLossConfig
 from motiondiff.actor.generate import ActorGenerator
@@ -80,7 +80,7 @@ def train_actor(
 
     Args:
         data: the store.
-        out: the run folder; `icube_common.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` says what it holds.
         config: all settings.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.

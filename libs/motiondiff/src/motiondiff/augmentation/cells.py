@@ -12,7 +12,7 @@ from typing import Any
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.experiments import Outcome, trial_config
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore

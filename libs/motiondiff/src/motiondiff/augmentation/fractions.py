@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import atomic_folder
+from icube_common.io.runs import atomic_folder
 from motiondiff.data.store import NO_LABEL, SPLITS, MotionStore
 from motiondiff.data.store_writer import StoreWriter
 

@@ -14,7 +14,7 @@ NEEDED = ("pelvis", "left hip", "right hip", "left knee", "right knee", "left sh
 
 
 def roles(skeleton: Skeleton) -> dict[str, int]:
-    """Role -> joint (`icube_common.skeleton_roles.joint_roles`)."""
+    """Role -> joint (`icube_common.data.skeleton_roles.joint_roles`)."""
     return skeleton.roles
 
 

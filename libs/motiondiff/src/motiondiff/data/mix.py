@@ -25,7 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from icube_common.errors import InputError, unknown
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 from motiondiff.data.labels import SHIPPED, LabelMap, LabelUse
 from motiondiff.data.metadata import Annotations, annotate
 from motiondiff.data.prepare import (
@@ -104,7 +104,7 @@ def prepare_mix(
         )
         for source, found in zip(sources, units, strict=True)
     }
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
     about: dict[str, Any] = {
         "format": "mix",

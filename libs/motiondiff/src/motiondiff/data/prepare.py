@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing
+from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.labels import LabelMap, LabelUse
 from motiondiff.data.metadata import Annotations, annotate
 from motiondiff.data.readers import (
@@ -112,7 +112,7 @@ def prepare(
     options = options or PrepareOptions()
     references = get_reader(format).find_clips(Path(source))
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: list[str] = []
     with worker_pool(len(references), executor) as pool:

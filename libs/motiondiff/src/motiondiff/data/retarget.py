@@ -1,7 +1,7 @@
 """Motions of one skeleton on another: joints that correspond, the target's bone lengths, rotations fitted anew.
 
-Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.skeleton_roles`), or by a joint map
-of the user's. Where source and target both have a joint of a role,
+Joints have roles (left knee, neck, ...) by the tree and their names (`icube_common.data.skeleton_roles`), or by a map
+of joints of the user's. Where source and target both have a joint of a role,
 the target's joint is aimed at: from the nearest such joint above it, in the direction of the source, as far as the
 source is stretched there, at the target's scale. Where several bones leave a joint of the source together (hips from
 the pelvis), the target's keep the target's shape and turn as the source's do: sensors put hips in all sorts of places.

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.runs import read_json
-from icube_common.sequences import as_list
+from icube_common.io.runs import read_json
+from icube_common.utils import as_list
 from motiondiff.geometry.skeleton import Skeleton
 
 if TYPE_CHECKING:

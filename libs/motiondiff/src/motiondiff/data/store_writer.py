@@ -29,7 +29,7 @@ class StoreWriter:
     `finish` was not reached.
 
     Args:
-        folder: an empty folder (see `icube_common.runs.atomic_folder`).
+        folder: an empty folder (see `icube_common.io.runs.atomic_folder`).
     """
 
     def __init__(self, folder: Path) -> None:

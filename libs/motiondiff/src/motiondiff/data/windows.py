@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.training import Draw
+from icube_common.training import SampleRef
 from motiondiff.config import DataConfig
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
@@ -50,7 +50,7 @@ class MotionWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Any]:
         """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and tag indices (-1: none).
 
         With captions also the embedding ``text`` (S,) of one of the clip's, and ``has_text``.

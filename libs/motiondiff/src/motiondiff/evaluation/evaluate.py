@@ -13,7 +13,7 @@ import numpy as np
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.runs import atomic_folder, describe_environment, read_json, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, read_json, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import Judge, Judged, evaluate_sets
 from motiondiff.evaluation.options import FEWEST_CLIPS, EvaluateOptions
@@ -107,7 +107,7 @@ def evaluate(
         InputError: a broken store, another store than the run's, a class without enough clips, a subject on both
             sides, settings that the model cannot take, or ``out`` exists; nothing is written then.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     options = options or EvaluateOptions()
     store = MotionStore(data)
     train, held_out = real_clips(store, options)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.training.seeds import mix
+from icube_common.training.sampler import derive_seed
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
@@ -123,7 +123,7 @@ def fit_matcher(
             raise InputError(f"text figures: training clip number {row} has no caption")
     data = stack_clips(clips.positions, config)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 4))
+        torch.manual_seed(derive_seed(seed, 4))
         network = MatchingNetwork(len(clips.skeleton), captions.size, config.dropout)
     numbers = np.random.default_rng([seed, 5])
     meaning = torch.from_numpy(meanings)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.evaluation import Predictions, confusion_matrix, per_class_recall
-from icube_common.reports import Report, figure_svg
+from icube_common.io.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import MEANING, Judge, Judged, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS

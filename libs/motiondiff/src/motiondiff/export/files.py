@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 
 
 @contextlib.contextmanager

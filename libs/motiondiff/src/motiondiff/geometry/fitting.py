@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.data.skeleton_roles import read_joint_name
 from icube_common.errors import InputError
-from icube_common.skeleton_roles import read_joint_name
 from motiondiff.geometry.skeleton import Skeleton
 
 Array = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.data.skeleton_roles import ground_joints, joint_roles, mirror_order
 from icube_common.errors import InputError, nearest
-from icube_common.skeleton_roles import ground_joints, joint_roles, mirror_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Skeleton:
 
     @cached_property
     def roles(self) -> dict[str, int]:
-        """Role -> joint (`icube_common.skeleton_roles`): ``pelvis``, ``left knee``, ``right shoulder`` ..."""
+        """Role -> joint (`icube_common.data.skeleton_roles`): ``pelvis``, ``left knee``, ``right shoulder`` ..."""
         return joint_roles(self.names, self.parents, self.offsets)
 
     @cached_property

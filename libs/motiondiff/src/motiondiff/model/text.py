@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icube_common.errors import InputError, require
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
 from motiondiff.data.captions import clean_text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, read_json, write_json
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig

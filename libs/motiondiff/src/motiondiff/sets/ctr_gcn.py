@@ -16,7 +16,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 from motiondiff.data.store import SPLITS
 from motiondiff.sets.labelled import Array, LabelledSet, labels_file, read_class_names, write_class_names
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 from motiondiff.data.store import NO_LABEL, SPLITS, MotionStore
 
 Array = npt.NDArray[np.float32]

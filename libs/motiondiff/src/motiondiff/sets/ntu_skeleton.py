@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from icube_common.tables import read_table
+from icube_common.io.csv import read_table
 from motiondiff.data.readers.ntu_rgbd import read_frames
 from motiondiff.data.store import SPLITS
 from motiondiff.sets.labelled import Array, LabelledSet, read_class_names, write_class_names

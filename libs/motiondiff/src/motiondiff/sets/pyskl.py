@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 from motiondiff.data.pickles import load_restricted
 from motiondiff.data.store import SPLITS
 from motiondiff.sets.labelled import LabelledSet, labels_file, read_class_names, write_class_names

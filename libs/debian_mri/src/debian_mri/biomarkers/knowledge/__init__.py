@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
     from icube_common.knowledge.sentences import Sentence
 
 SHIPPED: dict[str, str] = {"diagnoses": "diagnoses.yaml"}
@@ -54,12 +54,12 @@ def load_knowledge(name: str = "diagnoses") -> ClassKnowledge:
     Raises:
         InputError: no such name, or a file that is missing, malformed or changed after it was frozen.
     """
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
 
     if name.lower().endswith(_SUFFIXES):
         return ClassKnowledge.load(name)
     if name not in SHIPPED:
-        raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or give a file of `debian-mri describe`")
+        raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or give a file of `debian-mri knowledge`")
     return ClassKnowledge.load(Path(__file__).with_name(SHIPPED[name]))
 
 

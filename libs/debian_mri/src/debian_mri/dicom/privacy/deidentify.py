@@ -24,7 +24,7 @@ from debian_mri.dicom.frames import Refusal
 from debian_mri.dicom.privacy import vocabulary
 from debian_mri.dicom.privacy.pseudonyms import check_salt, date_shift_days, hash_subject, remap_uid
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 
 Dates = Literal["remove", "shift"]
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from debian_mri.evaluation.baselines.fold_tables import Array, as_samples, fold_rows, with_missing_indicators
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
-from icube_common.evaluation.splits import inner_split
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, StepRandom, TrainConfig, fit
+from icube_common.evaluation.samples import inner_split
+from icube_common.io.runs import RunFolder
+from icube_common.training import SampleRef, StepRandom, TrainConfig, fit
 
 SLICE_SIDE = 64
 """Pixels along a side that slices are averaged to."""
@@ -42,11 +42,11 @@ SETTINGS = TrainConfig(
     learning_rate=3e-3,
     weight_decay=1e-2,
     warmup_steps=10,
-    validate_every=5,
-    patience=8,
-    checkpoint_every=10_000,
-    keep_checkpoints=1,
-    trackers="none",
+    eval_steps=5,
+    early_stopping_patience=8,
+    checkpointing_steps=10_000,
+    checkpoints_total_limit=1,
+    report_to="none",
     device="cpu",
 )
 
@@ -159,7 +159,7 @@ class _Scans:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         image = self.images[draw.index]
         generator = np.random.default_rng(draw.seed)
         axes = list(range(1, image.dim()))
@@ -215,7 +215,7 @@ def daft(
 
     settings = replace(settings, seed=fold.seed, batch_size=min(settings.batch_size, len(learnt)))
     if not len(held):
-        settings = replace(settings, validate_every=0, patience=0)
+        settings = replace(settings, eval_steps=0, early_stopping_patience=0)
     scans = _Scans(images[learnt], columns[learnt], labels[learnt])
     fit(model, step, scans, config=settings, run=run, validate=validate if len(held) else None)
     with torch.no_grad():

@@ -16,8 +16,8 @@ from debian_mri.evaluation.baselines.logistic import logistic
 from icube_common.evaluation import Fold
 from icube_common.knowledge.names import readable_name
 from icube_common.prompts import PromptConfig, PromptLearner
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, StepRandom, TrainConfig, fit
+from icube_common.io.runs import RunFolder
+from icube_common.training import SampleRef, StepRandom, TrainConfig, fit
 from icube_common.vlm import FrozenVLM
 
 COMPONENTS = 64
@@ -36,10 +36,10 @@ COOP_SETTINGS = TrainConfig(
     max_steps=100,
     batch_size=32,
     learning_rate=2e-3,
-    schedule="cosine",
-    checkpoint_every=10_000,
-    keep_checkpoints=1,
-    trackers="none",
+    lr_scheduler="cosine",
+    checkpointing_steps=10_000,
+    checkpoints_total_limit=1,
+    report_to="none",
 )
 
 
@@ -140,7 +140,7 @@ class _Features:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, draw: Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> dict[str, Tensor]:
         return {"feature": self._features[draw.index], "label": self._labels[draw.index]}
 
 

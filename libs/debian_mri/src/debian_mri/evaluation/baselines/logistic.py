@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 from debian_mri.evaluation.baselines.fold_tables import Array, Labels, Rows, as_samples
-from icube_common.evaluation.splits import stratified_groups
+from icube_common.evaluation.samples import stratified_groups
 
 STRENGTHS = tuple(10.0**power for power in np.arange(-5, 1.5))
 """Values of C (inverse of the penalty) that are tried, 1e-5 to 10."""

@@ -14,7 +14,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from icube_common.classes import ETRI_ACTIVITY3D
+from icube_common.data.class_lists import ETRI_ACTIVITY3D
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect_v2
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from icube_common.classes import NTU_RGBD
+from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
 from motiondiff.data.readers import kinect_v2
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
