@@ -214,11 +214,11 @@ def test_the_sequence_of_a_list_by_its_files(tmp_path: Path) -> None:
     manifest = prepare("csv", table, tmp_path / "data")
     assert [scan.sequence for scan in manifest.scans] == ["T1w", "FLAIR", "T1w"]
     assert rejected(tmp_path / "data") == {
-        "line 4": "its BIDS suffix says T1w and the JSON beside it T2w",
+        "line 4": "its BIDS suffix gives T1w, the JSON beside it T2w",
         "line 6": "a mask or label image by its name",
-        "line 7": "the column sequence says FLAIR and the file T1w",
+        "line 7": "sequence FLAIR in the table, T1w by the file",
     }
-    assert any("they are taken for T1w" in note for note in manifest.about["notes"])
+    assert any("assumed T1w" in note for note in manifest.about["notes"])
 
 
 # --- BIDS sessions

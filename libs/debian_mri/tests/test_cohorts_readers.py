@@ -196,7 +196,7 @@ def test_oasis1_as_nifti_with_an_index(tmp_path: Path) -> None:
     assert [scan.id for scan in manifest.scans] == ["OAS1_0001_MR1", "OAS1_0003_MR2"]
     assert rejected(tmp_path / "data") == {
         "OAS1_0009_MR1": "has no row in table.csv",
-        "template.nii.gz": "nothing says which session of OASIS it is",
+        "template.nii.gz": "unknown session of OASIS",
     }
 
 
@@ -391,8 +391,8 @@ def test_a_csv_list(tmp_path: Path) -> None:
     assert leakage_tiers == {"age": "A", "sex": "A", "MOCA": "C", "grade": "B"}
     assert people.missing() == {"age": 1, "sex": 1, "MOCA": 1, "grade": 0}
     notes = "\n".join(manifest.about["notes"])
-    assert "MOCA: 1 values that are no number" in notes and "column 'name' is left out" in notes
-    assert "column 'visit day' is left out: holds dates" in notes
+    assert "MOCA: 1 values that are no number" in notes and "column 'name' is excluded" in notes
+    assert "column 'visit day' is excluded: holds dates" in notes
     assert "Anna" not in (tmp_path / "data" / "participants.csv").read_text()
 
 
@@ -431,4 +431,4 @@ def test_repeated_ids_are_all_rejected(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "list.csv", ("id", "path", "label", "subject"), rows)
     manifest = prepare("csv", table, tmp_path / "data")
     assert [scan.id for scan in manifest.scans] == ["s2"]
-    assert rows_of(tmp_path / "data" / "rejected.csv")[0]["reason"] == "id 's1' is there 2 times"
+    assert rows_of(tmp_path / "data" / "rejected.csv")[0]["reason"] == "id 's1' occurs 2 times"

@@ -112,7 +112,7 @@ def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (_edit("dataset.json", '"leakage_tier": "A"', '"leakage_tier": "D"'), "tier: 'D' is none of A, B, C"),
         (_edit("dataset.json", '"space": "native"', '"space": "mars"'), "space: 'mars'"),
         (_edit("dataset.json", '"simulated": true', '"simulated": "no"'), "simulated: 'no' is not a bool"),
-        (_edit("manifest.csv", "s2,p1", "s1,p1"), "line 3: id 's1' is there twice"),
+        (_edit("manifest.csv", "s2,p1", "s1,p1"), "line 3: id 's1' occurs twice"),
         (_edit("manifest.csv", "s2,p1", "s2,"), "line 3: subject is empty"),
         (_edit("manifest.csv", "2,AD", "2,ADD"), "line 3: label: unknown class 'ADD': did you mean 'AD'?"),
         (_edit("manifest.csv", "volume", "voxel"), "line 2: kind: 'voxel'"),
@@ -124,7 +124,7 @@ def _edit(name: str, old: str, new: str) -> Callable[[Path], object]:
         (_edit("participants.csv", "70.5", "old"), "line 2: age: 'old' is no finite number"),
         (_edit("participants.csv", ",F,", ",W,"), "line 2: sex: unknown value 'W'"),
         (_edit("participants.csv", "s2,", "s9,"), "id 's9' is not in the manifest"),
-        (_edit("participants.csv", "s2,", "s1,"), "id 's1' is there twice"),
+        (_edit("participants.csv", "s2,", "s1,"), "id 's1' occurs twice"),
     ],
 )
 def test_damaged_folders_are_refused(data: Path, damage: Callable[[Path], object], message: str) -> None:
@@ -232,7 +232,9 @@ def test_images_that_cannot_be_used(tmp_path: Path) -> None:
         assert wanted in reason
     assert reasons[len(BAD)] == "the file is empty"
     assert all(reason.startswith("damaged, or no NIfTI or MGH file (") for reason in reasons[len(BAD) + 1 :])
-    with pytest.raises(InputError, match=r"line 3: empty: all voxels are 0 \(without --strict the others go on\)"):
+    with pytest.raises(
+        InputError, match=r"line 3: empty: all voxels are 0 \(without --strict the others are processed\)"
+    ):
         prepare("csv", tmp_path / "list.csv", tmp_path / "strict", strict=True)
     assert not (tmp_path / "strict").exists()
 
@@ -250,7 +252,7 @@ def test_one_image_under_two_people(tmp_path: Path) -> None:
     write_volume(tmp_path / "c.nii.gz", 2)
     manifest = prepare("csv", _list(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"), tmp_path / "data")
     assert [scan.id for scan in manifest.scans] == ["c"]
-    reason = "the same image is there under 2 subjects: a, b"
+    reason = "the same image occurs under 2 subjects: a, b"
     assert rejected(tmp_path / "data") == {"line 2": reason, "line 3": reason}
 
 
@@ -292,8 +294,8 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("words", "message"),
     [
         (("--format", "oasis-1"), "did you mean 'oasis1'?"),
-        (("--format", "csv", "--adnimerge", "x"), "--adnimerge: means nothing for --format csv"),
-        (("--format", "bids", "--salt-file", "x"), "--salt-file: means nothing for --format bids"),
+        (("--format", "csv", "--adnimerge", "x"), "--adnimerge: has no effect for --format csv"),
+        (("--format", "bids", "--salt-file", "x"), "--salt-file: has no effect for --format bids"),
         (("--format", "csv", "--labels", "CN"), "--labels CN: must be OLD=NEW"),
         (("--format", "csv", "--leakage-tiers", "age=D"), "--leakage-tiers age=D: must be one of A, B, C"),
         (("--format", "csv", "--leakage-tiers", "agee=A"), "did you mean 'age'?"),

@@ -79,7 +79,7 @@ def test_a_pair_is_one_volume(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Pair(counted(), PLACED), tmp_path / "a.img")
     assert volumes_below(tmp_path) == [tmp_path / "a.hdr"]
     (tmp_path / "a.img").unlink()
-    with pytest.raises(InputError, match=r"a\.hdr: its \.img is not there"):
+    with pytest.raises(InputError, match=r"a\.hdr: its \.img is missing"):
         read_volume(tmp_path / "a.hdr")
 
 

@@ -26,9 +26,9 @@ def slices_of(manifest: Manifest, scan: Scan, preprocess: PreprocessConfig, slic
 def test_an_ellipsoid_by_hand() -> None:
     ball = Ellipsoid((10.0, 0.0, 0.0), (4.0, 2.0, 3.0), (0.0, 1.0, 0.0))
     # first radius along y, second across it, third up
-    assert [round(ball.reach(axis), 9) for axis in range(3)] == [2.0, 4.0, 3.0]
+    assert [round(ball.half_extent(axis), 9) for axis in range(3)] == [2.0, 4.0, 3.0]
     assert ball.level([np.array([10.0, 12.0]), np.array([4.0, 0.0]), np.array([0.0, 0.0])]).tolist() == [1.0, 1.0]
-    assert ball.cut(0, 11.0) == pytest.approx(0.75) and ball.cut(0, 13.0) == 0
+    assert ball.section(0, 11.0) == pytest.approx(0.75) and ball.section(0, 13.0) == 0
 
 
 def test_sides_are_mirror_images_and_lie_where_the_atlas_says() -> None:
@@ -55,9 +55,13 @@ def test_regions_hold_the_tissue_that_they_are_named_after() -> None:
 
 def test_places_by_hand() -> None:
     occipital = get_region("occipital")  # a box, x -46 to 46, y -106 to -68, z -12 to 36
-    assert occipital.places("coronal", 1) == (-87.0,) and occipital.places("axial", 3) == (0.0, 12.0, 24.0)
+    assert occipital.slice_positions("coronal", 1) == (-87.0,) and occipital.slice_positions("axial", 3) == (
+        0.0,
+        12.0,
+        24.0,
+    )
     nigra = get_region("substantia_nigra")
-    assert nigra.places("sagittal", 1) == (-10.0, 10.0), "one plane for each side"
+    assert nigra.slice_positions("sagittal", 1) == (-10.0, 10.0), "one plane for each side"
     assert regions_on_plane("axial", 60.0) == ("parietal",)
     with pytest.raises(InputError, match="did you mean 'hippocampus'"):
         get_region("hipocampus")

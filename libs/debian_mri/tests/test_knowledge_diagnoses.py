@@ -65,7 +65,7 @@ def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ({}, "does not say which sequences it requires"),
+        ({}, "lacks the required sequences"),
         ({"requires": []}, "must be a list of sequences"),
         ({"requires": "T1w"}, "must be a list of sequences"),
         ({"requires": ["T1"]}, "did you mean 'T1w'"),

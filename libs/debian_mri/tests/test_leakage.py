@@ -74,7 +74,7 @@ def test_rescans_of_a_person_count_once() -> None:
     "table", [{"x": "aa", "y": "bb"}, {"x": "aaa", "y": "bb", "z": "aa"}, {"x": "aa", "y": "bb", "z": "a"}]
 )
 def test_a_site_that_names_the_class_is_refused(table: dict[str, str]) -> None:
-    with pytest.raises(InputError, match=r"the site names the class \(x: a, y: b"):
+    with pytest.raises(InputError, match=r"the site determines the class \(x: a, y: b"):
         check_site_confounding(_samples(table))
 
 
@@ -110,7 +110,7 @@ def test_cohorts_of_different_classes_are_refused(table: dict[str, str]) -> None
     [({"x": "a" * 20 + "b", "y": "b" * 20}, "0.98"), ({"x": "ab" * 10, "y": "c" * 19 + "a", "z": "c"}, "0.96")],
 )
 def test_a_site_that_nearly_names_the_class_is_refused(table: dict[str, str], accuracy: str) -> None:
-    with pytest.raises(InputError, match=f"tells classes apart with a balanced accuracy of {accuracy}"):
+    with pytest.raises(InputError, match=f"separates classes with a balanced accuracy of {accuracy}"):
         check_site_confounding(_samples(table))
 
 
@@ -141,9 +141,9 @@ def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
     write_manifest(tmp_path, about, scans, {})
     for command in (["train", "--out", str(tmp_path / "run")], ["evaluate", "--out", str(tmp_path / "eval")]):
         assert main([*command, "--data", str(tmp_path)]) == 2
-    with pytest.raises(InputError, match="the site names the class"):
+    with pytest.raises(InputError, match="the site determines the class"):
         check_site_confounding(Manifest.load(tmp_path).samples())
-    assert any("the site names the class" in line for line in describe(tmp_path)["warnings"])
+    assert any("the site determines the class" in line for line in describe(tmp_path)["warnings"])
 
 
 def test_a_person_in_two_parts() -> None:

@@ -29,7 +29,7 @@ from icube_common.vlm import VLMConfig
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cohort of 16 people at two sites, one of 8 others, one in which the site names the class."""
+    """A cohort of 16 people at two sites, one of 8 others, one in which the site determines the class."""
     folder = tmp_path_factory.mktemp("mri")
     write_cohort(folder / "data", sites="even", columns=("age", "sex", "MMSE"))
     write_cohort(folder / "others", people=8, prefix="q", seed=7)
@@ -190,7 +190,7 @@ def test_people_and_classes_of_a_run(place: Path, run: Path, tmp_path: Path, com
     ("data", "words", "message"),
     [
         ("strange", ["--folds", "2", "prompt.init=descriptions"], "XYZ"),
-        ("named", [], "the site names the class"),
+        ("named", [], "the site determines the class"),
         ("data", ["--comparisons", "dafd"], "did you mean 'daft'"),
         ("data", ["--protocol", "kfold"], "did you mean 'group-kfold'"),
         ("data", ["--folds", "40"], "40 folds of 16 groups"),

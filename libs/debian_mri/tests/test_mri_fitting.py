@@ -16,7 +16,7 @@ from debian_mri.data.manifest import Manifest
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.training.trainer import TrainedFold, predict_test, train_fold
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Samples, train_on_all, grouped_k_fold
+from icube_common.evaluation import Fold, Samples, grouped_k_fold, train_on_all
 from icube_common.io.runs import RunFolder
 from icube_common.vlm import FrozenVLM, load_vlm
 

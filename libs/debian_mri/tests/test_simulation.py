@@ -120,7 +120,7 @@ def test_the_truth_is_kept(cohort: Path) -> None:
     # planes through the hippocampus and away from everything that AD changes
     assert shows_change(cohort, "AD", "coronal", -22.0) and not shows_change(cohort, "AD", "coronal", 60.0)
     assert not shows_change(cohort, "CN", "coronal", -22.0)
-    with pytest.raises(InputError, match="nothing is known of class 'XY'"):
+    with pytest.raises(InputError, match="no ground truth of class 'XY'"):
         shows_change(cohort, "XY", "axial", 0.0)
 
 

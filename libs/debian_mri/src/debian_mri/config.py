@@ -12,8 +12,8 @@ from debian_mri.imaging.slices import SliceConfig
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig
-from icube_common.tabular import NumericConfig
 from icube_common.prompts import PromptConfig
+from icube_common.tabular import NumericConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 

@@ -265,7 +265,7 @@ def describe_columns(
             cells = {scan_id: "" if text in codes else text for scan_id, text in cells.items()}
         column = column_of(name, list(cells.values()), leakage_tier=requested.get(name))
         notes += _unfit(column, list(cells.values()))
-        if name not in VARIABLES and name not in wanted:
+        if name not in VARIABLES and name not in requested:
             undescribed.append(name)
         columns.append(column)
         for scan_id, text in cells.items():

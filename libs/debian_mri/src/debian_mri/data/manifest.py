@@ -30,8 +30,8 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.data.clinical_variables import Column, is_missing_name
 from debian_mri.data.participants import Participants, read_columns
 from icube_common.errors import InputError, unknown
-from icube_common.io.runs import read_json
 from icube_common.io.csv import file_digest, read_table
+from icube_common.io.runs import read_json
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
@@ -235,7 +235,7 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
             if not row[name]:
                 raise InputError(f"{location}: {name} is empty")
         if row["id"] in seen:
-            raise InputError(f"{location}: duplicate id {row['id']!r}")
+            raise InputError(f"{location}: id {row['id']!r} occurs twice")
         seen.add(row["id"])
         if row["label"] not in classes:
             raise InputError(f"{location}: label: {unknown('class', row['label'], classes)}")

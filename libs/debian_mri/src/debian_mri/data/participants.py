@@ -132,7 +132,11 @@ class Participants:
         rows = {scan_id: row for row, scan_id in enumerate(ids)}
         values = np.full((len(ids), len(described)), np.nan)
         seen: set[str] = set()
-        for line, row in read_table(path, ("id", *(column.name for column in described))):
+        try:
+            table = list(read_table(path, ("id", *(column.name for column in described))))
+        except InputError as error:
+            raise InputError(f"{error}; dataset.json describes the columns") from None
+        for line, row in table:
             location = f"{path}: line {line}"
             if extra := set(row) - {"id"} - {column.name for column in described}:
                 raise InputError(f"{path}: line 1: column {sorted(extra)[0]!r} is not described in dataset.json")

@@ -27,9 +27,9 @@ from debian_mri.imaging.slices import SliceConfig, SliceImage, read_slices, upri
 from debian_mri.imaging.template import template_on_grid
 from debian_mri.imaging.volume_cache import load_volume, preprocess_all
 from icube_common.errors import InputError
+from icube_common.io.csv import read_table
 from icube_common.io.reports import format_value, render_page
 from icube_common.io.runs import atomic_file, check_output_path
-from icube_common.io.csv import read_table
 
 # robust z above which a scan is marked
 OUTLIER_Z = 3.5

@@ -27,8 +27,8 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
 from icube_common.evaluation.runner import cached_predictions
-from icube_common.tabular import NumericTable
 from icube_common.io.runs import read_json, write_json
+from icube_common.tabular import NumericTable
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from debian_mri import RESEARCH_ONLY
 from icube_common.evaluation import Interval, Predictions
-from icube_common.evaluation.runner import interval_text
 from icube_common.evaluation.report import class_tables
+from icube_common.evaluation.runner import interval_text
 from icube_common.io.reports import Report, format_value
 from icube_common.io.runs import write_json
 

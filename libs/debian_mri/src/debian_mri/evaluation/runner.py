@@ -34,10 +34,10 @@ from debian_mri.training.trainer import check_fold, predict_logits
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions, zero_shot
-from icube_common.evaluation.runner import all_warnings, open_folder, check_same_evaluation, settings_record
+from icube_common.evaluation.runner import all_warnings, check_same_evaluation, open_folder, settings_record
 from icube_common.tabular import NumericTable
-from icube_common.utils import as_list
 from icube_common.training import check_config
+from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 

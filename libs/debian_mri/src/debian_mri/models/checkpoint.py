@@ -28,9 +28,9 @@ from debian_mri.models.selective_prediction import Abstention
 from debian_mri.models.slice_pooling import CustomPooling, Pooling
 from icube_common.config import config_to_yaml, load_saved_config
 from icube_common.errors import InputError
-from icube_common.tabular import NumericBranch
-from icube_common.prompts import PromptLearner
 from icube_common.io.runs import atomic_folder, read_json, write_json
+from icube_common.prompts import PromptLearner
+from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 

@@ -23,9 +23,9 @@ from debian_mri.config import MriConfig
 from debian_mri.models.clinical_fusion import Film
 from debian_mri.models.slice_pooling import CustomPooling, Pooling, SlicePooling
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
-from icube_common.tabular import NumericBranch
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.ridge_init import LinearProjection
+from icube_common.tabular import NumericBranch
 from icube_common.vlm import FrozenVLM
 
 

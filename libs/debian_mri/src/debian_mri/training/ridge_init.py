@@ -23,7 +23,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 from icube_common.evaluation.samples import stratified_groups
 from icube_common.losses.logit_scale import scale_of
-from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, solve_ridge, initialise_ridge
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, solve_ridge
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
 # of equals the first

@@ -26,8 +26,8 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, train_on_all
 from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder, read_json
-from icube_common.utils import as_list
 from icube_common.training import FitResult, check_start, load_backbone, open_run
+from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.ridge_init import initialise_image_branch
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold
+from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss
 from icube_common.tabular import NumericBranch
-from icube_common.io.runs import RunFolder
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM, default_device
 

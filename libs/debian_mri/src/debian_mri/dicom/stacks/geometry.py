@@ -228,5 +228,5 @@ def check_against_header(slices: Sequence[Sequence[Frame]], gap: float) -> None:
         if times < 2 or abs(gap / distance - times) > GAP_TOLERANCE * times or in_turn:
             continue
         # numbered volume by volume, or slice by slice
-        if strides in ({times}, {times * len(places[0])}) or (alone and strides != {1}):
+        if strides in ({times}, {times * len(slices[0])}) or (alone and strides != {1}):
             raise Refusal("missing slices", f"slices are {gap:.4g} mm apart, by the header {distance:.4g} mm")

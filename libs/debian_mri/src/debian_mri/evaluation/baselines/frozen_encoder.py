@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows
 from debian_mri.evaluation.baselines.logistic import logistic
 from icube_common.evaluation import Fold
+from icube_common.io.runs import RunFolder
 from icube_common.knowledge.names import readable_name
 from icube_common.prompts import PromptConfig, PromptLearner
-from icube_common.io.runs import RunFolder
 from icube_common.training import SampleRef, StepRandom, TrainConfig, fit
 from icube_common.vlm import FrozenVLM
 
