@@ -144,7 +144,7 @@ class MriConfig(Config):
             )
         if self.numeric.fusion_mode != "fusion":
             raise InputError(
-                f"numeric.fusion_mode={self.numeric.fusion_mode}: demographics.mode=text takes numeric.fusion_mode=fusion"
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: must be fusion, which demographics.mode=text takes"
             )
 
     @property

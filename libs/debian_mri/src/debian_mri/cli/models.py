@@ -1,4 +1,4 @@
-"""Commands for models: train, predict, evaluate, verify and studies. Heavy modules are imported by the commands that run."""
+"""Commands for models: train, predict, evaluate, verify and studies; heavy modules are imported when one runs."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def compare(
     """Run comparisons on the same folds: metrics, and the paired difference "configured model minus it" over people.
 
     Args:
-        bench: the material.
+        context: data, settings and folder of the evaluation.
         folds: those of ``ours``.
         ours: predictions of the configured model.
         names: of `COMPARISONS`.

@@ -32,8 +32,7 @@ from debian_mri.data.leakage import check_training_overlap
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.explanation.contributions import SlicePart
 from debian_mri.explanation.explain import explain_scan, logits_without_slices
-from debian_mri.explanation.phrases import MAX_SLICES
-from debian_mri.explanation.report_text import top_slices
+from debian_mri.explanation.report_text import MAX_SLICES, top_slices
 from debian_mri.inference.scan_input import ScanSource, encode_for_model, load_scan_input
 from debian_mri.models.mri_model import MriModel
 from debian_mri.simulation.effects import most_affected_structure
@@ -138,7 +137,7 @@ def evaluate_explanations(
         tried.append(_try(model, manifest, one, explanation.slices, named, draws, seed + len(tried)))
     if len(tried) < MIN_PEOPLE:
         raise InputError(
-            f"{data}: {len(tried)} people whose class the model tells and was not trained on, at least {MIN_PEOPLE} are "
+            f"{data}: {len(tried)} people outside the training with a correct prediction, at least {MIN_PEOPLE} are "
             "needed; simulate more, or train with --exclude-subjects"
         )
     result = {

@@ -104,7 +104,8 @@ def explain_inputs(
         space: of the slices' positions.
         simulated: whether the image was made by a program.
         concepts: the file's that the model was trained with; read again where not given.
-        slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the tower with its attention.
+        slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the image
+            encoder with its attention.
 
     Raises:
         InputError: no such scan, or tables that the model needs are missing.

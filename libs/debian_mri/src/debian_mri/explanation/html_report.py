@@ -14,9 +14,18 @@ import numpy.typing as npt
 from PIL import Image
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.explanation.phrases import listed, percent, place, quantity, signed, standing
 from debian_mri.explanation.record import Explanation
-from debian_mri.explanation.report_text import explain, named_concepts, top_slices
+from debian_mri.explanation.report_text import (
+    explain,
+    listed,
+    named_concepts,
+    percent,
+    place,
+    quantity,
+    signed,
+    standing,
+    top_slices,
+)
 from icube_common.errors import InputError
 from icube_common.io.reports import render_page
 from icube_common.io.runs import atomic_file

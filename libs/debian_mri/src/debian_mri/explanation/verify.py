@@ -1,9 +1,9 @@
-"""The verifier of reports: reads the text back, recomputes what is in it, and names whatever does not agree.
+"""Verification of reports: read the text back, recompute its numbers, and name every disagreement.
 
-It shares with `debian_mri.explanation.report_text` the sentences and the form of numbers (`debian_mri.explanation.phrases`), and no arithmetic:
-everything is computed again from the raw contributions. A report passes when each of its lines is one of the known
-sentences, when every place in them holds what the computation gives, when no sentence is missing, added, doubled or out
-of order, and when it names no sign that was not computed or cannot be seen on the sequences of the scan.
+The verifier shares with `debian_mri.explanation.report_text` the sentences and the format of numbers, and no
+arithmetic: everything is recomputed from the raw contributions. A report passes where each of its lines is a known
+sentence with the recomputed values, no sentence is missing, added, doubled or out of order, and no biomarker is named
+that was not computed or cannot be seen on the sequences of the scan.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from debian_mri.biomarkers.concepts import Concept, load_concepts, plain
-from debian_mri.explanation.phrases import (
+from debian_mri.explanation.record import Explanation
+from debian_mri.explanation.report_text import (
     MAX_AGAINST,
     MAX_FOR,
     MAX_SLICES,
@@ -33,7 +34,6 @@ from debian_mri.explanation.phrases import (
     signed,
     standing,
 )
-from debian_mri.explanation.record import Explanation
 from icube_common.errors import InputError
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -264,7 +264,8 @@ def _expected_slices(
 def verify_files(path: str | Path) -> dict[str, Any]:
     """Check a report file, or each one in a folder and below it.
 
-    A report file is JSON with ``text`` and ``explanation``, as `debian_mri.explanation.html_report.save_report` writes it.
+    A report file is JSON with ``text`` and ``explanation``, of
+    `debian_mri.explanation.html_report.save_report`.
 
     Returns:
         ``reports`` (number of them) and ``problems`` (file -> its problems, only where there are any).

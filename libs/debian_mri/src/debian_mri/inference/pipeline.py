@@ -91,7 +91,7 @@ class MriPrediction:
 
 
 class MriPipeline:
-    """Prediction of single scans by a trained model: ``MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74).label``.
+    """Prediction of scans by a trained model: ``MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74).label``.
 
     Args:
         model: a trained model.

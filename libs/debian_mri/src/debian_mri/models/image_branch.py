@@ -1,6 +1,6 @@
 """Image branch: slice features to a scan feature in the space of the texts, compared with the class prompts.
 
-    slices -> frozen encoder (cached) -> pooling -> projection -> x = normalised(prior + projection) -> cos(x, description)
+    slices -> frozen encoder (cached) -> pooling -> projection -> x = normalised(prior + .) -> cos(x, description)
 
 ``prior`` is the scan's feature without training: the mean slice of an encoder that was trained together with the texts,
 else the mean of the class texts. The projection is initialised by ridge regression to the class texts, so a scan

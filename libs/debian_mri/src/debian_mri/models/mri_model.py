@@ -65,9 +65,9 @@ class Contribution(NamedTuple):
 
 
 class MriModel(nn.Module):
-    """Classifier of brain MRI from biomarkers, slice features and clinical variables, with a sum of named contributions.
+    """Classifier of brain MRI from biomarkers, slice features and clinical variables by named contributions.
 
-    `for_dataset` makes one for a data set, `debian_mri.training.run` trains it, `save_pretrained` and `from_pretrained` write
+    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` and `from_pretrained` write
     and read it.
 
     Args:
@@ -81,7 +81,7 @@ class MriModel(nn.Module):
         calibration: from logits to probabilities; none before a training.
         abstention: the confidence threshold; none before a training.
         columns: descriptions of the variables, with leakage tier and unit.
-        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``training_scans``
+        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on``
             (see `debian_mri.data.leakage`), ``notes``, ``disclaimers``, ``knowledge``.
     """
 

@@ -158,7 +158,8 @@ def check_inputs(model: MriModel, inputs: Inputs, fold: Fold) -> None:
     remedy = "make one with MriModel.for_dataset"
     if model.labels != tuple(fold.train_class_names):
         raise InputError(
-            f"the model has the classes {', '.join(model.labels)}, the data {', '.join(fold.train_class_names)}; {remedy}"
+            f"the model has the classes {', '.join(model.labels)}, "
+            f"the data {', '.join(fold.train_class_names)}; {remedy}"
         )
     for what, part, table in (
         ("biomarkers", model.biomarkers, inputs.biomarkers),

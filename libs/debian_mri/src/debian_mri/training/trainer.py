@@ -69,7 +69,7 @@ def train_fold(
     pooling: Pooling | None = None,
     resume: bool = False,
 ) -> TrainedFold:
-    """Train on a fold's training rows; its validation rows stop the training early, given ``train.early_stopping_patience``.
+    """Train on a fold's training rows; its validation rows serve ``train.early_stopping_patience``.
 
     Calibration and the confidence threshold come from inner folds of the training rows, with a model for each.
 

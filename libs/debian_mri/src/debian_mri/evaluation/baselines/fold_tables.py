@@ -80,7 +80,7 @@ def with_missing_indicators(train: Array, test: Array) -> tuple[Array, Array]:
     """Columns scaled by the rows that are learnt from; a missing value is the middle (0) and says so in a column.
 
     Args:
-        known: (N, P), NaN where missing.
+        train: (N, P), NaN where missing.
         test: (M, P).
 
     Returns:
