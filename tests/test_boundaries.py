@@ -28,7 +28,8 @@ LIBRARIES: dict[str, tuple[set[str], set[str]]] = {
 FLOORS: dict[str, list[set[str]]] = {
     "icube_common": [
         {"errors", "utils"},
-        {"config", "io"},
+        {"config"},
+        {"io"},
         {"cli", "data"},
         {"knowledge", "vlm", "evaluation", "losses"},
         {"prompts", "tabular"},

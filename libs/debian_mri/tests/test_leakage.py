@@ -15,7 +15,7 @@ from debian_mri.cli.info import describe
 from debian_mri.data.leakage import (
     check_site_confounding,
     check_subject_overlap,
-    check_training_overlap,
+    check_train_test_overlap,
     site_association,
     training_scans,
 )
@@ -166,12 +166,12 @@ def test_people_of_the_training_are_not_tested(tmp_path: Path) -> None:
     one = _manifest(tmp_path / "one", "one", ("s1", "p1", "1"), ("s2", "p2", "2"), ("s3", "OAS1_0001", "3"))
     trained = training_scans(one, [0, 2])
     assert trained["subjects"] == ["OAS1_0001", "p1"] and trained["ids"] == ["s1", "s3"]
-    check_training_overlap(one, [1], trained)
+    check_train_test_overlap(one, [1], trained)
     with pytest.raises(InputError, match=r"subject 'p1' .*--subjects p2 takes the others"):
-        check_training_overlap(one, [0, 1], trained)
+        check_train_test_overlap(one, [0, 1], trained)
     other = _manifest(tmp_path / "two", "two", ("s1", "p1", "4"), ("x", "OAS1_0001", "5"), ("y", "p9", "1"))
-    check_training_overlap(other, [0], trained)  # another set's p1 is somebody else
+    check_train_test_overlap(other, [0], trained)  # another set's p1 is somebody else
     with pytest.raises(InputError, match="subject 'OAS1_0001'"):
-        check_training_overlap(other, [1], trained)
+        check_train_test_overlap(other, [1], trained)
     with pytest.raises(InputError, match=r"the image of scan 'y' \(1 of 1\), under another id"):
-        check_training_overlap(other, [2], trained)
+        check_train_test_overlap(other, [2], trained)

@@ -14,7 +14,7 @@ from model_world import FAST, LABELS, people, settings, texts, write_slices
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
 from debian_mri.data.inputs import load_inputs, used_by
-from debian_mri.data.leakage import check_training_overlap
+from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest
 from debian_mri.explanation.explain import explain_inputs
 from debian_mri.models.checkpoint import load_model
@@ -121,9 +121,9 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
     assert {part.percentile for part in missing.concepts} == {None}
     assert missing.not_judged["swallow_tail_loss"] == ("SWI",)
     # the people of the training are no people to test it on
-    check_training_overlap(manifest, [0, 1], saved.about["trained_on"])
+    check_train_test_overlap(manifest, [0, 1], saved.about["trained_on"])
     with pytest.raises(InputError, match="trained on subject 'p02'"):
-        check_training_overlap(manifest, [0, 2], saved.about["trained_on"])
+        check_train_test_overlap(manifest, [0, 2], saved.about["trained_on"])
 
 
 def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
 
 
 def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
-    """Training scans of a model, saved with it for `check_training_overlap`."""
+    """Training scans of a model, saved with it for `check_train_test_overlap`."""
     scans = [manifest.scans[row] for row in rows]
     return {
         "format": manifest.about["format"],
@@ -211,7 +211,7 @@ def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     }
 
 
-def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
+def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: Mapping[str, Any]) -> None:
     """Check that test scans are not training scans of a model.
 
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
@@ -225,12 +225,12 @@ def check_training_overlap(manifest: Manifest, rows: Iterable[int], trained: Map
     Raises:
         InputError: test scans among the training scans, and the way to exclude them.
     """
-    from icube_common.evaluation import check_train_test_overlap as refuse
+    from icube_common.evaluation import check_train_test_overlap as check_samples
 
     rows = list(rows)
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
     shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
-    refuse(
+    check_samples(
         manifest.samples(),
         rows,
         {"ids": trained["ids"] if same_set else [], "subjects": shared_names},

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.dataset import ScanInput, to_tensors
 from debian_mri.data.feature_store import ScanImages
-from debian_mri.data.leakage import check_training_overlap
+from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.explanation.contributions import SlicePart
 from debian_mri.explanation.explain import explain_scan, logits_without_slices
@@ -183,7 +183,7 @@ def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
         if scan.label not in labels:
             continue
         try:
-            check_training_overlap(manifest, [row], model.about["trained_on"])
+            check_train_test_overlap(manifest, [row], model.about["trained_on"])
         except InputError:
             seen += 1
         else:

@@ -22,7 +22,12 @@ from tqdm import tqdm
 from debian_mri.config import MriConfig
 from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.inputs import Inputs, used_by
-from debian_mri.data.leakage import STRONG_ASSOCIATION, check_site_confounding, check_training_overlap, site_association
+from debian_mri.data.leakage import (
+    STRONG_ASSOCIATION,
+    check_site_confounding,
+    check_train_test_overlap,
+    site_association,
+)
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.comparisons import COMPARISONS, chosen, compare
 from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of
@@ -178,7 +183,7 @@ def evaluate_run(
     subjects = as_list(subjects)
     rows = _rows_of(manifest, subjects)
     trained = model.about["trained_on"]
-    check_training_overlap(manifest, rows, trained)
+    check_train_test_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
     name = "the model" if isinstance(run, MriModel) else str(run)
     if strange := sorted(there - set(labels)):

@@ -164,7 +164,7 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
             row = oasis_row(cells)
             kept = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")
-            people[cells["OASISID"]] = {**kept, "entry": entry}
+            people[cells["OASISID"]] = {**kept, "fusion_mode": entry}
     return people
 
 

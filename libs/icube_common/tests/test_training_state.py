@@ -18,6 +18,7 @@ from icube_common.training import TrainConfig, check_config, checkpoints, open_r
 from icube_common.training.config import learning_rate_at, trajectory
 from icube_common.training.ema import MovingAverage
 from icube_common.training.loss_tracker import LossTracker
+from icube_common.training.state import frozen_digest
 
 from .training_job import make_config
 
@@ -152,11 +153,11 @@ def test_tied_and_frozen_parameters_and_buffers() -> None:
     model[2].bias.requires_grad_(False)
     names = {"0.weight", "2.weight", "2.running_mean", "2.running_var", "2.num_batches_tracked"}
     assert set(checkpoints.model_tensors(model)) == names
-    before = checkpoints.frozen_digest(model)
+    before = frozen_digest(model)
     with torch.no_grad():
         model[2].bias.add_(1)
-    assert checkpoints.frozen_digest(model) != before
-    assert checkpoints.frozen_digest(nn.Linear(1, 1)) is None
+    assert frozen_digest(model) != before
+    assert frozen_digest(nn.Linear(1, 1)) is None
 
 
 def test_copying_other_shapes_changes_nothing() -> None:

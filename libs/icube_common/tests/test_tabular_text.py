@@ -19,7 +19,7 @@ from icube_common.tabular import (
 )
 from icube_common.vlm import FrozenVLM, load_vlm
 
-from .numeric_data import NAMES, UNITS, seeded
+from .tabular_data import NAMES, UNITS, seeded
 
 NAN = float("nan")
 KINDS = ("sinusoidal", "mlp")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import icube_common.prompts.ridge_init as textmap
+import icube_common.prompts.ridge_init as ridge_init
 from icube_common.prompts.ridge_init import (
     RIDGE_GRID,
     CaptionTerm,
@@ -182,7 +182,7 @@ def test_a_left_out_group_is_in_no_regression(monkeypatch: pytest.MonkeyPatch) -
         given.append(({int(value) for value in blocks[0].rows[:, 0]}, wanted))
         return solve_ridge(blocks, wanted, factor)
 
-    monkeypatch.setattr(textmap, "solve", spy)
+    monkeypatch.setattr(ridge_init, "solve_ridge", spy)
     targets = torch.arange(12.0)[:, None].repeat(1, 2)
     select_by_group_cv(
         [RidgeBlock(rows, 1.0, LinearProjection(1, 2))],

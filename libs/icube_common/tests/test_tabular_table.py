@@ -19,7 +19,7 @@ from icube_common.tabular import NumericConfig, NumericTable, Scaler, group_feat
 from icube_common.tabular.fusion import class_means
 from icube_common.tabular.groups import spearman
 
-from .numeric_data import FOLD, Rows, make_table, with_other_test_rows, with_values
+from .tabular_data import FOLD, Rows, make_table, with_other_test_rows, with_values
 
 NAN = float("nan")
 

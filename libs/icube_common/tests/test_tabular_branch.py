@@ -19,7 +19,7 @@ from icube_common.errors import InputError
 from icube_common.tabular import ClassPrototypeMemory, NumericBranch, NumericConfig, NumericTable, Scaler
 from icube_common.vlm import FrozenVLM, load_vlm
 
-from .numeric_data import FOLD, LABELS, NAMES, UNITS, Rows, make_table, seeded, with_other_test_rows, with_values
+from .tabular_data import FOLD, LABELS, NAMES, UNITS, Rows, make_table, seeded, with_other_test_rows, with_values
 
 NAN = float("nan")
 KINDS = ("sinusoidal", "mlp")
