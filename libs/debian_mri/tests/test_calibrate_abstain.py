@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from debian_mri.models.calibration import Calibration, calibrate, no_calibration
-from debian_mri.models.selective_prediction import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
+from debian_mri.models.selective_prediction import ABSTAIN_ALWAYS, Abstention, choose_threshold, coverage_and_risk
 
 
 def test_a_temperature_divides_and_a_bias_is_added_before() -> None:
@@ -52,7 +52,7 @@ def test_the_threshold_answers_the_wanted_share_or_bounds_the_risk() -> None:
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.25).threshold == 0.6
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.1).threshold == 0.8
     nobody = choose_threshold(PROBABILITIES[2:3], LABELS[2:3], coverage=1.0, risk=0.1)
-    assert (nobody.threshold, nobody.coverage, nobody.risk) == (ANONYMOUS_IDS, 0.0, None)
+    assert (nobody.threshold, nobody.coverage, nobody.risk) == (ABSTAIN_ALWAYS, 0.0, None)
     assert choose_threshold(PROBABILITIES, LABELS, coverage=0.7).answered(PROBABILITIES).tolist() == [True] * 4 + [
         False
     ]

@@ -159,12 +159,12 @@ def test_models_of_the_hub_and_of_earlier_versions(run: Path, tmp_path: Path, mo
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     model = MriModel.from_pretrained("someone/brains", pooling=GatedMean)
     assert model.labels == ("CN", "AD") and np.isfinite(float(model.bias.detach().sum()))
-    with pytest.raises(InputError, match="someone/else: no such folder, nor a repository of the hub"):
+    with pytest.raises(InputError, match="someone/else: no such folder, and no download from the Hugging Face hub"):
         MriModel.from_pretrained("someone/else", pooling=GatedMean)
     model.save_pretrained(tmp_path / "copy")
     about: Any = (tmp_path / "copy" / "model.json").read_text().replace('"format": 2', '"format": 1', 1)
     (tmp_path / "copy" / "model.json").write_text(about)
     with pytest.raises(
-        InputError, match=r"earlier version of debian_mri; train it again: debian-mri train --data DATA"
+        InputError, match="number 1 format of saved models, here 2: train again with `debian-mri train`"
     ):
         MriModel.from_pretrained(tmp_path / "copy", pooling=GatedMean)

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.head import BiomarkerHead
@@ -26,16 +24,20 @@ from debian_mri.models.image_branch import ImageBranch
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.selective_prediction import Abstention
 from debian_mri.models.slice_pooling import CustomPooling, Pooling
-from icube_common.config import config_to_yaml, load_saved_config
+from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.io.runs import atomic_folder, read_json, write_json
+from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import NumericBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
-CONFIG, ABOUT, WEIGHTS, PROMPTS, CARD = "config.yaml", "model.json", "model.safetensors", "prompts", "README.md"
-FORMAT = 2
+FORMAT = ModelFormat(
+    version=2,
+    command="debian-mri train",
+    keys=("data", "trained_on", "notes", "disclaimers", "labels", "biomarkers", "variables", "columns", "image_branch"),
+)
+PROMPTS = "prompts"
 
 
 def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) -> None:
@@ -45,35 +47,34 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
         InputError: the folder exists and ``overwrite`` is False.
     """
     branch, biomarkers, variables = model.image_branch, model.biomarkers, model.variables
-    with atomic_folder(folder, overwrite=overwrite) as temporary:
-        (temporary / CONFIG).write_text(config_to_yaml(model.config))
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.learned().items()}
-        save_file(tensors, temporary / WEIGHTS, {"format": "pt"})
-        if branch is not None:
-            branch.prompts.save_pretrained(temporary / PROMPTS)
-        about = {
-            "format": FORMAT,
-            "notice": RESEARCH_ONLY,
-            **model.about,
-            "labels": list(model.labels),
-            "biomarkers": None
-            if biomarkers is None
-            else {"names": list(biomarkers.names), "covariates": len(biomarkers.slope)},
-            "variables": None if variables is None else list(variables.names),
-            "columns": [asdict(column) for column in model.columns],
-            "image_branch": None
-            if branch is None
-            else {
-                "slices": branch.pooling.slices,
-                "pooling": pooling_name(model),
-                "branch": None if branch.branch is None else branch.branch.to_dict(),
-                "backbone": branch.vlm.describe(),
-            },
-            "calibration": model.calibration.to_dict(),
-            "abstention": model.abstention.to_dict(),
-        }
-        write_json(temporary / ABOUT, about)
-        (temporary / CARD).write_text(_card(model, about))
+    head = None if biomarkers is None else {"names": list(biomarkers.names), "covariates": len(biomarkers.slope)}
+    about = {
+        "notice": RESEARCH_ONLY,
+        **model.about,
+        "labels": list(model.labels),
+        "biomarkers": head,
+        "variables": None if variables is None else list(variables.names),
+        "columns": [asdict(column) for column in model.columns],
+        "image_branch": None
+        if branch is None
+        else {
+            "slices": branch.pooling.slices,
+            "pooling": pooling_name(model),
+            "branch": None if branch.branch is None else branch.branch.to_dict(),
+            "backbone": branch.vlm.describe(),
+        },
+        "calibration": model.calibration.to_dict(),
+        "abstention": model.abstention.to_dict(),
+    }
+    FORMAT.save(
+        folder,
+        config=model.config,
+        description=about,
+        tensors=model.learned(),
+        card=_card(model, about),
+        save_parts=lambda temporary: branch and branch.prompts.save_pretrained(temporary / PROMPTS),
+        overwrite=overwrite,
+    )
 
 
 def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None) -> MriModel:
@@ -89,64 +90,24 @@ def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: Froze
         InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom pooling that
             is not given, or another backbone than it was trained on.
     """
-    folder = find_model(source)
-    about = read_json(folder / ABOUT)
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{folder / ABOUT}: a model of an earlier version of debian_mri; train it again: "
-            "debian-mri train --data DATA --out RUN"
-        )
-    config = load_saved_config(MriConfig, folder / CONFIG)
-    custom = (about.get("image_branch") or {}).get("pooling")
+    folder, config, about = FORMAT.read(source, MriConfig)
+    custom = (about["image_branch"] or {}).get("pooling")
     if custom and pooling is None:
         raise InputError(f"{folder}: was trained with the custom pooling {custom}; load it with pooling={custom}")
     if pooling is not None and not custom:
         raise InputError(
             f"{folder}: was trained with visual.pooling={config.visual.pooling}, not with a custom pooling"
         )
-    try:
-        if absent := sorted({"data", "trained_on", "notes", "disclaimers"} - set(about)):
-            raise KeyError(absent[0])
+    with FORMAT.guard(folder):
         model = _untrained(folder, config, about, pooling, vlm)
-        tensors = load_file(folder / WEIGHTS)
-        if missing := model.learned().keys() ^ tensors.keys():
-            raise InputError(f"{folder / WEIGHTS}: missing or unknown tensors {sorted(missing)[:4]}")
-        model.load_state_dict(tensors, strict=False)
         model.calibration = Calibration.from_dict(about["calibration"])
         model.abstention = Abstention(**about["abstention"])
         model.columns = tuple(Column(**{**record, "values": tuple(record["values"])}) for record in about["columns"])
-    except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: a damaged model folder ({error}); train again") from error
+    FORMAT.load_weights(folder, model, model.learned())
     model.about = about
     if model.image_branch is not None:
         model.to(model.image_branch.vlm.device)
     return model.eval()
-
-
-def find_model(source: str | Path) -> Path:
-    """The folder of a trained model: a run, its ``model``, or a repository of the hub, which is downloaded.
-
-    Raises:
-        InputError: there is none.
-    """
-    folder = Path(source)
-    if not folder.exists() and isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/")):
-        folder = _download(source)
-    for candidate in (folder, folder / "model"):
-        if (candidate / ABOUT).is_file():
-            return candidate
-    raise InputError(f"{folder}: no trained model in it (no {ABOUT}); give a folder that debian-mri train has made")
-
-
-def _download(repository: str) -> Path:
-    """A snapshot of a repository of the Hugging Face hub."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{repository}: no such folder, nor a repository of the hub ({error})") from error
 
 
 def pooling_name(model: MriModel) -> str | None:
