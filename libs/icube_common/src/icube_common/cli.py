@@ -94,9 +94,8 @@ def to_json(value: Any) -> Any:
 
 
 def _build_parser(
-    prog: str, description: str, version: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None
+    prog: str, description: str, version: str, commands: Mapping[str, Command], argv: Sequence[str]
 ) -> _Parser:
-    """Parser of a program; where ``argv`` is given, other commands than its own are there by name alone."""
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
     parser.set_defaults(command=None, words=())
@@ -105,19 +104,19 @@ def _build_parser(
 
 
 def _add_commands(
-    parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...], argv: Sequence[str] | None
+    parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...], argv: Sequence[str]
 ) -> None:
-    """Give a parser its subcommands, and groups among them theirs; ``args.words`` says which one was chosen."""
+    """Add subcommands, and those of groups, to a parser; options only where ``argv`` names the command.
+
+    ``args.words`` is the chosen command.
+    """
     if not commands:
         return
     dest = "command" if not words else "_".join((*words, "command"))
     subparsers = parser.add_subparsers(dest=dest, metavar="COMMAND", parser_class=_Parser)
-    chosen = None if argv is None else next(iter(argv[len(words) : len(words) + 1]), "")
     for name, command in commands.items():
-        if chosen not in (None, name):
-            subparsers.add_parser(name, help=command.help)
-            continue
-        epilog = describe_config(command.config) if command.config else None
+        chosen = name in argv
+        epilog = describe_config(command.config) if chosen and command.config else None
         sub = subparsers.add_parser(
             name,
             help=command.help,
@@ -127,6 +126,8 @@ def _add_commands(
             allow_abbrev=False,
         )
         sub.set_defaults(words=(*words, name))
+        if not chosen:
+            continue
         if command.commands:
             _add_commands(sub, command.commands, (*words, name), argv)
             continue
@@ -147,7 +148,7 @@ def _find(commands: Mapping[str, Command], words: Sequence[str]) -> Command | No
     return command
 
 
-def _refuse_unknown_command(commands: Mapping[str, Command], argv: Sequence[str]) -> None:
+def _check_command(commands: Mapping[str, Command], argv: Sequence[str]) -> None:
     """Name the nearest command where a word is none, on each level, before argparse lists what it takes."""
     kind = "command"
     for word in argv:
@@ -172,7 +173,7 @@ def _check_dashes(argv: Sequence[str]) -> None:
 
 def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
     """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
-    _refuse_unknown_command(commands, argv)
+    _check_command(commands, argv)
     _check_dashes(argv)
     args, rest = parser.parse_known_args(list(argv))
     args.overrides = []
