@@ -140,7 +140,7 @@ def pipeline(store: MotionStore, representation: MotionRepresentation) -> Motion
 
     from motiondiff.models.denoiser import MotionDenoiser
     from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-    from motiondiff.training.diffusion import make_noise_schedule
+    from motiondiff.training.diffusion_loss import make_noise_schedule
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)

@@ -130,7 +130,7 @@ def test_resuming_reaches_the_same_weights(store_path: Path, tmp_path: Path, act
 
     train_actor(store_path, tmp_path / "run", replace(TINY, train=replace(TINY.train, max_steps=2)))
     result = train_actor(store_path, tmp_path / "run", TINY, resume=True)
-    assert result["resumed_from"] == 2
+    assert result.fit.resumed_from == 2
     file = "model/actor/diffusion_pytorch_model.safetensors"
     mine, whole = load_file(tmp_path / "run" / file), load_file(actor_run / file)
     assert all(np.array_equal(mine[name], whole[name]) for name in whole)

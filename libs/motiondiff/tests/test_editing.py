@@ -33,7 +33,8 @@ from motiondiff.schedulers import make_scheduler
 from motiondiff.skeleton.kinematics import joint_speeds
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton
-from motiondiff.training.diffusion import make_denoiser, make_noise_schedule, train
+from motiondiff.training.diffusion import make_denoiser, train
+from motiondiff.training.diffusion_loss import make_noise_schedule
 from motiondiff.training.distillation import ConsistencyLoss
 
 ConfigMaker = Callable[..., MotionDiffConfig]
@@ -328,7 +329,7 @@ BAD = {
     "compose: store": (COMPOSE + "--data {absent}", "absent: does not exist"),
     "compose: shape": (COMPOSE + "--shape {absent}", "no such file"),
     "compose: existing": ("compose {run} {timeline} --out {old}", "exists already"),
-    "distill: untrained": ("distill {old} --out {new}", "holds no trained model"),
+    "distill: untrained": ("distill {old} --out {new}", "no trained model in it"),
     "distill: store": ("distill {run} --out {new} --data {absent}", "--data STORE"),
     "distill: key": ("distill {run} --out {new} guidence=2", "'guidence': did you mean 'guidance'"),
     "distill: existing": ("distill {run} --out {old}", "exists already"),

@@ -28,7 +28,8 @@ from motiondiff.models.inpainting import (
 )
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
-from motiondiff.training.diffusion import DiffusionLoss, make_denoiser, make_noise_schedule
+from motiondiff.training.diffusion import make_denoiser
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 
@@ -135,7 +136,7 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     assert torch.isfinite(terms["loss"]) and terms["loss"] > 0
     terms["loss"].backward()
     assert denoiser.predict.weight.grad is not None and denoiser.predict.weight.grad.abs().max() > 0
-    from motiondiff.training.diffusion import batch_conditions
+    from motiondiff.training.diffusion_loss import batch_conditions
 
     # its last layer starts at zero: a fresh one gives the bridge
     given = denoiser(

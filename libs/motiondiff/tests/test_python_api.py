@@ -107,12 +107,12 @@ def test_a_data_set_of_motions_of_a_folder_and_of_a_store(data: MotionDataset, t
 
 
 def test_a_subclass_is_trained_saved_and_loaded(data: MotionDataset, trained: Any, tmp_path: Path) -> None:
-    assert isinstance(trained.model, MyDenoiser) and not trained.model.training and trained.steps == 2
-    assert trained.to_dict()["model"] == str(trained.folder) and json.dumps(trained.to_dict())
+    assert isinstance(trained.model, MyDenoiser) and not trained.model.training and trained.fit.steps == 2
+    assert trained.to_dict()["model"] == str(trained.run.model) and json.dumps(trained.to_dict())
     call: dict[str, Any] = {"actions": ["walk"], "num_frames": 20, "num_inference_steps": 2}
     motions = {}
     for name, denoiser in {"instance": trained.model, "class": MyDenoiser, "base": MotionDenoiser}.items():
-        pipeline = MotionDiffusionPipeline.from_pretrained(trained.folder, denoiser=denoiser)
+        pipeline = MotionDiffusionPipeline.from_pretrained(trained.run.model, denoiser=denoiser)
         pipeline.set_progress_bar_config(disable=True)
         motions[name] = pipeline(**call, generator=torch.Generator().manual_seed(0)).motions[0]
     np.testing.assert_array_equal(motions["instance"].positions, motions["class"].positions)
@@ -163,7 +163,7 @@ def test_a_pipeline_comes_from_a_hub(trained: Any, monkeypatch: pytest.MonkeyPat
         asked.append(name)
         if name != "lab/motions":
             raise OSError(f"{name}: 404")
-        return str(shutil.copytree(trained.folder, tmp_path / "snapshot"))
+        return str(shutil.copytree(trained.run.model, tmp_path / "snapshot"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     pipeline = MotionDiffusionPipeline.from_pretrained("lab/motions", denoiser=MyDenoiser)
@@ -173,7 +173,7 @@ def test_a_pipeline_comes_from_a_hub(trained: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_saved_model_of_an_earlier_format_is_refused(trained: Any, tmp_path: Path) -> None:
-    old = shutil.copytree(trained.folder, tmp_path / "model")
+    old = shutil.copytree(trained.run.model, tmp_path / "model")
     file = old / "representation" / "config.json"
     config = json.loads(file.read_text())
     del config["format_version"]

@@ -36,7 +36,8 @@ from motiondiff.models.representation import MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder, load_text_encoder
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, list_requests, load_pipeline
-from motiondiff.training.diffusion import DiffusionLoss, check_same_run, make_noise_schedule, train
+from motiondiff.training.diffusion import check_same_run, train
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FEATURES, JOINTS, TEXT = 9, 3, 5

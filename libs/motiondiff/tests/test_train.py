@@ -28,7 +28,8 @@ from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
 from motiondiff.models.conditioning import NULL, Conditions
 from motiondiff.models.representation import MotionRepresentation
-from motiondiff.training.diffusion import DiffusionLoss, make_noise_schedule, train
+from motiondiff.training.diffusion import train
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
@@ -47,7 +48,7 @@ def test_the_loss_falls(store_path: Path, tmp_path: Path, tiny_config: ConfigMak
     )
     result = train(None, store_path, out=tmp_path / "run", config=config)
     records = RunFolder(tmp_path / "run").read_metrics()
-    assert len(records) == 60 and result.steps == 60 and result.last["step"] == 60
+    assert len(records) == 60 and result.fit.steps == 60 and result.last["step"] == 60
     for name, share in (("loss", 0.5), ("simple", 0.7), ("positions", 0.5)):
         series = [record[name] for record in records]
         assert sum(series[-10:]) < share * sum(series[:10])
@@ -99,7 +100,7 @@ def test_a_resumed_run_ends_with_the_bytes_of_one_never_stopped(
     result = train(
         None, store_path, out=broken, config=tiny_config(train={"max_steps": 7, "ema_decay": 0.9}), resume=True
     )
-    assert result.resumed_from == 2 and result.steps == 7
+    assert result.fit.resumed_from == 2 and result.fit.steps == 7
     assert read_json(broken / "environment.json")["resumed_from"] == 2
     assert (broken / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert losses(broken) == losses(whole)

@@ -79,7 +79,7 @@ def trained_run(store: MotionStore, folder: Path, config: TrialConfig) -> tuple[
     if run is not None:
         return run.path, float(run.read_metrics()[-1]["seconds"])
     path = folder / "run"
-    return path, train(None, store.path, parts, out=path).seconds
+    return path, round(train(None, store.path, parts, out=path).fit.seconds, 1)
 
 
 def finished_run(folder: Path, name: str, config_yaml: str, store: MotionStore) -> RunFolder | None:

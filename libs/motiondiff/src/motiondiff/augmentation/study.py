@@ -131,17 +131,16 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
     known = finished_run(folder, GENERATOR, config_to_yaml(settings), share)
     run = folder / GENERATOR if known is None else known.path
     if known is not None:
-        last = known.read_metrics()[-1]
-        trained = {"steps": last["step"], "seconds": last["seconds"]}
-    elif isinstance(settings, MotionDiffConfig):
-        from motiondiff.training.diffusion import train
-
-        result = train(None, share.path, settings, out=run)
-        trained = {"steps": result.steps, "seconds": result.seconds}
+        steps, seconds = (known.read_metrics()[-1][name] for name in ("step", "seconds"))
     else:
         from motiondiff.training.actor import train_actor
+        from motiondiff.training.diffusion import train
 
-        trained = train_actor(share.path, run, settings)
+        if isinstance(settings, MotionDiffConfig):
+            fit = train(None, share.path, settings, out=run).fit
+        else:
+            fit = train_actor(share.path, run, settings).fit
+        steps, seconds = fit.steps, round(fit.seconds, 1)
     noise_strength = config.noise_strength if overrides["method"] == "sdedit" else config.filter.noise_strength
     sampling = replace(config.filter, noise_strength=noise_strength)
     made = augment(run, share.path, folder / SYNTHETIC, sampling, classifier=config.classifier)
@@ -151,8 +150,8 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
             "real_clips": len(rows),
             "synthetic_clips": made["kept"],
             "filled": made["filled"],
-            "steps": trained["steps"],
-            "training_seconds": trained["seconds"],
+            "steps": steps,
+            "training_seconds": seconds,
         }
     )
 

@@ -68,9 +68,9 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
     return {
         "note": "simulated motions: made by formulas, not recordings of people",
         "store": str(store.path),
-        "training_seconds": trained.seconds,
+        "training_seconds": round(trained.fit.seconds, 1),
         "open": {
-            "report": str(trained.report),
+            "report": str(trained.run.report),
             "animations": animations,
             "in Blender (File > Import > BVH)": [row["files"]["bvh"] for row in samples["samples"]][::2],
         },

@@ -27,7 +27,7 @@ def _train_actor(args: argparse.Namespace) -> Mapping[str, Any]:
     config = run_config(args, ActorConfig)
     from motiondiff.training.actor import train_actor
 
-    return train_actor(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite)
+    return train_actor(args.data, args.out, config, resume=args.resume, overwrite=args.overwrite).to_dict()
 
 
 def _distill_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def _distill(args: argparse.Namespace) -> Mapping[str, Any]:
     config = config_of(args, DistillConfig)
     from motiondiff.training.distillation import distill
 
-    return distill(args.run, args.out, config, data=args.data, resume=args.resume, overwrite=args.overwrite)
+    return distill(args.run, args.out, config, data=args.data, resume=args.resume, overwrite=args.overwrite).to_dict()
 
 
 COMMANDS: Mapping[str, cli.Command] = {

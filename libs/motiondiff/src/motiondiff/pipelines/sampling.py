@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from icube_common.config import option
 from icube_common.errors import InputError, unknown
+from icube_common.io.pretrained import find_model
 from icube_common.io.runs import atomic_folder, check_output_path, read_json
 from icube_common.utils import as_list
 from motiondiff.config import SamplerConfig
@@ -86,25 +87,12 @@ class SampleOptions(SamplerConfig):
 
 
 def model_folder(run: str | Path) -> Path:
-    """Folder of the saved model of a run, of a saved model folder itself, or of a repository on the Hugging Face hub.
+    """Folder of the saved model of a run, a saved model folder itself, or a repository of the Hugging Face hub.
 
     Raises:
         InputError: no trained model is there.
     """
-    path = Path(run)
-    folder = next((place for place in (path / "model", path) if (place / "model_index.json").is_file()), None)
-    if folder is not None:
-        return folder
-    if path.is_dir() or len(path.parts) != 2 or path.is_absolute() or path.parent.is_dir():
-        state = "holds no trained model (no model/model_index.json)" if path.is_dir() else "does not exist"
-        raise InputError(f"{path}: {state}; `motiondiff train` makes one, --resume finishes a stopped one")
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(str(run), allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (OSError, ValueError) as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{run}: is no folder, and cannot be loaded from the Hugging Face hub ({words[0]})") from error
+    return find_model(run, file="model_index.json", command="motiondiff train")
 
 
 def check_model_format(folder: Path) -> None:

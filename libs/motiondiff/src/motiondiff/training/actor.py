@@ -13,8 +13,7 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.io.runs import atomic_folder
-from icube_common.training import StepRandom, check_start, fit, open_run
+from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, open_run, training_report
 from motiondiff.config import ActorConfig, ActorLossConfig
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.store import MotionStore
@@ -22,8 +21,7 @@ from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
-from motiondiff.results import Results
-from motiondiff.training.diffusion import fit_representation
+from motiondiff.training.diffusion import fit_representation, save_model
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -76,7 +74,7 @@ def train_actor(
     *,
     resume: bool = False,
     overwrite: bool = False,
-) -> Results:
+) -> TrainingResult:
     """Train on a store's training split and save the model.
 
     Args:
@@ -85,9 +83,6 @@ def train_actor(
         config: all settings.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
-
-    Returns:
-        Where the model is, steps, seconds, and the last losses.
 
     Raises:
         InputError: a bad store, setting, or output folder, or training clips without an action.
@@ -131,11 +126,12 @@ def train_actor(
         weights=class_balanced_weights(actions, config.data.balance),
         resume=resume,
     )
-    if result.is_main:
-        with atomic_folder(run.model, overwrite=True) as folder:
-            ActorGenerator(vae.to("cpu"), representation.to("cpu")).save_pretrained(folder)
-            (folder / "README.md").write_text(_card(store, config, result.steps))
-    return Results({"model": str(run.model), **result.summary(run)})
+    generator = ActorGenerator(vae.to("cpu"), representation.to("cpu"))
+    return finish_run(
+        TrainingResult(run=run, model=vae, fit=result),
+        save=lambda folder: save_model(folder, generator, _card(store, config, result.steps)),
+        report=lambda: training_report(run, result, subtitle=f"ACTOR, {store.path.name}"),
+    )
 
 
 def _card(store: MotionStore, config: ActorConfig, steps: int) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import PartialState
-from diffusers import DDPMScheduler
-from torch import Tensor, nn
+from torch import nn
 
 from icube_common.config import config_to_dict, config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, atomic_folder, read_json
-from icube_common.training import SampleRef, StepRandom, check_start, fit, open_run
+from icube_common.training import SampleRef, StepRandom, TrainingResult, check_start, finish_run, fit, open_run
 from icube_common.training.config import TrainConfig
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
-from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
+from motiondiff.config import DataConfig, MotionDiffConfig, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
 from motiondiff.data.store import MotionStore
-from motiondiff.models.conditioning import Conditions
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
-from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
-from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
 from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
+from motiondiff.pipelines.actor import ActorGenerator
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import MODEL_FORMAT
-from motiondiff.training.report import write_training_report
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+from motiondiff.training.report import run_report
 
 logger = logging.getLogger(__name__)
 
@@ -84,104 +81,6 @@ def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config:
 def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
     """Eleven rising lengths in frames: the deciles, with shortest and longest."""
     return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
-
-
-def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
-    """The training noise schedule; predicts x0, clips nothing."""
-    return DDPMScheduler(
-        num_train_timesteps=config.num_train_timesteps,
-        beta_schedule=config.beta_schedule,
-        prediction_type="sample",
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
-
-
-class DiffusionLoss:
-    """One training step's losses: noise the batch, drop conditions, predict, compare.
-
-    Args:
-        representation: features and body.
-        schedule: adds the noise.
-        config: condition dropout and loss weights.
-        max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
-            on how a batch is spread over processes.
-        hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
-    """
-
-    def __init__(
-        self,
-        representation: MotionRepresentation,
-        schedule: DDPMScheduler,
-        config: DiffusionConfig,
-        max_frames: int,
-        hide_action: float = 0.0,
-    ) -> None:
-        self.hide_action = hide_action
-        self.representation = representation
-        self.schedule = schedule
-        self.config = config
-        self.max_frames = max_frames
-        self.weights = {
-            "simple": config.weight_simple,
-            "positions": config.weight_positions,
-            "velocity": config.weight_velocity,
-            "contact": config.weight_contact,
-        }
-
-    def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
-        """Loss terms of a batch; ``loss`` is their weighted sum."""
-        features, mask = batch["features"], batch["mask"]
-        self.representation.to(features.device)
-        clean = self.representation.normalise(features) * mask[..., None]
-        noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
-        timesteps = random.integers(0, self.config.num_train_timesteps)
-        conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
-        noisy = self.schedule.add_noise(clean, noise, timesteps)
-        if self.config.inpainting_probability > 0:
-            conditioned = sample_inpainting_mask(
-                random, mask, self.representation.parents, self.config.inpainting_probability
-            )
-            predicted = model(
-                noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
-            )
-            mask = loss_frames(mask, conditioned)
-        else:
-            predicted = model(noisy, timesteps, conditions, mask)
-        with torch.autocast(features.device.type, enabled=False):
-            terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
-        return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
-
-
-def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresentation) -> Conditions:
-    """All conditions that a batch of windows knows."""
-    return Conditions(
-        action=batch["action"],
-        style=batch["style"],
-        shape=representation.shape_condition(batch["offsets"]),
-        has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
-        text=batch.get("text"),
-        has_text=batch.get("has_text"),
-    )
-
-
-def sample_conditions(
-    batch: Mapping[str, Tensor],
-    representation: MotionRepresentation,
-    config: DiffusionConfig,
-    hide_action: float,
-    random: StepRandom,
-) -> Conditions:
-    """A batch's conditions with some of them dropped at random, as often as the configuration says."""
-    conditions = batch_conditions(batch, representation).drop(
-        action=random.uniform() < config.action_dropout,
-        style=random.uniform() < config.style_dropout,
-        shape=random.uniform() < config.shape_dropout,
-    )
-    if conditions.has_text is not None:
-        hidden = conditions.has_text & (random.uniform() < hide_action)
-        conditions = conditions.drop(action=hidden, text=random.uniform() < config.text_dropout)
-    return conditions
 
 
 def embed_captions(
@@ -297,42 +196,6 @@ def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainResult:
-    """Results of a training.
-
-    Attributes:
-        model: the trained denoiser, in eval mode on the CPU.
-        pipeline: it as a pipeline.
-        folder: the saved pipeline, ``RUN/model``.
-        report: the report page.
-        steps: optimiser steps.
-        seconds: training time.
-        resumed_from: step of the checkpoint that the run was resumed from, or None.
-        last: the last losses.
-    """
-
-    model: nn.Module
-    pipeline: MotionDiffusionPipeline
-    folder: Path
-    report: Path
-    steps: int
-    seconds: float
-    resumed_from: int | None
-    last: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Results as ``--json`` prints them."""
-        return {
-            "model": str(self.folder),
-            "report": str(self.report),
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "resumed_from": self.resumed_from,
-            "last": dict(self.last),
-        }
-
-
 def train(
     model: nn.Module | type[nn.Module] | None,
     data: MotionDataset | str | Path,
@@ -341,7 +204,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     overwrite: bool = False,
-) -> TrainResult:
+) -> TrainingResult:
     """Train a denoiser on the clips of a data set and save a pipeline.
 
     Args:
@@ -403,13 +266,20 @@ def train(
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)
-    if PartialState().is_main_process:
-        with atomic_folder(run.model, overwrite=True) as folder:
-            pipeline.save_pretrained(folder)
-            (folder / "README.md").write_text(model_card(store, config, result.steps, encoder))
-        write_training_report(run, store, config)
-    own = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
-    return TrainResult(model=own, pipeline=pipeline, folder=run.model, report=run.report, **result.summary(run))
+
+    trained = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
+    return finish_run(
+        TrainingResult(run=run, model=trained, fit=result),
+        save=lambda folder: save_model(folder, pipeline, model_card(store, config, result.steps, encoder)),
+        report=lambda: run_report(run, store, config),
+    )
+
+
+def save_model(folder: Path, model: MotionDiffusionPipeline | ActorGenerator, card: str) -> None:
+    """Write a trained model and its card, whole or not at all."""
+    with atomic_folder(folder, overwrite=True) as temporary:
+        model.save_pretrained(temporary)
+        (temporary / "README.md").write_text(card)
 
 
 def make_denoiser(

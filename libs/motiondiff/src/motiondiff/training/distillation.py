@@ -22,8 +22,8 @@ from torch import Tensor
 
 from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
-from icube_common.io.runs import atomic_folder, read_json
-from icube_common.training import StepRandom, check_start, fit, open_run
+from icube_common.io.runs import read_json
+from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, open_run, training_report
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
@@ -36,9 +36,9 @@ from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
-from motiondiff.results import Results
 from motiondiff.schedulers import make_scheduler
-from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, sample_conditions
+from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, save_model
+from motiondiff.training.diffusion_loss import sample_conditions
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def distill(
     data: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Results:
+) -> TrainingResult:
     """Distil a run into one that samples in 4 steps (or 1, or 2) without guidance.
 
     Args:
@@ -189,9 +189,6 @@ def distill(
         data: the store that the teacher was trained on; None: where it was then.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
-
-    Returns:
-        Where the model is, steps, seconds, the last losses.
 
     Raises:
         InputError: no trained teacher, one that is distilled itself, other data, or ``out`` exists.
@@ -240,14 +237,14 @@ def distill(
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu").eval(), teacher.representation.to("cpu"), scheduler)
-    if result.is_main:
-        with atomic_folder(folder.model, overwrite=True) as place:
-            pipeline.save_pretrained(place)
-            (place / "README.md").write_text(
-                f"# Motion diffusion model for 1 to 4 steps\n\nDistilled in {result.steps} steps from a model trained "
-                f"on data `{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
-                f"```yaml\n{config_to_yaml(config)}```\n"
-            )
-    return Results(
-        {"model": str(folder.model), "teacher": str(run), "guidance": config.guidance, **result.summary(folder)}
+    card = (
+        f"# Motion diffusion model for 1 to 4 steps\n\nDistilled in {result.steps} steps from a model trained on data "
+        f"`{store.fingerprint[:16]}`, with guidance {config.guidance:g} folded in.\n\n"
+        f"```yaml\n{config_to_yaml(config)}```\n"
+    )
+    facts = {"teacher": str(run), "guidance": config.guidance}
+    return finish_run(
+        TrainingResult(run=folder, model=pipeline.denoiser, fit=result, facts=facts),
+        save=lambda path: save_model(path, pipeline, card),
+        report=lambda: training_report(folder, result, subtitle=f"Distillation of {run}", facts=facts),
     )

@@ -1,4 +1,4 @@
-"""The page that a training leaves behind."""
+"""Report page of a training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from motiondiff.data.store import MotionStore
 LOSSES = ("loss", "simple", "positions", "velocity", "contact")
 
 
-def write_training_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
-    """Write ``report.html``: the data, the losses over steps, the settings and the machine."""
+def run_report(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> Report:
+    """Report page: data, losses over steps, settings and machine."""
     info = store.info()
     subtitle = f"{info['splits'].get('train', 0)} training clips, {len(info['actions'])} actions"
     if info["simulated"]:
@@ -48,4 +48,4 @@ def write_training_report(run: RunFolder, store: MotionStore, config: MotionDiff
     environment = read_json(run.environment)
     report.facts({name: value for name, value in environment.items() if not isinstance(value, (dict, list))})
     report.facts(environment.get("packages", {}))
-    report.save(run.report)
+    return report
