@@ -168,6 +168,18 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: line {line}: not UTF-8 text (byte {data[error.start]:#04x})") from error
 
 
+def parse_numbers(words: Iterable[str], where: str) -> list[float]:
+    """Numbers of words.
+
+    Raises:
+        InputError: a word is not a number; the message begins with ``where``.
+    """
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
 def load_array(path: Path) -> npt.NDArray[Any]:
     """The finite numbers of an .npy file; nothing is unpickled.
 

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from icube_common.data.class_lists import ETRI_ACTIVITY3D
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, read_text, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
     TrackClip,
-    fit_clips,
     parse_file_name,
+    read_samples,
     recording_clips,
 )
 
@@ -55,30 +54,15 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive.
     """
-    check_fps(fps)
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
-    ages: dict[str, str] = {}
-    for path in ref.files:
-        try:
-            clips, age = _read_sample(path)
-            track_clips += clips
-            ages |= dict.fromkeys((clip.clip_id for clip in clips), age)
-        except InputError as error:
-            results.append(Rejection(path.stem, str(error)))
-    for item in fit_clips(track_clips, fps):
-        if isinstance(item, Clip):
-            item = Clip(item.clip_id, replace(item.motion, style=ages[item.clip_id]))
-        results.append(item)
-    return results
+    return read_samples(ref.files, _read_sample, fps)
 
 
-def _read_sample(path: Path) -> tuple[list[TrackClip], str]:
+def _read_sample(path: Path) -> list[TrackClip]:
     match = _NAME.fullmatch(path.stem)
     if match is None:
         raise InputError(f"{path}: the name is not Aaaa_Pppp_Gggg_Cccc.csv")
     number = parse_file_name(match, LIMITS, path)
-    clips = recording_clips(
+    return recording_clips(
         read_skeleton(path),
         together=number["action"] in TWO_PEOPLE,
         clip_id=path.stem,
@@ -86,8 +70,8 @@ def _read_sample(path: Path) -> tuple[list[TrackClip], str]:
         subject=f"P{match['person']}",
         source=path.name,
         camera=f"A{match['action']}G{match['group']}C{match['camera']}",
+        style="elderly" if number["person"] in ELDERLY else "young",
     )
-    return clips, "elderly" if number["person"] in ELDERLY else "young"
 
 
 def read_skeleton(path: Path) -> list[Track]:

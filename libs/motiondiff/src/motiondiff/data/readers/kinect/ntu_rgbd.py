@@ -26,13 +26,21 @@ from pathlib import Path
 
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    find_files,
+    parse_numbers,
+    read_text,
+    subject_references,
+)
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
     TrackClip,
-    fit_clips,
     parse_file_name,
+    read_samples,
     recording_clips,
 )
 
@@ -72,26 +80,20 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or a list of bad samples cannot be read.
     """
-    check_fps(fps)
-    bad: dict[str, str] = {}
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
+    files = [path for path in ref.files if path.suffix.lower() == _SUFFIX]
+    bad = {name.upper(): path.name for path in ref.files if path not in files for name in bad_samples(path)}
     taken: set[str] = set()
-    for path in ref.files:
-        if path.suffix.lower() != _SUFFIX:
-            bad |= {name.upper(): path.name for name in bad_samples(path)}
-            continue
+
+    def read(path: Path) -> list[TrackClip]:
         name = path.stem.upper()
-        try:
-            if name in taken:
-                raise InputError(f"{path}: another file has this name already")
-            taken.add(name)
-            if name in bad:
-                raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
-            track_clips += _read_sample(path, name)
-        except InputError as error:
-            results.append(Rejection(path.stem, str(error)))
-    return [*fit_clips(track_clips, fps), *results]
+        if name in taken:
+            raise InputError(f"{path}: another file has this name already")
+        taken.add(name)
+        if name in bad:
+            raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
+        return _read_sample(path, name)
+
+    return read_samples(files, read, fps)
 
 
 def bad_samples(path: Path) -> list[str]:
@@ -172,10 +174,7 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
 
     def joint() -> list[float]:
         tokens = words(_NUMBERS_A_JOINT, "a joint")[:3]
-        try:
-            return [float(word) for word in tokens]
-        except ValueError as error:
-            raise InputError(f"{path}: line {position}: {error}") from error
+        return parse_numbers(tokens, f"{path}: line {position}")
 
     frames = []
     for _ in range(count("frames")):

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
-from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, fit_clips, parse_file_name
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, parse_numbers, read_text, subject_references
+from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, parse_file_name, read_samples
 
 ACTIONS = (
     "punching and knee lifting", "marking time and knee lifting", "jumping jack", "squatting", "forward lunging",
@@ -66,15 +66,12 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive.
     """
-    check_fps(fps)
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
-    for path in ref.files:
-        try:
-            track_clips.append(_read_sample(path, str(ref.subject)))
-        except InputError as error:
-            results.append(Rejection(path.stem.removesuffix("_skeleton"), str(error)))
-    return [*fit_clips(track_clips, fps), *results]
+    return read_samples(
+        ref.files,
+        lambda path: [_read_sample(path, str(ref.subject))],
+        fps,
+        clip_id=lambda path: path.stem.removesuffix("_skeleton"),
+    )
 
 
 def _read_sample(path: Path, subject: str) -> TrackClip:
@@ -88,10 +85,8 @@ def _read_sample(path: Path, subject: str) -> TrackClip:
     return TrackClip(
         clip_id=path.stem.removesuffix("_skeleton"),
         track=tracks[0],
-        action=ACTIONS[number["action"]],
-        subject=subject,
-        source=path.name,
         camera=f"a{number['action']}d{number['direction']}c{number['camera']}",
+        labels={"action": ACTIONS[number["action"]], "subject": subject, "source": path.name},
     )
 
 
@@ -128,10 +123,7 @@ def read_skeleton(path: Path) -> list[Track]:
         where = f"{path}: line {number}"
         if values is None:
             raise InputError(f"{where}: '#', the start of a frame, expected, found {line.strip()[:40]!r}")
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
+        numbers = parse_numbers(words, where)
         if (len(numbers), numbers[-1]) not in ((4, 0.0), (3, 1.0), (3, 2.0)):
             raise InputError(f"{where}: 'x y z 0', 'u v 1' or 'u v 2' expected, found {line.strip()[:40]!r}")
         if numbers[-1] == 0:

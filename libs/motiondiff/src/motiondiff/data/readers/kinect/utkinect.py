@@ -151,7 +151,7 @@ def _clip(label: _Label, rows: _Rows, path: Path, subject: str, fps: float) -> P
     source = f"{path.name} ids {label.first:.0f}-{label.last:.0f}"
     positions = resample_positions(times, positions, fps)
     positions[..., 1] -= floor_height(positions)
-    return PositionClip(label.clip_id, positions, fps, label.action, subject, source)
+    return PositionClip(label.clip_id, positions, fps, {"action": label.action, "subject": subject, "source": source})
 
 
 def _read_labels(path: Path) -> dict[str, list[_Label]]:
