@@ -15,7 +15,8 @@ from pathlib import Path
 
 from icube_common.data.class_lists import ETRI_ACTIVITY3D
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,

@@ -17,7 +17,8 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, parse_numbers, read_text
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, parse_numbers
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,

@@ -15,6 +15,7 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
+from icube_common.io.csv import read_text
 from motiondiff.data.readers.base import (
     Clip,
     ClipRef,
@@ -22,7 +23,6 @@ from motiondiff.data.readers.base import (
     check_fps,
     find_files,
     parse_numbers,
-    read_text,
     subject_references,
 )
 from motiondiff.data.readers.kinect.positions import (

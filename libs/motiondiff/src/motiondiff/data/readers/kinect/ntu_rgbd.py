@@ -26,15 +26,8 @@ from pathlib import Path
 
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    find_files,
-    parse_numbers,
-    read_text,
-    subject_references,
-)
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, parse_numbers, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,

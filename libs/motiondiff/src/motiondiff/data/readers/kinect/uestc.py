@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, parse_numbers, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, parse_numbers, subject_references
 from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, parse_file_name, read_samples
 
 ACTIONS = (

@@ -20,7 +20,8 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, subject_references
 from motiondiff.data.readers.kinect.label_ranges import LabelRange, check_ranges, median_lengths
 from motiondiff.data.readers.kinect.positions import (
     Array,

@@ -20,16 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    check_fps,
-    find_files,
-    load_array,
-    read_text,
-    resample,
-)
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, load_array, resample
 from motiondiff.skeleton.humanml3d import FPS, NUM_JOINTS, VECTOR_SIZE, vectors_to_joints
 from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_motion
 from motiondiff.skeleton.motion import Motion
