@@ -21,10 +21,10 @@ where they are beside the files: their samples are rejected.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from icube_common.data.class_lists import NTU_RGBD
+from icube_common.data.file_names import NTU_RGBD_NAME
 from icube_common.errors import InputError
 from icube_common.io.csv import read_text
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, parse_numbers, subject_references
@@ -39,11 +39,8 @@ from motiondiff.data.readers.kinect.tracks import (
 
 TWO_PEOPLE = frozenset({*range(50, 61), *range(106, 121)})
 """Actions of two people."""
-LIMITS = {"setup": (1, 32), "camera": (1, 3), "performer": (1, 106), "replication": (1, 2), "action": (1, 120)}
 
 _SUFFIX = ".skeleton"
-_SAMPLE = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
-_NAME = re.compile(_SAMPLE, re.IGNORECASE)
 _LIST = "*samples_with_missing_skeletons.txt"
 _NUMBERS_A_JOINT, _NUMBERS_A_BODY, _JOINTS = 12, 10, 25
 
@@ -59,7 +56,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     base = folder if folder.is_dir() else folder.parent
     lists = tuple(sorted(base.rglob(_LIST)))
     return subject_references(
-        "ntu-rgbd", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['performer']}", lists
+        "ntu-rgbd", files, lambda path: (m := NTU_RGBD_NAME.match(path.stem)) and f"P{m['performer']}", lists
     )
 
 
@@ -98,7 +95,7 @@ def bad_samples(path: Path) -> list[str]:
     names: list[str] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         text = line.strip()
-        if _NAME.fullmatch(text.removesuffix(_SUFFIX)):
+        if NTU_RGBD_NAME.match(text.removesuffix(_SUFFIX)):
             names.append(text.removesuffix(_SUFFIX))
         elif text and names:
             raise InputError(f"{path}: line {number}: {text[:40]!r} is not SsssCcccPpppRrrrAaaa")
@@ -108,18 +105,15 @@ def bad_samples(path: Path) -> list[str]:
 
 
 def _read_sample(path: Path, name: str) -> list[TrackClip]:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise InputError(f"{path}: the name is not SsssCcccPpppRrrrAaaa{_SUFFIX}")
-    action = parse_file_name(match, LIMITS, path)["action"]
+    number = parse_file_name(NTU_RGBD_NAME, path)
     return recording_clips(
         read_skeleton(path),
-        together=action in TWO_PEOPLE,
+        together=number["action"] in TWO_PEOPLE,
         clip_id=name,
-        action=NTU_RGBD[action - 1],
-        subject=f"P{match['performer']}",
+        action=NTU_RGBD[number["action"] - 1],
+        subject=f"P{number['performer']:03d}",
         source=path.name,
-        camera=f"S{match['setup']}C{match['camera']}",
+        camera=f"S{number['setup']}C{number['camera']}",
     )
 
 

@@ -6,7 +6,6 @@ and right are the subject's. A frame holds up to six tracked bodies, and some of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 
+from icube_common.data.file_names import FileNameGrammar
 from icube_common.errors import InputError
 from motiondiff.data.readers.base import Clip, Rejection, check_fps
 from motiondiff.data.readers.kinect.positions import (
@@ -113,17 +113,16 @@ def select_performers(tracks: Iterable[Track], count: int) -> list[Track]:
     return sorted(there, key=lambda track: -float(track.positions.var(axis=0).sum()))[:count]
 
 
-def parse_file_name(name: re.Match[str], limits: Mapping[str, tuple[int, int]], path: Path) -> dict[str, int]:
-    """Numbers of a file name by group.
+def parse_file_name(grammar: FileNameGrammar, path: Path) -> dict[str, int]:
+    """Numbers of a file's name.
 
     Raises:
-        InputError: one is outside its (inclusive) limits.
+        InputError: another name, or a number out of range.
     """
-    numbers = {key: int(value) for key, value in name.groupdict().items()}
-    for key, (least, most) in limits.items():
-        if not least <= numbers[key] <= most:
-            raise InputError(f"{path}: {key} {numbers[key]} is not from {least} to {most}")
-    return numbers
+    try:
+        return grammar.parse(path.stem)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def recording_clips(

@@ -8,11 +8,11 @@ last number: ``x y z 0`` in metres, ``u v 1`` in the colour image, ``u v 2`` in 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
+from icube_common.data.file_names import FileNameGrammar
 from icube_common.errors import InputError
 from icube_common.io.csv import read_text
 from motiondiff.data.readers.base import Clip, ClipRef, Rejection, parse_numbers, subject_references
@@ -30,9 +30,11 @@ ACTIONS = (
     "standing gastrocnemius calf", "single leg lateral hopping", "high knees running",
 )  # fmt: skip
 """Actions 0 to 39."""
-LIMITS = {"action": (0, 39), "direction": (1, 8), "person": (1, 118), "camera": (1, 2)}
-
-_NAME = re.compile(r"a(?P<action>\d+)_d(?P<direction>\d+)_p(?P<person>\d+)_c(?P<camera>\d+)_skeleton", re.IGNORECASE)
+NAME = FileNameGrammar(
+    text="aA_dD_pPPP_cC_skeleton",
+    pattern=r"a(?P<action>\d+)_d(?P<direction>\d+)_p(?P<person>\d+)_c(?P<camera>\d+)_skeleton",
+    ranges={"action": (0, 39), "direction": (1, 8), "person": (1, 118), "camera": (1, 2)},
+)
 _EXPECTED = "UESTC skeletons (aA_dD_pPPP_cC_skeleton.txt or .mat)"
 _JOINTS = 25
 
@@ -53,7 +55,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
         raise InputError(f"{folder}: holds no {_EXPECTED}")
     ordered = [path for _, path in sorted(files.items())]
     return subject_references(
-        "uestc", ordered, lambda path: (m := _NAME.fullmatch(path.stem)) and f"p{int(m['person']):03d}"
+        "uestc", ordered, lambda path: (m := NAME.match(path.stem)) and f"p{int(m['person']):03d}"
     )
 
 
@@ -76,10 +78,7 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 
 def _read_sample(path: Path, subject: str) -> TrackClip:
-    match = _NAME.fullmatch(path.stem)
-    if match is None:
-        raise InputError(f"{path}: the name is not aA_dD_pPPP_cC_skeleton{path.suffix}")
-    number = parse_file_name(match, LIMITS, path)
+    number = parse_file_name(NAME, path)
     tracks = read_mat(path) if path.suffix.lower() == ".mat" else read_skeleton(path)
     if not tracks:
         raise InputError(f"{path}: no frame shows a body")
