@@ -332,7 +332,7 @@ def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -
         "sub-OAS30001_ses-d2430_T1w.nii.gz": "the nearest clinical visit is 430 days away (180 at most)",
         "sub-OAS30003_ses-d0050_T1w.nii.gz": "CDR is above 0, and dx1 is not Alzheimer's disease",
         "sub-OAS30004_ses-d0010_T1w.nii.gz": "CDR is blank: not rated, which does not mean normal",
-        "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not asked for (--sequences T1w)",
+        "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not requested (--sequences T1w)",
     }
     own = prepare(
         "oasis3", oasis3, tmp_path / "own", options=ReaderOptions(participants=options.participants, label_column="dx1")

@@ -163,10 +163,10 @@ def reject_duplicate_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidat
     times: dict[str, int] = {}
     for one in candidates:
         times[one.scan.id] = times.get(one.scan.id, 0) + 1
-    kept = [one for one in candidates if times[one.scan.id] == 1]
+    unique = [one for one in candidates if times[one.scan.id] == 1]
     rejected = [
         Rejection(one.source, f"id {one.scan.id!r} occurs {times[one.scan.id]} times")
         for one in candidates
         if times[one.scan.id] > 1
     ]
-    return kept, rejected
+    return unique, rejected

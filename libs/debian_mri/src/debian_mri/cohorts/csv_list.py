@@ -53,7 +53,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     rejected: list[Rejection] = []
     assumed = 0
     for line, cells in rows:
-        where = f"line {line}"
+        location = f"line {line}"
         paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
         planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
         row = participant_row(cells, OWN)
@@ -66,7 +66,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         if not reason and not all((root / part).is_file() for part in paths):
             reason = f"{column} names a file that is not there"
         if reason:
-            rejected.append(Rejection(where, reason))
+            rejected.append(Rejection(location, reason))
             continue
         stem = _stem(cells[column])
         scan = Scan(
@@ -81,10 +81,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             planes=planes,
         )
         assumed += not sequence
-        candidates.append(Candidate(scan=scan, row=row, source=where))
-    kept, repeated = reject_duplicate_ids(candidates)
+        candidates.append(Candidate(scan=scan, row=row, source=location))
+    unique, repeated = reject_duplicate_ids(candidates)
     notes = [f"sequence: unknown for {assumed} scans, assumed T1w"] if assumed else []
-    return ReaderResult(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+    return ReaderResult(title=path.stem, root=root, candidates=unique, rejected=[*rejected, *repeated], notes=notes)
 
 
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:

@@ -93,13 +93,13 @@ def prepare(
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = partial(examine, cohort.root, folder, fill_nan=fill_nan)
-        answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
-        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
-            if isinstance(answer, Scan):
-                scans.append(answer)
+        results = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
+        for result in tqdm(results, desc="images", unit="scan", total=len(candidates)):
+            if isinstance(result, Scan):
+                scans.append(result)
             else:
-                rejected.append(answer)
-                _check_strict([answer], strict)
+                rejected.append(result)
+                _check_strict([result], strict)
         scans, copies = drop_duplicates(scans, {one.scan.id: one.source for one in candidates})
         _check_strict(copies, strict)
         rejected += copies

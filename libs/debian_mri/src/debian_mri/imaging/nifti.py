@@ -233,7 +233,7 @@ def _check_forms(sform: Float64[np.ndarray, "4 4"], qform: Float64[np.ndarray, "
     both = f"sform {_words(sform)}, qform {_words(qform)}"
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise UnusableImage(f"sform and qform differ about left and right: {both}: {remedy}")
-    corners = np.array([[*at, 1] for at in itertools.product(*((0, n - 1) for n in shape[:3]))])
+    corners = np.array([[*index, 1] for index in itertools.product(*((0, n - 1) for n in shape[:3]))])
     apart = np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max()
     if not apart <= MAX_FORM_DISTANCE_MM:
         raise UnusableImage(f"sform and qform put a corner of the volume {apart:.3g} mm apart: {both}: {remedy}")

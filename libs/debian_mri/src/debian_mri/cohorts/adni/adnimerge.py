@@ -90,9 +90,9 @@ class Visits:
     def _nearest(self, person: str, scan_date: date | None) -> dict[str, str]:
         if scan_date is None:
             return {}
-        near = [(abs((day - scan_date).days), cells) for day, cells in self.dated[person]]
-        least = min((days for days, _ in near), default=NEAREST_DAYS + 1)
-        nearest = [cells for days, cells in near if days == least]
+        distances = [(abs((day - scan_date).days), cells) for day, cells in self.dated[person]]
+        least = min((days for days, _ in distances), default=NEAREST_DAYS + 1)
+        nearest = [cells for days, cells in distances if days == least]
         return nearest[0] if least <= NEAREST_DAYS and len(nearest) == 1 else {}
 
     def by_date(self, person: str, session: str, scan_date: date | None) -> bool:
@@ -113,14 +113,14 @@ class Visits:
             row: of the collection's CSV.
         """
         constant = self.constant.get(person, {})
-        answer = dict(row)
+        completed = dict(row)
         for column, text in {**visit, **constant}.items():
             name = canonical_name(column)
             # AGE is that at baseline
             at_baseline = visit.get("VISCODE", "").lower() == BASELINE
-            if name in VARIABLES and not answer.get(name) and (name != "age" or at_baseline):
-                answer[name] = normalise_value(name, text)
-        return answer
+            if name in VARIABLES and not completed.get(name) and (name != "age" or at_baseline):
+                completed[name] = normalise_value(name, text)
+        return completed
 
 
 def diagnosis(visit: dict[str, str]) -> str:

@@ -107,8 +107,10 @@ def read_tree(root: Path) -> dict[str, TreeImage]:
     if not number:
         raise InputError(f"{root}: no folder of an image in it; expected <subject>/<description>/<date>/<I...|S...>/")
     return {
-        key: places[0] if len(places) == 1 else replace(places[0], problem=f"is in {len(places)} folders: ambiguous")
-        for key, places in images.items()
+        key: folders[0]
+        if len(folders) == 1
+        else replace(folders[0], problem=f"is in {len(folders)} folders: ambiguous")
+        for key, folders in images.items()
     }
 
 
@@ -147,14 +149,14 @@ def contradictions(rows: Iterable[TableRow]) -> dict[str, str]:
     for row in rows:
         people[row.subject] |= {normalise_value("sex", row.cells["Sex"])} - {""}
         visits[row.subject, visit_code(row.cells["Visit"])] |= {row.cells["Group"]} - {""}
-    answer = {}
+    problems = {}
     for row in rows:
         visit = visit_code(row.cells["Visit"])
         if len(people[row.subject]) > 1:
-            answer[row.image] = "the CSV gives this person two sexes"
+            problems[row.image] = "the CSV gives this person two sexes"
         elif visit and len(groups := visits[row.subject, visit]) > 1:
-            answer[row.image] = f"the CSV gives one visit several groups: {', '.join(sorted(groups))}"
-    return answer
+            problems[row.image] = f"the CSV gives one visit several groups: {', '.join(sorted(groups))}"
+    return problems
 
 
 def parse_date(text: str) -> date | None:

@@ -141,8 +141,8 @@ def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, st
     if given is not None:
         path = require_file(given, "--participants", "the set's CSV")
     else:
-        places = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
-        existing = [place for place in places if place.is_file()]
+        paths = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
+        existing = [file for file in paths if file.is_file()]
         if not existing:
             raise InputError(
                 f"{root}: no {TABLE_NAMES[0]} in it or beside it: name the set's table with --participants"

@@ -74,7 +74,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         images += 1
         finding = file_sequence(path)
         if finding.sequence not in options.sequences:
-            named = f"{finding.sequence} was not asked for (--sequences {','.join(options.sequences)})"
+            named = f"{finding.sequence} was not requested (--sequences {','.join(options.sequences)})"
             reason = finding.reason or (named if finding.sequence else "no known sequence in its name")
             rejected.append(Rejection(relative, reason, by_rule=True))
             continue
@@ -119,7 +119,7 @@ def _visits(table: Path, label_column: str | None) -> dict[str, list[_Visit]]:
             raise InputError(f"{table}: line 1: none of {', '.join(RATINGS)} is a column: expected OASIS-3's CDRs")
         if label_column is not None and label_column not in cells:
             raise InputError(f"{table}: --label-column: {unknown('column', label_column, cells)}")
-        match = next((found for name in VISITS if (found := _VISIT.fullmatch(cells.get(name, "")))), None)
+        match = next((matched for name in VISITS if (matched := _VISIT.fullmatch(cells.get(name, "")))), None)
         subject = next((cells[name] for name in PEOPLE if cells.get(name)), match["subject"] if match else "")
         days = cells.get("days_to_visit") or (match["day"] if match else "")
         if not re.fullmatch(r"OAS3\d{4}", subject) or not is_number(days):
@@ -162,9 +162,9 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
     for path in sorted(table.parent.glob("*emographics*.csv")):
         for _, cells in read_people(path, ("OASISID",)):
             row = oasis_row(cells)
-            kept = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
+            selected = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")
-            people[cells["OASISID"]] = {**kept, "fusion_mode": entry}
+            people[cells["OASISID"]] = {**selected, "fusion_mode": entry}
     return people
 
 

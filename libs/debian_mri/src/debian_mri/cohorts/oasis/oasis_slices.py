@@ -58,12 +58,12 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         candidates.append(Candidate(scan=scan, row=row, source=source_name))
     if not candidates and not rejected:
         raise InputError(f"{index}: no row below the head line")
-    kept, repeated = reject_duplicate_ids(candidates)
+    unique, repeated = reject_duplicate_ids(candidates)
     return ReaderResult(
         title="OASIS-1, slices",
         citation=CITATION,
         root=root,
-        candidates=kept,
+        candidates=unique,
         rejected=[*rejected, *repeated],
         notes=list(NOTES),
     )

@@ -101,10 +101,10 @@ def read_image_file(path: Path) -> ImageFile | None:
         with dicom_io.failures(dicom_io.UNREADABLE, "a value of the header is damaged"):
             return replace(file, frames=tuple(_frames(path, header)))
     except Refusal as refusal:
-        picture = is_secondary_capture(header) or (
+        is_capture = is_secondary_capture(header) or (
             refusal.kind == dicom_io.NOT_A_SCAN and "ImagePositionPatient" not in header
         )
-        return replace(file, refusal=refusal, is_slice=not picture)
+        return replace(file, refusal=refusal, is_slice=not is_capture)
 
 
 def _series_words(header: Dataset) -> str:
