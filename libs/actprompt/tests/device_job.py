@@ -36,7 +36,7 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.report_to=none"]
     call("extract", "--data", data, "--out", place / "features", *base)
     trained = call(
-        "train", "--data", data, "--out", place / "run", "--leave-out", "p1", *features, *training, *overrides
+        "train", "--data", data, "--out", place / "run", "--exclude-subjects", "p1", *features, *training, *overrides
     )
     clip = data / "videos" / "p1-bow-0.avi"
     predicted = call("predict", place / "run", clip, "--data", data)
@@ -48,8 +48,8 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     return [
         trained["last"]["loss"],
         [row["probability"] for row in predicted["top"]],
-        [row["margin"] for kind in ("shares", "told", "numbers") for row in predicted["reasons"][kind]],
-        [row["mattered"] or 0.0 for row in predicted["reasons"]["frames"]],
+        [row["margin"] for kind in ("shares", "captions", "numbers") for row in predicted["reasons"][kind]],
+        [row["importance"] or 0.0 for row in predicted["reasons"]["frames"]],
         judged["ece"]["mean"],
         retrained["ece"]["mean"],
         untrained["top1"]["mean"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from actprompt.cli import QUESTIONS
-from actprompt.datasets import FORMATS, etri, hmdb51, smarthome, ucf101
+from actprompt.data.readers import FORMATS, etri, hmdb51, smarthome, ucf101
 from actprompt.knowledge import SHIPPED, load_knowledge
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError

@@ -12,8 +12,8 @@ from act_world import write_knowledge, write_set
 from test_frame_folder import write_frames
 
 from actprompt.cli import main
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
 
 Fill = Callable[[Path, Sequence[str]], None]
 SETTINGS = (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from experiment_job import SPACE, quadratic
-from numeric_data import FOLD, LABELS, make_table
+from tabular_data import FOLD, LABELS, make_table
 from test_knowledge_score import encode, knowledge
 from torch import Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from vlm_towers import load_tower
+from vlm_encoders import load_tower
 
 from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from vlm_towers import write_hf_folder, write_small, write_tokenizer
+from vlm_encoders import write_hf_folder, write_small, write_tokenizer
 
 from icube_common.errors import InputError
 from icube_common.prompts import Projection

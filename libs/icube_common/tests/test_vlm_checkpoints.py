@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from vlm_towers import VISION, write_hf_folder, write_small
+from vlm_encoders import VISION, write_hf_folder, write_small
 
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, load_vlm

@@ -13,7 +13,7 @@ import torch
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import save_file
 from torchvision.transforms import InterpolationMode, Normalize, Resize
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 from icube_common.errors import InputError
 from icube_common.vlm import VLMConfig, load_vlm

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from icube_common.vlm.fingerprint import as_json, describe_text, describe_transform, digest_tensors
-from icube_common.vlm.text_encoder import TextEncoder, TextTokens, read_tokens, tokenize
+from icube_common.vlm.text_encoder import TextEncoder, TextTokens, read_tokens, tokenize, trim_padding
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -204,7 +204,7 @@ class FrozenVLM(nn.Module):
         """Features of texts, or of their token ids, normalised; float32 on the model's device."""
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts)
         if self.padding_cuttable:
-            ids = tokens.trim_padding(ids)
+            ids = trim_padding(ids)
         return F.normalize(self.encode_ids(ids.to(self.device)), dim=-1)
 
     def encode_image(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
