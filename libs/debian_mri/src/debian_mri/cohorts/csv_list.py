@@ -22,12 +22,13 @@ from debian_mri.cohorts.base import (
     reject_duplicate_ids,
     require_file,
 )
-from debian_mri.cohorts.mri_sequence.description import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, sequence_of
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name
 from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
 from debian_mri.imaging.nifti import SUFFIXES
+from debian_mri.knowledge import SEQUENCES
 from icube_common.errors import InputError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -24,15 +25,19 @@ from debian_mri.cohorts.base import (
     require_file,
     require_folder,
 )
-from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
 from debian_mri.data.manifest import Rejection, Scan
-from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from debian_mri.knowledge import check_sequences
 from icube_common.errors import InputError
 from icube_common.utils import map_in_processes
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
@@ -67,7 +72,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     Raises:
         InputError: an unknown sequence, no such folder, no subfolder in it, no table, or one without subject and label.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
@@ -123,14 +128,11 @@ def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], 
 
 def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     """Headers below a subject's folder."""
-    from debian_mri.dicom.files.dicom_io import text
+    from debian_mri.dicom.files.dicom_io import optional, text
     from debian_mri.dicom.stacks.series import find_series, split_series
 
-    def read(header: object, keyword: str) -> str:
-        try:
-            return text(header, keyword)  # type: ignore[arg-type]
-        except Refusal:
-            return ""
+    def read(header: Dataset, keyword: str) -> str:
+        return optional(text, header, keyword) or ""
 
     result = []
     try:

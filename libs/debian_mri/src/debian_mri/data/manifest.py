@@ -295,7 +295,7 @@ def write_manifest(
     if invalid := [path for scan in scans for path in scan.paths if SEPARATOR in path]:
         raise InputError(f"{invalid[0]}: a path may not hold {SEPARATOR!r}: rename the file")
     rejected = list(rejected)
-    _write_rows(
+    write_rows(
         folder / "manifest.csv",
         COLUMNS,
         (
@@ -307,12 +307,12 @@ def write_manifest(
         ),
     )
     names = [column.name for column in columns]
-    _write_rows(
+    write_rows(
         folder / "participants.csv",
         ("id", *names),
         ((scan.id, *(participants_rows.get(scan.id, {}).get(name, "") for name in names)) for scan in scans),
     )
-    _write_rows(folder / "rejected.csv", ("source", "reason"), ((row.source, row.reason) for row in rejected))
+    write_rows(folder / "rejected.csv", ("source", "reason"), ((row.source, row.reason) for row in rejected))
     whole = {
         "simulated": False,
         "citation": "",
@@ -337,7 +337,8 @@ def count_scans(scans: Sequence[Scan]) -> dict[str, Any]:
     }
 
 
-def _write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV table."""
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(head)

@@ -298,6 +298,17 @@ def _fill(data: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray
     return filled
 
 
+def nifti_image(data: npt.NDArray[Any], affine: Float64[np.ndarray, "4 4"], code: int) -> Any:
+    """NIfTI-1 image with one affine as sform and qform, mm; code 1 is scanner space, 4 MNI space."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    return image
+
+
 def voxel_digest(volume: RawVolume) -> str:
     """SHA-256 of voxels and affine."""
     digest = hashlib.sha256(repr((volume.data.shape, np.round(volume.affine, 6).tolist())).encode())

@@ -22,10 +22,11 @@ from debian_mri.cohorts.base import (
     require_file,
     require_folder,
 )
-from debian_mri.cohorts.mri_sequence.description import check_sequences, read_description
+from debian_mri.cohorts.mri_sequence.description import read_description
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from debian_mri.knowledge import check_sequences
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "<subject>/<series description>/<date>/<I...|S...>/"
@@ -50,7 +51,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns,
             or DX is to be the label without ADNIMERGE.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     table = require_file(options.collection_csv, "--collection-csv", "the CSV that LONI gives with a collection")
     label_column = options.label_column or "Group"

@@ -22,10 +22,10 @@ from debian_mri.cohorts.base import (
     require_folder,
 )
 from debian_mri.cohorts.bids.sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
-from debian_mri.cohorts.mri_sequence.description import SEQUENCES
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import Rejection, Scan
+from debian_mri.knowledge import SEQUENCES
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "a BIDS folder with participants.tsv and sub-*/"

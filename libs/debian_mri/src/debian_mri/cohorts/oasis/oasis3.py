@@ -22,12 +22,12 @@ from debian_mri.cohorts.base import (
     require_file,
     require_folder,
 )
-from debian_mri.cohorts.mri_sequence.description import check_sequences
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.oasis.ratings import oasis_label, oasis_row
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_number
 from debian_mri.data.manifest import Rejection, Scan
+from debian_mri.knowledge import check_sequences
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "OASIS-3 session folders (OAS30001_MR_d0129/...) with NIfTI files"
@@ -57,7 +57,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         InputError: an unknown sequence, no such folder, no image of OASIS-3 in it, no table, or one without the
             columns.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     table = require_file(options.participants, "--participants", "OASIS-3's table of CDRs (OASIS3_UDSb4_cdr.csv)")
     visits = _visits(table, options.label_column)

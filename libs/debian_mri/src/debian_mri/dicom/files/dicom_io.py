@@ -12,9 +12,9 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pydicom
 from pydicom import Dataset
@@ -29,6 +29,8 @@ from pydicom.uid import (
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
 from debian_mri.dicom.frames import Refusal, Vector
+
+T = TypeVar("T")
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
@@ -221,6 +223,14 @@ def value(dataset: Dataset, keyword: str | int | tuple[int, int]) -> Any:
         if not isinstance(keyword, str):
             content = None if content is None else content.value
         return None if content is None or (hasattr(content, "__len__") and len(content) == 0) else content
+
+
+def optional(read: Callable[..., T], *args: Any) -> T | None:
+    """Result of a function that reads a header, None where it refuses."""
+    try:
+        return read(*args)
+    except Refusal:
+        return None
 
 
 def text(dataset: Dataset, keyword: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from debian_mri.dicom.files.damage import DamagedFile, candidate_series, foreign_kind, name_pattern
-from debian_mri.dicom.files.dicom_io import UNREADABLE, NotDicom, UnreadableDicom, is_uid, text
+from debian_mri.dicom.files.dicom_io import UNREADABLE, NotDicom, UnreadableDicom, is_uid, optional, text
 from debian_mri.dicom.files.image_file import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image_file
 from debian_mri.dicom.files.object_kinds import is_secondary_capture
 from debian_mri.dicom.files.walk import walk
@@ -285,13 +285,8 @@ def _are_pieces(folders: Sequence[Series]) -> bool:
 
 
 def _identity(header: Dataset) -> tuple[str, ...]:
-    result = []
-    for keyword in ("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID"):
-        try:
-            result.append(text(header, keyword))
-        except Refusal:
-            result.append("")
-    return tuple(result)
+    keywords = ("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID")
+    return tuple(optional(text, header, keyword) or "" for keyword in keywords)
 
 
 def split_series(series: Series) -> list[SeriesPart]:
