@@ -13,22 +13,22 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
+    read_clinical_table,
     reject_duplicate_ids,
-    require_file,
 )
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding, sequence_of
 from debian_mri.cohorts.mri_sequence.image import file_sequence
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name
 from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
 from debian_mri.imaging.nifti import SUFFIXES
-from debian_mri.knowledge import SEQUENCES
+from icube_common.data.reader import require_file
 from icube_common.errors import InputError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
@@ -43,7 +43,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """
     path = require_file(source, "SOURCE", "a CSV file with the head line path,label,subject,...")
     root = path.resolve().parent
-    rows = list(read_people(path, ("label", "subject")))
+    rows = list(read_clinical_table(path, ("label", "subject")))
     if not rows:
         raise InputError(f"{path}: no row below the head line")
     column = next((name for name in ("path", "paths") if name in rows[0][1]), None)

@@ -16,23 +16,22 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_file,
-    require_folder,
+    read_clinical_table,
 )
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
-from debian_mri.knowledge import check_sequences
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
 from icube_common.utils import map_in_processes
 
@@ -111,7 +110,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
     """Rows by subfolder; duplicate rows and rows without a folder are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in read_people(table, ("subject", "label")):
+    for line, cells in read_clinical_table(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
     people = {}
     rejected = []

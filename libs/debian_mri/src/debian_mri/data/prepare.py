@@ -22,7 +22,6 @@ from tqdm import tqdm
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, ReaderOptions
 from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import check_leakage_tiers, describe_columns
 from debian_mri.data.leakage import drop_duplicates
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
@@ -30,6 +29,7 @@ from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
 from icube_common.errors import InputError
+from icube_common.io.csv import read_spreadsheet
 from icube_common.io.runs import atomic_folder, check_output_path
 from icube_common.utils import map_in_processes
 
@@ -269,7 +269,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     if not text:
         return {}
     if Path(text).suffix == ".csv":
-        return {row["from"]: row["to"] for _, row in read_people(Path(text), ("from", "to"), missing=False)}
+        return {row["from"]: row["to"] for _, row in read_spreadsheet(Path(text), ("from", "to"))}
     pairs = [part.split("=") for part in text.split(",")]
     if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
         raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")

@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from debian_mri.data.manifest import Manifest, Scan, write_rows
+from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume, nifti_image, read_affine, read_volume, voxel_digest
 from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, preprocess_volume
 from icube_common.config import config_to_dict
+from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.experiments.runner.executors import open_executor, run_each
 from icube_common.io.runs import atomic_file, read_json, write_json
@@ -107,7 +108,7 @@ def preprocess_all(
                 raise InputError(result)
             else:
                 # paths may hold people's names; the id has a column of its own
-                reasons[scan_id] = result.removeprefix(f"{manifest.paths_of(manifest.scan(scan_id))[0]}: ")
+                reasons[scan_id] = result.removeprefix(f"{manifest.paths_of(manifest.row(scan_id))[0]}: ")
     rejected = manifest.folder / "volumes" / "rejected.csv"
     with atomic_file(rejected) as temporary:
         write_rows(temporary, ("source", "reason"), sorted(reasons.items()))

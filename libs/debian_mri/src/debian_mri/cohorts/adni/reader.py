@@ -12,21 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.adni.adnimerge import BASELINE, FAMILIES, NEAREST_DAYS, Visits, diagnosis
 from debian_mri.cohorts.adni.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    require_file,
-    require_folder,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausible_reason
 from debian_mri.cohorts.mri_sequence.description import read_description
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
-from debian_mri.knowledge import check_sequences
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "<subject>/<series description>/<date>/<I...|S...>/"

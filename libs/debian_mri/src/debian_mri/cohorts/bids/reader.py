@@ -13,19 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_folder,
+    read_clinical_table,
 )
 from debian_mri.cohorts.bids.sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
 from debian_mri.cohorts.mri_sequence.image import file_sequence
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import Rejection, Scan
-from debian_mri.knowledge import SEQUENCES
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "a BIDS folder with participants.tsv and sub-*/"
@@ -172,7 +172,7 @@ def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]
     people: dict[str, Row] = {}
     repeated: set[str] = set()
     sessions: dict[str, Sessions] = {}
-    for line, cells in read_people(table, ("participant_id",)):
+    for line, cells in read_clinical_table(table, ("participant_id",)):
         person = cells["participant_id"]
         if not re.fullmatch("sub-[A-Za-z0-9]+", person):
             raise InputError(f"{table}: line {line}: participant_id {person!r} is not of the form sub-LABEL")
@@ -198,7 +198,7 @@ def _add_sessions(folder: Path, person: str, sessions: dict[str, Sessions]) -> N
         return
     earlier = sessions.get(person)
     sessions[person] = Sessions(table.name)
-    for _, cells in read_people(table, ("session_id",)):
+    for _, cells in read_clinical_table(table, ("session_id",)):
         shared, _ = earlier.row(cells["session_id"], ()) if earlier else (None, "")
         sessions[person].add(
             cells["session_id"], {**(shared or {}), **{k: v for k, v in cells.items() if v or not shared}}

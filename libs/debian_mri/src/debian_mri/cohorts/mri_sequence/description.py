@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from debian_mri.knowledge import SEQUENCES
+from debian_mri.biomarkers.knowledge import SEQUENCES
 
 # whole words, parts of a word where the part can mean nothing else
 _WORDS = {

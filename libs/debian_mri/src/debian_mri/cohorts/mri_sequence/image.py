@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.mri_sequence.description import (
     SequenceFinding,
     Timing,
@@ -19,7 +20,6 @@ from debian_mri.cohorts.mri_sequence.description import (
     read_name,
     timing_allows,
 )
-from debian_mri.knowledge import SEQUENCES
 
 if TYPE_CHECKING:
     from pydicom import Dataset

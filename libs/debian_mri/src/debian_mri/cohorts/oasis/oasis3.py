@@ -13,21 +13,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_file,
-    require_folder,
+    read_clinical_table,
 )
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.oasis.ratings import oasis_label, oasis_row
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_number
 from debian_mri.data.manifest import Rejection, Scan
-from debian_mri.knowledge import check_sequences
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "OASIS-3 session folders (OAS30001_MR_d0129/...) with NIfTI files"
@@ -113,7 +112,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _visits(table: Path, label_column: str | None) -> dict[str, list[_Visit]]:
     """Person -> clinical visits."""
     visits: dict[str, list[_Visit]] = defaultdict(list)
-    for line, cells in read_people(table, ()):
+    for line, cells in read_clinical_table(table, ()):
         rating = next((name for name in RATINGS if name in cells), None)
         if rating is None:
             raise InputError(f"{table}: line 1: none of {', '.join(RATINGS)} is a column: expected OASIS-3's CDRs")
@@ -160,7 +159,7 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
     """Person -> variables, of a table of demographics beside that of CDRs; ``entry`` is the age at entry."""
     people: dict[str, dict[str, str]] = {}
     for path in sorted(table.parent.glob("*emographics*.csv")):
-        for _, cells in read_people(path, ("OASISID",)):
+        for _, cells in read_clinical_table(path, ("OASISID",)):
             row = oasis_row(cells)
             selected = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")
