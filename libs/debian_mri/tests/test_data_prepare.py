@@ -60,7 +60,7 @@ def test_written_and_read_it_is_the_same(data: Path) -> None:
     assert samples.sites == ("x", "x", "unknown")  # a blank one is a site of its own
     assert manifest.about["counts"]["classes"] == {"CN": 1, "AD": 2} and manifest.about["counts"]["rejected"] == 1
     assert len(manifest.fingerprint) == 64 and manifest.row("s2") is manifest.scans[1]
-    with pytest.raises(InputError, match=r"unknown scan 's4'"):
+    with pytest.raises(InputError, match=r"unknown id 's4'"):
         manifest.row("s4")
 
 
