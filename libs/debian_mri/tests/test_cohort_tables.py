@@ -66,7 +66,7 @@ def test_spreadsheets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "path,label,subject\na,é,p\n".encode("latin-1"), "t.csv: not UTF-8 text"),
+        ("t.csv", "path,label,subject\na,é,p\n".encode("latin-1"), r"t\.csv: line 2: not UTF-8 text"),
         ("t.csv", b"path;label\na;CN\n", "no column 'subject' in the head line 'path,label'"),
         ("t.csv", b"path,label,subject\na,CN,p,more\n", "line 2: 4 fields, 3 expected"),
         ("t.csv", b"path,label,subject\na,CN\n", "line 2: 2 fields, 3 expected"),
