@@ -81,7 +81,7 @@ class MriModel(nn.Module):
         calibration: from logits to probabilities; none before a training.
         abstention: the confidence threshold; none before a training.
         columns: descriptions of the variables, with leakage tier and unit.
-        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``training_scans``
+        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on``
             (see `debian_mri.data.leakage`), ``notes``, ``disclaimers``, ``knowledge``.
     """
 
