@@ -86,7 +86,7 @@ class TextConfig(Config):
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for encoders whose own one is on a hub")
     cache: str | None = option(None, "folder of cached embeddings, shared by runs; default: text_cache in the run")
     labels: bool = option(False, "captions made of the label also for clips that have texts of their own")
-    hide_action: float = option(0.5, "probability of dropping the action of a clip with text, so that the text alone conditions", ge=0, le=1)
+    hide_action: float = option(0.5, "probability of dropping the action of a clip with text", ge=0, le=1)
     noise: float = option(0.5, "standard deviation of noise on embeddings in training, relative to their norm", ge=0)
     blend: float = option(0.5, "probability of blending two captions of a clip into one", ge=0, le=1)
 

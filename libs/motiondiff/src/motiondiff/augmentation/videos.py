@@ -16,7 +16,7 @@ SIZE = (240, 240)
 def render_store(
     store: MotionStore, folder: str | Path, *, split: str | None = None, size: tuple[int, int] = SIZE
 ) -> int:
-    """Draw every labelled clip into ``<class>/<clip>.mp4``, without any text in the image, which would reveal the class.
+    """Draw every labelled clip into ``<class>/<clip>.mp4``, without text in the image (it names the class).
 
     Args:
         store: what is drawn.

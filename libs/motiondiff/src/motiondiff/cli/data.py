@@ -60,7 +60,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--split-by", metavar="subject|style", help="default: subject where there are several, else style"
     )
     parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or styles held out for testing")
-    parser.add_argument("--split-seed", type=int, default=0, help="random seed of the held-out groups, where none are named")
+    parser.add_argument("--split-seed", type=int, default=0, help="random seed of held-out groups that are not named")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 

@@ -53,7 +53,9 @@ class EditOptions(SamplerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.keep_frames and not self.keep_joints:
-            raise InputError("nothing is kept: give --keep-frames, --keep-joints, or both (`sample` generates whole motions)")
+            raise InputError(
+                "nothing is kept: give --keep-frames, --keep-joints, or both (`sample` makes whole motions)"
+            )
 
 
 def parse_ranges(text: str, option: str = "--keep-frames") -> tuple[tuple[int, int], ...]:

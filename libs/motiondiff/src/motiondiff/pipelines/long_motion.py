@@ -1,8 +1,8 @@
 """Long motion from a timeline of actions, with transitions between them.
 
 In two takes, as DoubleTake (Shafir et al., "Human Motion Diffusion as a Generative Prior", ICLR 2024, section 4.1) does
-it, with overlap inpainting: in the first take every segment is generated with the end of the one before it as its prefix; in
-the second take each transition is generated again as an in-between, conditioned on the motion on both sides.
+it, with overlap inpainting: in the first take every segment is generated with the end of the one before it as its
+prefix; in the second take each transition is generated again as an in-between, conditioned on the motion on both sides.
 """
 
 from __future__ import annotations
@@ -289,8 +289,9 @@ def compose(
         overwrite: replace an existing ``out``.
 
     Returns:
-        Files of the motion; ``transitions``: of each, its time, the actions, ``fastest_joint`` (m/s) within it, and ``real_p99``: the 99th percentile, over frames of real training clips of its two actions, of the
-        fastest joint (None where there is no store); ``within_real``: whether all stay below.
+        Files of the motion; ``transitions``: of each, its time, the actions, ``fastest_joint`` (m/s), ``real_p99`` (the
+        99th percentile of the fastest joint over frames of real clips of its two actions; None without a store), and
+        ``within_real``: True where it stays below.
 
     Raises:
         InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
