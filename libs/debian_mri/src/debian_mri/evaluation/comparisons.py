@@ -1,7 +1,7 @@
-"""What a model is held against on the same folds: parts of itself, controls of its labels, confounds, plain baselines.
+"""Baselines and controls on the same folds: single modalities, permuted labels, confounds, plain classifiers.
 
 Each comparison keeps its folds in ``comparisons/<name>/`` and all its predictions in ``comparisons/<name>.csv``. One
-that a set cannot carry is left out and says why.
+that a set does not allow is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _SITE_FOLDS = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing to hold a model against.
+    """A baseline or control.
 
     Attributes:
         title: in a table.
-        what: in a sentence.
+        what: description in a sentence.
         run: bench, folds and folder -> predictions on the same rows.
         paired: whether its rows have the same labels as the model's, so that the difference means something.
         check: a control, not a rival.
@@ -76,7 +76,7 @@ def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Pred
         if config.demographics.mode != "none" and context.inputs.demographics is None:
             _ = context.tables.variables  # raises with the reason
         if part == "image" and not (config.visual.enabled or config.concepts.enabled):
-            raise InputError("neither the picture nor signs are in use")
+            raise InputError("neither the image branch nor biomarkers are in use")
         # the configured model is one of the three: its folds are not trained again
         base = context.folds if context.folds is not None and config == context.config else folder
         return concatenate(
@@ -326,6 +326,6 @@ def compare(
 
 
 def holds_chance(auc: Mapping[str, Any]) -> bool | None:
-    """Whether the interval of an AUC holds 0.5; None where there is none."""
+    """True where the interval of an AUC contains 0.5; None without interval."""
     low, high = auc["ci95"]
     return None if low is None else bool(low <= 0.5 <= high)

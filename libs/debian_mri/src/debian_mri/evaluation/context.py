@@ -1,4 +1,4 @@
-"""What the folds of an evaluation have in common: the set, the settings, the tables, and where trainings are kept."""
+"""Evaluation context: data, settings, tables and training folders that the folds share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SECONDS = "seconds.json"
 
 
 class BaselineTables:
-    """What plain baselines are given of a set's scans; each table is made when first asked for.
+    """Input tables of the baselines, each computed on first access.
 
     Args:
         manifest: the set.
@@ -50,7 +50,7 @@ class BaselineTables:
 
     @cached_property
     def volumes(self) -> bool:
-        """Whether all scans are volumes."""
+        """True where all scans are volumes."""
         return all(scan.kind == "volume" for scan in self.manifest.scans)
 
     @cached_property
@@ -75,7 +75,7 @@ class BaselineTables:
 
     @cached_property
     def pictures(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Scan id -> what DAFT sees: slices (S, 64, 64), or a volume at 4 mm."""
+        """Scan id -> image for DAFT: slices (S, 64, 64), or a volume at 4 mm."""
         if self.volumes:
             return self._coarse(VOLUME_MM)
         return {name: large for name, (_, large) in self._slices.items()}
@@ -134,7 +134,7 @@ def by_id(table: NumericTable) -> dict[str, Array]:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationContext:
-    """An evaluation's material.
+    """Data, settings and backbone of an evaluation.
 
     Attributes:
         manifest: the set.
@@ -243,7 +243,7 @@ def timed(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]
 
 
 def seconds_of(folder: Path) -> float:
-    """What all trainings below a folder took together."""
+    """Total seconds of the trainings below a folder."""
     return round(sum(float(read_json(path)) for path in folder.glob(f"*/{_SECONDS}")), 1)
 
 

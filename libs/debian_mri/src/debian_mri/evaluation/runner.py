@@ -257,7 +257,7 @@ def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[st
 
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
-    """The tables with the model's columns, in its order; what the set lacks is missing, and the notes say so."""
+    """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
     notes = []
     wanted = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
@@ -280,7 +280,7 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
 
 
 def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:
-    """What to say where a set lacks classes of the model."""
+    """Warning where a set lacks classes of the model."""
     gone = [label for label in labels if label not in present]
     return [f"No scan of {', '.join(gone)}: predictions choose among {', '.join(present)}."] if gone else []
 
@@ -324,7 +324,7 @@ def _backbone(context: EvaluationContext) -> str:
 
 
 def _mode(config: MriConfig) -> str:
-    """What enters the configured model, in words."""
+    """Inputs of the configured model, in words."""
     parts = []
     if config.visual.enabled:
         parts.append(f"picture ({config.visual.pooling})")
@@ -336,7 +336,7 @@ def _mode(config: MriConfig) -> str:
 
 
 def site_warning(samples: Samples) -> list[str]:
-    """What to say first where the site tells much of the diagnosis, though no site has one class only."""
+    """Warning where site and diagnosis are strongly associated."""
     found = _sites(samples)
     if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
         return []
@@ -347,7 +347,7 @@ def site_warning(samples: Samples) -> list[str]:
 
 
 def _sites(samples: Samples) -> dict[str, Any] | str:
-    """How well the site tells the class."""
+    """Association of site and class."""
     if samples.sites is None:
         return "sites unknown"
     labels = [samples.class_names[label] for label in samples.labels]

@@ -141,7 +141,7 @@ class ImageBranch(nn.Module):
         return x
 
     def parts(self, feature: Float[Tensor, "b d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:
-        """What each description adds to its own class's logit."""
+        """Contribution of each description to its own class's logit."""
         classes = self.class_texts(texts)
         apart = self.prompts.shares(texts) - classes.mean(0)
         share = self.logit_weight * scale_of(self.log_scale) / self.counts(texts)[self.owner(texts)]

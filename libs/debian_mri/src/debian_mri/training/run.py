@@ -179,7 +179,7 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
     """The training fold of `train`: all scans but those of some subjects.
 
     Raises:
-        InputError: no such subject, nobody is left, or the site names the diagnosis.
+        InputError: no such subject, no scan is left, or the site determines the diagnosis.
     """
     samples = manifest.samples()
     if exclude_subjects:
@@ -190,7 +190,7 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
             )
         kept = np.flatnonzero(~np.isin(groups, list(exclude_subjects)))
         if not len(kept):
-            raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: nobody is left to train on")
+            raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: no scan is left to train on")
         samples = samples.subset(kept)
     check_site_confounding(samples)
     return train_on_all(samples, seed=config.train.seed, validation=config.validation_share)
@@ -216,7 +216,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
 
 
 def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> None:
-    """``report.html`` of a run: what was trained, the losses, the weights of signs and variables."""
+    """Write ``report.html`` of a run: facts, losses, weights of biomarkers and variables."""
     model = trained.model
     calibration, abstention = model.calibration, model.abstention
     report = Report("Training", subtitle=str(manifest.about["title"]))
@@ -237,9 +237,9 @@ def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFo
             if model.image_branch is None
             else round(float(model.image_branch.logit_weight), 3),
             "temperature": round(calibration.temperature, 3),
-            "answers from a confidence of": round(abstention.threshold, 3),
-            "share answered, of training people left out": round(abstention.coverage, 3),
-            "wrong among these": None if abstention.risk is None else round(abstention.risk, 3),
+            "confidence threshold": round(abstention.threshold, 3),
+            "coverage, on inner test folds": round(abstention.coverage, 3),
+            "risk, on inner test folds": None if abstention.risk is None else round(abstention.risk, 3),
         }
     )
     report.section("Losses")
