@@ -321,7 +321,7 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
 
 
 def to_rgb(image: SliceImage) -> Image.Image:
-    """A slice as the preprocessing of a tower takes it: 8-bit RGB."""
+    """A slice for the preprocessing of an image encoder: 8-bit RGB."""
     grey = np.round(np.clip(image.image, 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 

@@ -46,7 +46,7 @@ class Inputs:
 
     Attributes:
         ids: in the manifest's order.
-        features: scan id -> ``(S, D)`` of the frozen tower.
+        features: scan id -> ``(S, D)`` of the frozen image encoder.
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.

@@ -144,7 +144,7 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
         groups=context.samples.groups,
     )
     drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
-    features, planes = _tower(context)
+    features, planes = _slice_features(context)
 
     def one(fold: Fold) -> Predictions:
         return timed(
@@ -154,15 +154,15 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
     return concatenate([one(fold) for fold in _bar(drawn, folder)])
 
 
-def _tower(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
+def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
     """Slice features, and the plane of each slice."""
     features = context.inputs.features
-    assert features is not None, "comparisons load the tower's features"
+    assert features is not None, "comparisons load slice features"
     return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 
 
 def _slice_mean(context: EvaluationContext, fold: Fold, place: Path) -> Array:
-    return slice_mean(fold, *_tower(context))
+    return slice_mean(fold, *_slice_features(context))
 
 
 def _voxels(context: EvaluationContext, fold: Fold, place: Path) -> Array:
@@ -188,12 +188,12 @@ def _coop(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
     settings = replace(COOP_SETTINGS, device=context.config.train.device)
     run = _fresh_run(place, settings)
-    return coop(fold, _tower(context)[0], context.vlm, _names(context), run, settings=settings)
+    return coop(fold, _slice_features(context)[0], context.vlm, _names(context), run, settings=settings)
 
 
 def _zero_shot(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
-    return zero_shot(fold, _tower(context)[0], context.vlm, _names(context))
+    return zero_shot(fold, _slice_features(context)[0], context.vlm, _names(context))
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -223,7 +223,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     ),
     "site-from-image": Comparison(
         "site from the image",
-        "how predictable the site is from the tower's slice means",
+        "how predictable the site is from mean slice features",
         _site_from_image,
         paired=False,
         check=True,
@@ -247,7 +247,7 @@ COMPARISONS: Mapping[str, Comparison] = {
         "logistic regression, voxels", "on voxels of about 8 mm, strength by inner folds", each_fold(_voxels)
     ),
     "slice-mean": Comparison(
-        "slice means of the frozen tower",
+        "slice means of the frozen image encoder",
         "principal components and logistic regression, in the way of Raptor",
         each_fold(_slice_mean),
     ),

@@ -180,7 +180,7 @@ class EvaluationContext:
             config: all settings.
             out: the evaluation's folder.
             samples: some of the set's scans, with some of its classes; by default all.
-            wider: load what comparisons use beside the configured model: the tower's features and the variables.
+            wider: load what comparisons use beside the configured model: slice features and variables.
             pooling: a custom slice pooling of the configured model.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.

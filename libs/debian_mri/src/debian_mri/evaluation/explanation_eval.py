@@ -63,7 +63,7 @@ class ExplanationScore:
         chance: share of all slices that show it.
         named_any: share of the named slices that show anything the class changes.
         chance_any: of all slices.
-        attention: share that show the structure of as many slices with most attention; None without a tower.
+        attention: share that show the structure of as many slices with most attention; None without image branch.
         count: slices named.
         total: slices.
         logit_named: how far the margin of the class falls without the named slices, log-odds before calibration.
@@ -161,7 +161,7 @@ def evaluate_explanations(
 
 
 def _read(model: MriModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterator[tuple[Scan, ScanInput]]:
-    """Scans as the model takes them, joined in the tower's batches."""
+    """Scans as the model takes them, joined in batches of the image encoder."""
     sources = [
         ScanSource(ScanImages(manifest, scan, model.config), manifest.simulated, manifest=manifest) for scan in scans
     ]

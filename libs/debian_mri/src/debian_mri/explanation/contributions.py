@@ -112,7 +112,7 @@ class SlicePart:
         regions: what the slice passes through.
         sequence: which image it is of.
         contributions: (C,) what the slice adds to each class's logit, before calibration; empty where it is not known.
-        attention: share in the pooled feature of the image tower; None where no tower takes part.
+        attention: share in the pooled feature; None without image branch.
     """
 
     plane: str

@@ -54,8 +54,8 @@ class Explanation:
         sequences: images of the person that were used, in the words of BIDS.
         not_judged: concept -> the missing sequences that it requires.
         space: of the positions, ``mni`` or ``native``.
-        backbone: the image tower's name.
-        trained: whether the image tower was ever trained; of an untrained one the reasons mean nothing.
+        backbone: name of the image encoder.
+        trained: True for a trained image encoder; the explanation of an untrained one means nothing.
         simulated: whether the image was made by a program.
         reviewer: of the concepts' sentences, or the statement that there is none.
         deletion: the check by deletion, where it was made.

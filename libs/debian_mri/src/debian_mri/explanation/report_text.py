@@ -32,8 +32,7 @@ SPACES: Mapping[str, str] = {"mni": "MNI space", "native": "space of the scan"}
 TEMPLATES: dict[str, str] = {
     "notice": RESEARCH_ONLY,
     "simulated": "The image is simulated: a program has made it, and it shows no person.",
-    "untrained": "The image tower ({backbone}) is untrained: what follows shows the form of the reasons and means "
-    "nothing.",
+    "untrained": "The image encoder ({backbone}) is untrained: the explanation shows its form only and means nothing.",
     "tier_c": "Tier C was used ({variables}): values that come of the illness or its diagnosis, so that the result is "
     "not one of the image.",
     "predicted": "Scan {id}: the most probable class is {predicted}, with {kind} probability of {probability:percent}; "
@@ -53,8 +52,7 @@ TEMPLATES: dict[str, str] = {
     "demographics": "Demographics make up {share:percent} of all that moved the decision: {margin:signed} together.",
     "variable": "Of this, {variable} ({value}): {margin:signed}.",
     "no_demographics": "No demographics were used.",
-    "slices": "Slices by attention, the first {shown:count} of {total:count}; attention weights are no evidence of what is "
-    "there.",
+    "slices": "Slices by attention, the first {shown:count} of {total:count}; attention weights are no evidence.",
     "slice": "Slice {rank:count}: {sequence} {place}, through {regions}, {weight:percent} of the attention.",
     "evidence": "Slices by evidence, the first {shown:count} of {total:count}: the share of each in the slices' "
     "contributions to {predicted} rather than {runner_up}.",

@@ -43,7 +43,7 @@ class SliceAttribution:
     Attributes:
         values: (S, C) added to each class's logit, before calibration.
         unplaced: (C,) of signs that were measured in the volume where no slice is shown.
-        attention: (S,) shares in the pooled feature; None where no tower takes part.
+        attention: (S,) shares in the pooled feature; None without image branch.
     """
 
     values: Array

@@ -95,7 +95,7 @@ class ImageBranch(nn.Module):
         return self.prompts.vlm
 
     def texts(self) -> Float[Tensor, "n d"]:
-        """Features of all descriptions, normalised; the tower runs once where nothing about them is learned."""
+        """Features of all descriptions, normalised; computed once where nothing about them is learned."""
         if self.learns_prompts and (self.training or torch.is_grad_enabled()):
             self._cached = None
             found: Tensor = self.prompts(per_description=True)
