@@ -298,8 +298,8 @@ def _render_evaluation(result: Mapping[str, Any]) -> str:
     from debian_mri.evaluation.report import p_text
 
     lines = [
-        *result["disclaimers"],
-        *result["notes"],
+        *result.get("disclaimers", ()),
+        *result["warnings"],
         f"{'':<32}{'AUC':>7}  {'95 % interval':<16}{'model minus it':>15}{'p':>8}",
     ]
     for title, row in [("configured model", result), *((r["title"], r) for r in result["comparisons"].values())]:

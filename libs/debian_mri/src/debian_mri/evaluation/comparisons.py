@@ -21,12 +21,13 @@ from debian_mri.evaluation.baselines.daft import daft
 from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows, with_missing_indicators
 from debian_mri.evaluation.baselines.frozen_encoder import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
 from debian_mri.evaluation.baselines.logistic import logistic, prior
-from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of, timed
+from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
+from icube_common.evaluation.runner import cached_predictions, fold_name, training_seconds
 from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
 
@@ -61,7 +62,9 @@ def each_fold(
     def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
         def one(fold: Fold) -> Predictions:
             place = folder / fold_name(fold)
-            return timed(place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ()))[0]
+            return cached_predictions(
+                place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ())
+            )[0]
 
         return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
 
@@ -147,7 +150,7 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
     features, planes = _slice_features(context)
 
     def one(fold: Fold) -> Predictions:
-        return timed(
+        return cached_predictions(
             folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
         )[0]
 
@@ -306,7 +309,7 @@ def compare(
             continue
         target = folder.with_suffix(".csv")
         predictions.write_csv(target)
-        row = {**head, **metrics_of(predictions), "seconds": seconds_of(folder), "predictions": str(target)}
+        row = {**head, **metrics_of(predictions), "seconds": training_seconds(folder), "predictions": str(target)}
         if comparison.paired:
             row["difference"] = {
                 metric: difference.to_dict() for metric, difference in ours.compare(predictions, DIFFERENCES).items()

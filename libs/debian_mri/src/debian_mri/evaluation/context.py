@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,14 +25,12 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
 from icube_common.evaluation.runner import cached_predictions
-from icube_common.io.runs import read_json, write_json
 from icube_common.tabular import NumericTable
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 Array = npt.NDArray[np.float64]
 Result = tuple[Predictions, tuple[str, ...]]
-_SECONDS = "seconds.json"
 
 
 class BaselineTables:
@@ -227,26 +223,4 @@ class EvaluationContext:
             found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
             return found, trained.notes
 
-        return timed(folder, train_and_predict)
-
-
-def timed(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]) -> Result:
-    """As `icube_common.evaluation.runner.kept`, with the seconds that it took written beside."""
-
-    def with_clock() -> tuple[Predictions, Sequence[str]]:
-        begun = time.monotonic()
-        result = compute()
-        write_json(folder / _SECONDS, round(time.monotonic() - begun, 2))
-        return result
-
-    return cached_predictions(folder, with_clock)
-
-
-def seconds_of(folder: Path) -> float:
-    """Total seconds of the trainings below a folder."""
-    return round(sum(float(read_json(path)) for path in folder.glob(f"*/{_SECONDS}")), 1)
-
-
-def fold_name(fold: Fold) -> str:
-    """A fold's folder."""
-    return f"{fold.repeat:02d}-{fold.number:03d}"
+        return cached_predictions(folder, train_and_predict)

@@ -216,8 +216,8 @@ def daft(
     settings = replace(settings, seed=fold.seed, batch_size=min(settings.batch_size, len(learnt)))
     if not len(held):
         settings = replace(settings, eval_steps=0, early_stopping_patience=0)
-    scans = _Scans(images[learnt], columns[learnt], labels[learnt])
-    fit(model, step, scans, config=settings, run=run, validate=validate if len(held) else None)
+    training = _Scans(images[learnt], columns[learnt], labels[learnt])
+    fit(model, step, training, config=settings, run=run, validate=validate if len(held) else None)
     with torch.no_grad():
         logits = model(queries, torch.from_numpy(test).float())
     probabilities: Array = logits.double().softmax(-1).numpy()
