@@ -115,7 +115,7 @@ def test_without_a_slice_the_feature_is_of_the_others(pooling: str, tmp_path: Pa
     else:
         pooled = model.image_branch.pooling(left["slices"])
         dim = batch["slices"].shape[-1]
-        torch.testing.assert_close(model.image_branch.projection.standard(pooled)[0, :dim], torch.zeros(dim))
+        torch.testing.assert_close(model.image_branch.projection.standardise(pooled)[0, :dim], torch.zeros(dim))
 
 
 def test_weights_are_shares_of_what_speaks_for_the_class() -> None:

@@ -48,7 +48,7 @@ def test_a_site_is_tested_on_the_others_and_its_people_are_nowhere_trained_on() 
     for fold in folds:
         assert not nearest_slices(samples, fold.train) & nearest_slices(samples, fold.test)
         assert "s00" not in nearest_slices(samples, fold.train)
-        assert any("1 scans of its people at other sites are not trained on" in note for note in fold.notes)
+        assert any("1 scans of its people at other sites are not trained on" in note for note in fold.warnings)
     tested = np.concatenate([fold.test for fold in folds])
     assert_array_equal(np.sort(tested), np.arange(len(samples)))
 

@@ -89,7 +89,7 @@ def evaluate_zero_shot(
     probabilities = predict(learner, [found[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
-    notes = [note for note in (vlm.untrained_warning, *learner.notes) if note]
+    notes = [note for note in (vlm.untrained_warning, *learner.warnings) if note]
     if manifest.about.get("simulated"):
         notes.append("simulated videos, not recordings of people")
     if bank is not None:

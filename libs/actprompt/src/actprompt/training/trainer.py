@@ -91,7 +91,7 @@ def train_fold(
     visible = _visible(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
     _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
-    notes = [*fold.notes, *texts.notes, *inputs.notes, *model.prompts.notes]
+    notes = [*fold.warnings, *texts.warnings, *inputs.notes, *model.prompts.warnings]
     result = fit(
         model,
         TrainingStep(model, config, counts.tolist()),
@@ -154,7 +154,7 @@ def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
     if model.parameters_map is not None and tensors.parameters is not None:
         model.parameters_map.fit_scale(tensors.parameters.to(device))
     if model.stated is not None and tensors.captions is not None:
-        model.stated.fit_center(tensors.captions.to(device))
+        model.stated.fit_mean(tensors.captions.to(device))
     model.to(device)
     return tensors
 
@@ -179,16 +179,16 @@ def _initialise(
     prior = torch.zeros(clips * copies, model.vlm.embed_dim)
     blocks = []
     if model.visual is not None and pooled is not None and features is not None:
-        rows = model.visual.map.standard(features).cpu()
+        rows = model.visual.map.standardise(features).cpu()
         prior += model.visual.prior(pooled).cpu().repeat(copies, 1)
         blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
     if model.trajectory is not None and tensors.trajectories is not None:
         rows = torch.cat(
-            [model.trajectory.standard(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
+            [model.trajectory.standardise(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
         ).cpu()
         blocks.append(RidgeBlock(rows, ridge.trajectory_alpha, model.trajectory))
     if model.parameters_map is not None and tensors.parameters is not None:
-        rows = model.parameters_map.standard(tensors.parameters.to(device)).cpu()
+        rows = model.parameters_map.standardise(tensors.parameters.to(device)).cpu()
         blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
     if model.stated is not None and tensors.captions is not None:
         prior += model.stated(tensors.captions.to(device)).cpu().repeat(copies, 1)
@@ -200,8 +200,8 @@ def _initialise(
     choice = RidgeSetting()
     if ridge.tune:
         choice = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
-    initialise_ridge(blocks, targets, prior, copies=copies, choice=choice)
-    model.trust.fill_(choice.trust)
+    initialise_ridge(blocks, targets, prior, copies=copies, setting=choice)
+    model.trust.fill_(choice.prior_weight)
 
 
 class TrainingStep:

@@ -132,8 +132,8 @@ def _of_image_branch(model: MriModel, batch: Batch) -> Array:
         image_branch.pooling.kind,
         slices,
         weights,
-        image_branch.projection.center,
-        image_branch.projection.deviation,
+        image_branch.projection.mean,
+        image_branch.projection.std,
         matrix,
     )
     # numbers that were drawn in make the sum differ a little: what is left is shared by the slices evenly
@@ -216,7 +216,7 @@ def mask_slices(
         slices = batch["slices"].clone()
         if model.image_branch.pooling.kind == "concat":
             # the middle of the training scans: the map makes 0 of it
-            middle = model.image_branch.projection.center.reshape(slices.shape[1:])
+            middle = model.image_branch.projection.mean.reshape(slices.shape[1:])
             slices[0, places] = middle[places]
         elif len(places) < len(infos):
             slices[0, places] = torch.nan

@@ -74,7 +74,7 @@ class MriTexts:
         if config.shuffle_class_texts:
             exchanged = ClassTexts(direction_label, None, {}).exchanged(config.shuffle_class_texts)
             direction_label, classes = dict(exchanged.names), classes.exchanged(config.shuffle_class_texts)
-            notes += [note for note in exchanged.notes if note not in notes]
+            notes += [note for note in exchanged.warnings if note not in notes]
         return cls(classes, concepts, direction_label, tuple(notes), provenance)
 
     def directions(self, biomarkers: Sequence[str], labels: Sequence[str]) -> list[list[float]]:

@@ -54,7 +54,7 @@ def initialise_image_branch(
     known = image_branch.prior(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
     varying = known - known.mean(0)
-    block = RidgeBlock(image_branch.projection.standard(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
+    block = RidgeBlock(image_branch.projection.standardise(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
     choice = RidgeSetting(1.0, visual.logit_weight)
     notes: list[str] = []
     if visual.tune:
@@ -64,8 +64,8 @@ def initialise_image_branch(
             else None
         )
         choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
-    image_branch.logit_weight.fill_(choice.trust)
-    initialise_ridge([block], wanted, varying, choice=RidgeSetting(choice.factor, 1.0))
+    image_branch.logit_weight.fill_(choice.prior_weight)
+    initialise_ridge([block], wanted, varying, setting=RidgeSetting(choice.factor, 1.0))
     return notes
 
 
@@ -104,7 +104,7 @@ def _select(
     for factor in FACTORS:
         logits = torch.zeros(len(labels), len(apart))
         for rest, part in folds:
-            inner = RidgeBlock(block.rows[rest], block.shrinkage, block.map)
+            inner = RidgeBlock(block.rows[rest], block.ridge_penalty, block.projection)
             weight = solve_ridge([inner], wanted[rest], factor)[0]
             feature = F.normalize(known[part] + block.rows[part] @ weight, dim=-1)
             logits[part] = scale * feature @ apart.T

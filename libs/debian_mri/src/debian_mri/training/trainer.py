@@ -104,7 +104,7 @@ def train_fold(
             risk=config.calibration.risk,
         )
     trained.columns = inputs.columns if trained.variables is not None else ()
-    whole = tuple(dict.fromkeys([*fold.notes, *inputs.notes, *texts.notes, *notes, *inner_notes]))
+    whole = tuple(dict.fromkeys([*fold.warnings, *inputs.notes, *texts.notes, *notes, *inner_notes]))
     return TrainedFold(trained, inner, whole, inputs.disclaimers, result)
 
 
@@ -247,7 +247,7 @@ def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[st
         if note := model.biomarkers.fit(rows["biomarkers"], control, adjusted):
             notes.append(note)
     if model.image_branch is not None:
-        notes += model.image_branch.prompts.notes
+        notes += model.image_branch.prompts.warnings
         if config.demographics.mode == "text":
             assert inputs.demographics is not None
             generator = torch.Generator().manual_seed(config.train.seed)

@@ -58,7 +58,7 @@ def compare(
     intervals = {name: _intervals(table, chosen, told=metrics is not None) for name, table in tables.items()}
     first = tables[names[0]]
     differences: dict[str, dict[str, Difference]] = {}
-    notes: dict[str, str] = {}
+    warnings: dict[str, str] = {}
     for name in names[1:]:
         shared = [metric for metric in chosen if metric in intervals[name] and metric in intervals[names[0]]]
         try:
@@ -72,7 +72,7 @@ def compare(
                 for metric, test in tables[name].compare(first, shared).items()
             }
         except InputError as error:
-            notes[name] = str(error)
+            warnings[name] = str(error)
     result = RunComparison(
         folder=Path(out),
         metrics=tuple(chosen),
@@ -84,7 +84,7 @@ def compare(
                 subjects=len(set(tables[name].subjects)),
                 intervals=intervals[name],
                 differences=differences.get(name, {}),
-                note=notes.get(name, ""),
+                note=warnings.get(name, ""),
                 settings=_settings(path),
             )
             for name, path in zip(names, paths, strict=True)
@@ -99,7 +99,7 @@ def compare(
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What tables call the runs: the last part of each path, or as much of its end as tells them all apart."""
+    """Names of runs in tables: the last part of each path, or as much of its end as makes them unique."""
     parts = [path.resolve().parts for path in paths]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -119,7 +119,7 @@ def _predictions(path: Path) -> Path:
 
 
 def _intervals(predictions: Predictions, names: Sequence[str], *, told: bool) -> dict[str, Interval]:
-    """The metrics with intervals over subjects; one that nobody asked for is left out where it does not fit."""
+    """The metrics with intervals over subjects; a default one is left out where it does not fit."""
     fitting = names if told else [name for name in names if name in default_names(len(predictions.class_names))]
     return predictions.metrics(fitting)
 

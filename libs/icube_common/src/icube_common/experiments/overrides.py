@@ -1,4 +1,4 @@
-"""Overrides of a configuration as ``{dotted key: value}``: to and from nested YAML, and held against a schema."""
+"""Overrides of a configuration as ``{dotted key: value}``: to and from nested YAML, and checked by a schema."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _inline(value: Any) -> str:
 
 
 def _reads_as_number(text: str) -> bool:
-    """Whether OmegaConf's YAML takes the text for a number: more often than PyYAML, which writes ``1e-4`` bare."""
+    """True where OmegaConf's YAML reads the text as a number: more often than PyYAML, which writes ``1e-4`` bare."""
     try:
         float(text)
     except ValueError:
@@ -78,7 +78,7 @@ def check_overrides(schema: type[Config], overrides: Mapping[str, Any], *, where
         InputError: one of them does not fit, or is set by the study; the message starts with ``where``.
     """
     try:
-        _refuse_set_by_study(overrides)
+        _check_set_by_study(overrides)
         load_config(schema, overrides=override_texts(overrides))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -90,11 +90,11 @@ def trial_config(schema: type[ConfigType], overrides: Mapping[str, Any], seed: i
     Raises:
         InputError: an override does not fit the schema, or the study sets it itself.
     """
-    _refuse_set_by_study(overrides)
+    _check_set_by_study(overrides)
     return load_config(schema, overrides=override_texts({**overrides, "train.seed": seed, "train.report_to": "none"}))
 
 
-def _refuse_set_by_study(overrides: Mapping[str, Any]) -> None:
+def _check_set_by_study(overrides: Mapping[str, Any]) -> None:
     for key, why in SET_BY_STUDY.items():
         if key in overrides and overrides[key] != "none":
             raise InputError(f"{key}={overrides[key]}: cannot be set for a trial: {why}; take it out")
@@ -138,7 +138,7 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def values_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
-    """The values of some keys of a loaded configuration; the name of a section stands for all its keys."""
+    """The values of some keys of a loaded configuration; the name of a section selects all its keys."""
     wanted = tuple(names)
     values = flatten(config_to_dict(config), leaves(type(config)))
     return {

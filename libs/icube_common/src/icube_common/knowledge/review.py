@@ -22,7 +22,7 @@ KEYS = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has decided on one sentence, found by its class and its present text.
+    """Decision on one sentence, identified by its class and its present text.
 
     Attributes:
         class_name: its class.
@@ -51,17 +51,17 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What came of a review.
+    """Result of a review.
 
     Attributes:
         knowledge: with the decisions in it.
         counts: decision -> how many sentences it changed.
-        notes: what a person should know: that the knowledge is no longer frozen, or no longer signed.
+        warnings: what a person should know: that the knowledge is no longer frozen, or no longer signed.
     """
 
     knowledge: ClassKnowledge
     counts: Mapping[str, int]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def proposed(self) -> int:
@@ -73,7 +73,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """Put decisions into the knowledge.
 
     A decision that changes something unfreezes frozen knowledge; one that changes a sentence in use also takes the
-    reviewer's name off, for it stood for other sentences. Both are said in the notes.
+    reviewer's name off, which was for other sentences. The warnings report both.
 
     Raises:
         InputError: a sentence that is not there, one decided on twice, or an edited text that the class has already.
@@ -100,13 +100,13 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     if not counts:
         return Reviewed(knowledge, {})
     result = knowledge.with_classes(classes)
-    notes = []
+    warnings = []
     if knowledge.frozen is not None:
-        notes.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
+        warnings.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
     if knowledge.signed and result.hash != knowledge.hash:
-        notes.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
+        warnings.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
         result = dataclasses.replace(result, reviewer=UNREVIEWED)
-    return Reviewed(result, dict(counts), tuple(notes))
+    return Reviewed(result, dict(counts), tuple(warnings))
 
 
 def _decided(sentence: Sentence, decision: Decision) -> Sentence:
@@ -120,12 +120,12 @@ def _decided(sentence: Sentence, decision: Decision) -> Sentence:
 
 
 def sign(knowledge: ClassKnowledge, name: str, *, role: str = "", date: str | None = None) -> ClassKnowledge:
-    """Let a person stand for the sentences in use: sets ``reviewer`` and freezes.
+    """Sign the sentences in use: set ``reviewer`` and freeze.
 
     Args:
         knowledge: reviewed, at least one sentence in use for each class.
         name: of the person.
-        role: what makes them a judge of it (``neurologist``).
+        role: expertise (``neurologist``).
         date: ISO date; today by default.
 
     Raises:
@@ -232,7 +232,7 @@ def review_in_terminal(
         if sentence.status == "proposed"
     ]
     counts: Counter[str] = Counter()
-    notes: list[str] = []
+    warnings: list[str] = []
     for number, (name, sentence) in enumerate(waiting, start=1):
         show(f"\n[{number}/{len(waiting)}] {name}  ({sentence.source.label()})")
         show(f"  {sentence.text}")
@@ -249,10 +249,10 @@ def review_in_terminal(
         if reviewed.counts:
             knowledge = reviewed.knowledge.save(path, overwrite=True)
             counts.update(reviewed.counts)
-            for note in reviewed.notes:
-                notes.append(note)
+            for note in reviewed.warnings:
+                warnings.append(note)
                 show(f"  {note}")
-    return Reviewed(knowledge, dict(counts), tuple(notes))
+    return Reviewed(knowledge, dict(counts), tuple(warnings))
 
 
 def _ask_until_decided(
@@ -322,7 +322,7 @@ def save_review_page(
     remarks: Mapping[tuple[str, str], str] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `review_page`, whole or not at all.
+    """Write `review_page` atomically.
 
     Raises:
         InputError: the file exists and ``overwrite`` is False.

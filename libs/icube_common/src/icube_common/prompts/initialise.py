@@ -1,6 +1,6 @@
-"""What the context vectors start as: random, a template's words, or the words of class descriptions.
+"""Initialisation of context vectors: random, a template's words, or the words of class descriptions.
 
-A plan says, for each prompt, which tokens are fixed and which places are learned, and which token embeddings each
+A plan lists, for each prompt, which tokens are fixed and which places are learned, and which token embeddings each
 vector starts as. At step 0 a prompt whose vectors start as token embeddings *is* the sentence of those tokens.
 """
 
@@ -28,19 +28,19 @@ _RANDOM_LENGTH = 16
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What `plan_prompts` decides.
+    """Plan of all prompts, as made by `plan_prompts`.
 
     Attributes:
         prompts: of all classes, in their order.
         starts: for each context vector the token ids whose mean embedding it starts as; empty: random.
         texts: for each prompt the sentence that it is, or comes nearest to, before training.
-        notes: what the user should know: cut sentences, averaged segments.
+        warnings: what the user should know: cut sentences, averaged segments.
     """
 
     prompts: list[PromptParts]
     starts: list[list[int]]
     texts: list[str]
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def vectors(self, vlm: FrozenVLM, *, seed: int) -> Float[Tensor, "v w"]:
         """The context vectors at step 0, float32."""
@@ -220,7 +220,7 @@ def _from_descriptions(
     """Every description becomes the context of a prompt of its own (GaVA-CLIP)."""
     place = config.place
     if place in ("front", "middle"):
-        raise InputError(f"class_token={place}: descriptions take the class name at the end or not at all (none)")
+        raise InputError(f"class_token={place}: descriptions take the class name at the end, or none (none)")
     plan = PromptPlan([], [], [])
     cut, averaged = 0, 0
     for number, (name, texts) in enumerate(zip(class_names, sentences, strict=True)):
@@ -246,9 +246,9 @@ def _from_descriptions(
             plan.prompts.append(PromptParts(number, f"class {name!r}", (slots, tuple(tail))))
             plan.texts.append(whole)
     if cut:
-        plan.notes.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
+        plan.warnings.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
     if averaged:
-        plan.notes.append(
+        plan.warnings.append(
             f"num_context={config.length}: {averaged} of {len(plan.texts)} descriptions are longer; their vectors "
             f"start as averages over segments, and the features at step 0 are not those of the descriptions"
         )
@@ -286,5 +286,5 @@ def _around_knowledge(
             plan.prompts.append(PromptParts(number, f"class {name!r}", (*parts[:-1], tail[:room])))
             plan.texts.append(f"{head} {text}" if ended else f"{head}. {text}")
     if cut:
-        plan.notes.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
+        plan.warnings.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
     return plan

@@ -46,7 +46,7 @@ _TEXTS = 256
 
 
 class Descriptions(Protocol):
-    """What gives the sentences of a class, as `icube_common.knowledge.ClassKnowledge` does."""
+    """Source of the sentences of a class, such as `icube_common.knowledge.ClassKnowledge`."""
 
     def texts(self, class_name: str) -> str | Sequence[str]:
         """The accepted sentences of a class."""
@@ -76,7 +76,7 @@ class PromptLearner(nn.Module):
             feature of each class's descriptions.
 
     Attributes:
-        notes: what the user should know about the initialisation; every report repeats them.
+        warnings: what the user should know about the initialisation; every report repeats them.
         texts: for each prompt the sentence that it started as.
         owner: ``(N,)`` the class of each prompt.
 
@@ -130,8 +130,8 @@ class PromptLearner(nn.Module):
             raise InputError(f"class names: {twice[0]!r} is there twice; at least one is needed, and none twice")
         self.descriptions = _read_descriptions(knowledge, self.class_names)
         plan = plan_prompts(vlm, self.class_names, config, self.descriptions)
-        self.texts, self.notes = plan.texts, plan.notes
-        for note in plan.notes:
+        self.texts, self.warnings = plan.texts, plan.warnings
+        for note in plan.warnings:
             logger.warning("%s", note)
         layout = lay_out(plan.prompts, vlm.tokens)
         columns = layout.ids.shape[1]
@@ -252,7 +252,7 @@ class PromptLearner(nn.Module):
         ]
 
     def _features(self, image_feature: Tensor | None, graphs: int = 1) -> Float[Tensor, "n d"]:
-        """Features of all prompts; ``graphs``: how often they are asked for before a backward pass."""
+        """Features of all prompts; ``graphs``: number of forward passes before a backward pass."""
         vectors = self.context
         shifts: Tensor | None = None
         if self.project_knowledge is not None:
@@ -312,7 +312,7 @@ class PromptLearner(nn.Module):
         return torch.cat([self.vlm.encode_text(texts[at : at + _TEXTS]) for at in range(0, len(texts), _TEXTS)])
 
     def learned(self) -> dict[str, Tensor]:
-        """What training has changed, or could: the context and the small networks, without the frozen model."""
+        """Trainable tensors: the context and the small networks, without the frozen model."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("vlm.")}
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -334,7 +334,7 @@ class PromptLearner(nn.Module):
                     "descriptions": self.descriptions,
                     "backbone": self.vlm.describe(),
                     "ids": self.ids.tolist(),
-                    "notes": self.notes,
+                    "warnings": self.warnings,
                 },
             )
 

@@ -23,14 +23,14 @@ _LOCK = ".lock"
 def open_study(
     out: str | Path, *, kind: str, fixed: Mapping[str, Any], free: Mapping[str, Any], resume: bool, overwrite: bool
 ) -> Iterator[Path]:
-    """The folder of a study, made or taken up again, held against a second process while the block runs.
+    """Create or resume the folder of a study, locked against a second process while the block runs.
 
     Args:
         out: the folder.
         kind: ``ablation``, ``search``.
-        fixed: what has to be the same when the study goes on.
+        fixed: values that must be equal when the study is resumed.
         free: what may change then (more seeds, more trials); the newest is written.
-        resume: go on with a study that is there.
+        resume: continue an existing study.
         overwrite: start afresh, whatever was there is deleted.
 
     Yields:
@@ -51,7 +51,7 @@ def open_study(
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     with _locked(folder):
         if there and not overwrite:
-            _refuse_other(folder, {"kind": kind, **fixed})
+            _check_same_study(folder, {"kind": kind, **fixed})
         elif overwrite:
             _empty(folder)
         write_yaml(folder / _FILE, {"kind": kind, **fixed, **free})
@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Eight hexadecimal digits that say whether two values are the same."""
+    """Digest of a value, eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -77,7 +77,7 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(values))), encoding="utf-8")
 
 
-def _refuse_other(folder: Path, asked: Mapping[str, Any]) -> None:
+def _check_same_study(folder: Path, asked: Mapping[str, Any]) -> None:
     """InputError where the study in the folder is another one, with the first key that differs."""
     path = folder / _FILE
     saved = read_yaml(path)
