@@ -32,12 +32,12 @@ from einops import rearrange
 from torch import Tensor
 
 from actprompt.config import VideoConfig
-from actprompt.extract import decoding_threads, extract, prefetched, read_pixels
-from actprompt.features import Features
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from icube_common.prompts import PromptLearner
-from icube_common.vlm import FrozenVLM, Projection, VLMConfig
+from actprompt.data.extract import decoding_threads, extract, prefetched, read_pixels
+from actprompt.data.feature_store import Features
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from icube_common.prompts import Projection, PromptLearner
+from icube_common.vlm import FrozenVLM, VLMConfig
 
 CLASSES = 9
 Batch = tuple[Tensor, Tensor]

@@ -1,13 +1,13 @@
-"""What preprocessing a 1 mm volume costs with debian_mri and with a plain torchio pipeline, in one run.
+"""Time of preprocessing a 1 mm volume with debian_mri and with a plain torchio pipeline.
 
     OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py
     OMP_NUM_THREADS=1 python benchmarks/debian_mri_preprocess.py --volume SCAN.nii.gz    # in MNI space
 
-Without a volume: one simulated from the ICBM152 template, 1 mm, 16 bits, compressed. Both ways read the file and give
+Default volume: simulated from the ICBM152 template, 1 mm, 16 bits, compressed. Both pipelines read the file and give
 the same grid at the same spacing: canonical axes, resampling, crop and padding, z-scores inside a mask. The plain
-pipeline is torchio's own (ToCanonical, Resample to the grid, ZNormalization above the mean) without a cache; ours also
-looks for what has to be refused, makes a mask of the brain and stores the result. Ways take turns; the best and the
-median round count. The last line says how far the stored volume is from one that is computed anew.
+pipeline is torchio's own (ToCanonical, Resample to the grid, ZNormalization above the mean) without a cache;
+debian_mri also checks the file, computes a brain mask and stores the result. Pipelines alternate; best and median of
+the rounds are printed. The last line is the largest difference between the stored volume and a newly computed one.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ import numpy as np
 import torch
 import torchio as tio
 
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.preprocess import PreprocessConfig, preprocess
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.preprocess import PreprocessConfig, preprocess
+from debian_mri.imaging.template import mni_grid
+from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.simulation.cohort import simulate_brain
-from debian_mri.simulation.effects import draw_person
+from debian_mri.simulation.effects import sample_person
 from debian_mri.simulation.scanner import make_sites
-from debian_mri.template import mni_grid
-from debian_mri.volume_cache import load_volume, preprocessed
 
 
 def simulated(path: Path) -> Path:
-    """A simulated brain at 1 mm."""
+    """Simulated brain at 1 mm."""
     generator = np.random.default_rng(0)
-    voxels, _ = simulate_brain(draw_person("CN", generator), make_sites(1)[0], 1.0, generator)
+    voxels, _ = simulate_brain(sample_person("CN", generator), make_sites(1)[0], 1.0, generator)
     image = nibabel.Nifti1Image(voxels, mni_grid(1.0).affine)
     image.set_sform(image.affine, 4)
     nibabel.save(image, path)
@@ -46,7 +45,7 @@ def simulated(path: Path) -> Path:
 
 
 def plain(path: Path, spacing: float) -> np.ndarray:  # type: ignore[type-arg]
-    """The same steps by torchio alone."""
+    """Plain torchio pipeline with the same steps."""
     grid = mni_grid(spacing)
     steps = tio.Compose(
         [
@@ -59,7 +58,7 @@ def plain(path: Path, spacing: float) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def seconds(job: Callable[[], object]) -> float:
-    """Of one call."""
+    """Seconds of one call."""
     start = time.perf_counter()
     job()
     return time.perf_counter() - start
@@ -72,8 +71,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     print(f"torchio {tio.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         source = Path(args.volume).resolve() if args.volume else simulated(folder / "brain.nii.gz")
         scan = Scan(id="one", subject="one", label="CN", paths=(str(source),), sha256="0" * 64)
         about = {"format": "benchmark", "title": "One volume", "root": ".", "class_names": ["CN"]}
@@ -82,32 +81,32 @@ def main() -> None:
         print(f"{source.name}: {source.stat().st_size / 1e6:.1f} MB, {nibabel.load(source).shape}")
         for spacing in (1.0, 2.0):
             config = PreprocessConfig(spacing=spacing)
-            # the template and the brain's surroundings are made once in a process
+            # the template and the margin of the brain are cached in a process
             preprocess(source, config)
 
             def cold(config: PreprocessConfig = config) -> None:
                 shutil.rmtree(folder / "volumes", ignore_errors=True)
-                preprocessed(manifest, scan, config)
+                cached_volume(manifest, scan, config)
 
-            ways: dict[str, Callable[[], object]] = {
+            pipelines: dict[str, Callable[[], object]] = {
                 "torchio alone": lambda spacing=spacing: plain(source, spacing),  # type: ignore[misc]
-                "ours, not stored": lambda config=config: preprocess(source, config),  # type: ignore[misc]
-                "ours, stored": cold,
-                "ours, from the cache": lambda config=config: load_volume(  # type: ignore[misc]
-                    preprocessed(manifest, scan, config)
+                "debian_mri, not stored": lambda config=config: preprocess(source, config),  # type: ignore[misc]
+                "debian_mri, stored": cold,
+                "debian_mri, from the cache": lambda config=config: load_volume(  # type: ignore[misc]
+                    cached_volume(manifest, scan, config)
                 ),
             }
-            times: dict[str, list[float]] = {way: [] for way in ways}
+            times: dict[str, list[float]] = {name: [] for name in pipelines}
             for _ in range(args.rounds):
-                for way, job in ways.items():
-                    times[way].append(seconds(job))
+                for name, job in pipelines.items():
+                    times[name].append(seconds(job))
             print(f"\nat {spacing:g} mm, {args.rounds} rounds{'':<10}best, s   median, s   of torchio alone")
             base = min(times["torchio alone"])
-            for way, taken in times.items():
-                best = min(taken)
-                print(f"  {way:<26}{best:10.3f}{statistics.median(taken):12.3f}{best / base:15.2f}")
-            stored, fresh = load_volume(preprocessed(manifest, scan, config)), preprocess(source, config)
-            print(f"  stored and fresh differ by at most {abs(stored.data - fresh.data).max():.1e}")
+            for name, durations in times.items():
+                best = min(durations)
+                print(f"  {name:<26}{best:10.3f}{statistics.median(durations):12.3f}{best / base:15.2f}")
+            stored, new = load_volume(cached_volume(manifest, scan, config)), preprocess(source, config)
+            print(f"  stored and new volume differ by at most {abs(stored.data - new.data).max():.1e}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long does `debian-mri convert` take beside dcm2niix on the same folder?
+"""Time of `debian-mri convert` and of dcm2niix on the same folder.
 
     python benchmarks/dicom_conversion.py DICOM_DIR [--repeats 3]
 
-Both write compressed NIfTI to a temporary folder; ours as a function call in this process, after one import, dcm2niix
-(of the PATH) as a process without sidecars. Seconds are the smallest of the repeats, the files being cached by then.
+Both write compressed NIfTI to a temporary folder: debian_mri as a function call in this process, after one import,
+dcm2niix (of the PATH) as a process without sidecars. Seconds are the minimum of the repeats, with cached files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from debian_mri.dicom import convert_folder
 
 
 def fastest(job: Callable[[Path], object], repeats: int) -> float:
-    """Seconds of the fastest run; each gets an empty folder."""
+    """Seconds of the fastest run, each with an empty folder."""
     seconds = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
@@ -37,14 +37,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        answer = convert_folder(args.folder, folder)
+        result = convert_folder(args.folder, folder)
     command = ["dcm2niix", "-b", "n", "-z", "i", "-d", "9", "-f", "%p_%s_%d_%j"]
     figures = {
-        "files": sum(series["n_files"] for series in answer["series"]),
-        "converted": answer["converted"],
-        "refused": answer["refused"],
+        "files": sum(series["n_files"] for series in result["series"]),
+        "converted": result["converted"],
+        "refused": result["refused"],
         "debian_mri_s": fastest(lambda out: convert_folder(args.folder, out), args.repeats),
-        # its exit status tells of warnings, too
+        # its exit status is nonzero for warnings too
         "dcm2niix_s": fastest(
             lambda out: subprocess.run([*command, "-o", str(out), str(args.folder)], capture_output=True, check=False),
             args.repeats,

@@ -7,10 +7,10 @@ From the skeletons alone, no video:
 - nearest neighbour: 16 frames of the 24 coordinates of features.txt, linearly resampled, lost joints as the file has
   them (5 5 5); Euclidean distance, one neighbour;
 - extremely randomised trees (1,000) on the same frames, their differences, means, deviations and ranges; 3 seeds;
-- linear: ridge regression on `actprompt.limbs.limb_channels`, the more active arm first, as 16 frames or as a temporal
-  pyramid, each training clip there four times more with its time warped. Which of the two, and how much shrinkage, is
-  chosen for each left-out actor by leaving out each of the other actors in turn; the left-out actor has no part in it,
-  nor in what stands in for joints that were never tracked, nor in the scaling.
+- linear: ridge regression on `actprompt.skeleton.joint_angles.limb_channels`, the more active arm first, as 16 frames
+  or as a temporal pyramid, each training clip there four times more with its time warped. Which of the two, and how
+  much shrinkage, is chosen for each left-out actor by leaving out each of the other actors in turn; the left-out actor
+  has no part in it, nor in what stands in for joints that were never tracked, nor in the scaling.
 
 A figure is the share of clips named right, as the mean over the actors and over all clips.
 """
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.limbs import active_side_first, limb_channels
-from actprompt.manifest import Manifest
-from actprompt.sequences import complete, mean_joints, resample, temporal_pyramid, time_warp
+from actprompt.data.manifest import Manifest
+from actprompt.skeleton.joint_angles import active_side_first, limb_channels
+from actprompt.skeleton.trajectory_ops import complete, mean_joints, resample, temporal_pyramid, time_warp
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -105,9 +105,9 @@ def linear(sequences: list[Array], labels: Labels, actors: list[str], classes: i
     chosen = {}
     for actor in names:
         train, test = who != actor, who == actor
-        stand_in = mean_joints([sequences[row] for row in np.flatnonzero(train)])
+        joint_means = mean_joints([sequences[row] for row in np.flatnonzero(train)])
         generator = np.random.default_rng(0)
-        whole = [complete(sequence, stand_in) for sequence in sequences]
+        whole = [complete(sequence, joint_means) for sequence in sequences]
         copies = [whole, *([time_warp(clip, generator) for clip in whole] for _ in range(WARPED_COPIES))]
         channels = [[limb_channels(active_side_first(clip)) for clip in copy] for copy in copies]
         vectors = {

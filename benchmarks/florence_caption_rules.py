@@ -2,18 +2,18 @@
 
 Usage: python benchmarks/florence_caption_rules.py DATA, with DATA from actprompt prepare --format florence3d
 
-`actprompt.captions` turns the named parameters of a clip into sentences by fixed rules, which were written with the
-nine classes and actors 1 to 6 of this set in view. Here nothing else is used: the text features of a clip's sentences
-against those of the class descriptions (all that `configs/florence3d.yaml` uses), both by the text tower icube-minilm;
-the answer is the class with the largest mean cosine. No label, no picture, no trajectory of the skeleton, no
-regression, no learned vector.
+`actprompt.skeleton.captions` turns the named parameters of a clip into sentences by fixed rules, which were written
+with the nine classes and actors 1 to 6 of this set in view. Here nothing else is used: the text features of a clip's
+sentences against those of the class descriptions (all that `configs/florence3d.yaml` uses), both by the text tower
+icube-minilm; the answer is the class with the largest mean cosine. No label, no picture, no trajectory of the skeleton,
+no regression, no learned vector.
 
 The clip's feature in three forms:
 
 - "plain": the mean feature of its sentences; nothing comes from other clips;
 - "centred": the same minus the mean of the clips of the other actors, without their labels: what is left of the model
-  with visual.enabled=false, numeric.course=false, start.ridge=false, numeric.entry=statements, whose other maps are
-  zero, and no step of training;
+  with visual.enabled=false, numeric.trajectory=false, ridge_init.enabled=false, numeric.fusion_mode=captions, whose
+  other maps are zero, and no step of training;
 - "centred by sentence": each sentence's feature minus that mean, normalised, then their mean.
 
 And one form without any text tower:
@@ -39,11 +39,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actprompt.captions import Captioner
 from actprompt.config import ActConfig
-from actprompt.manifest import Manifest
-from actprompt.protocols import ProtocolOptions, base_to_new_folds
-from actprompt.texts import class_texts
+from actprompt.data.manifest import Manifest
+from actprompt.evaluation.protocols import ProtocolOptions, base_to_new_folds
+from actprompt.models.class_texts import class_texts
+from actprompt.skeleton.captions import Captioner
 from icube_common.config import load_config
 from icube_common.evaluation.intervals import group_interval, mean_interval
 from icube_common.evaluation.metrics import find_metric

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icube_common.evaluation.intervals import draw_groups, group_interval, over_groups
+from icube_common.evaluation.intervals import group_interval, over_groups, sample_groups
 from icube_common.evaluation.metrics import Array, Metric, find_metric
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1", "mcc", "auc", "brier", "ece")
@@ -57,7 +57,7 @@ def simulate(generator: np.random.Generator, case: Case, subjects: int) -> tuple
 def percentile(metric: Metric, y: Array, p: Array, groups: Array, resamples: int, seed: int) -> tuple[float, float]:
     """The plain percentile bootstrap of groups, for comparison."""
     statistic, names = over_groups(metric, y, p, groups)
-    drawn = statistic(draw_groups(np.random.default_rng(seed), resamples, len(names)))
+    drawn = statistic(sample_groups(np.random.default_rng(seed), resamples, len(names)))
     low, high = np.nanquantile(drawn, [0.025, 0.975]) if np.isfinite(drawn).any() else (np.nan, np.nan)
     return float(low), float(high)
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from motiondiff_quality_steps import judge_row
 
-from icube_common.runs import describe_environment, write_json
+from icube_common.io.runs import describe_environment, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.evaluate import real_clips, refuse_other_data
 from motiondiff.evaluation.figures import Judge

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from icube_common.evaluation import mean_interval
-from icube_common.runs import write_json
+from icube_common.io.runs import write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.evaluate import generated_set, real_clips, refuse_other_data
 from motiondiff.evaluation.figures import Judge

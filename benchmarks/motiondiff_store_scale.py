@@ -43,10 +43,10 @@ GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "l
 
 def make_store(path: Path, clips: int) -> None:
     """A store of simulated motions under ``clips`` different ids."""
-    from icube_common.runs import atomic_folder
-    from motiondiff.data.simulate import simulate_clips
+    from icube_common.io.runs import atomic_folder
     from motiondiff.data.store_writer import StoreWriter
-    from motiondiff.motion import canonicalise
+    from motiondiff.data.synthetic import simulate_clips
+    from motiondiff.skeleton.motion import canonicalise
 
     motions = [canonicalise(clip.motion) for clip in simulate_clips(DISTINCT, subjects=BODIES)]
     with atomic_folder(path) as folder:
@@ -81,19 +81,26 @@ def batches(store: Path, start: int, count: int) -> Iterator[Any]:
     """Batches as `icube_common.training.fit` loads them for ``motiondiff train`` with default settings."""
     import torch
 
-    from icube_common.training.order import BatchOrder, MicroBatches
+    from icube_common.training.sampler import BatchOrder, MicroBatches
     from motiondiff.config import DataConfig
+    from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
     from motiondiff.data.store import MotionStore
-    from motiondiff.data.windows import MotionWindows, balanced_weights, collate
 
     config = DataConfig()
     opened = MotionStore(store)
     clips = opened.select("train")
-    order = BatchOrder(len(clips), seed=0, weights=balanced_weights(opened.columns["action"][clips], config.balance))
-    sampler = MicroBatches(
-        order, batch_size=BATCH_SIZE, accumulate=1, rows=slice(0, BATCH_SIZE), start=start, stop=start + count
+    order = BatchOrder(
+        len(clips), seed=0, weights=class_balanced_weights(opened.columns["action"][clips], config.balance)
     )
-    windows = MotionWindows(opened, clips, config, augment=True)
+    sampler = MicroBatches(
+        order,
+        batch_size=BATCH_SIZE,
+        gradient_accumulation_steps=1,
+        rows=slice(0, BATCH_SIZE),
+        start=start,
+        stop=start + count,
+    )
+    windows = MotionDataset(opened, clips, config, augment=True)
     return iter(
         torch.utils.data.DataLoader(
             windows, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(0)
@@ -109,7 +116,7 @@ def resident_mb(field: str) -> float:
 
 def measure_loader_memory(store: Path, clips: int) -> dict[str, Any]:
     """Growth of the resident size over `BATCHES` batches, the middle one of which crosses into the next epoch."""
-    import_module("motiondiff.data.windows")  # and with it torch and the batch order: code does not count as data
+    import_module("motiondiff.data.dataset")  # and with it torch and the batch order: code does not count as data
     before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is over: VmHWM starts again from VmRSS
     start = max(0, clips // BATCH_SIZE - BATCHES // 2)
@@ -148,7 +155,7 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
     def step(batch: Any, number: int) -> None:
         terms = losses(model, batch, StepRandom(0, number, 0, rows=slice(0, BATCH_SIZE), total=BATCH_SIZE))
         accelerator.backward(terms["loss"])
-        accelerator.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+        accelerator.clip_grad_norm_(model.parameters(), config.train.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
 

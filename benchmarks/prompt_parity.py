@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from icube_common.prompts.layout import PromptParts, Slots, lay_out
 from icube_common.vlm import FrozenVLM, TextTokens, load_vlm
-from icube_common.vlm.tokens import trim_padding
+from icube_common.vlm.text_encoder import trim_padding
 
 TOWERS = (
     "ViT-B-32",

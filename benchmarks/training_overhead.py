@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icube_common.training import Draw, StepRandom, TrainConfig, fit, open_run
+from icube_common.training import SampleRef, StepRandom, TrainConfig, fit, open_run
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "mlp 64-128-64": lambda: nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64)),
@@ -40,7 +40,7 @@ class Data:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, draw: Draw) -> Tensor:
+    def __getitem__(self, draw: SampleRef) -> Tensor:
         return self.values[draw.index]
 
 
@@ -54,7 +54,7 @@ def bare(model: nn.Module, data: Data, config: TrainConfig) -> float:
         x = torch.stack([data.values[row] for row in rows])
         loss = (model(x + torch.randn_like(x)) - x).square().mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
     return (time.perf_counter() - begun) / config.max_steps
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     steps = parser.parse_args().steps
     common: dict[str, Any] = {
-        "max_steps": steps, "checkpoint_every": steps, "batch_size": 16, "device": "cpu", "trackers": "none",
+        "max_steps": steps, "checkpointing_steps": steps, "batch_size": 16, "device": "cpu", "report_to": "none",
     }  # fmt: skip
     for name, make in MODELS.items():
         data = Data(SHAPES[name])

@@ -110,7 +110,7 @@ for words in [(name,) for name in COMMANDS] + groups:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motiondiff.data.prepare import PrepareOptions, write_store
-    from motiondiff.data.simulate import simulate_clips
+    from motiondiff.data.synthetic import simulate_clips
 
     path = tmp_path_factory.mktemp("commands") / "store"
     write_store(simulate_clips(24), path, PrepareOptions(), about={"format": "simulated", "simulated": True})
@@ -131,8 +131,8 @@ with contextlib.redirect_stdout(io.StringIO()):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from actprompt.manifest import Clip
-    from actprompt.manifest_writer import write_manifest
+    from actprompt.data.manifest import Clip
+    from actprompt.data.manifest_writer import write_manifest
 
     path = tmp_path_factory.mktemp("videos")
     about = {"format": "folder", "root": "videos", "class_names": ["wave"], "protocols": []}

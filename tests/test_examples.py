@@ -11,8 +11,8 @@ import pytest
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.readers.bvh import read_bvh
-from motiondiff.data.simulate import JOINTS, simulate_clips
+from motiondiff.data.readers.bvh.reader import read_bvh
+from motiondiff.data.synthetic import JOINT_NAMES, simulate_clips
 from motiondiff.train import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = {"format": "simulated", "source": "simulated", "simulated": True}
     write_store(simulate_clips(25), folder / "store", PrepareOptions(), about=about)
     config = MotionDiffConfig(
-        train=TrainConfig(max_steps=2, batch_size=4, trackers="none", device="cpu"),
+        train=TrainConfig(max_steps=2, batch_size=4, report_to="none", device="cpu"),
         model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
         data=DataConfig(max_frames=72),
     )
@@ -53,4 +53,4 @@ def test_sample_with_python(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "00-wave.gif").read_bytes()[:6] == b"GIF89a"
     motion = read_bvh(tmp_path / "01-sit-down.bvh")
     assert (len(motion), motion.fps) == (20, pytest.approx(20, abs=1e-3))
-    assert motion.skeleton.names == JOINTS
+    assert motion.skeleton.names == JOINT_NAMES

@@ -83,7 +83,7 @@ def test_commands_parse(program: str, line: str) -> None:
         load_config(schema, file=ROOT / args.config if args.config else None, overrides=args.overrides)
     known: dict[str, Iterable[str]] = {}
     if program == "actprompt" and args.command == "prepare":
-        from actprompt.datasets import FORMATS
+        from actprompt.data.readers import FORMATS
 
         known = {"format": FORMATS}
     elif program == "motiondiff":

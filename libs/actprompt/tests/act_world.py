@@ -14,15 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actprompt.config import ActConfig, ActLossConfig, MotionConfig, StartConfig, VideoConfig, VisualConfig
-from actprompt.inputs import Inputs
-from actprompt.limbs import LIMB_JOINTS
-from actprompt.manifest import Clip, Protocol
-from actprompt.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.numeric_features import limb_parameters, parameter_table
-from actprompt.numeric_table import NumericTable
+from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitConfig, VideoConfig, VisualConfig
+from actprompt.data.dataset import Inputs
+from actprompt.data.manifest import Clip, Protocol
+from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
+from actprompt.skeleton.features import limb_parameters, parameter_table
+from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.evaluation import Samples
-from icube_common.numeric import NumericTable as Numbers
 from icube_common.prompts import ClassTexts, PromptConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
@@ -65,12 +63,12 @@ def settings(**sections: Any) -> ActConfig:
         "prompt": (PromptConfig, {"init": "descriptions"}),
         "video": (VideoConfig, {"frames": FRAMES}),
         "visual": (VisualConfig, {}),
-        "numeric": (MotionConfig, {"frames": 8, "warps": 1}),
-        "start": (StartConfig, {}),
+        "numeric": (MotionConfig, {"frames": 8, "num_time_warps": 1}),
+        "ridge_init": (RidgeInitConfig, {}),
         "loss": (ActLossConfig, {}),
         "train": (
             TrainConfig,
-            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "trackers": "none", "device": "cpu"},
+            {"max_steps": 3, "batch_size": 8, "learning_rate": 1e-2, "report_to": "none", "device": "cpu"},
         ),
     }
     made = {name: kind(**{**basis, **sections.pop(name, {})}) for name, (kind, basis) in kinds.items()}
@@ -79,7 +77,7 @@ def settings(**sections: Any) -> ActConfig:
 
 @dataclass(frozen=True)
 class World:
-    """Clips of a few people, as `actprompt.fitting.fit_fold` takes them."""
+    """Clips of a few people, as `actprompt.training.trainer.train_fold` takes them."""
 
     samples: Samples
     inputs: Inputs
@@ -93,7 +91,7 @@ class World:
             inputs,
             frames=inputs.frames if pictures and not config.visual.prompts else None,
             pixels=inputs.pixels if pictures and config.visual.prompts else None,
-            skeletons=inputs.skeletons if numeric and config.numeric.course else None,
+            skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
             parameters=inputs.parameters if numeric else None,
         )
 
@@ -147,7 +145,6 @@ def world(
                     )
                 skeletons[name] = directions(label, drawn)
                 rows.append(limb_parameters(skeletons[name], 2.0 + drawn.uniform()))
-    names, units, values = parameter_table(rows)
     samples = Samples(ids=ids, labels=np.array(numbers), class_names=list(labels), groups=groups)
     inputs = Inputs(
         tuple(ids),
@@ -155,7 +152,7 @@ def world(
         pictures or None,
         skeletons,
         LIMB_JOINTS,
-        Numbers(ids=tuple(ids), names=names, values=values, units=units),
+        parameter_table(ids, rows),
     )
     texts = ClassTexts(
         {label: label for label in labels}, {label: SENTENCES[label] for label in labels}, {"file": "of a test"}
@@ -229,8 +226,7 @@ def write_set(
         ],
     }
     if skeletons:
-        names, units, values = parameter_table(rows)
-        table = NumericTable(tuple(clip.id for clip in clips), names, units, values)
+        table = parameter_table([clip.id for clip in clips], rows)
         about["numeric"] = write_numeric(folder, table)
         about["skeleton"] = {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)}
     write_manifest(folder, clips, about)

@@ -33,10 +33,10 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     data, features = place.parent / "data", ["--features", place / "features"]
     base = ["vlm.name=icube-tiny", "video.frames=2"]
     texts = place.parent / "knowledge.yaml"
-    training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.trackers=none"]
+    training = [*base, f"knowledge={texts}", "train.max_steps=2", "train.batch_size=4", "train.report_to=none"]
     call("extract", "--data", data, "--out", place / "features", *base)
     trained = call(
-        "train", "--data", data, "--out", place / "run", "--leave-out", "p1", *features, *training, *overrides
+        "train", "--data", data, "--out", place / "run", "--exclude-subjects", "p1", *features, *training, *overrides
     )
     clip = data / "videos" / "p1-bow-0.avi"
     predicted = call("predict", place / "run", clip, "--data", data)
@@ -44,12 +44,12 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     new = ["--protocol", "base-to-new", "--draws", "1"]
     retrained = call("evaluate", "--data", data, "--out", place / "new", *new, *features, *training, *overrides)
     untrained = call("zeroshot", "--data", data, "--out", place / "zeroshot", *base)
-    scored = call("describe", "score", texts, "--vlm", "icube-tiny")
+    scored = call("knowledge", "score", texts, "--vlm", "icube-tiny")
     return [
         trained["last"]["loss"],
         [row["probability"] for row in predicted["top"]],
-        [row["margin"] for kind in ("shares", "told", "numbers") for row in predicted["reasons"][kind]],
-        [row["mattered"] or 0.0 for row in predicted["reasons"]["frames"]],
+        [row["margin"] for kind in ("shares", "captions", "numbers") for row in predicted["reasons"][kind]],
+        [row["importance"] or 0.0 for row in predicted["reasons"]["frames"]],
         judged["ece"]["mean"],
         retrained["ece"]["mean"],
         untrained["top1"]["mean"],

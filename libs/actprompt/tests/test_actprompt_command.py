@@ -12,7 +12,7 @@ from command_line import Command, as_json, command_fixture
 
 import actprompt
 from actprompt.cli import COMMANDS, main
-from actprompt.datasets import FORMATS
+from actprompt.data.readers import FORMATS
 
 command = command_fixture(main, "actprompt")
 

@@ -1,4 +1,4 @@
-"""``actprompt describe`` from the first sentence to the signature, and every way to ask it for something wrong."""
+"""``actprompt knowledge`` from the first sentence to the signature, and every way to ask it for something wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Encoder:
     """Features of words by a hash of each: no model, but texts that share words are near each other."""
 
     text_budget = 6
-    untrained_note = "untrained backbone"
+    untrained_warning = "untrained backbone"
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """The JSON result of a command that goes well."""
     capsys.readouterr()
-    assert main(["describe", *words, "--json"]) == 0, capsys.readouterr().err
+    assert main(["knowledge", *words, "--json"]) == 0, capsys.readouterr().err
     value: dict[str, Any] = json.loads(capsys.readouterr().out)
     return value
 
@@ -67,7 +67,7 @@ def result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """The one line of a command that is refused."""
     capsys.readouterr()
-    assert main(["describe", *words]) == 2
+    assert main(["knowledge", *words]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("actprompt: ") and err.count("\n") == 1, err
     return err
@@ -76,7 +76,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_the_whole_way(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     made = result(capsys, "import", "published.json", "--out", "k.yaml", "--model", "GPT-4", "--date", "2024-01-02")
     assert made["by_status"] == {"proposed": 4} and made["by_source"] == {"model GPT-4 (2024-01-02)": 4}
-    assert "not checked by a specialist" in made["review_note"] and made["form"] == "cupl"
+    assert "not checked by a specialist" in made["review_warning"] and made["form"] == "cupl"
 
     scored = result(capsys, "score", "k.yaml", "--vlm", "fake", "--out", "s.json", "--html", "s.html")
     assert scored["sentences"] == 4 and scored["budget"] == 6 and scored["vlm_note"] == "untrained backbone"
@@ -101,7 +101,7 @@ def test_the_whole_way(capsys: pytest.CaptureFixture[str], folder: Path) -> None
     assert ClassKnowledge.load("k.yaml").provenance()["hash"] == frozen["hash"]
 
     signed = result(capsys, "review", "k.yaml", "--accept-all", "--reviewer", "C. D.", "--role", "physiotherapist")
-    assert signed["reviewer"].startswith("C. D., physiotherapist, ") and signed["review_note"] == ""
+    assert signed["reviewer"].startswith("C. D., physiotherapist, ") and signed["review_warning"] == ""
     assert ClassKnowledge.load("k.yaml").frozen is not None and signed["by_status"] == {"accepted": 3, "edited": 1}
 
     (folder / "k.yaml").write_text((folder / "k.yaml").read_text().replace("A person runs.", "A person sprints."))
@@ -112,7 +112,7 @@ def test_a_review_in_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatc
     result(capsys, "import", "published.json", "--out", "k.yaml")
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nr\nsays nothing\nq\n"))
     capsys.readouterr()
-    assert main(["describe", "review", "k.yaml", "--json", "--reviewer", "C. D."]) == 0
+    assert main(["knowledge", "review", "k.yaml", "--json", "--reviewer", "C. D."]) == 0
     out, err = capsys.readouterr()
     value = json.loads(out)
     assert value["decisions"] == {"accepted": 1, "rejected": 1} and value["still_proposed"] == 2
@@ -123,10 +123,10 @@ def test_a_review_in_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatc
 
 def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
     result(capsys, "import", "published.json", "--out", "k.yaml")
-    assert main(["describe", "score", "k.yaml", "--vlm", "fake"]) == 0
+    assert main(["knowledge", "score", "k.yaml", "--vlm", "fake"]) == 0
     out = capsys.readouterr().out
     assert "sentences with problems" in out and "knowledge_hash" in out
-    assert main(["describe"]) == 0
+    assert main(["knowledge"]) == 0
     assert "generate" in capsys.readouterr().out
 
 
@@ -145,7 +145,7 @@ def test_an_endpoint_is_asked_and_a_broken_job_goes_on(
     words = ["generate", "--classes", "walk,run fast", "--out", "g.yaml", "--model", "m-1", "--per-class", "1"]
     words += ["--endpoint", "http://localhost:1/v1", "--key-variable", "NO_SUCH_KEY"]
     capsys.readouterr()
-    assert main(["describe", *words, "--quiet"]) == 2
+    assert main(["knowledge", *words, "--quiet"]) == 2
     assert "endpoint: gone" in capsys.readouterr().err
     assert ClassKnowledge.load("g.yaml").class_names == ("walk",)
     assert "--resume goes on" in refusal(capsys, *words)
@@ -202,7 +202,7 @@ GENERATE = ["generate", "--out", "g.yaml", "--model", "m"]
         (["review", "k.yaml", "--apply", "published.json"], "unknown key 'WalkSlowly'"),
         (
             ["review", "k.yaml", "--html", "r.html", "--scores", "published.json"],
-            "is no file of `describe score --out`",
+            "is no file of `knowledge score --out`",
         ),
         (["freeze", "k.yaml"], "class 'WalkSlowly', 'Run': no sentence is in use"),
         (["freeze", "no.yaml"], "no.yaml: cannot be read"),

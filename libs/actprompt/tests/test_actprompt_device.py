@@ -19,17 +19,16 @@ from command_line import Command, command_fixture
 
 import actprompt.cli as cli_module
 from actprompt.cli import main
-from actprompt.config import VideoConfig
-from actprompt.extract import extract, video_features
-from actprompt.features import Features
-from actprompt.fitting import fit_fold, predict_test
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from actprompt.sampling import Sampling
-from actprompt.visual_prompts import PromptedTower
+from actprompt.data.extract import extract, video_features
+from actprompt.data.feature_store import Features
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.models.visual_prompts import PromptedTower
+from actprompt.training.trainer import predict_test, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.vlm import FrozenVLM, VLMConfig
 
 MakeVideo = Callable[..., Path]
@@ -38,7 +37,7 @@ FAST = (
     "numeric.enabled=false",
     "train.max_steps=1",
     "train.batch_size=2",
-    "train.trackers=none",
+    "train.report_to=none",
     "train.device=cpu",
     "prompt.init=template",
 )
@@ -120,7 +119,7 @@ def test_joined_clips_have_the_features_that_they_have_alone(data: Path) -> None
 
 def test_a_clip_that_cannot_be_read_keeps_its_neighbours(data: Path, tmp_path: Path, rows: list[int]) -> None:
     (tmp_path / "videos" / "wave" / "2.avi").write_bytes(b"no video")
-    options: dict[str, Any] = {"vlm": VLMConfig(name="icube-tiny", batch_size=16), "video": VideoConfig(frames=8)}
+    options: dict[str, Any] = {"vlm": VLMConfig(name="icube-tiny", batch_size=16), "sampling": Sampling(frames=8)}
     result = extract(data, tmp_path / "features", **options)
     assert (result["computed"], result["rejected"]) == (4, 1) and rows == [16, 16]
     index = (tmp_path / "features" / "index.csv").read_text()
@@ -163,11 +162,11 @@ def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monke
     vlm = VLMConfig(name="icube-tiny", batch_size=7).load("cpu")
     fold = next(iter(leave_one_group_out(made.samples, seed=0)))
     inputs, run = made.seen_by(config), RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    trained = fit_fold(inputs, fold, config, vlm, made.texts, run)
+    trained = train_fold(inputs, fold, config, vlm, made.texts, run)
     # the start of the map on eight clips of three frames, then a step of two clips
     assert seen == [6, 6, 6, 6, 6]
     seen.clear()
-    predict_test(trained, inputs, fold, made.texts)
+    predict_test(trained.model, inputs, fold, made.texts)
     assert seen == [6, 6]
 
 
@@ -182,7 +181,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "overrides",
-    [("numeric.enabled=true",), ("visual.prompts=1", "numeric.enabled=true", "numeric.entry=fusion")],
+    [("numeric.enabled=true",), ("visual.prompts=1", "numeric.enabled=true", "numeric.fusion_mode=fusion")],
     ids=["sentences", "visual prompts and fusion"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:

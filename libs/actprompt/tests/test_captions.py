@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from actprompt.captions import Captioner
-from actprompt.numeric_features import limb_parameters
-from actprompt.simulate import ACTIONS, PEOPLE, limb_directions, simulate
+from actprompt.data.synthetic import ACTIONS, PEOPLE, limb_directions, simulate
+from actprompt.skeleton.captions import Captioner
+from actprompt.skeleton.features import limb_parameters
 from icube_common.vlm import FrozenVLM, load_vlm
 
 
@@ -72,8 +72,8 @@ def test_what_is_not_known_is_not_told() -> None:
 
 def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> None:
     captioner = Captioner.fit(("hand speed, mean", "head height, mean", "hip range"), [[0, 10, 7], [2, 14, 7]])
-    np.testing.assert_allclose(captioner.center, [1, 12, 7])
-    assert captioner.deviation.tolist() == [1, 2, math.inf]
+    np.testing.assert_allclose(captioner.mean, [1, 12, 7])
+    assert captioner.std.tolist() == [1, 2, math.inf]
     assert captioner.sentences([1, 12, 900]) == []
     assert captioner.sentences([1.9, 11, 7]) == ["the hand moves quickly"]
     # the farthest first
@@ -83,10 +83,10 @@ def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> Non
 
 def test_record() -> None:
     captioner = Captioner.fit(("a", "b"), [[1.0, 5.0], [2.0, 5.0]])
-    again = Captioner.from_record(json.loads(json.dumps(captioner.record())))
-    assert again.names == captioner.names and again.deviation.tolist() == captioner.deviation.tolist()
-    np.testing.assert_array_equal(again.center, captioner.center)
-    whole = Captioner.from_record(limbs().record())
+    again = Captioner.from_dict(json.loads(json.dumps(captioner.to_dict())))
+    assert again.names == captioner.names and again.std.tolist() == captioner.std.tolist()
+    np.testing.assert_array_equal(again.mean, captioner.mean)
+    whole = Captioner.from_dict(limbs().to_dict())
     assert whole.sentences(row("clap")) == limbs().sentences(row("clap"))
 
 

@@ -14,11 +14,11 @@ import pytest
 from act_world import LABELS, write_knowledge, write_set
 from command_line import Command, Ran, as_json, command_fixture
 
-import actprompt.baselines as baselines
-import actprompt.evaluate as evaluate_module
+import actprompt.evaluation.baselines as baselines
+import actprompt.evaluation.runner as evaluate_module
 from actprompt.cli import main
-from actprompt.fitting import fit_fold
-from icube_common.runs import read_json
+from actprompt.training.trainer import train_fold
+from icube_common.io.runs import read_json
 from icube_common.vlm import VLMConfig
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
@@ -43,10 +43,10 @@ def settings(place: Path) -> list[str]:
         f"knowledge={place / 'knowledge.yaml'}",
         "video.frames=2",
         "numeric.frames=8",
-        "numeric.warps=1",
+        "numeric.num_time_warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
-        "train.trackers=none",
+        "train.report_to=none",
         "train.device=cpu",
     ]
 
@@ -63,9 +63,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if getattr(counting, "stop_at", None) == len(names):
             raise KeyboardInterrupt
         names.append(fold.name)
-        return fit_fold(inputs, fold, *arguments, **options)
+        return train_fold(inputs, fold, *arguments, **options)
 
-    monkeypatch.setattr(evaluate_module, "fit_fold", counting)
+    monkeypatch.setattr(evaluate_module, "train_fold", counting)
     monkeypatch.setattr(baselines, "_TREES", 20)
     return names
 
@@ -105,14 +105,24 @@ def run(place: Path) -> Path:
         f"knowledge={place / 'knowledge.yaml'}",
         "video.frames=2",
         "numeric.enabled=true",
-        "numeric.warps=1",
+        "numeric.num_time_warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
-        "train.trackers=none",
+        "train.report_to=none",
         "train.device=cpu",
     ]
     status = main(
-        ["train", "--data", str(place / "data"), "--out", str(place / "run"), "--leave-out", "p3", "--quiet", *words]
+        [
+            "train",
+            "--data",
+            str(place / "data"),
+            "--out",
+            str(place / "run"),
+            "--exclude-subjects",
+            "p3",
+            "--quiet",
+            *words,
+        ]
     )
     assert status == 0
     logging.getLogger("actprompt").handlers[:] = [logging.NullHandler()]
@@ -201,9 +211,12 @@ def test_the_same_set_is_resumed_with(command: Command, run: Path, place: Path, 
     words = ["train", "--out", run, "--resume", "--json"]
     refused(command(*words, "--data", place / "others"), "was trained on other data")
     # nor with other people, however many: the model would be said to have seen others than it has
-    for side in ([], ["--leave-out", "p2"], ["--protocol", "cross-subject"]):
-        refused(command(*words, "--data", place / "data", *side), "was begun with --leave-out p3; resume with the same")
-    result = as_json(command(*words, "--data", place / "data", "--leave-out", "p3"))
+    for side in ([], ["--exclude-subjects", "p2"], ["--protocol", "cross-subject"]):
+        refused(
+            command(*words, "--data", place / "data", *side),
+            "was started with --exclude-subjects p3; resume with the same",
+        )
+    result = as_json(command(*words, "--data", place / "data", "--exclude-subjects", "p3"))
     assert result["resumed_from"] == 2 and (run / "model" / "model.safetensors").read_bytes() == before
 
 
@@ -281,7 +294,7 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
     words = ["--protocol", "cross-subject", "--comparisons", "--json", "numeric.enabled=true"]
     result = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     found = result["comparisons"]
-    names = ["picture only", "numbers only", "class texts exchanged", "nearest neighbour", "randomised trees"]
+    names = ["images only", "skeletons only", "class texts shuffled", "nearest neighbour", "randomised trees"]
     assert list(found) == names and len(fitted) == 4
     for name, row in found.items():
         check_figures(row, 1)
@@ -289,9 +302,9 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
         assert len(rows(out / "comparisons" / f"{name.replace(' ', '-')}.csv")) == 9
     assert found["nearest neighbour"]["top1"]["mean"] >= 0.75
     roles = {name: row["comparison"] for name, row in found.items()}
-    assert roles.pop("class texts exchanged") == "primary" and set(roles.values()) == {"descriptive"}
+    assert roles.pop("class texts shuffled") == "primary" and set(roles.values()) == {"descriptive"}
     page = (out / "report.html").read_text()
-    assert "On the same folds" in page and "The primary comparison, class texts exchanged" in page
+    assert "On the same folds" in page and "The primary comparison, class texts shuffled" in page
     # nothing is trained again
     again = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     assert again == result and len(fitted) == 4
@@ -301,7 +314,7 @@ def test_an_interrupted_evaluation_goes_on(
     command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]
 ) -> None:
     words = ["evaluate", "--data", place / "data", "--out", tmp_path / "eval", *settings, "--json"]
-    counting: Any = evaluate_module.fit_fold
+    counting: Any = evaluate_module.train_fold
     counting.stop_at = 2
     status, out, err = command(*words)
     assert (status, out, err[-1]) == (1, "", "actprompt: interrupted")
@@ -329,9 +342,9 @@ def test_an_interrupted_evaluation_goes_on(
 
 def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]) -> None:
     grid = tmp_path / "grid.yaml"
-    grid.write_text("grid:\n  visual.head: [mean, statistics]\nseeds: [0]\nmetric: top1\n")
+    grid.write_text("grid:\n  visual.head: [mean, mean_std]\nseeds: [0]\nmetric: top1\n")
     words = ["ablate", "--data", place / "data", "--grid", grid, "--out", tmp_path / "study", *settings, "--json"]
-    counting: Any = evaluate_module.fit_fold
+    counting: Any = evaluate_module.train_fold
     counting.stop_at = 4
     assert command(*words)[0] == 1
     assert len(fitted) == 4
@@ -339,7 +352,7 @@ def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[st
     result = as_json(command(*words))
     # the first cell is there; the second, which was interrupted in its second fold, is begun again
     assert len(fitted) == 7 and result["failed"] == 0
-    assert "head=mean" in result["table"] and "head=statistics" in result["table"]
+    assert "head=mean" in result["table"] and "head=mean_std" in result["table"]
     assert Path(result["report"]).is_file() and len(result["variants"]) == 2
     assert as_json(command(*words))["table"] == result["table"] and len(fitted) == 7
 
@@ -347,13 +360,13 @@ def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[st
 def test_tune(command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(
-        "space:\n  start.visual: {type: float, low: 0.1, high: 100, log: true}\nmetric: top1\n"
+        "space:\n  ridge_init.visual_alpha: {type: float, low: 0.1, high: 100, log: true}\nmetric: top1\n"
         "direction: maximize\ntrials: 2\nseeds: [0]\n"
     )
     words = ["--protocol", "cross-subject", "--trials", "2", *settings, "--json"]
     result = as_json(command("tune", "--data", place / "data", "--space", space, "--out", tmp_path / "s", *words))
     assert result["finished"] == 2 and result["failed"] == 0 and len(fitted) == 2
-    assert 0.1 <= result["best"]["overrides"]["start.visual"] <= 100 and 0 <= result["best"]["top1"] <= 1
+    assert 0.1 <= result["best"]["overrides"]["ridge_init.visual_alpha"] <= 100 and 0 <= result["best"]["top1"] <= 1
     assert "visual" in Path(result["config"]).read_text()
 
 
@@ -366,7 +379,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=florence3"], ["unknown class knowledge 'florence3'", "florence3d"]),
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
-    (["visual.enabled=false"], ["nothing is left to tell actions by"]),
+    (["visual.enabled=false"], ["no input is left"]),
     (["numeric.enabled=true", "--data", "PICTURES"], ["has no numeric parameters"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),
@@ -382,10 +395,13 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["--data", "NONE"], ["not a prepared set"]),
     (["video.mode=random"], ["video.mode=random"]),
     (["video.frames=0"], ["video.frames"]),
-    (["train.validate_every=1", "--data", "PICTURES"], ["validate_every=1: no validation rows"]),
+    (["train.eval_steps=1", "--data", "PICTURES"], ["eval_steps=1: no validation rows"]),
     (["train.mixed_precision=fp16"], ["fp16"]),
     (["--features", "OTHER"], ["fingerprint"]),
-    (["numeric.entry=memory", "numeric.course=false", "numeric.enabled=true", "visual.enabled=false"], ["is none"]),
+    (
+        ["numeric.fusion_mode=memory", "numeric.trajectory=false", "numeric.enabled=true", "visual.enabled=false"],
+        ["is none"],
+    ),
     (["prompt.num_context=-3"], ["num_context=-3"]),
 ]
 
@@ -415,11 +431,14 @@ def test_wrong_input(
 @pytest.mark.parametrize(
     ("words", "messages"),
     [
-        (["--leave-out", "p7"], ["--leave-out p7: no such subject; there are p1, p2, p3"]),
-        (["--leave-out", "p1,p2,p3"], ["nobody is left"]),
-        (["--leave-out", "p1", "--protocol", "cross-subject"], ["does not go with --protocol"]),
+        (["--exclude-subjects", "p7"], ["--exclude-subjects p7: no such subject; there are p1, p2, p3"]),
+        (["--exclude-subjects", "p1,p2,p3"], ["no subject is left"]),
+        (["--exclude-subjects", "p1", "--protocol", "cross-subject"], ["does not go with --protocol"]),
         (["--protocol", "cross-sub"], ["did you mean 'cross-subject'"]),
-        (["train.validate_every=1", "--leave-out", "p3"], ["validate_every=1: no validation rows: 2 training groups"]),
+        (
+            ["train.eval_steps=1", "--exclude-subjects", "p3"],
+            ["eval_steps=1: no validation rows: 2 training groups"],
+        ),
         (["--resume", "--config", "none.yaml"], ["none.yaml"]),
     ],
 )

@@ -18,24 +18,22 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import actprompt.extract as extract_module
-import actprompt.features as features_module
+import actprompt.data.extract as extract_module
+import actprompt.data.feature_store as features_module
 from actprompt.cli import main
-from actprompt.config import VideoConfig
-from actprompt.extract import extract, video_features
-from actprompt.features import Entry, FeatureFolder, Features
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
-from actprompt.sampling import Sampling
-from actprompt.video import read_clip
+from actprompt.data.extract import extract, video_features
+from actprompt.data.feature_store import FeatureFolder, FeatureRecord, Features
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.video import read_clip
 from icube_common.errors import InputError
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 from icube_common.vlm import FrozenVLM, VLMConfig
 
 MakeVideo = Callable[..., Path]
 
 TINY = VLMConfig(name="icube-tiny")
-FRAMES = VideoConfig(frames=3)
 SAMPLING = Sampling(frames=3)
 
 
@@ -75,7 +73,7 @@ def _own_logging() -> Iterator[None]:
 
 
 def run(data: Path, out: Path, **options: Any) -> dict[str, Any]:
-    return extract(data, out, **{"vlm": TINY, "video": FRAMES, **options})
+    return extract(data, out, **{"vlm": TINY, "sampling": SAMPLING, **options})
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -113,7 +111,7 @@ def test_what_is_stored_is_what_the_tower_says(data: Path, tmp_path: Path, vlm: 
 
 
 def test_views_and_dense_windows(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:
-    result = run(data, tmp_path / "f", video=VideoConfig(frames=2, mode="dense", views=3), batch_size=4)
+    result = run(data, tmp_path / "f", sampling=Sampling(frames=2, mode="dense", views=3), batch_size=4)
     assert result["shape"] == [3, 2, 64]
     sampling = Sampling(frames=2, mode="dense", views=3)
     found = Features.open(tmp_path / "f", vlm=vlm, sampling=sampling).get("4.avi")
@@ -218,7 +216,7 @@ def test_the_tables_hold_what_a_job_writes_while_they_are_merged(
 ) -> None:
     manifest = Manifest.load(data)
     folder = FeatureFolder(tmp_path / "features", vlm=vlm, sampling=SAMPLING)
-    first, second = (Entry(clip.id, clip.path, key="ab" * 32, seen=1) for clip in manifest.clips[:2])
+    first, second = (FeatureRecord(clip.id, clip.path, key="ab" * 32, seen=1) for clip in manifest.clips[:2])
     folder.write_part(manifest, "0-of-2", [first])
     write, late = features_module._write_table, [second]
 
@@ -231,7 +229,7 @@ def test_the_tables_hold_what_a_job_writes_while_they_are_merged(
     folder.merge(manifest)
     assert [row[0] for row in rows(tmp_path / "features" / "index.csv")] == ["id", first.id, second.id]
     # what was seen last counts, whichever file was written last
-    folder.write_part(manifest, "2-of-2", [Entry(first.id, first.path, reason="gone", seen=2)])
+    folder.write_part(manifest, "2-of-2", [FeatureRecord(first.id, first.path, reason="gone", seen=2)])
     folder.write_part(manifest, "0-of-2", [first])
     folder.merge(manifest)
     assert rows(tmp_path / "features" / "rejected.csv")[1:] == [[first.id, first.path, "gone"]]
@@ -320,7 +318,7 @@ def test_another_backbone_and_other_frames_are_refused(data: Path, tmp_path: Pat
         Features.open(out, vlm=other.load(), sampling=SAMPLING)
     frames = r"of the frames frames=3, mode=uniform.*; wanted are frames=4, mode=uniform.*; choose those, or another"
     with pytest.raises(InputError, match=frames):
-        run(data, out, video=VideoConfig(frames=4))
+        run(data, out, sampling=Sampling(frames=4))
     with pytest.raises(InputError, match=frames):
         Features.open(out, vlm=vlm, sampling=Sampling(frames=4))
     bf16 = VLMConfig(name="icube-tiny", precision="bf16").load()
@@ -346,8 +344,8 @@ def test_features_of_other_versions_of_the_libraries_are_used(
 
 
 def test_other_wrong_input(data: Path, tmp_path: Path, vlm: FrozenVLM, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match=r"video\.mode=random: features are kept for one choice of frames"):
-        run(data, tmp_path / "f", video=VideoConfig(mode="random"))
+    with pytest.raises(InputError, match=r"video\.mode=random: features are stored for one choice of frames"):
+        run(data, tmp_path / "f", sampling=Sampling(mode="random"))
     with pytest.raises(InputError, match=r"shard 2/2: must be I/N with I from 0 to N-1"):
         run(data, tmp_path / "f", shard=(2, 2))
     with pytest.raises(InputError, match="batch size 0: must be at least 1"):

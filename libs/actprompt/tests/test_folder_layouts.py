@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from actprompt.cli import main
-from actprompt.containers import not_a_video
-from actprompt.datasets import ucf101
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.readers import ucf101
+from actprompt.data.video.decoding import not_a_video
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from actprompt.cli import QUESTIONS
-from actprompt.datasets import FORMATS, etri, hmdb51, smarthome, ucf101
+from actprompt.data.readers import FORMATS, etri, hmdb51, smarthome, ucf101
 from actprompt.knowledge import SHIPPED, load_knowledge
-from icube_common.classes import NTU_RGBD
+from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
-from icube_common.knowledge.bank import UNREVIEWED, ClassKnowledge
+from icube_common.knowledge.class_knowledge import UNREVIEWED, ClassKnowledge
 
 PACKAGE = files("actprompt.knowledge")
 CLASSES = {
@@ -46,7 +46,7 @@ def test_every_shipped_file_belongs_to_a_format_and_is_in_the_package() -> None:
 def test_it_is_frozen_and_says_that_nobody_has_reviewed_it(name: str, knowledge: ClassKnowledge) -> None:
     # loading has held the sentences against the frozen hashes
     assert knowledge.frozen is not None and knowledge.frozen.hash == knowledge.hash
-    assert knowledge.reviewer == UNREVIEWED and not knowledge.signed and UNREVIEWED in knowledge.review_note()
+    assert knowledge.reviewer == UNREVIEWED and not knowledge.signed and UNREVIEWED in knowledge.review_warning()
     text = (PACKAGE / SHIPPED[name]).read_text(encoding="utf-8")
     assert f"reviewer: {UNREVIEWED}" in text
     assert knowledge.title and knowledge.domain and knowledge.language == "en"

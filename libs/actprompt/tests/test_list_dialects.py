@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from actprompt.cli import main
-from actprompt.datasets.class_names import read_class_names
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
+from actprompt.data.readers.lists.class_names import read_class_names
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]
@@ -223,9 +223,9 @@ def test_a_list_for_each_part(videos: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["one.txt", "two.txt"], "one.txt: which part of the split is it?"),
+        (["one.txt", "two.txt"], "one.txt: no part of a split"),
         (["train.txt", "training2.txt"], "training2.txt: a second list of the part train, beside train.txt: join them"),
-        (["--split", "dev=a.txt"], "--split dev=a.txt: which part of the split is it?"),
+        (["--split", "dev=a.txt"], "--split dev=a.txt: no part of a split"),
         (
             ["x.txt", "--split", "train=a.txt"],
             "x.txt: beside --split train=a.txt: name each list with --split PART=LIST",

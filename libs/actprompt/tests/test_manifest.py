@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt.manifest import Clip, Manifest, Protocol, describe, skeleton_file
-from actprompt.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
-from actprompt.numeric_table import NumericTable
+from actprompt.data.manifest import Clip, Manifest, Protocol, describe, skeleton_file
+from actprompt.data.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
 from icube_common.errors import InputError
+from icube_common.tabular import NumericTable
 
 CLIPS = (
     Clip(
@@ -66,7 +66,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     numeric = NumericTable(
-        ("a.mp4", "c/d.mp4"), ("speed", "angle, last"), ("m/s", "degrees"), np.array([[1, 2], [np.nan, 4]])
+        ("a.mp4", "c/d.mp4"), ("speed", "angle, last"), np.array([[1, 2], [np.nan, 4]]), ("m/s", "degrees")
     )
     entries = {"numeric": write_numeric(folder, numeric), "skeleton": {"joints": ["j"], "unit": "m", "clips": 1}}
     joints = np.array([[[1, 2, np.nan]], [[4, 5, 6]]], dtype=np.float32)

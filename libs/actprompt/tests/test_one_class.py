@@ -12,13 +12,13 @@ from act_world import write_knowledge, write_set
 from test_frame_folder import write_frames
 
 from actprompt.cli import main
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
 
 Fill = Callable[[Path, Sequence[str]], None]
 SETTINGS = (
     "vlm.name=icube-tiny", "prompt.init=template", "video.frames=3", "numeric.enabled=false", "train.max_steps=2",
-    "train.trackers=none", "train.device=cpu",
+    "train.report_to=none", "train.device=cpu",
 )  # fmt: skip
 
 

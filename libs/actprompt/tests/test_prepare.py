@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt import prepare as prepare_module
+import actprompt.data.prepare as prepare_module
 from actprompt.cli import main
-from actprompt.manifest import Manifest
-from actprompt.prepare import prepare
+from actprompt.data.manifest import Manifest
+from actprompt.data.prepare import prepare
 from icube_common.errors import InputError
 
 Fill = Callable[[Path, Sequence[str]], None]

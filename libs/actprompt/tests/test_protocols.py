@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from act_world import settings
 
-from actprompt.manifest import Clip, Manifest, Protocol
-from actprompt.protocols import (
+from actprompt.data.manifest import Clip, Manifest, Protocol
+from actprompt.evaluation.protocols import (
     ProtocolOptions,
     base_to_new_folds,
     few_shot_folds,
     official_fold,
     plain_folds,
-    sides_for_testing,
+    split_test_sides,
 )
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
@@ -72,7 +72,7 @@ def test_leave_one_subject_out() -> None:
 
 
 def test_validation_rows_are_other_people_of_the_training_side() -> None:
-    config = settings(train={"validate_every": 5})
+    config = settings(train={"eval_steps": 5})
     for fold in plain(manifest(people=6), "leave-one-subject-out", config):
         groups = [people(fold, part) for part in ("train", "validation", "test")]
         assert all(groups) and sum(map(len, groups)) == 6 == len(set().union(*groups))
@@ -212,13 +212,13 @@ def test_few_shot_tests_each_person_in_turn() -> None:
 
 def test_with_many_people_a_quarter_is_tested() -> None:
     samples = manifest(people=12, takes=1).samples()
-    sides = sides_for_testing(samples)
+    sides = split_test_sides(samples)
     assert len(sides) == 1 and len(sides[0]) == 12
     owners = dict(zip(samples.ids, samples.groups or (), strict=True))
     assert len({owners[name] for name in sides[0]}) == 3
-    assert len(sides_for_testing(manifest(people=10, takes=1).samples())) == 10
+    assert len(split_test_sides(manifest(people=10, takes=1).samples())) == 10
     # clips that name nobody are as many people
-    assert len(sides_for_testing(manifest(subject=None).samples())) == 1
+    assert len(split_test_sides(manifest(subject=None).samples())) == 1
 
 
 # base to new

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from video_files import numbers, write_video
 
-from actprompt.sampling import Sampling
-from actprompt.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames, reader, seeking
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.video import VideoError, decoder_key, indices_at, probe, read_clip, read_frames, reader, seeking
 
 MakeVideo = Callable[..., Path]
 

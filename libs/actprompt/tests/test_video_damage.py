@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from video_files import PAIRS, cut, numbers, patch, picture, remux, write_video
 
-from actprompt.video import VideoError, probe, read_frames
+from actprompt.data.video import VideoError, probe, read_frames
 
 # name -> codec and options of the muxer: tables at the head, fragments, live recordings, older containers
 OTHERS: dict[str, tuple[str, dict[str, str]]] = {

@@ -13,8 +13,8 @@ import pytest
 from av.stream import Disposition
 from video_files import big_endian, numbers, patch, picture, write_video
 
-from actprompt.video import VideoError, probe, read_frames
-from actprompt.video.display import Display, orientation
+from actprompt.data.video import VideoError, probe, read_frames
+from actprompt.data.video.display import Display, orientation
 
 ONE = 0x10000
 # a, b, c, d of the matrix; what a player makes of rows of pixels

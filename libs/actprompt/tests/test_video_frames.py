@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from video_files import CODECS, PAIRS, numbers, write_video
 
-from actprompt.sampling import Sampling
-from actprompt.video import probe, read_clip, read_frames
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.video import probe, read_clip, read_frames
 
 
 @pytest.fixture(scope="module")

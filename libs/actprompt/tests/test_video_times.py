@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from video_files import numbers, remux, write_video
 
-from actprompt.sampling import Sampling
-from actprompt.video import probe, read_clip, read_frames
-from actprompt.video.times import frame_times
+from actprompt.data.frame_sampling import Sampling
+from actprompt.data.video import probe, read_clip, read_frames
+from actprompt.data.video.times import frame_times
 
 EVEN = np.arange(8) / 10
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
-from actprompt.visual_prompts import PromptedTower
+from actprompt.models.visual_prompts import PromptedTower
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, load_vlm
 

@@ -9,9 +9,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.template import mni_grid, template_on_grid
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.template import mni_grid, template_on_grid
 
 Array = np.ndarray[Any, Any]
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.concepts import load_concepts
-from debian_mri.explanation import Explanation
-from debian_mri.parts import DemographicPart, RestPart, SlicePart, part_of
+from debian_mri.biomarkers.concepts import load_concepts
+from debian_mri.explanation.contributions import DemographicPart, RestPart, SlicePart, concept_part
+from debian_mri.explanation.record import Explanation
 
 CLASSES = ("CN", "MCI", "AD")
 BIAS = (0.25, 0.5, 0.0)
 # per concept: score, percentile, contributions to CN, MCI, AD; margins AD - MCI in the remark
-SIGNS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
+BIOMARKERS: dict[str, tuple[float, float, tuple[float, float, float]]] = {
     "hippocampal_volume_loss": (2.1, 97.5, (-0.9, 0.1, 0.725)),  # 0.625
     "medial_temporal_atrophy": (1.4, 91.0, (-0.5, 0.125, 0.5)),  # 0.375
     "medial_temporal_sparing": (-0.8, 21.0, (0.0, 0.125, 0.25)),  # 0.125
@@ -57,15 +57,15 @@ def make_explanation(sequences: Sequence[str] = ("T1w",), *, temperature: float 
     bank = load_concepts()
     kept, missing = bank.usable(sequences)
     concepts = tuple(
-        part_of(
+        concept_part(
             concept,
             CLASSES,
-            contributions=SIGNS[concept.name][2],
-            score=SIGNS[concept.name][0],
-            percentile=SIGNS[concept.name][1],
+            contributions=BIOMARKERS[concept.name][2],
+            score=BIOMARKERS[concept.name][0],
+            percentile=BIOMARKERS[concept.name][1],
         )
         for concept in kept
-        if concept.name in SIGNS
+        if concept.name in BIOMARKERS
     )
     fields: dict[str, Any] = {
         "id": "made-up-07",

@@ -11,13 +11,12 @@ import pytest
 from cohort_files import rejected, rows_of, write_csv, write_volume
 
 from debian_mri.cli import main
-from debian_mri.cohorts.base import Options
+from debian_mri.cli.info import describe
+from debian_mri.cohorts.base import ReaderOptions
 from debian_mri.cohorts.tables import read_people
-from debian_mri.columns import describe_columns
-from debian_mri.info import describe
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
-from debian_mri.variables import is_missing, is_missing_name, is_possible
+from debian_mri.data.clinical_variables import describe_columns, is_missing, is_missing_name, is_plausible
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from icube_common.errors import InputError
 
 WANTED = [{"path": "a.nii", "label": "CN", "subject": "p1", "age": "70.5"}]
@@ -100,8 +99,8 @@ def test_words_and_codes_for_missing() -> None:
     ],
 )
 def test_values_that_can_be(name: str, possible: tuple[str, ...], impossible: tuple[str, ...]) -> None:
-    assert all(is_possible(name, text) for text in possible)
-    assert not any(is_possible(name, text) for text in impossible)
+    assert all(is_plausible(name, text) for text in possible)
+    assert not any(is_plausible(name, text) for text in impossible)
 
 
 def _column(name: str, *cells: str) -> tuple[list[str], list[str]]:
@@ -215,11 +214,11 @@ def test_the_sequence_of_a_list_by_its_files(tmp_path: Path) -> None:
     manifest = prepare("csv", table, tmp_path / "data")
     assert [scan.sequence for scan in manifest.scans] == ["T1w", "FLAIR", "T1w"]
     assert rejected(tmp_path / "data") == {
-        "line 4": "its BIDS suffix says T1w and the JSON beside it T2w",
+        "line 4": "its BIDS suffix gives T1w, the JSON beside it T2w",
         "line 6": "a mask or label image by its name",
-        "line 7": "the column sequence says FLAIR and the file T1w",
+        "line 7": "sequence FLAIR in the table, T1w by the file",
     }
-    assert any("they are taken for T1w" in note for note in manifest.about["notes"])
+    assert any("assumed T1w" in note for note in manifest.about["notes"])
 
 
 # --- BIDS sessions
@@ -288,7 +287,7 @@ def test_a_table_with_a_row_a_session(tmp_path: Path) -> None:
 def test_phase_images_of_bids_are_no_scans(tmp_path: Path) -> None:
     root = _bids(tmp_path / "bids", PERSON, folders=("ses-1",))
     write_volume(root / "sub-01/ses-1/anat/sub-01_ses-1_part-phase_T1w.nii.gz", 9)
-    assert len(prepare("bids", root, tmp_path / "data", options=Options()).scans) == 1
+    assert len(prepare("bids", root, tmp_path / "data", options=ReaderOptions()).scans) == 1
     assert "a complex image by its name (part-phase)" in rejected(tmp_path / "data").values()
 
 
@@ -319,7 +318,7 @@ def oasis3(tmp_path: Path) -> Path:
 
 
 def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -> None:
-    options = Options(participants=tmp_path / "OASIS3_UDSb4_cdr.csv")
+    options = ReaderOptions(participants=tmp_path / "OASIS3_UDSb4_cdr.csv")
     manifest = prepare("oasis3", oasis3, tmp_path / "data", options=options)
     assert [(s.id, s.subject, s.session, s.label) for s in manifest.scans] == [
         ("sub-OAS30001_ses-d0129_T1w", "OAS30001", "d0129", "AD"),  # 121 days from d0250, 129 from d0000
@@ -336,6 +335,6 @@ def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -
         "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not asked for (--sequences T1w)",
     }
     own = prepare(
-        "oasis3", oasis3, tmp_path / "own", options=Options(participants=options.participants, label_column="dx1")
+        "oasis3", oasis3, tmp_path / "own", options=ReaderOptions(participants=options.participants, label_column="dx1")
     )
     assert own.class_names == ("AD Dementia", "Cognitively normal", "Vascular Demt prim w/o AD")

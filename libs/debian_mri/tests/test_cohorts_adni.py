@@ -13,13 +13,13 @@ import pytest
 from cohort_files import COLLECTION, rejected, rows_of, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom, save_as
 
-from debian_mri.cohorts import adni
-from debian_mri.cohorts.base import Options
-from debian_mri.cohorts.loni import image_key, visit_code
-from debian_mri.cohorts.sequences import sequence_of
+from debian_mri.cohorts.adni import reader as adni
+from debian_mri.cohorts.adni.loni import image_key, visit_code
+from debian_mri.cohorts.base import ReaderOptions
+from debian_mri.cohorts.mri_sequence.description import sequence_of
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from debian_mri.dicom import hash_subject
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
 from icube_common.errors import InputError
 
 SALT = bytes(range(32))
@@ -100,7 +100,7 @@ def download(tmp_path: Path) -> Path:
 
 
 def _prepare(download: Path, **changes: object) -> Manifest:
-    options = Options(**{"collection_csv": download / "collection.csv", "salt": SALT, **changes})  # type: ignore[arg-type]
+    options = ReaderOptions(**{"collection_csv": download / "collection.csv", "salt": SALT, **changes})  # type: ignore[arg-type]
     return prepare("adni", download / "ADNI", download / "data", options=options)
 
 
@@ -184,7 +184,7 @@ def test_processed_images_on_request(download: Path) -> None:
 
 
 def test_classes_can_be_merged(download: Path) -> None:
-    options = Options(collection_csv=download / "collection.csv", salt=SALT)
+    options = ReaderOptions(collection_csv=download / "collection.csv", salt=SALT)
     manifest = prepare(
         "adni", download / "ADNI", download / "d", options=options, labels={"EMCI": "MCI"}, classes=["CN", "MCI"]
     )
@@ -194,7 +194,7 @@ def test_classes_can_be_merged(download: Path) -> None:
 
 def test_keys_are_of_the_project(download: Path) -> None:
     first = {scan.subject for scan in _prepare(download).scans}
-    options = Options(collection_csv=download / "collection.csv", salt=bytes(32))
+    options = ReaderOptions(collection_csv=download / "collection.csv", salt=bytes(32))
     other = {scan.subject for scan in prepare("adni", download / "ADNI", download / "d", options=options).scans}
     assert not first & other and len(first) == len(other) == 3
 
@@ -225,7 +225,7 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
         ["65 years", "12 years", "30", "7100 mm3"],
         ["79.9 years", "10 years", "20", "5000 mm3"],  # no visit code: the visit 17 days before the scan
     ]
-    assert {column.name: column.tier for column in people.columns} == {
+    assert {column.name: column.leakage_tier for column in people.columns} == {
         **{"age": "A", "sex": "A", "education": "A", "APOE4": "B", "Hippocampus": "B", "MMSE": "C"}
     }
     assert any("1 scans: Group is not ADNIMERGE's diagnosis" in note for note in manifest.about["notes"])
@@ -264,7 +264,7 @@ def test_visits_of_later_phases_by_the_nearest_date(download: Path, visit: str, 
     )
     row = _row("I101", P1, "CN", "F", "75", visit, **{"Acq Date": day})
     write_csv(download / "collection.csv", COLLECTION, [row])
-    options = Options(collection_csv=download / "collection.csv", adnimerge=table, label_column="DX", salt=SALT)
+    options = ReaderOptions(collection_csv=download / "collection.csv", adnimerge=table, label_column="DX", salt=SALT)
     found = adni.find(download / "ADNI", options)
     assert [one.scan.label for one in found.candidates] == ([label] if label else [])
 
@@ -308,7 +308,7 @@ def test_a_damaged_table_is_read_or_refused(download: Path) -> None:
         for place in generator.integers(0, len(whole), generator.integers(1, 6)):
             changed[place] = generator.integers(0, 256)
         table.write_bytes(changed)
-        options = Options(collection_csv=table, salt=SALT)
+        options = ReaderOptions(collection_csv=table, salt=SALT)
         try:
             found = adni.find(download / "ADNI", options)
         except InputError:
@@ -318,7 +318,7 @@ def test_a_damaged_table_is_read_or_refused(download: Path) -> None:
 
 
 def test_strict_stops_at_a_fault_and_not_at_a_rule(download: Path) -> None:
-    options = Options(collection_csv=download / "collection.csv", salt=SALT)
+    options = ReaderOptions(collection_csv=download / "collection.csv", salt=SALT)
     with pytest.raises(InputError, match=r"lines 18, 19 are one image"):
         prepare("adni", download / "ADNI", download / "d", options=options, strict=True)
     write_csv(download / "collection.csv", COLLECTION, [ROWS[0], ROWS[2], ROWS[12]])

@@ -16,10 +16,10 @@ from cohort_files import SHAPE, rejected, rows_of, voxels, write_csv, write_volu
 from dicom_phantoms import Phantom
 from PIL import Image
 
-from debian_mri.cohorts.base import Options
+from debian_mri.cohorts.base import ReaderOptions
+from debian_mri.data.manifest import Manifest
+from debian_mri.data.prepare import prepare
 from debian_mri.dicom import hash_subject
-from debian_mri.manifest import Manifest
-from debian_mri.prepare import prepare
 from icube_common.errors import InputError
 
 DATA = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")) / "mri"
@@ -77,7 +77,7 @@ def test_bids(bids: Path, tmp_path: Path) -> None:
         ),
     ]
     assert _people(manifest, "age", "sex", "ledd") == [["70 years", "F", ""], ["72 years", "F", ""], ["", "M", "300"]]
-    assert {column.name: column.tier for column in manifest.participants().columns} == {
+    assert {column.name: column.leakage_tier for column in manifest.participants().columns} == {
         "age": "A",
         "sex": "A",
         "ledd": "C",
@@ -94,7 +94,7 @@ def test_bids(bids: Path, tmp_path: Path) -> None:
 
 
 def test_bids_sequences_and_label_column(bids: Path, tmp_path: Path) -> None:
-    options = Options(label_column="site", sequences=("T1w", "FLAIR"))
+    options = ReaderOptions(label_column="site", sequences=("T1w", "FLAIR"))
     manifest = prepare("bids", bids, tmp_path / "data", options=options)
     assert [(scan.sequence, scan.label) for scan in manifest.scans][:3] == [("T1w", "A"), ("FLAIR", "A"), ("T1w", "A")]
 
@@ -192,11 +192,11 @@ def test_oasis1_as_nifti_with_an_index(tmp_path: Path) -> None:
     write_csv(root / "index.csv", ("file", "ID", "CDR"), [("sub-0003_T1w.nii.gz", "OAS1_0003_MR2", 0.5)])
     (root / "index.csv").write_text((root / "index.csv").read_text().replace("sub-0003_T1w.nii.gz", "sub-0003_T1w"))
     table = write_csv(tmp_path / "table.csv", OASIS1, OASIS1_ROWS)
-    manifest = prepare("oasis1", root, tmp_path / "data", options=Options(participants=table))
+    manifest = prepare("oasis1", root, tmp_path / "data", options=ReaderOptions(participants=table))
     assert [scan.id for scan in manifest.scans] == ["OAS1_0001_MR1", "OAS1_0003_MR2"]
     assert rejected(tmp_path / "data") == {
         "OAS1_0009_MR1": "has no row in table.csv",
-        "template.nii.gz": "nothing says which session of OASIS it is",
+        "template.nii.gz": "unknown session of OASIS",
     }
 
 
@@ -253,8 +253,8 @@ def test_oasis_slices(tmp_path: Path) -> None:
         "OAS1_0005_MR1": "label 'CN' contradicts CDR 1",
         "OAS1_0006_MR1": "CDR is blank: not rated, which does not mean normal",
     }
-    tiers = {column.name: column.tier for column in manifest.participants().columns}
-    assert tiers == {
+    leakage_tiers = {column.name: column.leakage_tier for column in manifest.participants().columns}
+    assert leakage_tiers == {
         **{"age": "A", "sex": "A", "education_level": "A", "handedness": "B", "SES": "B", "MMSE": "C", "CDR": "C"}
     }
 
@@ -307,7 +307,7 @@ def test_a_dicom_folder(scanner: Path, tmp_path: Path) -> None:
             ("Nobody", "CN", "", ""),
         ],
     )
-    manifest = prepare("dicom", scanner, tmp_path / "data", options=Options(participants=table, salt=SALT))
+    manifest = prepare("dicom", scanner, tmp_path / "data", options=ReaderOptions(participants=table, salt=SALT))
     keys = {name: hash_subject(name, SALT) for name in ("Anna", "Berta", "Dora", "Emma", "Frieda", "Gerda")}
     anna, gerda = keys["Anna"], keys["Gerda"]
     assert [(s.id, s.subject, s.session, s.label) for s in manifest.scans] == [
@@ -335,7 +335,7 @@ def test_one_patient_in_two_folders(scanner: Path, tmp_path: Path) -> None:
     Phantom(slices=9, seed=20, changes={"PatientID": "Anna"}).write(scanner / "Hanna" / "a")
     rows = [("Anna", "AD"), ("Hanna", "CN"), ("Gerda", "PD")]
     table = write_csv(tmp_path / "people.csv", ("subject", "label"), rows)
-    manifest = prepare("dicom", scanner, tmp_path / "data", options=Options(participants=table, salt=SALT))
+    manifest = prepare("dicom", scanner, tmp_path / "data", options=ReaderOptions(participants=table, salt=SALT))
     assert {scan.subject for scan in manifest.scans} == {hash_subject("Gerda", SALT)}
 
 
@@ -346,7 +346,7 @@ def test_an_anonymisers_id_is_nobodys(tmp_path: Path, patient: str) -> None:
         Phantom(slices=9, seed=seed, changes=changes).write(tmp_path / "dicom" / name)
     rows = [("a", "AD", "T1w"), ("b", "CN", "T1w"), ("c", "CN", "")]
     table = write_csv(tmp_path / "people.csv", ("subject", "label", "sequence"), rows)
-    options = Options(participants=table, salt=SALT)
+    options = ReaderOptions(participants=table, salt=SALT)
     manifest = prepare("dicom", tmp_path / "dicom", tmp_path / "data", options=options)
     assert [scan.label for scan in manifest.scans] == ["AD", "CN"]
     assert list(rejected(tmp_path / "data").values()) == ["the description names no sequence that is known"]
@@ -375,7 +375,7 @@ def test_a_csv_list(tmp_path: Path) -> None:
             ("a.png", "CN", "f", "x", *end),
         ],
     )
-    manifest = prepare("csv", table, tmp_path / "data", tiers={"grade": "B"})
+    manifest = prepare("csv", table, tmp_path / "data", leakage_tiers={"grade": "B"})
     assert [(s.id, s.subject, s.label, s.site, s.kind) for s in manifest.scans] == [
         ("v1", "a", "CN", "x", "volume"),
         ("v2", "b", "DLB", "y", "volume"),
@@ -387,12 +387,12 @@ def test_a_csv_list(tmp_path: Path) -> None:
         "line 7": "1 images and 0 planes: the column 'planes' names one for each",
     }
     people = manifest.participants()
-    tiers = {column.name: column.tier for column in people.columns}
-    assert tiers == {"age": "A", "sex": "A", "MOCA": "C", "grade": "B"}
+    leakage_tiers = {column.name: column.leakage_tier for column in people.columns}
+    assert leakage_tiers == {"age": "A", "sex": "A", "MOCA": "C", "grade": "B"}
     assert people.missing() == {"age": 1, "sex": 1, "MOCA": 1, "grade": 0}
     notes = "\n".join(manifest.about["notes"])
-    assert "MOCA: 1 values that are no number" in notes and "column 'name' is left out" in notes
-    assert "column 'visit day' is left out: holds dates" in notes
+    assert "MOCA: 1 values that are no number" in notes and "column 'name' is excluded" in notes
+    assert "column 'visit day' is excluded: holds dates" in notes
     assert "Anna" not in (tmp_path / "data" / "participants.csv").read_text()
 
 
@@ -400,11 +400,11 @@ def test_what_is_not_described_is_of_tier_c(tmp_path: Path) -> None:
     write_volume(tmp_path / "v.nii.gz", 1)
     table = write_csv(tmp_path / "l.csv", ("path", "label", "subject", "gait"), [("v.nii.gz", "PD", "a", "0.7")])
     manifest = prepare("csv", table, tmp_path / "data")
-    assert manifest.participants().column("gait").tier == "C"
+    assert manifest.participants().column("gait").leakage_tier == "C"
     assert any("not described, so of tier C" in note and "gait" in note for note in manifest.about["notes"])
     with pytest.raises(InputError, match="MMSE"):
         table = write_csv(tmp_path / "m.csv", ("path", "label", "subject", "mmse"), [("v.nii.gz", "PD", "a", "20")])
-        prepare("csv", table, tmp_path / "data2", tiers={"MMSE": "A"})
+        prepare("csv", table, tmp_path / "data2", leakage_tiers={"MMSE": "A"})
 
 
 @pytest.mark.parametrize(
@@ -431,4 +431,4 @@ def test_repeated_ids_are_all_rejected(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "list.csv", ("id", "path", "label", "subject"), rows)
     manifest = prepare("csv", table, tmp_path / "data")
     assert [scan.id for scan in manifest.scans] == ["s2"]
-    assert rows_of(tmp_path / "data" / "rejected.csv")[0]["reason"] == "id 's1' is there 2 times"
+    assert rows_of(tmp_path / "data" / "rejected.csv")[0]["reason"] == "id 's1' occurs 2 times"

@@ -9,13 +9,13 @@ import torch
 from judge_world import people
 from numpy.testing import assert_allclose, assert_array_equal
 
-from debian_mri.daft import SETTINGS, AffineTransform, Daft, daft
-from debian_mri.protocols import ProtocolOptions, folds_of
+from debian_mri.evaluation.baselines.daft import SETTINGS, AffineTransform, Daft, daft
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples
 from icube_common.training import open_run
 
-QUICK = replace(SETTINGS, max_steps=30, batch_size=16, validate_every=10, patience=3)
+QUICK = replace(SETTINGS, max_steps=30, batch_size=16, eval_steps=10, early_stopping_patience=3)
 
 
 def test_maps_are_scaled_and_shifted_by_pooled_maps_and_variables() -> None:
@@ -81,7 +81,7 @@ def test_it_learns_and_sees_nothing_of_test_rows(tmp_path: Path) -> None:
 def test_volumes_and_no_variable_at_all(tmp_path: Path) -> None:
     _, fold, pictures, _ = world((12, 12, 12))
     nothing = {name: np.full(1, np.nan) for name in pictures}
-    quick = replace(QUICK, max_steps=2, validate_every=1)
+    quick = replace(QUICK, max_steps=2, eval_steps=1)
     found = daft(fold, pictures, nothing, run(tmp_path, "v"), volumes=True, settings=quick)
     assert found.shape == (len(fold.test), 2)
     assert_allclose(found.sum(1), 1)
@@ -98,7 +98,7 @@ def test_validation_rows_of_the_fold_stop_the_training(tmp_path: Path) -> None:
     samples, _, pictures, variables = world()
     fold = folds_of(samples, "group-kfold", ProtocolOptions(folds=3), validation=0.25)[0]
     assert len(fold.validation)
-    quick = replace(QUICK, max_steps=2, validate_every=1)
+    quick = replace(QUICK, max_steps=2, eval_steps=1)
     folder = run(tmp_path, "s")
     daft(fold, pictures, variables, folder, settings=quick)
     assert any("validation_loss" in record for record in folder.read_metrics())

@@ -1,4 +1,4 @@
-"""``debian-mri describe``: its own questions, and a real sentence encoder where it is installed."""
+"""``debian-mri knowledge``: its own questions, and a real sentence encoder where it is installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def quiet() -> Iterator[None]:
 
 
 def result(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    assert main(["describe", *words, "--json"]) == 0, capsys.readouterr().err
+    assert main(["knowledge", *words, "--json"]) == 0, capsys.readouterr().err
     value: dict[str, Any] = json.loads(capsys.readouterr().out)
     return value
 
@@ -48,7 +48,7 @@ def test_import_and_freeze(published: Path, capsys: pytest.CaptureFixture[str]) 
     out = str(published.with_name("k.yaml"))
     assert result(capsys, "import", str(published), "--out", out, "--classes", "CN,AD")["classes"] == 2
     assert ClassKnowledge.load(out).domain == "structural magnetic resonance images of the adult brain"
-    assert main(["describe", "freeze", out]) == 2
+    assert main(["knowledge", "freeze", out]) == 2
     assert capsys.readouterr().err.startswith(f"debian-mri: {out}: class 'CN', 'AD': no sentence is in use")
     result(capsys, "review", out, "--accept-all", "--reviewer", "C. D.", "--role", "neurologist")
     assert result(capsys, "freeze", out)["already_frozen"]
@@ -62,7 +62,7 @@ def test_a_weight_file_needs_its_activation(published: Path, capsys: pytest.Capt
     result(capsys, "import", str(published), "--out", out, "--classes", "CN,AD")
     torch.save(open_clip.create_model("RN50").state_dict(), weights)
     words = ["score", out, "--vlm", "RN50", "--pretrained", str(weights)]
-    assert main(["describe", *words]) == 2
+    assert main(["knowledge", *words]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"debian-mri: {weights}: ") and "--weights-of TAG" in line and "openai" in line
     result(capsys, *words, "--weights-of", "openai")

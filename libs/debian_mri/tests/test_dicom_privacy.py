@@ -20,7 +20,7 @@ from pydicom.uid import RLELossless
 
 from debian_mri.cli import main
 from debian_mri.dicom import convert_folder, deidentify_dataset, deidentify_file, hash_subject, project_salt, remap_uid
-from debian_mri.dicom.deidentify import profile
+from debian_mri.dicom.privacy.deidentify import profile
 from icube_common.errors import InputError
 
 SALT = bytes(range(16))

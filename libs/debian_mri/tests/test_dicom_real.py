@@ -61,14 +61,14 @@ def answers(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return {str(Path(one["source"]).relative_to(scans)): one for one in series if one["reason"] != "not DICOM"}
 
 
-def canonical(path: str | Path) -> tuple[Any, Any]:
+def canonical_name(path: str | Path) -> tuple[Any, Any]:
     image = nibabel.as_closest_canonical(nibabel.load(path))
     return np.asarray(image.dataobj), image.affine
 
 
 def assert_same(path: str | Path, reference: str | Path, *, rtol: float = 0.0) -> None:
     """The same voxels at the same places, whichever way the axes run."""
-    (data, affine), (wanted, wanted_affine) = canonical(path), canonical(reference)
+    (data, affine), (wanted, wanted_affine) = canonical_name(path), canonical_name(reference)
     np.testing.assert_allclose(affine, wanted_affine, atol=1e-3)
     np.testing.assert_allclose(data, wanted, rtol=rtol)
 
@@ -159,7 +159,7 @@ def test_damaged_copies_are_refused_or_right(
     shutil.copytree(scans / folder, tmp_path / "in")
     victim = sorted((tmp_path / "in").glob("*.dcm"))[1]
     whole = victim.read_bytes()
-    wanted, wanted_affine = canonical(answers[folder]["path"])
+    wanted, wanted_affine = canonical_name(answers[folder]["path"])
     generator = np.random.default_rng(5)
     header = len(whole) - pydicom.dcmread(victim).Rows * pydicom.dcmread(victim).Columns * 2
     for round_ in range(24):
@@ -174,7 +174,7 @@ def test_damaged_copies_are_refused_or_right(
             if one["status"] == "refused":
                 assert one["reason"]
                 continue
-            data, affine = canonical(one["path"])
+            data, affine = canonical_name(one["path"])
             np.testing.assert_allclose(affine, wanted_affine, atol=1e-3)
             np.testing.assert_array_equal(data, wanted)
 

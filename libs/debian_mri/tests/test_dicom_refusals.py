@@ -149,9 +149,9 @@ def test_time_series_with_a_missing_image_or_a_wrong_number(tmp_path: Path) -> N
     phantom.write(tmp_path / "same")
     series = {Path(one["source"]).name: one["reason"] for one in convert_folder(tmp_path, tmp_path / ".out")["series"]}
     assert series == {
-        "gone": "missing slices: 1 of 3 places hold fewer than 4 images",
+        "gone": "missing slices: 1 of 3 positions hold fewer than 4 images",
         "number": "mixed volumes: the images are numbered neither volume by volume nor slice by slice",
-        "none": "duplicate slices: several images a slice, and nothing says which volume they belong to",
+        "none": "duplicate slices: several images a slice, of unknown volumes",
         "same": "duplicate slices: volumes 2 and 4 are the same image",
     }
 

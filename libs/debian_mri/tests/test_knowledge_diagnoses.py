@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from debian_mri.knowledge import SHIPPED, load_knowledge, restrict, usable
+from debian_mri.biomarkers.knowledge import SHIPPED, load_knowledge, restrict, usable
 from icube_common.errors import InputError
 from icube_common.knowledge import UNREVIEWED, ClassKnowledge, Sentence, Source
 
-FILE = Path(sys.modules["debian_mri.knowledge"].__file__ or "").with_name("diagnoses.yaml")
+FILE = Path(sys.modules["debian_mri.biomarkers.knowledge"].__file__ or "").with_name("diagnoses.yaml")
 SUBSETS = [
     subset for count in range(4) for subset in itertools.combinations(("T1w", "FLAIR", "SWI"), count)
 ]  # the empty one too
@@ -27,7 +27,7 @@ def knowledge() -> ClassKnowledge:
 def test_it_is_frozen_and_nobody_has_reviewed_it(knowledge: ClassKnowledge) -> None:
     assert knowledge.class_names == ("CN", "MCI", "AD", "DLB", "PD")
     assert knowledge.frozen is not None and knowledge.frozen.hash == knowledge.hash
-    assert knowledge.reviewer == UNREVIEWED and UNREVIEWED in knowledge.review_note()
+    assert knowledge.reviewer == UNREVIEWED and UNREVIEWED in knowledge.review_warning()
     assert {path.name for path in FILE.parent.glob("*.yaml")} == set(SHIPPED.values())
 
 
@@ -45,10 +45,10 @@ def test_each_sentence_has_one_publication_and_says_what_it_requires(knowledge: 
 @pytest.mark.parametrize("sequences", SUBSETS)
 def test_a_sign_is_used_only_with_its_sequence(knowledge: ClassKnowledge, sequences: tuple[str, ...]) -> None:
     found = usable(knowledge.sentences(), sequences)
-    assert len(found.kept) + len(found.dropped) == len(knowledge.sentences())
-    assert all(set(sentence.meta["requires"]) <= set(sequences) for sentence in found.kept)
-    assert all(missing and not set(missing) & set(sequences) for _, missing in found.dropped)
-    words = " ".join(sentence.text.casefold() for sentence in found.kept)
+    assert len(found.available) + len(found.excluded) == len(knowledge.sentences())
+    assert all(set(sentence.meta["requires"]) <= set(sequences) for sentence in found.available)
+    assert all(missing and not set(missing) & set(sequences) for _, missing in found.excluded)
+    words = " ".join(sentence.text.casefold() for sentence in found.available)
     assert ("swallow tail" in words) == ("SWI" in sequences)
     assert ("hyperintensities" in words) == ("FLAIR" in sequences)
 
@@ -56,8 +56,8 @@ def test_a_sign_is_used_only_with_its_sequence(knowledge: ClassKnowledge, sequen
 def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
     left, whole = restrict(knowledge, ["T1w"])
     assert left.class_names == knowledge.class_names and left.frozen is not None and left.hash != knowledge.hash
-    assert [missing for _, missing in whole.dropped] == [("FLAIR",), ("SWI",), ("FLAIR",), ("SWI",), ("SWI",)]
-    assert len(left.sentences()) == len(whole.kept) == len(knowledge.sentences()) - 5
+    assert [missing for _, missing in whole.excluded] == [("FLAIR",), ("SWI",), ("FLAIR",), ("SWI",), ("SWI",)]
+    assert len(left.sentences()) == len(whole.available) == len(knowledge.sentences()) - 5
     with pytest.raises(InputError, match="class 'MCI': each of its sentences needs a sequence that is absent"):
         restrict(knowledge, ["SWI", "FLAIR"])
 
@@ -65,7 +65,7 @@ def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ({}, "does not say which sequences it requires"),
+        ({}, "lacks the required sequences"),
         ({"requires": []}, "must be a list of sequences"),
         ({"requires": "T1w"}, "must be a list of sequences"),
         ({"requires": ["T1"]}, "did you mean 'T1w'"),
@@ -97,7 +97,7 @@ def test_wrong_names_are_refused(knowledge: ClassKnowledge, tmp_path: Path) -> N
 
 def test_importing_it_is_light() -> None:
     code = (
-        "import sys, debian_mri.knowledge, debian_mri.concepts, debian_mri.commands.words;"
+        "import sys, debian_mri.biomarkers.knowledge, debian_mri.biomarkers.concepts, debian_mri.cli.words;"
         "print(sorted({'torch', 'yaml', 'numpy', 'pandas', 'jinja2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

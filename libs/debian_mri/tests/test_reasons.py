@@ -7,14 +7,26 @@ import itertools
 from collections.abc import Iterable
 
 import pytest
-from made_up import CLASSES, SIGNS, make_explanation
+from made_up import BIOMARKERS, CLASSES, make_explanation
 
-from debian_mri.concepts import load_concepts, plain
-from debian_mri.notice import RESEARCH_ONLY
-from debian_mri.parts import Deletion, DemographicPart
-from debian_mri.phrases import TEMPLATES, Statement, percent, place, quantity, read, signed, standing
-from debian_mri.reasons import explain, named_concepts, statements, top_slices
-from debian_mri.verify import verify_report
+from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.concepts import load_concepts, plain
+from debian_mri.explanation.contributions import Deletion, DemographicPart
+from debian_mri.explanation.report_text import (
+    TEMPLATES,
+    Statement,
+    explain,
+    named_concepts,
+    percent,
+    place,
+    quantity,
+    read,
+    signed,
+    standing,
+    statements,
+    top_slices,
+)
+from debian_mri.explanation.verify import verify_report
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "SWI")
 SUBSETS = [subset for count in range(1, 6) for subset in itertools.combinations(SEQUENCES, count)]
@@ -70,7 +82,7 @@ def test_stamps_come_each_with_its_cause() -> None:
     plain_text = explain(make_explanation(simulated=False))
     for name in ("simulated", "untrained", "tier_c", "abstained", "no_demographics", "deletion"):
         assert not any(statement.template == name for statement in statements(make_explanation(simulated=False))), name
-    score = DemographicPart(name="MMSE", value=22.0, unit="points", tier="C", contributions=(0.0, 0.0, 0.5))
+    score = DemographicPart(name="MMSE", value=22.0, unit="points", leakage_tier="C", contributions=(0.0, 0.0, 0.5))
     text = explain(make_explanation(trained=False, threshold=0.9, demographics=(score,), calibrated=False))
     assert "The image tower (made-up tower) is untrained" in text and "untrained" not in plain_text
     assert "Tier C was used (MMSE)" in text and "Of this, MMSE (22 points): +0.500." in text
@@ -92,7 +104,9 @@ def test_little_is_enough() -> None:
 
 def test_who_is_named() -> None:
     found = make_explanation(("T1w", "FLAIR", "SWI"))
-    margin = {name: values[2][CLASSES.index("AD")] - values[2][CLASSES.index("MCI")] for name, values in SIGNS.items()}
+    margin = {
+        name: values[2][CLASSES.index("AD")] - values[2][CLASSES.index("MCI")] for name, values in BIOMARKERS.items()
+    }
     named = [concept.name for concept in named_concepts(found)]
     assert named[:4] == sorted(margin, key=lambda name: -margin[name])[:4]
     assert set(named[4:]) == {name for name in margin if margin[name] < 0}
@@ -132,7 +146,7 @@ def words_of(found: Iterable[Statement]) -> list[str]:
 
 
 def test_every_sentence_is_read_back_as_itself() -> None:
-    score = DemographicPart(name="MMSE", value=22.0, tier="C", contributions=(0.0, 0.0, 0.5))
+    score = DemographicPart(name="MMSE", value=22.0, leakage_tier="C", contributions=(0.0, 0.0, 0.5))
     many = make_explanation(
         trained=False, threshold=0.9, demographics=(score,), deletion=Deletion(named=0.2, random=0.05, draws=20)
     )

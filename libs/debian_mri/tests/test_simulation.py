@@ -15,13 +15,13 @@ from brains import brain, prepared, save
 from PIL import Image
 
 from debian_mri.cli import main
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.qc import quality_page, robust_z
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.qc import robust_z, write_qc_page
+from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.simulation import CohortConfig, shows_change, simulate_cohort
-from debian_mri.simulation.cohort import assigned, simulate_brain
+from debian_mri.simulation.cohort import assign_classes_and_sites, simulate_brain
 from debian_mri.simulation.deformation import coarse_mask, displacement, jacobian, random_field, volumes
-from debian_mri.simulation.effects import CLASSES, STRUCTURES, draw_person
+from debian_mri.simulation.effects import CLASSES, STRUCTURES, sample_person
 from debian_mri.simulation.scanner import make_sites
 from icube_common.errors import InputError
 
@@ -56,7 +56,7 @@ def test_the_hippocampus_is_smaller_in_ad_than_in_a_control_of_the_same_seed() -
         fields = []
         for label in ("CN", "AD"):
             generator = np.random.default_rng(seed)
-            person = draw_person(label, generator)
+            person = sample_person(label, generator)
             fields.append(displacement(person.changes, random_field(generator)))
         mask = coarse_mask("hippocampus")
         # template volume per volume of the brain, where the hippocampus is
@@ -75,7 +75,7 @@ def test_nothing_asked_for_is_the_template() -> None:
 def test_one_seed_one_brain() -> None:
     def made(seed: int) -> Any:
         generator = np.random.default_rng(seed)
-        return simulate_brain(draw_person("DLB", generator), make_sites(2)[1], 6.0, generator)[0]
+        return simulate_brain(sample_person("DLB", generator), make_sites(2)[1], 6.0, generator)[0]
 
     np.testing.assert_array_equal(made(5), made(5))
     assert (made(5) != made(6)).mean() > 0.1
@@ -87,7 +87,7 @@ def test_a_cohort_is_a_prepared_set(cohort: Path, tmp_path: Path) -> None:
     assert manifest.about["space"] == "mni" and manifest.class_names == ("CN", "AD", "DLB", "PD")
     assert manifest.targets().tolist() == [0, 1, 2, 3] * 2
     people = manifest.participants()
-    assert people.of_tier("A") == ("age", "sex", "education") and people.of_tier("C") == ("MMSE",)
+    assert people.with_leakage_tier("A") == ("age", "sex", "education") and people.with_leakage_tier("C") == ("MMSE",)
     with pytest.raises(InputError, match="MMSE"):
         people.select(["age", "MMSE"])
     again = simulate_cohort(tmp_path / "again", CohortConfig(subjects=8, spacing=6.0, seed=3))
@@ -98,7 +98,12 @@ def test_a_cohort_is_a_prepared_set(cohort: Path, tmp_path: Path) -> None:
 
 def test_sites_tell_the_class_only_when_asked_to(cohort: Path) -> None:
     def pairs(confound: bool) -> set[tuple[str, int]]:
-        return set(zip(*assigned(CohortConfig(subjects=8, classes=["CN", "AD"], confound_sites=confound)), strict=True))
+        return set(
+            zip(
+                *assign_classes_and_sites(CohortConfig(subjects=8, classes=["CN", "AD"], confound_sites=confound)),
+                strict=True,
+            )
+        )
 
     assert pairs(False) == {("CN", 0), ("CN", 1), ("AD", 0), ("AD", 1)}
     assert pairs(True) == {("CN", 0), ("AD", 1)}
@@ -115,7 +120,7 @@ def test_the_truth_is_kept(cohort: Path) -> None:
     # planes through the hippocampus and away from everything that AD changes
     assert shows_change(cohort, "AD", "coronal", -22.0) and not shows_change(cohort, "AD", "coronal", 60.0)
     assert not shows_change(cohort, "CN", "coronal", -22.0)
-    with pytest.raises(InputError, match="nothing is known of class 'XY'"):
+    with pytest.raises(InputError, match="no ground truth of class 'XY'"):
         shows_change(cohort, "XY", "axial", 0.0)
 
 
@@ -187,7 +192,7 @@ def test_the_quality_page_of_slice_images(tmp_path: Path) -> None:
             )
         )
     prepared(data, scans)
-    answer = quality_page(data, tmp_path / "qc.html", PreprocessConfig())
+    answer = write_qc_page(data, tmp_path / "qc.html", PreprocessConfig())
     assert next(iter(answer["most_outlying"])) == "s3" and answer["marked"] >= 1
 
 

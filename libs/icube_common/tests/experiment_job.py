@@ -65,7 +65,7 @@ def _write(log: Path, line: str) -> None:
 
 
 def main(out: str, log: str, trials: str, workers: str, seconds: str) -> None:
-    from icube_common.experiments.tune import tune
+    from icube_common.experiments.tuning import tune
 
     run = functools.partial(logged, log=Path(log), seconds=float(seconds))
     search = Search.from_mapping(SPACE)

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from icube_common.prompts import PromptLearner
-from icube_common.training import Draw, FitResult, StepRandom, TrainConfig, fit, open_run
+from icube_common.training import FitResult, SampleRef, StepRandom, TrainConfig, fit, open_run
 from icube_common.vlm import load_vlm
 
 NAMES = [f"class {letter}" for letter in "abcdefghij"]
-BASE = {"max_steps": 6, "batch_size": 8, "learning_rate": 1e-2, "checkpoint_every": 6, "log_every": 1, "seed": 3}
+BASE = {"max_steps": 6, "batch_size": 8, "learning_rate": 1e-2, "checkpointing_steps": 6, "logging_steps": 1, "seed": 3}
 
 
 class Features:
@@ -31,7 +31,7 @@ class Features:
     def __len__(self) -> int:
         return 40
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> tuple[Tensor, Tensor]:
         label = torch.tensor(draw.index % 10)
         noise = torch.randn(self.centres.shape[1], generator=torch.Generator().manual_seed(draw.seed))
         return F.normalize(self.centres[label] + 0.05 * noise, dim=-1), label
@@ -54,7 +54,7 @@ def step(model: nn.Module, batch: tuple[Tensor, Tensor], random: StepRandom) -> 
 
 
 def train(path: Path, resume: bool = False, **changes: Any) -> FitResult:
-    config = TrainConfig(**{**BASE, "device": "cpu", "trackers": "none", **changes})
+    config = TrainConfig(**{**BASE, "device": "cpu", "report_to": "none", **changes})
     run = open_run(path, config=config, config_yaml="", environment={}, resume=resume)
     model = Classifier()
     return fit(model, step, Features(model.learner.vlm.embed_dim), config=config, run=run, resume=resume)

@@ -27,7 +27,7 @@ class Train(Config):
     max_steps: int = option(100, "optimiser steps", ge=1)
     learning_rate: float = option(1e-3, "peak learning rate", gt=0, lt=1)
     precision: str = option("no", "mixed precision", choices=("no", "bf16"))
-    patience: int | None = option(None, "evaluations without progress before the run stops", ge=1)
+    early_stopping_patience: int | None = option(None, "evaluations without progress before the run stops", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_saved_yaml_loads_to_the_same_configuration(tmp_path: Path) -> None:
-    config = load_config(Whole, overrides=["train.max_steps=3", "train.patience=2", "formats=[bvh,npz]"])
+    config = load_config(Whole, overrides=["train.max_steps=3", "train.early_stopping_patience=2", "formats=[bvh,npz]"])
     again = load_config(Whole, file=write(tmp_path / "c.yaml", config_to_yaml(config)))
     assert again == config
 
@@ -89,7 +89,7 @@ def test_the_saved_yaml_loads_to_the_same_configuration(tmp_path: Path) -> None:
         max_steps=st.integers(1, 10**9),
         learning_rate=st.floats(0, 1, exclude_min=True, exclude_max=True),
         precision=st.sampled_from(["no", "bf16"]),
-        patience=st.none() | st.integers(1, 10**6),
+        early_stopping_patience=st.none() | st.integers(1, 10**6),
     )
 )
 def test_any_valid_configuration_survives_overrides(train: Train) -> None:
@@ -110,7 +110,7 @@ def test_any_valid_configuration_survives_overrides(train: Train) -> None:
         ("train.learning_rate=1", r"^train.learning_rate=1.0: must be less than 1$"),
         ("train.learning_rate=nan", r"must be a finite number"),
         ("train.precision=bf61", r"unknown value of train.precision 'bf61': did you mean 'bf16'\?"),
-        ("train.patience=0", r"must be at least 1"),
+        ("train.early_stopping_patience=0", r"must be at least 1"),
         ("formats=[bvh,nps]", r"unknown value of formats 'nps': did you mean 'npz'\?"),
         ("weights.velocity=-1", r"^weights.velocity=-1.0: must be at least 0$"),
         ("resume=perhaps", r"'perhaps' is not a valid bool"),

@@ -11,7 +11,7 @@ from scipy import stats
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import group_interval, interval_of, mean_interval
 from icube_common.evaluation.metrics import Array, auc, ece, find_metric, macro_f1, top_k
-from icube_common.evaluation.paired import paired_mean_test, paired_test
+from icube_common.evaluation.significance import paired_mean_test, paired_test
 
 accuracy = top_k(1)
 

@@ -9,20 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icube_common.errors import InputError
-from icube_common.evaluation.folds import Fold, TestRowRequested, make_fold
-from icube_common.evaluation.manifest import Samples
+from icube_common.evaluation.folds import Fold, make_fold
+from icube_common.evaluation.leakage import TestLeakageError
 from icube_common.evaluation.metrics import Array
-from icube_common.evaluation.predictions import score
+from icube_common.evaluation.predictions import make_predictions
 from icube_common.evaluation.protocols import (
     base_to_new,
-    everything,
     few_shot,
     grouped_k_fold,
     leave_one_group_out,
-    official,
+    predefined_split,
+    train_on_all,
     zero_shot,
 )
-from icube_common.evaluation.splits import held_out, inner_split
+from icube_common.evaluation.samples import Samples, held_out, inner_split
 
 
 def make_samples(groups: int = 12, each: int = 6, classes: int = 3, *, sites: bool = False, seed: int = 0) -> Samples:
@@ -45,7 +45,7 @@ def all_folds(samples: Samples) -> Iterator[Fold]:
     yield from leave_one_group_out(samples)
     yield from few_shot(samples, shots=(1, 2, 4), seeds=(0, 1))
     yield zero_shot(samples)
-    yield official(samples, held_out(samples))
+    yield predefined_split(samples, held_out(samples))
 
 
 def groups_of(samples: Samples, rows: Array) -> set[str]:
@@ -57,7 +57,7 @@ def test_the_three_parts_share_no_subject(fold: Fold) -> None:
     train, validation, test = (groups_of(SAMPLES, rows) for rows in (fold.train, fold.validation, fold.test))
     assert not (train & validation or train & test or validation & test)
     assert len(fold.test) and bool(len(fold.train)) == (fold.name != "zero-shot")
-    assert bool(len(fold.validation)) != any(note.startswith("no ") for note in fold.notes)
+    assert bool(len(fold.validation)) != any(note.startswith("no ") for note in fold.warnings)
     assert fold.train_labels.tolist() == SAMPLES.labels[fold.train].tolist()
     assert fold.validation_labels.tolist() == SAMPLES.labels[fold.validation].tolist()
 
@@ -83,7 +83,7 @@ def test_a_fold_holds_no_test_label(fold: Fold) -> None:
         if row in allowed:
             assert fold.samples.labels_of(np.array([row])) == SAMPLES.labels[row]
         else:
-            with pytest.raises(TestRowRequested, match=SAMPLES.ids[row]):
+            with pytest.raises(TestLeakageError, match=SAMPLES.ids[row]):
                 fold.samples.labels_of(np.array([row]))
 
 
@@ -97,21 +97,21 @@ def test_training_cannot_depend_on_test_labels() -> None:
 
     features = np.random.default_rng(0).normal(size=(len(SAMPLES), 4))
     test = held_out(SAMPLES)
-    fold = official(SAMPLES, test)
-    other = official(rows_with_labels_mixed(SAMPLES, fold), test)
+    fold = predefined_split(SAMPLES, test)
+    other = predefined_split(rows_with_labels_mixed(SAMPLES, fold), test)
     assert greedy_trainer(fold, features) == greedy_trainer(other, features)
 
 
 def test_only_score_knows_the_test_labels() -> None:
-    fold = official(SAMPLES, held_out(SAMPLES))
+    fold = predefined_split(SAMPLES, held_out(SAMPLES))
     exact = np.eye(3)[SAMPLES.labels[fold.test]]
-    found = score(SAMPLES, fold, exact)
+    found = make_predictions(SAMPLES, fold, exact)
     assert found.labels.tolist() == SAMPLES.labels[fold.test].tolist() and list(found.ids) == fold.test_ids
     assert found.metrics(["top1"])["top1"].mean == 1
     with pytest.raises(InputError, match=r"need \(18, 3\)"):
-        score(SAMPLES, fold, exact[:, :2])
+        make_predictions(SAMPLES, fold, exact[:, :2])
     with pytest.raises(InputError, match="other samples"):
-        score(make_samples(seed=1), fold, exact)
+        make_predictions(make_samples(seed=1), fold, exact)
 
 
 # --- the fourth: a side table with the held-out subjects in it -------------------------------------------------------
@@ -134,9 +134,9 @@ def test_a_side_table_refuses_test_rows(kind: str) -> None:
         for row in set(range(len(SAMPLES))) - set(rows.tolist()):
             name = SAMPLES.ids[row]
             assert name not in view
-            with pytest.raises(TestRowRequested, match=f"'{name}' is not in the {part} rows"):
+            with pytest.raises(TestLeakageError, match=f"'{name}' is not in the {part} rows"):
                 view[name]
-            with pytest.raises(TestRowRequested):
+            with pytest.raises(TestLeakageError):
                 view.get(name)  # must not pass for a missing value
         with pytest.raises(KeyError):
             view["nobody"]
@@ -149,14 +149,14 @@ def test_a_table_of_subjects_refuses_held_out_subjects() -> None:
         memory = fold.training_rows(speeds, by="group")
         assert set(memory) == groups_of(SAMPLES, fold.train)
         (held,) = groups_of(SAMPLES, fold.test)
-        with pytest.raises(TestRowRequested, match=held):
+        with pytest.raises(TestLeakageError, match=held):
             memory[held]
         assert dict(fold.test_inputs(speeds, by="group")) == {held: speeds[held]}
 
 
 def test_a_subject_on_both_sides_of_a_published_split_is_held_out() -> None:
     samples = Samples(ids=list("abcd"), labels=np.array([0, 1, 0, 1]), class_names=["x", "y"], groups=list("ppqq"))
-    fold = official(samples, ["d"], shared_groups=True, validation=0)
+    fold = predefined_split(samples, ["d"], shared_groups=True, validation=0)
     assert list(fold.training_rows({"p": 1, "q": 2}, by="group")) == ["p"]
 
 
@@ -226,8 +226,8 @@ def test_leave_one_group_out() -> None:
 def test_a_class_that_only_the_held_out_subject_has_is_noted() -> None:
     labels = np.where(SAMPLES.group_array == "s03", 3, SAMPLES.labels)
     samples = Samples(ids=SAMPLES.ids, labels=labels, class_names=[*SAMPLES.class_names, "rare"], groups=SAMPLES.groups)
-    notes = {fold.name: fold.notes for fold in leave_one_group_out(samples)}
-    assert notes["without s03"] == ("no training row of class 'rare'",) and notes["without s04"] == ()
+    warnings = {fold.name: fold.warnings for fold in leave_one_group_out(samples)}
+    assert warnings["without s03"] == ("no training row of class 'rare'",) and warnings["without s04"] == ()
 
 
 def test_few_shot_counts() -> None:
@@ -247,7 +247,7 @@ def test_too_few_shots() -> None:
     with pytest.raises(InputError, match=r"32 shots: class 'class 0' has \d+ training rows; take no more"):
         list(few_shot(SAMPLES, shots=(1, 32)))
     (fold,) = few_shot(SAMPLES, shots=(32,), seeds=(0,), fewer="all", validation=0)
-    assert len(fold.train) == 54 and sum("all taken" in note for note in fold.notes) == 3
+    assert len(fold.train) == 54 and sum("all taken" in note for note in fold.warnings) == 3
     with pytest.raises(InputError, match="need at least 1"):
         list(few_shot(SAMPLES, shots=(0,)))
 
@@ -267,7 +267,7 @@ def test_base_to_new_never_trains_a_new_class() -> None:
         assert (base.train_class_names == base.test_class_names) and not set(new.test_class_names) & set(
             new.train_class_names
         )
-        found = score(samples, new, np.eye(3)[np.searchsorted(new.test_classes, samples.labels[new.test])])
+        found = make_predictions(samples, new, np.eye(3)[np.searchsorted(new.test_classes, samples.labels[new.test])])
         assert list(found.class_names) == new.test_class_names and found.metrics(["top1"])["top1"].mean == 1
         divisions.add(new.test_classes)
     assert len(divisions) > 1
@@ -286,12 +286,12 @@ def test_base_to_new_with_named_classes() -> None:
 def test_zero_shot_trains_nothing() -> None:
     fold = zero_shot(SAMPLES, test_ids=["s01_2", "s00_1"])
     assert len(fold.train) == len(fold.validation) == 0 and set(fold.test_ids) == {"s01_2", "s00_1"}
-    with pytest.raises(TestRowRequested):
+    with pytest.raises(TestLeakageError):
         fold.side_table(np.zeros(72))["s01_2"]
 
 
 def test_official_splits_are_checked() -> None:
-    fold = official(SAMPLES, [name for name in SAMPLES.ids if name < "s03"], name="split 1", number=1)
+    fold = predefined_split(SAMPLES, [name for name in SAMPLES.ids if name < "s03"], name="split 1", number=1)
     assert groups_of(SAMPLES, fold.test) == {"s00", "s01", "s02"} and (fold.name, fold.number) == ("split 1", 1)
     for test, train, message in (
         (["s99_0"], None, "'s99_0': no sample has this id"),
@@ -301,7 +301,7 @@ def test_official_splits_are_checked() -> None:
         (["s00_0"], [], "0 training and 1 test rows"),
     ):
         with pytest.raises(InputError, match=message):
-            official(SAMPLES, test, train_ids=train)
+            predefined_split(SAMPLES, test, train_ids=train)
 
 
 @pytest.mark.parametrize(
@@ -315,8 +315,8 @@ def test_official_splits_are_checked() -> None:
     ],
 )  # fmt: skip
 def test_no_validation_rows_and_why(samples: Samples, fraction: float, reason: str) -> None:
-    train, validation, notes = inner_split(samples, np.arange(len(samples)), fraction, 0)
-    assert len(validation) == 0 and len(train) == len(samples) and reason in notes[0]
+    train, validation, warnings = inner_split(samples, np.arange(len(samples)), fraction, 0)
+    assert len(validation) == 0 and len(train) == len(samples) and reason in warnings[0]
 
 
 def test_wrong_validation_share() -> None:
@@ -381,7 +381,7 @@ def test_rows_in_two_parts_are_refused() -> None:
 
 
 def test_arrays_cannot_be_changed() -> None:
-    fold = official(SAMPLES, held_out(SAMPLES))
+    fold = predefined_split(SAMPLES, held_out(SAMPLES))
     for array in (fold.train, fold.test, SAMPLES.labels):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
@@ -391,11 +391,14 @@ def test_everything_is_trained_on_and_nothing_tested() -> None:
     samples = Samples(
         ids=list("abcdefgh"), labels=np.array([0, 1] * 4), class_names=["x", "y"], groups=list("11223344")
     )
-    fold = everything(samples)
+    fold = train_on_all(samples)
     assert (
-        fold.train.tolist() == list(range(8)) and not len(fold.validation) and not len(fold.test) and fold.notes == ()
+        fold.train.tolist() == list(range(8))
+        and not len(fold.validation)
+        and not len(fold.test)
+        and fold.warnings == ()
     )
-    part = everything(samples, validation=0.25)
+    part = train_on_all(samples, validation=0.25)
     people = {samples.group_array[row] for row in part.train} & {samples.group_array[row] for row in part.validation}
     assert len(part.validation) == 2 and not people and not len(part.test)
     with pytest.raises(InputError, match="no test row"):

@@ -20,8 +20,8 @@ from icube_common.config import read_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.experiments import Grid, Outcome, open_executor
-from icube_common.experiments.ablate import ablate
-from icube_common.experiments.paired import holm, over_seeds
+from icube_common.experiments.ablation import ablate
+from icube_common.experiments.results.differences import holm, over_seeds
 
 SETTINGS: dict[str, Any] = {
     "grid": {"x": [0.3, 0.5]},

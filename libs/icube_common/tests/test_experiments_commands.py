@@ -18,9 +18,9 @@ from icube_common import cli
 from icube_common.config import Config, load_config, option
 from icube_common.errors import InputError
 from icube_common.experiments import Grid, Search, open_executor, override_texts
-from icube_common.experiments.ablate import ablate
+from icube_common.experiments.ablation import ablate
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
-from icube_common.experiments.tune import tune
+from icube_common.experiments.tuning import tune
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from icube_common.errors import InputError
 from icube_common.experiments import Grid, Search, override_texts
 from icube_common.experiments.grid import folder_name
 from icube_common.experiments.overrides import changed, flatten, nest, values_of
-from icube_common.experiments.study import write_yaml
+from icube_common.experiments.runner.study import write_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

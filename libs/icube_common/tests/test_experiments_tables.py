@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.experiments.plots import Dots, draw_history, draw_intervals, save_figure
-from icube_common.experiments.tables import P, Table, cell_text, escape_latex
+from icube_common.experiments.results.plots import Dots, plot_history, plot_intervals, save_figure
+from icube_common.experiments.results.tables import P, Table, cell_text, escape_latex
 
 
 def estimate(mean: float, low: float, high: float) -> SimpleNamespace:
@@ -92,15 +92,15 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 def test_plots_are_the_same_bytes_each_time(tmp_path: Path) -> None:
     lines = [Dots("$a_b", estimate(0.5, 0.4, 0.6), [0.45, 0.55]), Dots("none", None), Dots("one", None, [0.7])]
-    first, second = (save_figure(draw_intervals(lines, x_label="top1", reference=0.5), tmp_path) for _ in range(2))
+    first, second = (save_figure(plot_intervals(lines, x_label="top1", reference=0.5), tmp_path) for _ in range(2))
     assert first == second == (tmp_path / "plot.svg").read_bytes()
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    other = save_figure(draw_intervals(lines[:1], x_label="top1"), tmp_path)
+    other = save_figure(plot_intervals(lines[:1], x_label="top1"), tmp_path)
     assert other != first
 
 
 def test_the_interval_is_drawn_where_it_lies() -> None:
-    figure = draw_intervals([Dots("a", estimate(0.5, 0.4, 0.6), [0.45]), Dots("b", estimate(1, 1, 1))], x_label="")
+    figure = plot_intervals([Dots("a", estimate(0.5, 0.4, 0.6), [0.45]), Dots("b", estimate(1, 1, 1))], x_label="")
     lines = [line.get_xydata().tolist() for line in figure.axes[0].get_lines()]
     assert lines == [[[0.45, 0]], [[0.4, 0], [0.6, 0]], [[0.5, 0]], [[1, 1], [1, 1]], [[1, 1]]]
     low, high = figure.axes[0].get_ylim()
@@ -108,12 +108,12 @@ def test_the_interval_is_drawn_where_it_lies() -> None:
 
 
 def test_the_history_keeps_the_best_until_the_end() -> None:
-    figure = draw_history([(0, 0.2), (1, 0.5), (4, 0.3)], [(0, 0.2), (1, 0.5)], y_label="top1")
+    figure = plot_history([(0, 0.2), (1, 0.5), (4, 0.3)], [(0, 0.2), (1, 0.5)], y_label="top1")
     assert figure.axes[0].get_lines()[1].get_xydata().tolist() == [[0, 0.2], [1, 0.5], [4, 0.5]]
 
 
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(InputError, match="no line has a figure"):
-        draw_intervals([Dots("a", None)], x_label="")
+        plot_intervals([Dots("a", None)], x_label="")
     with pytest.raises(InputError, match="no trial has a figure"):
-        draw_history([], [], y_label="")
+        plot_history([], [], y_label="")

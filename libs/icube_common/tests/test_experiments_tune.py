@@ -22,8 +22,8 @@ from experiment_job import SPACE, logged, quadratic
 from icube_common.config import Config, load_config, option, section
 from icube_common.errors import InputError
 from icube_common.experiments import Search, open_executor
-from icube_common.experiments.findings import SearchResult
-from icube_common.experiments.tune import tune
+from icube_common.experiments.results.search_results import SearchResult
+from icube_common.experiments.tuning import tune
 
 
 @dataclass(frozen=True, kw_only=True)

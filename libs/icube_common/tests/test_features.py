@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.tables import file_digest
+from icube_common.io.csv import file_digest
 from icube_common.vlm import FeatureCache, encode_frames, feature_key
 
 KEY = feature_key("backbone", "source", {"frames": 8})

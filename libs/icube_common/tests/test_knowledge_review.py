@@ -22,8 +22,7 @@ from icube_common.knowledge import (
     review_page,
     sign,
 )
-from icube_common.knowledge.page import save_review_page
-from icube_common.knowledge.review import Decision, accept_all, decide
+from icube_common.knowledge.review import Decision, accept_all, decide, save_review_page
 
 MODEL = Source("model", model="m-1", prompt="What is {name}?", date="2025-03-31")
 
@@ -100,13 +99,15 @@ def test_each_decision_is_saved_before_the_next_question(tmp_path: Path) -> None
 def test_deciding_unfreezes_and_takes_the_name_off_and_says_so() -> None:
     signed = sign(accept_all(example()).knowledge, "C. D.", role="neurologist", date="2025-04-01")
     assert (
-        signed.reviewer == "C. D., neurologist, 2025-04-01" and signed.frozen is not None and not signed.review_note()
+        signed.reviewer == "C. D., neurologist, 2025-04-01"
+        and signed.frozen is not None
+        and not signed.review_warning()
     )
     more = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
     assert more.knowledge.frozen is None and more.knowledge.reviewer == UNREVIEWED
-    assert "no longer frozen (it was on 2025-04-01)" in more.notes[0] and "no longer signed" in more.notes[1]
+    assert "no longer frozen (it was on 2025-04-01)" in more.warnings[0] and "no longer signed" in more.warnings[1]
     again = decide(signed, [Decision("walk", "Legs move.", "accepted")])  # as it is already
-    assert again.knowledge == signed and again.counts == {} and again.notes == ()
+    assert again.knowledge == signed and again.counts == {} and again.warnings == ()
 
 
 def test_a_decision_on_what_is_not_in_use_leaves_the_name() -> None:
@@ -114,7 +115,7 @@ def test_a_decision_on_what_is_not_in_use_leaves_the_name() -> None:
     signed = sign(knowledge, "C. D.", date="2025-04-01")
     rejected = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
     assert rejected.knowledge.reviewer == "C. D., 2025-04-01" and rejected.knowledge.frozen is None
-    assert rejected.knowledge.hash == signed.hash and len(rejected.notes) == 1
+    assert rejected.knowledge.hash == signed.hash and len(rejected.warnings) == 1
 
 
 def test_two_sentences_may_swap_their_texts() -> None:
@@ -156,7 +157,7 @@ def decisions_file(path: Path, **change: Any) -> Path:
 
 def test_decisions_of_a_page(tmp_path: Path) -> None:
     reviewed = apply_decisions(example(), decisions_file(tmp_path / "d.json"))
-    assert reviewed.counts == {"edited": 1, "rejected": 1, "accepted": 1} and reviewed.notes == ()
+    assert reviewed.counts == {"edited": 1, "rejected": 1, "accepted": 1} and reviewed.warnings == ()
     assert reviewed.knowledge.texts("walk") == ("A person walks.", "Feet move.")
     assert reviewed.knowledge.reviewer == UNREVIEWED and reviewed.knowledge.frozen is None
     person = {"name": "C. D.", "role": "", "date": "2025-04-01"}

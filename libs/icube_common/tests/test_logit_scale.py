@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from icube_common.losses.logit_scale import cap_logit_scales, is_logit_scale, scale_of
-from icube_common.numeric.entries import ContrastiveBranch
+from icube_common.tabular.fusion import TabularContrastiveLoss
 from icube_common.training import fit
-from icube_common.training.parts import parameter_groups
+from icube_common.training.state import parameter_groups
 
 from .training_job import Data, make_config, open_run
 
@@ -71,4 +71,4 @@ def test_the_gradient_at_the_cap_is_alive() -> None:
 def test_which_parameters_are_scales() -> None:
     assert is_logit_scale("log_scale") and is_logit_scale("branch.entry.log_scale") and is_logit_scale("a.logit_scale")
     assert not is_logit_scale("scale") and not is_logit_scale("log_scale.weight")
-    assert [name for name, _ in ContrastiveBranch().named_parameters() if is_logit_scale(name)] == ["log_scale"]
+    assert [name for name, _ in TabularContrastiveLoss().named_parameters() if is_logit_scale(name)] == ["log_scale"]

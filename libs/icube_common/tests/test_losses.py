@@ -245,7 +245,7 @@ def test_cosines_keep_their_digits_under_autocast() -> None:
 
 def test_make_loss_puts_the_parts_together() -> None:
     logits, labels = torch.tensor(QUARTERS * 2), torch.tensor([0, 1])
-    config = load_config(LossConfig, overrides=["kind=focal", "gamma=1", "class_balance=0.9", "kgcoop=8"])
+    config = load_config(LossConfig, overrides=["name=focal", "gamma=1", "class_balanced_beta=0.9", "kgcoop=8"])
     learned, frozen = torch.tensor([E1, E2]), torch.tensor([E1, E1])
     terms = make_loss(config, [1, 2])(logits, labels, learned=learned, frozen=frozen)
     weights = [2 * 0.19 / 0.29, 2 * 0.1 / 0.29]
@@ -256,16 +256,16 @@ def test_make_loss_puts_the_parts_together() -> None:
     plain = make_loss(LossConfig(label_smoothing=0.2), [5, 0])(logits, labels)
     assert plain["loss"].item() == pytest.approx(cross_entropy(logits, labels, label_smoothing=0.2).item())
     assert "kgcoop" not in plain
-    graded = make_loss(LossConfig(kind="focal_ordinal", gamma=3.0), [1, 1])(logits, labels)
+    graded = make_loss(LossConfig(name="focal_ordinal", gamma=3.0), [1, 1])(logits, labels)
     assert graded["loss"].item() == focal_ordinal(logits, labels, gamma=3.0).item()
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "hinge"}, "unknown value of kind 'hinge'"),
-        ({"kind": "focal", "label_smoothing": 0.1}, "label_smoothing=0.1: kind=focal has none"),
-        ({"class_balance": 1.0}, "class_balance=1.0: must be less than 1"),
+        ({"name": "hinge"}, "unknown value of name 'hinge'"),
+        ({"name": "focal", "label_smoothing": 0.1}, "label_smoothing=0.1: name=focal has none"),
+        ({"class_balanced_beta": 1.0}, "class_balanced_beta=1.0: must be less than 1"),
         ({"gamma": -1.0}, "gamma=-1.0: must be at least 0"),
     ],
 )
@@ -276,7 +276,7 @@ def test_configuration_refuses(values: dict[str, object], message: str) -> None:
 
 def test_refusals() -> None:
     with pytest.raises(InputError, match=r"class counts \[3, 0\]: class \[1\] has no training sample"):
-        make_loss(LossConfig(class_balance=0.9), [3, 0])
+        make_loss(LossConfig(class_balanced_beta=0.9), [3, 0])
     with pytest.raises(InputError, match="graded classes are at least two"):
         focal_ordinal(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))
     with pytest.raises(InputError, match=r"kgcoop=1\.0: needs learned and frozen class features"):

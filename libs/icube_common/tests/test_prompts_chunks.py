@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from vlm_towers import VISION
+from vlm_encoders import VISION
 
 from icube_common.prompts import PromptLearner, chunks
 from icube_common.vlm import FrozenVLM, load_vlm

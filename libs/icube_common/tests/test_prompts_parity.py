@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from vlm_towers import load_tower
+from vlm_encoders import load_tower
 
 from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM
-from icube_common.vlm.towers import ATTENDED, CAUSAL, MASKED
+from icube_common.vlm.text_encoder import ATTENDED, CAUSAL, MASKED
 
 NAMES = ["walking", "sitting down", "drinking from a bottle", "answering the phone"]
 # small ones of each kind; benchmarks/prompt_parity.py goes through those of full size

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from vlm_towers import load_tower
+from vlm_encoders import load_tower
 
 from icube_common.config import config_to_yaml, describe_config, load_config
 from icube_common.errors import InputError

@@ -41,8 +41,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
 
 def test_a_resumed_training_is_the_uninterrupted_one_and_stores_no_backbone(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole")
-    train(tmp_path / "parts", max_steps=3, checkpoint_every=3)
-    parts = train(tmp_path / "parts", resume=True, checkpoint_every=3)
+    train(tmp_path / "parts", max_steps=3, checkpointing_steps=3)
+    parts = train(tmp_path / "parts", resume=True, checkpointing_steps=3)
     assert parts.resumed_from == 3
     assert torch.equal(parts.model.learner.context, whole.model.learner.context)
     stored = (tmp_path / "whole" / "checkpoints" / "step-6" / "model.safetensors").stat().st_size

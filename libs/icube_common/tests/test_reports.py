@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.reports import Report, draw_lines, format_value
-from icube_common.runs import RunFolder
+from icube_common.io.reports import Report, format_value, plot_lines
+from icube_common.io.runs import RunFolder
 
 
 def png() -> bytes:
@@ -162,7 +162,7 @@ def test_metrics_are_drawn_over_the_records_that_have_them(tmp_path: Path) -> No
 
 def test_a_plot_is_reproducible_and_undated() -> None:
     series = {"a": ([0, 1], [1.0, 2.0]), "single": ([1], [1.5])}
-    first, second = draw_lines(series, x_label="step"), draw_lines(series, x_label="step")
+    first, second = plot_lines(series, x_label="step"), plot_lines(series, x_label="step")
     assert first == second and b"<dc:date>" not in first and b"<svg" in first
 
 
@@ -179,7 +179,7 @@ def test_a_plot_of_nothing_is_refused(
     series: dict[str, tuple[list[int], list[float]]], log_y: bool, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        draw_lines(series, log_y=log_y)
+        plot_lines(series, log_y=log_y)
 
 
 @pytest.mark.parametrize(

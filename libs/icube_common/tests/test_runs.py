@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icube_common.errors import InputError
-from icube_common.runs import (
+from icube_common.io.runs import (
     RunFolder,
     atomic_file,
     atomic_folder,
+    check_output_path,
     describe_environment,
     read_json,
-    refuse_existing,
     write_json,
 )
 
@@ -120,11 +120,11 @@ def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
 
 
 def test_refuse_existing(tmp_path: Path) -> None:
-    assert refuse_existing(tmp_path / "new") == tmp_path / "new"
+    assert check_output_path(tmp_path / "new") == tmp_path / "new"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: exists already"):
-        refuse_existing(tmp_path / "file")
-    assert refuse_existing(tmp_path / "file", overwrite=True) == tmp_path / "file"
+        check_output_path(tmp_path / "file")
+    assert check_output_path(tmp_path / "file", overwrite=True) == tmp_path / "file"
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists))

@@ -10,9 +10,9 @@ import torch
 from icube_common.errors import InputError
 from icube_common.knowledge.generate import generate_sentences
 from icube_common.knowledge.generators import Answer
-from icube_common.knowledge.published import import_published
+from icube_common.knowledge.importers import import_descriptions
 from icube_common.prompts import ClassTexts, PromptConfig, PromptLearner
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ONE = "one foot is put before the other"
@@ -61,12 +61,12 @@ def test_sentences_of_class_texts(vlm: FrozenVLM) -> None:
 def test_published_files(tmp_path: Path, content: str, form: str) -> None:
     file = tmp_path / "published.json"
     file.write_text(content)
-    knowledge = import_published(file, form=form, class_names="walk").knowledge
+    knowledge = import_descriptions(file, form=form, class_names="walk").knowledge
     (sentence,) = knowledge.classes["walk"]
     assert sentence.text.startswith(("one foot is put", "walk, which has two swinging legs"))
     assert list(knowledge.descriptions("walk", include_proposed=True)) == ["walk"]
     if form != "tcclip":
-        assert import_published(file).form == form  # found out by the layout too
+        assert import_descriptions(file).form == form  # found out by the layout too
 
 
 def test_one_question_and_one_class() -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from icube_common.skeleton_roles import ground_joints, joint_roles, joint_side, mirror_order
+from icube_common.data.skeleton_roles import ground_joints, joint_roles, joint_side, mirror_order
 
 ARM = ("shoulder", "elbow", "wrist")
 LEG = ("hip", "knee", "ankle", "foot")

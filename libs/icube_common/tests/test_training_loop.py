@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.training import checkpoints, open_run
 
 from .training_job import Data, losses, make_config, make_model, step, train, weights_of
@@ -22,7 +22,7 @@ def test_fit_learns_logs_and_leaves_the_caller_as_it_was(tmp_path: Path) -> None
     before = torch.get_rng_state()
     model = make_model(dropout=0.0)
     forward = nn.Sequential.forward
-    result = train(tmp_path / "run", make_config(max_steps=60, log_every=20), model=model)
+    result = train(tmp_path / "run", make_config(max_steps=60, logging_steps=20), model=model)
     assert torch.equal(before, torch.get_rng_state())
     assert result.model is model and not model.training and model.forward.__func__ is forward
     assert (result.steps, result.stopped_because, result.resumed_from) == (60, "max_steps", None)
@@ -35,8 +35,8 @@ def test_fit_learns_logs_and_leaves_the_caller_as_it_was(tmp_path: Path) -> None
 
 
 def test_logged_loss_is_the_mean_over_steps(tmp_path: Path) -> None:
-    train(tmp_path / "each", make_config(log_every=1))
-    train(tmp_path / "four", make_config(log_every=4))
+    train(tmp_path / "each", make_config(logging_steps=1))
+    train(tmp_path / "four", make_config(logging_steps=4))
     each = losses(tmp_path / "each")
     expected = {n: sum(each[i] for i in range(n - 3, n + 1)) / 4 for n in (4, 8, 12, 16, 20)}
     assert losses(tmp_path / "four") == pytest.approx(expected)
@@ -47,7 +47,7 @@ def test_accumulating_equals_one_large_batch(tmp_path: Path) -> None:
         return {"loss": (model(batch[0]).squeeze(-1) - batch[1]).square().mean()}
 
     one = train(tmp_path / "one", make_config(), model=make_model(0.0), step=plain)
-    two = train(tmp_path / "two", make_config(accumulate=2), model=make_model(0.0), step=plain)
+    two = train(tmp_path / "two", make_config(gradient_accumulation_steps=2), model=make_model(0.0), step=plain)
     for name, value in weights_of(one).items():
         torch.testing.assert_close(weights_of(two)[name], value, rtol=0, atol=1e-6)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
@@ -62,9 +62,11 @@ def test_early_stopping_returns_the_best_averaged_weights(tmp_path: Path) -> Non
         seen.append({name: value.clone() for name, value in module.state_dict().items()})
         return {"loss": next(values), "accuracy": 0.5}
 
-    config = make_config(max_steps=50, validate_every=3, patience=2, ema_decay=0.9, keep_checkpoints=1)
+    config = make_config(
+        max_steps=50, eval_steps=3, early_stopping_patience=2, ema_decay=0.9, checkpoints_total_limit=1
+    )
     result = train(tmp_path / "run", config, validate=validate)
-    assert (result.stopped_because, result.steps, result.best_step) == ("patience", 12, 6)
+    assert (result.stopped_because, result.steps, result.best_step) == ("early_stopping_patience", 12, 6)
     for name, value in weights_of(result).items():
         assert torch.equal(value, seen[1][name]), name
     run = RunFolder(tmp_path / "run")
@@ -74,7 +76,7 @@ def test_early_stopping_returns_the_best_averaged_weights(tmp_path: Path) -> Non
         "validation_accuracy"
     ] == 0.5
     again = train(tmp_path / "run", config, validate=validate, resume=True)
-    assert (again.stopped_because, again.steps) == ("patience", 12)
+    assert (again.stopped_because, again.steps) == ("early_stopping_patience", 12)
     assert all(torch.equal(value, seen[1][name]) for name, value in weights_of(again).items())
 
 
@@ -139,8 +141,8 @@ def test_input_errors_of_loading_processes_stay_one_line(tmp_path: Path) -> None
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="validate_every=3: there is no validation set"):
-        train(tmp_path / "a", make_config(validate_every=3))
+    with pytest.raises(InputError, match="eval_steps=3: there is no validation set"):
+        train(tmp_path / "a", make_config(eval_steps=3))
     with pytest.raises(InputError, match="Linear: has no trainable parameter"):
         train(tmp_path / "b", make_config(), model=nn.Linear(6, 1).requires_grad_(False))
     with pytest.raises(InputError, match="is no run folder to resume"):
@@ -170,7 +172,10 @@ def test_checkpoints_of_another_run_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_pickle_and_pruned_checkpoints(tmp_path: Path) -> None:
-    train(tmp_path / "run", make_config(checkpoint_every=2, keep_checkpoints=3, ema_decay=0.9, trackers="tensorboard"))
+    train(
+        tmp_path / "run",
+        make_config(checkpointing_steps=2, checkpoints_total_limit=3, ema_decay=0.9, report_to="tensorboard"),
+    )
     files = {path.relative_to(tmp_path / "run").parts for path in (tmp_path / "run").rglob("*") if path.is_file()}
     names = {parts[-1] for parts in files}
     assert {name for name in names if not name.startswith("events.out.tfevents")} == {

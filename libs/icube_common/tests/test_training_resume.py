@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from icube_common.training import FitResult, newest_whole
 
 from .training_job import Stop, losses, make_config, make_model, step, train, weights_of
@@ -48,17 +48,17 @@ def stopping(after: int) -> Any:
     [
         {},
         {"num_workers": 2},
-        {"ema_decay": 0.99, "accumulate": 2, "schedule": "cosine", "warmup_steps": 10},
+        {"ema_decay": 0.99, "gradient_accumulation_steps": 2, "lr_scheduler": "cosine", "warmup_steps": 10},
         {"mixed_precision": "bf16"},
     ],
-    ids=["dropout", "two-workers", "ema-accumulate-cosine", "bf16"],
+    ids=["dropout", "two-workers", "ema-gradient_accumulation_steps-cosine", "bf16"],
 )
 def test_resumed_weights_are_bit_identical(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = make_config(**changes)
     unbroken = train(tmp_path / "unbroken", config)
     torch.rand(5)  # the global generator stands elsewhere the second time
     with pytest.raises(Stop):
-        train(tmp_path / "broken", config, step=stopping(13 * config.accumulate))
+        train(tmp_path / "broken", config, step=stopping(13 * config.gradient_accumulation_steps))
     resumed = train(tmp_path / "broken", config, resume=True)
     assert resumed.resumed_from == 8 and resumed.steps == 20
     assert_same(unbroken, resumed)
@@ -88,7 +88,7 @@ def test_workers_do_not_change_the_weights(tmp_path: Path) -> None:
 def test_resume_before_the_first_checkpoint_starts_over(tmp_path: Path) -> None:
     unbroken = train(tmp_path / "unbroken", make_config())
     with pytest.raises(Stop):
-        train(tmp_path / "broken", make_config(log_every=1), step=stopping(5))
+        train(tmp_path / "broken", make_config(logging_steps=1), step=stopping(5))
     resumed = train(tmp_path / "broken", make_config(), resume=True)
     assert resumed.resumed_from == 0
     assert losses(tmp_path / "broken") == losses(tmp_path / "unbroken")
@@ -127,7 +127,7 @@ def run_job(job: dict[str, Any], *launcher: str, output: int = subprocess.PIPE) 
 
 
 def test_killed_run_resumes_bit_identically(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"max_steps": 40, "checkpoint_every": 5, "ema_decay": 0.9, "num_workers": 1}
+    changes: dict[str, Any] = {"max_steps": 40, "checkpointing_steps": 5, "ema_decay": 0.9, "num_workers": 1}
     unbroken = train(tmp_path / "unbroken", make_config(**changes))
     process = run_job({"run": str(tmp_path / "killed"), "config": changes, "delay": 0.05}, output=subprocess.DEVNULL)
     run = RunFolder(tmp_path / "killed")
@@ -145,7 +145,7 @@ def test_killed_run_resumes_bit_identically(tmp_path: Path) -> None:
 
 
 def test_two_processes_agree_with_one(tmp_path: Path) -> None:
-    changes = {"log_every": 1, "max_steps": 12, "accumulate": 2}
+    changes = {"logging_steps": 1, "max_steps": 12, "gradient_accumulation_steps": 2}
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     process = run_job({"run": str(tmp_path / "two"), "config": changes, "dropout": 0.0, "twice": True}, *launcher)
     train(tmp_path / "one", make_config(**changes), model=make_model(0.0))

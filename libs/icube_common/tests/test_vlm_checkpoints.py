@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from vlm_towers import VISION, write_hf_folder, write_small
+from vlm_encoders import VISION, write_hf_folder, write_small
 
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -141,7 +141,7 @@ def test_layouts(layout: str, folder: Path) -> None:
     exact = layout != "half"
     for key, value in loaded.model.state_dict().items():
         assert torch.equal(value, state[key]) if exact else torch.allclose(value, state[key], atol=1e-2), key
-    assert not loaded.untrained_note
+    assert not loaded.untrained_warning
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pth"])

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig, load_backbone
 from icube_common.vlm import VLMConfig, default_device
-from icube_common.vlm.device import tower_precision
+from icube_common.vlm.device import encoder_precision
 
 TINY = VLMConfig(name="icube-tiny")
 
@@ -92,15 +92,15 @@ def test_an_option_that_names_no_device(name: str) -> None:
 
 def test_precision_of_a_tower(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    assert tower_precision(gpu) == "no"
-    assert [tower_precision(gpu, wanted) for wanted in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
-    assert [tower_precision(cpu, wanted) for wanted in ("no", "bf16", "fp16")] == ["no", "no", "no"]
+    assert encoder_precision(gpu) == "no"
+    assert [encoder_precision(gpu, wanted) for wanted in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+    assert [encoder_precision(cpu, wanted) for wanted in ("no", "bf16", "fp16")] == ["no", "no", "no"]
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert tower_precision(gpu) == "bf16" and tower_precision(cpu) == "no"
+    assert encoder_precision(gpu) == "bf16" and encoder_precision(cpu) == "no"
     # a training's own setting stands before the launcher's, as in accelerate
-    assert tower_precision(gpu, "no") == "no"
+    assert encoder_precision(gpu, "no") == "no"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
-    assert tower_precision(gpu) == "no"
+    assert encoder_precision(gpu) == "no"
 
 
 def test_the_backbone_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from vlm_towers import IMAGE_TOWERS, write_hf_folder, write_image_tower, write_small
+from vlm_encoders import IMAGE_TOWERS, write_hf_folder, write_image_tower, write_small
 
 from icube_common.prompts import PromptLearner
 from icube_common.vlm import FrozenVLM, load_vlm

@@ -13,11 +13,11 @@ import torch
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from safetensors.torch import save_file
 from torchvision.transforms import InterpolationMode, Normalize, Resize
-from vlm_towers import write_small
+from vlm_encoders import write_small
 
 from icube_common.errors import InputError
 from icube_common.vlm import VLMConfig, load_vlm
-from icube_common.vlm.pretrained import resolve_pretrained
+from icube_common.vlm.checkpoints.pretrained import resolve_pretrained
 
 PAIRS = open_clip.list_pretrained()
 PINNED = ("roberta-ViT-B-32", "laion2b_s12b_b32k")
@@ -218,7 +218,7 @@ def test_the_weights_of_a_folder_are_loaded_whatever_their_name(name: str, tmp_p
     else:
         torch.save(state, folder / name)
     vlm = load_vlm(str(folder))
-    assert torch.equal(vlm.token_embedding.weight, state["text.token_embedding.weight"]) and not vlm.untrained_note
+    assert torch.equal(vlm.token_embedding.weight, state["text.token_embedding.weight"]) and not vlm.untrained_warning
 
 
 def test_folders_that_are_not_clear(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from icube_common.prompts import PromptLearner
-from icube_common.vlm import FrozenVLM, Projection, load_vlm
+from icube_common.prompts import Projection, PromptLearner
+from icube_common.vlm import FrozenVLM, load_vlm
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 70, 220), "yellow": (235, 215, 50)}
 SHAPES = ("circle", "square", "triangle", "cross")

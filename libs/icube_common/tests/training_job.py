@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from icube_common.runs import RunFolder
-from icube_common.training import Draw, FitResult, StepRandom, TrainConfig, fit, open_run
+from icube_common.io.runs import RunFolder
+from icube_common.training import FitResult, SampleRef, StepRandom, TrainConfig, fit, open_run
 
 BASE = {
     "max_steps": 20,
     "batch_size": 16,
     "learning_rate": 1e-2,
-    "checkpoint_every": 8,
-    "log_every": 5,
+    "checkpointing_steps": 8,
+    "logging_steps": 5,
     "device": "cpu",
-    "trackers": "none",
+    "report_to": "none",
     "seed": 7,
 }
 
@@ -42,7 +42,7 @@ class Data:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: SampleRef) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(draw.seed)
         x = torch.randn(6, generator=generator) + draw.index / self.size
         return x, x.sum()

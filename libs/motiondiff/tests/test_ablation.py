@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from icube_common.config import load_config, read_yaml
 from icube_common.errors import InputError
 from icube_common.experiments import override_texts
-from icube_common.experiments.ablate import ablate
+from icube_common.experiments.ablation import ablate
 from icube_common.experiments.grid import Grid
 from icube_common.experiments.overrides import SET_BY_STUDY, leaves
 from icube_common.experiments.search import Search
-from icube_common.experiments.tune import tune
+from icube_common.experiments.tuning import tune
 from motiondiff.augmentation import cells
 from motiondiff.augmentation.cells import run_cell
 from motiondiff.augmentation.config import CellConfig, unused_keys
@@ -28,8 +28,8 @@ from motiondiff.augmentation.fractions import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_clips
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = """
@@ -50,13 +50,13 @@ def study_store(tmp_path_factory: pytest.TempPathFactory) -> MotionStore:
 
 def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[int] = set()
-    rows = MotionStore.rows
+    rows = MotionStore.frames
 
     def spy(self: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         read.add(int(clip))
         return rows(self, clip, start, stop)
 
-    monkeypatch.setattr(MotionStore, "rows", spy)
+    monkeypatch.setattr(MotionStore, "frames", spy)
     grid = tmp_path / "grid.yaml"
     grid.write_text(
         f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"
@@ -97,7 +97,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(
         with pytest.raises(InputError, match="recorded"):
             run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
         expected = values(load_config(CellConfig, overrides=override_texts(overrides)))
-        expected |= {"train.seed": 5, "train.trackers": "none"}
+        expected |= {"train.seed": 5, "train.report_to": "none"}
         assert asked[-1] == {name: expected[name] for name in known}, key
         assert asked[-1][key] != values(MotionDiffConfig())[key]
 
@@ -130,7 +130,7 @@ def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_pat
         ("diffusion.drop_text: 0.5", "diffusion.drop_text has no effect: text.enabled=false"),
         ("recogniser.extra_share: 0.4", "recogniser.extra_share has no effect"),
         ("train.seed: 3", "train.seed=3: cannot be set for a trial: the seeds of the study"),
-        ("train.trackers: wandb", "train.trackers=wandb: cannot be set for a trial"),
+        ("train.report_to: wandb", "train.report_to=wandb: cannot be set for a trial"),
     ],
 )
 @pytest.mark.parametrize("command", ["ablate", "tune"])

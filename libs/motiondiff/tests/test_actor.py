@@ -12,6 +12,7 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
+from icube_common.training.sampler import SampleRef
 from motiondiff.actor.config import ActorConfig, ActorLossConfig, ActorModelConfig
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from motiondiff.actor.generate import ActorGenerator
 
 TINY = ActorConfig(
-    train=TrainConfig(max_steps=4, batch_size=8, checkpoint_every=2, log_every=1, device="cpu", trackers="none"),
+    train=TrainConfig(
+        max_steps=4, batch_size=8, checkpointing_steps=2, logging_steps=1, device="cpu", report_to="none"
+    ),
     model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16, dropout=0.1),
     data=DataConfig(max_frames=32, min_frames=8),
 )
@@ -53,12 +56,12 @@ def test_divergence_by_hand() -> None:
 
 
 def test_weights_of_the_losses(store: MotionStore, model: ActorGenerator) -> None:
-    from icube_common.training import Draw, StepRandom
+    from icube_common.training import StepRandom
     from motiondiff.actor.train import ActorStep, collate_padded
-    from motiondiff.data.windows import MotionWindows
+    from motiondiff.data.dataset import MotionDataset
 
-    windows = MotionWindows(store, store.select("train"), TINY.data, augment=False)
-    batch = collate_padded([windows[Draw(row, 0)] for row in range(3)], TINY.data.max_frames)
+    windows = MotionDataset(store, store.select("train"), TINY.data, augment=False)
+    batch = collate_padded([windows[SampleRef(row, 0)] for row in range(3)], TINY.data.max_frames)
     weights = ActorLossConfig(weight_pose=2.0, weight_positions=3.0, weight_kl=0.5)
     step = ActorStep(model.representation, weights, TINY.model.width)
     terms = step(model.vae, batch, StepRandom(0, 0, 0, rows=slice(0, 3), total=3))

@@ -22,9 +22,9 @@ from motiondiff.augmentation.fractions import draw_fraction, real_and_test, writ
 from motiondiff.augmentation.rows import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
 from motiondiff.config import DataConfig, MotionDiffConfig
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.config import RecogniserConfig
 
 ConfigMaker = Callable[..., MotionDiffConfig]
@@ -37,7 +37,7 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
         seeds=2,
         ours=tiny_config(train={"max_steps": 1}),
         actor=ActorConfig(
-            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", trackers="none"),
+            train=TrainConfig(max_steps=1, batch_size=4, device="cpu", report_to="none"),
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
             data=DataConfig(max_frames=32, min_frames=8),
         ),
@@ -131,7 +131,7 @@ class Spy:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read: set[int] = set()
         self.others: set[Path] = set()
-        rows = MotionStore.rows
+        rows = MotionStore.frames
 
         def spied(store: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
             if store.path.resolve() == path.resolve():
@@ -140,7 +140,7 @@ class Spy:
                 self.others.add(store.path)
             return rows(store, clip, start, stop)
 
-        monkeypatch.setattr(MotionStore, "rows", spied)
+        monkeypatch.setattr(MotionStore, "frames", spied)
 
 
 @pytest.mark.parametrize("method", ["ours", "variations", "actor"])

@@ -16,7 +16,7 @@ from motiondiff.data.store import MotionStore
 
 QUICK = ("recogniser.model=gru", "recogniser.frames=16", "recogniser.steps=3", "recogniser.batch_size=8")
 ACTOR = (
-    "train.max_steps=1", "train.batch_size=4", "train.trackers=none", "train.device=cpu", "model.num_layers=1",
+    "train.max_steps=1", "train.batch_size=4", "train.report_to=none", "train.device=cpu", "model.num_layers=1",
     "model.width=16", "model.num_heads=2", "model.feedforward=16", "data.max_frames=32", "data.min_frames=8",
 )  # fmt: skip
 

@@ -18,13 +18,14 @@ import icube_common
 import motiondiff
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder, read_json
-from icube_common.training import Draw, StepRandom
+from icube_common.io.runs import RunFolder, read_json
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
+from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, collate
+from motiondiff.data.synthetic import simulate_clips
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.train import DiffusionStep, make_noise_schedule, train
@@ -115,7 +116,7 @@ def test_resuming_with_other_settings_is_refused(
     store_path: Path, run_path: Path, tmp_path: Path, tiny_config: ConfigMaker, changes: dict[str, Any], words: str
 ) -> None:
     run = Path(shutil.copytree(run_path, tmp_path / "run"))
-    kept = {"trackers": "none", "validate_every": 2, "ema_decay": 0.5}
+    kept = {"report_to": "none", "eval_steps": 2, "ema_decay": 0.5}
     changes = {**changes, "train": {**kept, **changes.get("train", {})}}
     before = (run / WEIGHTS).read_bytes()
     with pytest.raises(InputError, match=words):
@@ -157,7 +158,7 @@ def test_bf16(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> Non
     ("changes", "words"),
     [
         ({"train": {"mixed_precision": "fp16"}}, "fp16: does not exist on a CPU; take mixed_precision=bf16 or no"),
-        ({"train": {"patience": 2}}, "set validate_every as well"),
+        ({"train": {"early_stopping_patience": 2}}, "set eval_steps as well"),
         ({"model": {"num_heads": 3}}, r"model\.width=16: must be even and a multiple of model\.num_heads=3"),
     ],
 )
@@ -173,8 +174,10 @@ def test_watching_a_validation_split_that_is_not_there(tmp_path: Path, tiny_conf
     about = {"format": "simulated", "source": "tests", "simulated": True}
     store = write_store(simulate_clips(10, fps=10, subjects=2), tmp_path / "store", PrepareOptions(), about=about)
     for patience in (0, 2):
-        with pytest.raises(InputError, match=r"validate_every=2: .* has no validation split to watch"):
-            train(store.path, tmp_path / "run", tiny_config(train={"validate_every": 2, "patience": patience}))
+        with pytest.raises(InputError, match=r"eval_steps=2: .* has no validation split to watch"):
+            train(
+                store.path, tmp_path / "run", tiny_config(train={"eval_steps": 2, "early_stopping_patience": patience})
+            )
         assert not (tmp_path / "run").exists()
 
 
@@ -204,8 +207,8 @@ def test_bad_keys_and_values(override: str, words: str) -> None:
 def a_step(store: MotionStore, representation: MotionRepresentation, **changes: Any) -> Any:
     config = DiffusionConfig(num_train_timesteps=50, **changes)
     step = DiffusionStep(representation, make_noise_schedule(config), config, max_frames=64)
-    windows = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
-    return step, collate([windows[Draw(index, 0)] for index in range(16)])
+    windows = MotionDataset(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
+    return step, collate([windows[SampleRef(index, 0)] for index in range(16)])
 
 
 class Recorder(torch.nn.Module):
@@ -246,7 +249,7 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
         noisy, timesteps, conditions, mask = model.given
         assert torch.equal(mask, batch["mask"]) and noisy.shape == clean.shape
         seen.append((timesteps, conditions.action))
-        assert (conditions.tag == NULL).all() and conditions.has_shape.all()
+        assert (conditions.style == NULL).all() and conditions.has_shape.all()
         dropped = conditions.action == NULL
         assert torch.equal(conditions.action[~dropped], batch["action"][~dropped])
         # Ho et al., 2020, eq. 4: what is left of the clean motion and how much noise there is

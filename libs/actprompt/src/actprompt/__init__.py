@@ -1,16 +1,15 @@
 """Action recognition from video with frozen vision-language models and learnable prompts.
 
->>> from actprompt import ActConfig, predict_video
->>> from actprompt.evaluate import evaluate
->>> from actprompt.train import train
->>> evaluate("DATA", "EVAL", ActConfig(), protocol="leave-one-subject-out")["top1"]
->>> train("DATA", "RUN", ActConfig())
->>> predict_video("RUN", "video.mp4")["predicted"]
+>>> from actprompt import ActConfig, ActionModel, ActionPipeline, VideoDataset, evaluate, train
+>>> data = VideoDataset.from_csv("clips.csv", "DATA")
+>>> train(ActionModel.for_dataset(data, ActConfig()), data, out="RUN", exclude_subjects=["s9"])
+>>> evaluate(data, ActConfig(), protocol="leave-one-subject-out").metrics["top1"]
+>>> ActionPipeline.from_pretrained("RUN")("video.mp4").top(5)
 """
 
 import logging
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __version__ = "0.1.0"
 
@@ -18,20 +17,29 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ActConfig": "config",
-        "ActionModel": "model",
-        "Clip": "manifest",
-        "Features": "features",
-        "Manifest": "manifest",
-        "Protocol": "manifest",
-        "Sampling": "sampling",
-        "evaluate_run": "evaluate",
-        "load_model": "saved",
-        "predict_video": "predict",
-        "sample_indices": "sampling",
-        "VideoError": "video",
-        "probe": "video",
-        "read_clip": "video",
-        "video_features": "extract",
+        "ActionModel": "models.action_model",
+        "ActionPipeline": "inference.pipeline",
+        "ActionPrediction": "inference.pipeline",
+        "Clip": "data.manifest",
+        "EvaluationResult": "evaluation.report",
+        "Features": "data.feature_store",
+        "Manifest": "data.manifest",
+        "Protocol": "data.manifest",
+        "ProtocolOptions": "evaluation.protocols",
+        "Sampling": "data.frame_sampling",
+        "TrainingResult": "training.run",
+        "VideoDataset": "data.dataset",
+        "VideoError": "data.video",
+        "evaluate": "evaluation.runner",
+        "evaluate_run": "evaluation.runner",
+        "evaluate_zero_shot": "evaluation.zero_shot",
+        "predict": "inference.pipeline",
+        "prepare": "data.prepare",
+        "probe": "data.video",
+        "read_clip": "data.video",
+        "sample_indices": "data.frame_sampling",
+        "train": "training.run",
+        "video_features": "data.extract",
     },
 )
 

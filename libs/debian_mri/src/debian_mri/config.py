@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from debian_mri.preprocess import PreprocessConfig
-from debian_mri.slices import SliceConfig
+from debian_mri.imaging.preprocess import PreprocessConfig
+from debian_mri.imaging.slices import SliceConfig
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig
-from icube_common.numeric import NumericConfig
 from icube_common.prompts import PromptConfig
+from icube_common.tabular import NumericConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
 POOLINGS = ("mean", "attention", "max", "concat")
-MODES = ("none", "late", "text", "film")
-PARTS = ("image", "table", "both")
+MODES = ("none", "linear", "text", "film")
+MODALITIES = ("image", "table", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,12 @@ class VisualConfig(Config):
         "mean", "slices to one feature; concat: side by side, where all scans have as many", choices=POOLINGS
     )
     attention_width: int = option(32, "hidden width of the gated attention", ge=1)
-    shrinkage: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
-    select: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
-    learn_map: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
-    trust: float = option(1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1)
+    ridge_alpha: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
+    tune: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
+    finetune_projection: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
+    logit_weight: float = option(
+        1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +44,19 @@ class ConceptConfig(Config):
     """Signs that are measured on the image, with the direction that a publication gives."""
 
     enabled: bool = option(True, "whether measured signs enter at all")
-    names: list[str] = option([], "signs to take; empty: all that can be measured on the images")
-    geometry: str = option(
+    biomarkers: list[str] = option([], "signs to take; empty: all that can be measured on the images")
+    slice_geometry: str = option(
         "auto", "where pixels of slice images lie: a known set's frame, or nowhere (auto: by the set's format)"
     )
-    controls: str = option("CN", "class that scores are relative to; all people where the set has no such class")
-    adjust: bool = option(
+    control_class: str = option("CN", "class that scores are relative to; all people where the set has no such class")
+    covariate_adjusted: bool = option(
         False, "scores given the demographics, by regression over the controls (w-scores); only where these enter"
     )
-    gain: float = option(0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0)
-    anchor: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
-    learn_gain: bool = option(True, "train the common weight of the known directions")
+    prior_weight: float = option(
+        0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0
+    )
+    prior_strength: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
+    learn_prior_weight: bool = option(True, "train the common weight of the known directions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +64,16 @@ class DemographicsConfig(Config):
     """How the people's variables enter."""
 
     mode: str = option(
-        "none", "late: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
+        "none", "linear: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
     )
     columns: list[str] = option(["age", "sex", "education"], "variables; those that a set does not have are said")
     missing: str = option(
-        "neutral",
+        "mean_impute",
         "a missing value: the middle of the training values with an indicator of its own, or an error",
-        choices=("neutral", "refuse"),
+        choices=("mean_impute", "refuse"),
     )
     shrinkage: float = option(3.0, "how strongly the weights are held to 0", ge=0)
-    allow_tier_c: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
+    allow_diagnostic: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class MriConfig(Config):
     vlm: VLMConfig = section(VLMConfig)
     knowledge: str = option("diagnoses", "class descriptions: a file or a shipped name")
     concept_file: str = option("", "concepts: a file (empty: those of the library)")
-    exchange_texts: int = option(
+    shuffle_class_texts: int = option(
         0, "control: texts and signs' directions are exchanged among the classes, drawn from this number; 0 = not", ge=0
     )
     prompt: PromptConfig = section(PromptConfig, init="descriptions", learn=False)
@@ -100,7 +104,7 @@ class MriConfig(Config):
     visual: VisualConfig = section(VisualConfig)
     concepts: ConceptConfig = section(ConceptConfig)
     demographics: DemographicsConfig = section(DemographicsConfig)
-    numeric: NumericConfig = section(NumericConfig, entry="fusion", scaling="standard")
+    numeric: NumericConfig = section(NumericConfig, fusion_mode="fusion", scaling="standard")
     loss: LossConfig = section(LossConfig)
     calibration: CalibrationConfig = section(CalibrationConfig)
     train: TrainConfig = section(
@@ -109,9 +113,9 @@ class MriConfig(Config):
         batch_size=64,
         learning_rate=0.02,
         weight_decay=0.0,
-        schedule="cosine",
-        checkpoint_every=1000,
-        trackers="none",
+        lr_scheduler="cosine",
+        checkpointing_steps=1000,
+        report_to="none",
     )
 
     def __post_init__(self) -> None:
@@ -128,7 +132,7 @@ class MriConfig(Config):
         if mode in ("text", "film") and not self.visual.enabled:
             raise InputError(
                 f"demographics.mode={mode}: joins the variables to the picture's feature, and visual.enabled=false; "
-                "set demographics.mode=late"
+                "set demographics.mode=linear"
             )
         if mode != "none" and not self.demographics.columns:
             raise InputError(
@@ -138,18 +142,20 @@ class MriConfig(Config):
             raise InputError(
                 "prompt.conditional=true: each description's share of a logit would depend on the scan twice; set false"
             )
-        if self.numeric.entry != "fusion":
-            raise InputError(f"numeric.entry={self.numeric.entry}: demographics.mode=text takes numeric.entry=fusion")
+        if self.numeric.fusion_mode != "fusion":
+            raise InputError(
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: must be fusion, which demographics.mode=text takes"
+            )
 
     @property
-    def needs_tower(self) -> bool:
+    def needs_encoder(self) -> bool:
         """Whether a frozen backbone takes part."""
         return self.visual.enabled
 
     @property
     def validation_share(self) -> float:
         """Share of the training groups that a fold keeps for stopping early: none where nothing is validated."""
-        return 0.2 if self.train.validate_every else 0.0
+        return 0.2 if self.train.eval_steps else 0.0
 
 
 def unused_keys(config: MriConfig) -> dict[str, str]:
@@ -157,19 +163,19 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     visual, mode = config.visual, config.demographics.mode
     found = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
     found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
-    found |= {f"numeric.{key}": "numeric.entry=fusion" for key in ("label_aware", "weight")}
+    found |= {f"numeric.{key}": "numeric.fusion_mode=fusion" for key in ("label_aware", "weight")}
     if config.prompt.init in ("random", "template"):
         found["knowledge"] = f"prompt.init={config.prompt.init}"
     if visual.pooling != "attention":
         found["visual.attention_width"] = f"visual.pooling={visual.pooling}"
-    if visual.select:
-        found["visual.trust"] = "visual.select=true"
+    if visual.tune:
+        found["visual.logit_weight"] = "visual.tune=true"
     if mode != "text":
         found |= {f"numeric.{field.name}": f"demographics.mode={mode}" for field in fields(NumericConfig)}
     if mode == "none":
         keys = (field.name for field in fields(DemographicsConfig) if field.name != "mode")
         found |= {f"demographics.{key}": "demographics.mode=none" for key in keys}
-        found["concepts.adjust"] = "demographics.mode=none"
+        found["concepts.covariate_adjusted"] = "demographics.mode=none"
     if not visual.enabled:
         keys = (field.name for field in fields(VisualConfig) if field.name != "enabled")
         found |= {f"visual.{key}": "visual.enabled=false" for key in keys}
@@ -183,7 +189,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     return found
 
 
-def part_of(config: MriConfig, part: str) -> MriConfig:
+def restrict_modality(config: MriConfig, part: str) -> MriConfig:
     """The same model with the image alone, the table alone, or both.
 
     Args:
@@ -193,8 +199,8 @@ def part_of(config: MriConfig, part: str) -> MriConfig:
     Raises:
         InputError: no such part; nothing would be left.
     """
-    if part not in PARTS:
-        raise unknown("part", part, PARTS)
+    if part not in MODALITIES:
+        raise unknown("part", part, MODALITIES)
     mode = config.demographics.mode
     if part == "image":
         return replace(config, demographics=replace(config.demographics, mode="none"))
@@ -204,6 +210,6 @@ def part_of(config: MriConfig, part: str) -> MriConfig:
             config,
             visual=replace(config.visual, enabled=False),
             concepts=replace(config.concepts, enabled=False),
-            demographics=replace(config.demographics, mode="late"),
+            demographics=replace(config.demographics, mode="linear"),
         )
-    return replace(config, demographics=replace(config.demographics, mode="late" if mode == "none" else mode))
+    return replace(config, demographics=replace(config.demographics, mode="linear" if mode == "none" else mode))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError
-from icube_common.runs import refuse_existing
+from icube_common.io.runs import check_output_path
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import ACTIONS, simulate_clips
+from motiondiff.data.synthetic import ACTIONS, simulate_clips
 from motiondiff.sample import SampleOptions, sample
 from motiondiff.train import train
 
@@ -25,11 +25,11 @@ CONFIG = MotionDiffConfig(
         batch_size=32,
         learning_rate=1e-3,
         warmup_steps=50,
-        schedule="cosine",
+        lr_scheduler="cosine",
         ema_decay=0.99,
         mixed_precision="bf16",
-        checkpoint_every=400,
-        log_every=20,
+        checkpointing_steps=400,
+        logging_steps=20,
     ),
     model=ModelConfig(num_layers=4, width=128, feedforward=512, dropout=0.0),
     data=DataConfig(max_frames=72),
@@ -47,7 +47,7 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
     Raises:
         InputError: ``out`` exists, or ``steps`` is not positive.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     if steps is not None and steps < 1:
         raise InputError(f"--steps {steps}: must be at least 1")
     config = CONFIG if steps is None else replace(CONFIG, train=replace(CONFIG.train, max_steps=steps))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from icube_common.config import config_to_dict
-from icube_common.reports import Report
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.reports import Report
+from icube_common.io.runs import RunFolder, read_json
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
 

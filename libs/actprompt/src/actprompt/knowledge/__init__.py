@@ -1,7 +1,7 @@
 """Class knowledge that comes with the library: for each data set a file of sentences about its classes.
 
-The sentences are drafts by a language model that no specialist has checked; each file says so, and every report that
-uses one repeats it until a person signs (``actprompt describe review``).
+The sentences are drafts by a language model that no specialist has checked; each file states it, and every report that
+uses one repeats it until a person signs (``actprompt knowledge review``).
 
 >>> from actprompt.knowledge import load_knowledge
 >>> load_knowledge("ucf101").texts("Archery")[0]
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
 
 SHIPPED: dict[str, str] = {
     "ucf101": "ucf101.yaml",
@@ -26,7 +26,7 @@ SHIPPED: dict[str, str] = {
     "etri": "etri.yaml",
     "florence3d": "florence3d.yaml",
 }
-"""Format of a data set, as `actprompt.datasets.FORMATS` names it -> its file in this folder."""
+"""Format of a data set, as `actprompt.data.readers.FORMATS` names it -> its file in this folder."""
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -40,13 +40,13 @@ def load_knowledge(name: str = "", *, format: str = "") -> ClassKnowledge:
 
     Raises:
         InputError: no such name, no knowledge for the format, or a file that is missing, malformed or changed after it
-            was frozen; the message says what to give instead.
+            was frozen; the message contains the remedy.
     """
-    from icube_common.knowledge.bank import ClassKnowledge
+    from icube_common.knowledge.class_knowledge import ClassKnowledge
 
     if name.lower().endswith(_SUFFIXES):
         return ClassKnowledge.load(name)
-    remedy = "give a file that `actprompt describe generate` or `describe import` has made"
+    remedy = "give a file that `actprompt knowledge generate` or `knowledge import` has made"
     if name and name not in SHIPPED:
         raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or {remedy}")
     key = name or format

@@ -1,4 +1,4 @@
-"""Readers of cohorts, one file a format: a source in, scans with their labels and the people's variables out."""
+"""Readers of cohorts, one module per format: scans with labels and clinical variables from a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """A format: the module that reads it, one line for people, and the options of ``prepare`` that mean something."""
+    """Format: module of its reader, description, and the options of ``prepare`` that it uses."""
 
     module: str
     description: str
@@ -23,12 +23,12 @@ class ReaderInfo:
 
 FORMATS: dict[str, ReaderInfo] = {
     "adni": ReaderInfo(
-        "adni",
+        "adni.reader",
         "LONI download: <subject>/<description>/<date>/<I...|S...>/ with the collection's CSV",
         ("collection_csv", "adnimerge", "image_type", "sequences", "salt_file", "label_column"),
     ),
     "bids": ReaderInfo(
-        "bids", "BIDS: participants.tsv, sub-*/[ses-*/]anat/*_T1w.nii.gz", ("label_column", "sequences")
+        "bids.reader", "BIDS: participants.tsv, sub-*/[ses-*/]anat/*_T1w.nii.gz", ("label_column", "sequences")
     ),
     "dicom": ReaderInfo(
         "dicom_folder",
@@ -36,23 +36,23 @@ FORMATS: dict[str, ReaderInfo] = {
         ("participants", "sequences", "salt_file"),
     ),
     "oasis1": ReaderInfo(
-        "oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
+        "oasis.oasis1", "OASIS-1 or OASIS-2: session folders or NIfTI files, with the set's CSV", ("participants",)
     ),
     "oasis3": ReaderInfo(
-        "oasis3",
+        "oasis.oasis3",
         "OASIS-3: session folders (OAS30001_MR_d0129) with NIfTI files, and the table of CDRs",
         ("participants", "label_column", "sequences"),
     ),
-    "oasis-slices": ReaderInfo("oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
+    "oasis-slices": ReaderInfo("oasis.oasis_slices", "2-D slices of OASIS-1: index.csv and images/"),
     "csv": ReaderInfo("csv_list", "a CSV with path, label, subject and any more columns"),
 }
 
 
 def get_reader(name: str) -> Reader:
-    """The reader of a format.
+    """Reader of a format.
 
     Raises:
-        InputError: there is none of that name; the nearest is given.
+        InputError: unknown format; the nearest is given.
     """
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)

@@ -1,4 +1,4 @@
-"""What every reader takes and gives, and what several of them need."""
+"""Interface of the readers, and functions shared by several of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import MISSING_CODES, canonical, is_missing, is_number, tidy
+from debian_mri.data.clinical_variables import MISSING_CODES, canonical_name, is_missing, is_number, normalise_value
+from debian_mri.data.manifest import Rejection, Scan
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -18,22 +17,22 @@ if TYPE_CHECKING:
 # as is: read where it lies; copy: voxels and affine into a file without free text; the last two convert
 HANDLINGS = ("as is", "copy", "analyze", "dicom")
 IMAGE_TYPES = ("original", "processed", "all")
-OLDEST = 120.0  # years
+MAX_AGE = 120.0  # years
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What ``prepare`` was asked beside the source; each reader takes what its format has.
+class ReaderOptions:
+    """Options of ``prepare`` for readers; each reader uses those of its format.
 
     Attributes:
         collection_csv: LONI's table of the download.
         adnimerge: ADNI's table of visits.
         participants: table of labels and variables.
-        label_column: which column is the label.
+        label_column: column of the label.
         image_type: of LONI: "original", "processed" or "all".
-        sequences: those that are taken.
+        sequences: sequences to include.
         salt: the project's secret for subject keys.
-        salt_kept: whether it is in a file of the project; one that is not gives keys that are never the same again.
+        salt_is_stored: true for a salt in a file of the project; any other salt gives keys that cannot be reproduced.
 
     Raises:
         InputError: an unknown image type, or no sequence.
@@ -46,7 +45,7 @@ class Options:
     image_type: str = "original"
     sequences: tuple[str, ...] = ("T1w",)
     salt: bytes = b""
-    salt_kept: bool = True
+    salt_is_stored: bool = True
 
     def __post_init__(self) -> None:
         if self.image_type not in IMAGE_TYPES:
@@ -57,15 +56,15 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A scan before its images are opened.
+    """Scan before its images are opened.
 
     Attributes:
         scan: without sha256; its paths are those of the source, relative to the root.
-        row: variable -> text, `tidy`.
-        source: what a rejection calls it.
+        row: variable -> text, `normalise_value`.
+        source: name in a rejection.
         handling: one of `HANDLINGS`; all but "as is" write ``nifti/<id>.nii.gz``.
         frames: of a DICOM volume whose headers are read.
-        files: of a DICOM volume, those of the folder ``scan.paths[0]`` that belong to it.
+        files: of a DICOM volume, its files in the folder ``scan.paths[0]``.
     """
 
     scan: Scan
@@ -77,16 +76,16 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a reader has found.
+class ReaderResult:
+    """Scans of a cohort, as read by a reader.
 
     Attributes:
         title: the set's name.
         citation: the paper that defines it.
-        root: what the scans' paths start from.
-        candidates: the scans.
-        rejected: what is none.
-        notes: lines for people.
+        root: root of the scans' paths.
+        candidates: scans.
+        rejected: rejections with reasons.
+        notes: notes on labels and keys.
         about: further entries of ``dataset.json``.
     """
 
@@ -102,16 +101,16 @@ class Found:
 class Reader(Protocol):
     """Interface of a reader module."""
 
-    def find(self, source: Path, options: Options) -> Found:
-        """The scans of a source; opens no volume. InputError where nothing of the format is there."""
+    def find(self, source: Path, options: ReaderOptions) -> ReaderResult:
+        """Scans of a source; opens no volume. Raises InputError for a source of another format."""
         ...
 
 
 def require_folder(path: Path, expected: str) -> Path:
-    """The folder, with links resolved.
+    """Resolve a folder.
 
     Raises:
-        InputError: there is none, or nothing in it.
+        InputError: missing or empty.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected {expected}")
@@ -121,10 +120,10 @@ def require_folder(path: Path, expected: str) -> Path:
 
 
 def require_file(path: Path | None, option: str, expected: str) -> Path:
-    """The file that an option names.
+    """Check the file of an option.
 
     Raises:
-        InputError: the option was not given, or there is no such file.
+        InputError: option not given, or no such file.
     """
     if path is None:
         raise InputError(f"{option}: is needed; expected {expected}")
@@ -133,40 +132,40 @@ def require_file(path: Path | None, option: str, expected: str) -> Path:
     return path
 
 
-def person_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
-    """The variables of a table's row by our names, missing ones empty.
+def participant_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
+    """Variables of a table's row by canonical names, empty if missing.
 
-    Where two columns mean one variable, the first that has a value counts. Words of no known sex stay, to be counted.
+    Of two columns of one variable the first with a value counts. Unknown words for a sex are kept, to be counted.
     """
     skipped = set(skip)
     row: dict[str, str] = {}
     for column, text in cells.items():
         if column in skipped or not column:
             continue
-        name = canonical(column)
-        value = tidy(name, text) or ("" if is_missing(text) else text.strip())
+        name = canonical_name(column)
+        value = normalise_value(name, text) or ("" if is_missing(text) else text.strip())
         if not row.get(name):
             row[name] = value
     return row
 
 
-def implausible(row: Mapping[str, str]) -> str:
-    """Why a person's row cannot be true; empty where nothing speaks against it."""
+def implausible_reason(row: Mapping[str, str]) -> str:
+    """Reason that a person's row is implausible, empty if it is plausible."""
     age = row.get("age", "")
     # 0 and codes such as 999 are missing ages
-    if is_number(age) and float(age) not in MISSING_CODES | {0.0} and not 0 < float(age) <= OLDEST:
-        return f"age is not between 0 and {OLDEST:g} years"
+    if is_number(age) and float(age) not in MISSING_CODES | {0.0} and not 0 < float(age) <= MAX_AGE:
+        return f"age is not between 0 and {MAX_AGE:g} years"
     return ""
 
 
-def reject_repeated_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
-    """Those whose id is theirs alone; all others of an id are rejected, for which of them is meant is not known."""
+def reject_duplicate_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
+    """Reject all candidates that share an id."""
     times: dict[str, int] = {}
     for one in candidates:
         times[one.scan.id] = times.get(one.scan.id, 0) + 1
     kept = [one for one in candidates if times[one.scan.id] == 1]
     rejected = [
-        Rejection(one.source, f"id {one.scan.id!r} is there {times[one.scan.id]} times")
+        Rejection(one.source, f"id {one.scan.id!r} occurs {times[one.scan.id]} times")
         for one in candidates
         if times[one.scan.id] > 1
     ]

@@ -1,4 +1,4 @@
-"""Checks of scans against each other, the same for every format: missing keys, one person's sex, one visit's label."""
+"""Consistency checks of all formats: missing keys, sex of a person, label of a visit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from debian_mri.cohorts.base import Candidate
-from debian_mri.columns import decode_sexes
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
+from debian_mri.data.clinical_variables import decode_sex_codes, is_missing_name
+from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
 
 
 def reject_missing(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
-    """Candidates with a label and a person; a session or site that is missing is None."""
+    """Reject candidates without label or subject; a missing session or site becomes None."""
     kept, rejected = [], []
     for one in candidates:
         scan = one.scan
@@ -31,10 +30,10 @@ def reject_missing(candidates: Sequence[Candidate]) -> tuple[list[Candidate], li
 
 
 def check_spelling(labels: Iterable[str]) -> None:
-    """Refuse classes that differ only in case or in what joins their words.
+    """Check for two spellings of one class, by case or word separator.
 
     Raises:
-        InputError: two do; both are named, and how to make them one.
+        InputError: two such labels; both are named, and the option that joins them.
     """
     first: dict[str, str] = {}
     for label in sorted(set(labels)):
@@ -47,11 +46,11 @@ def check_spelling(labels: Iterable[str]) -> None:
 
 
 def reject_contradictions(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
-    """Candidates without people of two sexes and visits of two labels; sexes given as numbers become words.
+    """Reject subjects with two sexes and visits with two labels; numeric codes of sex are decoded.
 
-    Visits that have no name are one visit: which came first is not known.
+    Visits without a name count as one visit.
     """
-    rows = decode_sexes({str(at): one.row for at, one in enumerate(candidates)})
+    rows = decode_sex_codes({str(at): one.row for at, one in enumerate(candidates)})
     candidates = [replace(one, row=rows[str(at)]) for at, one in enumerate(candidates)]
     sexes: dict[str, set[str]] = defaultdict(set)
     labels: dict[tuple[str, str | None], set[str]] = defaultdict(set)

@@ -2,7 +2,7 @@
 
 Known further columns: ``id``, ``session``, ``site``, ``cohort`` (of a pool: scans without a site are of
 an unknown one of their cohort), ``sequence`` (else by the file's name or its JSON sidecar), ``planes`` (of 2-D images,
-one a path); every other one is a variable of the person. Several paths stand in one cell with ``;`` between them. Paths
+one a path); every other one is a variable of the person. Several paths in one cell are separated by ``;``. Paths
 are relative to the file's folder, or absolute.
 """
 
@@ -15,27 +15,26 @@ from pathlib import Path
 
 from debian_mri.cohorts.base import (
     Candidate,
-    Found,
-    Options,
-    implausible,
-    person_row,
-    reject_repeated_ids,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    reject_duplicate_ids,
     require_file,
 )
-from debian_mri.cohorts.image_sequence import file_sequence
-from debian_mri.cohorts.sequences import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.description import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.tables import read_people
-from debian_mri.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name
-from debian_mri.volumes import SUFFIXES
+from debian_mri.data.clinical_variables import is_missing_name
+from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
+from debian_mri.imaging.nifti import SUFFIXES
 from icube_common.errors import InputError
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 OWN = ("id", "path", "paths", "label", "subject", "session", "site", "cohort", "sequence", "planes")
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan a row; a row without label, subject or file is rejected.
 
     Raises:
@@ -57,10 +56,10 @@ def find(source: Path, options: Options) -> Found:
         where = f"line {line}"
         paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
         planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
-        row = person_row(cells, OWN)
+        row = participant_row(cells, OWN)
         kind, reason = _kind(paths, planes)
-        sequence, unfit = _sequence(cells.get("sequence", ""), [root / part for part in paths])
-        reason = reason or implausible(row) or unfit
+        sequence, sequence_problem = _sequence(cells.get("sequence", ""), [root / part for part in paths])
+        reason = reason or implausible_reason(row) or sequence_problem
         for name in (column, "label", "subject"):
             if not cells[name]:
                 reason = f"{name} is empty"
@@ -83,14 +82,14 @@ def find(source: Path, options: Options) -> Found:
         )
         assumed += not sequence
         candidates.append(Candidate(scan=scan, row=row, source=where))
-    kept, repeated = reject_repeated_ids(candidates)
-    notes = [f"sequence: nothing says it of {assumed} scans: they are taken for T1w"] if assumed else []
-    return Found(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+    kept, repeated = reject_duplicate_ids(candidates)
+    notes = [f"sequence: unknown for {assumed} scans, assumed T1w"] if assumed else []
+    return ReaderResult(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
 
 
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:
-    """(sequence, reason): of a scan by its row, else by its files; empty where nothing says it."""
-    findings = [found for found in map(file_sequence, files) if found != SequenceFinding()]
+    """Sequence of a scan by its row, else by its files, and the reason for a rejection; empty if unknown."""
+    findings = [finding for finding in map(file_sequence, files) if finding != SequenceFinding()]
     own = findings[0] if findings else SequenceFinding()
     if not stated:
         return own.sequence or "", own.reason
@@ -98,12 +97,12 @@ def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:
     if sequence is None:
         return "", f"sequence {stated!r} is none of {', '.join(SEQUENCES)}"
     if own.sequence and own.sequence != sequence:
-        return "", f"the column sequence says {sequence} and the file {own.sequence}"
+        return "", f"sequence {sequence} in the table, {own.sequence} by the file"
     return sequence, ""
 
 
 def _site(cells: Mapping[str, str]) -> str | None:
-    """The site; where it is missing in a pool of cohorts, the cohort's unknown one."""
+    """Site; a missing site of a pooled cohort is the cohort's unknown site."""
     site, cohort = (cells.get(name, "") for name in ("site", "cohort"))
     if not is_missing_name(site):
         return site
@@ -116,13 +115,13 @@ def _stem(paths: str) -> str:
 
 
 def _kind(paths: tuple[str, ...], planes: tuple[str, ...]) -> tuple[str, str]:
-    """(kind, reason): what the paths are, or why they are nothing."""
-    if all(path.lower().endswith(PICTURES) for path in paths):
+    """Kind of the paths, and the reason for a rejection."""
+    if all(path.lower().endswith(IMAGE_SUFFIXES) for path in paths):
         if len(planes) != len(paths):
             return "", f"{len(paths)} images and {len(planes)} planes: the column 'planes' names one for each"
-        if strange := [plane for plane in planes if plane not in PLANES]:
-            return "", f"plane {strange[0]!r} is none of {', '.join(PLANES)}"
+        if unknown_planes := [plane for plane in planes if plane not in PLANES]:
+            return "", f"plane {unknown_planes[0]!r} is none of {', '.join(PLANES)}"
         return "slices", ""
     if len(paths) == 1 and paths[0].lower().endswith(SUFFIXES):
         return "volume", "a volume has no planes" if planes else ""
-    return "", f"paths are neither one volume ({', '.join(SUFFIXES)}) nor images ({', '.join(PICTURES)})"
+    return "", f"paths are neither one volume ({', '.join(SUFFIXES)}) nor images ({', '.join(IMAGE_SUFFIXES)})"

@@ -1,7 +1,7 @@
 """Any folder of DICOM files, one subfolder a subject, with a CSV of labels: ``subject,label[,age,sex,...]``.
 
 ``subject`` is the subfolder's name; it is hashed like every id of headers. Age and sex come from the headers where the
-table has none; a column ``sequence`` says which one series are whose description names none.
+table has none; a column ``sequence`` gives the sequence of series without one in their description.
 """
 
 from __future__ import annotations
@@ -15,29 +15,38 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from debian_mri.cohorts.base import Candidate, Found, Options, implausible, person_row, require_file, require_folder
-from debian_mri.cohorts.image_sequence import header_sequence, image_type_reason
-from debian_mri.cohorts.sequences import SequenceFinding, check_sequences
+from debian_mri.cohorts.base import (
+    Candidate,
+    ReaderOptions,
+    ReaderResult,
+    implausible_reason,
+    participant_row,
+    require_file,
+    require_folder,
+)
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from debian_mri.cohorts.tables import read_people
+from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
+from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.identity import hash_subject
-from debian_mri.manifest import Scan
-from debian_mri.manifest_writer import Rejection
-from debian_mri.variables import is_missing_name, is_number, tidy
+from debian_mri.dicom.privacy.pseudonyms import hash_subject
 from icube_common.errors import InputError
-from icube_common.processes import map_in_processes
+from icube_common.utils import map_in_processes
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
 DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}
-# what anonymisers write in place of an id
-NOBODY = re.compile(r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE)
+# placeholders of anonymisers for an id
+ANONYMOUS_IDS = re.compile(
+    r"(anon\w*|unknown|none|null|removed|deidentified|de-identified|patient|x+|0+|1|-)?", re.IGNORECASE
+)
 YEARS_APART = 2.0  # between the table's age and the header's, at most
 
 
 @dataclass(frozen=True)
 class _Volume:
-    """A part of a series: its frames, or why there are none, and why it is no image as scanned (``type``).
+    """Part of a series: frames, or the reason for a rejection, and a derived image type (``type``).
 
     ``order`` sorts studies, ``person`` is a keyed hash.
     """
@@ -52,7 +61,7 @@ class _Volume:
     sex: str
 
 
-def find(source: Path, options: Options) -> Found:
+def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """One scan a volume of the sequences asked for.
 
     Raises:
@@ -74,18 +83,18 @@ def find(source: Path, options: Options) -> Found:
             strict=True,
         )
     )
-    shared, everybody = _shared_people(volumes)
+    shared, everywhere = _shared_people(volumes)
     candidates: list[Candidate] = []
     for folder, found in volumes.items():
         key = hash_subject(folder, options.salt)
-        found = [replace(one, person="") if one.person in everybody else one for one in found]
+        found = [replace(one, person="") if one.person in everywhere else one for one in found]
         made, refused = _subject(key, people.get(folder), found, shared, options.sequences)
         candidates += made
         rejected += refused
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
-    if everybody:
-        notes.append("the headers give all people one id, which says nothing: the same person twice would not be seen")
-    return Found(
+    if everywhere:
+        notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
+    return ReaderResult(
         title="DICOM folder",
         root=root,
         candidates=candidates,
@@ -95,7 +104,7 @@ def find(source: Path, options: Options) -> Found:
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
-    """Subfolder -> its row; rows that are there twice, or name no folder, are rejected."""
+    """Rows by subfolder; duplicate rows and rows without a folder are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
     for line, cells in read_people(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
@@ -114,8 +123,8 @@ def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], 
 
 def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     """Headers below a subject's folder."""
-    from debian_mri.dicom.reading import text
-    from debian_mri.dicom.series import find_series, split
+    from debian_mri.dicom.files.dicom_io import text
+    from debian_mri.dicom.stacks.series import find_series, split_series
 
     def read(header: object, keyword: str) -> str:
         try:
@@ -132,10 +141,10 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
         header = series.header
         finding = header_sequence(header)
         patient = read(header, "PatientID")
-        nobody = NOBODY.fullmatch(patient.strip()) or is_missing_name(patient)
+        anonymous = ANONYMOUS_IDS.fullmatch(patient.strip()) or is_missing_name(patient)
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
-        for part in split(series):
+        for part in split_series(series):
             answer.append(
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
@@ -143,9 +152,9 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                     type=image_type_reason(part.frames[0].image_type) if part.frames else "",
                     finding=finding,
                     order=order,
-                    person="" if nobody else hash_subject(patient, salt),
+                    person="" if anonymous else hash_subject(patient, salt),
                     age=_years(read(header, "PatientAge")),
-                    sex=tidy("sex", read(header, "PatientSex")),
+                    sex=normalise_value("sex", read(header, "PatientSex")),
                 )
             )
     return answer
@@ -157,20 +166,20 @@ def _years(text: str) -> str:
 
 
 def _shared_people(volumes: Mapping[str, list[_Volume]]) -> tuple[set[str], set[str]]:
-    """Keys of patients who are in several subfolders, and of one that is in all of three or more: an anonymiser's."""
+    """Patients in several subfolders, and those in all of three or more, which is an anonymiser's id."""
     people = Counter(person for found in volumes.values() for person in {one.person for one in found} - {""})
     with_id = sum(any(one.person for one in found) for found in volumes.values())
-    everybody = {person for person, folders in people.items() if folders == with_id >= 3}
-    return {person for person, folders in people.items() if folders > 1} - everybody, everybody
+    everywhere = {person for person, folders in people.items() if folders == with_id >= 3}
+    return {person for person, folders in people.items() if folders > 1} - everywhere, everywhere
 
 
 def _subject(
     key: str, cells: dict[str, str] | None, volumes: list[_Volume], shared: set[str], sequences: tuple[str, ...]
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """A subject's scans, and why the other series are none."""
+    """Scans of a subject, and rejections of its other series."""
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
-    own = person_row(cells or {}, ("subject", "label", "sequence"))
+    own = participant_row(cells or {}, ("subject", "label", "sequence"))
     whole = ""
     if cells is None:
         whole = "its folder has no row in --participants that can be used"
@@ -199,7 +208,7 @@ def _subject(
             reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(sequences)})", True
         elif not reason and _ages_differ(own.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
-        reason = reason or implausible(row)
+        reason = reason or implausible_reason(row)
         if reason or cells is None or sequence is None:
             rejected.append(Rejection(name, reason, by_rule=by_rule))
             continue

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from debian_mri.variables import is_missing
+from debian_mri.data.clinical_variables import is_missing
 from icube_common.errors import InputError
 
 DELIMITERS = (",", ";", "\t")

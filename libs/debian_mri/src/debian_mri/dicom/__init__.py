@@ -1,29 +1,29 @@
-"""From a scanner's DICOM files to NIfTI, or a refusal with its reason; and de-identification of DICOM files.
+"""DICOM: conversion of series to NIfTI, with refusals of what cannot be converted, and de-identification of files.
 
-Frames of all kinds of files (one image a file, enhanced multi-frame, Siemens mosaic) become one record, `Frame`; from
-there on there is one way: series -> parts -> volume geometry -> NIfTI. Coordinates of headers are LPS (DICOM), those of
+Frames of all kinds of files (single-frame, enhanced multi-frame, Siemens mosaic) become a `Frame`; the pipeline is
+series -> parts -> volume geometry -> NIfTI. Coordinates of headers are LPS (DICOM), those of
 affines RAS (NIfTI), both in mm.
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Frame": "frames",
-        "Part": "series",
+        "SeriesPart": "stacks.series",
         "Refusal": "frames",
-        "Series": "series",
-        "VolumeGeometry": "geometry",
+        "Series": "stacks.series",
+        "VolumeGeometry": "stacks.geometry",
         "convert_folder": "convert",
-        "deidentify_dataset": "deidentify",
-        "deidentify_file": "deidentify",
-        "find_series": "series",
-        "hash_subject": "identity",
-        "project_salt": "identity",
-        "read_volume": "convert",
-        "remap_uid": "identity",
-        "split": "series",
-        "volume_geometry": "geometry",
+        "deidentify_dataset": "privacy.deidentify",
+        "deidentify_file": "privacy.deidentify",
+        "find_series": "stacks.series",
+        "hash_subject": "privacy.pseudonyms",
+        "project_salt": "privacy.pseudonyms",
+        "read_dicom_volume": "convert",
+        "remap_uid": "privacy.pseudonyms",
+        "split_series": "stacks.series",
+        "volume_geometry": "stacks.geometry",
     },
 )

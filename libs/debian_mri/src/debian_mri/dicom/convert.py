@@ -1,4 +1,4 @@
-"""A folder of DICOM files to NIfTI files: ``debian-mri convert``."""
+"""Conversion of a folder of DICOM files to NIfTI files: ``debian-mri convert``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from einops import rearrange
 
-from debian_mri.dicom import vocabulary
-from debian_mri.dicom.damage import ARCHIVE
+from debian_mri.dicom.files.damage import ARCHIVE
+from debian_mri.dicom.files.dicom_io import text
+from debian_mri.dicom.files.pixels import pixels
 from debian_mri.dicom.frames import Frame, Refusal
-from debian_mri.dicom.geometry import VolumeGeometry, volume_geometry
-from debian_mri.dicom.pixels import pixels
-from debian_mri.dicom.reading import text
-from debian_mri.dicom.series import Part, Series, find_series, split
-from debian_mri.dicom.sidecar import repetition_time, sidecar
-from debian_mri.dicom.volumes import BY_NUMBER
+from debian_mri.dicom.privacy import vocabulary
+from debian_mri.dicom.privacy.sidecar import repetition_time, sidecar
+from debian_mri.dicom.stacks.geometry import VolumeGeometry, volume_geometry
+from debian_mri.dicom.stacks.series import Series, SeriesPart, find_series, split_series
+from debian_mri.dicom.stacks.volume_order import BY_NUMBER
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, write_json
+from icube_common.io.runs import atomic_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ REJECTED = "rejected.csv"
 
 
 @dataclass(frozen=True)
-class Volume:
-    """Voxels and where they are.
+class DicomVolume:
+    """Voxels and their affine.
 
     Attributes:
         data: (columns, rows, slices) or (columns, rows, slices, volumes), as scaled by the headers.
@@ -49,49 +49,51 @@ class Volume:
 def convert_folder(
     folder: str | Path, out: str | Path, *, overwrite: bool = False, strict: bool = False, salt: bytes | None = None
 ) -> dict[str, Any]:
-    """Convert all series below a folder, or say of each why not.
+    """Convert all series below a folder; each refused one has a reason.
 
     Writes ``NNNN[_words].nii.gz`` and ``.json`` for each volume, and ``rejected.csv``. Nothing written holds a name,
     id, date or UID of the headers, nor a name of the input's folders and files.
 
     Args:
-        folder: searched with all folders below; files may be gzipped and need no extension.
-        out: the folder to write.
+        folder: folder to search with its subfolders; files may be gzipped and need no extension.
+        out: output folder.
         overwrite: replace ``out``.
-        strict: stop at the first series that is refused.
-        salt: of the project (`debian_mri.dicom.identity.project_salt`): the JSON files then carry hashed keys of
-            subject, study, series and space.
+        strict: stop at the first refused series.
+        salt: salt of the project (`debian_mri.dicom.privacy.pseudonyms.project_salt`): the JSON files then carry hashed
+            keys of subject, study, series and space.
 
     Returns:
         ``{"series": [...], "converted": n, "refused": n}``. Each series has ``status`` ("converted" or "refused"),
-        ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder as given: it may tell who
-        was scanned and is in this answer only), ``n_files``, ``description`` (known words only), ``number``.
+        ``path`` of the NIfTI file or None, ``reason`` or None, ``source`` (the input folder, which may identify
+        the subject and is in this result only), ``n_files``, ``description`` (known words only), ``number``.
 
     Raises:
         InputError: no such folder, no DICOM file in it, ``out`` exists, or ``strict`` and a series was refused.
     """
-    found = find_series(folder)
-    if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in found):
-        packed = any(series.refusal and series.refusal.detail == ARCHIVE for series in found)
+    all_series = find_series(folder)
+    if not any(series.uid or (series.refusal and series.refusal.kind != "not DICOM") for series in all_series):
+        packed = any(series.refusal and series.refusal.detail == ARCHIVE for series in all_series)
         raise InputError(f"{folder}: holds no DICOM file{' but archives: unpack them first' if packed else ''}")
-    answers: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
-        for series in found:
-            for part in split(series):
-                answers.append(_convert_part(series, part, temporary, Path(out), len(answers) + 1, salt))
-                if strict and answers[-1]["status"] == "refused":
-                    raise InputError(f"{series.source}: {answers[-1]['reason']} (without --strict the others go on)")
-        _write_rejected(temporary / REJECTED, [answer for answer in answers if answer["status"] == "refused"])
-    converted = sum(answer["status"] == "converted" for answer in answers)
-    logger.info("%d series converted, %d refused", converted, len(answers) - converted)
-    return {"series": answers, "converted": converted, "refused": len(answers) - converted}
+        for series in all_series:
+            for part in split_series(series):
+                results.append(_convert_part(series, part, temporary, Path(out), len(results) + 1, salt))
+                if strict and results[-1]["status"] == "refused":
+                    raise InputError(
+                        f"{series.source}: {results[-1]['reason']} (without --strict the others are converted)"
+                    )
+        _write_rejected(temporary / REJECTED, [result for result in results if result["status"] == "refused"])
+    converted = sum(result["status"] == "converted" for result in results)
+    logger.info("%d series converted, %d refused", converted, len(results) - converted)
+    return {"series": results, "converted": converted, "refused": len(results) - converted}
 
 
 def _convert_part(
-    series: Series, part: Part, temporary: Path, out: Path, number: int, salt: bytes | None
+    series: Series, part: SeriesPart, temporary: Path, out: Path, number: int, salt: bytes | None
 ) -> dict[str, Any]:
     words = _description(series)
-    answer: dict[str, Any] = {
+    result: dict[str, Any] = {
         "status": "refused",
         "path": None,
         "reason": None,
@@ -104,15 +106,15 @@ def _convert_part(
         if part.refusal is not None:
             raise part.refusal
         geometry = volume_geometry(part.frames)
-        volume = read_volume(geometry, repetition_time=repetition_time(series.header))
+        volume = read_dicom_volume(geometry, repetition_time=repetition_time(series.header))
         stem = "_".join([f"{number:04d}", *words.split()[:6]])
         write_nifti(temporary / f"{stem}.nii.gz", volume)
         spacing = float(np.linalg.norm(geometry.affine[:3, 2])) if geometry.shape[2] > 1 else None
-        beside = sidecar(series.header, geometry.frames[0][0], salt=salt, slice_spacing=spacing)
-        write_json(temporary / f"{stem}.json", beside)
+        metadata = sidecar(series.header, geometry.frames[0][0], salt=salt, slice_spacing=spacing)
+        write_json(temporary / f"{stem}.json", metadata)
     except Refusal as refusal:
-        return {**answer, "reason": str(refusal)}
-    return {**answer, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
+        return {**result, "reason": str(refusal)}
+    return {**result, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
 
 
 def _description(series: Series) -> str:
@@ -122,7 +124,7 @@ def _description(series: Series) -> str:
         return ""
 
 
-def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> Volume:
+def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> DicomVolume:
     """Read the pixels of a voxel grid.
 
     Args:
@@ -136,14 +138,14 @@ def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = Non
         Refusal: pixels are missing, damaged or compressed in an unknown way, or volumes repeat each other.
     """
     volumes = geometry.frames
-    wanted: dict[Path, list[tuple[int, int, Frame]]] = {}
+    by_file: dict[Path, list[tuple[int, int, Frame]]] = {}
     for t, volume in enumerate(volumes):
         for k, frame in enumerate(volume):
-            wanted.setdefault(frame.path, []).append((t, k, frame))
+            by_file.setdefault(frame.path, []).append((t, k, frame))
     stacked: npt.NDArray[Any] | None = None
-    for path, places in wanted.items():
+    for path, members in by_file.items():
         stored = pixels(path)
-        for t, k, frame in places:
+        for t, k, frame in members:
             plane = _scaled(_plane(stored, frame), frame.scale)
             if stacked is None:
                 stacked = np.zeros((len(volumes), len(volumes[0]), *plane.shape), plane.dtype)
@@ -151,10 +153,10 @@ def read_volume(geometry: VolumeGeometry, *, repetition_time: float | None = Non
                 stacked = stacked.astype(np.promote_types(stacked.dtype, plane.dtype))
             stacked[t, k] = plane
     assert stacked is not None
-    if geometry.told_apart_by == BY_NUMBER:
-        _refuse_repeated(stacked)
-    data = rearrange(_smallest(stacked), "volume slice row column -> column row slice volume")
-    return Volume(
+    if geometry.volume_order_source == BY_NUMBER:
+        _check_distinct(stacked)
+    data = rearrange(_smallest_dtype(stacked), "volume slice row column -> column row slice volume")
+    return DicomVolume(
         data=data[..., 0] if len(volumes) == 1 else data,
         affine=geometry.affine,
         repetition_time=repetition_time if len(volumes) > 1 else None,
@@ -180,29 +182,29 @@ def _scaled(plane: npt.NDArray[Any], scale: tuple[float, float]) -> npt.NDArray[
     return (plane.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
-def _smallest(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array in the smallest type that NIfTI readers know well: uint8, int16, uint16, int32, float32.
+def _smallest_dtype(stacked: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Array in the smallest common type of NIfTI: uint8, int16, uint16, int32, float32.
 
     Raises:
-        Refusal: the values fit none of them.
+        Refusal: values outside all of them.
     """
     if stacked.dtype.kind == "f":
         if not np.isfinite(stacked).all():
             raise Refusal("damaged pixels", "values that are no numbers")
         return stacked.astype(np.float32)
     low, high = int(stacked.min()), int(stacked.max())
-    kinds = (np.uint8, np.int16, np.uint16, np.int32) if stacked.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
-    for kind in kinds:
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return stacked.astype(kind)
+    dtypes = (np.uint8, np.int16, np.uint16, np.int32) if stacked.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
+    for dtype in dtypes:
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return stacked.astype(dtype)
     raise Refusal("damaged pixels", "values beyond 32 bits")
 
 
-def _refuse_repeated(stacked: npt.NDArray[Any]) -> None:
-    """No two volumes are the same to the last bit: noise sees to that in any real series.
+def _check_distinct(stacked: npt.NDArray[Any]) -> None:
+    """Check that no two volumes are identical: noise makes those of a real series different.
 
     Raises:
-        Refusal: two are, so the files are copies of each other under new numbers.
+        Refusal: identical volumes, that is copies of files under new instance numbers.
     """
     seen: dict[bytes, int] = {}
     for t, volume in enumerate(stacked):
@@ -211,7 +213,7 @@ def _refuse_repeated(stacked: npt.NDArray[Any]) -> None:
             raise Refusal("duplicate slices", f"volumes {first + 1} and {t + 1} are the same image")
 
 
-def write_nifti(path: Path, volume: Volume) -> None:
+def write_nifti(path: Path, volume: DicomVolume) -> None:
     """Write a NIfTI-1 file: qform and sform with code 1 (scanner), units mm and s."""
     import nibabel
 
@@ -224,9 +226,9 @@ def write_nifti(path: Path, volume: Volume) -> None:
     nibabel.save(image, path)
 
 
-def _write_rejected(path: Path, answers: Sequence[dict[str, Any]]) -> None:
-    """What was refused and why, without the folders' names."""
+def _write_rejected(path: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Write the refused series and reasons, without the folders' names."""
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, ["number", "reason", "n_files", "description"], extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(answers)
+        writer.writerows(results)

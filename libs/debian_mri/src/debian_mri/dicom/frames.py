@@ -1,21 +1,27 @@
-"""One image plane as all kinds of files give it, and the refusal of what cannot be converted."""
+"""Frame: image plane of any kind of DICOM file; and the refusal of what cannot be converted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 Vector = tuple[float, ...]
+FloatArray = npt.NDArray[np.float64]
+
+COSINE_TOLERANCE = 1e-3  # of unit length and right angle: headers have three digits at the least
 
 
 class Refusal(Exception):
-    """What a series is refused for.
+    """Refusal of a series.
 
-    The message names kinds and numbers of the geometry, never a value that may tell who was scanned.
+    The message has kinds and numbers of the geometry, never a value that may identify a subject.
 
     Args:
         kind: a few fixed words ("missing slices"), for tables.
-        detail: what was found and where.
+        detail: evidence and location.
     """
 
     def __init__(self, kind: str, detail: str = "") -> None:
@@ -30,7 +36,7 @@ class Frame:
 
     Attributes:
         path: the file.
-        index: which plane of the file.
+        index: index of the plane in the file.
         tile: first row and column inside the file's image, for mosaics.
         rows: of the plane, in pixels.
         columns: of the plane, in pixels.
@@ -42,12 +48,12 @@ class Frame:
         image_type: the header's words; of multi-frame files, of this frame.
         component: number that some scanners give magnitude, phase, real, imaginary (GE).
         echo: time in ms and number.
-        times: numbers that may tell volumes of a 4-D series apart, by the name of their source.
+        times: numbers that may distinguish volumes of a 4-D series, by the name of their source.
         instance: number of the image in its series.
-        uid: of the image, empty where it has none.
-        stack: name of the frame's stack in an enhanced file, empty in all others.
+        uid: UID of the image, empty if absent.
+        stack: name of the stack in an enhanced file, else empty.
         scale: slope and intercept from stored to written values.
-        description: words of the series that say whether it is a localiser, in lower case.
+        description: words of the series in lower case, for the detection of localisers.
     """
 
     path: Path
@@ -72,5 +78,24 @@ class Frame:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Place in the series: by instance number, inside a file by frame."""
+        """Sort key in the series: instance number, then frame of the file."""
         return (self.instance if self.instance is not None else -1, self.index)
+
+
+def check_orientation(cosines: Vector) -> Vector:
+    """Normalise direction cosines, which are rounded in headers.
+
+    Raises:
+        Refusal: not a pair of orthogonal unit vectors.
+    """
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
+    if np.abs(lengths - 1).max() > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
+        raise Refusal("missing geometry", "the image orientation is no pair of orthogonal unit vectors")
+    return tuple(float(item) for item in (*(row / lengths[0]), *(column / lengths[1])))
+
+
+def plane_normal(orientation: Vector) -> FloatArray:
+    """Unit normal of a plane, LPS, right-handed: row x column."""
+    normal = np.cross(np.array(orientation[:3]), np.array(orientation[3:]))
+    return normal / np.linalg.norm(normal)

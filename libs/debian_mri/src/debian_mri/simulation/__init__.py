@@ -1,10 +1,10 @@
 """Simulated brains: the ICBM152 template, deformed as ages and diseases deform brains.
 
-They stand in for people's scans where none is at hand, and, since it is known what was changed and where, they test
-explanations. They are nobody's brains: everything made from them is marked as simulated.
+They replace scans of subjects where none are available, and test explanations, since the changed regions are known.
+All outputs are marked as simulated.
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -1,4 +1,4 @@
-"""A prepared folder of simulated people: volumes, manifest, variables, and the truth about them."""
+"""Prepared folder of a simulated cohort: volumes, manifest, clinical variables, ground truth."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ import numpy as np
 from jaxtyping import Int16
 from tqdm import tqdm
 
-from debian_mri.cohorts.images import volume_digest
-from debian_mri.manifest import Manifest, Scan
-from debian_mri.manifest_writer import write_manifest
-from debian_mri.simulation.deformation import displacement, places_in_template, random_field, read_template, volumes
-from debian_mri.simulation.effects import Person, check_classes, draw_person
-from debian_mri.simulation.scanner import Site, make_sites, scanned
+from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.manifest import Manifest, Scan, write_manifest
+from debian_mri.imaging.nifti import volume_digest
+from debian_mri.imaging.template import load_template, mni_grid
+from debian_mri.simulation.deformation import displacement, random_field, sample_template, template_coordinates, volumes
+from debian_mri.simulation.effects import Person, check_classes, sample_person
+from debian_mri.simulation.scanner import Site, make_sites, simulate_scan
 from debian_mri.simulation.truth import person_truth, write_truth
-from debian_mri.template import load_template, mni_grid
-from debian_mri.variables import VARIABLES
 from icube_common.config import Config, option
 from icube_common.errors import InputError
-from icube_common.experiments.executors import open_executor, run_each
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.experiments.runner.executors import open_executor, run_each
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 
-NOTE = "simulated: the ICBM152 template deformed by formulas, nobody's brain"
+NOTE = "simulated: the ICBM152 template deformed by formulas"
 _COLUMNS = ("age", "sex", "education", "nWBV", "eTIV", "MMSE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CohortConfig(Config):
-    """Which people are simulated."""
+    """Simulated cohort."""
 
-    subjects: int = option(200, "people, shared evenly between the classes", ge=2, le=100_000)
-    classes: list[str] = option(["CN", "AD", "DLB", "PD"], "of CN, MCI, AD, DLB, PD")
-    seed: int = option(0, "of everything", ge=0)
+    subjects: int = option(200, "subjects, shared evenly between the classes", ge=2, le=100_000)
+    classes: list[str] = option(["CN", "AD", "DLB", "PD"], "classes among CN, MCI, AD, DLB, PD")
+    seed: int = option(0, "random seed", ge=0)
     spacing: float = option(2.0, "mm between voxels", ge=1, le=8)
     sites: int = option(2, "scanners", ge=1, le=20)
     confound_sites: bool = option(False, "let each class have a scanner of its own, as no cohort should")
@@ -49,35 +48,45 @@ class CohortConfig(Config):
 
 
 def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, overwrite: bool = False) -> Manifest:
-    """Simulate people and write them as a prepared folder.
+    """Simulate subjects and write them as a prepared folder.
 
     The same configuration gives the same voxels, whatever the number of workers.
 
     Args:
-        out: the folder to make.
-        config: who.
+        out: output folder.
+        config: cohort.
         workers: local processes.
         overwrite: replace an existing ``out``.
 
     Raises:
         InputError: ``out`` exists.
     """
-    out = refuse_existing(out, overwrite=overwrite)
+    out = check_output_path(out, overwrite=overwrite)
     sites = make_sites(config.sites)
-    labels, where = assigned(config)
+    labels, site_indices = assign_classes_and_sites(config)
     with atomic_folder(out, overwrite=overwrite) as folder:
         (folder / "nifti").mkdir()
         write_truth(folder / "truth", config.classes, config.spacing)
         calls = (
-            (at, (str(folder), _name(config.seed, at), label, sites[where[at]], config.spacing, [config.seed, at]))
-            for at, label in enumerate(labels)
+            (
+                index,
+                (
+                    str(folder),
+                    _name(config.seed, index),
+                    label,
+                    sites[site_indices[index]],
+                    config.spacing,
+                    [config.seed, index],
+                ),
+            )
+            for index, label in enumerate(labels)
         )
-        found: dict[int, tuple[Scan, dict[str, str]]] = {}
+        results: dict[int, tuple[Scan, dict[str, str]]] = {}
         with open_executor(workers) as (executor, count), tqdm(desc="brains", unit="brain", total=len(labels)) as bar:
-            for at, result in run_each(_simulate_one, calls, executor, count):
-                found[at] = result
+            for index, result in run_each(_simulate_one, calls, executor, count):
+                results[index] = result
                 bar.update()
-        scans = [found[at][0] for at in range(len(labels))]
+        scans = [results[index][0] for index in range(len(labels))]
         about = {
             "format": "simulated",
             "title": f"Simulated brains ({NOTE.partition(': ')[2]})",
@@ -93,7 +102,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
                 "confound_sites": config.confound_sites,
             },
         }
-        rows = {scan.id: row for scan, row in (found[at] for at in range(len(labels)))}
+        rows = {scan.id: row for scan, row in (results[index] for index in range(len(labels)))}
         write_manifest(folder, about, scans, rows, columns=[VARIABLES[name] for name in _COLUMNS])
     return Manifest.load(out)
 
@@ -101,31 +110,31 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
 def simulate_brain(
     person: Person, site: Site, spacing: float, generator: np.random.Generator
 ) -> tuple[Int16[np.ndarray, "x y z"], dict[str, float]]:
-    """A person's scan on `mni_grid`, and the true volumes in mL."""
+    """Simulated scan of a person on `mni_grid`, and the true volumes in mL."""
     template, grid = load_template(), mni_grid(spacing)
     field = displacement(person.changes, random_field(generator))
-    places = places_in_template(field, person.head, grid)
-    anatomy = read_template(template.t1, template.affine, places)
-    voxels = scanned(anatomy, anatomy > 0.2, site, spacing, generator)
+    coordinates = template_coordinates(field, person.head, grid)
+    anatomy = sample_template(template.t1, template.affine, coordinates)
+    voxels = simulate_scan(anatomy, anatomy > 0.2, site, spacing, generator)
     return voxels, volumes(field, person.head)
 
 
-def assigned(config: CohortConfig) -> tuple[list[str], list[int]]:
-    """Class and site of each person; sites have the same share of each class unless they are confounded."""
-    labels = [config.classes[at % len(config.classes)] for at in range(config.subjects)]
+def assign_classes_and_sites(config: CohortConfig) -> tuple[list[str], list[int]]:
+    """Class and site of each subject; sites have the same share of each class unless they are confounded."""
+    labels = [config.classes[index % len(config.classes)] for index in range(config.subjects)]
     generator = np.random.default_rng([config.seed, 2**31])
-    where = [0] * config.subjects
+    site_indices = [0] * config.subjects
     for number, label in enumerate(config.classes):
-        members = [at for at, other in enumerate(labels) if other == label]
-        for place, at in enumerate(generator.permutation(members)):
+        members = [index for index, other in enumerate(labels) if other == label]
+        for position, index in enumerate(generator.permutation(members)):
             # the first of an odd number goes to another site in each class
-            where[at] = (number if config.confound_sites else number + place) % config.sites
-    return labels, where
+            site_indices[index] = (number if config.confound_sites else number + position) % config.sites
+    return labels, site_indices
 
 
-def _name(seed: int, at: int) -> str:
-    # people of another seed are other people: a model of one cohort may be tested on the next
-    return f"sim{seed}-{at + 1:04d}"
+def _name(seed: int, index: int) -> str:
+    # other seeds have other ids: a model of one cohort may be tested on another
+    return f"sim{seed}-{index + 1:04d}"
 
 
 def _simulate_one(
@@ -134,13 +143,13 @@ def _simulate_one(
     import nibabel
 
     generator = np.random.default_rng(list(seed))
-    person = draw_person(label, generator)
+    person = sample_person(label, generator)
     voxels, measured = simulate_brain(person, site, spacing, generator)
     path = f"nifti/{name}_T1w.nii.gz"
     affine = mni_grid(spacing).affine
     image = nibabel.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"simulated, nobody's brain"
+    image.header["descrip"] = b"simulated"
     image.set_sform(affine, 4)
     image.set_qform(affine, 4)
     nibabel.save(image, Path(folder) / path)
@@ -162,12 +171,12 @@ def _simulate_one(
 
 @cache
 def volumes_of_template() -> dict[str, float]:
-    """Volumes in mL of the template itself."""
+    """Volumes of the template, mL."""
     return volumes(displacement({}))
 
 
-def describe_cohort(manifest: Manifest) -> dict[str, Any]:
-    """What the command says about a cohort that it has made."""
+def cohort_summary(manifest: Manifest) -> dict[str, Any]:
+    """Summary of a simulated cohort for the command."""
     size = sum(path.stat().st_size for path in manifest.folder.rglob("*") if path.is_file())
     counts = manifest.about["counts"]
     return {

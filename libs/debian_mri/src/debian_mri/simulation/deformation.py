@@ -19,24 +19,24 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy import fft, ndimage
 
-from debian_mri.regions import REGIONS
+from debian_mri.imaging.regions import REGIONS
+from debian_mri.imaging.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 from debian_mri.simulation.effects import STRUCTURES
-from debian_mri.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
 
 COARSE = 3.0  # mm
-# of the random field: mm that points move (root mean square along an axis), mm over which neighbours move alike
-_WANDER, _ALIKE = 1.2, 13.0
+# of the random field: root mean square displacement along an axis and correlation length, mm
+_RANDOM_MM, _CORRELATION_MM = 1.2, 13.0
 _SQUARINGS = 5
-# how far around a structure its change is made up for, mm
-_AROUND = {"lateral_ventricles": 24.0, "parietal": 6.0, "cortex": 4.0}
-_AROUND_ELSE = 12.0
+# range around a structure that compensates its change, mm
+_COMPENSATION_MM = {"lateral_ventricles": 24.0, "parietal": 6.0, "cortex": 4.0}
+_COMPENSATION_DEFAULT = 12.0
 
 Field = Float32[np.ndarray, "3 x y z"]
 Scalar = Float32[np.ndarray, "x y z"]
 
 
 def structure_mask(name: str, template: Template) -> Scalar:
-    """A structure on the template's grid, 0 to 1: where it is, from region and tissue.
+    """Soft mask of a structure on the template's grid, 0 to 1, from region and tissue.
 
     Args:
         name: of `STRUCTURES`.
@@ -48,7 +48,7 @@ def structure_mask(name: str, template: Template) -> Scalar:
         return np.where(low, 0, template.grey).astype(np.float32)
     inside = REGIONS[name].mask(template.t1.shape, template.affine)
     if name == "lateral_ventricles":
-        # the fluid, which the ellipsoids hold only roughly
+        # CSF inside the approximate ellipsoids
         return (inside & template.brain).astype(np.float32) * (1 - tissue)
     if name == "medial_temporal":
         inside = inside & ~REGIONS["hippocampus"].mask(template.t1.shape, template.affine)
@@ -64,17 +64,17 @@ def coarse_mask(name: str) -> Scalar:
 
 @cache
 def unit_field(name: str) -> Field:
-    """The velocity, mm, that makes a structure smaller by a factor e (to first order, as far as it is smooth)."""
+    """Velocity, mm, that shrinks a structure by a factor e (to first order)."""
     template = template_on_grid(COARSE)
     mask = coarse_mask(name)
     tissue = np.clip(template.grey + template.white, 0, 1)
     soft = ndimage.gaussian_filter(mask, 1.0)
-    reach = _AROUND.get(name, _AROUND_ELSE)
+    reach = _COMPENSATION_MM.get(name, _COMPENSATION_DEFAULT)
     distance = ndimage.distance_transform_edt(mask < 0.5) * COARSE
     near = np.exp(-((distance / reach) ** 2)) * (1 - np.clip(soft, 0, 1)) * (template.t1 > 0.05)
-    # fluid gives way before tissue does; ventricles have tissue around them only
-    give = near * (0.1 + tissue) if name == "lateral_ventricles" else near * (1.1 - tissue)
-    source = soft - give * (soft.sum() / give.sum())
+    # CSF compensates before tissue does; ventricles are surrounded by tissue only
+    compensation = near * (0.1 + tissue) if name == "lateral_ventricles" else near * (1.1 - tissue)
+    source = soft - compensation * (soft.sum() / compensation.sum())
     field = _gradient_of_potential(source)
     reached = float((divergence(field) * mask).sum() / mask.sum())
     field /= reached
@@ -83,7 +83,7 @@ def unit_field(name: str) -> Field:
 
 
 def _gradient_of_potential(source: Scalar) -> Field:
-    """The gradient field whose divergence is ``source``: Poisson's equation by FFT, padded against its periodicity."""
+    """Gradient field with divergence ``source``: Poisson's equation by FFT, padded against its periodicity."""
     padded = np.pad(source, [(0, n // 2) for n in source.shape])
     k = np.meshgrid(*(2 * np.pi * np.fft.fftfreq(n, COARSE) for n in padded.shape), indexing="ij", sparse=True)
     squared = k[0] ** 2 + k[1] ** 2 + k[2] ** 2
@@ -95,59 +95,61 @@ def _gradient_of_potential(source: Scalar) -> Field:
 
 
 def divergence(field: Field) -> Scalar:
-    """Of a field in mm on the coarse grid."""
+    """Divergence of a field in mm on the coarse grid."""
     total: Scalar = sum(np.gradient(field[axis], COARSE, axis=axis) for axis in range(3))
     return total
 
 
 def random_field(generator: np.random.Generator) -> Field:
-    """A smooth random velocity, mm: what makes one brain differ from another."""
+    """Smooth random velocity, mm, for the variability between brains."""
     shape = mni_grid(COARSE).shape
     field = generator.standard_normal((3, *shape), dtype=np.float32)
     for axis in range(3):
-        field[axis] = ndimage.gaussian_filter(field[axis], _ALIKE / COARSE, mode="wrap")
-    return field * np.float32(_WANDER / field.std())
+        field[axis] = ndimage.gaussian_filter(field[axis], _CORRELATION_MM / COARSE, mode="wrap")
+    return field * np.float32(_RANDOM_MM / field.std())
 
 
 @cache
 def _crosstalk() -> Float64[np.ndarray, "s s"]:
-    """What the unit field of each structure (column) does to the log volume of each (row), times -1."""
+    """Effect of the unit field of each structure (column) on the log volume of each (row), times -1."""
     masks = [coarse_mask(name) for name in STRUCTURES]
     fields = [divergence(unit_field(name)) for name in STRUCTURES]
     return np.array([[float((field * mask).sum() / mask.sum()) for field in fields] for mask in masks])
 
 
 def _strengths(changes: Mapping[str, float]) -> Float64[np.ndarray, "s"]:
-    """How strongly each unit field enters so that all structures change as they should, neighbours included."""
+    """Weights of the unit fields for the required changes of all structures, corrected for crosstalk."""
     strengths: Float64[np.ndarray, "s"] = np.linalg.solve(_crosstalk(), [changes.get(name, 0.0) for name in STRUCTURES])
     return strengths
 
 
-def displacement(changes: Mapping[str, float], wander: Field | None = None) -> Field:
-    """Where the template is read: ``phi(x) - x`` in mm.
+def displacement(changes: Mapping[str, float], random: Field | None = None) -> Field:
+    """Displacement of the template coordinates: ``phi(x) - x`` in mm.
 
     Args:
         changes: structure -> change of its log volume.
-        wander: of `random_field`; None for none.
+        random: of `random_field`; None for none.
 
     Returns:
         (3, X, Y, Z) on the coarse grid.
     """
-    velocity = np.zeros((3, *mni_grid(COARSE).shape), dtype=np.float32) if wander is None else wander.copy()
+    velocity = np.zeros((3, *mni_grid(COARSE).shape), dtype=np.float32) if random is None else random.copy()
     for name, strength in zip(STRUCTURES, _strengths(changes), strict=True):
         if strength:
             velocity -= np.float32(strength) * unit_field(name)
     moved = velocity / np.float32(2**_SQUARINGS)
-    places = np.indices(moved.shape[1:], dtype=np.float32)
+    grid = np.indices(moved.shape[1:], dtype=np.float32)
     for _ in range(_SQUARINGS):
         # phi after phi: x + u(x) + u(x + u(x))
-        there = places + moved / np.float32(COARSE)
-        moved = moved + np.stack([ndimage.map_coordinates(part, there, order=1, mode="nearest") for part in moved])
+        coordinates = grid + moved / np.float32(COARSE)
+        moved = moved + np.stack(
+            [ndimage.map_coordinates(part, coordinates, order=1, mode="nearest") for part in moved]
+        )
     return moved
 
 
 def jacobian(field: Field) -> Scalar:
-    """Determinant of the derivative of ``x + field(x)``: template volume per brain volume."""
+    """Jacobian determinant of ``x + field(x)``: template volume per brain volume."""
     derivative = np.stack([np.stack(np.gradient(part, COARSE)) for part in field])
     derivative += np.eye(3, dtype=np.float32)[:, :, None, None, None]
     determinant: Scalar = np.linalg.det(np.moveaxis(derivative, (0, 1), (-2, -1)))
@@ -155,47 +157,49 @@ def jacobian(field: Field) -> Scalar:
 
 
 def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
-    """Volumes in mL of a brain's structures, and of its ``tissue`` and ``brain`` in all.
+    """Volumes of a brain's structures, mL, and total ``tissue`` and ``brain`` volumes.
 
     Args:
-        field: its `displacement`.
-        head: factor of its length.
+        field: `displacement`.
+        head: factor of the head's length.
     """
-    places = np.indices(field.shape[1:], dtype=np.float32) + field / np.float32(COARSE)
+    coordinates = np.indices(field.shape[1:], dtype=np.float32) + field / np.float32(COARSE)
     template = template_on_grid(COARSE)
     masks = {name: coarse_mask(name) for name in STRUCTURES}
     masks |= {"tissue": np.clip(template.grey + template.white, 0, 1), "brain": template.brain.astype(np.float32)}
     voxel = (COARSE * head) ** 3 / 1000
     return {
-        name: float(ndimage.map_coordinates(mask, places, order=1).sum(dtype=np.float64) * voxel)
+        name: float(ndimage.map_coordinates(mask, coordinates, order=1).sum(dtype=np.float64) * voxel)
         for name, mask in masks.items()
     }
 
 
-def places_in_template(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
-    """Where each voxel of a grid is read in the template, MNI mm.
+def template_coordinates(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
+    """Template coordinates of the voxels of a grid, MNI mm.
 
     Args:
         field: `displacement`.
         head: factor of the head's length.
-        grid: of the brain; upright.
+        grid: axis-aligned grid of the brain.
     """
     world = np.stack(
         [
-            np.broadcast_to(places, grid.shape)
-            for places in np.ix_(
+            np.broadcast_to(positions, grid.shape)
+            for positions in np.ix_(
                 *(grid.affine[a, 3] + grid.affine[a, a] * np.arange(n) for a, n in enumerate(grid.shape))
             )
         ]
     ).astype(np.float32) / np.float32(head)
     origin = mni_grid(COARSE).affine[:3, 3].astype(np.float32)
-    there = (world - origin[:, None, None, None]) / np.float32(COARSE)
-    return world + np.stack([ndimage.map_coordinates(part, there, order=1, mode="nearest") for part in field])
+    coordinates = (world - origin[:, None, None, None]) / np.float32(COARSE)
+    return world + np.stack([ndimage.map_coordinates(part, coordinates, order=1, mode="nearest") for part in field])
 
 
-def read_template(image: Scalar, affine: Float64[np.ndarray, "4 4"], places: Float32[np.ndarray, "3 x y z"]) -> Scalar:
-    """An image in template space, linearly, at places in mm; 0 outside."""
+def sample_template(
+    image: Scalar, affine: Float64[np.ndarray, "4 4"], coordinates: Float32[np.ndarray, "3 x y z"]
+) -> Scalar:
+    """Sample an image in template space linearly at coordinates in mm; 0 outside."""
     step = np.diag(affine)[:3].astype(np.float32)[:, None, None, None]
     origin = affine[:3, 3].astype(np.float32)[:, None, None, None]
-    read: Scalar = ndimage.map_coordinates(image, (places - origin) / step, order=1, output=np.float32)
-    return read
+    sampled: Scalar = ndimage.map_coordinates(image, (coordinates - origin) / step, order=1, output=np.float32)
+    return sampled

@@ -1,4 +1,4 @@
-"""What ages, sexes and diagnoses do to simulated brains, as changes of the logarithm of volumes.
+"""Effects of age, sex and diagnosis on simulated brains, as changes of log volumes.
 
 The directions follow the literature, the sizes are chosen so that classes overlap:
 
@@ -48,8 +48,8 @@ CLASSES: Mapping[str, Mapping[str, float]] = {
     },
     "PD": {"hippocampus": -0.02, "lateral_ventricles": 0.06, "cortex": -0.01},
 }
-# what is smaller than this counts as unchanged, in the truth about explanations
-NOTABLE = 0.05
+# smaller changes count as unchanged in the ground truth of explanations
+MIN_LOG_CHANGE = 0.05
 
 _PER_DECADE = {
     "hippocampus": -0.05,
@@ -58,7 +58,7 @@ _PER_DECADE = {
     "parietal": -0.02,
     "cortex": -0.02,
 }
-# between people of one class and age, beside what the random deformation does
+# standard deviation between subjects of one class and age, beside the random deformation
 _SPREAD = {
     "hippocampus": 0.07,
     "medial_temporal": 0.04,
@@ -70,19 +70,19 @@ _SPREAD = {
 _HEAD = {"F": -0.012, "M": 0.012}  # log of the head's length against the template, after rough alignment
 
 
-def most_changed(label: str) -> str | None:
-    """The structure that a class changes most, in deviations of the people of one class; the cortex aside."""
+def most_affected_structure(label: str) -> str | None:
+    """Structure with the largest change in a class, in standard deviations between subjects; without the cortex."""
     effects = {
         name: abs(change) / _SPREAD[name]
         for name, change in CLASSES[label].items()
-        if name != "cortex" and abs(change) >= NOTABLE
+        if name != "cortex" and abs(change) >= MIN_LOG_CHANGE
     }
     return max(effects, key=lambda name: effects[name]) if effects else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """People of a class: mean age, share of women, years of education, MMSE with its spread."""
+    """Distribution of a class: mean age, share of women, years of education, MMSE with its spread."""
 
     age: float
     women: float
@@ -102,7 +102,7 @@ _GROUPS: Mapping[str, _Group] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """A simulated person.
+    """Simulated person.
 
     Attributes:
         label: the class.
@@ -128,10 +128,10 @@ class Person:
 
 
 def check_classes(names: Sequence[str]) -> tuple[str, ...]:
-    """The classes as they were asked for.
+    """Check simulated classes.
 
     Raises:
-        InputError: an unknown one, one twice, or fewer than two.
+        InputError: unknown or repeated class, or fewer than two.
     """
     for name in names:
         if name not in CLASSES:
@@ -141,8 +141,8 @@ def check_classes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def draw_person(label: str, generator: np.random.Generator) -> Person:
-    """A person of a class; with the same generator those of two classes differ by their class only."""
+def sample_person(label: str, generator: np.random.Generator) -> Person:
+    """Sample a person of a class; with the same generator persons of two classes differ by their class only."""
     group = _GROUPS[label]
     age = float(np.clip(group.age + 8 * generator.standard_normal(), 52, 93))
     sex = "F" if generator.uniform() < group.women else "M"
@@ -153,7 +153,7 @@ def draw_person(label: str, generator: np.random.Generator) -> Person:
     mmse = int(np.clip(round(points), 5, 30))
     head = float(np.exp(_HEAD[sex] + 0.008 * generator.standard_normal()))
     own = {name: _SPREAD[name] * generator.standard_normal() for name in STRUCTURES}
-    education_there, mmse_there = generator.uniform(size=2) > (0.03, 0.05)
+    education_known, mmse_known = generator.uniform(size=2) > (0.03, 0.05)
     disease = {name: severity * change for name, change in CLASSES[label].items()}
     decades = (age - 70) / 10
     changes = {
@@ -163,8 +163,8 @@ def draw_person(label: str, generator: np.random.Generator) -> Person:
         label=label,
         age=round(age, 1),
         sex=sex,
-        education=education if education_there else None,
-        mmse=mmse if mmse_there else None,
+        education=education if education_known else None,
+        mmse=mmse if mmse_known else None,
         severity=round(severity, 4),
         head=head,
         changes=changes,

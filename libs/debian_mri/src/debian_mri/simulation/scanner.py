@@ -1,4 +1,4 @@
-"""What scanners add to simulated brains: contrast, blur, uneven sensitivity, noise."""
+"""Scanner effects on simulated brains: contrast, blur, uneven sensitivity, noise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy import ndimage
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A scanner.
+    """Scanner of a site.
 
     Attributes:
-        name: as in the manifest.
+        name: site of the manifest.
         gain: units of white matter.
         gamma: exponent of the contrast; below 1 grey matter comes nearer to white.
         blur: standard deviation, mm.
@@ -37,7 +37,7 @@ _FIRST = (
 
 
 def make_sites(count: int) -> tuple[Site, ...]:
-    """The first ``count`` sites; the same ones each time."""
+    """First ``count`` sites, the same each time."""
     sites = list(_FIRST[:count])
     for number in range(len(sites), count):
         draw = np.random.default_rng(1000 + number).uniform(size=5)
@@ -54,21 +54,21 @@ def make_sites(count: int) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def scanned(
+def simulate_scan(
     anatomy: Float32[np.ndarray, "x y z"],
     brain: Bool[np.ndarray, "x y z"],
     site: Site,
     spacing: float,
     generator: np.random.Generator,
 ) -> Int16[np.ndarray, "x y z"]:
-    """A brain as a scanner shows it, its skull taken off (0 outside the brain).
+    """Simulate the skull-stripped scan of a brain (0 outside the brain).
 
     Args:
-        anatomy: white matter about 0.9, fluid about 0.3.
-        brain: where it is.
-        site: the scanner.
+        anatomy: white matter about 0.9, CSF about 0.3.
+        brain: brain mask.
+        site: scanner.
         spacing: mm.
-        generator: of this scan's sensitivity, gain and noise.
+        generator: random generator of sensitivity, gain and noise.
     """
     image = np.clip(anatomy, 0, None) ** site.gamma
     if site.blur:
@@ -80,12 +80,12 @@ def scanned(
     # a magnitude image: noise is Rician (Gudbjartsson and Patz, MRM 1995)
     real = image + level * generator.standard_normal(image.shape, dtype=np.float32)
     imaginary = level * generator.standard_normal(image.shape, dtype=np.float32)
-    seen: Int16[np.ndarray, "x y z"] = np.where(brain, np.round(np.hypot(real, imaginary)), 0).astype(np.int16)
-    return seen
+    voxels: Int16[np.ndarray, "x y z"] = np.where(brain, np.round(np.hypot(real, imaginary)), 0).astype(np.int16)
+    return voxels
 
 
 def _sensitivity(shape: tuple[int, ...], site: Site, generator: np.random.Generator) -> Float32[np.ndarray, "x y z"]:
-    """A smooth factor about 1: the exponential of a polynomial of second degree."""
+    """Smooth factor about 1: exponential of a polynomial of second degree."""
     x, y, z = np.ix_(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape))
     a = generator.standard_normal(9).astype(np.float32)
     terms = a[0] * x + a[1] * y + a[2] * z + a[3] * x * y + a[4] * x * z + a[5] * y * z

@@ -1,9 +1,9 @@
-"""What was truly changed in a simulated cohort, for testing explanations: ``truth/`` of its folder.
+"""Ground truth of a simulated cohort, for the evaluation of explanations: ``truth/`` of its folder.
 
-- ``<id>.json``: the person's effects and the volumes that came of them;
-- ``structures.nii.gz``: a label map in MNI space of the structures that effects are defined on;
-- ``classes.json``: numbers of the label map, where each structure lies (mm), and which ones each class changes;
-- ``<class>_mask.nii.gz``: where the class was changed.
+- ``<id>.json``: effects and volumes of a person;
+- ``structures.nii.gz``: label map of the structures in MNI space;
+- ``classes.json``: numbers of the label map, bounding box of each structure (mm), changed structures of each class;
+- ``<class>_mask.nii.gz``: mask of the changed structures of a class.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from debian_mri.regions import PLANES
+from debian_mri.imaging.regions import PLANES
+from debian_mri.imaging.template import template_on_grid
 from debian_mri.simulation.deformation import structure_mask
-from debian_mri.simulation.effects import CLASSES, NOTABLE, STRUCTURES, Person
-from debian_mri.template import template_on_grid
+from debian_mri.simulation.effects import CLASSES, MIN_LOG_CHANGE, STRUCTURES, Person
 from icube_common.errors import InputError, unknown
-from icube_common.runs import read_json, write_json
+from icube_common.io.runs import read_json, write_json
 
-# of the changed voxels in the plane that has most of them: a plane with fewer only grazes the change
-_LEAST_SHARE = 0.2
+# minimum of the changed voxels on a plane, relative to the plane with most of them
+_MIN_SHARE = 0.2
 
 
 def changed_structures(label: str) -> tuple[str, ...]:
-    """The structures that a class changes notably; the cortex, which is everywhere, is not among them."""
+    """Structures with a relevant change in a class, without the cortex."""
     effects = CLASSES[label]
-    return tuple(name for name in STRUCTURES if name != "cortex" and abs(effects.get(name, 0.0)) >= NOTABLE)
+    return tuple(name for name in STRUCTURES if name != "cortex" and abs(effects.get(name, 0.0)) >= MIN_LOG_CHANGE)
 
 
 def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
-    """Write the label map, the masks and what they mean."""
+    """Write the label map, the masks and their description."""
     import nibabel
 
     template = template_on_grid(spacing)
@@ -59,7 +59,7 @@ def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
 
 
 def person_truth(person: Person, measured: Mapping[str, float]) -> dict[str, Any]:
-    """What ``<id>.json`` holds."""
+    """Content of ``<id>.json``."""
     return {
         "simulated": True,
         "label": person.label,
@@ -73,34 +73,34 @@ def person_truth(person: Person, measured: Mapping[str, float]) -> dict[str, Any
 
 
 def shows_change(folder: str | Path, label: str, plane: str, position_mm: float) -> bool:
-    """Whether a plane through a simulated brain shows what its class changes.
+    """True for a plane through a changed structure of the class.
 
     Args:
-        folder: of the cohort.
-        label: the class.
+        folder: folder of the cohort.
+        label: class.
         plane: "axial", "coronal" or "sagittal".
         position_mm: along the plane's normal, MNI.
 
     Raises:
-        InputError: the folder holds no truth about this class.
+        InputError: no ground truth of this class in the folder.
     """
     truth = Path(folder) / "truth"
-    known = _classes(truth, label)["classes"]
-    return _shows(truth / known[label]["mask"], None, plane, position_mm)
+    classes = _classes(truth, label)["classes"]
+    return _shows(truth / classes[label]["mask"], None, plane, position_mm)
 
 
 def shows_structure(folder: str | Path, label: str, structure: str, plane: str, position_mm: float) -> bool:
-    """Whether a plane shows one structure that a class changes, as `shows_change` has it for all of them.
+    """True for a plane through one changed structure of the class; see `shows_change`.
 
     Args:
-        folder: of the cohort.
-        label: the class.
+        folder: folder of the cohort.
+        label: class.
         structure: of `changed_structures`.
         plane: "axial", "coronal" or "sagittal".
         position_mm: along the plane's normal, MNI.
 
     Raises:
-        InputError: the folder holds no truth about this class.
+        InputError: no ground truth of this class in the folder.
     """
     truth = Path(folder) / "truth"
     structures = _classes(truth, label)["structures"]
@@ -111,11 +111,11 @@ def shows_structure(folder: str | Path, label: str, structure: str, plane: str, 
 
 def _classes(truth: Path, label: str) -> dict[str, Any]:
     if not (truth / "classes.json").is_file():
-        raise InputError(f"{truth}: there is no truth; debian-mri simulate makes cohorts of which it is known")
-    found: dict[str, Any] = read_json(truth / "classes.json")
-    if label not in found["classes"]:
-        raise InputError(f"{truth}: nothing is known of class {label!r} (there are {', '.join(found['classes'])})")
-    return found
+        raise InputError(f"{truth}: no ground truth: use a cohort of debian-mri simulate")
+    content: dict[str, Any] = read_json(truth / "classes.json")
+    if label not in content["classes"]:
+        raise InputError(f"{truth}: no ground truth of class {label!r} (classes: {', '.join(content['classes'])})")
+    return content
 
 
 def _shows(path: Path, number: int | None, plane: str, position_mm: float) -> bool:
@@ -124,12 +124,12 @@ def _shows(path: Path, number: int | None, plane: str, position_mm: float) -> bo
     index = round((position_mm - start) / step)
     if not 0 <= index < len(areas) or not areas.any():
         return False
-    return bool(areas[index] >= _LEAST_SHARE * areas.max())
+    return bool(areas[index] >= _MIN_SHARE * areas.max())
 
 
 @lru_cache(maxsize=64)
 def _areas(path: Path, modified: int, number: int | None, axis: int) -> tuple[Any, float, float]:
-    """Voxels of a structure (None: of anything) in each plane, mm of the first and from one to the next."""
+    """Number of voxels of a structure (None: of all) in each plane, position of the first plane and spacing, mm."""
     import nibabel
 
     image: Any = nibabel.load(path)

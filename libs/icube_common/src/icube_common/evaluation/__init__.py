@@ -3,37 +3,39 @@
 >>> from icube_common.evaluation import Samples, grouped_k_fold, score, Predictions
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "BaseToNew": "protocols",
-        "Comparison": "paired",
+        "Comparison": "significance",
+        "EvaluationResult": "runner",
         "Fold": "folds",
         "Interval": "intervals",
         "Predictions": "predictions",
-        "Samples": "manifest",
-        "TestRowRequested": "folds",
+        "Samples": "samples",
+        "TestLeakageError": "leakage",
         "base_to_new": "protocols",
         "compute": "metrics",
         "concatenate": "predictions",
         "confusion_matrix": "metrics",
-        "everything": "protocols",
+        "train_on_all": "protocols",
         "few_shot": "protocols",
         "find_metric": "metrics",
         "group_interval": "intervals",
         "grouped_k_fold": "protocols",
         "harmonic_mean": "metrics",
-        "held_out": "splits",
+        "held_out": "samples",
         "leave_one_group_out": "protocols",
         "mean_interval": "intervals",
-        "official": "protocols",
-        "paired_mean_test": "paired",
-        "paired_test": "paired",
+        "predefined_split": "protocols",
+        "paired_mean_test": "significance",
+        "paired_test": "significance",
         "per_class_recall": "metrics",
-        "refuse_trained": "trained",
-        "score": "predictions",
+        "check_train_test_overlap": "leakage",
+        "make_predictions": "predictions",
+        "select_groups": "samples",
         "zero_shot": "protocols",
     },
 )

@@ -3,68 +3,25 @@
 Code that trains is given a `Fold` and nothing else. Two faults of published code are then impossible:
 
 - choosing a checkpoint on the test rows: a fold does not hold their labels (they are not hidden but absent), and only
-  `icube_common.evaluation.predictions.score`, which is given the `Samples`, can judge predictions;
+  `icube_common.evaluation.predictions.make_predictions`, which is given the `Samples`, can judge predictions;
 - a side table (numeric parameters, features, demographics, memories) that still contains the held-out subjects: each
   table is read through a view of the fold, which raises when asked for a row of another part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import numpy as np
 
 from icube_common.errors import InputError
-from icube_common.evaluation.manifest import Samples
+from icube_common.evaluation.leakage import TableView, TestLeakageError
 from icube_common.evaluation.metrics import Array
+from icube_common.evaluation.samples import Samples
 
-Value = TypeVar("Value")
 By = Literal["id", "group"]
-
-
-class TestRowRequested(RuntimeError):
-    """A row was asked for that this part of the fold must not see; the message names it.
-
-    No KeyError: ``view.get(id)`` and ``except KeyError`` would swallow it and train on.
-    """
-
-    __test__ = False  # pytest takes it for a test class otherwise
-
-
-class TableView(Mapping[str, Value], Generic[Value]):
-    """The rows of a side table that one part of a fold may see, in that part's order.
-
-    A mapping from id (or group) to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
-
-    Raises:
-        TestRowRequested: on reading a row of another part.
-        KeyError: on reading what the samples do not know at all.
-    """
-
-    def __init__(self, visible: Mapping[str, Any], table: Any, known: frozenset[str], part: str) -> None:
-        self._visible, self._table, self._known, self._part = visible, table, known, part
-
-    def __getitem__(self, name: str) -> Value:
-        if name in self._visible:
-            return cast("Value", self._table[self._visible[name]])
-        if name in self._known:
-            raise TestRowRequested(f"{name!r} is not in the {self._part} rows of this fold and must not be read here")
-        raise KeyError(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._visible
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._visible)
-
-    def __len__(self) -> int:
-        return len(self._visible)
-
-    def array(self) -> Array:
-        """The values of all visible rows, stacked, (n, ...)."""
-        return np.stack([np.asarray(self[name]) for name in self])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,11 +44,11 @@ class FoldSamples:
         """Class numbers of these rows, (n,).
 
         Raises:
-            TestRowRequested: one of them is neither a training nor a validation row.
+            TestLeakageError: one of them is neither a training nor a validation row.
         """
         for row in rows:
             if int(row) not in self.known_labels:
-                raise TestRowRequested(f"label of {self.ids[int(row)]!r}: not a training or validation row")
+                raise TestLeakageError(f"label of {self.ids[int(row)]!r}: not a training or validation row")
         return np.array([self.known_labels[int(row)] for row in rows], dtype=np.int64)
 
 
@@ -110,7 +67,7 @@ class Fold:
         train_classes: class numbers that are trained.
         test_classes: class numbers among which a prediction chooses: the columns of its probabilities.
         samples: ids, groups and the labels of training and validation.
-        notes: what a report has to say about this fold: no validation rows and why, classes without training rows.
+        warnings: what a report has to say about this fold: no validation rows and why, classes without training rows.
     """
 
     name: str
@@ -123,7 +80,7 @@ class Fold:
     train_classes: tuple[int, ...]
     test_classes: tuple[int, ...]
     samples: FoldSamples
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def train_labels(self) -> Array:
@@ -150,12 +107,12 @@ class Fold:
         """Ids of the test rows, in the order of `test`."""
         return [self.samples.ids[row] for row in self.test]
 
-    def check_trainable(self, sample: str, *, validate_every: int = 0) -> None:
+    def check_trainable(self, sample: str, *, eval_steps: int = 0) -> None:
         """Hold the fold against what a training needs, before anything is written.
 
         Args:
             sample: what a row is, for the message: "clip", "scan".
-            validate_every: steps between validations, 0 where there are none.
+            eval_steps: steps between validations, 0 where there are none.
 
         Raises:
             InputError: a class without training rows, or no validation rows where they are needed.
@@ -166,9 +123,9 @@ class Fold:
             raise InputError(
                 f"fold {self.name!r}: class {empty!r} has no training {sample}; leave it out, or take more {sample}s"
             )
-        if validate_every and not len(self.validation):
-            why = next((note for note in self.notes if note.startswith("no validation rows")), "no validation rows")
-            raise InputError(f"fold {self.name!r}: train.validate_every={validate_every}: {why}; set it to 0")
+        if eval_steps and not len(self.validation):
+            why = next((note for note in self.warnings if note.startswith("no validation rows")), "no validation rows")
+            raise InputError(f"fold {self.name!r}: train.eval_steps={eval_steps}: {why}; set it to 0")
 
     def training_rows(self, table: Any, *, by: By = "id") -> TableView[Any]:
         """A side table's training rows: what scalers, imputers and memories are fitted on.
@@ -234,7 +191,7 @@ def make_fold(
     seed: int = 0,
     train_classes: Sequence[int] | None = None,
     test_classes: Sequence[int] | None = None,
-    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     tested: bool = True,
 ) -> Fold:
     """A fold of these rows, which holds no label of any other row than those of ``train`` and ``validation``.
@@ -260,7 +217,7 @@ def make_fold(
                 f"fold {name!r}: class {samples.class_names[min(outside)]!r} is none of its {part} classes"
             )
     absent = set(learned) - set(samples.labels[parts["train"]].tolist()) if len(train) else set()
-    notes = (*notes, *(f"no training row of class {samples.class_names[number]!r}" for number in sorted(absent)))
+    warnings = (*warnings, *(f"no training row of class {samples.class_names[number]!r}" for number in sorted(absent)))
     for rows in parts.values():
         rows.setflags(write=False)
     return Fold(
@@ -278,6 +235,6 @@ def make_fold(
                 int(row): int(samples.labels[row]) for row in np.concatenate([parts["train"], parts["validation"]])
             },
         ),
-        notes=notes,
+        warnings=warnings,
         **parts,
     )

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from icube_common.errors import InputError
-from icube_common.evaluation.metrics import Array, Metric, OverGroups, absent_classes, checked
+from icube_common.evaluation.metrics import Array, Metric, OverGroups, absent_classes, check_predictions
 
 BOOTSTRAP_FROM = 30
 MetricLike: TypeAlias = Metric | Callable[[Array, Array], float]
@@ -128,7 +128,7 @@ def over_groups(
     repeats: ArrayLike | None = None,
 ) -> tuple[OverGroups, list[str]]:
     """The metric, mean over repeats, as a function of how often each group is drawn; and the groups' names."""
-    y, p = checked(labels, probabilities)
+    y, p = check_predictions(labels, probabilities)
     names, numbers = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     repeat = np.zeros(len(y), dtype=np.int64) if repeats is None else np.asarray(repeats)
     if numbers.shape != y.shape or repeat.shape != y.shape:
@@ -264,11 +264,11 @@ def _on_logit_scale(value: float, error: float, quantile: float, range: tuple[fl
 def _bootstrap(statistic: OverGroups, count: int, resamples: int, seed: int) -> Array:
     """The statistic of groups drawn with replacement; draws in which it is undefined (a class missed) are left out."""
     generator = np.random.default_rng(seed)
-    drawn = np.concatenate([statistic(draw_groups(generator, size, count)) for size in _blocks(resamples, count)])
+    drawn = np.concatenate([statistic(sample_groups(generator, size, count)) for size in _blocks(resamples, count)])
     return drawn[np.isfinite(drawn)]
 
 
-def draw_groups(generator: np.random.Generator, draws: int, count: int) -> Array:
+def sample_groups(generator: np.random.Generator, draws: int, count: int) -> Array:
     """How often each of ``count`` groups comes up in ``count`` draws with replacement, (draws, count)."""
     picked = generator.integers(0, count, (draws, count)) + count * np.arange(draws)[:, None]
     return np.bincount(picked.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)

@@ -57,12 +57,12 @@ class Metric:
         Raises:
             InputError: the shapes do not fit, a label lies outside 0..C-1, or a probability outside 0..1.
         """
-        label_array, probability_array = checked(labels, probabilities)
+        label_array, probability_array = check_predictions(labels, probabilities)
         groups = np.zeros(len(label_array), dtype=np.int64)
         return float(self.over_groups(label_array, probability_array, groups, 1)(np.ones((1, 1)))[0])
 
 
-def checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:
+def check_predictions(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:
     """Labels as ``(N,)`` integers and probabilities as ``(N, C)`` float64.
 
     Raises:
@@ -342,7 +342,7 @@ def confusion_matrix(labels: ArrayLike, probabilities: ArrayLike) -> Array:
     """How many rows of each class (rows) were predicted as each class (columns): (C, C) integers."""
     from sklearn.metrics import confusion_matrix as count
 
-    y, p = checked(labels, probabilities)
+    y, p = check_predictions(labels, probabilities)
     return np.asarray(count(y, p.argmax(axis=1), labels=np.arange(p.shape[1])))
 
 

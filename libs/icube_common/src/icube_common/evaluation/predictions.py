@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation.folds import Fold
 from icube_common.evaluation.intervals import Interval, group_interval
-from icube_common.evaluation.manifest import Samples
-from icube_common.evaluation.metrics import Array, checked, default_names, find_metric
-from icube_common.evaluation.paired import Comparison, paired_test
-from icube_common.runs import atomic_file
+from icube_common.evaluation.metrics import Array, check_predictions, default_names, find_metric
+from icube_common.evaluation.samples import Samples
+from icube_common.evaluation.significance import Comparison, paired_test
+from icube_common.io.runs import atomic_file
 
 COLUMNS = ("id", "subject", "repeat", "fold", "label", "predicted")
 PREFIX = "p_"
@@ -55,7 +55,7 @@ class Predictions:
     class_names: Sequence[str]
 
     def __post_init__(self) -> None:
-        labels, probabilities = checked(self.labels, self.probabilities)
+        labels, probabilities = check_predictions(self.labels, self.probabilities)
         ids, subjects = tuple(map(str, self.ids)), tuple(map(str, self.subjects))
         repeats, folds = np.asarray(self.repeats, dtype=np.int64), np.asarray(self.folds, dtype=np.int64)
         lengths = {"ids": len(ids), "subjects": len(subjects), "repeats": len(repeats), "folds": len(folds)}
@@ -244,7 +244,7 @@ def concatenate(parts: Iterable[Predictions]) -> Predictions:
     )
 
 
-def score(samples: Samples, fold: Fold, probabilities: ArrayLike) -> Predictions:
+def make_predictions(samples: Samples, fold: Fold, probabilities: ArrayLike) -> Predictions:
     """Set a fold's predictions beside the labels: the only way from a fold to its test labels.
 
     Args:

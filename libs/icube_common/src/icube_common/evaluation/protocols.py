@@ -1,7 +1,7 @@
 """Protocols: generators of folds, the same for the same seed.
 
 Where a split is drawn here, groups (subjects) stay whole. Each fold's validation rows come from its training side by
-`splits.inner_split`; a fold without any says why in its notes.
+`splits.inner_split`; a fold without any says why in its warnings.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation.folds import Fold, make_fold
-from icube_common.evaluation.manifest import Samples
 from icube_common.evaluation.metrics import Array
-from icube_common.evaluation.splits import held_out, inner_split, stratified_groups
+from icube_common.evaluation.samples import Samples, held_out, inner_split, stratified_groups
 
 VALIDATION = 0.2
 # as many validation rows of a class as shots, at most four (Zhou et al. 2022, CoOp)
@@ -73,7 +72,7 @@ def leave_one_group_out(samples: Samples, *, seed: int = 0, validation: float = 
         yield _with_validation(samples, rest, test, validation, name, 0, number, _seed(seed, 0, number))
 
 
-def official(
+def predefined_split(
     samples: Samples,
     test_ids: Iterable[str],
     *,
@@ -108,11 +107,11 @@ def zero_shot(samples: Samples, *, test_ids: Iterable[str] | None = None, seed: 
     test = np.arange(len(samples)) if test_ids is None else samples.rows_of(test_ids)
     none = np.array([], dtype=np.int64)
     return make_fold(
-        samples, name="zero-shot", train=none, validation=none, test=test, seed=seed, notes=["no training rows"]
+        samples, name="zero-shot", train=none, validation=none, test=test, seed=seed, warnings=["no training rows"]
     )
 
 
-def everything(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> Fold:
+def train_on_all(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> Fold:
     """Train on all samples, test on none: for a model that is tested on other people, elsewhere.
 
     Args:
@@ -120,7 +119,7 @@ def everything(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> F
         seed: of the validation split.
         validation: share of the groups kept for early stopping.
     """
-    train, chosen, notes = inner_split(samples, np.arange(len(samples)), validation, _seed(seed, "everything"))
+    train, chosen, warnings = inner_split(samples, np.arange(len(samples)), validation, _seed(seed, "everything"))
     none = np.array([], dtype=np.int64)
     return make_fold(
         samples,
@@ -129,7 +128,7 @@ def everything(samples: Samples, *, seed: int = 0, validation: float = 0.0) -> F
         validation=chosen,
         test=none,
         seed=_seed(seed, "everything"),
-        notes=notes if validation else (),
+        warnings=warnings if validation else (),
         tested=False,
     )
 
@@ -163,11 +162,11 @@ def few_shot(
             shots.
 
     Raises:
-        InputError: a class has fewer than K rows in the pool and ``fewer`` is ``"error"``; ids as in `official`.
+        InputError: a class has fewer than K rows in the pool and ``fewer`` is ``"error"``; ids: `predefined_split`.
     """
     pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
     for repeat, seed in enumerate(seeds):
-        order, spare, notes = _shuffled_sides(samples, pool, validation, seed)
+        order, spare, warnings = _shuffled_sides(samples, pool, validation, seed)
         for number, count in enumerate(shots):
             train, short = _first_of_each(samples, order, count)
             if short and fewer == "error":
@@ -183,7 +182,7 @@ def few_shot(
                 repeat=repeat,
                 number=number,
                 seed=_seed(seed, "few shots", count),
-                notes=[*notes, *said],
+                warnings=[*warnings, *said],
             )
 
 
@@ -214,7 +213,7 @@ def base_to_new(
 
     Raises:
         InputError: fewer than two classes on either side, an unknown class, a class without test rows on its side, or
-            fewer rows than shots; ids as in `official`.
+            fewer rows than shots; ids as in `predefined_split`.
     """
     pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
     count = len(samples.class_names)
@@ -228,7 +227,7 @@ def base_to_new(
         if min(len(base), len(new)) < 2:
             raise InputError(f"base to new: {len(base)} base and {len(new)} new classes, need at least two of each")
         own = pool[np.isin(samples.labels[pool], base)]
-        order, spare, notes = _shuffled_sides(samples, own, validation, _seed(seed, "rows", draw))
+        order, spare, warnings = _shuffled_sides(samples, own, validation, _seed(seed, "rows", draw))
         if shots is not None:
             order, short = _first_of_each(samples, order, shots, base)
             if short:
@@ -246,7 +245,7 @@ def base_to_new(
                 seed=_seed(seed, "base to new", draw),
                 train_classes=base,
                 test_classes=classes,
-                notes=notes,
+                warnings=warnings,
             )
             for number, (side, classes) in enumerate((("base", base), ("new", new)))
         )
@@ -256,7 +255,7 @@ def base_to_new(
 def _with_validation(
     samples: Samples, rest: Array, test: Array, validation: float, name: str, repeat: int, number: int, seed: int
 ) -> Fold:
-    train, chosen, notes = inner_split(samples, rest, validation, seed)
+    train, chosen, warnings = inner_split(samples, rest, validation, seed)
     return make_fold(
         samples,
         name=name,
@@ -266,7 +265,7 @@ def _with_validation(
         repeat=repeat,
         number=number,
         seed=seed,
-        notes=notes,
+        warnings=warnings,
     )
 
 
@@ -294,10 +293,10 @@ def _sides(
 def _shuffled_sides(
     samples: Samples, pool: Array, validation: float, seed: int
 ) -> tuple[Array, Array, tuple[str, ...]]:
-    """Training and validation rows of a pool, each in a random order, and the notes of the split."""
-    train, spare, notes = inner_split(samples, pool, validation, _seed(seed, "validation"))
+    """Training and validation rows of a pool, each in a random order, and the warnings of the split."""
+    train, spare, warnings = inner_split(samples, pool, validation, _seed(seed, "validation"))
     generator = np.random.default_rng(_seed(seed, "rows"))
-    return generator.permutation(train), generator.permutation(spare), notes
+    return generator.permutation(train), generator.permutation(spare), warnings
 
 
 def _first_of_each(

@@ -2,27 +2,26 @@
 
 Nothing here knows a task. A library passes ``run(overrides, seed, folder)``, which trains and evaluates once.
 
->>> from icube_common.experiments import Grid
->>> from icube_common.experiments.ablate import ablate
->>> from icube_common.experiments.tune import tune
->>> from icube_common.experiments.compare import compare
+>>> from icube_common.experiments import Grid, ablate, compare, tune
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
-# the three functions are named as their modules and can be no names of the package
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "Grid": "grid",
-        "Outcome": "cells",
+        "Outcome": "runner.trial_run",
         "Search": "search",
-        "Table": "tables",
+        "Table": "results.tables",
+        "ablate": "ablation",
         "ablate_command": "commands",
+        "compare": "comparison",
         "compare_command": "commands",
-        "open_executor": "executors",
+        "open_executor": "runner.executors",
         "override_texts": "overrides",
         "trial_config": "overrides",
+        "tune": "tuning",
         "tune_command": "commands",
     },
 )

@@ -7,7 +7,7 @@
     }
 
 with ``make_run(args)`` reading the library's own arguments and returning ``run(overrides, seed, folder)``, such as
-``functools.partial(run_cell, data=args.data)`` over a function of a module.
+``functools.partial(execute_trial_run, data=args.data)`` over a function of a module.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from icube_common.cli import Command
 from icube_common.config import Config, load_config
 
 if TYPE_CHECKING:
-    from icube_common.experiments.cells import Run
     from icube_common.experiments.overrides import Unused
+    from icube_common.experiments.runner.trial_run import Run
 
 MakeRun = Callable[[argparse.Namespace], "Run"]
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -38,7 +38,7 @@ def ablate_command(
     add_arguments: AddArguments = _none,
     unused: Unused | None = None,
 ) -> Command:
-    """``ablate --grid grid.yaml --out STUDY``: see `icube_common.experiments.ablate.ablate`.
+    """``ablate --grid grid.yaml --out STUDY``: see `icube_common.experiments.ablation.ablate`.
 
     Args:
         make_run: the library's arguments -> how one cell is run.
@@ -54,9 +54,9 @@ def ablate_command(
         parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
 
     def run(args: argparse.Namespace) -> Mapping[str, Any]:
-        from icube_common.experiments.ablate import ablate
-        from icube_common.experiments.executors import open_executor
+        from icube_common.experiments.ablation import ablate
         from icube_common.experiments.grid import Grid
+        from icube_common.experiments.runner.executors import open_executor
 
         below, above = _settings(config, args)
         grid = Grid.load(args.grid, config, below=below, above=above, unused=unused)
@@ -91,7 +91,7 @@ def tune_command(
     add_arguments: AddArguments = _none,
     unused: Unused | None = None,
 ) -> Command:
-    """``tune --space space.yaml --out STUDY``: see `icube_common.experiments.tune.tune`.
+    """``tune --space space.yaml --out STUDY``: see `icube_common.experiments.tuning.tune`.
 
     Args:
         make_run: the library's arguments -> how one trial is run with one seed; a run with a parameter ``report`` can
@@ -116,9 +116,9 @@ def tune_command(
     def run(args: argparse.Namespace) -> Mapping[str, Any]:
         from optuna.pruners import NopPruner
 
-        from icube_common.experiments.executors import open_executor
+        from icube_common.experiments.runner.executors import open_executor
         from icube_common.experiments.search import Search
-        from icube_common.experiments.tune import tune
+        from icube_common.experiments.tuning import tune
 
         below, above = _settings(config, args)
         search = Search.load(args.space, config, below=below, above=above, unused=unused)
@@ -151,7 +151,7 @@ def tune_command(
 
 
 def compare_command() -> Command:
-    """``compare RUN RUN ... --out DIR``: see `icube_common.experiments.compare.compare`."""
+    """``compare RUN RUN ... --out DIR``: see `icube_common.experiments.comparison.compare`."""
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -162,7 +162,7 @@ def compare_command() -> Command:
         parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
     def run(args: argparse.Namespace) -> Mapping[str, Any]:
-        from icube_common.experiments.compare import compare
+        from icube_common.experiments.comparison import compare
 
         metrics = args.metrics.split(",") if args.metrics else None
         result = compare(args.runs, args.out, metrics=metrics, overwrite=args.overwrite)

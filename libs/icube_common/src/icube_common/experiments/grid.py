@@ -30,7 +30,7 @@ from typing import Any
 from icube_common.config import Config, read_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.experiments.overrides import Unused, check_overrides, check_unused, flatten, leaves
-from icube_common.experiments.study import digest
+from icube_common.experiments.runner.study import digest
 
 _KEYS = ("base", "grid", "variants", "seeds", "metric", "baseline", "primary")
 

@@ -5,26 +5,26 @@
 >>> knowledge.descriptions(["walk", "run"])  # doctest: +SKIP
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "ClassKnowledge": "bank",
+        "ClassKnowledge": "class_knowledge",
         "LocalGenerator": "generators",
         "OpenAIGenerator": "generators",
         "Scores": "score",
         "Sentence": "sentences",
         "Source": "sentences",
-        "UNREVIEWED": "bank",
+        "UNREVIEWED": "class_knowledge",
         "apply_decisions": "review",
-        "describe_command": "describe",
+        "knowledge_command": "commands",
         "generate_sentences": "generate",
-        "import_published": "published",
+        "import_descriptions": "importers",
         "match_classes": "names",
         "read_class_names": "names",
         "review_in_terminal": "review",
-        "review_page": "page",
+        "review_page": "review",
         "score_sentences": "score",
         "sign": "review",
     },

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from icube_common.errors import InputError
-from icube_common.knowledge.bank import ClassKnowledge, today
+from icube_common.knowledge.class_knowledge import ClassKnowledge, today
 from icube_common.knowledge.names import match_classes, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 
 PROMPTS = (
     "Describe what {name} looks like.",

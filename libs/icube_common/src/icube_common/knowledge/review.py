@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError, unknown
-from icube_common.knowledge.bank import UNREVIEWED, ClassKnowledge, today
+from icube_common.io.runs import atomic_file, read_json
+from icube_common.knowledge.class_knowledge import UNREVIEWED, ClassKnowledge, today
 from icube_common.knowledge.sentences import Sentence, check_text, one_line
-from icube_common.runs import read_json
 
 DECISIONS = ("accepted", "edited", "rejected")
 KEYS = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
@@ -54,12 +56,12 @@ class Reviewed:
     Attributes:
         knowledge: with the decisions in it.
         counts: decision -> how many sentences it changed.
-        notes: what a person should know: that the knowledge is no longer frozen, or no longer signed.
+        warnings: what a person should know: that the knowledge is no longer frozen, or no longer signed.
     """
 
     knowledge: ClassKnowledge
     counts: Mapping[str, int]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def proposed(self) -> int:
@@ -71,7 +73,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """Put decisions into the knowledge.
 
     A decision that changes something unfreezes frozen knowledge; one that changes a sentence in use also takes the
-    reviewer's name off, for it stood for other sentences. Both are said in the notes.
+    reviewer's name off, for it stood for other sentences. Both are said in the warnings.
 
     Raises:
         InputError: a sentence that is not there, one decided on twice, or an edited text that the class has already.
@@ -98,13 +100,13 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     if not counts:
         return Reviewed(knowledge, {})
     result = knowledge.with_classes(classes)
-    notes = []
+    warnings = []
     if knowledge.frozen is not None:
-        notes.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
+        warnings.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
     if knowledge.signed and result.hash != knowledge.hash:
-        notes.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
+        warnings.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
         result = dataclasses.replace(result, reviewer=UNREVIEWED)
-    return Reviewed(result, dict(counts), tuple(notes))
+    return Reviewed(result, dict(counts), tuple(warnings))
 
 
 def _decided(sentence: Sentence, decision: Decision) -> Sentence:
@@ -230,7 +232,7 @@ def review_in_terminal(
         if sentence.status == "proposed"
     ]
     counts: Counter[str] = Counter()
-    notes: list[str] = []
+    warnings: list[str] = []
     for number, (name, sentence) in enumerate(waiting, start=1):
         show(f"\n[{number}/{len(waiting)}] {name}  ({sentence.source.label()})")
         show(f"  {sentence.text}")
@@ -247,10 +249,10 @@ def review_in_terminal(
         if reviewed.counts:
             knowledge = reviewed.knowledge.save(path, overwrite=True)
             counts.update(reviewed.counts)
-            for note in reviewed.notes:
-                notes.append(note)
+            for note in reviewed.warnings:
+                warnings.append(note)
                 show(f"  {note}")
-    return Reviewed(knowledge, dict(counts), tuple(notes))
+    return Reviewed(knowledge, dict(counts), tuple(warnings))
 
 
 def _ask_until_decided(
@@ -281,3 +283,50 @@ def _ask_until_decided(
             show(f"  {key!r} is none of {', '.join(KEYS)}")
         except InputError as error:
             show(f"  {error}")
+
+
+def review_page(knowledge: ClassKnowledge, *, remarks: Mapping[tuple[str, str], str] | None = None) -> str:
+    """The page as text.
+
+    Each sentence has its source, status and remark and buttons to accept, edit or reject it; the decisions stay in the
+    browser's own store until "Download decisions" makes the file for `apply_decisions`. Nothing is sent anywhere.
+
+    Args:
+        knowledge: the sentences.
+        remarks: (class, text) -> what to show with the sentence, such as its score.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("icube_common", "io/templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assert environment.loader is not None
+    script = environment.loader.get_source(environment, "review.js")[0]
+    return environment.get_template("review.html.j2").render(
+        knowledge=knowledge,
+        remarks=remarks or {},
+        script=script,
+        # the page runs this script and no other, whatever a sentence may hold
+        script_hash=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
+    )
+
+
+def save_review_page(
+    knowledge: ClassKnowledge,
+    path: str | Path,
+    *,
+    remarks: Mapping[tuple[str, str], str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `review_page`, whole or not at all.
+
+    Raises:
+        InputError: the file exists and ``overwrite`` is False.
+    """
+    with atomic_file(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(review_page(knowledge, remarks=remarks).encode("utf-8"))
+    return Path(path)

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from icube_common.errors import InputError, unknown
-from icube_common.knowledge.bank import ClassKnowledge
+from icube_common.io.reports import Report
+from icube_common.knowledge.class_knowledge import ClassKnowledge
 from icube_common.knowledge.names import readable_name
-from icube_common.reports import Report
 
 BATCH = 256
 CHUNK = 1024  # rows of the similarity matrix at a time: N is several thousands for the largest sets
@@ -81,14 +81,14 @@ class Scores:
         duplicate_threshold: cosine from which on two sentences count as near-duplicates.
         baseline: mean per-class accuracy on the training images with the mean sentence of each class; None without
             images.
-        review_note: `ClassKnowledge.review_note`.
+        review_warning: `ClassKnowledge.review_warning`.
     """
 
     sentences: tuple[SentenceScore, ...]
     budget: int | None
     duplicate_threshold: float
     baseline: float | None
-    review_note: str
+    review_warning: str
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-ready."""
@@ -106,15 +106,15 @@ class Scores:
             "budget": self.budget,
             "duplicate_threshold": self.duplicate_threshold,
             "training_accuracy": self.baseline,
-            "review_note": self.review_note,
+            "review_warning": self.review_warning,
         }
 
     def report(self, title: str, *, subtitle: str = "") -> Report:
         """A page with the summary and a table of the sentences."""
         report = Report(title, subtitle=subtitle)
-        if self.review_note:
-            report.paragraph(self.review_note)
-        report.facts({key: value for key, value in self.summary().items() if key != "review_note"})
+        if self.review_warning:
+            report.paragraph(self.review_warning)
+        report.facts({key: value for key, value in self.summary().items() if key != "review_warning"})
         columns = ["class", "sentence", "status", "tokens", "margin", "nearest class", "problems"]
         with_images = self.baseline is not None
         rows = []
@@ -197,7 +197,7 @@ def score_sentences(
                 gain=None if baseline is None else float(accuracy[index] - baseline),
             )
         )
-    return Scores(tuple(scores), budget, duplicate_threshold, baseline, knowledge.review_note())
+    return Scores(tuple(scores), budget, duplicate_threshold, baseline, knowledge.review_warning())
 
 
 def names_class(text: str, class_name: str) -> bool:

@@ -3,7 +3,7 @@
 >>> from icube_common.losses import LossConfig, make_loss
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -14,9 +14,9 @@ __getattr__, __dir__ = lazy_exports(
         "cross_entropy": "classification",
         "focal": "classification",
         "focal_ordinal": "classification",
-        "info_nce": "features",
-        "kgcoop": "features",
+        "info_nce": "contrastive",
+        "kgcoop": "contrastive",
         "make_loss": "make",
-        "supervised_contrastive": "features",
+        "supervised_contrastive": "contrastive",
     },
 )

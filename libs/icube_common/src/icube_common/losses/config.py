@@ -13,12 +13,12 @@ class LossConfig(Config):
     """Which loss the logits get, how classes are weighed, and how far prompts may stray from their descriptions.
 
     Raises:
-        InputError: a value out of range, or one that the chosen ``kind`` does not use.
+        InputError: a value out of range, or one that the chosen ``name`` does not use.
     """
 
-    kind: str = option("cross_entropy", "loss of the logits", choices=("cross_entropy", "focal", "focal_ordinal"))
+    name: str = option("cross_entropy", "loss of the logits", choices=("cross_entropy", "focal", "focal_ordinal"))
     label_smoothing: float = option(0.0, "share of the target spread over all classes (cross_entropy)", ge=0, lt=1)
-    class_balance: float = option(
+    class_balanced_beta: float = option(
         0.0, "beta of the effective number of samples that weighs classes: 0.9 to 0.9999; 0 = off", ge=0, lt=1
     )
     gamma: float = option(2.0, "focal exponent: 0 = none (focal, focal_ordinal)", ge=0)
@@ -26,11 +26,11 @@ class LossConfig(Config):
 
     def unused_keys(self) -> dict[str, str]:
         """Keys that have no effect with the others -> why."""
-        return {"gamma": f"loss.kind={self.kind}"} if self.kind == "cross_entropy" else {}
+        return {"gamma": f"loss.name={self.name}"} if self.name == "cross_entropy" else {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.label_smoothing and self.kind != "cross_entropy":
+        if self.label_smoothing and self.name != "cross_entropy":
             raise InputError(
-                f"label_smoothing={self.label_smoothing}: kind={self.kind} has none; take kind=cross_entropy or set 0"
+                f"label_smoothing={self.label_smoothing}: name={self.name} has none; take name=cross_entropy or set 0"
             )

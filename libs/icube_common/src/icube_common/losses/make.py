@@ -15,14 +15,14 @@ from icube_common.losses.classification import (
     focal_ordinal,
 )
 from icube_common.losses.config import LossConfig
-from icube_common.losses.features import kgcoop
+from icube_common.losses.contrastive import kgcoop
 
 
 class Loss:
     """What `make_loss` returns: logits and labels in, named scalar terms out, as a training step returns them.
 
     Args:
-        config: kind and weights.
+        config: name and weights.
         class_weights: factor of each class, None where all weigh alike.
     """
 
@@ -62,9 +62,9 @@ class Loss:
 
     def _classification(self, logits: Tensor, labels: Tensor) -> Tensor:
         config, weights = self.config, self.class_weights
-        if config.kind == "cross_entropy":
+        if config.name == "cross_entropy":
             return cross_entropy(logits, labels, label_smoothing=config.label_smoothing, class_weights=weights)
-        if config.kind == "focal":
+        if config.name == "focal":
             return focal(logits, labels, gamma=config.gamma, class_weights=weights)
         return focal_ordinal(logits, labels, gamma=config.gamma, class_weights=weights)
 
@@ -73,11 +73,11 @@ def make_loss(config: LossConfig, class_counts: Sequence[int]) -> Loss:
     """The loss of a configuration.
 
     Args:
-        config: kind and weights.
+        config: name and weights.
         class_counts: samples of each class among the *training* rows; its length is the number of classes.
 
     Raises:
-        InputError: ``class_balance`` is set and a class has no sample.
+        InputError: ``class_balanced_beta`` is set and a class has no sample.
     """
-    weights = class_balanced_weights(class_counts, config.class_balance) if config.class_balance else None
+    weights = class_balanced_weights(class_counts, config.class_balanced_beta) if config.class_balanced_beta else None
     return Loss(config, class_weights=weights)

@@ -3,16 +3,18 @@
 >>> from icube_common.prompts import PromptLearner
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ClassTexts": "texts",
+        "CaptionTerm": "ridge_init",
+        "Projection": "ridge_init",
         "PromptConfig": "config",
         "PromptLayout": "layout",
         "PromptLearner": "learner",
-        "TextMap": "textmap",
+        "LinearProjection": "ridge_init",
         "lay_out": "layout",
     },
 )

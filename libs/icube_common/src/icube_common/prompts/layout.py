@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.vlm.tokens import TextTokens
+from icube_common.vlm.text_encoder import TextTokens
 
 
 @dataclass(frozen=True)

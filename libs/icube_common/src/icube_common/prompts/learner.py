@@ -25,17 +25,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from icube_common.errors import InputError
+from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts.chunks import FEW, chunk_size, saved_bytes
 from icube_common.prompts.config import PromptConfig
+from icube_common.prompts.context_nets import Shift
 from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
 from icube_common.prompts.layout import lay_out
-from icube_common.prompts.networks import Shift
-from icube_common.runs import atomic_folder, read_json, write_json
-from icube_common.sequences import as_list
+from icube_common.utils import as_list
 from icube_common.vlm.backbone import FrozenVLM
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
-from icube_common.vlm.tokens import trim_padding
+from icube_common.vlm.text_encoder import trim_padding
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class PromptLearner(nn.Module):
             feature of each class's descriptions.
 
     Attributes:
-        notes: what the user should know about the initialisation; every report repeats them.
+        warnings: what the user should know about the initialisation; every report repeats them.
         texts: for each prompt the sentence that it started as.
         owner: ``(N,)`` the class of each prompt.
 
@@ -130,8 +130,8 @@ class PromptLearner(nn.Module):
             raise InputError(f"class names: {twice[0]!r} is there twice; at least one is needed, and none twice")
         self.descriptions = _read_descriptions(knowledge, self.class_names)
         plan = plan_prompts(vlm, self.class_names, config, self.descriptions)
-        self.texts, self.notes = plan.texts, plan.notes
-        for note in plan.notes:
+        self.texts, self.warnings = plan.texts, plan.warnings
+        for note in plan.warnings:
             logger.warning("%s", note)
         layout = lay_out(plan.prompts, vlm.tokens)
         columns = layout.ids.shape[1]
@@ -334,7 +334,7 @@ class PromptLearner(nn.Module):
                     "descriptions": self.descriptions,
                     "backbone": self.vlm.describe(),
                     "ids": self.ids.tolist(),
-                    "notes": self.notes,
+                    "warnings": self.warnings,
                 },
             )
 

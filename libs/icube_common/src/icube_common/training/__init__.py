@@ -3,21 +3,26 @@
 >>> from icube_common.training import TrainConfig, check_config, fit, open_run
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "BatchOrder": "order",
-        "Draw": "order",
+        "BatchOrder": "sampler",
+        "SampleRef": "sampler",
         "FitResult": "loop",
-        "StepRandom": "randomness",
+        "StepRandom": "sampler",
         "TrainConfig": "config",
-        "check_config": "checks",
-        "check_start": "checks",
+        "TrainingResult": "run",
+        "check_config": "validation",
+        "check_start": "validation",
+        "check_same_data": "run",
+        "finish_run": "run",
         "fit": "loop",
-        "load_backbone": "backbone",
+        "load_backbone": "run",
         "newest_whole": "checkpoints",
-        "open_run": "checks",
+        "trained_on": "run",
+        "training_report": "run",
+        "open_run": "validation",
     },
 )

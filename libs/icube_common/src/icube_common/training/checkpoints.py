@@ -7,11 +7,12 @@ bring the same ones, which a digest in ``state.json`` makes sure of.
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import logging
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.runs import RunFolder, atomic_folder, read_json, write_json
+from icube_common.io.runs import RunFolder, atomic_folder, read_json, write_json
+from icube_common.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +35,6 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     persistent = model.state_dict().keys()
     tensors = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     return tensors | {name: value for name, value in model.named_buffers() if name in persistent}
-
-
-def frozen_digest(model: nn.Module) -> str | None:
-    """SHA-256 of the parameters that training leaves alone, None where there are none."""
-    frozen = [(name, value.detach()) for name, value in model.named_parameters() if not value.requires_grad]
-    if not frozen:
-        return None
-    digest = hashlib.sha256()
-    for name, value in frozen:
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -127,7 +117,7 @@ def read_tensors(run: RunFolder, step: int, stem: str) -> dict[str, Tensor]:
     return load_file(checkpoint_folder(run, step) / f"{stem}.safetensors")
 
 
-def refuse_other(folder: Path, written: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def check_same_run(folder: Path, written: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Hold a checkpoint's fingerprint against this run's.
 
     Raises:
@@ -180,3 +170,103 @@ def sweep(run: RunFolder) -> None:
     if run.checkpoints.is_dir():
         for path in run.checkpoints.glob(".step-*"):
             shutil.rmtree(path)
+
+
+@dataclass
+class Progress:
+    """The counters of a run, as they lie in ``state.json``."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_value: float | None = None
+    best_step: int | None = None
+    bad_validations: int = 0
+
+
+def start_fresh(parts: TrainingState) -> Progress:
+    """Counters of a new run.
+
+    Raises:
+        InputError: the folder holds checkpoints.
+    """
+    found = steps_on_disk(parts.run)
+    if found:
+        raise InputError(
+            f"{parts.run.path}: holds a checkpoint of step {found[-1]} already; --resume goes on from it, --overwrite "
+            f"starts anew"
+        )
+    return Progress()
+
+
+def resume_newest(parts: TrainingState) -> Progress:
+    """Load the newest whole checkpoint into model, optimiser, average and meter."""
+    run, accelerator = parts.run, parts.accelerator
+    step = newest_whole(run)
+    if step is None:
+        logger.info("%s: no checkpoint yet, the training starts from the beginning", run.path)
+        return Progress()
+    folder = checkpoint_folder(run, step)
+    state = read_state(run, step)
+    check_same_run(folder, state["fingerprint"], parts.fingerprint)
+    if step > parts.config.max_steps:
+        raise InputError(f"{folder}: the run is past max_steps={parts.config.max_steps} already; raise max_steps")
+    copy_tensors(
+        folder / "model.safetensors",
+        read_tensors(run, step, "model"),
+        model_tensors(parts.module),
+    )
+    load_optimizer(parts.optimizer.optimizer, read_tensors(run, step, "optimizer"))
+    if parts.ema is not None:
+        copy_tensors(folder / "ema.safetensors", read_tensors(run, step, "ema"), parts.ema.average)
+    if accelerator.scaler is not None and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    if accelerator.is_main_process:
+        parts.meter.load(state["meter"])  # holds the sums of all processes
+    logger.info("%s: resumed", folder)
+    return Progress(**state["progress"])
+
+
+def reduce_sums(parts: TrainingState, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Sums and counts over all processes."""
+    if parts.accelerator.num_processes > 1 and sums:
+        names = sorted(sums)
+        values = torch.tensor([[sums[name], counts[name]] for name in names], dtype=torch.float64)
+        total = parts.accelerator.reduce(values.to(parts.accelerator.device), reduction="sum").tolist()
+        reduced = dict(zip(names, total, strict=True))
+        sums, counts = {name: reduced[name][0] for name in sums}, {name: int(reduced[name][1]) for name in sums}
+    return {"sums": sums, "counts": counts}
+
+
+def save(parts: TrainingState, progress: Progress) -> None:
+    """Write a checkpoint in the main process while the others wait, then prune."""
+    parts.meter.collect()
+    meter = reduce_sums(parts, parts.meter.sums, parts.meter.counts)
+    scaler = parts.accelerator.scaler
+    if parts.accelerator.is_main_process:
+        tensors = {
+            "model": model_tensors(parts.module),
+            "optimizer": optimizer_tensors(parts.optimizer.optimizer),
+        }
+        if parts.ema is not None:
+            tensors["ema"] = parts.ema.average
+        state = {
+            "progress": dataclasses.asdict(progress),
+            "fingerprint": parts.fingerprint,
+            "meter": meter,
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        save_checkpoint(parts.run, progress.step, tensors=tensors, state=state)
+        prune(parts.run, keep=parts.config.checkpoints_total_limit, best=progress.best_step)
+    parts.accelerator.wait_for_everyone()
+
+
+def load_final_weights(parts: TrainingState, progress: Progress) -> None:
+    """Put what the training is for into the module: the best validation's weights, the averaged ones, or the last."""
+    if parts.config.early_stopping_patience and progress.best_step is not None:
+        for stem in ("model", "ema") if parts.ema is not None else ("model",):
+            loaded = read_tensors(parts.run, progress.best_step, stem)
+            source = checkpoint_folder(parts.run, progress.best_step) / f"{stem}.safetensors"
+            own = model_tensors(parts.module)
+            copy_tensors(source, loaded, own if stem == "model" else {name: own[name] for name in loaded})
+    elif parts.ema is not None:
+        parts.ema.copy_to_model()

@@ -18,16 +18,21 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from icube_common.errors import InputError
+from icube_common.io.runs import RunFolder
 from icube_common.losses.logit_scale import cap_logit_scales
-from icube_common.runs import RunFolder
 from icube_common.training import checkpoints
-from icube_common.training.checks import check_config
+from icube_common.training.checkpoints import (
+    Progress,
+    load_final_weights,
+    reduce_sums,
+    resume_newest,
+    save,
+    start_fresh,
+)
 from icube_common.training.config import TrainConfig, learning_rate_at
-from icube_common.training.order import BatchOrder, MicroBatches, local_rows
-from icube_common.training.parts import Parts, assemble, make_accelerator
-from icube_common.training.randomness import StepRandom, seed_global
-from icube_common.training.resume import Progress, load_final_weights, reduce_sums, resume_newest, save, start_fresh
-from icube_common.training.seeds import mix
+from icube_common.training.sampler import BatchOrder, MicroBatches, StepRandom, derive_seed, local_rows, seed_global
+from icube_common.training.state import TrainingState, assemble, make_accelerator
+from icube_common.training.validation import check_config
 
 Step = Callable[[nn.Module, Any, StepRandom], Mapping[str, Tensor]]
 Validate = Callable[[nn.Module], Mapping[str, float]]
@@ -38,11 +43,11 @@ class FitResult:
     """What `fit` returns.
 
     Attributes:
-        model: the unwrapped module in eval mode: best-validation weights with patience, averaged ones with EMA.
+        model: the unwrapped module in eval mode: best-validation weights with early stopping, averaged ones with EMA.
         steps: optimiser steps done in all.
         seconds: spent training, earlier parts of a resumed run included.
         resumed_from: step of the checkpoint that the run went on from, None for a fresh run.
-        stopped_because: ``"max_steps"``, ``"patience"`` or ``"max_minutes"``.
+        stopped_because: ``"max_steps"``, ``"early_stopping_patience"`` or ``"max_minutes"``.
         best_step: step of the best validation, None without patience.
         is_main: whether this process is the one that writes the model.
     """
@@ -105,8 +110,8 @@ def fit(
             of another run; checkpoints in the folder without ``resume``.
     """
     device_type = check_config(config)
-    if config.validate_every and validate is None:
-        raise InputError(f"validate_every={config.validate_every}: there is no validation set here; set it to 0")
+    if config.eval_steps and validate is None:
+        raise InputError(f"eval_steps={config.eval_steps}: there is no validation set here; set it to 0")
     order = BatchOrder(len(dataset), seed=config.seed, weights=weights)
     accelerator = make_accelerator(config, run, device_type)
     accelerator.wait_for_everyone()  # the main process makes the run folder
@@ -119,7 +124,7 @@ def fit(
             _record_start(parts, resumed_from)
             rows = local_rows(
                 config.batch_size,
-                accumulate=config.accumulate,
+                gradient_accumulation_steps=config.gradient_accumulation_steps,
                 rank=accelerator.process_index,
                 processes=accelerator.num_processes,
             )
@@ -128,7 +133,7 @@ def fit(
                 batch_sampler=MicroBatches(
                     order,
                     batch_size=config.batch_size,
-                    accumulate=config.accumulate,
+                    gradient_accumulation_steps=config.gradient_accumulation_steps,
                     rows=rows,
                     start=progress.step,
                     stop=config.max_steps,
@@ -138,7 +143,7 @@ def fit(
                 worker_init_fn=worker_init,
                 pin_memory=device_type == "cuda",
                 # without its own generator the loader would draw from the global one
-                generator=torch.Generator().manual_seed(mix(config.seed, progress.step)),
+                generator=torch.Generator().manual_seed(derive_seed(config.seed, progress.step)),
             )
             stopped_because = _train(parts, progress, step, validate, iter(loader), rows)
             _finish(parts, progress, stopped_because)
@@ -159,7 +164,7 @@ def fit(
 
 
 def _train(
-    parts: Parts, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
+    parts: TrainingState, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
 ) -> str:
     """Optimiser steps until there is a reason to stop, which is returned."""
     config, accelerator, meter = parts.config, parts.accelerator, parts.meter
@@ -173,14 +178,14 @@ def _train(
             rate = learning_rate_at(config, progress.step)
             for group in parts.optimizer.param_groups:
                 group["lr"] = rate
-            for micro in range(config.accumulate):
+            for micro in range(config.gradient_accumulation_steps):
                 batch = send_to_device(_next_batch(batches), device, non_blocking=True)
                 random = StepRandom(
                     config.seed,
                     progress.step,
                     micro,
                     rows=rows,
-                    total=config.batch_size // config.accumulate,
+                    total=config.batch_size // config.gradient_accumulation_steps,
                     device=device,
                 )
                 seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
@@ -189,7 +194,7 @@ def _train(
                     accelerator.backward(terms["loss"])
                     meter.add(progress.step + 1, terms)
                     if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(parts.wrapped.parameters(), config.clip_norm or math.inf)
+                        norm = accelerator.clip_grad_norm_(parts.wrapped.parameters(), config.max_grad_norm or math.inf)
                         if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
                             meter.add(progress.step + 1, {"grad_norm": norm})
                     parts.optimizer.step()
@@ -206,16 +211,16 @@ def _train(
             bar.update()
 
             stop = _reason_to_stop(parts, progress, now - begun)
-            if stop or progress.step % config.log_every == 0:
+            if stop or progress.step % config.logging_steps == 0:
                 speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
                 logged_at, logged_step = now, progress.step
                 means = _log_training(parts, progress, rate, speed)
                 bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
             improved = False
-            if validate is not None and config.validate_every and progress.step % config.validate_every == 0:
+            if validate is not None and config.eval_steps and progress.step % config.eval_steps == 0:
                 improved = _validate(parts, progress, validate)
                 stop = stop or _reason_to_stop(parts, progress, now - begun)
-            if stop or improved or progress.step % config.checkpoint_every == 0:
+            if stop or improved or progress.step % config.checkpointing_steps == 0:
                 save(parts, progress)
     return stop
 
@@ -229,10 +234,10 @@ def _next_batch(batches: Iterator[Any]) -> Any:
         raise InputError(message if marker else str(error)) from error
 
 
-def _reason_to_stop(parts: Parts, progress: Progress, elapsed: float) -> str | None:
+def _reason_to_stop(parts: TrainingState, progress: Progress, elapsed: float) -> str | None:
     config, accelerator = parts.config, parts.accelerator
-    if config.patience and progress.bad_validations >= config.patience:
-        return "patience"
+    if config.early_stopping_patience and progress.bad_validations >= config.early_stopping_patience:
+        return "early_stopping_patience"
     if progress.step >= config.max_steps:
         return "max_steps"
     if config.max_minutes:
@@ -244,7 +249,7 @@ def _reason_to_stop(parts: Parts, progress: Progress, elapsed: float) -> str | N
     return None
 
 
-def _record_start(parts: Parts, resumed_from: int | None) -> None:
+def _record_start(parts: TrainingState, resumed_from: int | None) -> None:
     config, run, accelerator = parts.config, parts.run, parts.accelerator
     accelerator.wait_for_everyone()  # nobody reads a checkpoint any more
     if accelerator.is_main_process:
@@ -261,18 +266,18 @@ def _record_start(parts: Parts, resumed_from: int | None) -> None:
             run.truncate_metrics(resumed_from)
             checkpoints.sweep(run)
         run.update_environment(**values)
-    if config.trackers != "none":
+    if config.report_to != "none":
         options = {
             # curves that a killed run drew past its last checkpoint are drawn again
             "tensorboard": {"purge_step": resumed_from},
             "wandb": {"dir": str(run.path), "name": run.path.name},
         }
-        project = "tensorboard" if config.trackers == "tensorboard" else "icube"
-        accelerator.init_trackers(project, init_kwargs={config.trackers: options[config.trackers]})
+        project = "tensorboard" if config.report_to == "tensorboard" else "icube"
+        accelerator.init_trackers(project, init_kwargs={config.report_to: options[config.report_to]})
 
 
 @contextlib.contextmanager
-def _progress_bar(parts: Parts, progress: Progress) -> Iterator[Any]:
+def _progress_bar(parts: TrainingState, progress: Progress) -> Iterator[Any]:
     # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
     silent = {} if parts.accelerator.is_main_process else {"disable": True}
     with tqdm(
@@ -281,7 +286,7 @@ def _progress_bar(parts: Parts, progress: Progress) -> Iterator[Any]:
         yield bar
 
 
-def _log_training(parts: Parts, progress: Progress, rate: float, speed: float) -> dict[str, float]:
+def _log_training(parts: TrainingState, progress: Progress, rate: float, speed: float) -> dict[str, float]:
     parts.meter.collect()
     state = reduce_sums(parts, *parts.meter.take())
     means = {name: value / state["counts"][name] for name, value in state["sums"].items()}
@@ -290,13 +295,13 @@ def _log_training(parts: Parts, progress: Progress, rate: float, speed: float) -
     return means
 
 
-def _log(parts: Parts, step: int, record: Mapping[str, float]) -> None:
+def _log(parts: TrainingState, step: int, record: Mapping[str, float]) -> None:
     if parts.accelerator.is_main_process:
         parts.run.append_metrics({"step": step, **record})
     parts.accelerator.log(dict(record), step=step)
 
 
-def _validate(parts: Parts, progress: Progress, validate: Validate) -> bool:
+def _validate(parts: TrainingState, progress: Progress, validate: Validate) -> bool:
     """Validate in the main process; whether this is the best value so far (with patience only)."""
     parts.meter.collect()
     accelerator, device = parts.accelerator, parts.accelerator.device
@@ -313,7 +318,7 @@ def _validate(parts: Parts, progress: Progress, validate: Validate) -> bool:
         parts.run.append_metrics({"step": progress.step, **{f"validation_{k}": v for k, v in terms.items()}})
         accelerator.log({f"validation_{k}": v for k, v in terms.items()}, step=progress.step)
     parts.wrapped.train()
-    if not parts.config.patience:
+    if not parts.config.early_stopping_patience:
         return False
     loss = float(broadcast(value).item())
     if progress.best_value is not None and loss >= progress.best_value:
@@ -323,7 +328,7 @@ def _validate(parts: Parts, progress: Progress, validate: Validate) -> bool:
     return True
 
 
-def _finish(parts: Parts, progress: Progress, stopped_because: str) -> None:
+def _finish(parts: TrainingState, progress: Progress, stopped_because: str) -> None:
     """Put the final weights into the module and record why the training ended."""
     load_final_weights(parts, progress)
     if parts.accelerator.is_main_process:

@@ -3,15 +3,14 @@
 >>> from icube_common.vlm import load_vlm
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "FeatureCache": "features",
         "FrozenVLM": "backbone",
-        "Projection": "projection",
-        "TextTokens": "tokens",
+        "TextTokens": "text_encoder",
         "VLMConfig": "config",
         "default_device": "device",
         "encode_frames": "encode",

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from icube_common.vlm import tokens
 from icube_common.vlm.fingerprint import as_json, describe_text, describe_transform, digest_tensors
-from icube_common.vlm.towers import TextTower
+from icube_common.vlm.text_encoder import TextEncoder, TextTokens, read_tokens, tokenize, trim_padding
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,7 +24,7 @@ _PROBE = "A person sits down, slowly; then (after 3.5 s) rises & shrugs nonchala
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class ModelSource:
     """Where the weights come from, so that every output can say it.
 
     Attributes:
@@ -86,7 +85,7 @@ class FrozenVLM(nn.Module):
         preprocess: Callable[[Any], Tensor],
         make_tokenizer: Callable[[], Any],
         context_length: int,
-        origin: Origin,
+        origin: ModelSource,
         config: Mapping[str, Any],
         preprocess_config: Mapping[str, Any],
         precision: str,
@@ -102,7 +101,7 @@ class FrozenVLM(nn.Module):
         self.context_length = context_length
         self._make_tokenizer = make_tokenizer
         self._preprocess_config = (preprocess, dict(preprocess_config))
-        self._tower = TextTower(model, context_length)
+        self._tower = TextEncoder(model, context_length)
 
     def train(self, mode: bool = True) -> FrozenVLM:
         """Stays in eval mode, whatever the module that holds it does: frozen means without dropout too."""
@@ -156,7 +155,7 @@ class FrozenVLM(nn.Module):
         return self._tower.cuttable
 
     @property
-    def untrained_note(self) -> str:
+    def untrained_warning(self) -> str:
         """One line for every output that rests on untrained weights, empty where all are trained."""
         if self.origin.image_trained and self.origin.text_trained:
             return ""
@@ -184,9 +183,9 @@ class FrozenVLM(nn.Module):
         return self._make_tokenizer()
 
     @functools.cached_property
-    def tokens(self) -> tokens.TextTokens:
+    def tokens(self) -> TextTokens:
         """How token ids are laid out for this model's text tower; raises as `tokenizer` does."""
-        return tokens.read_tokens(self.tokenizer, self.context_length)
+        return read_tokens(self.tokenizer, self.context_length)
 
     @property
     def text_budget(self) -> int:
@@ -199,13 +198,13 @@ class FrozenVLM(nn.Module):
 
     def tokenize(self, texts: str | Sequence[str]) -> Int[Tensor, "n l"]:
         """Token ids of whole texts, special tokens and padding included; raises as `tokenizer` does."""
-        return tokens.tokenize(self.tokenizer, [texts] if isinstance(texts, str) else texts, self.context_length)
+        return tokenize(self.tokenizer, [texts] if isinstance(texts, str) else texts, self.context_length)
 
     def encode_text(self, texts: str | Sequence[str] | Int[Tensor, "n l"]) -> Float[Tensor, "n d"]:
         """Features of texts, or of their token ids, normalised; float32 on the model's device."""
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts)
         if self.padding_cuttable:
-            ids = tokens.trim_padding(ids)
+            ids = trim_padding(ids)
         return F.normalize(self.encode_ids(ids.to(self.device)), dim=-1)
 
     def encode_image(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:

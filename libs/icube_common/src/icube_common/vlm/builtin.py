@@ -4,7 +4,7 @@
 
 ``icube-minilm``: the sentence encoder all-MiniLM-L6-v2 (Wang et al., "MiniLM", NeurIPS 2020; Reimers and Gurevych,
 "Sentence-BERT", EMNLP 2019) as the frozen text tower of an open_clip model, so that the similarity of descriptions
-means something. Its image tower is untrained; a task learns a `icube_common.vlm.projection.Projection` from it, or from
+means something. Its image tower is untrained; a task learns a `icube_common.prompts.Projection` from it, or from
 numbers, into the space of the texts.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from icube_common.errors import InputError, require
-from icube_common.vlm.backbone import Origin
+from icube_common.vlm.backbone import ModelSource
 
 _VISION = {"image_size": 96, "patch_size": 16, "layers": 4}
 _TINY: dict[str, Any] = {
@@ -95,11 +95,13 @@ BUILT_IN = {
 }
 
 
-def build(name: str, *, seed: int) -> tuple[Any, Origin]:
+def build(name: str, *, seed: int) -> tuple[Any, ModelSource]:
     """A built-in's open_clip model, and where its weights come from."""
     entry = BUILT_IN[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = entry.make_model()
     brought = "all-MiniLM-L6-v2" if entry.text_trained else None
-    return model, Origin(name=name, pretrained=brought, image_trained=False, text_trained=entry.text_trained, seed=seed)
+    return model, ModelSource(
+        name=name, pretrained=brought, image_trained=False, text_trained=entry.text_trained, seed=seed
+    )

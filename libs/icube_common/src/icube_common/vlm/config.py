@@ -41,7 +41,7 @@ class VLMConfig(Config):
         Raises:
             InputError: no such device, or as `icube_common.vlm.load.load_vlm`.
         """
-        from icube_common.vlm.device import default_device, named_device, tower_precision
+        from icube_common.vlm.device import default_device, encoder_precision, named_device
         from icube_common.vlm.load import load_vlm
 
         place = default_device() if device is None else named_device(device)
@@ -56,5 +56,5 @@ class VLMConfig(Config):
             assume_preprocessing=False,
         )
         vlm.batch_size = self.batch_size
-        vlm.mixed_precision = tower_precision(place, mixed_precision)
+        vlm.mixed_precision = encoder_precision(place, mixed_precision)
         return vlm

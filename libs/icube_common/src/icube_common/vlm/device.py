@@ -67,7 +67,7 @@ def named_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def tower_precision(device: torch.device, wanted: str | None = None) -> str:
+def encoder_precision(device: torch.device, wanted: str | None = None) -> str:
     """Mixed precision in which a frozen tower computes its features: that of the run on a GPU, ``"no"`` on a CPU.
 
     Args:

@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class ImageTower(Protocol):
+class ImageEncoder(Protocol):
     """Interface of a backbone; ``batch_size`` and ``mixed_precision`` are read too, where it has them."""
 
     @property
@@ -77,7 +77,7 @@ class _Pending(Generic[Item]):
 
 
 def encode_items(
-    vlm: ImageTower,
+    vlm: ImageEncoder,
     items: Iterable[tuple[Item, Iterable[Float[Tensor, "3 h w"]] | None]],
     *,
     batch_size: int | None = None,
@@ -112,7 +112,7 @@ def encode_items(
 
 
 def encode_frames(
-    vlm: ImageTower,
+    vlm: ImageEncoder,
     frames: Iterable[Float[Tensor, "3 h w"]],
     *,
     batch_size: int | None = None,
@@ -146,14 +146,14 @@ def encode_frames(
     return cache.get_or_compute(key, compute)["features"]
 
 
-def feature_fingerprint(vlm: FingerprintedTower) -> str:
+def feature_fingerprint(vlm: FingerprintedEncoder) -> str:
     """Fingerprint of features: the backbone's, and the mixed precision in which it computes, where there is one."""
     if vlm.mixed_precision == "no":
         return vlm.fingerprint
     return hashlib.sha256(f"{vlm.fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
 
 
-def refuse_other_precision(folder: str | Path, backbone: Mapping[str, Any], vlm: FingerprintedTower) -> None:
+def check_same_precision(folder: str | Path, backbone: Mapping[str, Any], vlm: FingerprintedEncoder) -> None:
     """Features of one mixed precision do not answer for those of another.
 
     Args:
@@ -173,7 +173,7 @@ def refuse_other_precision(folder: str | Path, backbone: Mapping[str, Any], vlm:
         )
 
 
-class FingerprintedTower(Protocol):
+class FingerprintedEncoder(Protocol):
     """Interface of a backbone for `feature_fingerprint`."""
 
     mixed_precision: str
@@ -204,7 +204,7 @@ def _read(frames: Iterable[Tensor], pending: _Pending[Any]) -> Iterator[Tensor]:
 class _Batches:
     """Frames that wait for a full batch, and the items that they are of."""
 
-    def __init__(self, vlm: ImageTower, batch_size: int | None) -> None:
+    def __init__(self, vlm: ImageEncoder, batch_size: int | None) -> None:
         self._vlm = vlm
         self._size: int = getattr(vlm, "batch_size", BATCH_SIZE) if batch_size is None else batch_size
         self._dtype = _DTYPES.get(getattr(vlm, "mixed_precision", "no"))

@@ -24,7 +24,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.runs import atomic_file
+from icube_common.io.runs import atomic_file
 
 logger = logging.getLogger(__name__)
 

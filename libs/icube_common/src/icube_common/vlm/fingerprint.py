@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from icube_common.vlm.pretrained import describe_config
+from icube_common.vlm.checkpoints.pretrained import describe_config
 
 if TYPE_CHECKING:
     from icube_common.vlm.backbone import FrozenVLM

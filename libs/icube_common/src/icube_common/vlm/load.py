@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from icube_common.errors import InputError, require, unknown
-from icube_common.vlm.backbone import PRECISIONS, FrozenVLM, Origin
+from icube_common.vlm.backbone import PRECISIONS, FrozenVLM, ModelSource
 from icube_common.vlm.builtin import BUILT_IN, build
-from icube_common.vlm.fingerprint import describe_model, library_versions
-from icube_common.vlm.pretrained import (
+from icube_common.vlm.checkpoints.pretrained import (
     CONFIG,
     PretrainedConfig,
     default_preprocess,
@@ -24,7 +23,8 @@ from icube_common.vlm.pretrained import (
     one_line,
     resolve_pretrained,
 )
-from icube_common.vlm.weights import load_weights
+from icube_common.vlm.checkpoints.weights import load_weights
+from icube_common.vlm.fingerprint import describe_model, library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def load_vlm(
             sentence encoder with an untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
         pretrained: an open_clip tag, a weight file, or a folder that holds one; None: random weights from ``seed``,
             which every output then says. Hub names and folders bring their own weights. Files may be of
-            `torch.save`, TorchScript or safetensors; `icube_common.vlm.weights` lists the layouts.
+            `torch.save`, TorchScript or safetensors; `icube_common.vlm.checkpoints.weights` lists the layouts.
         weights_of: the tag that a weight file is of, or was fine-tuned from.
         tokenizer: folder of a Hugging Face tokenizer, for towers whose own tokenizer lies on a hub.
         precision: ``fp32``, ``bf16``, ``fp16`` (not on a CPU): of the weights of linear layers and convolutions, and
@@ -96,7 +96,7 @@ def load_vlm(
         if file is not None:
             base = None if found.weights_of is None else functools.partial(download_weights, name, found.weights_of)
             load_weights(model, file, name=name, published=found.tag is not None, fine_tuned_from=base)
-        origin = Origin(
+        origin = ModelSource(
             name=name,
             pretrained=found.tag or (None if file is None else str(file)),
             image_trained=found.trained,
@@ -118,8 +118,8 @@ def load_vlm(
         precision=precision,
         versions=library_versions(),
     )
-    if vlm.untrained_note and not (only_text and origin.text_trained):
-        logger.warning("%s", vlm.untrained_note)
+    if vlm.untrained_warning and not (only_text and origin.text_trained):
+        logger.warning("%s", vlm.untrained_warning)
     return vlm
 
 

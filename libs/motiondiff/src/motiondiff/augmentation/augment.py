@@ -11,7 +11,7 @@ from typing import Any
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import MotionFilter, Verdict, choose
 from motiondiff.augmentation.generators import Generator, load_generator
@@ -19,8 +19,8 @@ from motiondiff.augmentation.videos import render_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def augment(
             ``fill``: of which all are copies); nothing is written then.
     """
     config, recogniser = config or FilterConfig(), recogniser or RecogniserConfig()
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     store = MotionStore(data)
     refuse_other_data(run, store)
     generator, kind = load_generator(run, config, store)

@@ -12,7 +12,7 @@ from typing import Any
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.experiments import Outcome, trial_config
-from icube_common.runs import RunFolder, read_json
+from icube_common.io.runs import RunFolder, read_json
 from motiondiff.augmentation.config import CellConfig
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
@@ -59,7 +59,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
         steps=config.sample.steps,
         scheduler=config.sample.scheduler,
         guidance=config.sample.guidance,
-        mix_tags=config.sample.mix_tags,
+        mix_styles=config.sample.mix_styles,
         device=config.sample.device,
         seed=config.sample.seed,
     )

@@ -22,7 +22,7 @@ class SamplerConfig(Config):
     steps: int = option(20, "denoising steps (a diffusion model)", ge=1)
     scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
     guidance: float = option(2.5, "classifier-free guidance, 1 = none (a diffusion model)", ge=0, lt=1000)
-    mix_tags: bool = option(False, "each motion with a tag of its own, any of a diffusion model's; else left open")
+    mix_styles: bool = option(False, "each motion with a style of its own, any of a diffusion model's; else left open")
     device: str = option("cpu", "torch device of the generator")
     seed: int = option(0, "of the motions", ge=0)
 
@@ -106,11 +106,11 @@ class StudyConfig(Config):
             batch_size=32,
             learning_rate=1e-3,
             warmup_steps=50,
-            schedule="cosine",
+            lr_scheduler="cosine",
             ema_decay=0.99,
             mixed_precision="bf16",
-            trackers="none",
-            checkpoint_every=10_000,
+            report_to="none",
+            checkpointing_steps=10_000,
         ),
         model=ModelConfig(num_layers=4, width=128, feedforward=512, dropout=0.0),
         data=DataConfig(max_frames=120),
@@ -123,11 +123,11 @@ class StudyConfig(Config):
             batch_size=20,
             learning_rate=1e-3,
             warmup_steps=50,
-            schedule="cosine",
+            lr_scheduler="cosine",
             ema_decay=0.99,
             mixed_precision="bf16",
-            trackers="none",
-            checkpoint_every=10_000,
+            report_to="none",
+            checkpointing_steps=10_000,
         ),
         model=ActorModelConfig(num_layers=4, width=128, feedforward=512),
         data=DataConfig(max_frames=120),

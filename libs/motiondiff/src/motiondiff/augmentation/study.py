@@ -21,9 +21,17 @@ from tqdm import tqdm
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.metrics import find_metric
-from icube_common.experiments.cells import Cell, CellResult, Outcome, Run, cell_folder, read_result, run_cell
-from icube_common.experiments.executors import InlineExecutor, run_each
-from icube_common.experiments.study import open_study
+from icube_common.experiments.runner.executors import InlineExecutor, run_each
+from icube_common.experiments.runner.study import open_study
+from icube_common.experiments.runner.trial_run import (
+    Outcome,
+    Run,
+    TrialRun,
+    TrialRunResult,
+    execute_trial_run,
+    read_result,
+    trial_run_folder,
+)
 from motiondiff.augmentation.cells import finished_run
 from motiondiff.augmentation.config import StudyConfig
 from motiondiff.augmentation.fractions import draw_fraction, real_and_test, refuse_same_fractions, write_subset
@@ -165,7 +173,7 @@ def run_recogniser(
     rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
     parts = [ClipSet.from_store(store, rows=rows)] if overrides["real"] else []
     if overrides["method"]:
-        source = cell_folder(Path(study), source_name(overrides["fraction"], overrides["method"]), 0) / SYNTHETIC
+        source = trial_run_folder(Path(study), source_name(overrides["fraction"], overrides["method"]), 0) / SYNTHETIC
         parts.append(ClipSet.from_store(MotionStore(source), class_names=store.actions))
     training = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
     recogniser = fit_recogniser(training, config.recogniser, seed)
@@ -180,15 +188,15 @@ def run_recogniser(
     )
 
 
-def _cell(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric: str) -> Cell:
-    return Cell(name=name, overrides=settings, seed=seed, metric=metric, folder=cell_folder(study, name, seed))
+def _cell(study: Path, name: str, settings: Mapping[str, Any], seed: int, metric: str) -> TrialRun:
+    return TrialRun(name=name, overrides=settings, seed=seed, metric=metric, folder=trial_run_folder(study, name, seed))
 
 
 def _run_all(
-    run: Run, cells: list[Cell], executor: Executor | None, workers: int, retry_failed: bool, what: str
-) -> dict[tuple[str, int], CellResult]:
+    run: Run, cells: list[TrialRun], executor: Executor | None, workers: int, retry_failed: bool, what: str
+) -> dict[tuple[str, int], TrialRunResult]:
     """The results of all cells, those that are there and those that are run now."""
-    results: dict[tuple[str, int], CellResult] = {}
+    results: dict[tuple[str, int], TrialRunResult] = {}
     todo = []
     for cell in cells:
         found = read_result(cell)
@@ -201,7 +209,7 @@ def _run_all(
         for cell in todo:
             yield (cell.name, cell.seed), (run, cell)
 
-    made = run_each(run_cell, calls(), executor or InlineExecutor(), workers)
+    made = run_each(execute_trial_run, calls(), executor or InlineExecutor(), workers)
     for key, result in tqdm(made, total=len(todo), desc=what, unit="cell"):
         results[key] = result
         if result.error is not None:
@@ -216,8 +224,8 @@ def _asked(config: StudyConfig) -> dict[str, Any]:
 
 
 def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
-    """Who is held out: subjects, else tags."""
-    for column, names in (("subject", store.subjects), ("tag", store.tags)):
+    """Who is held out: subjects, else styles."""
+    for column, names in (("subject", store.subjects), ("style", store.styles)):
         codes = np.unique(store.columns[column][clips])
         if (codes >= 0).any():
             return [names[code] for code in codes if code >= 0]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval, mean_interval
-from icube_common.experiments.cells import CellResult, cell_folder
-from icube_common.experiments.paired import Difference, over_groups, over_seeds
-from icube_common.experiments.plots import save_figure
-from icube_common.experiments.tables import P, Table
-from icube_common.reports import Report
+from icube_common.experiments.results.differences import Difference, over_groups, over_seeds
+from icube_common.experiments.results.plots import save_figure
+from icube_common.experiments.results.tables import P, Table
+from icube_common.experiments.runner.trial_run import TrialRunResult, trial_run_folder
+from icube_common.io.reports import Report
 from motiondiff.augmentation.config import StudyConfig
 from motiondiff.augmentation.rows import METRIC, Row, source_name
 from motiondiff.data.store import MotionStore
@@ -79,7 +79,7 @@ class StudySummary:
     config: StudyConfig
     rows: tuple[RowResult, ...]
     contrasts: tuple[Contrast, ...]
-    sources: tuple[CellResult, ...]
+    sources: tuple[TrialRunResult, ...]
     test_subjects: tuple[str, ...]
 
     def table(self) -> Table:
@@ -166,8 +166,8 @@ def summarise(
     store: MotionStore,
     config: StudyConfig,
     rows: Sequence[Row],
-    sources: Mapping[tuple[str, int], CellResult],
-    results: Mapping[tuple[str, int], CellResult],
+    sources: Mapping[tuple[str, int], TrialRunResult],
+    results: Mapping[tuple[str, int], TrialRunResult],
     test_subjects: Sequence[str],
 ) -> StudySummary:
     """Bring the results of all cells together.
@@ -204,8 +204,8 @@ def summarise(
 def _row(
     row: Row,
     config: StudyConfig,
-    sources: Mapping[tuple[str, int], CellResult],
-    results: Mapping[tuple[str, int], CellResult],
+    sources: Mapping[tuple[str, int], TrialRunResult],
+    results: Mapping[tuple[str, int], TrialRunResult],
 ) -> RowResult:
     cells = [results[row.name, seed] for seed in range(config.seeds) if (row.name, seed) in results]
     values = {cell.seed: value for cell in cells if (value := cell.metrics.get(METRIC)) is not None}
@@ -228,7 +228,7 @@ def _contrast(folder: Path, first: Row, second: Row, found: Mapping[Row, RowResu
     subjects = None
     if shared:
         files = [
-            {seed: cell_folder(folder, row.name, seed) / "predictions.csv" for seed in shared}
+            {seed: trial_run_folder(folder, row.name, seed) / "predictions.csv" for seed in shared}
             for row in (first, second)
         ]
         subjects = over_groups(files[0], files[1], METRIC)

@@ -17,7 +17,7 @@ from motiondiff.actor.config import ActorConfig
 from motiondiff.augmentation.config import AugmentConfig, CellConfig, FilterConfig, StudyConfig, unused_keys
 
 if TYPE_CHECKING:
-    from icube_common.experiments.cells import Run
+    from icube_common.experiments.runner.trial_run import Run
 
 
 def _train_actor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "seed": int,
 }
 
-_FILTER_SWITCHES = ("fill", "mix_tags")
+_FILTER_SWITCHES = ("fill", "mix_styles")
 
 
 def _augment_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +110,7 @@ def _study(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     config = load_config(StudyConfig, file=args.config, overrides=args.overrides)
-    from icube_common.experiments.executors import open_executor
+    from icube_common.experiments.runner.executors import open_executor
     from motiondiff.augmentation.study import augmentation_study
 
     with open_executor(args.workers) as (executor, workers):

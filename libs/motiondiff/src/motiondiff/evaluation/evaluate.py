@@ -13,18 +13,18 @@ import numpy as np
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
-from icube_common.runs import atomic_folder, describe_environment, read_json, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, read_json, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import Judge, Judged, evaluate_sets
 from motiondiff.evaluation.options import FEWEST_CLIPS, EvaluateOptions
 from motiondiff.evaluation.report import write_report
 from motiondiff.evaluation.text import evaluate_texts
-from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.recognise import without_small_classes
 from motiondiff.recognition.train import fit_recogniser, refuse_small_classes
 from motiondiff.sample import SampleOptions, generate, load_pipeline, resolve
+from motiondiff.skeleton.motion import Motion
 from motiondiff.train import TEXT_CACHE
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def evaluate(
         InputError: a broken store, another store than the run's, a class without enough clips, a subject on both
             sides, settings that the model cannot take, or ``out`` exists; nothing is written then.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     options = options or EvaluateOptions()
     store = MotionStore(data)
     train, held_out = real_clips(store, options)
@@ -119,7 +119,7 @@ def evaluate(
             scheduler=options.scheduler,
             guidance=options.guidance,
             batch_size=options.batch_size,
-            mix_tags=options.mix_tags,
+            mix_styles=options.mix_styles,
             device=options.device,
         ),
         steps=10,
@@ -149,7 +149,7 @@ def evaluate(
             "steps": sampling.steps,
             "scheduler": sampling.scheduler,
             "guidance": sampling.guidance,
-            "mix_tags": sampling.mix_tags,
+            "mix_styles": sampling.mix_styles,
             "split": options.split,
             "evaluator": {**config_to_dict(options.recogniser), "seed": options.evaluator_seed},
         },

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.training.seeds import mix
+from icube_common.training.sampler import derive_seed
 from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
@@ -119,17 +119,17 @@ def fit_matcher(
     if len(set(meanings.tolist())) < 2:
         raise InputError("text figures: all training clips mean the same; at least two meanings are needed")
     for row in rows:
-        if not len(captions.captions.of_clip[row]):
+        if not len(captions.captions.clip_indices[row]):
             raise InputError(f"text figures: training clip number {row} has no caption")
     data = stack_clips(clips.positions, config)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 4))
+        torch.manual_seed(derive_seed(seed, 4))
         network = MatchingNetwork(len(clips.skeleton), captions.size, config.dropout)
     numbers = np.random.default_rng([seed, 5])
     meaning = torch.from_numpy(meanings)
 
     def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = [captions.draw(rows[row], numbers) for row in batch.tolist()]
+        drawn = [captions.sample(rows[row], numbers) for row in batch.tolist()]
         texts = torch.from_numpy(np.stack([text for text in drawn if text is not None]))
         same = meaning[batch][:, None] == meaning[batch][None]
         motions = network.motion(varied_clips(data[batch], config, generator))

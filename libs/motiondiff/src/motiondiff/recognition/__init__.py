@@ -5,7 +5,7 @@
 >>> probabilities = recogniser.predict(ClipSet.from_motions(motions, recogniser.class_names))
 """
 
-from icube_common.lazy import lazy_exports
+from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

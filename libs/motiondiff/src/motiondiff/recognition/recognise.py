@@ -10,7 +10,7 @@ import numpy as np
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions, concatenate, per_class_recall
-from icube_common.runs import atomic_folder, refuse_existing, write_json
+from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.config import RecogniserConfig
@@ -108,7 +108,7 @@ def recognise(
     Raises:
         InputError: anything that `load_clips` or `fit_recogniser` refuses, or ``out`` exists.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_output_path(out, overwrite=overwrite)
     config = config or RecogniserConfig()
     for name, value, least in (("--seeds", seeds, 1), ("--min-clips", min_clips, FEWEST_CLIPS)):
         if value is not None and value < least:

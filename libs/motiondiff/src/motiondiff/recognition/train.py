@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from icube_common.training.ema import MovingAverage
-from icube_common.training.order import BatchOrder
-from icube_common.training.seeds import mix
+from icube_common.training.sampler import BatchOrder, derive_seed
 from motiondiff.devices import put_on
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
@@ -62,7 +61,7 @@ def fit_recogniser(clips: ClipSet, config: RecogniserConfig, seed: int = 0) -> R
     refuse_small_classes(clips, FEWEST_CLIPS, "to train on")
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
-    network = make_network(config, clips.skeleton, len(clips.class_names), mix(seed, 1))
+    network = make_network(config, clips.skeleton, len(clips.class_names), derive_seed(seed, 1))
     put_on(network, config.device)
 
     def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -122,9 +121,9 @@ def fit_network(
         optimiser, config.learning_rate, total_steps=max(2, config.steps), pct_start=WARMUP, cycle_momentum=False
     )
     average = MovingAverage(network, config.ema_decay) if config.ema_decay else None
-    generator = torch.Generator().manual_seed(mix(seed, 2))
+    generator = torch.Generator().manual_seed(derive_seed(seed, 2))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(seed, 3))  # dropout
+        torch.manual_seed(derive_seed(seed, 3))  # dropout
         for step in tqdm(range(config.steps), desc=name, unit="step", leave=False):
             draws = order.draws(step * config.batch_size, (step + 1) * config.batch_size)
             rows = torch.from_numpy(np.array([draw.index for draw in draws]))

@@ -1,0 +1,147 @@
+"""Data commands: prepare, info, extract. Heavy modules are imported inside them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actprompt.config import ExtractConfig
+from actprompt.data.readers import FORMATS
+from icube_common import cli
+
+
+def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="*", metavar="SOURCE", help="folder of the set; for csv one list, or several named train, test"
+    )
+    parser.add_argument("--format", required=True, help=f"format of the set: {', '.join(FORMATS)}")
+    parser.add_argument("--out", required=True, metavar="DATA", help="folder to make")
+    parser.add_argument("--splits", metavar="FOLDER", help="folder of the official split files (default: below SOURCE)")
+    parser.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        metavar="PART=LIST",
+        help="list of a part (train, val, test) of csv; repeatable",
+    )
+    parser.add_argument("--root", metavar="FOLDER", help="base of relative paths of csv (default: the list's folder)")
+    parser.add_argument(
+        "--class-names", metavar="FILE", help="file of class names for labels that are numbers or codes, one a line"
+    )
+    parser.add_argument("--frame-rate", type=float, metavar="FPS", help="frames per second of folders of frames")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    parser.add_argument(
+        "--keep-damaged", action="store_true", help="use the decodable frames of truncated and damaged files"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.data.manifest import describe
+    from actprompt.data.prepare import prepare
+
+    prepare(
+        args.format,
+        _source(args.format, args.source, args.split),
+        args.out,
+        splits=args.splits,
+        root=args.root,
+        class_names=args.class_names,
+        frame_rate=args.frame_rate,
+        strict=args.strict,
+        overwrite=args.overwrite,
+        keep_damaged=args.keep_damaged,
+    )
+    return describe(args.out)
+
+
+def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str | dict[str, str]:
+    """Source of a set: a folder or a list, or part of a split -> its list."""
+    from icube_common.errors import InputError
+
+    if format in FORMATS and not FORMATS[format].lists and (splits or len(sources) != 1):
+        given = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
+        raise InputError(f"{given}: format {format!r} takes one folder, SOURCE")
+    if not splits and len(sources) == 1:
+        return sources[0]
+    if splits and sources:
+        raise InputError(f"{sources[0]}: beside --split {splits[0]}: name each list with --split PART=LIST")
+    from actprompt.data.readers.lists.splits import part_of, part_of_file
+
+    lists: dict[str, str] = {}
+    for text in splits or sources:
+        word, _, path = text.partition("=") if splits else ("", "", text)
+        part = part_of(word) if splits else part_of_file(path)
+        if part is None or not path:
+            given = f"--split {text}" if splits else text
+            raise InputError(f"{given}: no part of a split; name it with --split train=LIST --split test=LIST")
+        if part in lists:
+            raise InputError(f"{path}: a second list of the part {part}, beside {lists[part]}: join them")
+        lists[part] = path
+    if not lists:
+        raise InputError("no SOURCE: name a list, or the lists of a split with --split train=LIST --split test=LIST")
+    return lists
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="prepared folder")
+
+
+def _info(args: argparse.Namespace) -> Mapping[str, Any]:
+    from actprompt.data.manifest import describe
+
+    return describe(args.data)
+
+
+def _extract_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
+    parser.add_argument("--out", required=True, metavar="FEATURES", help="feature folder to make or to continue")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="shard: each N-th clip from the I-th on (0 to N-1)"
+    )
+    parser.add_argument("--device", help="torch device (default: a GPU where there is one)")
+    parser.add_argument(
+        "--batch-size", type=int, help="frames in a forward pass of the tower (default: vlm.batch_size, 64)"
+    )
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
+
+
+def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    config = load_config(ExtractConfig, file=args.config, overrides=args.overrides)
+    shard = _shard(args.shard)
+    from actprompt.data.extract import extract
+
+    return extract(
+        args.data,
+        args.out,
+        vlm=config.vlm,
+        sampling=config.video.sampling,
+        device=args.device,
+        shard=shard,
+        strict=args.strict,
+        batch_size=args.batch_size,
+        root=args.root,
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """``"0/4"`` as numbers; the library checks their range."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        from icube_common.errors import InputError
+
+        raise InputError(f"--shard {text}: must be I/N, such as 0/4 to 3/4")
+    return int(number), int(count)
+
+
+DATA_COMMANDS: Mapping[str, cli.Command] = {
+    "prepare": cli.Command("prepare a set of videos: manifest, checked files, skeletons", _prepare, _prepare_arguments),
+    "info": cli.Command("summarise a prepared set", _info, _info_arguments),
+    "extract": cli.Command(
+        "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig
+    ),
+}

@@ -1,0 +1,1 @@
+"""Data: videos, manifest, features and their readers."""

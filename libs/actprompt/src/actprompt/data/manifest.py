@@ -1,0 +1,383 @@
+"""The manifest: one row a clip, with its label, its subject and its place in the set's official protocols.
+
+A prepared folder holds
+
+- ``manifest.csv``: id, path, label, subject, camera, setup, one column a split, n_frames, fps, duration, variable_rate,
+  and damage where files are used that are not whole (``--keep-damaged``);
+- ``dataset.json``: format, root, class names and their texts, protocols, counts, where it all comes from;
+- ``numeric.csv``: named numeric parameters a clip, where the set has a skeleton (units in ``dataset.json``);
+- ``skeleton/<id>.npz``: ``joints`` (T, J, 3) float32 with NaN where a joint was not tracked, and ``time`` (T,) in s;
+- ``rejected.csv``: what could not be used, and why.
+
+Written by `actprompt.data.prepare`; reading needs neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actprompt.skeleton.features import read_numeric
+from actprompt.skeleton.io import Skeleton, read_skeleton
+from icube_common.errors import InputError, unknown
+from icube_common.io.csv import file_digest, read_table
+from icube_common.io.runs import read_json
+from icube_common.tabular import NumericTable
+
+if TYPE_CHECKING:
+    from icube_common.evaluation import Samples
+
+FIXED = ("id", "path", "label", "subject", "camera", "setup")
+MEASURED = ("n_frames", "fps", "duration", "variable_rate")
+DAMAGE = "damage"
+"""Column that a manifest has only where a damaged file is used."""
+PARTS = ("train", "validation", "test")
+KINDS = ("split", "leave-one-group-out")
+METRICS = ("accuracy", "mean_class_accuracy")
+GROUP_COLUMNS = ("subject", "camera", "setup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One video of the set.
+
+    Attributes:
+        id: the source's own file name; below the root, with folders, where the name alone is not unique.
+        path: relative to the manifest's root, or absolute.
+        label: the class, as the set spells it.
+        subject: who acts, or the group that UCF101 calls so.
+        camera: the set's number of the camera.
+        setup: NTU's number of the setup, ETRI's of the camera group.
+        splits: column -> "train", "validation" or "test"; a column in which the clip has no part is left out.
+        n_frames: frames that decode.
+        fps: mean frames per second.
+        duration: seconds.
+        variable_rate: whether the frames are unevenly spaced in time.
+        damage: the reason why the file is not whole, and is used as far as it decodes; "" for a whole one.
+    """
+
+    id: str
+    path: str
+    label: str
+    subject: str | None = None
+    camera: str | None = None
+    setup: str | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+    n_frames: int = 0
+    fps: float = 0.0
+    duration: float = 0.0
+    variable_rate: bool = False
+    damage: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Published evaluation protocol of a set.
+
+    Attributes:
+        name: e.g. ``"cross-subject"``.
+        kind: "split" (a column of parts) or "leave-one-group-out" (a column of groups).
+        column: the column of the manifest with the parts or groups.
+        metric: "accuracy" (top-1) or "mean_class_accuracy".
+        source: the paper or file that defines it.
+    """
+
+    name: str
+    kind: str
+    column: str
+    metric: str = "accuracy"
+    source: str = ""
+
+
+class Manifest:
+    """A prepared set of clips.
+
+    Args:
+        folder: the prepared folder.
+        about: the content of ``dataset.json``.
+        clips: the rows.
+        root: base of relative paths; by default that of ``dataset.json``.
+    """
+
+    def __init__(
+        self, folder: str | Path, about: Mapping[str, Any], clips: Sequence[Clip], *, root: str | Path | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.about = dict(about)
+        self.clips = tuple(clips)
+        self.root = Path(root if root is not None else str(about["root"]))
+        self.protocols = {row["name"]: Protocol(**row) for row in about["protocols"]}
+
+    @classmethod
+    def load(cls, folder: str | Path, *, root: str | Path | None = None) -> Manifest:
+        """Read and check a prepared folder.
+
+        Args:
+            folder: what ``actprompt prepare`` made.
+            root: where the videos lie now, if they moved.
+
+        Raises:
+            InputError: a file is missing or damaged; the file, the line and the value are named.
+        """
+        about = read_about(folder)
+        rows = list(_read_rows(Path(folder) / "manifest.csv", set(about["class_names"])))
+        known = {*GROUP_COLUMNS, *(column for clip in rows for column in clip.splits)}
+        for protocol in about["protocols"]:
+            if protocol["column"] not in known:
+                where = Path(folder) / "dataset.json"
+                raise InputError(f"{where}: protocol {protocol['name']!r}: no clip has a {protocol['column']!r}")
+        return cls(folder, about, rows, root=root)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the set's own order."""
+        return tuple(self.about["class_names"])
+
+    @property
+    def class_texts(self) -> dict[str, str]:
+        """Class -> its name in words (``BandMarching`` -> ``band marching``)."""
+        return dict(self.about["class_texts"])
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Clip id -> row."""
+        return {clip.id: row for row, clip in enumerate(self.clips)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of ``manifest.csv``: names the data in a run's records."""
+        return file_digest(self.folder / "manifest.csv")
+
+    def check_classes(self) -> None:
+        """Refuse a set of one class, which there is nothing to choose from.
+
+        Raises:
+            InputError: the set has fewer than two classes.
+        """
+        if len(self.class_names) < 2:
+            names = " and ".join(map(repr, self.class_names)) or "none"
+            raise InputError(f"{self.folder}: one class ({names}): at least two are needed; prepare a set with more")
+
+    def targets(self) -> npt.NDArray[np.int64]:
+        """(clips,) each clip's class as a number, in the order of `class_names`."""
+        number = {name: at for at, name in enumerate(self.class_names)}
+        return np.array([number[clip.label] for clip in self.clips], dtype=np.int64)
+
+    def samples(self) -> Samples:
+        """The clips as an evaluation takes them; a clip that names no subject is a group of its own."""
+        from icube_common.evaluation import Samples
+
+        return Samples(
+            ids=[clip.id for clip in self.clips],
+            labels=self.targets(),
+            class_names=self.class_names,
+            groups=[clip.subject or clip.id for clip in self.clips],
+        )
+
+    def video(self, clip: Clip) -> Path:
+        """Path of the clip's file."""
+        return self.root / clip.path
+
+    def protocol(self, name: str) -> Protocol:
+        """A protocol by name.
+
+        Raises:
+            InputError: the set has none of that name; the nearest is given.
+        """
+        if name not in self.protocols:
+            raise unknown("protocol", name, self.protocols)
+        return self.protocols[name]
+
+    def split(self, name: str) -> dict[str, list[int]]:
+        """Rows of each part ("train", "validation", "test") of a protocol of kind "split"; clips outside are left out.
+
+        Raises:
+            InputError: no such protocol, or it holds groups out instead.
+        """
+        protocol = self.protocol(name)
+        if protocol.kind != "split":
+            raise InputError(f"protocol {name!r} leaves one {protocol.column} out: ask for its groups")
+        parts: dict[str, list[int]] = {part: [] for part in PARTS}
+        for row, clip in enumerate(self.clips):
+            if protocol.column in clip.splits:
+                parts[clip.splits[protocol.column]].append(row)
+        return parts
+
+    def groups(self, name: str) -> list[str]:
+        """Each clip's group in a protocol of kind "leave-one-group-out".
+
+        Raises:
+            InputError: no such protocol, it has fixed parts instead, or a clip names no group.
+        """
+        protocol = self.protocol(name)
+        if protocol.kind == "split":
+            raise InputError(f"protocol {name!r} has fixed parts: ask for its split")
+        groups = [getattr(clip, protocol.column) for clip in self.clips]
+        for clip, group in zip(self.clips, groups, strict=True):
+            if group is None:
+                raise InputError(f"{self.folder / 'manifest.csv'}: {clip.id} names no {protocol.column}")
+        return groups
+
+    def numeric(self) -> NumericTable:
+        """The numeric parameters, one row a clip in the manifest's order; a clip without any has a row of NaN.
+
+        Raises:
+            InputError: the set has none, or ``numeric.csv`` is damaged.
+        """
+        if "numeric" not in self.about:
+            raise InputError(f"{self.folder}: this set has no numeric parameters (its format has no skeleton)")
+        return read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
+
+    def joint_names(self) -> tuple[str, ...]:
+        """The joints of the set's skeletons.
+
+        Raises:
+            InputError: the set has no skeletons.
+        """
+        if "skeleton" not in self.about:
+            raise InputError(f"{self.folder}: this set has no skeletons; set numeric.trajectory=false")
+        return tuple(self.about["skeleton"]["joints"])
+
+    def skeleton(self, clip: Clip) -> Skeleton | None:
+        """The clip's joints (T, J, 3), NaN where not tracked, and their times (T,) in s; None where it has none.
+
+        Names and unit are in ``about["skeleton"]``.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.folder / "skeleton" / skeleton_file(clip.id)
+        if not path.is_file():
+            return None
+        return read_skeleton(path, remedy="prepare the set again")
+
+
+def read_about(folder: str | Path) -> dict[str, Any]:
+    """``dataset.json`` of a prepared folder, checked.
+
+    Raises:
+        InputError: no such folder, or keys are missing or not what they should be.
+    """
+    path = Path(folder) / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: not a prepared set (no dataset.json in it): make one with actprompt prepare")
+    about = read_json(path)
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: must hold an object")
+    kinds = {"format": str, "root": str, "class_names": list, "class_texts": dict, "protocols": list, "counts": dict}
+    for key, kind in {**kinds, "manifest_sha256": str}.items():
+        if not isinstance(about.get(key), kind):
+            raise InputError(f"{path}: {key}: {about.get(key)!r} is not a {kind.__name__}: prepare the set again")
+    wanted = set(asdict(Protocol(name="", kind="", column="")))
+    for row in about["protocols"]:
+        if not isinstance(row, dict) or set(row) != wanted:
+            raise InputError(f"{path}: protocols: {row!r} must have exactly the keys {', '.join(sorted(wanted))}")
+        for key, known in (("kind", KINDS), ("metric", METRICS)):
+            if row[key] not in known:
+                raise InputError(f"{path}: protocol {row['name']!r}: {unknown(key, str(row[key]), known)}")
+    return about
+
+
+def describe(folder: str | Path) -> dict[str, Any]:
+    """Summary of a prepared folder, from counts in ``dataset.json``: no slower for 300,000 clips than for ten.
+
+    Raises:
+        InputError: as `Manifest.load`.
+    """
+    about = read_about(folder)
+    manifest = Path(folder) / "manifest.csv"
+    edited = file_digest(manifest) != about["manifest_sha256"]
+    counts = count_clips(Manifest.load(folder).clips) if edited else about["counts"]
+    shown = ("format", "title", "citation", "root", "simulated")
+    return {
+        "data": str(folder),
+        **{key: about[key] for key in shown if key in about},
+        **{key: value for key, value in counts.items() if key != "classes"},
+        "damaged": counts.get("damaged", 0),  # absent in sets that were prepared before
+        "rejected": about["counts"].get("rejected", 0),
+        "side_files": about["counts"].get("side_files", 0),
+        "warnings": about.get("warnings", []),
+        "edited_by_hand": edited,
+        "classes": counts["classes"],
+        "protocols": {
+            row["name"]: f"{row['kind']} by {row['column']}, {row['metric']} ({row['source']})"
+            for row in about["protocols"]
+        },
+        "numeric_parameters": len(about["numeric"]["units"]) if "numeric" in about else 0,
+        "skeletons": about["skeleton"]["clips"] if "skeleton" in about else 0,
+    }
+
+
+def count_clips(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Numbers of clips, frames, seconds, subjects, cameras, and of clips in each part and class."""
+    columns = sorted({column for clip in clips for column in clip.splits})
+    return {
+        "clips": len(clips),
+        "frames": sum(clip.n_frames for clip in clips),
+        "seconds": round(sum(clip.duration for clip in clips), 3),
+        "variable_rate": sum(clip.variable_rate for clip in clips),
+        "damaged": sum(bool(clip.damage) for clip in clips),
+        "subjects": len({clip.subject for clip in clips} - {None}),
+        "cameras": len({clip.camera for clip in clips} - {None}),
+        "splits": {
+            column: dict(Counter(clip.splits[column] for clip in clips if column in clip.splits)) for column in columns
+        },
+        "classes": dict(Counter(clip.label for clip in clips)),
+    }
+
+
+def skeleton_file(clip_id: str) -> str:
+    """The name of a clip's skeleton file: its id, folders made part of the name."""
+    return clip_id.replace("%", "%25").replace("/", "%2F") + ".npz"
+
+
+def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
+    """The clips of a ``manifest.csv``; InputError names the line of the first bad value."""
+    seen: set[str] = set()
+    for line, row in read_table(path, (*FIXED, *MEASURED), strip=False):
+        where = f"{path}: line {line}"
+        for name in ("id", "path", "label"):
+            if not row[name]:
+                raise InputError(f"{where}: {name} is empty")
+        if row["id"] in seen:
+            raise InputError(f"{where}: id {row['id']!r} is there twice")
+        if row["label"] not in classes:
+            raise InputError(f"{where}: label: {unknown('class', row['label'], classes)}")
+        seen.add(row["id"])
+        others = (*FIXED, *MEASURED, DAMAGE)
+        splits = {name: part for name, part in row.items() if part and name not in others}
+        for name, part in splits.items():
+            if part not in PARTS:
+                raise InputError(f"{where}: {name}: {part!r} is none of {', '.join(PARTS)}, nor empty")
+        try:
+            frames, flag = int(row["n_frames"]), int(row["variable_rate"])
+            fps, duration = float(row["fps"]), float(row["duration"])
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+        if frames < 1 or flag not in (0, 1) or not (0 < fps < math.inf and 0 < duration < math.inf):
+            raise InputError(
+                f"{where}: n_frames {frames}, fps {fps:g}, duration {duration:g}, variable_rate {flag}:"
+                " must be positive, the last 0 or 1"
+            )
+        yield Clip(
+            id=row["id"],
+            path=row["path"],
+            label=row["label"],
+            subject=row["subject"] or None,
+            camera=row["camera"] or None,
+            setup=row["setup"] or None,
+            splits=splits,
+            n_frames=frames,
+            fps=fps,
+            duration=duration,
+            variable_rate=bool(flag),
+            damage=row.get(DAMAGE) or "",
+        )

@@ -1,0 +1,1 @@
+"""Lists of clips and labels: dialects, columns, splits and class names."""

@@ -1,0 +1,1 @@
+"""Evaluation: protocols, baselines, zero-shot recognition and reports."""

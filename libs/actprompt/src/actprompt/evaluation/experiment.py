@@ -1,0 +1,42 @@
+"""One cell of an ablation or a search: an evaluation under some settings and a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from actprompt.config import ActConfig
+from actprompt.evaluation.runner import evaluate
+from icube_common.experiments import Outcome, trial_config
+from icube_common.io.runs import read_json
+
+
+def run_trial(
+    overrides: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+    *,
+    data: str,
+    protocol: str = "leave-one-subject-out",
+    features: str | None = None,
+) -> Outcome:
+    """Evaluate once; the figures are means over the test clips, the predictions serve paired tests over subjects.
+
+    Args:
+        overrides: configuration keys.
+        seed: of the training and of random prompts.
+        folder: of the cell.
+        data: a prepared set.
+        protocol: as `actprompt.evaluation.runner.evaluate` takes it.
+        features: folder of frame features.
+    """
+    config = trial_config(ActConfig, overrides, seed)
+    out = Path(folder) / "evaluation"
+    result = evaluate(data, config, out, protocol=protocol, features=features)
+    seconds = [read_json(path)["training_seconds"] for path in out.glob("folds/*/environment.json")]
+    figures = {name: interval.mean for name, interval in result.metrics.items()}
+    return Outcome(
+        metrics={**figures, "training_seconds_per_fold": sum(seconds) / max(len(seconds), 1)},
+        predictions=out / "predictions.csv",
+    )

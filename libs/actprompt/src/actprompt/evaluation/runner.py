@@ -1,0 +1,355 @@
+"""Evaluation on unseen people: models trained for each fold of a protocol, or a trained model on other people.
+
+An evaluation's folder holds ``predictions.csv`` (one row for each clip and repeat), ``metrics.json``, ``report.html``
+and, where models were trained, ``folds/<name>/`` with each training's records. An interrupted evaluation is resumed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from actprompt.config import ActConfig
+from actprompt.data.dataset import Inputs, VideoDataset
+from actprompt.data.manifest import Manifest
+from actprompt.evaluation.baselines import BASELINES, baseline
+from actprompt.evaluation.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
+from actprompt.evaluation.report import PRIMARY, EvaluationResult, metrics_of, on_all_classes, summarize_draws
+from actprompt.models.action_model import ActionModel, check_inputs
+from actprompt.models.class_texts import class_texts
+from actprompt.models.visual_branch import Head
+from actprompt.training.folds import rows_of_subjects
+from actprompt.training.inputs import load_inputs
+from actprompt.training.run import features_folder
+from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
+from icube_common.config import config_to_yaml
+from icube_common.errors import InputError
+from icube_common.evaluation import (
+    BaseToNew,
+    Fold,
+    Predictions,
+    Samples,
+    check_train_test_overlap,
+    concatenate,
+    make_predictions,
+    zero_shot,
+)
+from icube_common.evaluation.runner import (
+    RECORD,
+    all_warnings,
+    cached_predictions,
+    check_same_evaluation,
+    open_folder,
+    settings_record,
+)
+from icube_common.io.runs import RunFolder, check_output_path, write_json
+from icube_common.prompts import ClassTexts
+from icube_common.training import check_config, load_backbone, open_run
+from icube_common.utils import as_list
+from icube_common.vlm import FrozenVLM
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationContext:
+    """Data, settings and backbone that the folds of an evaluation share.
+
+    Attributes:
+        manifest: the set.
+        samples: its clips, with labels: the only place with those of test rows.
+        config: all settings.
+        vlm: the frozen backbone.
+        texts: of the classes.
+        inputs: of all clips.
+        out: the evaluation's folder.
+        head: a temporal head in place of ``config.visual.head``.
+    """
+
+    manifest: Manifest
+    samples: Samples
+    config: ActConfig
+    vlm: FrozenVLM
+    texts: ClassTexts
+    inputs: Inputs
+    out: Path
+    head: Head | None = None
+
+    @classmethod
+    def load(
+        cls, manifest: Manifest, config: ActConfig, out: Path, *, features: str | Path | None, head: Head | None
+    ) -> EvaluationContext:
+        """Load everything that folds need."""
+        check_config(config.train)
+        texts = class_texts(manifest, config)
+        vlm = load_backbone(config.vlm, config.train)
+        inputs = load_inputs(manifest, config, vlm, features=features_folder(manifest.folder, features, config, vlm))
+        return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out, head)
+
+    def with_config(self, config: ActConfig, out: Path) -> EvaluationContext:
+        """The same set and backbone under other settings."""
+        texts = class_texts(self.manifest, config)
+        return replace(self, config=config, texts=texts, inputs=used_by(self.inputs, config), out=out)
+
+    def run(self, fold: Fold, name: str, tests: Sequence[Fold] = ()) -> tuple[Predictions, tuple[str, ...]]:
+        """Train on a fold and predict it, or those of ``tests`` that share its training; cached in the folder.
+
+        Returns:
+            Predictions over all classes of the set, and the training's notes.
+        """
+        folder = self.out / "folds" / name
+
+        def train_and_predict() -> tuple[Predictions, tuple[str, ...]]:
+            # an interrupted training of a fold is repeated: it takes seconds to minutes
+            run: RunFolder = open_run(
+                folder, config=self.config.train, config_yaml=config_to_yaml(self.config), overwrite=folder.exists()
+            )
+            trained = train_fold(self.inputs, fold, self.config, self.vlm, self.texts, run, head=self.head)
+            found = [
+                on_all_classes(
+                    make_predictions(self.samples, part, predict_test(trained.model, self.inputs, part, self.texts)),
+                    self.samples,
+                )
+                for part in (tests or [fold])
+            ]
+            return replace_folds(concatenate(found)), trained.notes
+
+        return cached_predictions(folder, train_and_predict)
+
+
+def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
+    """The inputs that a configuration uses."""
+    numeric = config.numeric.enabled
+    return replace(
+        inputs,
+        frames=inputs.frames if config.visual.enabled else None,
+        pixels=inputs.pixels if config.visual.enabled else None,
+        skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
+        parameters=inputs.parameters if numeric else None,
+        notes=inputs.notes if config.visual.enabled else [],
+    )
+
+
+def replace_folds(predictions: Predictions) -> Predictions:
+    """The same predictions; base and new rows of one training count as one fold."""
+    return replace(predictions, folds=np.full(len(predictions), int(predictions.folds.min())))
+
+
+def evaluate(
+    data: VideoDataset | str | Path,
+    config: ActConfig | None = None,
+    out: str | Path | None = None,
+    *,
+    head: Head | None = None,
+    protocol: str = "leave-one-subject-out",
+    options: ProtocolOptions | None = None,
+    comparisons: bool = False,
+    features: str | Path | None = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Train for each fold of a protocol and evaluate the predictions of clips outside the training.
+
+    Args:
+        data: a data set, or a prepared folder.
+        config: all settings.
+        out: the evaluation's folder; an interrupted evaluation of the same settings is resumed. None: nothing is kept.
+        head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance that
+            is copied for each fold.
+        protocol: ``leave-one-subject-out``, ``k-fold``, ``few-shot``, ``base-to-new``, ``official``, or the name of one
+            of the set's own.
+        options: of the sampled protocols.
+        comparisons: also train on images alone, skeletons alone and shuffled class texts, and run plain baselines, on
+            the same folds, with paired tests.
+        features: folder of frame features; by default below the data.
+        root: folder of the videos, where they have moved.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: a bad set, setting, protocol or output folder.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="actprompt-") as folder:
+            result = evaluate(
+                data, config, Path(folder) / "evaluation", head=head, protocol=protocol, options=options,
+                comparisons=comparisons, features=features, root=root,
+            )  # fmt: skip
+        return replace(result, folder=None)
+    config, options = config or ActConfig(), options or ProtocolOptions()
+    manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
+    manifest.check_classes()
+    record = {
+        "config": settings_record(config),
+        "data": manifest.fingerprint,
+        "protocol": protocol,
+        "options": vars(options),
+        "comparisons": comparisons,
+    }
+    if head is not None:
+        record["head"] = getattr(head, "__qualname__", type(head).__qualname__)
+    check_same_evaluation(out, record, overwrite=overwrite)
+    context = EvaluationContext.load(manifest, config, out, features=features, head=head)
+    folds: list[Any]
+    if protocol == "few-shot":
+        folds = list(few_shot_folds(context.samples, config, options))
+        trained = [fold for _, fold in folds]
+    elif protocol == "base-to-new":
+        folds = list(base_to_new_folds(context.samples, config, options))
+        trained = [pair.base for _, _, pair in folds]
+    else:
+        trained = folds = list(plain_folds(manifest, context.samples, config, protocol, options))
+    for fold in trained:
+        check_fold(context.inputs, fold, config)
+    # nothing is written, nor an earlier evaluation removed, before every fold has been checked
+    open_folder(out, record, overwrite=overwrite)
+    if protocol == "few-shot":
+        result = _few_shot(context, folds)
+    elif protocol == "base-to-new":
+        result = _base_to_new(context, folds)
+    else:
+        result = _plain(context, folds)
+        if comparisons:
+            result = replace(result, comparisons=_compare(context, folds, result.predictions))
+    result = replace(result, metric=_metric_of(manifest, protocol), backbone=str(context.vlm.origin))
+    title = f"{protocol} on {manifest.about.get('title', manifest.about['format'])}"
+    return result.write(out, title=title, settings=config_to_yaml(config))
+
+
+def _metric_of(manifest: Manifest, protocol: str) -> str:
+    """The figure of a set's own protocol."""
+    found = manifest.protocols.get(protocol)
+    return "mean_class_accuracy" if found is not None and found.metric == "mean_class_accuracy" else "top1"
+
+
+def _plain(context: EvaluationContext, folds: Sequence[Fold]) -> EvaluationResult:
+    results = [
+        context.run(fold, f"{fold.repeat:02d}-{fold.number:03d}") for fold in tqdm(folds, desc="folds", unit="fold")
+    ]
+    return EvaluationResult(concatenate(part for part, _ in results), all_warnings(results))
+
+
+def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> EvaluationResult:
+    found: dict[int, list[tuple[Predictions, tuple[str, ...]]]] = {}
+    for index, (shots, fold) in enumerate(tqdm(folds, desc="folds", unit="fold")):
+        found.setdefault(shots, []).append(context.run(fold, f"{shots}-shots-{index:03d}"))
+    by_shots = {shots: concatenate(part for part, _ in parts) for shots, parts in found.items()}
+    for shots, predictions in by_shots.items():
+        predictions.write_csv(context.out / f"predictions_{shots}_shots.csv")
+    details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
+    every = [part for parts in found.values() for part in parts]
+    return EvaluationResult(by_shots[max(by_shots)], all_warnings(every), details={"shots": details})
+
+
+def _base_to_new(context: EvaluationContext, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> EvaluationResult:
+    results, draws = [], {}
+    for index, (draw, new, pair) in enumerate(tqdm(pairs, desc="folds", unit="fold")):
+        predictions, notes = context.run(pair.base, f"{draw:02d}-{index:03d}", tests=[pair.base, pair.new])
+        predictions = replace(predictions, repeats=np.full(len(predictions), draw))
+        results.append((predictions, notes))
+        draws[draw] = new
+    whole = concatenate(part for part, _ in results)
+    return EvaluationResult(whole, all_warnings(results), details={"base_to_new": summarize_draws(whole, draws)})
+
+
+def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions) -> dict[str, Any]:
+    """Other settings and plain baselines on the same folds, each with its metrics and the paired difference."""
+    config = context.config
+    found: dict[str, Predictions] = {}
+    variants: dict[str, ActConfig] = {}
+    if config.visual.enabled and config.numeric.enabled:
+        off = replace(config.numeric, enabled=False)  # type: ignore[call-arg]  # a key of its base class
+        variants["images only"] = replace(config, numeric=off)
+        if config.numeric.fusion_mode == "captions" or config.numeric.trajectory:
+            variants["skeletons only"] = replace(config, visual=replace(config.visual, enabled=False))
+    variants[PRIMARY] = replace(config, shuffle_class_texts=config.shuffle_class_texts + 1)
+    for name, changed in variants.items():
+        other = context.with_config(changed, context.out / "comparisons" / name.replace(" ", "-"))
+        found[name] = _plain(other, folds).predictions
+    if context.inputs.skeletons is not None:
+        for name in BASELINES:
+            parts = [
+                on_all_classes(
+                    make_predictions(context.samples, fold, baseline(name, context.inputs, fold)), context.samples
+                )
+                for fold in folds
+            ]
+            found[name] = concatenate(parts)
+    rows: dict[str, Any] = {}
+    for name, predictions in found.items():
+        paired = own.compare(predictions, ["top1"])["top1"]
+        role = "primary" if name == PRIMARY else "descriptive"
+        rows[name] = {**metrics_of(predictions), "difference_top1": paired.to_dict(), "comparison": role}
+        target = context.out / "comparisons"
+        target.mkdir(exist_ok=True)
+        predictions.write_csv(target / f"{name.replace(' ', '-')}.csv")
+    return rows
+
+
+def evaluate_run(
+    run: str | Path | ActionModel,
+    data: VideoDataset | str | Path,
+    out: str | Path,
+    *,
+    head: Head | None = None,
+    subjects: Sequence[str] = (),
+    features: str | Path | None = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Evaluate a trained model on other people than it was trained on.
+
+    Args:
+        run: a trained model, or what `ActionModel.from_pretrained` takes.
+        data: a data set with the model's classes, or some of them.
+        out: the evaluation's folder.
+        head: the custom head that a run was trained with.
+        subjects: only these people of the set.
+        features: folder of frame features; by default below the data.
+        root: folder of the videos, where they have moved.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: a person, group or clip of the set was trained on; the set has a class that the model does not know,
+            or lacks what the model uses.
+    """
+    out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
+    model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head)
+    config = model.config
+    manifest = VideoDataset.open(data, root=root).manifest
+    samples = manifest.samples()
+    chosen = rows_of_subjects(samples, subjects, "--subjects") if subjects else np.arange(len(samples))
+    # ids and people of another set are others, even if they are called the same
+    if manifest.about["format"] == model.about["data"]["format"]:
+        check_train_test_overlap(samples, chosen, model.about["trained_on"], kind="clip")
+    classes = {samples.class_names[label] for label in samples.labels[chosen]}
+    name = "the model" if isinstance(run, ActionModel) else str(run)
+    if unknown := sorted(classes - set(model.labels)):
+        raise InputError(
+            f"{manifest.folder}: class {unknown[0]!r} is none of the {len(model.labels)} that {name} was trained on "
+            f"({len(unknown)} are not)"
+        )
+    folder = features_folder(manifest.folder, features, config, model.vlm)
+    inputs = load_inputs(manifest, config, model.vlm, features=folder)
+    check_inputs(model, inputs)
+    # in the model's order of classes
+    number = {label: index for index, label in enumerate(model.labels)}
+    table = Samples(
+        ids=[samples.ids[row] for row in chosen],
+        labels=np.array([number[samples.class_names[samples.labels[row]]] for row in chosen]),
+        class_names=list(model.labels),
+        groups=[samples.group_array[row] for row in chosen],
+    )
+    fold = zero_shot(table)
+    predictions = make_predictions(table, fold, predict_probabilities(model, model.clip_tensors(fold.test_ids, inputs)))
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    write_json(out / RECORD, {"run": name, "data": manifest.fingerprint})
+    result = EvaluationResult(predictions, list(model.about["notes"]), backbone=str(model.vlm.origin))
+    title = f"{Path(name).name} on {manifest.about.get('title', manifest.about['format'])}"
+    return result.write(out, title=title, settings=config_to_yaml(config))

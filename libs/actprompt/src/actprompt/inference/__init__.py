@@ -1,0 +1,1 @@
+"""Inference: the pipeline, explanations and the prediction page."""

@@ -1,0 +1,310 @@
+"""Action recognition of one video: probabilities, an explanation, and an HTML page of both."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actprompt.data.video import VideoClip, VideoInfo, probe
+from actprompt.data.video.frame_folder import is_image
+from actprompt.inference.explain import Explanation, encode_views
+from actprompt.inference.html_report import save_page
+from actprompt.inference.video_input import VideoInput, load_video_input
+from actprompt.models.action_model import ActionModel
+from actprompt.models.visual_branch import Head
+from actprompt.training.trainer import predict_probabilities
+from icube_common.errors import InputError
+from icube_common.io.runs import check_output_path
+from icube_common.vlm import FrozenVLM
+
+
+@dataclass(frozen=True, eq=False)
+class ActionPrediction:
+    """Predicted action of a video.
+
+    Attributes:
+        video: the file.
+        labels: C classes as the data set spells them.
+        words: their names in words.
+        probabilities: (C,).
+        reasons: explanation of the predicted class against the next: ``runner_up``, ``margin`` (before the clip's
+            feature is normalised: the parts sum to it), ``cosine_margin``, the ``sentences`` of both classes, and the
+            contributions of ``shares``, ``captions``, ``numbers`` and ``frames`` to the margin, as of
+            `actprompt.inference.explain.Explanation`.
+        notes: warnings for a reader, the most specific first.
+        frames: the sampled frames.
+        n_frames: frames of the video.
+        seconds: its duration.
+        backbone: the frozen model.
+    """
+
+    video: str
+    labels: tuple[str, ...]
+    words: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+    reasons: Mapping[str, Any]
+    notes: tuple[str, ...]
+    frames: VideoClip
+    n_frames: int
+    seconds: float
+    backbone: str
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.labels[int(self._order[0])]
+
+    @property
+    def probability(self) -> float:
+        """The probability of `label`."""
+        return float(self.probabilities.max())
+
+    @property
+    def _order(self) -> npt.NDArray[np.int64]:
+        return np.argsort(-self.probabilities, kind="stable")
+
+    def top(self, k: int = 5) -> list[dict[str, Any]]:
+        """The ``k`` most probable classes: ``action``, its name in ``words``, ``probability``."""
+        return [
+            {"action": self.labels[row], "words": self.words[row], "probability": float(self.probabilities[row])}
+            for row in self._order.tolist()[:k]
+        ]
+
+    def to_dict(self, top: int = 5) -> dict[str, Any]:
+        """The prediction for JSON, with the ``top`` most probable classes."""
+        rows = self.top(max(top, 1))
+        return {
+            "video": self.video,
+            "n_frames": self.n_frames,
+            "seconds": round(self.seconds, 3),
+            "backbone": self.backbone,
+            "notes": list(self.notes),
+            "predicted": rows[0],
+            "top": rows,
+            "reasons": dict(self.reasons),
+        }
+
+    def save_html(self, path: str | Path, *, top: int = 5, overwrite: bool = False) -> Path:
+        """Write a page with frames, bars and sentences.
+
+        Raises:
+            InputError: the file exists and ``overwrite`` is False, or it cannot be written.
+        """
+        return save_page(path, self.to_dict(top), self.frames, overwrite=overwrite)
+
+
+class ActionPipeline:
+    """Action recognition of videos by a trained model: ``ActionPipeline.from_pretrained("RUN")("video.mp4").top(5)``.
+
+    Args:
+        model: a trained model.
+    """
+
+    def __init__(self, model: ActionModel) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, head: Head | None = None, vlm: FrozenVLM | None = None
+    ) -> ActionPipeline:
+        """The pipeline of a saved model.
+
+        Args:
+            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+            head: the custom head that it was trained with.
+            vlm: the frozen backbone, where it is loaded already.
+
+        Raises:
+            InputError: as `ActionModel.from_pretrained`.
+        """
+        return cls(ActionModel.from_pretrained(source, head=head, vlm=vlm))
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model, as `ActionModel.save_pretrained`."""
+        self.model.save_pretrained(folder, overwrite=overwrite)
+
+    def __call__(
+        self,
+        video: str | Path,
+        *,
+        skeleton: str | Path | None = None,
+        data: str | Path | None = None,
+        frame_rate: float | None = None,
+        keep_damaged: bool = False,
+    ) -> ActionPrediction:
+        """Recognise the action of a video.
+
+        Args:
+            video: the file, or a folder of frames.
+            skeleton: ``.npz`` with joints (T, J, 3), NaN where not tracked, and time (T,) in s; joints, order and unit
+                of the training.
+            data: a prepared set that holds the video, its skeleton and parameters.
+            frame_rate: frames per second of a folder of frames.
+            keep_damaged: use the decodable frames of a truncated or damaged video; a note reports it.
+
+        Raises:
+            InputError: a video, skeleton or set that cannot be used or does not fit the model.
+        """
+        check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
+        info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
+        return self._recognise(video, info, skeleton=skeleton, data=data)
+
+    def _recognise(
+        self, video: str | Path, info: VideoInfo, *, skeleton: str | Path | None, data: str | Path | None
+    ) -> ActionPrediction:
+        """The prediction of a decoded video."""
+        model = self.model
+        inputs = load_video_input(model, video, info, skeleton=skeleton, data=data)
+        probabilities = predict_probabilities(model, inputs.tensors)[0]
+        order = np.argsort(-probabilities, kind="stable").tolist()
+        views = encode_views(model, inputs.tensors)
+        explanation = Explanation(model, views, order[0], order[1] if len(order) > 1 else None)
+        names = model.about["data"].get("classes", {})
+        words = tuple(names.get(label, label) for label in model.labels)
+        other = None
+        if explanation.other is not None:
+            row = explanation.other
+            other = {"action": model.labels[row], "words": words[row], "probability": float(probabilities[row])}
+        return ActionPrediction(
+            video=str(video),
+            labels=model.labels,
+            words=words,
+            probabilities=probabilities,
+            reasons=_reasons(inputs, explanation, other),
+            notes=tuple(_notes(model, inputs)),
+            frames=inputs.frames,
+            n_frames=info.n_frames,
+            seconds=info.duration,
+            backbone=str(model.vlm.origin),
+        )
+
+
+def predict(
+    run: str | Path | ActionModel,
+    video: str | Path,
+    *,
+    head: Head | None = None,
+    skeleton: str | Path | None = None,
+    data: str | Path | None = None,
+    frame_rate: float | None = None,
+    keep_damaged: bool = False,
+    html: str | Path | None = None,
+    top: int = 5,
+    overwrite: bool = False,
+) -> ActionPrediction:
+    """Recognise the action of one video with a trained model.
+
+    Args:
+        run: a trained model, or what `ActionPipeline.from_pretrained` takes.
+        video: the file, or a folder of frames.
+        head: the custom head that a run was trained with.
+        skeleton: as for `ActionPipeline`.
+        data: as for `ActionPipeline`.
+        frame_rate: as for `ActionPipeline`.
+        keep_damaged: as for `ActionPipeline`.
+        html: a page to write, with frames, bars and sentences.
+        top: classes on the page.
+        overwrite: replace an existing page.
+
+    Raises:
+        InputError: no such run, or as `ActionPipeline`; ``top`` below 1; the page exists. Nothing is written then.
+    """
+    if top < 1:
+        raise InputError(f"--top {top}: must be at least 1")
+    if html is not None:
+        if Path(html).is_dir():
+            raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
+        check_output_path(html, overwrite=overwrite)
+    check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
+    # a bad video is refused before the model is loaded
+    info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
+    pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
+    prediction = pipeline._recognise(video, info, skeleton=skeleton, data=data)
+    if html is not None:
+        prediction.save_html(html, top=top, overwrite=overwrite)
+    return prediction
+
+
+def check_source(
+    video: str | Path,
+    *,
+    skeleton: str | Path | None = None,
+    data: str | Path | None = None,
+    frame_rate: float | None = None,
+) -> None:
+    """Check the arguments of a prediction before anything is read.
+
+    Raises:
+        InputError: two sources of the skeleton, a folder of videos, a frame rate that is none or goes with a file.
+    """
+    if skeleton is not None and data is not None:
+        raise InputError(f"--skeleton {skeleton} with --data {data}: both give the skeleton; leave one away")
+    folder = os.path.isdir(video)
+    if folder and not any(is_image(name) for name in os.listdir(video)):
+        raise InputError(
+            f"{video}: is a folder; give one video, or for all of them a set: actprompt prepare, then actprompt "
+            "evaluate RUN --data DATA"
+        )
+    if frame_rate is not None and (not folder or not 0 < frame_rate < math.inf):
+        problem = "must be a positive number of frames per second" if folder else f"{video} is a file, with its own"
+        raise InputError(f"--frame-rate {frame_rate:g}: {problem}")
+
+
+def _notes(model: ActionModel, inputs: VideoInput) -> list[str]:
+    """Warnings for a reader, the most specific first."""
+    notes, about = list(inputs.notes), model.about
+    if inputs.clip.id in about["trained_on"].get("ids", ()):
+        notes.append(f"A clip called {inputs.clip.id} was trained on: no evidence about unseen videos.")
+    if about["data"].get("simulated"):
+        notes.append("Trained on simulated videos, not on recordings of people.")
+    backbone = model.vlm.untrained_warning
+    if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
+        notes.append(f"Backbone: {backbone}.")
+    return list(dict.fromkeys([*notes, *about["notes"]]))
+
+
+def _reasons(inputs: VideoInput, explanation: Explanation, runner_up: Mapping[str, Any] | None) -> dict[str, Any]:
+    times = inputs.info.times
+    return {
+        "runner_up": runner_up,
+        "margin": explanation.margin(),
+        "cosine_margin": explanation.cosines(),
+        "prompts_trained": bool(explanation.model.config.prompt.learn),
+        "sentences": explanation.sentences(),
+        "shares": explanation.shares(),
+        "captions": explanation.captions(),
+        "numbers": explanation.numbers(inputs.units),
+        "frames": [
+            {"index": row["index"], "time": round(float(times[row["index"]]), 3), "importance": row["importance"]}
+            for row in explanation.frames(inputs.frames.indices)
+        ],
+    }
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """A prediction for a terminal: actions, warnings, and the explanation in short.
+
+    Args:
+        result: of `ActionPrediction.to_dict`, with ``html`` where a page was written.
+    """
+    reasons = result["reasons"]
+    lines = [f"{row['probability']:7.1%}  {row['words']}" for row in result["top"]]
+    lines += ["", *(f"! {note}" for note in result["notes"]), f"backbone: {result['backbone']}"]
+    other = reasons["runner_up"]
+    lines += ["", f"Why {result['predicted']['words']}" + (f" and not {other['words']}:" if other else ":")]
+    lines += [f"{row['margin']:+8.3f}  {row['source']}" for row in reasons["shares"]]
+    lines += [f"{row['margin']:+8.3f}  caption: {row['text']}" for row in reasons["captions"]]
+    for row in reasons["numbers"]:
+        lines.append(f"{row['margin']:+8.3f}  {row['name']}: {row['value']:.4g} {row['unit']}".rstrip())
+    lines += [f"{row['above_mean']:+8.3f}  {row['direction']}: {row['text']}" for row in reasons["sentences"]]
+    for row in reasons["frames"]:
+        if row["importance"] is not None:
+            lines.append(f"{row['importance']:+8.2g}  frame {row['index']} at {row['time']:.2f} s")
+    return "\n".join([*lines, *([f"page: {result['html']}"] if result.get("html") else [])])

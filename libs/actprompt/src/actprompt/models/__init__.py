@@ -1,0 +1,1 @@
+"""Models: the action model, its temporal heads, visual prompts and checkpoints."""

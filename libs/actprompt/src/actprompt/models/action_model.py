@@ -1,0 +1,327 @@
+"""Action model: one clip feature in the space of the texts, compared with class prompts.
+
+    frames -> frozen tower -> temporal head -> linear --+
+    skeleton trajectory ---------------------> linear --+--> sum, normalised --> cosines with class prompts --> logits
+    named parameters ------------------------> linear --+
+    captions of these -> frozen text tower -------------+
+
+The logits depend on a clip by these cosines alone.
+
+Shapes: B clips, T frames, D width of the space of the texts, C classes, F numbers of a trajectory, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from actprompt.config import ActConfig
+from actprompt.data.dataset import Batch, ClipTensors, Inputs, VideoDataset
+from actprompt.models.class_texts import class_texts
+from actprompt.models.visual_branch import Head, VisualBranch
+from actprompt.skeleton.captions import Captioner
+from actprompt.skeleton.trajectory import TrajectoryEncoder
+from icube_common.errors import InputError
+from icube_common.losses.logit_scale import MAX_SCALE, scale_of
+from icube_common.prompts import ClassTexts, PromptLearner
+from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
+from icube_common.tabular import NumericBranch
+from icube_common.training import load_backbone
+from icube_common.vlm import FrozenVLM
+
+
+class ActionOutput(NamedTuple):
+    """Output of the model for a batch.
+
+    Attributes:
+        logits: (B, C).
+        sample: (B, D) the clips' features, normalised.
+        loss: a term of the numeric branch, where it has one.
+    """
+
+    logits: Float[Tensor, "b c"]
+    sample: Float[Tensor, "b d"]
+    loss: Float[Tensor, ""] | None
+
+
+class ActionModel(nn.Module):
+    """Action classifier from frames, skeleton trajectories and named parameters by cosines with class prompts.
+
+    `for_dataset` makes one for a data set, `actprompt.train` trains it, `save_pretrained` and `from_pretrained` write
+    and read it.
+
+    Args:
+        prompts: of the classes in the order of the logits; they hold the frozen backbone.
+        config: what enters.
+        labels: the classes as the data set spells them.
+        joint_names: joints of the skeletons, empty where these do not enter.
+        parameters: names of the P parameters, empty where these do not enter.
+        head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance.
+        branch: the numeric branch of the entries ``contrastive``, ``memory`` and ``fusion``.
+
+    Attributes:
+        encoder: from skeletons to trajectory vectors, fitted by a training; None where they do not enter.
+        captioner: from parameters to sentences, fitted by a training; None where these do not enter.
+        trust: weight of the clip feature without training.
+        about: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids),
+            ``notes``, ``knowledge`` (provenance of the sentences).
+
+    Raises:
+        InputError: a head that does not fit the backbone.
+    """
+
+    trust: Tensor
+
+    def __init__(
+        self,
+        prompts: PromptLearner,
+        config: ActConfig,
+        labels: Sequence[str],
+        *,
+        joint_names: Sequence[str] = (),
+        parameters: Sequence[str] = (),
+        head: Head | None = None,
+        branch: NumericBranch | None = None,
+    ) -> None:
+        super().__init__()
+        self.prompts = prompts
+        self.config = config
+        self.labels = tuple(labels)
+        self.parameter_names = tuple(parameters)
+        vlm, seed = prompts.vlm, config.train.seed
+        self.visual = (
+            VisualBranch(vlm, config.visual, frames=config.video.frames, seed=seed, head=head)
+            if config.visual.enabled
+            else None
+        )
+        self.encoder: TrajectoryEncoder | None = None
+        self.trajectory: LinearProjection | None = None
+        if joint_names:
+            self.encoder = TrajectoryEncoder.unfitted(joint_names, config.numeric.frames)
+            self.trajectory = LinearProjection(self.encoder.width, vlm.embed_dim)
+        self.captioner: Captioner | None = None
+        self.parameters_map: LinearProjection | None = None
+        self.stated: CaptionTerm | None = None
+        if parameters and config.numeric.fusion_mode == "captions":
+            self.parameters_map = LinearProjection(len(parameters), vlm.embed_dim)
+            self.stated = CaptionTerm(vlm.embed_dim, weight=config.numeric.caption_weight)
+        self.branch = branch
+        self.register_buffer("trust", torch.ones(()))
+        self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
+        self.about: dict[str, Any] = {}
+        self._cached: tuple[PromptLearner, Tensor] | None = None
+
+    @classmethod
+    def for_dataset(
+        cls,
+        data: VideoDataset | str | Path,
+        config: ActConfig | None = None,
+        *,
+        head: Head | None = None,
+        vlm: FrozenVLM | None = None,
+    ) -> ActionModel:
+        """An untrained model for the classes, joints and parameters of a data set.
+
+        Args:
+            data: a data set, or a prepared folder.
+            config: all settings.
+            head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance
+                that maps frame features (B, T, D) to clip features (B, F).
+            vlm: the frozen backbone, where it is loaded already.
+
+        Raises:
+            InputError: a set without what the configuration uses, a class without description, a head that does not
+                fit the backbone.
+        """
+        config, manifest = config or ActConfig(), VideoDataset.open(data).manifest
+        manifest.check_classes()
+        joints: Sequence[str] = ()
+        names: Sequence[str] = ()
+        if config.numeric.enabled:
+            names = manifest.numeric().names
+            joints = manifest.joint_names() if config.numeric.trajectory else ()
+        texts = class_texts(manifest, config)
+        vlm = vlm or load_backbone(config.vlm, config.train)
+        return cls.for_classes(
+            vlm, texts, manifest.class_names, config, joint_names=joints, parameters=names, head=head
+        )
+
+    @classmethod
+    def for_classes(
+        cls,
+        vlm: FrozenVLM,
+        texts: ClassTexts,
+        labels: Sequence[str],
+        config: ActConfig,
+        *,
+        joint_names: Sequence[str] = (),
+        parameters: Sequence[str] = (),
+        head: Head | None = None,
+    ) -> ActionModel:
+        """An untrained model for some classes, on the device of the backbone.
+
+        Args:
+            vlm: the frozen backbone.
+            texts: names and descriptions of at least these classes.
+            labels: the classes.
+            config: all settings.
+            joint_names: as for the class.
+            parameters: as for the class.
+            head: as for the class.
+        """
+        prompts = texts.prompts(vlm, labels, replace(config.prompt, seed=config.train.seed))
+        model = cls(prompts, config, labels, joint_names=joint_names, parameters=parameters, head=head)
+        return model.to(vlm.device)
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write configuration, weights and a model card; see `actprompt.models.checkpoint`.
+
+        Raises:
+            InputError: the folder exists and ``overwrite`` is False.
+        """
+        from actprompt.models.checkpoint import save_model
+
+        save_model(folder, self, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, head: Head | None = None, vlm: FrozenVLM | None = None
+    ) -> ActionModel:
+        """Read a trained model.
+
+        Args:
+            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+            head: the custom head that it was trained with.
+            vlm: the frozen backbone, where it is loaded already.
+
+        Raises:
+            InputError: as `actprompt.models.checkpoint.load_model`.
+        """
+        from actprompt.models.checkpoint import load_model
+
+        return load_model(source, head=head, vlm=vlm)
+
+    @property
+    def vlm(self) -> FrozenVLM:
+        """The frozen backbone."""
+        return self.prompts.vlm
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the learned parts and of the frozen backbone."""
+        return self.log_scale.device
+
+    def batch_size(self, size: int) -> int:
+        """Clips of a batch for prediction.
+
+        Args:
+            size: clips of a batch of frame features; of pixels for visual prompts, whose tower takes whole clips, as
+                many as hold ``vlm.batch_size`` frames.
+        """
+        if self.visual is None or self.visual.tower is None:
+            return size
+        return max(1, min(size, self.vlm.batch_size // self.config.video.frames))
+
+    def clip_tensors(self, ids: Sequence[str], inputs: Inputs, **augmentation: Any) -> ClipTensors:
+        """Input tensors of clips by the model's own encoder and captioner.
+
+        Args:
+            ids: the clips, in order.
+            inputs: of at least these clips.
+            augmentation: ``copies``, ``jitter`` and ``seed`` of `ClipTensors.of`.
+        """
+        return ClipTensors.of(ids, inputs, self.encoder, self.captioner, self.vlm, **augmentation)
+
+    def sample(self, batch: Batch, *, trust: float | None = None) -> Float[Tensor, "b d"]:
+        """The clips' features, normalised; ``trust`` replaces the model's own."""
+        shares = [share for _, share in self.shares(batch, trust=trust)]
+        return F.normalize(torch.stack(shares).sum(0), dim=-1)
+
+    def shares(self, batch: Batch, *, trust: float | None = None) -> list[tuple[str, Float[Tensor, "b d"]]]:
+        """Summands of the clips' features by source (image, trajectory, parameters, captions), not normalised."""
+        found = []
+        weight = self.trust if trust is None else trust
+        if self.visual is not None:
+            prior, mapped = self.visual(batch)
+            found.append(("image", weight * prior + mapped))
+        if self.trajectory is not None:
+            found.append(("trajectory", self.trajectory(batch["trajectory"])))
+        if self.parameters_map is not None:
+            found.append(("parameters", self.parameters_map(batch["parameters"])))
+        if self.stated is not None:
+            found.append(("captions of the parameters", weight * self.stated(batch["caption"])))
+        return found
+
+    def forward(self, batch: Batch) -> ActionOutput:
+        """Logits of a batch over the classes of the prompts."""
+        return self.against(self.prompts, batch)
+
+    def against(
+        self, prompts: PromptLearner, batch: Batch, *, class_rows: Int[Tensor, " c"] | None = None
+    ) -> ActionOutput:
+        """Logits over the classes of other prompts, such as those of classes that were never trained.
+
+        Args:
+            prompts: on the same backbone.
+            batch: the clips.
+            class_rows: the number of each class among the trained ones, -1 for a new class. With any new class the
+                clip feature without training counts in full, whatever its weight for the trained classes.
+        """
+        unseen = class_rows is not None and bool((class_rows < 0).any())
+        sample, scale = self.sample(batch, trust=1.0 if unseen else None), scale_of(self.log_scale)
+        if self.branch is None:
+            return ActionOutput(self._cosines(prompts, sample) * scale, sample, None)
+        out = self.branch(sample, prompts(), batch["parameters"], labels=batch.get("label"), class_rows=class_rows)
+        return ActionOutput(scale * out.sample @ out.classes.T, out.sample, out.loss)
+
+    def _cosines(self, prompts: PromptLearner, sample: Float[Tensor, "b d"]) -> Float[Tensor, "b c"]:
+        """Cosines with the prompts, averaged over the descriptions of a class."""
+        fixed = not any(value.requires_grad for value in prompts.parameters())
+        predicting = not self.training and not torch.is_grad_enabled()
+        if prompts.meta_net is not None or not (fixed or predicting):
+            return prompts.logits(sample, scale=1.0)
+        # the text tower runs once, not for each batch
+        if self._cached is None or self._cached[0] is not prompts:
+            with torch.no_grad():
+                unit = torch.eye(self.vlm.embed_dim, device=sample.device)
+                self._cached = (prompts, prompts.logits(unit, scale=1.0).T.contiguous())
+        return sample @ self._cached[1].to(sample).T
+
+    def train(self, mode: bool = True) -> ActionModel:
+        """Training mode as of any module; discards cached class features, which may change now."""
+        self._cached = None
+        return super().train(mode)
+
+    def learned(self) -> dict[str, Tensor]:
+        """All tensors but the frozen backbone's and the prompts', which save themselves."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("prompts.") and ".vlm." not in name
+        }
+
+
+def check_inputs(model: ActionModel, inputs: Inputs) -> None:
+    """Compare a set's parameters and joints with those that a model was trained with.
+
+    Raises:
+        InputError: they differ.
+    """
+    names, encoder = model.parameter_names, model.encoder
+    if inputs.parameters is not None and inputs.parameters.names != names:
+        raise InputError(
+            f"the set's named parameters ({len(inputs.parameters.names)}) are not the {len(names)} of the model: "
+            "prepare it as the training set was"
+        )
+    if encoder is not None and inputs.joint_names != encoder.joint_names:
+        raise InputError(
+            f"the set's skeletons have the joints {', '.join(inputs.joint_names[:4])}..., the model's "
+            f"{', '.join(encoder.joint_names[:4])}..."
+        )

@@ -1,0 +1,1 @@
+"""Skeletons: files, joint angles, trajectories, named parameters and captions."""

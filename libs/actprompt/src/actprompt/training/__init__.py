@@ -1,0 +1,1 @@
+"""Training: inputs, one fold's training, and a run."""

@@ -1,0 +1,1 @@
+"""ADNI and other collections of LONI's Image and Data Archive."""

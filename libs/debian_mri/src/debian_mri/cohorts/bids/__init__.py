@@ -1,0 +1,1 @@
+"""BIDS data sets with their tables of participants and sessions."""

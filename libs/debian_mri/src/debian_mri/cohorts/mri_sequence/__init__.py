@@ -1,0 +1,1 @@
+"""MRI sequence of an image, from descriptions, headers, sidecars and file names."""

@@ -1,0 +1,1 @@
+"""Prepared data sets: manifest, clinical variables, duplicates, leakage checks and quality control."""

@@ -1,0 +1,1 @@
+"""Volumes: reading, preprocessing, registration, regions and slices."""

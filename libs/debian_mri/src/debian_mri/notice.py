@@ -1,3 +1,0 @@
-"""What every output says."""
-
-RESEARCH_ONLY = "For research, not for clinical use."

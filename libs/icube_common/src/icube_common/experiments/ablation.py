@@ -1,0 +1,135 @@
+"""An ablation: every variant with every seed, then one table with intervals and paired tests, and one plot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from icube_common.errors import InputError
+from icube_common.experiments.grid import Grid
+from icube_common.experiments.results.pages import write_ablation
+from icube_common.experiments.results.summary import StudyResult, summarise
+from icube_common.experiments.runner.executors import InlineExecutor, run_each
+from icube_common.experiments.runner.study import open_study
+from icube_common.experiments.runner.trial_run import (
+    RESULT,
+    Run,
+    TrialRun,
+    TrialRunResult,
+    execute_trial_run,
+    read_result,
+    trial_run_folder,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def ablate(
+    run: Run,
+    grid: Grid,
+    out: str | Path,
+    *,
+    executor: Executor | None = None,
+    workers: int = 1,
+    resume: bool = True,
+    retry_failed: bool = False,
+    strict: bool = False,
+    overwrite: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> StudyResult:
+    """Run every variant of a grid with every seed, and write the study's table, plot and page.
+
+    A cell that is finished is not run again: its ``result.json`` is read. One that was interrupted is run again from
+    an empty folder. One that failed keeps its error and does not stop the others. Seeds and variants may be added to
+    the grid of a study that is there.
+
+    Args:
+        run: ``run(overrides, seed, folder)`` trains and evaluates once, into the folder, which is there and empty; it
+            returns ``{metric: figure}`` or an `Outcome`. For processes it has to be importable (no lambda). A
+            parameter ``report``, which `tune` uses, gets a callback that does nothing.
+        grid: what is varied; `Grid.load` reads a ``grid.yaml``::
+
+                base: {train.max_steps: 2000}
+                grid: {prompt.num_context: [4, 16], prompt.initialise: [random, descriptions]}
+                variants: [{name: no-numbers, numeric.use: false}]
+                seeds: [0, 1, 2]
+                metric: top1
+                baseline: num_context=4,initialise=random
+                primary: no-numbers
+
+        out: the study's folder.
+        executor: where the cells run, one call each; by default in this process.
+        workers: how many cells run at the same time.
+        resume: go on with a study that is there; False refuses one.
+        retry_failed: run cells again that failed.
+        strict: raise the first failure instead of recording it and going on.
+        overwrite: delete the study that is there and start afresh.
+        facts: what else the results depend on (the data and its fingerprint); has to be the same on resume.
+
+    Returns:
+        Intervals and differences of every variant; the same is in the folder.
+
+    Raises:
+        InputError: the folder holds something else, another study, or results of other settings; another process is
+            at work there; a cell failed and ``strict`` is set, or every cell failed.
+    """
+    if workers < 1:
+        raise InputError(f"--workers {workers}: must be at least 1")
+    # a primary comparison is named before its result is there
+    fixed = {"facts": dict(facts or {}), "primary": grid.primary or None}
+    with open_study(
+        out, kind="ablation", fixed=fixed, free=grid.to_dict(), resume=resume, overwrite=overwrite
+    ) as folder:
+        results: dict[tuple[str, int], TrialRunResult] = {}
+        todo: list[TrialRun] = []
+        cells = list(_cells(grid, folder.absolute()))
+        for cell in cells:
+            found = read_result(cell)
+            if found is None or (retry_failed and found.error is not None):
+                todo.append(cell)
+            else:
+                results[cell.name, cell.seed] = found
+        if results:
+            logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
+            _raise_failures(results.values(), strict)
+        calls = (((cell.name, cell.seed), (run, cell)) for cell in todo)
+        made = run_each(execute_trial_run, calls, executor or InlineExecutor(), workers)
+        for key, result in tqdm(made, total=len(todo), unit="cell"):
+            results[key] = result
+            if result.error is not None:
+                logger.warning("%s, seed %d: failed: %s", result.name, result.seed, result.error)
+            _raise_failures([result], strict)
+        if hidden := [cell.folder / RESULT for cell in cells if not (cell.folder / RESULT).exists()]:
+            raise InputError(f"{hidden[0]}: is not here: the workers write to a disk that this machine does not see")
+        if all(result.error is not None for result in results.values()):
+            first = next(iter(results.values()))
+            raise InputError(
+                f"{folder}: all {len(results)} cells failed, {first.name}, seed {first.seed}: {first.error}"
+            )
+        study = summarise(grid, folder, results)
+        write_ablation(study)
+    return study
+
+
+def _cells(grid: Grid, folder: Path) -> Iterator[TrialRun]:
+    """Seed by seed, so that a study that is stopped early has every variant."""
+    for seed in grid.seeds:
+        for variant in grid.variants:
+            yield TrialRun(
+                name=variant.name,
+                overrides=grid.overrides(variant),
+                seed=seed,
+                metric=grid.metric,
+                folder=trial_run_folder(folder, variant.name, seed),
+            )
+
+
+def _raise_failures(results: Iterable[TrialRunResult], strict: bool) -> None:
+    for result in results:
+        if strict and result.error is not None:
+            raise InputError(f"{result.name}, seed {result.seed}: {result.error}")

@@ -1,0 +1,23 @@
+"""Numbers as text: measurements become sentences for a frozen text tower, each value an embedding of its own.
+
+>>> from icube_common.tabular import NumericBranch, NumericConfig, NumericTable
+"""
+
+from icube_common.utils import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ClassPrototypeMemory": "fusion",
+        "TabularContrastiveLoss": "fusion",
+        "Fusion": "fusion",
+        "NumericBranch": "branch",
+        "NumericConfig": "config",
+        "NumericTable": "table",
+        "NumericText": "text",
+        "Scaler": "scaling",
+        "TrainingFold": "table",
+        "ValueEmbedding": "embedding",
+        "group_features": "groups",
+    },
+)

@@ -1,0 +1,115 @@
+"""The pieces of a training put together: accelerator, model on its device, optimiser, average."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+
+from icube_common.errors import InputError
+from icube_common.io.runs import RunFolder
+from icube_common.losses.logit_scale import is_logit_scale
+from icube_common.training.config import TrainConfig, trajectory
+from icube_common.training.ema import MovingAverage
+from icube_common.training.loss_tracker import LossTracker
+from icube_common.training.sampler import BatchOrder
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The pieces that steps, checkpoints and logs have in common."""
+
+    config: TrainConfig
+    run: RunFolder
+    accelerator: Accelerator
+    module: nn.Module
+    wrapped: nn.Module
+    optimizer: Any  # accelerate's wrapper of AdamW
+    ema: MovingAverage | None
+    meter: LossTracker
+    logit_scales: Sequence[nn.Parameter]
+    fingerprint: Mapping[str, Any]
+
+
+def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> Accelerator:
+    """A fresh accelerator, whatever trained earlier in this process."""
+    # accelerate keeps precision and device in process-wide state and refuses a second training that differs
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        cpu=device_type == "cpu",
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_dir=str(run.path),
+    )
+
+
+def assemble(
+    model: nn.Module, config: TrainConfig, run: RunFolder, accelerator: Accelerator, order: BatchOrder
+) -> TrainingState:
+    """Model on its device, optimiser, average and meter."""
+    # moved before the optimiser and the average take references
+    model.to(accelerator.device)
+    groups = parameter_groups(model)
+    if not groups:
+        raise InputError(f"{type(model).__name__}: has no trainable parameter")
+    optimizer = torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    wrapped, prepared = accelerator.prepare(model, optimizer)
+    digest = None if order.probabilities is None else hashlib.sha256(order.probabilities.tobytes()).hexdigest()
+    return TrainingState(
+        config=config,
+        run=run,
+        accelerator=accelerator,
+        module=model,
+        wrapped=wrapped,
+        optimizer=prepared,
+        ema=MovingAverage(model, config.ema_decay) if config.ema_decay else None,
+        meter=LossTracker(),
+        logit_scales=[
+            value for name, value in model.named_parameters() if value.requires_grad and is_logit_scale(name)
+        ],
+        fingerprint={
+            **trajectory(config),
+            "samples": order.size,
+            "sample_weights": digest,
+            "frozen_parameters": frozen_digest(model),
+        },
+    )
+
+
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """The trainable parameters for the optimiser, logit scales without weight decay.
+
+    In the order of the model, so that a parameter has the same number in every checkpoint.
+    """
+    named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+    return [
+        {"params": [value for _, value in run], **({"weight_decay": 0.0} if scales else {})}
+        for scales, run in itertools.groupby(named, key=lambda pair: is_logit_scale(pair[0]))
+    ]
+
+
+def frozen_digest(model: nn.Module) -> str | None:
+    """SHA-256 of the parameters that training leaves alone, None where there are none."""
+    frozen = [(name, value.detach()) for name, value in model.named_parameters() if not value.requires_grad]
+    if not frozen:
+        return None
+    digest = hashlib.sha256()
+    for name, value in frozen:
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,202 @@
+"""Maps into the space of the texts: the ridge start against a direct solve, scaling, the choice of shrinkage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import icube_common.prompts.ridge_init as ridge_init
+from icube_common.prompts.ridge_init import (
+    RIDGE_GRID,
+    CaptionTerm,
+    LinearProjection,
+    RidgeBlock,
+    RidgeSetting,
+    initialise_ridge,
+    select_by_group_cv,
+    solve_ridge,
+)
+
+NAN = math.nan
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("rows", [40, 5], ids=["more rows than numbers", "fewer rows than numbers"])
+def test_the_start_is_the_least_of_what_is_minimised(rows: int) -> None:
+    """Against numpy's least squares of the rows with the shrinkages as further rows below."""
+    widths, shrinkages, copies, factor = (3, 7, 1), (0.3, 5.0, 1.0), 2, 3.0
+    blocks = [
+        RidgeBlock(normal(rows, width, seed=width), shrinkage, LinearProjection(width, 4))
+        for width, shrinkage in zip(widths, shrinkages, strict=True)
+    ]
+    targets, known = normal(rows, 4, seed=20), normal(rows, 4, seed=21)
+    initialise_ridge(blocks, targets, known, copies=copies, setting=RidgeSetting(factor))
+    whole = np.concatenate([block.rows.double().numpy() for block in blocks], axis=1)
+    penalties = np.concatenate([np.full(w, copies * factor * s) for w, s in zip(widths, shrinkages, strict=True)])
+    stacked = np.concatenate([whole, np.diag(np.sqrt(penalties))])
+    wanted = np.concatenate([(targets - known).double().numpy(), np.zeros((whole.shape[1], 4))])
+    expected = np.linalg.lstsq(stacked, wanted, rcond=None)[0]
+    found = torch.cat([block.projection.start for block in blocks])
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert np.abs(expected).max() > 0.05
+
+
+def test_a_row_that_comes_twice_counts_as_a_sample_with_a_copy() -> None:
+    rows, wanted = normal(6, 3), normal(6, 2, seed=1)
+    once = solve_ridge([RidgeBlock(rows, 0.7, LinearProjection(3, 2))], wanted, 1.0)[0]
+    twice = solve_ridge([RidgeBlock(rows.repeat(2, 1), 0.7, LinearProjection(3, 2))], wanted.repeat(2, 1), 2.0)[0]
+    torch.testing.assert_close(once, twice)
+
+
+def test_scale_of_training_rows() -> None:
+    made = LinearProjection(4, 2)
+    # a number that is missing once, one that never changes, one that is never there, one with an outlier later
+    made.fit_scale(torch.tensor([[1.0, 5, NAN, 0], [3, 5, NAN, 2], [NAN, 5, NAN, 4]]))
+    torch.testing.assert_close(made.mean, torch.tensor([2.0, 5, 0, 2]))
+    found = made.standardise(torch.tensor([[3.0, 5, 1, 2], [NAN, 7, NAN, NAN], [1, -5, 0, 1e6]])) * 2
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [-1, 0, 0, 3]]))
+    assert made.std[3] == pytest.approx(math.sqrt(8 / 3))
+
+
+def test_large_numbers_that_hardly_change_keep_their_scale() -> None:
+    made = LinearProjection(1, 1)
+    made.fit_scale(torch.tensor([[10_000.0], [10_002.0]]))
+    torch.testing.assert_close(made.standardise(torch.tensor([[10_002.0]])), torch.ones(1, 1))
+
+
+def test_start_and_what_is_learned_add_up() -> None:
+    made = LinearProjection(3, 2)
+    values, known = normal(4, 3, seed=6), normal(4, 2, seed=5)
+    z = values / 3**0.5
+    assert (made(values) == 0).all()
+    initialise_ridge([RidgeBlock(z, 0.1, made)], normal(4, 2, seed=7), known)
+    assert made.start.abs().max() > 0.1
+    torch.testing.assert_close(made(values), z @ made.start)
+    with torch.no_grad():
+        made.learned.copy_(normal(3, 2, seed=8))
+    torch.testing.assert_close(made(values), z @ (made.start + 0.005 * made.learned))
+
+
+def test_what_is_stated_has_one_length_and_is_centred() -> None:
+    made = CaptionTerm(2, weight=0.5)
+    captions = torch.tensor([[1.0, 3], [5, 3], [NAN, NAN]])
+    made.fit_mean(captions)
+    torch.testing.assert_close(made.mean, torch.tensor([3.0, 3]))
+    torch.testing.assert_close(made(captions), torch.tensor([[-0.5, 0], [0.5, 0], [0, 0]]))
+    # what all training samples say is worth nothing, what one of them alone says is
+    torch.testing.assert_close(made(torch.tensor([[3.0, 3], [3, 4]])), torch.tensor([[0.0, 0], [0, 0.5]]))
+    nobody = CaptionTerm(2, weight=0.5)
+    nobody.fit_mean(captions[2:])
+    assert (nobody.mean == 0).all() and (nobody(captions[2:]) == 0).all()
+
+
+@pytest.mark.parametrize(("ridge", "gain"), [(False, 0.02), (True, 0.005)])
+def test_a_step_moves_little_and_from_a_regression_less(ridge: bool, gain: float) -> None:
+    made = LinearProjection(3, 2)
+    values = normal(4, 3)
+    if ridge:
+        initialise_ridge([RidgeBlock(made.standardise(values), 1.0, made)], normal(4, 2), torch.zeros(4, 2))
+    weights = normal(4, 2, seed=2)
+    (made(values) * weights).sum().backward()
+    assert made.learned.grad is not None
+    torch.testing.assert_close(made.learned.grad, gain * (values / 3**0.5).T @ weights)
+
+
+def signed_case(signs: Sequence[int], known: float) -> dict[str, object]:
+    """Two classes, groups of a clip of each; a row says the class by its sign, in some groups the other way round."""
+    labels = torch.tensor([0, 1] * len(signs))
+    side = torch.tensor([1.0, -1.0] * len(signs))
+    targets = side[:, None] * torch.tensor([[1.0, -1.0]]) / 2**0.5
+    rows = side[:, None] * torch.tensor([float(sign) for sign in signs for _ in range(2)])[:, None]
+    groups = [f"g{number}" for number in range(len(signs)) for _ in range(2)]
+    return {
+        "blocks": [RidgeBlock(rows, 4.0, LinearProjection(1, 2))],
+        "targets": targets,
+        "prior": known * targets,
+        "labels": labels,
+        "groups": groups,
+        "classes": torch.eye(2),
+        "copies": 1,
+    }
+
+
+def best_factor(case: dict[str, object], *factors: float) -> float:
+    settings = [RidgeSetting(factor) for factor in factors or (1.0, 1 / 3, 3.0)]
+    return select_by_group_cv(**case, settings=settings).factor  # type: ignore[arg-type]
+
+
+def test_less_shrinkage_where_what_is_known_misleads() -> None:
+    # 4 rows, shrinkage 4 f: a left-out sample comes out as its target times 2.5 * 4 / (4 + 4 f) - 1.5, above 0 for 1/3
+    case = signed_case([1, 1, 1], -1.5)
+    assert best_factor(case) == 1 / 3
+    assert best_factor(case, 1.0, 3.0) == 1.0
+
+
+def test_more_shrinkage_where_the_rows_mislead() -> None:
+    # the third group is told wrong by the other two unless 0.25 > 0.75 * 4 / (4 + 4 f)
+    assert best_factor(signed_case([1, 1, -1], 0.25)) == 3.0
+
+
+def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_right() -> None:
+    # 4 rows, shrinkage 4: a left-out sample comes out at the target times 0.5 (1 + 1.5 t) - 1.5 t, > 0 for 0.5 alone
+    settings = [RidgeSetting(1.0, 1.0), RidgeSetting(1.0, 0.5)]
+    assert select_by_group_cv(**signed_case([1, 1, 1], -1.5), settings=settings).prior_weight == 0.5  # type: ignore[arg-type]
+    # rows of the third group mislead; only full trust in what is known puts its clips right
+    assert select_by_group_cv(**signed_case([1, 1, -1], 0.4), settings=settings[::-1]).prior_weight == 1.0  # type: ignore[arg-type]
+    assert RIDGE_GRID[0] == RidgeSetting(1.0, 1.0), "where nothing can be told by trying, what is known counts in full"
+
+
+def test_trust_is_what_the_regression_is_centred_at() -> None:
+    rows, targets, known = normal(6, 3), normal(6, 2, seed=1), normal(6, 2, seed=2)
+    found = []
+    for choice, wanted in ((RidgeSetting(1.0, 0.5), targets - 0.5 * known), (RidgeSetting(2.0, 1.0), targets - known)):
+        made = LinearProjection(3, 2)
+        initialise_ridge([RidgeBlock(rows, 0.7, made)], targets, known, setting=choice)
+        gram = rows.T @ rows + 0.7 * choice.factor * torch.eye(3)
+        torch.testing.assert_close(made.start, torch.linalg.solve(gram, rows.T @ wanted), atol=1e-5, rtol=1e-5)
+        found.append(made.start)
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_of_equals_the_first_and_two_groups_are_too_few() -> None:
+    case = signed_case([1, 1, 1], 0.5)
+    assert best_factor(case, 3.0, 1.0, 1 / 3) == 3.0
+    assert best_factor(signed_case([1, 1], -1.5)) == 1.0
+
+
+def test_a_left_out_group_is_in_no_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row holds its own number, so that it can be told which rows a regression is given."""
+    groups = ["b", "a", "c", "a", "b", "c"]
+    rows = torch.arange(12.0)[:, None]  # two copies: clip n has the rows n and n + 6
+    given: list[tuple[set[int], Tensor]] = []
+
+    def spy(blocks: Sequence[RidgeBlock], wanted: Tensor, factor: float) -> list[Tensor]:
+        given.append(({int(value) for value in blocks[0].rows[:, 0]}, wanted))
+        return solve_ridge(blocks, wanted, factor)
+
+    monkeypatch.setattr(ridge_init, "solve_ridge", spy)
+    targets = torch.arange(12.0)[:, None].repeat(1, 2)
+    select_by_group_cv(
+        [RidgeBlock(rows, 1.0, LinearProjection(1, 2))],
+        targets,
+        torch.zeros(12, 2),
+        torch.tensor([0, 1, 0, 1, 0, 1]),
+        groups,
+        torch.eye(2),
+        copies=2,
+        settings=[RidgeSetting(1.0), RidgeSetting(2.0), RidgeSetting(2.0, 0.5)],
+    )
+    assert len(given) == 6
+    for place, (seen, wanted) in enumerate(given):
+        out = "abc"[place // 2]
+        clips = {number for number, group in enumerate(groups) if group != out}
+        assert seen == clips | {number + 6 for number in clips}
+        assert {int(value) for value in wanted[:, 0]} == seen
