@@ -17,7 +17,6 @@ from act_world import settings as act_settings
 from act_world import world
 from command_line import Command, command_fixture
 
-import actprompt.cli as cli_module
 from actprompt.cli import main
 from actprompt.data.extract import extract, video_features
 from actprompt.data.feature_store import Features
@@ -30,6 +29,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
 from icube_common.io.runs import RunFolder, read_json
 from icube_common.vlm import FrozenVLM, VLMConfig
+from icube_common.vlm.config import load_text_encoder
 
 MakeVideo = Callable[..., Path]
 TINY = ("vlm.name=icube-tiny", "video.frames=8")
@@ -174,7 +174,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     try:
-        assert cli_module._load_vlm("icube-tiny", None, None).device.type == "meta"
+        assert load_text_encoder("icube-tiny", None, None).device.type == "meta"
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 

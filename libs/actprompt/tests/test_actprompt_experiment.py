@@ -26,7 +26,7 @@ REFUSED = frozenset({"prompt.seed"})
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
-    def record(data: str, config: ActConfig, out: Path, **options: Any) -> None:
+    def record(config: ActConfig, **options: Any) -> None:
         asked.append(values(config))
         raise InputError("recorded")
 

@@ -275,7 +275,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
 
     whole = trained(run_folder(tmp_path / "whole"))
     calls: list[int] = []
-    inner = fitting.TrainingStep.__call__
+    inner = fitting.ActionLoss.__call__
 
     def interrupted(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -283,7 +283,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return inner(self, *arguments)
 
-    monkeypatch.setattr(fitting.TrainingStep, "__call__", interrupted)
+    monkeypatch.setattr(fitting.ActionLoss, "__call__", interrupted)
     folder = run_folder(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
         trained(folder)

@@ -46,10 +46,6 @@ from icube_common.vlm import (
 
 logger = logging.getLogger(__name__)
 
-# threads that decode, at most; and clips that wait decoded for the tower, for each of them
-_MAX_THREADS = 16
-_AHEAD = 2
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
@@ -236,6 +232,10 @@ def check_deterministic(sampling: Sampling) -> Sampling:
             "uniform or dense"
         )
     return sampling
+
+
+# decoding threads, and decoded clips that wait for the tower for each of them
+_MAX_THREADS, _AHEAD = 16, 2
 
 
 def decoding_threads() -> int:

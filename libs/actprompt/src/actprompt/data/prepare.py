@@ -247,14 +247,7 @@ def _probe_clip(root: Path, frame_rate: float | None, keep_damaged: bool, clip: 
     off = abs(clip.n_frames - info.n_frames) > max(FRAMES_OFF, SHARE_OFF * clip.n_frames)
     if clip.n_frames and off and not info.damage:
         return Rejection(clip.id, clip.path, f"listed with {clip.n_frames} frames, {info.n_frames} decode")
-    return replace(
-        clip,
-        n_frames=info.n_frames,
-        fps=info.fps,
-        duration=info.duration,
-        variable_rate=info.variable_rate,
-        damage=info.damage,
-    )
+    return replace(clip, **info.measured())
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:

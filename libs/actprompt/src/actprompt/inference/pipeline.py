@@ -177,7 +177,7 @@ class ActionPipeline:
             labels=model.labels,
             words=words,
             probabilities=probabilities,
-            reasons=_reasons(inputs, explanation, other),
+            reasons=_reasons(inputs, info, explanation, other),
             notes=tuple(_notes(model, inputs)),
             frames=inputs.frames,
             n_frames=info.n_frames,
@@ -260,8 +260,8 @@ def check_source(
 def _notes(model: ActionModel, inputs: VideoInput) -> list[str]:
     """Warnings for a reader, the most specific first."""
     notes, about = list(inputs.notes), model.about
-    if inputs.clip.id in about["trained_on"].get("ids", ()):
-        notes.append(f"A clip called {inputs.clip.id} was trained on: no evidence about unseen videos.")
+    if inputs.clip_id in about["trained_on"].get("ids", ()):
+        notes.append(f"A clip called {inputs.clip_id} was trained on: no evidence about unseen videos.")
     if about["data"].get("simulated"):
         notes.append("Trained on simulated videos, not on recordings of people.")
     backbone = model.vlm.untrained_warning
@@ -270,8 +270,9 @@ def _notes(model: ActionModel, inputs: VideoInput) -> list[str]:
     return list(dict.fromkeys([*notes, *about["notes"]]))
 
 
-def _reasons(inputs: VideoInput, explanation: Explanation, runner_up: Mapping[str, Any] | None) -> dict[str, Any]:
-    times = inputs.info.times
+def _reasons(
+    inputs: VideoInput, info: VideoInfo, explanation: Explanation, runner_up: Mapping[str, Any] | None
+) -> dict[str, Any]:
     return {
         "runner_up": runner_up,
         "margin": explanation.margin(),
@@ -282,7 +283,7 @@ def _reasons(inputs: VideoInput, explanation: Explanation, runner_up: Mapping[st
         "captions": explanation.captions(),
         "numbers": explanation.numbers(inputs.units),
         "frames": [
-            {"index": row["index"], "time": round(float(times[row["index"]]), 3), "importance": row["importance"]}
+            {"index": row["index"], "time": round(float(info.times[row["index"]]), 3), "importance": row["importance"]}
             for row in explanation.frames(inputs.frames.indices)
         ],
     }

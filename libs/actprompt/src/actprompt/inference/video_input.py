@@ -33,16 +33,14 @@ class VideoInput:
     """A video as model input.
 
     Attributes:
-        clip: of the video, without label.
-        info: length, frame rate and damage of the file.
+        clip_id: of the video, in a set where it is from one.
         frames: the sampled ones.
         tensors: of this one clip.
         units: of the P parameters.
         notes: warnings about video and skeleton.
     """
 
-    clip: Clip
-    info: VideoInfo
+    clip_id: str
     frames: VideoClip
     tensors: ClipTensors
     units: tuple[str, ...]
@@ -80,16 +78,7 @@ def load_video_input(
             on; a video that is not in ``data``; a model that needs a skeleton, without one.
     """
     path = Path(video)
-    clip = Clip(
-        id=path.name,
-        path=str(path),
-        label="",
-        n_frames=info.n_frames,
-        fps=info.fps,
-        duration=info.duration,
-        variable_rate=info.variable_rate,
-        damage=info.damage,
-    )
+    clip = Clip(id=path.name, path=str(path), label="", **info.measured())
     found, notes = None, []
     if info.damage:
         notes.append(f"The video is not whole ({info.damage}): only these frames are used.")
@@ -119,7 +108,7 @@ def load_video_input(
         keep_damaged=bool(clip.damage),
     )
     found = found or _absent(model)
-    return VideoInput(clip, info, frames, _tensors(model, clip, frames, found), found.units, tuple(notes))
+    return VideoInput(clip.id, frames, _tensors(model, clip, frames, found), found.units, tuple(notes))
 
 
 def uses_skeleton(model: ActionModel) -> bool:

@@ -58,9 +58,9 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     clips = [replace(clip, splits={key: part for key, part in clip.splits.items() if key in columns}) for clip in clips]
     lost = missing_skeletons([require_folder(splits, "NTU's lists of missing skeletons")] if splits else [root])
     return ReaderResult(
+        root=root,
         title="NTU RGB+D 120" if whole else "NTU RGB+D",
         citation=CITATION_120 if whole else CITATION_60,
-        root=root,
         clips=clips,
         rejected=rejected,
         class_names=in_order(NTU_RGBD, clips),

@@ -70,6 +70,10 @@ class VideoInfo:
         steps = np.diff(self.times)
         return bool(len(steps) and np.abs(steps * self.fps - 1).max() > UNEVEN)
 
+    def measured(self) -> dict[str, Any]:
+        """The columns of a manifest that decoding measures."""
+        return {key: getattr(self, key) for key in ("n_frames", "fps", "duration", "variable_rate", "damage")}
+
 
 @dataclass(frozen=True)
 class VideoClip:
