@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from icube_common.errors import unknown
 from motiondiff.data.readers import FORMATS
-from motiondiff.data.readers.kinect import PARENTS, fit_subject
+from motiondiff.data.readers.kinect.positions import fit_subject
+from motiondiff.skeleton.kinect import KINECT_V1
 
 SETS = ("utkinect", "msr-action3d")
 WORST_JOINTS = 4
@@ -34,7 +35,7 @@ WORST_JOINTS = 4
 
 def bone_lengths(positions: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """(T, J - 1) metres of (T, J, 3) positions."""
-    return np.asarray(np.linalg.norm(positions[:, 1:] - positions[:, PARENTS[1:]], axis=-1), dtype=np.float64)
+    return np.asarray(np.linalg.norm(positions[:, 1:] - positions[:, KINECT_V1.parents[1:]], axis=-1), dtype=np.float64)
 
 
 def spread(metres: npt.NDArray[np.float64]) -> dict[str, float]:

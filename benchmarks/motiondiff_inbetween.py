@@ -34,9 +34,9 @@ from motiondiff.data.store import MotionStore
 from motiondiff.edit import edit_settings, inpaint, put_back
 from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.model.held import CARRY_SECONDS, bridge, joint_features
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.sample import SampleOptions, clip_generator, load_pipeline
 from motiondiff.schedulers import make_scheduler
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 Array = npt.NDArray[np.float64]
 BATCH = 32
@@ -139,7 +139,7 @@ def main() -> None:
                     batch,
                     [held] * len(batch),
                     actions=[motion.action if named else None for motion in batch],
-                    tags=[None] * len(batch),
+                    styles=[None] * len(batch),
                     steps=options.steps,
                     guidance=options.guidance,
                     generators=[clip_generator(0, first + number) for number in range(len(batch))],

@@ -20,8 +20,8 @@ from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
 from motiondiff.augmentation.fractions import draw_fraction, real_and_test
 from motiondiff.data.store import MotionStore
-from motiondiff.motion import in_mirror
 from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
+from motiondiff.skeleton.mirror import mirror
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     real, test = real_and_test(store, arguments.test_subjects.split(","))
     rows = draw_fraction(store, real, arguments.fraction, arguments.draw_seed)
     clips, held_out = ClipSet.from_store(store, rows=rows), ClipSet.from_store(store, rows=test)
-    mirrored = ClipSet.from_motions([in_mirror(store[int(row)]) for row in rows], clips.class_names)
+    mirrored = ClipSet.from_motions([mirror(store[int(row)]) for row in rows], clips.class_names)
     found: dict[str, list[float]] = {"real": [], "real + mirrored": []}
     for seed in range(arguments.seeds):
         for name, training in (("real", clips), ("real + mirrored", clips.joined(mirrored))):

@@ -1,6 +1,6 @@
 """Do generated Bandai-Namco motions move as real ones do: sliding feet, jerk, and the swing of a waving hand?
 
-Usage: python benchmarks/motiondiff_movement.py STORE RUN [--tag normal] [--count 12] [--steps 10]
+Usage: python benchmarks/motiondiff_movement.py STORE RUN [--style normal] [--count 12] [--steps 10]
 
 Medians over ``count`` generated motions and up to 40 real clips (of all splits) of each action, all in one style: a
 feminine wave swings the hand by 3 cm, a normal one by 24.
@@ -19,8 +19,8 @@ import json
 import numpy as np
 
 from motiondiff.data.store import MotionStore
-from motiondiff.motion import Motion
 from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.skeleton.motion import Motion
 
 ACTIONS = ("walk", "run", "wave-right-hand")
 REAL_CLIPS = 40
@@ -57,7 +57,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store")
     parser.add_argument("run")
-    parser.add_argument("--tag", default="normal")
+    parser.add_argument("--style", default="normal")
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
@@ -65,10 +65,10 @@ if __name__ == "__main__":
     pipeline = load_pipeline(arguments.run, "dpmsolver++")
     result = {}
     for action in ACTIONS:
-        in_style = store.columns["tag"] == store.tags.index(arguments.tag)
+        in_style = store.columns["style"] == store.styles.index(arguments.style)
         known = np.flatnonzero(in_style & (store.columns["action"] == store.actions.index(action)))[:REAL_CLIPS]
         options = SampleOptions(
-            actions=(action,), count=arguments.count, tag=arguments.tag, steps=arguments.steps, seed=1
+            actions=(action,), count=arguments.count, style=arguments.style, steps=arguments.steps, seed=1
         )
         result[action] = {
             "generated": medians(list(generate(pipeline, options))),

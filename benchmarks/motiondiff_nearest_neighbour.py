@@ -26,9 +26,9 @@ import numpy.typing as npt
 
 from icube_common.io.runs import write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.export.render import contact_sheet
-from motiondiff.motion import Motion
+from motiondiff.export.images.render import write_contact_sheet
 from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.skeleton.motion import Motion
 
 FRAMES = 16
 SMALLEST_CLASS = 15
@@ -75,12 +75,12 @@ def run(store_path: str, run_path: str, out: Path, per_action: int, steps: int, 
     keep = [index for index, motion in enumerate(motions) if motion.action in classes]
     real = np.stack([describe(motions[index]) for index in keep])
     labels = [str(motions[index].action) for index in keep]
-    tags = np.array([motions[index].tag for index in keep])
+    styles = np.array([motions[index].style for index in keep])
     trained = np.array([store.columns["split"][index] == 0 for index in keep])
     pipeline = load_pipeline(run_path, "dpmsolver++")
 
-    def sample(tag: str | None) -> tuple[npt.NDArray[np.float32], list[str], list[Motion]]:
-        options = SampleOptions(actions=classes, count=per_action, tag=tag, steps=steps, guidance=guidance)
+    def sample(style: str | None) -> tuple[npt.NDArray[np.float32], list[str], list[Motion]]:
+        options = SampleOptions(actions=classes, count=per_action, style=style, steps=steps, guidance=guidance)
         made = list(generate(pipeline, options))
         return np.stack([describe(motion) for motion in made]), [str(motion.action) for motion in made], made
 
@@ -90,26 +90,26 @@ def run(store_path: str, run_path: str, out: Path, per_action: int, steps: int, 
     features, names, made = sample(None)
     out.mkdir(parents=True, exist_ok=True)
     shown = [motion for index, motion in enumerate(made) if index % per_action == 0]
-    contact_sheet(shown, [str(motion.action) for motion in shown], out / "samples.png")
+    write_contact_sheet(shown, [str(motion.action) for motion in shown], out / "samples.png")
     held_out_classes = set(pick(~trained))
     ours = np.array([name in held_out_classes for name in names])
     theirs = trained & np.array([label in held_out_classes for label in labels])
     result: dict[str, Any] = {
-        "held_out_styles": sorted(set(tags[~trained].tolist())),
+        "held_out_styles": sorted(set(styles[~trained].tolist())),
         "held_out": compare(
             named_right(features[ours], [n for n in names if n in held_out_classes], real[~trained], pick(~trained)),
             named_right(real[theirs], pick(theirs), real[~trained], pick(~trained)),
         ),
     }
     across = {}
-    for tag, count in Counter(tags.tolist()).items():
+    for style, count in Counter(styles.tolist()).items():
         if count < LARGE_STYLE:
             continue
-        features, names, _ = sample(tag)
-        own = tags == tag
+        features, names, _ = sample(style)
+        own = styles == style
         both = set(names) & set(pick(own))
         ours = np.array([name in both for name in names])
-        across[tag] = compare(
+        across[style] = compare(
             named_right(features[ours], [n for n in names if n in both], real[~own], pick(~own)),
             named_right(real[own], pick(own), real[~own], pick(~own)),
         )

@@ -30,7 +30,7 @@ import numpy as np
 from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import describe_environment, write_json
-from motiondiff.data.captions import Captions, captions_of_store
+from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.pipeline import MotionDiffusionPipeline
@@ -152,8 +152,8 @@ def nearest_caption(
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
         int(text): store.actions[action]
-        for of_clip, action in zip(captions.of_clip, store.columns["action"], strict=True)
-        for text in of_clip
+        for clip_indices, action in zip(captions.clip_indices, store.columns["action"], strict=True)
+        for text in clip_indices
     }
     found: dict[str, bool] = {}
     for action, texts in held_out.items():
@@ -169,7 +169,7 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
     pipeline = load_pipeline(run_path, options.scheduler)
     if not pipeline.takes_text:
         raise InputError(f"{run_path}: takes no text; train with text.enabled=true")
-    captions = captions_of_store(store)
+    captions = store_captions(store)
     held_out = {action: texts for action, texts in HELD_OUT.items() if action in store.actions}
     if not held_out:
         raise InputError(f"{store_path}: none of its actions is among {', '.join(HELD_OUT)}")

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/motiondiff_recognisers.py STORE [--models gru,st-gcn] [--seeds 3]
 
-Each subject (style, where the store was split by tag) is left out once; the recogniser trains on all others with the
+Each subject (style, where the store was split by style) is left out once; the recogniser trains on all others with the
 default configuration. The nearest neighbour compares 16 root-centred frames of joint positions, as
 `motiondiff_nearest_neighbour.py` does. Accuracy over all clips, with a 95 % interval over subjects; seconds are of one
 training.

@@ -3,7 +3,7 @@
     python benchmarks/motiondiff_retargeting.py utkinect=DIR msr-action3d=DIR [--skeleton smpl-22] [--humanml3d DIR]
 
 For each set (a format that `motiondiff prepare` reads, and its folder), its clips at 20 fps before and after
-`motiondiff.data.retarget.retarget`:
+`motiondiff.skeleton.retarget.retarget`:
 
 - ``residual_mm``: mean over clips, as recorded and on the target (an upper bound, see `retarget`);
 - ``pair_distance_mm``: mean distance of joints that correspond from where they were aimed at, over clips;
@@ -26,10 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from motiondiff.data.readers import Clip, get_reader, read_or_reject
-from motiondiff.data.retarget import retarget, target_skeleton
-from motiondiff.geometry.humanml3d import SMOOTHING, joints_to_vectors, vectors_to_joints
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.data.readers.body_shape import target_skeleton
+from motiondiff.skeleton.humanml3d import SMOOTHING_SIGMA, joints_to_vectors, vectors_to_joints
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.retarget import retarget
+from motiondiff.skeleton.skeleton import Skeleton
 
 FRAMES = 16
 FPS = 20.0
@@ -84,7 +85,7 @@ def measure_vectors(folder: Path) -> dict[str, float]:
         off = np.abs(made - vectors[: len(made)])
         for name, value in (
             ("vectors_to_joints", np.abs(vectors_to_joints(vectors) - joints).max()),
-            ("joints_to_vectors", off[: -4 * SMOOTHING].max(initial=0)),
+            ("joints_to_vectors", off[: -4 * SMOOTHING_SIGMA].max(initial=0)),
             ("joints_to_vectors_at_the_end", off.max()),
             ("there_and_back", np.abs(vectors_to_joints(made) - joints[:-1]).max()),
         ):

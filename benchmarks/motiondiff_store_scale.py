@@ -44,9 +44,9 @@ GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "l
 def make_store(path: Path, clips: int) -> None:
     """A store of simulated motions under ``clips`` different ids."""
     from icube_common.io.runs import atomic_folder
-    from motiondiff.data.simulate import simulate_clips
     from motiondiff.data.store_writer import StoreWriter
-    from motiondiff.motion import canonicalise
+    from motiondiff.data.synthetic import simulate_clips
+    from motiondiff.skeleton.motion import canonicalise
 
     motions = [canonicalise(clip.motion) for clip in simulate_clips(DISTINCT, subjects=BODIES)]
     with atomic_folder(path) as folder:
@@ -83,13 +83,15 @@ def batches(store: Path, start: int, count: int) -> Iterator[Any]:
 
     from icube_common.training.sampler import BatchOrder, MicroBatches
     from motiondiff.config import DataConfig
+    from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
     from motiondiff.data.store import MotionStore
-    from motiondiff.data.windows import MotionWindows, balanced_weights, collate
 
     config = DataConfig()
     opened = MotionStore(store)
     clips = opened.select("train")
-    order = BatchOrder(len(clips), seed=0, weights=balanced_weights(opened.columns["action"][clips], config.balance))
+    order = BatchOrder(
+        len(clips), seed=0, weights=class_balanced_weights(opened.columns["action"][clips], config.balance)
+    )
     sampler = MicroBatches(
         order,
         batch_size=BATCH_SIZE,
@@ -98,7 +100,7 @@ def batches(store: Path, start: int, count: int) -> Iterator[Any]:
         start=start,
         stop=start + count,
     )
-    windows = MotionWindows(opened, clips, config, augment=True)
+    windows = MotionDataset(opened, clips, config, augment=True)
     return iter(
         torch.utils.data.DataLoader(
             windows, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(0)
@@ -114,7 +116,7 @@ def resident_mb(field: str) -> float:
 
 def measure_loader_memory(store: Path, clips: int) -> dict[str, Any]:
     """Growth of the resident size over `BATCHES` batches, the middle one of which crosses into the next epoch."""
-    import_module("motiondiff.data.windows")  # and with it torch and the batch order: code does not count as data
+    import_module("motiondiff.data.dataset")  # and with it torch and the batch order: code does not count as data
     before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the imports is over: VmHWM starts again from VmRSS
     start = max(0, clips // BATCH_SIZE - BATCHES // 2)

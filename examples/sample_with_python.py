@@ -14,7 +14,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from motiondiff import MotionDiffusionPipeline
-from motiondiff.export import write
+from motiondiff.export import export
 
 
 def main(run: Path, out: Path, actions: list[str], seconds: float, steps: int) -> None:
@@ -37,7 +37,7 @@ def main(run: Path, out: Path, actions: list[str], seconds: float, steps: int) -
     for number, motion in enumerate(motions):
         name = f"{number:02d}-{actions[number].replace(' ', '-')}"
         for suffix in ("bvh", "gif"):
-            print(write(motion, out / f"{name}.{suffix}"))
+            print(export(motion, out / f"{name}.{suffix}"))
 
 
 if __name__ == "__main__":

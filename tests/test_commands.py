@@ -110,7 +110,7 @@ for words in [(name,) for name in COMMANDS] + groups:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motiondiff.data.prepare import PrepareOptions, write_store
-    from motiondiff.data.simulate import simulate_clips
+    from motiondiff.data.synthetic import simulate_clips
 
     path = tmp_path_factory.mktemp("commands") / "store"
     write_store(simulate_clips(24), path, PrepareOptions(), about={"format": "simulated", "simulated": True})

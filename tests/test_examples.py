@@ -11,8 +11,8 @@ import pytest
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.readers.bvh import read_bvh
-from motiondiff.data.simulate import JOINTS, simulate_clips
+from motiondiff.data.readers.bvh.reader import read_bvh
+from motiondiff.data.synthetic import JOINT_NAMES, simulate_clips
 from motiondiff.train import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -53,4 +53,4 @@ def test_sample_with_python(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "00-wave.gif").read_bytes()[:6] == b"GIF89a"
     motion = read_bvh(tmp_path / "01-sit-down.bvh")
     assert (len(motion), motion.fps) == (20, pytest.approx(20, abs=1e-3))
-    assert motion.skeleton.names == JOINTS
+    assert motion.skeleton.names == JOINT_NAMES

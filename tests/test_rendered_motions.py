@@ -10,7 +10,7 @@ import pytest
 from actprompt.cli import main as actprompt
 from motiondiff.augmentation.videos import render_store
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.synthetic import simulate_clips
 
 
 def test_rendered_videos_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

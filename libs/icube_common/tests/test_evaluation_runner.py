@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,27 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from icube_common.evaluation import Predictions, Samples, check_train_test_overlap
+from icube_common.evaluation import (
+    EvaluationResult,
+    Fold,
+    Predictions,
+    Samples,
+    check_train_test_overlap,
+    grouped_k_fold,
+    make_predictions,
+)
+from icube_common.evaluation.report import evaluation_report
 from icube_common.evaluation.runner import (
+    FoldResult,
     all_warnings,
     cached_predictions,
     check_same_evaluation,
+    compare_predictions,
+    fold_name,
     interval_text,
     open_folder,
+    run_folds,
+    training_seconds,
 )
 
 SAMPLES = Samples(
@@ -82,3 +98,54 @@ def test_people_that_were_trained_on_are_refused(rows: list[int], trained: dict[
 def test_intervals_in_words() -> None:
     assert interval_text({"ci95": [0.5, 0.75]}) == "0.500 to 0.750"
     assert interval_text({"ci95": [None, None]}) == interval_text({"ci95": None}) == "\N{EN DASH}"
+
+
+def test_the_result_of_an_evaluation(tmp_path: Path) -> None:
+    samples = Samples(
+        ids=[f"x{row}" for row in range(24)],
+        labels=np.arange(24) % 2,
+        class_names=("a", "b"),
+        groups=[f"s{row // 4}" for row in range(24)],
+    )
+    folds = list(grouped_k_fold(samples, folds=3, validation=0.0))
+    runs: list[str] = []
+
+    def run(fold: Fold, confidence: float) -> FoldResult:
+        folder = tmp_path / f"folds-{confidence}" / fold_name(fold)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def compute() -> tuple[Predictions, Sequence[str]]:
+            runs.append(folder.name)
+            right = np.eye(2)[samples.labels[fold.test]]
+            wrong = np.arange(len(fold.test)) < (confidence < 0.8)
+            table = np.where(wrong[:, None], right[:, ::-1], right) * (2 * confidence - 1) + (1 - confidence)
+            return make_predictions(samples, fold, table), ("untrained",)
+
+        return cached_predictions(folder, compute)
+
+    predictions, warnings = run_folds(folds, lambda fold: run(fold, 0.9))
+    again, _ = run_folds(folds, lambda fold: run(fold, 0.9))
+    other, _ = run_folds(folds, lambda fold: run(fold, 0.7))
+    assert runs == ["00-000", "00-001", "00-002"] * 2 and warnings == ("untrained",)
+    assert np.array_equal(predictions.probabilities, again.probabilities)
+    assert training_seconds(tmp_path / "folds-0.9") < 1
+    rows = compare_predictions(predictions, {"other": other}, ["top1"], primary="other")
+    assert rows["other"]["comparison"] == "primary"
+    assert rows["other"]["difference"]["top1"]["mean"] == pytest.approx(3 / 24)
+    result = EvaluationResult(
+        predictions=predictions,
+        metrics=predictions.metrics(["top1", "auc"]),
+        facts={"protocol": "k-fold"},
+        warnings=warnings,
+        disclaimers=("Research only.",),
+        comparisons=rows,
+        sample="clips",
+    )
+    assert result.metrics["top1"].mean == 1.0 and "predictions" not in result.to_dict()
+    saved = result.save(tmp_path, lambda found: evaluation_report(found, subtitle="k-fold"))
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written == json.loads(json.dumps(saved.to_dict()))
+    assert (written["clips"], written["subjects"], written["protocol"]) == (24, 6, "k-fold")
+    assert Predictions.read_csv(written["predictions"]).ids == predictions.ids
+    page = (tmp_path / "report.html").read_text()
+    assert "Research only." in page and "untrained" in page and "6 people" in page

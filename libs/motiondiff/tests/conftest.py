@@ -11,13 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, DiffusionConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_clips
+from motiondiff.skeleton.inverse_kinematics import swing_rotation
+from motiondiff.skeleton.kinect import KINECT_V1
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
     from motiondiff.model.representation import MotionRepresentation
@@ -133,7 +138,7 @@ def pipeline(store: MotionStore, representation: MotionRepresentation) -> Motion
             feature_size=representation.feature_size,
             shape_size=len(store.joint_names),
             actions=store.actions,
-            tags=["happy", "tired"],
+            styles=["happy", "tired"],
             width=16,
             num_layers=2,
             num_heads=2,
@@ -145,3 +150,52 @@ def pipeline(store: MotionStore, representation: MotionRepresentation) -> Motion
     made = MotionDiffusionPipeline(denoiser.eval(), representation, make_noise_schedule(TINY.diffusion))
     made.set_progress_bar_config(disable=True)
     return made
+
+
+KINECT_OFFSETS = np.array(
+    [
+        [0, 0, 0], [0, 0.07, 0], [0, 0.34, 0.02], [0, 0.2, 0.03],
+        [0.17, -0.1, 0], [0.27, 0, 0], [0.24, 0, 0], [0.08, 0, 0],
+        [-0.17, -0.1, 0], [-0.27, 0, 0], [-0.24, 0, 0], [-0.08, 0, 0],
+        [0.08, -0.07, 0], [0, -0.42, 0], [0, -0.38, 0], [0, 0, 0.1],
+        [-0.08, -0.07, 0], [0, -0.42, 0], [0, -0.38, 0], [0, 0, 0.1],
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def moving_kinect() -> Callable[..., np.ndarray]:
+    """(T, 20, 3) positions of a stick person with bones of constant length who stands and moves smoothly."""
+
+    def positions(frames: int = 40, seed: int = 0, amount: float = 0.4) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        time = np.linspace(0, 2 * np.pi, frames)[:, None, None]
+        vectors = amount * rng.normal(size=(20, 3)) * np.sin(time + rng.uniform(0, 6, size=(20, 3)))
+        vectors[:, 0] *= 0.2
+        local = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(frames, 20, 3, 3)
+        out = np.zeros((frames, 20, 3))
+        world = local.copy()
+        out[:, 0] = np.array([0.1, 0.95, 0.2])
+        for joint, parent in enumerate(KINECT_V1.parents[1:], start=1):
+            world[:, joint] = world[:, parent] @ local[:, joint]
+            out[:, joint] = out[:, parent] + world[:, parent] @ KINECT_OFFSETS[joint]
+        return out
+
+    return positions
+
+
+@pytest.fixture(scope="session")
+def kinect_rest() -> Skeleton:
+    return Skeleton(KINECT_V1.names, KINECT_V1.parents, KINECT_OFFSETS.astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def to_camera() -> Callable[..., np.ndarray]:
+    """World positions as a Kinect sees them: 2.5 m in front of a camera 1.1 m up that looks down by some degrees."""
+
+    def seen(positions: np.ndarray, tilt: float = 8.0) -> np.ndarray:
+        facing = positions * [-1, 1, -1]
+        up = np.array([[0, np.cos(np.radians(tilt)), -np.sin(np.radians(tilt))]])
+        return (facing - [0, 1.1, 0]) @ swing_rotation(np.array([[0.0, 1.0, 0.0]]), up)[0].T + [0, 0, 2.5]
+
+    return seen

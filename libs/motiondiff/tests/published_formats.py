@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from motiondiff.data.readers import kinect_v2
-from motiondiff.data.retarget import target_skeleton
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.data.readers.body_shape import target_skeleton
+from motiondiff.skeleton.kinect import KINECT_V2_ORDER
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 Array = np.ndarray
 
@@ -34,7 +34,7 @@ def moving(skeleton: Skeleton, frames: int = 30, seed: int = 0, amount: float = 
 def seen(frames: int = 30, seed: int = 0, amount: float = 0.3, away: float = 2.5) -> Array:
     """(T, 25, 3) metres in a Kinect v2's frame and order: somebody who faces it, 1.1 m below and ``away`` before it."""
     positions = moving(target_skeleton("kinect-v2"), frames, seed, amount).positions.astype(np.float64)
-    back = np.argsort(kinect_v2.ORDER)
+    back = np.argsort(KINECT_V2_ORDER)
     return positions[:, back] * [-1, 1, -1] + [0, -1.1, away]
 
 

@@ -28,8 +28,8 @@ from motiondiff.augmentation.fractions import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_clips
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = """
@@ -50,13 +50,13 @@ def study_store(tmp_path_factory: pytest.TempPathFactory) -> MotionStore:
 
 def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[int] = set()
-    rows = MotionStore.rows
+    rows = MotionStore.frames
 
     def spy(self: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         read.add(int(clip))
         return rows(self, clip, start, stop)
 
-    monkeypatch.setattr(MotionStore, "rows", spy)
+    monkeypatch.setattr(MotionStore, "frames", spy)
     grid = tmp_path / "grid.yaml"
     grid.write_text(
         f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"

@@ -12,6 +12,7 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
+from icube_common.training.sampler import SampleRef
 from motiondiff.actor.config import ActorConfig, ActorLossConfig, ActorModelConfig
 from motiondiff.config import DataConfig
 from motiondiff.data.store import MotionStore
@@ -55,11 +56,11 @@ def test_divergence_by_hand() -> None:
 
 
 def test_weights_of_the_losses(store: MotionStore, model: ActorGenerator) -> None:
-    from icube_common.training import SampleRef, StepRandom
+    from icube_common.training import StepRandom
     from motiondiff.actor.train import ActorStep, collate_padded
-    from motiondiff.data.windows import MotionWindows
+    from motiondiff.data.dataset import MotionDataset
 
-    windows = MotionWindows(store, store.select("train"), TINY.data, augment=False)
+    windows = MotionDataset(store, store.select("train"), TINY.data, augment=False)
     batch = collate_padded([windows[SampleRef(row, 0)] for row in range(3)], TINY.data.max_frames)
     weights = ActorLossConfig(weight_pose=2.0, weight_positions=3.0, weight_kl=0.5)
     step = ActorStep(model.representation, weights, TINY.model.width)

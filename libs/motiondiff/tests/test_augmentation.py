@@ -16,8 +16,8 @@ from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, MotionFilter, Verdict, choose, physics_of
 from motiondiff.augmentation.fractions import write_subset
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 
@@ -75,13 +75,13 @@ def test_limits_are_quantiles_of_the_training_clips(store: MotionStore) -> None:
 
 def test_the_filter_reads_the_training_split_alone(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[int] = set()
-    rows = MotionStore.rows
+    rows = MotionStore.frames
 
     def spy(self: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         read.add(int(clip))
         return rows(self, clip, start, stop)
 
-    monkeypatch.setattr(MotionStore, "rows", spy)
+    monkeypatch.setattr(MotionStore, "frames", spy)
     store = MotionStore(store_path)
     MotionFilter(store, SMALL, QUICK)
     assert read == set(store.select("train").tolist())

@@ -22,9 +22,9 @@ from motiondiff.augmentation.fractions import draw_fraction, real_and_test, writ
 from motiondiff.augmentation.rows import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
 from motiondiff.config import DataConfig, MotionDiffConfig
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.config import RecogniserConfig
 
 ConfigMaker = Callable[..., MotionDiffConfig]
@@ -131,7 +131,7 @@ class Spy:
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read: set[int] = set()
         self.others: set[Path] = set()
-        rows = MotionStore.rows
+        rows = MotionStore.frames
 
         def spied(store: MotionStore, clip: int, start: int = 0, stop: int | None = None) -> np.ndarray:
             if store.path.resolve() == path.resolve():
@@ -140,7 +140,7 @@ class Spy:
                 self.others.add(store.path)
             return rows(store, clip, start, stop)
 
-        monkeypatch.setattr(MotionStore, "rows", spied)
+        monkeypatch.setattr(MotionStore, "frames", spied)
 
 
 @pytest.mark.parametrize("method", ["ours", "variations", "actor"])

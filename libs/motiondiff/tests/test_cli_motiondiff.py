@@ -16,8 +16,8 @@ from command_line import Command, as_json, command_fixture
 from motiondiff import __version__
 from motiondiff.cli import COMMANDS, main
 from motiondiff.data.readers import FORMATS, get_reader
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
 
 command = command_fixture(main, "motiondiff")
@@ -43,7 +43,7 @@ def test_prepare_and_info(command: Command, recordings: Path, tmp_path: Path) ->
         "prepare", recordings, "--format", "npz", "--out", tmp_path / "store", "--fps", "5", "--labels", labels,
         "--split-by", "subject", "--test-groups", "simulated-1", "--json",
     )  # fmt: skip
-    assert status == 0 and len(lines) == 1 and "1 clips could not be used: see" in lines[0]
+    assert status == 0 and len(lines) == 1 and "1 clips rejected: see" in lines[0]
     prepared = json.loads(out)
     assert prepared["store"] == str(tmp_path / "store")
     assert prepared["actions"] == {"jog": 3, "walk": 3} and prepared["fps"] == 5 and prepared["rejected"] == 1
@@ -88,7 +88,7 @@ def test_sample_every_action(command: Command, run_path: Path, store: MotionStor
             assert len(clip.motion) == 15  # type: ignore[union-attr]
     with (out / "samples.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert rows[2] | {"name": "run-000", "action": "run", "tag": "", "number": "2", "bvh": "run-000.bvh"} == rows[2]
+    assert rows[2] | {"name": "run-000", "action": "run", "style": "", "number": "2", "bvh": "run-000.bvh"} == rows[2]
 
 
 def test_samples_are_reproducible_and_follow_the_options(command: Command, run_path: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_export_a_file_and_a_store(command: Command, store_path: Path, recording
     store = MotionStore(store_path)
     clip = int(store.select("test")[0])
     with np.load(tmp_path / "world" / f"{store.clip_ids[clip]}.npz") as arrays:
-        shift = store.placement(clip).shift
+        shift = store.world_transform(clip).translation
         np.testing.assert_allclose(arrays["root"][0], store[clip].root[0] + shift, atol=1e-5)
 
 
@@ -202,7 +202,7 @@ BAD = {
     "prepare: fps word": ("prepare {recordings} --format npz --out {new} --fps fast", "invalid float value: 'fast'"),
     "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*cannot be read"),
     "prepare: split": ("prepare {recordings} --format npz --out {new} --split-by size", "unknown value of --split-by"),
-    "prepare: tag": ("prepare {recordings} --format npz --out {new} --split-by tag", "fewer than two tags"),
+    "prepare: style": ("prepare {recordings} --format npz --out {new} --split-by style", "fewer than two styles"),
     "prepare: groups": (
         "prepare {recordings} --format npz --out {new} --test-groups simulated-9",
         "unknown test group 'simulated-9'",
@@ -233,14 +233,14 @@ BAD = {
     "sample: untrained": ("sample {empty} --out {new} --action walk", "holds no trained model"),
     "sample: absent": ("sample {absent} --out {new} --action walk", "does not exist"),
     "sample: action": (SAMPLE + "--action wak", "unknown action 'wak': did you mean 'walk'"),
-    "sample: tag": (SAMPLE + "--action walk --tag happy", "unknown tag 'happy'"),
+    "sample: style": (SAMPLE + "--action walk --style happy", "unknown style 'happy'"),
     "sample: two ways": (SAMPLE + "--action walk --per-action 2", "exclude each other"),
     "sample: two other ways": (SAMPLE + "--unconditional --per-action 2", "exclude each other"),
     "sample: scheduler": (SAMPLE + "--action walk --scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
     "sample: format": (SAMPLE + "--action walk --formats bhv", "unknown format 'bhv': did you mean 'bvh'"),
     "sample: no format": (SAMPLE + "--action walk --formats ,", "names no format"),
     "sample: absent shape": (SAMPLE + "--action walk --shape {absent}", "--shape .*: no such file"),
-    "sample: bad shape": (SAMPLE + "--action walk --shape {text}", "wants `scale:` and/or `bone_lengths:`"),
+    "sample: bad shape": (SAMPLE + "--action walk --shape {text}", "`scale:` and/or `bone_lengths:`"),
     "sample: no steps": (SAMPLE + "--action walk --steps 0", "--steps 0: must be at least 1"),
     "sample: too many steps": (SAMPLE + "--action walk --steps 99999", "99999 denoising steps: must be 1 to 50"),
     "sample: too long": (SAMPLE + "--action walk --seconds 60", r"600 frames .*up to 3\.2 s"),
@@ -250,7 +250,7 @@ BAD = {
     "sample: count": (SAMPLE + "--action walk --count 0", "--count 0: must be at least 1"),
     "sample: batch": (SAMPLE + "--action walk --batch-size 0", "--batch-size 0: must be at least 1"),
     "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must not be negative"),
-    "sample: mixed tags": (SAMPLE + "--action walk --tag happy --mix-tags", "exclude each other"),
+    "sample: mixed styles": (SAMPLE + "--action walk --style happy --mix-styles", "exclude each other"),
     "sample: device": (SAMPLE + "--action walk --device gpu", "--device gpu: "),
     "sample: existing": ("sample {run} --out {old} --action walk", "exists already"),
     "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "holds no trained model"),
@@ -365,14 +365,14 @@ def test_a_file_that_is_none_is_one_line(command: Command, tmp_path: Path, name:
 def test_prepare_takes_a_folder_or_a_mix(command: Command, recordings: Path, tmp_path: Path) -> None:
     mix = tmp_path / "sources.yaml"
     mix.write_text("skeleton: kinect-v1\nsources:\n  own: {format: npz, path: recordings}\n")
-    prepared = as_json(command("prepare", "--mix", mix, "--out", tmp_path / "store", "--fps", "5", "--json"))
+    prepared = as_json(command("prepare", "--merge", mix, "--out", tmp_path / "store", "--fps", "5", "--json"))
     assert prepared["sources"] == {"own": 6} and prepared["joints"] == 20 and prepared["bodies"] == 1
     for arguments, words in (
-        ((), "give a folder and --format, or --mix"),
-        ((recordings,), "give a folder and --format, or --mix"),
-        ((recordings, "--mix", mix), "give neither a folder nor --format"),
-        (("--mix", mix, "--labels", "residential"), "write `labels:` into the file"),
-        (("--mix", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
+        ((), "give a folder and --format, or --merge"),
+        ((recordings,), "give a folder and --format, or --merge"),
+        ((recordings, "--merge", mix), "give neither a folder nor --format"),
+        (("--merge", mix, "--labels", "residential"), "write `labels:` into the file"),
+        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
         ((recordings, "--format", "npz", "--labels", "residental"), "did you mean 'residential'"),
         ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: cannot be read"),
     ):

@@ -14,8 +14,8 @@ from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from motiondiff import demo as demo_module
 from motiondiff.cli import main
-from motiondiff.data.simulate import ACTIONS
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import ACTIONS
 from motiondiff.demo import demo
 
 

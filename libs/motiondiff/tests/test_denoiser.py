@@ -21,7 +21,7 @@ def make(**changes: Any) -> MotionDenoiser:
     settings = {"width": 16, "num_layers": 2, "num_heads": 2, "feedforward": 32, "dropout": 0.0, "max_frames": 20}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        denoiser = MotionDenoiser(FEATURES, JOINTS, actions=["run", "walk"], tags=["calm"], **{**settings, **changes})
+        denoiser = MotionDenoiser(FEATURES, JOINTS, actions=["run", "walk"], styles=["calm"], **{**settings, **changes})
         torch.nn.init.normal_(denoiser.predict.weight, std=0.3)
         torch.nn.init.normal_(denoiser.embed_conditions.null_shape, std=0.3)
     return denoiser.eval()
@@ -34,7 +34,7 @@ def numbers(*shape: int, seed: int = 1) -> Tensor:
 def conditions(batch: int) -> Conditions:
     return Conditions(
         action=torch.arange(batch) % 2,
-        tag=torch.zeros(batch, dtype=torch.long),
+        style=torch.zeros(batch, dtype=torch.long),
         shape=numbers(batch, JOINTS, seed=2),
         has_shape=torch.ones(batch, dtype=torch.bool),
     )
@@ -42,7 +42,7 @@ def conditions(batch: int) -> Conditions:
 
 def row(given: Conditions, index: int) -> Conditions:
     part = slice(index, index + 1)
-    return Conditions(given.action[part], given.tag[part], given.shape[part], given.has_shape[part])
+    return Conditions(given.action[part], given.style[part], given.shape[part], given.has_shape[part])
 
 
 @pytest.mark.parametrize("step", [1, 16, 256], ids=["no padding kept", "some", "all"])
@@ -86,7 +86,7 @@ def test_every_condition_matters_and_its_null_is_something_else() -> None:
         "given": given,
         "another action": replace(given, action=torch.tensor([1])),
         "no action": given.drop(action=every),
-        "no tag": given.drop(tag=every),
+        "no style": given.drop(style=every),
         "no shape": given.drop(shape=every),
         "another shape": replace(given, shape=given.shape + 1),
         "no semantics": given.without_semantics(),
@@ -104,14 +104,14 @@ def test_every_condition_matters_and_its_null_is_something_else() -> None:
 @torch.no_grad()
 def test_null_is_the_last_row_of_each_table() -> None:
     embedding = make().embed_conditions
-    given = conditions(2).drop(action=torch.tensor([True, False]), tag=torch.tensor([False, True]))
-    assert given.action.tolist() == [NULL, 1] and given.tag.tolist() == [0, NULL]
+    given = conditions(2).drop(action=torch.tensor([True, False]), style=torch.tensor([False, True]))
+    assert given.action.tolist() == [NULL, 1] and given.style.tolist() == [0, NULL]
     tokens = embedding(given)
     assert tokens.shape == (2, 3, 16)
     assert torch.equal(tokens[0, 0], embedding.action.weight[2]) and torch.equal(
         tokens[1, 0], embedding.action.weight[1]
     )
-    assert torch.equal(tokens[1, 1], embedding.tag.weight[1]) and torch.equal(tokens[0, 1], embedding.tag.weight[0])
+    assert torch.equal(tokens[1, 1], embedding.style.weight[1]) and torch.equal(tokens[0, 1], embedding.style.weight[0])
     dropped = embedding(given.drop(shape=torch.tensor([True, False])))
     assert torch.equal(dropped[0, 2], embedding.null_shape) and torch.equal(dropped[1, 2], tokens[1, 2])
 
@@ -119,8 +119,8 @@ def test_null_is_the_last_row_of_each_table() -> None:
 def test_drop_leaves_the_given_conditions_alone() -> None:
     given = conditions(2)
     bare = given.without_semantics()
-    assert bare.action.tolist() == [NULL, NULL] and bare.tag.tolist() == [NULL, NULL] and bare.has_shape.all()
-    assert given.action.tolist() == [0, 1] and given.tag.tolist() == [0, 0]
+    assert bare.action.tolist() == [NULL, NULL] and bare.style.tolist() == [NULL, NULL] and bare.has_shape.all()
+    assert given.action.tolist() == [0, 1] and given.style.tolist() == [0, 0]
     both = Conditions.cat([bare, given])
     assert both.action.tolist() == [NULL, NULL, 0, 1] and both.shape.shape == (4, JOINTS)
 
@@ -160,7 +160,7 @@ def test_the_gradient_reaches_every_parameter() -> None:
     denoiser = make().train()
     given = Conditions(
         action=torch.tensor([0, 1, NULL]),
-        tag=torch.tensor([0, NULL, 0]),
+        style=torch.tensor([0, NULL, 0]),
         shape=numbers(3, JOINTS, seed=2),
         has_shape=torch.tensor([True, True, False]),
     )
@@ -170,7 +170,7 @@ def test_the_gradient_reaches_every_parameter() -> None:
     for name, value in denoiser.named_parameters():
         assert value.grad is not None and torch.isfinite(value.grad).all(), name
         assert value.grad.abs().max() > 0, name
-    for table in (denoiser.embed_conditions.action, denoiser.embed_conditions.tag):
+    for table in (denoiser.embed_conditions.action, denoiser.embed_conditions.style):
         assert table.weight.grad is not None and (table.weight.grad.abs().amax(1) > 0).all()
 
 

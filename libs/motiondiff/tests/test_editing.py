@@ -14,23 +14,24 @@ import torch
 from command_line import Command, as_json, command_fixture
 
 from icube_common.errors import InputError
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.cli import main
 from motiondiff.compose import plan
 from motiondiff.config import MotionDiffConfig
-from motiondiff.convert import read_motion
-from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.dataset import MotionDataset, collate
+from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, collate
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.distill import ConsistencyStep
 from motiondiff.edit import EditOptions, held_mask, load_source, parse_ranges, seams
-from motiondiff.export import write
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.export import export
 from motiondiff.model.representation import MotionRepresentation
-from motiondiff.motion import Motion, Placement, place
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.sample import SampleOptions, is_distilled, load_pipeline, resolve
 from motiondiff.schedulers import make_scheduler
+from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
+from motiondiff.skeleton.skeleton import Skeleton
 from motiondiff.speeds import joint_speeds, real_fastest
 from motiondiff.timeline import Part, Timeline, load_timeline
 from motiondiff.train import make_denoiser, make_noise_schedule, train
@@ -47,13 +48,13 @@ def recorded(frames: int = FRAMES) -> Motion:
     motion = simulate_motion("walk", 4, fps=10)
     motion = replace(motion.cut(0, min(frames, len(motion))), action=None)
     tall = Skeleton(motion.skeleton.names, motion.skeleton.parents, motion.skeleton.offsets * np.float32(1.1))
-    return place(replace(motion, skeleton=tall), Placement(0.8, (2.0, 0.0, -1.0)))
+    return apply_transform(replace(motion, skeleton=tall), RigidTransform(0.8, (2.0, 0.0, -1.0)))
 
 
 @pytest.fixture
 def walk(tmp_path: Path) -> Path:
     path = tmp_path / "walk.npz"
-    write(recorded(), path, "npz", clip_id="walk")
+    export(recorded(), path, "npz", clip_id="walk")
     return path
 
 
@@ -124,7 +125,7 @@ def test_another_rate_and_another_body(editing_run: Path, tmp_path: Path) -> Non
     """A file at 20 fps: frames count at its own rate; a file with other joints is put on the model's body."""
     pipeline = load_pipeline(editing_run)
     fast = tmp_path / "fast.npz"
-    write(simulate_motion("walk", 4, fps=20).cut(0, 41), fast, "npz", clip_id="fast")
+    export(simulate_motion("walk", 4, fps=20).cut(0, 41), fast, "npz", clip_id="fast")
     source = load_source(fast, pipeline, (4, 41))
     assert source.motion.fps == 10 and len(source.motion) == 19 and source.file_frames == 41
     mask = held_mask(source, EditOptions(keep_frames=((0, 10), (30, 41))))
@@ -133,9 +134,10 @@ def test_another_rate_and_another_body(editing_run: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="0:4: none of these frames"):
         held_mask(source, EditOptions(keep_frames=((0, 4),)))
     kinect = tmp_path / "kinect.npz"
-    from motiondiff.data.retarget import retarget, target_skeleton
+    from motiondiff.data.readers.body_shape import target_skeleton
+    from motiondiff.skeleton.retarget import retarget
 
-    write(retarget(recorded(), target_skeleton("kinect-v1")), kinect, "npz", clip_id="kinect")
+    export(retarget(recorded(), target_skeleton("kinect-v1")), kinect, "npz", clip_id="kinect")
     source = load_source(kinect, pipeline)
     assert source.retargeted and source.motion.skeleton.same_topology(pipeline.representation.skeleton)
 
@@ -264,7 +266,7 @@ def test_a_consistent_student_has_no_loss(
     denoiser = make_denoiser(store, representation, config).eval()
     scheduler = make_scheduler("lcm", make_noise_schedule(config.diffusion).config)
     step = ConsistencyStep(denoiser, representation, scheduler, config, guidance=2.5)
-    windows = MotionWindows(store, store.select("train"), config.data, augment=True)
+    windows = MotionDataset(store, store.select("train"), config.data, augment=True)
     batch = collate([windows[SampleRef(row, row)] for row in range(6)])
     clip = torch.zeros(1, 1, representation.feature_size)
     clip[..., :3] = 0.5
@@ -292,7 +294,7 @@ BAD = {
     "edit: cut": (EDIT + "--keep-frames 0:8 --cut 10:40", "--cut 10:40: .*frames 0 to 23"),
     "edit: cuts": (EDIT + "--keep-frames 0:8 --cut 1:4,5:9", "takes one range"),
     "edit: action": (EDIT + "--keep-frames 0:8 --action wak", "unknown action 'wak': did you mean 'walk'"),
-    "edit: tag": (EDIT + "--keep-frames 0:8 --tag happy", "unknown tag 'happy'"),
+    "edit: style": (EDIT + "--keep-frames 0:8 --style happy", "unknown style 'happy'"),
     "edit: count": (EDIT + "--keep-frames 0:8 --count 0", "--count 0: must be at least 1"),
     "edit: steps": (EDIT + "--keep-frames 0:8 --steps 0", "--steps 0: must be at least 1"),
     "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be positive"),
@@ -331,11 +333,11 @@ def places(tmp_path: Path, run_path: Path, walk: Path) -> dict[str, Path]:
     made["damaged"].write_bytes(walk.read_bytes()[:-200])
     made["long"] = tmp_path / "long.npz"
     motion = recorded()
-    write(replace(motion, root=np.tile(motion.root, (3, 1)), rotations=np.tile(motion.rotations, (3, 1, 1, 1))),
+    export(replace(motion, root=np.tile(motion.root, (3, 1)), rotations=np.tile(motion.rotations, (3, 1, 1, 1))),
           made["long"], "npz", clip_id="long")  # fmt: skip
     snake = Skeleton(("a", "b", "c"), (-1, 0, 1), np.array([[0, 0, 0], [0, 0.5, 0], [0, 0.5, 0]], dtype=np.float32))
     made["snake"] = tmp_path / "snake.npz"
-    write(Motion(np.zeros((20, 3)), np.tile(np.eye(3), (20, 3, 1, 1)), snake, 10), made["snake"], "npz", clip_id="s")
+    export(Motion(np.zeros((20, 3)), np.tile(np.eye(3), (20, 3, 1, 1)), snake, 10), made["snake"], "npz", clip_id="s")
     return made | {"run": run_path, "walk": walk}
 
 
@@ -365,7 +367,7 @@ def test_wrong_input_is_one_line_and_nothing_written(command: Command, places: d
         ("timeline: [{action: walk, seconds: 1}]\nhandover: 0", "handover: 0 must be seconds"),
         ("timeline: [{action: walk, seconds: 1e6}]", "1e.06 s in all"),
         ("timeline: [{action: wak, seconds: 1}]", "entry 1: unknown action 'wak': did you mean 'walk'"),
-        ("timeline: [{action: walk, seconds: 1, tag: x}]", "entry 1: unknown tag 'x'"),
+        ("timeline: [{action: walk, seconds: 1, style: x}]", "entry 1: unknown style 'x'"),
         ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the hand-over"),
         ("timeline: [{action: walk, seconds: 9}]\nhandover: 3", "at most half"),
         ("timeline: [", "timeline.yaml"),
@@ -381,7 +383,7 @@ def test_bad_timelines(command: Command, run_path: Path, tmp_path: Path, text: s
 
 def test_a_timeline_as_written(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
-    path.write_text("timeline:\n- {action: walk, seconds: 3}\n- {seconds: 2.5, tag: old}\n")
+    path.write_text("timeline:\n- {action: walk, seconds: 3}\n- {seconds: 2.5, style: old}\n")
     assert load_timeline(path) == Timeline([Part("walk", 3.0), Part(None, 2.5, "old")], 0.6)
 
 

@@ -11,10 +11,11 @@ import torch
 
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import MotionDiffConfig
+from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, collate
 from motiondiff.model.held import (
     HeldParts,
     bridge,
@@ -120,7 +121,7 @@ def test_a_denoiser_starts_from_the_bridge_and_old_runs_stay(
     config = tiny_config(diffusion={"show_held": 0.5})
     denoiser = make_denoiser(store, representation, config)
     assert make_denoiser(store, representation, tiny_config()).embed_held is None
-    windows = MotionWindows(store, store.select("train"), config.data, augment=True)
+    windows = MotionDataset(store, store.select("train"), config.data, augment=True)
     batch = collate([windows[SampleRef(row, row)] for row in range(4)])
     clean = representation.normalise(batch["features"])
     held = draw_held(StepRandom(1, 0, 0, rows=slice(0, 4), total=4), batch["mask"], representation.parents, 1.0)

@@ -22,7 +22,7 @@ from icube_common.io.runs import read_json
 from motiondiff.augmentation import study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
+from motiondiff.data.synthetic import simulate_clips
 from motiondiff.evaluation import evaluate, matching
 
 GOLDEN = Path(__file__).with_name("golden.json")

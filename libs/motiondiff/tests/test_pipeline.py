@@ -16,15 +16,16 @@ import yaml
 from icube_common.errors import InputError
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.generators import DiffusionGenerator
-from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.readers.body_shape import load_body_shape
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, clip_generator, draw_tag, generate, load_pipeline
+from motiondiff.sample import SampleOptions, clip_generator, generate, load_pipeline, sample_style
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
-from motiondiff.shapes import load_shape
+from motiondiff.skeleton.mirror import mirror
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 Pipeline = MotionDiffusionPipeline
 
@@ -147,7 +148,7 @@ def test_save_and_load_gives_bit_identical_samples(pipeline: Pipeline, tmp_path:
     assert index["denoiser"] == ["motiondiff.model.denoiser", "MotionDenoiser"]
     again = MotionDiffusionPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
-    settings: dict[str, Any] = {"actions": ["run", "walk"], "tags": ["tired", None], "num_inference_steps": 4}
+    settings: dict[str, Any] = {"actions": ["run", "walk"], "styles": ["tired", None], "num_inference_steps": 4}
     first, second = (
         model(generator=torch.Generator().manual_seed(2), **settings).motions for model in (pipeline, again)
     )
@@ -206,7 +207,7 @@ def test_a_shape_file_sets_the_bones(pipeline: Pipeline, tmp_path: Path, content
 def test_a_motion_file_sets_the_body(pipeline: Pipeline, tmp_path: Path) -> None:
     recorded = simulate_motion("walk", 0, subject=4)
     write_npz(recorded, tmp_path / "somebody.npz")
-    shape = load_shape(tmp_path / "somebody.npz", pipeline.representation.skeleton)
+    shape = load_body_shape(tmp_path / "somebody.npz", pipeline.representation.skeleton)
     np.testing.assert_allclose(shape.bone_lengths, recorded.skeleton.bone_lengths, atol=1e-6)
 
 
@@ -220,8 +221,8 @@ def test_a_motion_file_sets_the_body(pipeline: Pipeline, tmp_path: Path) -> None
         ("bone_lengths: [1, 2]", "must map joint names to metres"),
         ("scale: 0", "scale: 0 must be"),
         ("scale: .nan", "scale: nan must be"),
-        ("size: 2", "wants `scale:` and/or `bone_lengths:`"),
-        ("", "wants `scale:`"),
+        ("size: 2", "`scale:` and/or `bone_lengths:`"),
+        ("", "`scale:`"),
         ("scale: [", "is not YAML"),
     ],
 )
@@ -229,19 +230,19 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
     path = tmp_path / "body.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=words):
-        load_shape(path, pipeline.representation.skeleton)
+        load_body_shape(path, pipeline.representation.skeleton)
     with pytest.raises(InputError, match="no such file"):
-        load_shape(tmp_path / "absent.yaml", pipeline.representation.skeleton)
+        load_body_shape(tmp_path / "absent.yaml", pipeline.representation.skeleton)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"actions": ["wlak"]}, "unknown action 'wlak': did you mean 'walk'"),
-        ({"tags": ["hapy"]}, "unknown tag 'hapy': did you mean 'happy'"),
+        ({"styles": ["hapy"]}, "unknown style 'hapy': did you mean 'happy'"),
         ({"num_frames": 1}, r"1 frames \(0\.10 s\): this model makes 2 to 32 frames \(up to 3\.2 s\)"),
         ({"num_frames": [20, 33]}, "33 frames"),
-        ({"actions": ["walk"], "tags": ["happy", "tired"]}, "disagree on the number of motions"),
+        ({"actions": ["walk"], "styles": ["happy", "tired"]}, "disagree on the number of motions"),
         ({"actions": ["walk"] * 2, "num_frames": [9, 9, 9]}, "disagree"),
         ({"num_motions": 3, "generator": [torch.Generator()]}, "disagree"),
         ({"num_motions": 0}, "at least one motion"),
@@ -314,24 +315,24 @@ def test_a_broken_model_is_refused(run_path: Path, tmp_path: Path, damage: str) 
 
 def test_tags_are_mixed(pipeline: MotionDiffusionPipeline) -> None:
     options = SampleOptions(actions=("walk",), count=12, steps=2, guidance=1.0, seed=5, batch_size=5)
-    motions = list(generate(pipeline, replace(options, mix_tags=True)))
-    tags = [motion.tag for motion in motions]
-    assert set(tags) == {"happy", "tired"}
-    # a motion's tag depends on seed and number alone, and its noise is what it is without
-    again = list(generate(pipeline, replace(options, mix_tags=True, batch_size=12, count=6)))
-    assert [motion.tag for motion in again] == tags[:6]
+    motions = list(generate(pipeline, replace(options, mix_styles=True)))
+    styles = [motion.style for motion in motions]
+    assert set(styles) == {"happy", "tired"}
+    # a motion's style depends on seed and number alone, and its noise is what it is without
+    again = list(generate(pipeline, replace(options, mix_styles=True, batch_size=12, count=6)))
+    assert [motion.style for motion in again] == styles[:6]
     np.testing.assert_allclose(again[4].root, motions[4].root, atol=1e-5)
-    happy = list(generate(pipeline, replace(options, tag="happy")))
+    happy = list(generate(pipeline, replace(options, style="happy")))
     for one, other in zip(motions, happy, strict=True):
-        assert (one.tag == "happy") == np.allclose(one.rotations, other.rotations, atol=1e-5)
-    assert {motion.tag for motion in generate(pipeline, options)} == {None}
-    assert draw_tag([], 0, 0) is None
+        assert (one.style == "happy") == np.allclose(one.rotations, other.rotations, atol=1e-5)
+    assert {motion.style for motion in generate(pipeline, options)} == {None}
+    assert sample_style([], 0, 0) is None
 
 
-def test_a_filtered_set_may_mix_tags(pipeline: MotionDiffusionPipeline) -> None:
+def test_a_filtered_set_may_mix_styles(pipeline: MotionDiffusionPipeline) -> None:
     for mixed, found in ((True, {"happy", "tired"}), (False, {None})):
-        generator = DiffusionGenerator(pipeline, FilterConfig(steps=2, mix_tags=mixed))
-        assert {motion.tag for motion in generator.generate(["walk"] * 12, range(12), 5)} == found
+        generator = DiffusionGenerator(pipeline, FilterConfig(steps=2, mix_styles=mixed))
+        assert {motion.style for motion in generator.generate(["walk"] * 12, range(12), 5)} == found
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpmsolver++", "unipc"])
@@ -373,7 +374,7 @@ def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) ->
     mirrored = list(
         DiffusionGenerator(pipeline, replace(config, mirror=1.0), store).generate(["walk"] * 6, range(6), 0)
     )
-    bodies = {in_mirror(clip).skeleton.offsets.tobytes() for clip in training}
+    bodies = {mirror(clip).skeleton.offsets.tobytes() for clip in training}
     assert {motion.skeleton.offsets.tobytes() for motion in mirrored} <= bodies
     with pytest.raises(InputError, match="variations need the clips"):
         DiffusionGenerator(pipeline, config)

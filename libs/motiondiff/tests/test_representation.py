@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from motiondiff.config import DataConfig
+from motiondiff.data.dataset import to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import to_common_frame
+from motiondiff.data.synthetic import simulate_clips
 from motiondiff.model.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
 from motiondiff.train import measure_representation
 
@@ -23,11 +23,11 @@ def test_round_trip(representation: MotionRepresentation, store: MotionStore) ->
     motion = store[7]
     features = representation.encode(motion)
     assert features.shape == (len(motion), representation.feature_size) == (len(motion), 3 + 6 * 18)
-    again = representation.decode(features, motion.skeleton, action="wave", tag="calm")
+    again = representation.decode(features, motion.skeleton, action="wave", style="calm")
     np.testing.assert_allclose(again.root, motion.root, atol=1e-5)
     np.testing.assert_allclose(again.rotations, motion.rotations, atol=1e-5)
     np.testing.assert_allclose(again.positions, motion.positions, atol=1e-5)
-    assert (again.action, again.tag, again.fps, again.source) == ("wave", "calm", 10, "simulated training data")
+    assert (again.action, again.style, again.fps, again.source) == ("wave", "calm", 10, "simulated training data")
 
 
 def test_positions_are_those_of_the_motion(representation: MotionRepresentation, store: MotionStore) -> None:
@@ -40,7 +40,7 @@ def test_positions_are_those_of_the_motion(representation: MotionRepresentation,
 def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     representation: MotionRepresentation, store: MotionStore
 ) -> None:
-    rows = [torch.from_numpy(to_common_frame(store.rows(int(clip), 0, 32))) for clip in store.select("train")]
+    rows = [torch.from_numpy(to_common_frame(store.frames(int(clip), 0, 32))) for clip in store.select("train")]
     features = representation.normalise(torch.cat(rows))
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from icube_common.errors import InputError
-from motiondiff.data.simulate import simulate_motion
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.schedulers import SUPPORTED_CLASSES
 
@@ -73,7 +73,7 @@ def test_samples_have_the_distribution_of_the_data(
 @pytest.mark.parametrize("name", SUPPORTED_CLASSES)
 def test_variations_begin_from_a_motion(pipeline: MotionDiffusionPipeline, name: str) -> None:
     """At a small strength hardly anything changes, whatever space the scheduler works in."""
-    from motiondiff.motion import canonicalise
+    from motiondiff.skeleton.motion import canonicalise
 
     motion, _ = canonicalise(simulate_motion("walk", 0, fps=10), floor=0.0)
     features = pipeline.representation.encode(motion)[None, : int(pipeline.denoiser.config.max_frames)]

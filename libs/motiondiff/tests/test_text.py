@@ -21,14 +21,15 @@ from torch import Tensor
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from icube_common.vlm.features import FeatureCache
 from motiondiff.cli import main
 from motiondiff.config import DiffusionConfig, MotionDiffConfig, TextConfig
-from motiondiff.convert import read_motion
-from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
+from motiondiff.data.dataset import MotionDataset, collate
+from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, collate
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.representation import MotionRepresentation
@@ -78,7 +79,7 @@ def numbers(*shape: int, seed: int = 1) -> Tensor:
 def conditions(batch: int, *, text: bool = True) -> Conditions:
     return Conditions(
         action=torch.arange(batch) % 2,
-        tag=torch.full((batch,), NULL),
+        style=torch.full((batch,), NULL),
         shape=numbers(batch, JOINTS, seed=2),
         has_shape=torch.ones(batch, dtype=torch.bool),
         text=torch.nn.functional.normalize(numbers(batch, TEXT, seed=3), dim=1) if text else None,
@@ -142,9 +143,9 @@ def test_dropout_of_text_and_action(
     drop_text: float, hide_action: float, texts: int, actions: int,
 ) -> None:  # fmt: skip
     config = DiffusionConfig(num_train_timesteps=50, drop_text=drop_text, drop_action=0, drop_tag=0, drop_shape=0)
-    captions = captions_of_store(store)
+    captions = store_captions(store)
     embedded = EmbeddedCaptions(captions, encoder.embed(captions.texts).numpy())
-    windows = MotionWindows(store, store.select("train"), tiny_config().data, augment=False, captions=embedded)
+    windows = MotionDataset(store, store.select("train"), tiny_config().data, augment=False, captions=embedded)
     batch = collate([windows[SampleRef(row, row)] for row in range(4)])
     assert batch["text"].shape == (4, encoder.size) and batch["has_text"].all()
     seen: list[Conditions] = []
@@ -197,7 +198,7 @@ def test_a_run_with_text(text_run_path: Path, store: MotionStore, encoder: TextE
     config = json.loads((text_run_path / "model" / "denoiser" / "config.json").read_text())
     assert config["text_size"] == encoder.size and config["text_encoder"] == encoder.facts
     assert config["text_encoder"]["encoder"] == "icube-tiny" and config["text_encoder"]["trained"] is False
-    count = len(captions_of_store(store).texts)
+    count = len(store_captions(store).texts)
     assert FeatureCache(text_run_path / "text_cache").stats().files == count
     card = (text_run_path / "model" / "README.md").read_text()
     assert "frozen encoder `icube-tiny` (**untrained" in card and encoder.facts["fingerprint"][:16] in card
@@ -377,7 +378,7 @@ def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--text", ""], "says nothing"),
+        (["--text", ""], "empty; describe"),
         (["--text", "walk \x07"], "control characters"),
         (["--text", "walk " * 200], "say it shorter"),
         (["--text", "walk", "--action", "wlak"], "did you mean 'walk'"),

@@ -19,12 +19,13 @@ import motiondiff
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, read_json
-from icube_common.training import SampleRef, StepRandom
+from icube_common.training import StepRandom
+from icube_common.training.sampler import SampleRef
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig
+from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import simulate_clips
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, collate
+from motiondiff.data.synthetic import simulate_clips
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.train import DiffusionStep, make_noise_schedule, train
@@ -206,7 +207,7 @@ def test_bad_keys_and_values(override: str, words: str) -> None:
 def a_step(store: MotionStore, representation: MotionRepresentation, **changes: Any) -> Any:
     config = DiffusionConfig(num_train_timesteps=50, **changes)
     step = DiffusionStep(representation, make_noise_schedule(config), config, max_frames=64)
-    windows = MotionWindows(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
+    windows = MotionDataset(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
     return step, collate([windows[SampleRef(index, 0)] for index in range(16)])
 
 
@@ -248,7 +249,7 @@ def test_noise_and_dropped_conditions(store: MotionStore, representation: Motion
         noisy, timesteps, conditions, mask = model.given
         assert torch.equal(mask, batch["mask"]) and noisy.shape == clean.shape
         seen.append((timesteps, conditions.action))
-        assert (conditions.tag == NULL).all() and conditions.has_shape.all()
+        assert (conditions.style == NULL).all() and conditions.has_shape.all()
         dropped = conditions.action == NULL
         assert torch.equal(conditions.action[~dropped], batch["action"][~dropped])
         # Ho et al., 2020, eq. 4: what is left of the clean motion and how much noise there is

@@ -93,22 +93,30 @@ def to_json(value: Any) -> Any:
     return str(value)
 
 
-def _build_parser(prog: str, description: str, version: str, commands: Mapping[str, Command]) -> _Parser:
+def _build_parser(
+    prog: str, description: str, version: str, commands: Mapping[str, Command], argv: Sequence[str]
+) -> _Parser:
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{prog} {version}")
     parser.set_defaults(command=None, words=())
-    _add_commands(parser, commands, ())
+    _add_commands(parser, commands, (), argv)
     return parser
 
 
-def _add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...]) -> None:
-    """Give a parser its subcommands, and groups among them theirs; ``args.words`` says which one was chosen."""
+def _add_commands(
+    parser: argparse.ArgumentParser, commands: Mapping[str, Command], words: tuple[str, ...], argv: Sequence[str]
+) -> None:
+    """Add subcommands, and those of groups, to a parser; options only where ``argv`` names the command.
+
+    ``args.words`` is the chosen command.
+    """
     if not commands:
         return
     dest = "command" if not words else "_".join((*words, "command"))
     subparsers = parser.add_subparsers(dest=dest, metavar="COMMAND", parser_class=_Parser)
     for name, command in commands.items():
-        epilog = describe_config(command.config) if command.config else None
+        chosen = name in argv
+        epilog = describe_config(command.config) if chosen and command.config else None
         sub = subparsers.add_parser(
             name,
             help=command.help,
@@ -118,8 +126,10 @@ def _add_commands(parser: argparse.ArgumentParser, commands: Mapping[str, Comman
             allow_abbrev=False,
         )
         sub.set_defaults(words=(*words, name))
+        if not chosen:
+            continue
         if command.commands:
-            _add_commands(sub, command.commands, (*words, name))
+            _add_commands(sub, command.commands, (*words, name), argv)
             continue
         command.add_arguments(sub)
         if command.config:
@@ -138,7 +148,7 @@ def _find(commands: Mapping[str, Command], words: Sequence[str]) -> Command | No
     return command
 
 
-def _refuse_unknown_command(commands: Mapping[str, Command], argv: Sequence[str]) -> None:
+def _check_command(commands: Mapping[str, Command], argv: Sequence[str]) -> None:
     """Name the nearest command where a word is none, on each level, before argparse lists what it takes."""
     kind = "command"
     for word in argv:
@@ -163,7 +173,7 @@ def _check_dashes(argv: Sequence[str]) -> None:
 
 def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
     """Parse options and collect ``key=value`` words; whatever is left over is named with its nearest relative."""
-    _refuse_unknown_command(commands, argv)
+    _check_command(commands, argv)
     _check_dashes(argv)
     args, rest = parser.parse_known_args(list(argv))
     args.overrides = []
@@ -195,7 +205,7 @@ def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> ar
     Raises:
         InputError: an unknown command or option, a missing or malformed value.
     """
-    return _parse(_build_parser(prog, "", "", commands), commands, argv)
+    return _parse(_build_parser(prog, "", "", commands, argv), commands, argv)
 
 
 def _subparser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.ArgumentParser:
@@ -216,7 +226,7 @@ def main(
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        parser = _build_parser(prog, description, version, commands)
+        parser = _build_parser(prog, description, version, commands, argv)
         args = _parse(parser, commands, argv)
         command = _find(commands, args.words)
         if command is None or command.run is None:

@@ -14,9 +14,9 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Motion": "motion",
-        "Placement": "motion",
-        "Skeleton": "geometry.skeleton",
+        "Motion": "skeleton.motion",
+        "RigidTransform": "skeleton.motion",
+        "Skeleton": "skeleton.skeleton",
         "MotionStore": "data.store",
         "MotionDenoiser": "model.denoiser",
         "MotionRepresentation": "model.representation",

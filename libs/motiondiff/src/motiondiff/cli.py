@@ -20,7 +20,7 @@ from motiondiff.commands.sampler import add_sampler_arguments
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
-from motiondiff.sets import FORMATS as SET_FORMATS
+from motiondiff.export.datasets import FORMATS as SET_FORMATS
 
 
 def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def _coordinate_arguments(parser: argparse.ArgumentParser) -> None:
 def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DIR", nargs="?", help="folder of the recordings")
     parser.add_argument("--format", help=f"one of: {', '.join(READER_FORMATS)}")
-    parser.add_argument("--mix", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
+    parser.add_argument("--merge", metavar="SOURCES.yaml", help="instead of DIR: several sources onto one skeleton")
     parser.add_argument("--out", required=True, metavar="STORE", help="the store to make")
     parser.add_argument("--fps", type=float, default=20.0, help="frames per second of the store (default 20)")
     _coordinate_arguments(parser)
@@ -67,8 +67,10 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST.txt",
         help="samples to leave out, one a line; repeatable",
     )
-    parser.add_argument("--split-by", metavar="subject|tag", help="default: subject where there are several, else tag")
-    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or tags held out for testing")
+    parser.add_argument(
+        "--split-by", metavar="subject|style", help="default: subject where there are several, else style"
+    )
+    parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or styles held out for testing")
     parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
@@ -76,27 +78,29 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.errors import InputError
-    from motiondiff.data.labels import LabelMap
-    from motiondiff.data.mix import count_sources, prepare_mix
-    from motiondiff.data.prepare import PrepareOptions, prepare, read_names
+    from motiondiff.data.labels.label_map import LabelMap
+    from motiondiff.data.merge import count_sources, prepare_merged
+    from motiondiff.data.prepare import PrepareOptions, prepare, read_exclusion_lists
 
-    if args.mix and (args.source or args.format):
-        raise InputError("--mix names its sources: give neither a folder nor --format with it")
-    if not args.mix and not (args.source and args.format):
-        raise InputError("give a folder and --format, or --mix SOURCES.yaml")
-    if args.mix and (args.up, args.unit, args.source_fps) != ("auto", "auto", None):
-        raise InputError("--up, --unit and --source-fps with --mix: write `up:`, `unit:`, `source_fps:` into the file")
-    if args.mix and args.labels:
-        raise InputError("--labels with --mix: write `labels:` into the file")
-    if args.mix and (args.action_from or args.metadata):
-        raise InputError("--action-from and --metadata with --mix: write `action_from:`, `metadata:` into the file")
+    if args.merge and (args.source or args.format):
+        raise InputError("--merge names its sources: give neither a folder nor --format with it")
+    if not args.merge and not (args.source and args.format):
+        raise InputError("give a folder and --format, or --merge SOURCES.yaml")
+    if args.merge and (args.up, args.unit, args.source_fps) != ("auto", "auto", None):
+        raise InputError(
+            "--up, --unit and --source-fps with --merge: write `up:`, `unit:`, `source_fps:` into the file"
+        )
+    if args.merge and args.labels:
+        raise InputError("--labels with --merge: write `labels:` into the file")
+    if args.merge and (args.action_from or args.metadata):
+        raise InputError("--action-from and --metadata with --merge: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
     own = bool(args.action_from or args.metadata)
     options = PrepareOptions(
         fps=args.fps,
         labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
-        exclude=read_names(args.exclude),
+        exclude=read_exclusion_lists(args.exclude),
         split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         split_seed=args.split_seed,
@@ -107,8 +111,8 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         unit=args.unit,
         source_fps=args.source_fps,
     )
-    if args.mix:
-        store = prepare_mix(args.mix, args.out, options, overwrite=args.overwrite)
+    if args.merge:
+        store = prepare_merged(args.merge, args.out, options, overwrite=args.overwrite)
         return {"store": str(store.path), "sources": count_sources(store), **store.info()}
     store = prepare(args.format, args.source, args.out, options, overwrite=args.overwrite)
     return {"store": str(store.path), **store.info()}
@@ -156,8 +160,8 @@ def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=1, help="motions of each action or text (default 1)")
     parser.add_argument("--per-action", type=int, metavar="N", help="N motions of every action: a balanced set")
     parser.add_argument("--unconditional", action="store_true", help="leave the action open")
-    parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
-    parser.add_argument("--mix-tags", action="store_true", help="each motion with any of the model's tags")
+    parser.add_argument("--style", metavar="NAME", help="style")
+    parser.add_argument("--mix-styles", action="store_true", help="each motion with any of the model's styles")
     parser.add_argument("--shape", metavar="FILE", help="body: YAML of bone lengths, or a .npz/.bvh to take it from")
     parser.add_argument("--seconds", type=float, help="length (default: as long as training clips are)")
     add_sampler_arguments(parser)
@@ -178,8 +182,8 @@ def _sample(args: argparse.Namespace) -> Mapping[str, Any]:
         count=args.count,
         per_action=args.per_action,
         unconditional=args.unconditional,
-        tag=args.tag,
-        mix_tags=args.mix_tags,
+        style=args.style,
+        mix_styles=args.mix_styles,
         shape=args.shape,
         seconds=args.seconds,
         steps=args.steps,
@@ -225,9 +229,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.convert import export
+    from motiondiff.export.convert import export_files
 
-    return export(
+    return export_files(
         args.source,
         args.out,
         args.to,

@@ -19,13 +19,13 @@ import numpy as np
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, read_json, write_json
 from motiondiff.data.store import MotionStore
-from motiondiff.export import file_name, write
+from motiondiff.export import export, file_name
 from motiondiff.timeline import Part, Timeline, load_timeline
 
 if TYPE_CHECKING:
-    from motiondiff.geometry.skeleton import Skeleton
-    from motiondiff.motion import Motion
     from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.skeleton.motion import Motion
+    from motiondiff.skeleton.skeleton import Skeleton
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Composer:
             tail = motion.cut(len(motion) - min(self.overlap, len(motion)), len(motion))
             held = np.zeros((len(tail) + stretch.frames, len(self.skeleton)), dtype=bool)
             held[: len(tail)] = True
-            candidates = self._inpaint(tail, held, part.action, part.tag, guidance=self.guidance)
+            candidates = self._inpaint(tail, held, part.action, part.style, guidance=self.guidance)
             near = slice(len(tail) - 1, len(tail) + self.overlap)
             motion = _join(motion, self._choose(candidates, near, limit).cut(len(tail), len(held)))
         assert motion is not None
@@ -165,7 +165,7 @@ class Composer:
             if held.all():
                 break
             near = slice(max(0, start - first - half - 1), start - first + half + 1)
-            candidates = self._inpaint(window, held, part.action, part.tag, guidance=min(1.0, self.guidance))
+            candidates = self._inpaint(window, held, part.action, part.style, guidance=min(1.0, self.guidance))
             chosen = self._choose([*candidates, window], near, limit)
             pieces = [motion.cut(0, first)] if first else []
             pieces += [chosen] + ([motion.cut(stop, len(motion))] if stop < len(motion) else [])
@@ -177,7 +177,7 @@ class Composer:
     def _begin(self, frames: int, part: Part) -> Motion:
         made, *_ = self.pipeline(
             actions=[part.action],
-            tags=[part.tag],
+            styles=[part.style],
             shapes=[self.skeleton],
             num_frames=[frames],
             num_inference_steps=self.steps,
@@ -188,11 +188,11 @@ class Composer:
         return made[0]
 
     def _inpaint(
-        self, known: Motion, held: Any, action: str | None, tag: str | None, *, guidance: float
+        self, known: Motion, held: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
         """Candidates that keep what is held of ``known``, where it stands in the world."""
         from motiondiff.edit import inpaint, put_back
-        from motiondiff.motion import canonicalise, place
+        from motiondiff.skeleton.motion import apply_transform, canonicalise
 
         canonical, placement = canonicalise(known, floor=0.0)
         made = inpaint(
@@ -200,12 +200,12 @@ class Composer:
             [canonical] * TAKES,
             [held] * TAKES,
             actions=[action] * TAKES,
-            tags=[tag] * TAKES,
+            styles=[style] * TAKES,
             steps=self.steps,
             guidance=guidance,
             generators=self._generators(TAKES),
         )
-        return [put_back(known, place(motion, placement), held) for motion in made]
+        return [put_back(known, apply_transform(motion, placement), held) for motion in made]
 
     def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
         """The first candidate that is slow enough near the hand-over, else the slowest."""
@@ -229,7 +229,7 @@ def _join(*motions: Motion) -> Motion:
         root=np.concatenate([motion.root for motion in motions]),
         rotations=np.concatenate([motion.rotations for motion in motions]),
         action=None,
-        tag=None,
+        style=None,
     )
 
 
@@ -241,8 +241,8 @@ def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
     """
     if data is not None:
         return MotionStore(data)
-    for place in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
-        if place.is_file() and "data" in (record := read_json(place)):
+    for apply_transform in (Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"):
+        if apply_transform.is_file() and "data" in (record := read_json(apply_transform)):
             try:
                 store = MotionStore(record["data"])
             except InputError:
@@ -279,10 +279,10 @@ def compose(
         fastest joint (None where there is no store); ``within_real``: whether all stay below.
 
     Raises:
-        InputError: a bad timeline, an unknown action or tag, or ``out`` exists; nothing is written then.
+        InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
     """
+    from motiondiff.data.readers.body_shape import load_body_shape
     from motiondiff.sample import SampleOptions, load_pipeline, move_to, resolve
-    from motiondiff.shapes import load_shape
     from motiondiff.speeds import joint_speeds, real_fastest
 
     check_output_path(out, overwrite=overwrite)
@@ -319,7 +319,7 @@ def compose(
         if store is not None and pair not in known:
             known[pair] = real_fastest(store, actions=sorted(pair))[0]
         limits.append(known.get(pair))
-    skeleton = load_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
+    skeleton = load_body_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
     composer = Composer(
         pipeline,
         skeleton or pipeline.representation.skeleton,
@@ -354,14 +354,14 @@ def compose(
     target = Path(out)
     with atomic_folder(target, overwrite=overwrite) as folder:
         for kind in formats:
-            write(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
+            export(motion, folder / file_name(NAME, kind), kind, clip_id=NAME)
         result = {
             "out": str(target),
             "files": {kind: str(target / file_name(NAME, kind)) for kind in formats},
             "frames": len(motion),
             "fps": fps,
             "seconds": motion.seconds,
-            "parts": [{"action": part.action, "seconds": part.seconds, "tag": part.tag} for part in wanted.parts],
+            "parts": [{"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts],
             "handovers": handovers,
             "real_motion": None if store is None else str(store.path),
             "within_real": None if store is None else all(row["within_real"] for row in handovers),
@@ -378,7 +378,7 @@ def compose(
 
 def _refuse_unknown(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
     for number, part in enumerate(timeline.parts, start=1):
-        for kind, name in (("action", part.action), ("tag", part.tag)):
+        for kind, name in (("action", part.action), ("style", part.style)):
             known = getattr(pipeline.denoiser.config, f"{kind}s")
             if name is not None and name not in known:
                 raise InputError(f"{file}: entry {number}: {unknown(kind, name, known)}")

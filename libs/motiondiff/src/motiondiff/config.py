@@ -50,7 +50,7 @@ class DiffusionConfig(Config):
         "squaredcos_cap_v2", "diffusers' name of the noise schedule", choices=("squaredcos_cap_v2", "linear")
     )
     drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
-    drop_tag: float = option(0.3, "how often the tag is replaced by its learned null", ge=0, le=1)
+    drop_tag: float = option(0.3, "how often the style is replaced by its learned null", ge=0, le=1)
     drop_text: float = option(
         0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
     )

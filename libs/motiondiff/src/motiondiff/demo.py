@@ -12,7 +12,7 @@ from icube_common.io.runs import check_output_path
 from icube_common.training import TrainConfig
 from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
-from motiondiff.data.simulate import ACTIONS, simulate_clips
+from motiondiff.data.synthetic import ACTIONS, simulate_clips
 from motiondiff.sample import SampleOptions, sample
 from motiondiff.train import train
 

@@ -28,8 +28,8 @@ from icube_common.training import StepRandom, check_start, fit, open_run
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, mirror_class_indices
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate, mirrored_classes
 from motiondiff.evaluation.evaluate import refuse_other_data
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
@@ -208,7 +208,7 @@ def distill(
         teacher.denoiser, teacher.representation, scheduler, trained, config.guidance, config.solver_steps
     )
     clips = store.select("train")
-    mirrored_classes(store, clips, trained.data)  # refuses before anything is written
+    mirror_class_indices(store, clips, trained.data)  # refuses before anything is written
     folder = open_run(
         out,
         config=config.train,
@@ -231,11 +231,11 @@ def distill(
     result = fit(
         student,
         step,
-        MotionWindows(store, clips, trained.data, augment=True, captions=captions),
+        MotionDataset(store, clips, trained.data, augment=True, captions=captions),
         config=config.train,
         run=folder,
         collate=collate,
-        weights=balanced_weights(store.columns["action"][clips], trained.data.balance),
+        weights=class_balanced_weights(store.columns["action"][clips], trained.data.balance),
         resume=resume,
     )
     pipeline = MotionDiffusionPipeline(result.model.to("cpu").eval(), teacher.representation.to("cpu"), scheduler)

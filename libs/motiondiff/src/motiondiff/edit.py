@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
-from motiondiff.export import file_name, write
+from motiondiff.export import export, file_name
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
     from motiondiff.pipeline import MotionDiffusionPipeline
     from motiondiff.sample import SampleOptions
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class EditOptions:
             either names.
         cut: frames (first, stop) of the file that are edited, or None for all; ``keep_frames`` count in the whole file.
         action: what is done, or None to leave it open.
-        tag: style or subject tag, or None.
+        style: style, or None.
         seconds: length of the result where it is to go on after the file's last frame; None: the file's.
         count: different results.
         steps, scheduler, guidance: as of `motiondiff.sample.SampleOptions`; None: `edit_settings` says.
@@ -53,7 +53,7 @@ class EditOptions:
     keep_joints: Sequence[str] = ()
     cut: tuple[int, int] | None = None
     action: str | None = None
-    tag: str | None = None
+    style: str | None = None
     seconds: float | None = None
     count: int = 1
     steps: int | None = None
@@ -94,7 +94,7 @@ class Source:
 
     Attributes:
         motion: the model's joints and frame rate, where it was recorded.
-        canonical: the same in the common frame; ``place(canonical, placement)`` is ``motion``.
+        canonical: the same in the common frame; ``apply_transform(canonical, placement)`` is ``motion``.
         placement: see above.
         file_frames: frames of the file.
         file_fps: its frame rate.
@@ -104,7 +104,7 @@ class Source:
 
     motion: Motion
     canonical: Motion
-    placement: Placement
+    placement: RigidTransform
     file_frames: int
     file_fps: float
     retargeted: bool
@@ -115,15 +115,15 @@ def load_source(file: str | Path, pipeline: MotionDiffusionPipeline, cut: tuple[
     """A motion file at the model's frame rate, on its joints.
 
     A file with the model's joints keeps its own bones; any other body is put on the mean training body
-    (`motiondiff.data.retarget`).
+    (`motiondiff.skeleton.retarget`).
 
     Raises:
         InputError: no such file, broken, a range outside, too long for the model, or a body that cannot be retargeted.
     """
-    from motiondiff.convert import read_motion
     from motiondiff.data.readers.base import resample
-    from motiondiff.data.retarget import retarget
-    from motiondiff.motion import canonicalise
+    from motiondiff.data.readers.motion_file import read_motion
+    from motiondiff.skeleton.motion import canonicalise
+    from motiondiff.skeleton.retarget import retarget
 
     recorded = read_motion(file)
     total, fps = len(recorded), recorded.fps
@@ -210,7 +210,7 @@ def inpaint(
     masks: Sequence[Mask],
     *,
     actions: Sequence[str | None],
-    tags: Sequence[str | None],
+    styles: Sequence[str | None],
     steps: int,
     guidance: float,
     generators: Sequence[Any],
@@ -222,7 +222,7 @@ def inpaint(
         motions: in the common frame, the model's joints and frame rate.
         masks: (T, J) held joints of each; T may be more than the motion has: it then goes on.
         actions: of each, or None.
-        tags: of each, or None.
+        styles: of each, or None.
         steps: denoising steps.
         guidance: classifier-free guidance scale.
         generators: one torch generator for each.
@@ -248,7 +248,7 @@ def inpaint(
         held[row, : len(mask)] = joint_features(torch.from_numpy(mask))
     made, *_ = pipeline(
         actions=actions,
-        tags=tags,
+        styles=styles,
         shapes=[motion.skeleton for motion in motions],
         num_frames=lengths,
         num_inference_steps=steps,
@@ -281,10 +281,10 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
     """``options.count`` results, where the source was recorded; steps and guidance must be given.
 
     Raises:
-        InputError: an unknown action or tag, or a length that the model cannot make.
+        InputError: an unknown action or style, or a length that the model cannot make.
     """
-    from motiondiff.motion import place
     from motiondiff.sample import clip_generator
+    from motiondiff.skeleton.motion import apply_transform
 
     assert options.steps is not None and options.guidance is not None
     count = options.count
@@ -293,12 +293,12 @@ def edit_motion(pipeline: MotionDiffusionPipeline, source: Source, mask: Mask, o
         [source.canonical] * count,
         [mask] * count,
         actions=[options.action] * count,
-        tags=[options.tag] * count,
+        styles=[options.style] * count,
         steps=options.steps,
         guidance=options.guidance,
         generators=[clip_generator(options.seed, number) for number in range(count)],
     )
-    placed = [place(motion, source.placement) for motion in made]
+    placed = [apply_transform(motion, source.placement) for motion in made]
     # there and back rounds: the recorded numbers themselves
     return [put_back(source.motion, motion, mask) for motion in placed]
 
@@ -363,7 +363,7 @@ def edit(
         named = [("original", source.motion), *((f"{stem}-{at:03d}", motion) for at, motion in enumerate(made))]
         for name, motion in named:
             for kind in formats:
-                write(motion, folder / file_name(name, kind), kind, clip_id=name)
+                export(motion, folder / file_name(name, kind), kind, clip_id=name)
             if name == "original":
                 continue
             apart = np.linalg.norm(motion.positions[whole] - source.motion.positions[whole], axis=-1)

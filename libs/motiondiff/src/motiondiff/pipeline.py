@@ -16,14 +16,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from icube_common.errors import InputError, unknown
-from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.model.conditions import NULL, Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import FADE_SECONDS, HeldParts, held_input, spread_correction
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.model.text import TextEncoder, load_saved_encoder, refuse_other_encoder
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.schedulers import check_scheduler
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 
 @dataclass
@@ -95,7 +95,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     def __call__(
         self,
         actions: Sequence[str | None] | None = None,
-        tags: Sequence[str | None] | None = None,
+        styles: Sequence[str | None] | None = None,
         shapes: Sequence[Skeleton | None] | None = None,
         num_motions: int | None = None,
         num_frames: int | Sequence[int] | None = None,
@@ -114,7 +114,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
         Args:
             actions: one action per motion; None, in the list or instead of it, leaves it open.
-            tags: one style or subject tag per motion; None leaves it open.
+            styles: one style per motion; None leaves it open.
             shapes: one body per motion; None takes the mean training body.
             num_motions: how many motions; by default as many as the lists above are long, else 1.
             num_frames: frames of every motion, or of each; by default drawn as training clips have it: of the action,
@@ -139,7 +139,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             strength: of the variation, above 0: the motion itself, up to 1: hardly anything of it is left.
 
         Raises:
-            InputError: (a ValueError) a scheduler that is not supported; unknown action or tag, another skeleton,
+            InputError: (a ValueError) a scheduler that is not supported; unknown action or style, another skeleton,
                 lengths or steps out of range, lists of different lengths; a text for a model without text, one that
                 its encoder cannot read, or another encoder than the model's.
         """
@@ -149,15 +149,15 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             num_frames = [min(len(motion), int(self.denoiser.config.max_frames)) for motion in variations_of]
             if not 0 < strength <= 1:
                 raise InputError(f"strength {strength:g}: must be above 0 and at most 1")
-        batch = self._count(num_motions, actions, tags, shapes, num_frames, generator, texts)
+        batch = self._count(num_motions, actions, styles, shapes, num_frames, generator, texts)
         limit = int(self.scheduler.config.num_train_timesteps)
         if not 1 <= num_inference_steps <= limit:
             raise InputError(f"{num_inference_steps} denoising steps: must be 1 to {limit}, as many as were trained")
         no_names: list[str | None] = [None] * batch
-        actions, tags, texts = actions or no_names, tags or no_names, texts or no_names
+        actions, styles, texts = actions or no_names, styles or no_names, texts or no_names
         skeletons = [self._check_shape(shape) for shape in shapes or [None] * batch]
         device = self._execution_device
-        conditions = self.conditions(actions, tags, skeletons, texts)
+        conditions = self.conditions(actions, styles, skeletons, texts)
         lengths = self._lengths(num_frames, self._likely_actions(actions, conditions), generator)
         conditions = conditions.to(device)
         guided = guidance_scale != 1.0
@@ -221,7 +221,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
         motions = [
             self.representation.decode(
-                latents[row, : lengths[row]], skeletons[row], action=actions[row], tag=tags[row], text=texts[row]
+                latents[row, : lengths[row]], skeletons[row], action=actions[row], style=styles[row], text=texts[row]
             )
             for row in range(batch)
         ]
@@ -246,14 +246,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
     def conditions(
         self,
         actions: Sequence[str | None],
-        tags: Sequence[str | None],
+        styles: Sequence[str | None],
         skeletons: Sequence[Skeleton],
         texts: Sequence[str | None] | None = None,
     ) -> Conditions:
         """Names, bodies and texts to the denoiser's condition indices and numbers.
 
         Raises:
-            InputError: an unknown action or tag, of which the nearest is named; a text as in ``__call__``.
+            InputError: an unknown action or style, of which the nearest is named; a text as in ``__call__``.
         """
         embeddings = has_text = None
         given = {row: text for row, text in enumerate(texts or ()) if text is not None}
@@ -265,7 +265,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         offsets = torch.tensor(np.stack([skeleton.offsets for skeleton in skeletons]))
         return Conditions(
             action=_indices("action", actions, self.denoiser.config.actions),
-            tag=_indices("tag", tags, self.denoiser.config.tags),
+            style=_indices("style", styles, self.denoiser.config.styles),
             shape=self.representation.shape_condition(offsets.to(self.representation.offsets)).cpu(),
             has_shape=torch.ones(len(skeletons), dtype=torch.bool),
             text=embeddings,
@@ -294,7 +294,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             sizes.add(num_motions)
         if len(sizes) > 1:
             raise InputError(
-                f"actions, tags, shapes, frames, generators and texts disagree on the number of motions: {sizes}"
+                f"actions, styles, shapes, frames, generators and texts disagree on the number of motions: {sizes}"
             )
         count = sizes.pop() if sizes else 1
         if count < 1:

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder, check_output_path, read_json
 from icube_common.utils import as_list
-from motiondiff.export import FORMATS, file_name, write
+from motiondiff.export import FORMATS, export, file_name
 from motiondiff.schedulers import SCHEDULERS
 
 if TYPE_CHECKING:
     import torch
 
-    from motiondiff.geometry.skeleton import Skeleton
-    from motiondiff.motion import Motion
     from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.skeleton.motion import Motion
+    from motiondiff.skeleton.skeleton import Skeleton
 
 logger = logging.getLogger(__name__)
 
 STEPS = 20
 SCHEDULER = "dpmsolver++"
 GUIDANCE = 2.5
-TAG_STREAM = 1
-"""Tags are drawn from random numbers of their own: the noise of a motion is the same with and without."""
+STYLE_STREAM = 1
+"""Styles are drawn from random numbers of their own: the noise of a motion is the same with and without."""
 LONGEST_STEM = 60
 """Characters of a text that a file is named by, at most."""
 
@@ -46,10 +46,11 @@ class SampleOptions:
         count: motions of each action or text (or in all, without either).
         per_action: this many of *every* action the model knows: a balanced set.
         unconditional: leave the action open.
-        tag: style or subject tag of all motions, or None.
-        mix_tags: each motion with a tag of its own, any of the model's; without it and `tag` the style is left open,
-            and motions are nearer to the mean of the styles.
-        shape: a file with the body (`motiondiff.shapes.load_shape`), or None for the mean training body.
+        style: style of all motions, or None.
+        mix_styles: each motion with a style of its own, any of the model's; without it and `style` the style is left
+            open, and motions are nearer to the mean of the styles.
+        shape: a file with the body (`motiondiff.data.readers.body_shape.load_shape`), or None for the mean training
+            body.
         seconds: length of every motion; None draws lengths as the training clips have them.
         steps: denoising steps; None, here and in the next two, is the run's own (`resolve`).
         scheduler: a key of `motiondiff.schedulers.SCHEDULERS`.
@@ -65,8 +66,8 @@ class SampleOptions:
     count: int = 1
     per_action: int | None = None
     unconditional: bool = False
-    tag: str | None = None
-    mix_tags: bool = False
+    style: str | None = None
+    mix_styles: bool = False
     shape: str | Path | None = None
     seconds: float | None = None
     steps: int | None = None
@@ -84,8 +85,8 @@ class SampleOptions:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
         if self.guidance is not None and not 0 <= self.guidance < 1000:
             raise InputError(f"--guidance {self.guidance}: must be 0 or more (1 is no guidance)")
-        if self.mix_tags and self.tag is not None:
-            raise InputError(f"--tag {self.tag} and --mix-tags exclude each other: give one of them")
+        if self.mix_styles and self.style is not None:
+            raise InputError(f"--style {self.style} and --mix-styles exclude each other: give one of them")
         if self.seconds is not None and not 0 < self.seconds < 1e6:
             raise InputError(f"--seconds {self.seconds}: must be positive")
         if self.seed < 0:
@@ -194,13 +195,13 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
     pipeline.set_progress_bar_config(disable=True)
 
 
-def draw_tag(tags: Sequence[str], seed: int, number: int) -> str | None:
-    """The tag of motion ``number`` of a call, from (seed, number) alone; None where the model knows none."""
+def sample_style(styles: Sequence[str], seed: int, number: int) -> str | None:
+    """The style of motion ``number`` of a call, from (seed, number) alone; None where the model knows none."""
     import numpy as np
 
-    if not tags:
+    if not styles:
         return None
-    return tags[int(np.random.default_rng([seed, number, TAG_STREAM]).integers(len(tags)))]
+    return styles[int(np.random.default_rng([seed, number, STYLE_STREAM]).integers(len(styles)))]
 
 
 def list_wanted(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
@@ -231,20 +232,20 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     Steps and guidance that are not given are `STEPS` and `GUIDANCE`.
 
     Raises:
-        InputError: unknown action or tag, a length the model cannot make, a body that is not the model's, a text for a
-            model without text, or one that its encoder cannot read.
+        InputError: unknown action or style, a length the model cannot make, a body that is not the model's, a text for
+            a model without text, or one that its encoder cannot read.
     """
     from tqdm import tqdm
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
     wanted = list_wanted(options, list(pipeline.denoiser.config.actions))
-    known = list(pipeline.denoiser.config.tags) if options.mix_tags else []
-    tags = [draw_tag(known, options.seed, number) or options.tag for number in range(len(wanted))]
+    known = list(pipeline.denoiser.config.styles) if options.mix_styles else []
+    styles = [sample_style(known, options.seed, number) or options.style for number in range(len(wanted))]
     shape: Skeleton | None = None
     if options.shape is not None:
-        from motiondiff.shapes import load_shape
+        from motiondiff.data.readers.body_shape import load_body_shape
 
-        shape = load_shape(options.shape, pipeline.representation.skeleton)
+        shape = load_body_shape(options.shape, pipeline.representation.skeleton)
     frames = None
     if options.seconds is not None:
         frames = round(options.seconds * pipeline.representation.config.fps)
@@ -261,7 +262,7 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
             output = pipeline(
                 actions=actions,
                 texts=texts,
-                tags=tags[first : first + options.batch_size],
+                styles=styles[first : first + options.batch_size],
                 shapes=[shape] * len(actions),
                 num_frames=frames,
                 num_inference_steps=steps,
@@ -286,7 +287,7 @@ def parse_formats(text: str) -> list[str]:
     if not formats:
         raise InputError(f"--formats {text!r}: names no format (known: {', '.join(FORMATS)})")
     if "blend" in formats:
-        from motiondiff.export.blend import blender_python
+        from motiondiff.export.meshes.blend import blender_python
 
         blender_python()  # better now than after the motions are made
     return list(dict.fromkeys(formats))
@@ -333,14 +334,14 @@ def sample(
             numbers[stem] += 1
             files = {}
             for kind in formats:
-                write(motion, folder / file_name(name, kind), kind, clip_id=name)
+                export(motion, folder / file_name(name, kind), kind, clip_id=name)
                 files[kind] = str(target / file_name(name, kind))
             samples.append(
                 {
                     "name": name,
                     "action": motion.action,
                     "text": text,
-                    "tag": motion.tag,
+                    "style": motion.style,
                     "frames": len(motion),
                     "number": number,
                     "files": files,
@@ -348,14 +349,14 @@ def sample(
             )
         pages: dict[str, str] = {}
         if "html" in formats and len(motions) > 1:
-            from motiondiff.export.html import write_html
+            from motiondiff.export.html.page import write_html
 
             names = [row["name"] for row in samples]
             write_html(motions, folder / "viewer.html", names=names, title=f"{len(motions)} generated motions")
             pages["viewer"] = str(target / "viewer.html")
         with (folder / "samples.csv").open("w", newline="") as handle:
             writer = csv.writer(handle)
-            columns = ("name", "action", "text", "tag", "frames", "number")
+            columns = ("name", "action", "text", "style", "frames", "number")
             writer.writerow((*columns, *formats))
             for row in samples:
                 written = [Path(row["files"][kind]).name for kind in formats]

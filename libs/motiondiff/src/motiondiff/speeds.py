@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from motiondiff.data.store import MotionStore
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
 
 
 def joint_speeds(motion: Motion) -> npt.NDArray[np.float32]:

@@ -21,12 +21,12 @@ class Part:
     Attributes:
         action: what is done; None leaves it open.
         seconds: for how long.
-        tag: style or subject tag, or None.
+        style: style, or None.
     """
 
     action: str | None
     seconds: float
-    tag: str | None = None
+    style: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def load_timeline(file: str | Path) -> Timeline:
         handover: 0.6        # seconds; may be left out
         timeline:
           - {action: walk, seconds: 3}
-          - {action: bow, seconds: 2.5, tag: old}
+          - {action: bow, seconds: 2.5, style: old}
 
     Raises:
         InputError: no such file, no YAML, unknown keys, or values that cannot be.
@@ -75,14 +75,14 @@ def _part(entry: Any, where: str) -> Part:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: {entry!r} is not {{action: NAME, seconds: S}}")
     for key in entry:
-        if key not in ("action", "seconds", "tag"):
-            raise InputError(f"{where}: {unknown('key', str(key), ('action', 'seconds', 'tag'))}")
+        if key not in ("action", "seconds", "style"):
+            raise InputError(f"{where}: {unknown('key', str(key), ('action', 'seconds', 'style'))}")
     if not _is_positive(entry.get("seconds")):
         raise InputError(f"{where}: seconds: {entry.get('seconds')!r} must be a positive number")
-    for key in ("action", "tag"):
+    for key in ("action", "style"):
         if entry.get(key) is not None and not isinstance(entry[key], str):
             raise InputError(f"{where}: {key}: {entry[key]!r} must be a name")
-    return Part(entry.get("action"), float(entry["seconds"]), entry.get("tag"))
+    return Part(entry.get("action"), float(entry["seconds"]), entry.get("style"))
 
 
 def _is_positive(value: Any) -> bool:

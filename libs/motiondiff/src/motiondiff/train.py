@@ -21,9 +21,9 @@ from icube_common.training import SampleRef, StepRandom, check_start, fit, open_
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DataConfig, DiffusionConfig, MotionDiffConfig, TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate, to_common_frame
 from motiondiff.model.conditions import Conditions
 from motiondiff.model.denoiser import MotionDenoiser
 from motiondiff.model.held import draw_held, held_input, loss_frames
@@ -50,7 +50,7 @@ def measure_representation(
     chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
     count, total, squares = 0, 0.0, 0.0
     for clip in chosen:
-        features = to_common_frame(store.rows(int(clip), 0, config.max_frames)).astype(np.float64)
+        features = to_common_frame(store.frames(int(clip), 0, config.max_frames)).astype(np.float64)
         count += len(features)
         total = total + features.sum(0)
         squares = squares + (features**2).sum(0)
@@ -101,7 +101,7 @@ def make_denoiser(
                 feature_size=representation.feature_size,
                 shape_size=len(store.joint_names),
                 actions=store.actions,
-                tags=store.tags,
+                styles=store.styles,
                 max_frames=config.data.max_frames,
                 held_input=config.diffusion.show_held > 0,
                 **({"text_size": encoder.size, "text_encoder": encoder.facts} if encoder else {}),
@@ -180,7 +180,7 @@ def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresen
     """All conditions that a batch of windows knows."""
     return Conditions(
         action=batch["action"],
-        tag=batch["tag"],
+        style=batch["style"],
         shape=representation.shape_condition(batch["offsets"]),
         has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
         text=batch.get("text"),
@@ -198,7 +198,7 @@ def draw_conditions(
     """A batch's conditions with some of them dropped at random, as often as the configuration says."""
     conditions = batch_conditions(batch, representation).drop(
         action=random.uniform() < config.drop_action,
-        tag=random.uniform() < config.drop_tag,
+        style=random.uniform() < config.drop_tag,
         shape=random.uniform() < config.drop_shape,
     )
     if conditions.has_text is not None:
@@ -217,7 +217,7 @@ def embed_captions(
     Raises:
         InputError: no clip has a text or an action.
     """
-    captions = captions_of_store(store, labels=config.labels, mirror=mirror)
+    captions = store_captions(store, labels=config.labels, mirror=mirror)
     cut = [text for text in captions.texts if encoder.too_long(text)]
     if cut:
         logger.warning("%d captions are longer than %s reads and are cut: %r ...", len(cut), config.encoder, cut[0])
@@ -240,7 +240,7 @@ def make_validation(
             f"train.eval_steps={config.train.eval_steps}: {store.path} has no validation split to watch (split "
             f"by: {store.header['split_by']}); set it, and train.early_stopping_patience, to 0"
         )
-    windows = MotionWindows(store, store.select("validation"), config.data, augment=False, captions=captions)
+    windows = MotionDataset(store, store.select("validation"), config.data, augment=False, captions=captions)
 
     def validate(model: torch.nn.Module) -> dict[str, float]:
         device = next(model.parameters()).device
@@ -338,14 +338,14 @@ def train(
         # a new run's folder is not there yet, and must not be before all is known to be well
         known = cache if config.text.cache or resume else None
         captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
-        means = captions.mean_of_actions(store.columns["action"], len(store.actions), clips)
+        means = captions.action_means(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
     step = DiffusionStep(
         representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
     )
     validate = make_validation(store, step, config, captions)
-    dataset = MotionWindows(store, clips, config.data, augment=True, captions=captions)
+    dataset = MotionDataset(store, clips, config.data, augment=True, captions=captions)
     run = open_run(
         out,
         config=config.train,
@@ -363,7 +363,7 @@ def train(
         config=config.train,
         run=run,
         collate=collate,
-        weights=balanced_weights(store.columns["action"][clips], config.data.balance),
+        weights=class_balanced_weights(store.columns["action"][clips], config.data.balance),
         validate=validate,
         resume=resume,
     )

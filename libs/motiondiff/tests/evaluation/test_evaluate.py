@@ -18,8 +18,8 @@ from icube_common.evaluation import Predictions
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.evaluation import EvaluateOptions, Judge, evaluate_sets
 from motiondiff.evaluation.evaluate import evaluate, real_clips, refuse_other_data
 from motiondiff.evaluation.figures import MEANING

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from motiondiff.data.simulate import simulate_motion, simulated_skeleton
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
 from motiondiff.evaluation.goals import check_goals
 from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_figures
 from motiondiff.evaluation.physics import clip_physics, physics_figures
 from motiondiff.evaluation.poses import describe, on_body
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
 from motiondiff.recognition.clips import ClipSet
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 LEG = Skeleton(("hip", "foot"), (-1, 0), np.array([[0, 0, 0], [0, -1, 0]], np.float32))
 
@@ -77,16 +77,17 @@ def test_the_distance_is_a_root_mean_square_over_joints() -> None:
 
 
 def test_poses_do_not_depend_on_place_heading_body_and_length() -> None:
-    from motiondiff.motion import Placement, place
+    from motiondiff.skeleton.motion import RigidTransform, apply_transform
 
     motion = simulate_motion("wave", 3, fps=10)
-    lengths = simulated_skeleton().bone_lengths
+    lengths = synthetic_skeleton().bone_lengths
     tall = Motion(
         root=motion.root * 1.3, rotations=motion.rotations, fps=10,
         skeleton=motion.skeleton.with_bone_lengths(1.3 * motion.skeleton.bone_lengths),
     )  # fmt: skip
     points = [
-        describe(m.positions, m.skeleton, lengths) for m in (motion, place(motion, Placement(2, (1, 0, 3))), tall)
+        describe(m.positions, m.skeleton, lengths)
+        for m in (motion, apply_transform(motion, RigidTransform(2, (1, 0, 3))), tall)
     ]
     np.testing.assert_allclose(points[1], points[0], atol=1e-5)
     np.testing.assert_allclose(points[2], points[0], atol=1e-5)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 MotionMaker = Callable[..., Motion]
 
@@ -76,7 +76,7 @@ def _random_motion(seed: int = 0, frames: int = 6, joints: int = 9, fps: float =
     rotations = Rotation.from_euler("ZXY", angles.reshape(-1, 3)).as_matrix().reshape(frames, joints, 3, 3)
     skeleton = Skeleton(tuple(f"joint{index}" for index in range(joints)), parents, offsets)
     root = random.normal(size=(frames, 3))
-    return Motion(root, rotations, skeleton, fps, action="wave", tag="calm", subject="s01", source=f"random {seed}")
+    return Motion(root, rotations, skeleton, fps, action="wave", style="calm", subject="s01", source=f"random {seed}")
 
 
 @pytest.fixture(scope="session")

@@ -8,21 +8,22 @@ from published_formats import moving
 
 from icube_common.errors import InputError
 from motiondiff.cli import main
-from motiondiff.convert import export, read_motion
 from motiondiff.data.prepare import PrepareOptions, prepare
-from motiondiff.data.simulate import simulate_motion
-from motiondiff.export import write
+from motiondiff.data.readers.motion_file import read_motion
+from motiondiff.data.synthetic import simulate_motion
+from motiondiff.export import export
 from motiondiff.export.bvh import write_bvh
+from motiondiff.export.convert import export_files
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.geometry.smpl import mean_skeleton
-from motiondiff.motion import Placement, place
+from motiondiff.skeleton.motion import RigidTransform, apply_transform
+from motiondiff.skeleton.skeleton import Skeleton
+from motiondiff.skeleton.smpl import mean_skeleton
 
 
 @pytest.mark.parametrize(("joints", "numbers"), [(22, 156), (24, 72)])
 def test_amass_out_and_back(tmp_path, joints, numbers):
-    motion = place(moving(mean_skeleton(joints), 30, amount=0.8), Placement(0.7, (1.0, 0.9, -2.0)))
-    write(motion, tmp_path / "a_poses.npz", "amass")
+    motion = apply_transform(moving(mean_skeleton(joints), 30, amount=0.8), RigidTransform(0.7, (1.0, 0.9, -2.0)))
+    export(motion, tmp_path / "a_poses.npz", "amass")
     arrays = np.load(tmp_path / "a_poses.npz", allow_pickle=False)
     assert arrays["poses"].shape == (30, numbers) and arrays["trans"].shape == (30, 3)
     assert float(arrays["mocap_framerate"]) == motion.fps and str(arrays["gender"]) == "neutral"
@@ -34,7 +35,7 @@ def test_amass_out_and_back(tmp_path, joints, numbers):
     assert np.abs(back.positions - motion.positions).max() < 1e-4
     assert np.abs(back.rotations - motion.rotations).max() < 1e-4
     store = prepare("amass", tmp_path, tmp_path / "store", PrepareOptions(fps=None))
-    again = place(store[0], store.placement(0))
+    again = apply_transform(store[0], store.world_transform(0))
     assert np.abs(again.positions - motion.positions).max() < 1e-4
 
 
@@ -43,7 +44,7 @@ def test_a_store_as_amass_recordings(tmp_path):
     (tmp_path / "in").mkdir()
     write_npz(motion, tmp_path / "in" / "walk.npz")
     prepare("npz", tmp_path / "in", tmp_path / "store", PrepareOptions(fps=None))
-    export(tmp_path / "store", tmp_path / "out", "amass", world=True)
+    export_files(tmp_path / "store", tmp_path / "out", "amass", world=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["walk_poses.npz"]
     assert np.abs(read_motion(tmp_path / "out" / "walk_poses.npz").positions - motion.positions).max() < 1e-4
 
@@ -94,4 +95,4 @@ def test_scales_that_are_refused(tmp_path, capsys, format, scale, words):
     assert main(["export", str(tmp_path / "m.npz"), "--to", format, "--out", str(out), "--scale", scale]) == 2
     assert words in capsys.readouterr().err and not out.exists()
     with pytest.raises(InputError, match="scale"):
-        write(simulate_motion("walk", 0, fps=10), out, format, scale=float(scale))
+        export(simulate_motion("walk", 0, fps=10), out, format, scale=float(scale))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from motiondiff import export
-from motiondiff.export import blend
-from motiondiff.export.body import body_size
+from motiondiff.export import export
+from motiondiff.export.body import body_height
+from motiondiff.export.meshes import blend
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.sample import parse_formats
+from motiondiff.skeleton.skeleton import Skeleton
 
 _LOOK = """
 bpy.ops.wm.open_mainfile(filepath=sys.argv[2])
@@ -56,7 +56,7 @@ def test_opened_again_it_plays_the_same_motion(tmp_path, random_motion, in_blend
     offsets[3] = 0
     names = (*motion.skeleton.names[:-1], 'the "last" ' + 70 * "x")
     motion = replace(motion, skeleton=Skeleton(names, motion.skeleton.parents, offsets))
-    path = export.write(motion, tmp_path / "out" / "m.blend")
+    path = export(motion, tmp_path / "out" / "m.blend")
     assert [file.name for file in path.parent.iterdir()] == ["m.blend"]
     seen = in_blender(_LOOK, path, len(motion))
     with np.load(write_npz(motion, tmp_path / "m.npz")) as arrays:
@@ -71,7 +71,7 @@ def test_opened_again_it_plays_the_same_motion(tmp_path, random_motion, in_blend
     for frame, body in zip((0, -1), seen["bodies"], strict=True):
         # a limb's end is a ball around its joint: the mesh is there in the pose, not in the rest pose
         distances = np.linalg.norm(np.array(body)[:, None] - positions[frame][None], axis=-1)
-        assert distances.min(0).max() < 0.019 * body_size(motion.skeleton)
+        assert distances.min(0).max() < 0.019 * body_height(motion.skeleton)
     assert seen["rate"] == pytest.approx(29.97, abs=1e-4) and seen["frames"] == [1, 7, 1, 7]
     assert seen["action"] == "wave" and seen["camera"] == "camera"
     assert seen["shortest"] > 0.005 and abs(seen["lowest"]) < 1e-5
@@ -81,12 +81,12 @@ def test_without_blender_the_remedy_is_named(tmp_path, random_motion, monkeypatc
     monkeypatch.setattr(blend.importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("BLENDER_PYTHON", raising=False)
     with pytest.raises(InputError, match=r"pip install 'motiondiff\[blender\]'.*BLENDER_PYTHON"):
-        export.write(random_motion(1), tmp_path / "m.blend")
+        export(random_motion(1), tmp_path / "m.blend")
     with pytest.raises(InputError, match="bpy"):
         parse_formats("npz,blend")
     monkeypatch.setenv("BLENDER_PYTHON", str(tmp_path / "python"))
     with pytest.raises(InputError, match=r"BLENDER_PYTHON=.*python: no such file"):
-        export.write(random_motion(1), tmp_path / "m.blend")
+        export(random_motion(1), tmp_path / "m.blend")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +104,7 @@ def test_a_blender_that_fails_leaves_nothing(tmp_path, random_motion, monkeypatc
     monkeypatch.setattr(blend, "_SCENE", program)
     monkeypatch.setattr(blend, "blender_python", lambda: sys.executable)
     with pytest.raises(InputError, match=words):
-        export.write(random_motion(1), tmp_path / "m.blend")
+        export(random_motion(1), tmp_path / "m.blend")
     assert list(tmp_path.iterdir()) == [program]
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_interpreter(tmp_path, random_motion, monkeypatch):
     (tmp_path / "python").write_text("not executable")
     monkeypatch.setattr(blend, "blender_python", lambda: str(tmp_path / "python"))
     with pytest.raises(InputError, match=r"BLENDER_PYTHON=.*python: cannot be run \(Permission denied\)"):
-        export.write(random_motion(1), tmp_path / "m.blend")
+        export(random_motion(1), tmp_path / "m.blend")
     assert [file.name for file in tmp_path.iterdir()] == ["python"]
 
 
@@ -120,11 +120,11 @@ def test_what_blender_cannot_play(tmp_path, random_motion, monkeypatch):
     monkeypatch.setattr(blend, "blender_python", lambda: sys.executable)
     motion = random_motion(1)
     with pytest.raises(InputError, match=r"fps 40000: Blender plays"):
-        export.write(replace(motion, fps=40000), tmp_path / "m.blend")
+        export(replace(motion, fps=40000), tmp_path / "m.blend")
     mirrored = motion.rotations.copy()
     mirrored[0, 1, 0] *= -1
-    with pytest.raises(InputError, match=r"holds no rotation .* and Blender can hold"):
-        export.write(replace(motion, rotations=mirrored), tmp_path / "m.blend")
+    with pytest.raises(InputError, match=r"is not a rotation .* as Blender requires"):
+        export(replace(motion, rotations=mirrored), tmp_path / "m.blend")
     assert list(tmp_path.iterdir()) == []
 
 

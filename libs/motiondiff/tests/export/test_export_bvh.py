@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from icube_common.errors import InputError
 from motiondiff.export.bvh import continuous_euler, write_bvh
 from motiondiff.export.npz import write_npz
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", PendingDeprecationWarning)  # bvhio imports PyGLM by its old name
@@ -151,7 +151,7 @@ def test_refuses_what_bvh_cannot_hold(tmp_path, random_motion):
     mirrored = motion.rotations.copy()
     mirrored[2, 4, 0] *= -1
     broken = Motion(motion.root, mirrored, motion.skeleton, motion.fps, source="clip 7")
-    with pytest.raises(InputError, match=r"clip 7: joint 'joint4' in frame 2 holds no rotation"):
+    with pytest.raises(InputError, match=r"clip 7: joint 'joint4' in frame 2 is not a rotation"):
         write_bvh(broken, tmp_path / "m.bvh")
     with pytest.raises(InputError, match="order 'ZXZ'"):
         write_bvh(motion, tmp_path / "m.bvh", order="ZXZ")

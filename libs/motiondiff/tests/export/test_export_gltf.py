@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
 from icube_common.errors import InputError
-from motiondiff import export
-from motiondiff.export.body import body_size
-from motiondiff.export.gltf import write_gltf
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.export import export
+from motiondiff.export.body import body_height
+from motiondiff.export.meshes.gltf import write_gltf
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 SIZES = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 TYPES = {5121: "u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -141,7 +141,7 @@ class Gltf:
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(1, 12), st.sampled_from(("glb", "gltf")))
 def test_a_strict_reader_finds_the_same_positions(tmp_path_factory, random_motion, seed, frames, joints, container):
     motion = random_motion(seed, frames, joints, fps=29.97)
-    read = Gltf.read(export.write(motion, tmp_path_factory.mktemp("gltf") / f"m.{container}"))
+    read = Gltf.read(export(motion, tmp_path_factory.mktemp("gltf") / f"m.{container}"))
     assert [node["name"] for node in read.document["nodes"][:joints]] == list(motion.skeleton.names)
     assert [read.parents.get(joint, -1) for joint in range(joints)] == list(motion.skeleton.parents)
     np.testing.assert_allclose(read.times, np.arange(frames) / 29.97, atol=1e-6)
@@ -174,8 +174,8 @@ def test_the_body_moves_with_its_bones(tmp_path, walker):
     for frame in (0, 7, 19):
         vertices, joints = read.skinned(frame / 20), motion.positions[frame]
         distances = np.linalg.norm(vertices[:, None] - joints[None], axis=-1)
-        assert distances.min(0).max() < 0.019 * body_size(motion.skeleton)
-        flesh = 0.081 * body_size(motion.skeleton)  # the head is the largest
+        assert distances.min(0).max() < 0.019 * body_height(motion.skeleton)
+        flesh = 0.081 * body_height(motion.skeleton)  # the head is the largest
         low, high = joints.min(0) - flesh, joints.max(0) + flesh
         assert (vertices > low).all() and (vertices < high).all()
     assert np.abs(vertices - rest).max() > 0.9
@@ -194,8 +194,8 @@ def test_triangles_face_outwards(tmp_path, walker):
 def test_labels_are_kept(tmp_path, random_motion):
     (animation,) = Gltf.read(write_gltf(random_motion(2), tmp_path / "m.glb")).document["animations"]
     assert animation["name"] == "wave"
-    assert animation["extras"] == {"fps": 30.0, "action": "wave", "tag": "calm", "subject": "s01"}
-    plain = replace(random_motion(2), action=None, tag=None, subject=None)
+    assert animation["extras"] == {"fps": 30.0, "action": "wave", "style": "calm", "subject": "s01"}
+    plain = replace(random_motion(2), action=None, style=None, subject=None)
     (animation,) = Gltf.read(write_gltf(plain, tmp_path / "m.glb")).document["animations"]
     assert animation["name"] == "motion" and animation["extras"] == {"fps": 30.0}
 
@@ -212,7 +212,7 @@ def test_wrong_input_is_named(tmp_path, random_motion):
     motion = random_motion(1)
     mirrored = motion.rotations.copy()
     mirrored[2, 4, 0] *= -1
-    with pytest.raises(InputError, match=r"joint 'joint4' in frame 2 holds no rotation .* and glTF can hold"):
+    with pytest.raises(InputError, match=r"joint 'joint4' in frame 2 is not a rotation .* as glTF requires"):
         write_gltf(replace(motion, rotations=mirrored), tmp_path / "m.glb")
     with pytest.raises(InputError, match="unknown glTF container 'fbx'"):
         write_gltf(motion, tmp_path / "m.fbx", container="fbx")

@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from icube_common.errors import InputError
-from motiondiff import export
+from motiondiff.export import export
 from motiondiff.export.body import LEFT, RIGHT
-from motiondiff.export.html import write_html
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.export.html.page import write_html
+from motiondiff.skeleton.skeleton import Skeleton
 
 
 def page_data(path: Path) -> Any:
@@ -246,5 +246,5 @@ def test_odd_motions_and_addresses_are_shown(tmp_path, walker, random_motion, br
 
 
 def test_export_takes_html(tmp_path, walker):
-    page = export.write(walker(4), tmp_path / "x.html", clip_id="walk-7")
+    page = export(walker(4), tmp_path / "x.html", clip_id="walk-7")
     assert page_data(page)["motions"][0]["name"] == "walk-7"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
-from motiondiff import export
+from motiondiff.export import export
 from motiondiff.export.npz import write_npz
 
 
@@ -33,13 +33,13 @@ def test_holds_the_motion_without_pickled_objects(tmp_path, random_motion):
 
 
 def test_unknown_texts_are_empty(tmp_path, random_motion):
-    motion = replace(random_motion(2), action=None, tag=None, subject=None)
+    motion = replace(random_motion(2), action=None, style=None, subject=None)
     with np.load(write_npz(motion, tmp_path / "m.npz"), allow_pickle=False) as archive:
         assert [str(archive[name]) for name in ("action", "tag", "subject", "clip_id")] == [""] * 4
 
 
 def test_the_name_given_is_the_name_written(tmp_path, random_motion):
-    export.write(random_motion(2), tmp_path / "m.data", "npz")
+    export(random_motion(2), tmp_path / "m.data", "npz")
     assert [path.name for path in tmp_path.iterdir()] == ["m.data"]
 
 
@@ -55,29 +55,29 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, random_motion, monkeypat
     monkeypatch.setattr("pathlib.Path.write_text", fail)
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(InputError, match=rf"m\.{format}: cannot be written \(No space left on device\)"):
-        export.write(random_motion(2), target, format)
+        export(random_motion(2), target, format)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_places_that_cannot_be_written(tmp_path, random_motion):
-    with pytest.raises(InputError, match="is a folder; name a file in it"):
-        export.write(random_motion(2), tmp_path, "bvh")
+    with pytest.raises(InputError, match="is a folder, a file expected"):
+        export(random_motion(2), tmp_path, "bvh")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        export.write(random_motion(2), tmp_path / "file" / "m.bvh", "bvh")
+        export(random_motion(2), tmp_path / "file" / "m.bvh", "bvh")
 
 
 def test_unknown_formats_are_named_with_the_known_ones(tmp_path, random_motion):
     with pytest.raises(
         InputError, match=r"unknown format 'bhv': did you mean 'bvh'\? \(known: amass, blend, bvh, gif, glb, .*\)"
     ):
-        export.write(random_motion(2), tmp_path / "m.bvh", "bhv")
+        export(random_motion(2), tmp_path / "m.bvh", "bhv")
     with pytest.raises(InputError, match="unknown format ''"):
-        export.write(random_motion(2), tmp_path / "m")
+        export(random_motion(2), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_suffix_names_the_format(tmp_path, random_motion):
-    path = export.write(random_motion(2), tmp_path / "new" / "m.BVH")
+    path = export(random_motion(2), tmp_path / "new" / "m.BVH")
     assert path.read_text().startswith("HIERARCHY")

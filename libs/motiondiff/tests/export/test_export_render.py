@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from icube_common.errors import InputError
-from motiondiff import export
-from motiondiff.export.drawing import LEFT, RIGHT, TORSO, Camera, Scene, side_colour
-from motiondiff.export.render import contact_sheet, gif_grid, write_gif, write_mp4
+from motiondiff.export import FORMATS, export
+from motiondiff.export.images.drawing import LEFT, RIGHT, TORSO, Camera, Scene, side_colour
+from motiondiff.export.images.render import write_contact_sheet, write_gif, write_gif_grid, write_mp4
 
 
 def gif_durations(path) -> list[int]:
@@ -75,7 +75,7 @@ def test_mp4_has_every_frame_at_its_rate(tmp_path, walker, fps, rate):
 
 
 def test_contact_sheet_has_a_row_for_each_motion(tmp_path, walker):
-    path = contact_sheet(
+    path = write_contact_sheet(
         [walker(30), walker(50), walker(3)], ["walk", "walk on", "start"], tmp_path / "s.png", frames=5, cell=(100, 120)
     )
     with Image.open(path) as sheet:
@@ -91,7 +91,7 @@ def test_contact_sheet_has_a_row_for_each_motion(tmp_path, walker):
 
 def test_grid_waits_for_the_longest(tmp_path, walker):
     short, long = walker(20, 20), walker(45, 30)
-    path = gif_grid([short, long, short], None, tmp_path / "g.gif", cell=(100, 80))
+    path = write_gif_grid([short, long, short], None, tmp_path / "g.gif", cell=(100, 80))
     assert sum(gif_durations(path)) == pytest.approx(1500, abs=10)
     with Image.open(path) as image:
         assert image.size == (204, 164)
@@ -176,7 +176,7 @@ def test_a_failure_halfway_leaves_nothing(tmp_path, walker, monkeypatch, format)
 
     monkeypatch.setattr(Scene, "draw", fail_late)
     with pytest.raises(RuntimeError, match="stop here"):
-        export.write(walker(30), tmp_path / f"m.{format}")
+        export(walker(30), tmp_path / f"m.{format}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,25 +185,25 @@ def test_wrong_input_is_named(tmp_path, walker):
     with pytest.raises(InputError, match="size 10x300"):
         write_gif(motion, tmp_path / "m.gif", size=(10, 300))
     with pytest.raises(InputError, match="no motions"):
-        contact_sheet([], [], tmp_path / "s.png")
+        write_contact_sheet([], [], tmp_path / "s.png")
     with pytest.raises(InputError, match="1 captions for 2 motions"):
-        gif_grid([motion, motion], ["walk"], tmp_path / "g.gif")
+        write_gif_grid([motion, motion], ["walk"], tmp_path / "g.gif")
     with pytest.raises(InputError, match="frames 0"):
-        contact_sheet([motion], None, tmp_path / "s.png", frames=0)
+        write_contact_sheet([motion], None, tmp_path / "s.png", frames=0)
     with pytest.raises(InputError, match="columns 0"):
-        gif_grid([motion], None, tmp_path / "g.gif", columns=0)
+        write_gif_grid([motion], None, tmp_path / "g.gif", columns=0)
     (tmp_path / "file").write_text("")
     for format in ("gif", "mp4"):
         with pytest.raises(InputError, match="cannot be written"):
-            export.write(motion, tmp_path / "file" / f"m.{format}")
+            export(motion, tmp_path / "file" / f"m.{format}")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_write_dispatches_on_format(tmp_path, walker):
     motion = walker(4)
     starts = {}
-    for format in set(export.FORMATS) - {"blend", "amass"}:  # which want a Blender, and SMPL's body
-        starts[format] = export.write(motion, tmp_path / f"x.{format}", format, caption="go").read_bytes()[:8]
+    for format in set(FORMATS) - {"blend", "amass"}:  # which want a Blender, and SMPL's body
+        starts[format] = export(motion, tmp_path / f"x.{format}", format, caption="go").read_bytes()[:8]
     assert starts["gif"].startswith(b"GIF89a") and starts["mp4"][4:] == b"ftyp"
     assert starts["bvh"] == b"HIERARCH" and starts["npz"].startswith(b"PK")
     assert starts["glb"].startswith(b"glTF") and starts["gltf"].startswith(b"{") and starts["html"] == b"<!doctyp"

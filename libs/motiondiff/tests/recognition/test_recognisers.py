@@ -14,8 +14,8 @@ import pytest
 from icube_common.errors import InputError
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
-from motiondiff.data.simulate import simulate_clips, simulate_motion
 from motiondiff.data.store import MotionStore
+from motiondiff.data.synthetic import simulate_clips, simulate_motion
 from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.recognise import recognise

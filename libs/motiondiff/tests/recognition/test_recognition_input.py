@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from icube_common.errors import InputError
-from motiondiff.data.simulate import simulate_motion
 from motiondiff.data.store import MotionStore
-from motiondiff.motion import Placement, place
+from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import (
@@ -27,6 +26,7 @@ from motiondiff.recognition.features import (
 )
 from motiondiff.recognition.graph import hops_to_root, spatial_partition
 from motiondiff.recognition.train import draw_weights
+from motiondiff.skeleton.motion import RigidTransform, apply_transform
 
 TINY = RecogniserConfig(frames=8)
 
@@ -78,7 +78,7 @@ def test_every_class_is_drawn_as_often_and_further_clips_for_their_share(store: 
 
 def test_motions_come_into_the_common_frame_with_their_heights() -> None:
     motion = simulate_motion("walk", 1, fps=10)
-    moved = place(motion, Placement(1.0, (2.0, 0.5, -1.0)))
+    moved = apply_transform(motion, RigidTransform(1.0, (2.0, 0.5, -1.0)))
     clips = ClipSet.from_motions([motion, moved], ["walk"])
     np.testing.assert_allclose(clips.positions[0][0, 0, [0, 2]], 0, atol=1e-6)
     np.testing.assert_allclose(clips.positions[1], clips.positions[0] + np.float32([0, 0.5, 0]), atol=1e-5)

@@ -10,6 +10,7 @@ __getattr__, __dir__ = lazy_exports(
     {
         "BaseToNew": "protocols",
         "Comparison": "significance",
+        "EvaluationResult": "runner",
         "Fold": "folds",
         "Interval": "intervals",
         "Predictions": "predictions",
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_exports(
         "per_class_recall": "metrics",
         "check_train_test_overlap": "leakage",
         "make_predictions": "predictions",
+        "select_groups": "samples",
         "zero_shot": "protocols",
     },
 )

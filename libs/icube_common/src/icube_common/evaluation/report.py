@@ -1,4 +1,4 @@
-"""What report pages of evaluations have in common."""
+"""Report pages of evaluations: metrics with intervals, tables of classes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,39 @@ import numpy as np
 
 from icube_common.evaluation.metrics import confusion_matrix, per_class_recall
 from icube_common.evaluation.predictions import Predictions
+from icube_common.evaluation.runner import EvaluationResult, interval_text
 from icube_common.io.reports import Report
 
-_MOST_CLASSES = 30
+_MAX_CLASSES = 30
+
+
+def evaluation_report(result: EvaluationResult, *, subtitle: str, groups: str = "people") -> Report:
+    """Report page with disclaimers, warnings and the metrics; a library adds its own sections.
+
+    Args:
+        result: of an evaluation.
+        subtitle: protocol, data set and backbone.
+        groups: name of the units of the intervals.
+    """
+    report = Report("Evaluation", subtitle=subtitle)
+    for text in (*result.disclaimers, *result.warnings):
+        report.paragraph(text)
+    rows = [
+        [name, interval.mean, interval_text(interval.to_dict()), f"{interval.groups} {groups}"]
+        for name, interval in result.metrics.items()
+    ]
+    report.table(["metric", "value", "95 % interval", "over"], rows)
+    return report
 
 
 def class_tables(report: Report, predictions: Predictions, *, class_word: str, row_word: str) -> None:
-    """Add how many rows of each class were recognised and, up to 30 classes, what they were taken for.
+    """Add recall by class and, up to 30 classes, the confusion matrix.
 
     Args:
         report: the page.
         predictions: of the evaluation.
-        class_word: what a class is called: "action".
-        row_word: what the rows are called: "clips".
+        class_word: name of a class: "action".
+        row_word: name of the rows: "clips".
     """
     names = predictions.class_names
     report.section("Classes")
@@ -31,11 +51,11 @@ def class_tables(report: Report, predictions: Predictions, *, class_word: str, r
             for name, count, share in zip(names, counts, recall, strict=True)
         ],
     )
-    if len(names) <= _MOST_CLASSES:
+    if len(names) <= _MAX_CLASSES:
         report.section("Confusions")
         matrix = confusion_matrix(predictions.labels, predictions.probabilities)
         report.table(
             [f"true {class_word}", *names],
             [[name, *map(int, row)] for name, row in zip(names, matrix, strict=True)],
-            caption="Rows: what it was; columns: what it was taken for.",
+            caption="Rows: true class; columns: predicted class.",
         )

@@ -96,6 +96,27 @@ class Samples:
 MIN_GROUPS = 3
 
 
+def select_groups(samples: Samples, names: Sequence[str], *, option: str, exclude: bool = False) -> Array:
+    """Row numbers of some groups (subjects), or of all others.
+
+    Args:
+        samples: the table.
+        names: groups; none of them selects all rows.
+        option: the option that named them, for messages: ``"--subjects"``.
+        exclude: take the other groups.
+
+    Raises:
+        InputError: an unknown group, or no row is left.
+    """
+    groups = samples.group_array
+    if absent := sorted(set(names) - set(groups)):
+        raise InputError(f"{option} {absent[0]}: no such subject; there are {', '.join(sorted(set(groups))[:30])}")
+    rows = np.flatnonzero(np.isin(groups, list(names)) != exclude) if names else np.arange(len(samples))
+    if not len(rows):
+        raise InputError(f"{option} {','.join(names)}: no subject is left")
+    return rows
+
+
 def stratified_groups(samples: Samples, rows: Array, parts: int, seed: int) -> Iterator[tuple[Array, Array]]:
     """Divide rows into ``parts``, whole groups in each, labels (and sites) as even as the groups allow.
 

@@ -40,10 +40,24 @@ WORST = 20
 EncoderLoader = Callable[[str, "str | None", "str | None"], TextEncoder]
 
 
+def load_encoder(name: str, pretrained: str | None, weights_of: str | None) -> TextEncoder:
+    """The text encoder of a vision-language model, on accelerate's device; raises as `icube_common.vlm.load_vlm`."""
+    from icube_common.vlm import default_device, load_vlm
+
+    return load_vlm(
+        name,
+        pretrained,
+        weights_of=weights_of,
+        device=default_device(),
+        only_text=True,
+        assume_preprocessing=False,
+    )
+
+
 def knowledge_command(
-    load_encoder: EncoderLoader, *, prompts: Sequence[str] | None = None, domain: str = ""
+    load_encoder: EncoderLoader = load_encoder, *, prompts: Sequence[str] | None = None, domain: str = ""
 ) -> Command:
-    """The group ``describe`` with ``generate``, ``import``, ``score``, ``review`` and ``freeze``.
+    """Command group ``knowledge`` with ``generate``, ``import``, ``score``, ``review`` and ``freeze``.
 
     Args:
         load_encoder: (name, pretrained, weights_of) -> the vision-language model that ``score`` uses.

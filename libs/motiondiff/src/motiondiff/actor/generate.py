@@ -11,7 +11,7 @@ import torch
 from icube_common.errors import InputError, unknown
 from motiondiff.actor.vae import ActorVae
 from motiondiff.model.representation import MotionRepresentation
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
 
 FOLDER = "actor"
 """Name of the VAE's folder in a saved model: what tells it from a diffusion pipeline."""

@@ -18,8 +18,8 @@ from icube_common.training import StepRandom, check_start, fit, open_run
 from motiondiff.actor.config import ActorConfig, ActorLossConfig
 from motiondiff.actor.generate import ActorGenerator
 from motiondiff.actor.vae import ActorVae, kl_divergence
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.store import MotionStore
-from motiondiff.data.windows import MotionWindows, balanced_weights, collate
 from motiondiff.model.losses import motion_losses
 from motiondiff.model.representation import MotionRepresentation
 from motiondiff.train import measure_representation
@@ -111,7 +111,7 @@ def train_actor(
             )
         except ValueError as error:
             raise InputError(str(error)) from error
-    dataset = MotionWindows(store, clips, config.data, augment=True)
+    dataset = MotionDataset(store, clips, config.data, augment=True)
     run = open_run(
         out,
         config=config.train,
@@ -127,7 +127,7 @@ def train_actor(
         config=config.train,
         run=run,
         collate=partial(collate_padded, max_frames=config.data.max_frames),
-        weights=balanced_weights(actions, config.data.balance),
+        weights=class_balanced_weights(actions, config.data.balance),
         resume=resume,
     )
     if result.is_main:

@@ -19,8 +19,8 @@ from motiondiff.augmentation.videos import render_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.motion import Motion, canonicalise
 from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ def run_cell(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str
         steps=config.sample.steps,
         scheduler=config.sample.scheduler,
         guidance=config.sample.guidance,
-        mix_tags=config.sample.mix_tags,
+        mix_styles=config.sample.mix_styles,
         device=config.sample.device,
         seed=config.sample.seed,
     )

@@ -22,7 +22,7 @@ class SamplerConfig(Config):
     steps: int = option(20, "denoising steps (a diffusion model)", ge=1)
     scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
     guidance: float = option(2.5, "classifier-free guidance, 1 = none (a diffusion model)", ge=0, lt=1000)
-    mix_tags: bool = option(False, "each motion with a tag of its own, any of a diffusion model's; else left open")
+    mix_styles: bool = option(False, "each motion with a style of its own, any of a diffusion model's; else left open")
     device: str = option("cpu", "torch device of the generator")
     seed: int = option(0, "of the motions", ge=0)
 

@@ -13,10 +13,10 @@ from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.memorisation import SMALLEST_COPY, TrainingMemory
 from motiondiff.evaluation.physics import clip_physics
-from motiondiff.motion import Motion
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.train import fit_recogniser
+from motiondiff.skeleton.motion import Motion
 
 COPY = "copy"
 UNSURE = "confidence"

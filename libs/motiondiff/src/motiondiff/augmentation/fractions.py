@@ -45,8 +45,8 @@ def real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tupl
     real, test = np.flatnonzero(labelled & ~held_out), np.flatnonzero(labelled & held_out)
     if not len(real) or not len(test):
         raise InputError(f"{store.path}: {len(real)} clips to train on, {len(test)} held out: both are needed")
-    column = "tag" if store.header.get("split_by") == "tag" and not test_subjects else "subject"
-    groups, names = store.columns[column], store.tags if column == "tag" else store.subjects
+    column = "style" if store.header.get("split_by") == "style" and not test_subjects else "subject"
+    groups, names = store.columns[column], store.styles if column == "style" else store.subjects
     both = np.intersect1d(groups[real], groups[test])
     both = both[both != NO_LABEL]
     if len(both):
@@ -104,6 +104,6 @@ def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[s
     kept = {name: store.header.get(name) for name in ("format", "source", "simulated")}
     with atomic_folder(out) as folder, StoreWriter(folder) as writer:
         for row in rows.tolist():
-            writer.append(store[row], store.placement(row), clip_id=store.clip_ids[row])
+            writer.append(store[row], store.world_transform(row), clip_id=store.clip_ids[row])
         writer.finish(about={**kept, "split_by": "none", "subset_of": store.fingerprint, **(about or {})})
     return MotionStore(out)

@@ -15,10 +15,10 @@ from motiondiff.actor.generate import ActorGenerator
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.devices import put_on
-from motiondiff.mirror_labels import mirrored_labels
-from motiondiff.motion import Motion, in_mirror
 from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import clip_generator, draw_tag, load_pipeline, move_to
+from motiondiff.sample import clip_generator, load_pipeline, move_to, sample_style
+from motiondiff.skeleton.mirror import mirror, mirror_labels
+from motiondiff.skeleton.motion import Motion
 
 SOURCE_STREAM = 2
 """Clips to vary are drawn from random numbers of their own."""
@@ -53,7 +53,7 @@ class DiffusionGenerator:
         self.pipeline = pipeline
         move_to(pipeline, config.device)
         self.config = config
-        self.tags = list(pipeline.denoiser.config.tags) if config.mix_tags else []
+        self.styles = list(pipeline.denoiser.config.styles) if config.mix_styles else []
         self.sources: dict[str, list[Motion]] = {}
         if config.strength < 1:
             if store is None:
@@ -64,7 +64,7 @@ class DiffusionGenerator:
         self.mirrored: dict[str, str] = {}
         if self.sources and config.mirror:
             names = list(self.sources)
-            codes = mirrored_labels(names, range(len(names)), "action", f"mirror={config.mirror:g}")
+            codes = mirror_labels(names, range(len(names)), "action", f"mirror={config.mirror:g}")
             self.mirrored = {name: names[code] for name, code in zip(names, codes, strict=True)}
 
     @property
@@ -78,7 +78,7 @@ class DiffusionGenerator:
             varied = [self._source(wanted[row], numbers[row], seed) for row in rows] if self.sources else None
             output = self.pipeline(
                 actions=[wanted[row] for row in rows],
-                tags=[draw_tag(self.tags, seed, numbers[row]) for row in rows],
+                styles=[sample_style(self.styles, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps,
                 guidance_scale=self.config.guidance,
                 variations_of=varied,
@@ -97,7 +97,7 @@ class DiffusionGenerator:
         other = self.mirrored[action]
         if other != action:  # a wave of the left hand is one of the right hand in the mirror
             source = self.sources[other][int(rng.integers(len(self.sources[other])))]
-        return in_mirror(source)
+        return mirror(source)
 
 
 class VaeGenerator:

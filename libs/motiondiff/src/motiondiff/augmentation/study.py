@@ -224,8 +224,8 @@ def _asked(config: StudyConfig) -> dict[str, Any]:
 
 
 def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
-    """Who is held out: subjects, else tags."""
-    for column, names in (("subject", store.subjects), ("tag", store.tags)):
+    """Who is held out: subjects, else styles."""
+    for column, names in (("subject", store.subjects), ("style", store.styles)):
         codes = np.unique(store.columns[column][clips])
         if (codes >= 0).any():
             return [names[code] for code in codes if code >= 0]

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from motiondiff.data.store import NO_LABEL, MotionStore
-from motiondiff.export.render import write_mp4
+from motiondiff.export.images.render import write_mp4
 
 SIZE = (240, 240)
 

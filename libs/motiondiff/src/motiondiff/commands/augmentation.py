@@ -56,7 +56,7 @@ _FILTER_OPTIONS: Mapping[str, type] = {
     "seed": int,
 }
 
-_FILTER_SWITCHES = ("fill", "mix_tags")
+_FILTER_SWITCHES = ("fill", "mix_styles")
 
 
 def _augment_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ def _edit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-joints", metavar="NAME,...", help="joints whose rotations are held in all frames")
     parser.add_argument("--cut", metavar="A:B", help="edit only these frames of FILE")
     parser.add_argument("--action", metavar="NAME", help="what is done (default: left open)")
-    parser.add_argument("--tag", metavar="NAME", help="style or subject tag")
+    parser.add_argument("--style", metavar="NAME", help="style")
     parser.add_argument("--seconds", type=float, help="length, to go on after the end of FILE (default: FILE's)")
     parser.add_argument("--count", type=int, default=1, help="different results (default 1)")
     add_sampler_arguments(parser, guidance=1.0)
@@ -47,7 +47,7 @@ def _edit(args: argparse.Namespace) -> Mapping[str, Any]:
         keep_joints=tuple(name.strip() for name in (args.keep_joints or "").split(",") if name.strip()),
         cut=cuts[0],
         action=args.action,
-        tag=args.tag,
+        style=args.style,
         seconds=args.seconds,
         count=args.count,
         steps=args.steps,

@@ -59,7 +59,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-clips", type=int, metavar="N", help="leave out classes with fewer training clips")
     parser.add_argument("--model", metavar="NAME", help=f"the evaluator: {', '.join(MODELS)} (default gru)")
     parser.add_argument("--evaluator-seed", type=int, default=0, help="seed of the evaluator's training (default 0)")
-    parser.add_argument("--mix-tags", action="store_true", help="each motion with any of the model's tags")
+    parser.add_argument("--mix-styles", action="store_true", help="each motion with any of the model's styles")
     parser.add_argument("--batch-size", type=int, default=32, help="motions denoised together (default 32)")
     parser.add_argument("--device", default="cpu", help="torch device of the generator (default cpu)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
@@ -79,7 +79,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         recogniser=_recogniser_config(args),
         evaluator_seed=args.evaluator_seed,
         batch_size=args.batch_size,
-        mix_tags=args.mix_tags,
+        mix_styles=args.mix_styles,
         device=args.device,
     )
     from motiondiff.evaluation.evaluate import evaluate

@@ -29,7 +29,7 @@ def _retarget_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _retarget(args: argparse.Namespace) -> Mapping[str, Any]:
-    from motiondiff.convert import retarget_file
+    from motiondiff.export.convert import retarget_file
 
     return retarget_file(args.source, args.out, args.target, joint_map=args.map, overwrite=args.overwrite)
 

@@ -1,7 +1,7 @@
-"""Captions of clips: what people wrote, and sentences made of action labels for sets without text.
+"""Captions of clips: written by annotators, or composed from action labels for data sets without text.
 
-An action's verb phrases stand in ``phrases.yaml``; each goes through `TEMPLATES`. An action that the file doesn't know
-gets its label as the only phrase. Shapes: K distinct texts, S numbers of an embedding.
+The verb phrases of an action are in ``phrases.yaml``; each fills `TEMPLATES`. An action without phrases has its label
+as the only phrase. Shapes: K distinct texts, S numbers of an embedding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError
 from icube_common.knowledge.names import name_key, readable_name
-from motiondiff.mirror_labels import mirrored_text
+from motiondiff.skeleton.mirror import mirror_text
 
 if TYPE_CHECKING:
     from motiondiff.data.store import MotionStore
@@ -38,24 +38,24 @@ TEMPLATES = (
 )
 """``base``: sit down; ``third``: sits down; ``gerund``: sitting down."""
 LABEL_TEMPLATES = ("{label}", "a person doing: {label}", "the action {label}", "someone performs {label}")
-"""For labels that `phrases` does not know, which may be no verbs at all."""
+"""For labels without phrases, which need not be verbs."""
 
 _VOWELS = "aeiou"
 _IRREGULAR = {"lie": "lying", "tie": "tying", "squat": "squatting", "repel": "repelling", "propel": "propelling"}
 
 
 @cache
-def phrase_book() -> dict[str, tuple[str, ...]]:
-    """Every action of ``phrases.yaml`` by its `icube_common.knowledge.names.name_key`."""
+def load_phrases() -> dict[str, tuple[str, ...]]:
+    """Verb phrases of every action in ``phrases.yaml`` by its `icube_common.knowledge.names.name_key`."""
     import yaml
 
-    content = yaml.safe_load((files("motiondiff.data") / "phrases.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((files("motiondiff.data.labels") / "phrases.yaml").read_text(encoding="utf-8"))
     return {name_key(action): tuple(phrases) for action, phrases in content.items()}
 
 
-def captions_of_action(action: str) -> tuple[str, ...]:
-    """All sentences about an action, the plainest first; none occurs twice."""
-    phrases = phrase_book().get(name_key(action))
+def action_captions(action: str) -> tuple[str, ...]:
+    """All sentences about an action, the shortest form first, without repetition."""
+    phrases = load_phrases().get(name_key(action))
     if phrases is None:
         label = readable_name(action.replace("-", " "))
         return tuple(template.format(label=label) for template in LABEL_TEMPLATES)
@@ -70,12 +70,12 @@ def captions_of_action(action: str) -> tuple[str, ...]:
 
 
 def _inflect(phrase: str, form: Callable[[str], str]) -> str:
-    """A phrase with each of its verbs in another form: the first word, and the first after "&"."""
+    """A phrase with its verbs inflected: the first word, and the first after "&"."""
     return " and ".join(" ".join([form(words[0]), *words[1:]]) for words in map(str.split, phrase.split(" & ")))
 
 
 def third_person(verb: str) -> str:
-    """The form of *he* or *she*: sits, pushes, carries, goes."""
+    """Third person singular: sits, pushes, carries, goes."""
     if verb == "have":
         return "has"
     if re.search(r"[^aeiou]y$", verb):
@@ -84,7 +84,7 @@ def third_person(verb: str) -> str:
 
 
 def gerund(verb: str) -> str:
-    """The form on -ing: sitting, waving, carrying, lying."""
+    """Gerund: sitting, waving, carrying, lying."""
     if verb in _IRREGULAR:
         return _IRREGULAR[verb]
     if verb.endswith("e") and not verb.endswith("ee"):
@@ -97,74 +97,73 @@ def gerund(verb: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Captions:
-    """What is said of each clip of a store.
+    """Captions of each clip of a store.
 
     Attributes:
         texts: K distinct texts.
-        of_clip: for each clip of the store, indices into ``texts``; may be empty.
-        mirrored: (K,) for each text the one with left and right exchanged; None where they were not made.
+        clip_indices: for each clip of the store, indices into ``texts``; may be empty.
+        mirrored: (K,) index of each text with left and right exchanged; None without mirrored texts.
     """
 
     texts: tuple[str, ...]
-    of_clip: tuple[Index, ...]
+    clip_indices: tuple[Index, ...]
     mirrored: Index | None = None
 
 
-def clean_text(text: str, where: str) -> str:
+def normalise_text(text: str, where: str) -> str:
     """One line without surplus spaces.
 
     Raises:
-        InputError: nothing is left, or the text holds control characters.
+        InputError: empty, or control characters.
     """
     line = " ".join(text.split())
     if not re.search(r"\w", line):
-        raise InputError(f"{where} {text!r}: says nothing; describe the motion in words")
+        raise InputError(f"{where} {text!r}: empty; describe the motion in words")
     if any(ord(character) < 32 or ord(character) == 127 for character in line):
         raise InputError(f"{where} {text!r}: holds control characters")
     return line
 
 
-def captions_of_store(store: MotionStore, *, labels: bool = False, mirror: bool = False) -> Captions:
-    """The texts of a store, and sentences about the action where a clip has none (with ``labels``: to all clips).
+def store_captions(store: MotionStore, *, labels: bool = False, mirror: bool = False) -> Captions:
+    """Captions of a store: its texts, and sentences about the action for clips without text (``labels``: for all).
 
-    With ``mirror`` the texts of the motions seen in a mirror stand among them.
+    With ``mirror`` also the texts with left and right exchanged.
 
     Raises:
         InputError: no clip has a text or an action, or the store is broken.
     """
     number: dict[str, int] = {}
     of_action = [
-        np.array([number.setdefault(text, len(number)) for text in captions_of_action(action)])
-        for action in store.actions
+        np.array([number.setdefault(text, len(number)) for text in action_captions(action)]) for action in store.actions
     ]
-    of_clip: list[Index] = []
+    clip_indices: list[Index] = []
     for texts, action in zip(store.texts, store.columns["action"].tolist(), strict=True):
         own = dict.fromkeys(" ".join(text.split()) for text in texts if re.search(r"\w", text))
-        found = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
-        if action >= 0 and (labels or not len(found)):
-            found = np.unique(np.concatenate([found, of_action[action]]))
-        of_clip.append(found)
-    if not any(len(found) for found in of_clip):
+        indices = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
+        if action >= 0 and (labels or not len(indices)):
+            indices = np.unique(np.concatenate([indices, of_action[action]]))
+        clip_indices.append(indices)
+    if not any(len(indices) for indices in clip_indices):
         raise InputError(f"{store.path}: no clip has a text or an action to make one of: train with text.enabled=false")
     if not mirror:
-        return Captions(tuple(number), tuple(of_clip))
-    others = {text: number.setdefault(mirrored_text(text), len(number)) for text in tuple(number)}
+        return Captions(tuple(number), tuple(clip_indices))
+    others = {text: number.setdefault(mirror_text(text), len(number)) for text in tuple(number)}
     mirrored = np.array([others.get(text, row) for row, text in enumerate(number)], dtype=np.int64)
-    return Captions(tuple(number), tuple(of_clip), mirrored)
+    return Captions(tuple(number), tuple(clip_indices), mirrored)
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedCaptions:
-    """Captions with their embeddings, as training draws them.
+    """Captions with their embeddings, sampled in training.
 
-    A frozen encoder knows more words than the captions use. So that the model learns the region of an action rather
-    than a few points in it, two captions of a clip may be blended, and noise is added; the outcome has length 1 again.
+    Augmentation of embeddings, so that the model learns the region of an action rather than a few points in it: two
+    captions of a clip may be blended, and noise is added; the result is normalised to length 1.
 
     Attributes:
-        captions: the texts, and which of them each clip has.
+        captions: texts by clip.
         embeddings: (K, S) of length 1.
-        noise: length of the noise, in the mean, relative to the embedding's.
-        blend: how often two captions are blended.
+        noise: expected norm of the noise, relative to the embedding's.
+        blend: probability of blending two captions.
     """
 
     captions: Captions
@@ -177,36 +176,36 @@ class EmbeddedCaptions:
         """S."""
         return int(self.embeddings.shape[1])
 
-    def draw(self, clip: int, generator: np.random.Generator | None, *, mirrored: bool = False) -> Array | None:
-        """(S,) a caption of a clip, varied; without a generator the first one as it is. None where there is none.
+    def sample(self, clip: int, generator: np.random.Generator | None, *, mirrored: bool = False) -> Array | None:
+        """(S,) a caption of a clip, augmented; without a generator the first one unchanged. None without captions.
 
-        With ``mirrored`` it is of the motion seen in a mirror.
+        With ``mirrored`` it is one of the mirrored motion.
         """
-        known = self.captions.of_clip[clip]
-        if not len(known):
+        own = self.captions.clip_indices[clip]
+        if not len(own):
             return None
         if mirrored and self.captions.mirrored is not None:
-            known = self.captions.mirrored[known]
+            own = self.captions.mirrored[own]
         if generator is None:
-            return self.embeddings[known[0]]
-        vector = self.embeddings[generator.choice(known)].astype(np.float64)
+            return self.embeddings[own[0]]
+        vector = self.embeddings[generator.choice(own)].astype(np.float64)
         if generator.random() < self.blend:
-            share = generator.random()
-            vector = (1 - share) * vector + share * self.embeddings[generator.choice(known)]
+            weight = generator.random()
+            vector = (1 - weight) * vector + weight * self.embeddings[generator.choice(own)]
         vector = vector + generator.standard_normal(self.size) * (self.noise / np.sqrt(self.size))
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
-    def mean_of_actions(self, actions: npt.NDArray[np.int32], count: int, clips: Index) -> Array:
-        """(A, S) mean embedding of the captions of each action's clips, of length 1; zeros for an action without any.
+    def action_means(self, actions: npt.NDArray[np.int32], count: int, clips: Index) -> Array:
+        """(A, S) mean embedding of the captions of each action's clips, of length 1; zeros without captions.
 
         Args:
             actions: action of every clip of the store, -1 for none.
             count: A.
-            clips: the clips that count: those of the training split.
+            clips: indices of the training clips.
         """
         means = np.zeros((count, self.size), dtype=np.float32)
         for action in range(count):
-            own = [self.captions.of_clip[clip] for clip in clips[actions[clips] == action]]
+            own = [self.captions.clip_indices[clip] for clip in clips[actions[clips] == action]]
             rows = np.concatenate(own) if own else np.array([], dtype=np.int64)
             if len(rows):
                 mean = self.embeddings[rows].mean(axis=0)

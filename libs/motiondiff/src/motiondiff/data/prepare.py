@@ -1,4 +1,4 @@
-"""From a folder of recordings to a store: read, name, resample, check, split, write."""
+"""Preparation of a store from a folder of recordings: read, label, resample, check, split, write."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ from tqdm import tqdm
 
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
-from motiondiff.data.labels import LabelMap, LabelUse
-from motiondiff.data.metadata import Annotations, annotate
+from motiondiff.data.labels.label_map import LabelMap, LabelMapCheck
+from motiondiff.data.labels.metadata import Annotations, annotate
 from motiondiff.data.readers import (
     Clip,
     ClipRef,
     Rejection,
     check_conventions,
     get_reader,
+    make_rejection,
     read_or_reject,
-    rejection,
 )
 from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.skeleton.motion import Motion, canonicalise
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# below this many clips starting worker processes takes longer than reading
-CLIPS_WORTH_A_POOL = 64
-CHUNK = 16
-"""Units that a process is handed at a time."""
+# with fewer clips, starting worker processes takes longer than reading
+MIN_CLIPS_FOR_POOL = 64
+CHUNK_SIZE = 16
+"""Units of one task of a worker process."""
 _ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """How clips are selected and rearranged.
+    """Selection, labels, frame rate and split of a store.
 
     Attributes:
-        fps: frames per second of the store; None keeps the source's, which must then be one.
+        fps: frames per second of the store; None keeps the source's, which must then be the same for all clips.
         labels: source label -> action.
-        exclude: names of samples to leave out, as `read_names` gives them.
-        split_by: "subject", "tag", or None for subject where there are several, else tag, else no split.
-        test_groups: the groups held out for testing, instead of drawing them.
-        split_seed: which groups are drawn.
-        min_seconds: shorter clips are rejected.
-        max_residual: clips whose skeleton misses the recorded joints by more (m, mean over frames) are rejected.
-        strict: stop at the first clip that cannot be used.
-        action_from: "folder" or "parent": the action is the name of the folder just below the source, or of the one
-            that the file lies in.
-        metadata: a table with columns file, action, subject, style, text (`motiondiff.data.metadata`).
-        up: up axis of files that name none, or ``auto``.
-        unit: unit of length of files that name none (its name or the metres in it), or ``auto``.
-        source_fps: frames per second of the files, instead of their own.
+        exclude: names of samples to leave out (`read_exclusion_lists`).
+        split_by: "subject", "style", or None: subject where there are several, else style, else no split.
+        test_groups: groups of the test split, instead of random ones.
+        split_seed: seed of random groups.
+        min_seconds: minimum duration of a clip.
+        max_residual: maximum mean distance (m) of a clip's skeleton from the recorded joints.
+        strict: stop at the first rejected clip.
+        action_from: "folder" or "parent": the action is the name of the top folder below the source, or of the
+            parent folder of the file.
+        metadata: a table with columns file, action, subject, style, text (`motiondiff.data.labels.metadata`).
+        up: up axis of files without one, or ``auto``.
+        unit: unit of length of files without one (a name or metres), or ``auto``.
+        source_fps: frames per second of the files, replacing their own.
     """
 
     fps: float | None = 20.0
@@ -95,7 +95,7 @@ def prepare(
 ) -> MotionStore:
     """Make a store of every usable clip below a folder.
 
-    Clips that cannot be used end in ``rejected.csv`` with the reason.
+    Rejected clips are listed in ``rejected.csv`` with the reason.
 
     Args:
         format: a key of `motiondiff.data.readers.FORMATS`.
@@ -103,10 +103,10 @@ def prepare(
         out: the store to make.
         options: selection, frame rate, split.
         overwrite: replace an existing ``out``.
-        executor: where clips are read; by default a local process pool.
+        executor: executor for reading; by default a local process pool.
 
     Raises:
-        InputError: unknown format, nothing of it in the folder, no usable clip at all, or ``out`` exists; nothing is
+        InputError: unknown format, nothing of it in the folder, no usable clip, or ``out`` exists; nothing is
             written then.
     """
     options = options or PrepareOptions()
@@ -116,21 +116,21 @@ def prepare(
     about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: list[str] = []
     with worker_pool(len(references), executor) as pool:
-        references, rigs = with_conventions(format, references, options, pool)
+        references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
             about["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
         bar = tqdm(_checked(items, options.labels, seen), desc="read", unit="clip", total=len(references))
         with bar as clips:  # closed also on an error, whose message then has a line of its own
             store = write_store(clips, out, options, about=about, overwrite=overwrite)
-    annotations.warn_of_unmatched(seen)
-    warn_of_rejected(store)
+    annotations.warn_unmatched(seen)
+    warn_rejected(store)
     return store
 
 
 def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: list[str]) -> Iterator[Clip | Rejection]:
-    """The items as they come, their ids noted in ``seen``; at the end, whether the label map named any label."""
-    use = LabelUse(labels) if labels is not None else None
+    """The items, with their ids recorded in ``seen``; at the end, a check of the label map."""
+    use = LabelMapCheck(labels) if labels is not None else None
     for item in items:
         seen.append(item.clip_id)
         if use is not None and (isinstance(item, Clip) or item.label is not None):
@@ -140,44 +140,44 @@ def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: l
         use.check()
 
 
-def with_conventions(
+def resolve_conventions(
     format: str, references: list[ClipRef], options: PrepareOptions, pool: Executor | None
 ) -> tuple[list[ClipRef], list[dict[str, Any]]]:
-    """References with the up axis and unit of their rigs, and these for ``store.json``.
+    """References with up axis and unit of their rigs, and a description of each rig for ``store.json``.
 
-    Formats that fix both come back as they are.
+    References of formats that fix both are unchanged.
 
     Raises:
-        InputError: up axis, unit or frame rate are given for a format that fixes them.
+        InputError: up axis, unit or frame rate given for a format that fixes them.
     """
     given = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
     check_conventions(format, given)
     choose = getattr(get_reader(format), "choose_conventions", None)
     if choose is None:
         return references, []
-    run = map if pool is None else partial(pool.map, chunksize=CHUNK)
-    settled, rigs = choose(references, **given, run=run)
-    return settled, rigs
+    run = map if pool is None else partial(pool.map, chunksize=CHUNK_SIZE)
+    resolved, rigs = choose(references, **given, run=run)
+    return resolved, rigs
 
 
-def warn_of_rejected(store: MotionStore) -> None:
-    """One line in the log where clips were left out."""
+def warn_rejected(store: MotionStore) -> None:
+    """Log the number of rejected clips."""
     if store.header["rejected"]:
-        logger.warning("%d clips could not be used: see %s", store.header["rejected"], store.path / "rejected.csv")
+        logger.warning("%d clips rejected: see %s", store.header["rejected"], store.path / "rejected.csv")
 
 
-def read_names(paths: Iterable[str | Path]) -> frozenset[str]:
-    """The names in published lists of samples to leave out, one a line; endings of file names are taken off.
+def read_exclusion_lists(paths: Iterable[str | Path]) -> frozenset[str]:
+    """Names in published lists of samples to leave out, one a line, without file suffixes.
 
     Raises:
-        InputError: a list cannot be read or names nothing.
+        InputError: an unreadable or empty list.
     """
     names: set[str] = set()
     for path in map(Path, paths):
-        found = {re.sub(_ENDING, "", line.strip()).upper() for line in read_text(path).splitlines() if line.strip()}
-        if not found:
-            raise InputError(f"--exclude {path}: names no sample; one a line is expected")
-        names |= found
+        entries = {re.sub(_ENDING, "", line.strip()).upper() for line in read_text(path).splitlines() if line.strip()}
+        if not entries:
+            raise InputError(f"--exclude {path}: no sample; one name a line expected")
+        names |= entries
     return frozenset(names)
 
 
@@ -189,38 +189,38 @@ def write_store(
     about: Mapping[str, Any],
     overwrite: bool = False,
 ) -> MotionStore:
-    """Bring clips to the common frame, write them as they come, and split them at the end.
+    """Write clips in the common frame one by one, and split them at the end.
 
     Raises:
-        InputError: ``out`` exists, no clip can be used, an impossible split, or (strict) a clip that cannot be used.
+        InputError: ``out`` exists, no usable clip, an impossible split, or (strict) a rejected clip.
     """
     rejected: list[Rejection] = []
     subjects: list[str | None] = []
-    tags: list[str | None] = []
+    styles: list[str | None] = []
     with atomic_folder(out, overwrite=overwrite) as folder, StoreWriter(folder) as writer:
         for item in items:
             if isinstance(item, Clip):
                 try:
                     writer.append(*canonicalise(item.motion), clip_id=item.clip_id)
                     subjects.append(item.motion.subject)
-                    tags.append(item.motion.tag)
+                    styles.append(item.motion.style)
                     continue
                 except OSError:  # the disk, not the clip
                     raise
                 except Exception as error:  # as in `read_or_reject`
-                    item = rejection(item.clip_id, error)
+                    item = make_rejection(item.clip_id, error)
             if options.strict:
                 raise InputError(f"{item.clip_id}: {item.reason}")
             rejected.append(item)
         if not subjects:
             first = f"; the first: {rejected[0].reason}" if rejected else ""
             raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
-        split_by = choose_split_key(subjects, tags, options.split_by)
+        split_by = choose_split_key(subjects, styles, options.split_by)
         if split_by is None and options.test_groups:
-            raise InputError("test groups were named, but the clips name neither subjects nor tags to split by")
+            raise InputError("test groups given, but the clips have neither subjects nor styles to split by")
         if split_by is None:
-            logger.warning("no subject and no tag tells the clips apart: all of them are in the training split")
-        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "tag": tags, None: [None] * len(tags)}
+            logger.warning("no two subjects or styles to split by: all clips are in the training split")
+        by_key: dict[str | None, list[str | None]] = {"subject": subjects, "style": styles, None: [None] * len(styles)}
         groups = by_key[split_by]
         splits = assign_splits(groups, seed=options.split_seed, test_groups=options.test_groups)
         writer.finish(
@@ -234,24 +234,24 @@ def write_store(
 def read_all(
     references: Sequence[T], work: Callable[[T], list[Clip | Rejection]], executor: Executor | None
 ) -> Iterator[Clip | Rejection]:
-    """Every clip or rejection that ``work`` makes of the references, in their order."""
+    """Clips and rejections of ``work`` for each reference, in order."""
     if executor is None:
         for reference in references:
             yield from work(reference)
         return
-    for result in executor.map(work, references, chunksize=CHUNK):
+    for result in executor.map(work, references, chunksize=CHUNK_SIZE):
         yield from result
 
 
 @contextlib.contextmanager
 def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Executor | None]:
-    """The processes to read ``count`` units with: the executor given, or a pool, or None where few are to be read.
+    """Executor for reading ``count`` units: the given one, or a process pool, or None for few units.
 
     Raises:
         InputError: one of the pool's processes was killed.
     """
     processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if executor is not None or count < CLIPS_WORTH_A_POOL or processes == 1:
+    if executor is not None or count < MIN_CLIPS_FOR_POOL or processes == 1:
         yield executor
         return
     # forking a process that already runs torch's threads may hang
@@ -260,7 +260,7 @@ def worker_pool(count: int, executor: Executor | None = None) -> Iterator[Execut
             yield pool
         except BrokenProcessPool as error:
             raise InputError(
-                "a process that reads clips was killed, most often for want of memory: read the folder in parts"
+                "a process that reads clips was killed, usually for lack of memory: read the folder in parts"
             ) from error
 
 
@@ -281,13 +281,13 @@ def read_and_check(
                 label = motion.action
                 item = Clip(item.clip_id, _select(motion, options), label)
             except Exception as error:  # as in `read_or_reject`
-                item = replace(rejection(item.clip_id, error), label=label)
+                item = replace(make_rejection(item.clip_id, error), label=label)
         results.append(item)
     return results
 
 
 def _listed(clip_id: str, exclude: frozenset[str]) -> str:
-    """The name on the lists that is the clip's, its file's, or that of the recording it was cut from; or nothing."""
+    """Name on the lists of the clip, its file, or its recording; or an empty text."""
     if not exclude:
         return ""
     name = clip_id.upper()
@@ -297,7 +297,7 @@ def _listed(clip_id: str, exclude: frozenset[str]) -> str:
 
 
 def _select(motion: Motion, options: PrepareOptions) -> Motion:
-    """The motion with its action named, if it can be used.
+    """The motion with its action of the label map.
 
     Raises:
         InputError: left out by the label map, too short, a poor fit, or implausible in size.
@@ -307,7 +307,9 @@ def _select(motion: Motion, options: PrepareOptions) -> Motion:
     if motion.seconds < options.min_seconds or len(motion) < 2:
         raise InputError(f"{motion.seconds:.2f} s long, shorter than {options.min_seconds} s")
     if motion.residual > options.max_residual:
-        raise InputError(f"the skeleton misses the recorded joints by {motion.residual * 100:.1f} cm in the mean")
+        raise InputError(f"mean distance of {motion.residual * 100:.1f} cm from the recorded joints")
     if not 0.05 < float(motion.skeleton.bone_lengths.sum()) < 50:
-        raise InputError(f"the body is not of human size (bones of {motion.skeleton.bone_lengths.sum():.2f} m in all)")
+        raise InputError(
+            f"the body is not of human size (bones of {motion.skeleton.bone_lengths.sum():.2f} m in total)"
+        )
     return motion

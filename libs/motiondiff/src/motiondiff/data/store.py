@@ -1,17 +1,17 @@
-"""The store: every clip of a data set in one flat array on disk, with a columnar index.
+"""`MotionStore`: all clips of a data set in one flat array on disk, with a columnar index.
 
 A store folder holds
 
-- ``store.json``: fps, skeleton topology, vocabularies, counts, how it was made;
-- ``frames.npy``: (N, 3 + 6 J + 1) float32, all clips one after the other; a row is root position (m), J local
+- ``store.json``: fps, skeleton topology, vocabularies, counts, provenance;
+- ``frames.npy``: (N, 3 + 6 J + 1) float32, all clips one after the other; a frame is root position (m), J local
   rotations as 6D (Zhou et al., CVPR 2019), and the heading (rad);
-- ``clips.npz``: one column per property of a clip (first row, length, action, ...);
+- ``clips.npz``: one column per property of a clip (first frame, length, action, ...);
 - ``skeletons.npy``: (K, J, 3) float32 rest offsets in metres, one for each body;
-- ``texts.json``: a list of descriptions for each clip, where the source has some;
-- ``rejected.csv``: what was left out, and why.
+- ``texts.json``: a list of captions for each clip, where the source has some;
+- ``rejected.csv``: rejected clips with the reason.
 
-Clips stand in the common frame (`motiondiff.motion.canonicalise`); their place in the recording's world is kept.
-Reading needs numpy only: no torch, no pandas.
+Clips stand in the common frame (`motiondiff.skeleton.motion.canonicalise`); their place in the recording's world is
+kept. Reading needs numpy only: no torch, no pandas.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ import numpy.typing as npt
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from icube_common.utils import as_list
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 T = TypeVar("T")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 NO_LABEL = -1
 
@@ -46,7 +46,7 @@ COLUMNS: dict[str, Any] = {
     "start": np.int64,
     "length": np.int64,
     "action": np.int32,
-    "tag": np.int32,
+    "style": np.int32,
     "subject": np.int32,
     "split": np.int8,
     "skeleton": np.int32,
@@ -55,8 +55,8 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
-    """Where the rows begin in a ``frames.npy`` of the given shape, bytes.
+def _data_offset(frames: Path, shape: tuple[int, int]) -> int:
+    """Offset of the data in a ``frames.npy`` of the given shape, bytes.
 
     Raises:
         InputError: missing, of another shape, or cut short.
@@ -64,21 +64,21 @@ def _find_rows(frames: Path, shape: tuple[int, int]) -> int:
     try:
         with frames.open("rb") as handle:
             np.lib.format.read_magic(handle)
-            found, _, kind = np.lib.format.read_array_header_1_0(handle)
+            actual, _, kind = np.lib.format.read_array_header_1_0(handle)
             start = handle.tell()
     except (OSError, ValueError) as error:
         raise InputError(f"{frames}: missing or broken ({error}); prepare the store again") from error
     whole = start + shape[0] * shape[1] * 4
-    if found != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
+    if actual != shape or kind != np.dtype("<f4") or frames.stat().st_size != whole:
         raise InputError(
-            f"{frames}: {frames.stat().st_size} bytes of {found} {kind}, {whole} bytes of {shape} float32 expected: "
+            f"{frames}: {frames.stat().st_size} bytes of {actual} {kind}, {whole} bytes of {shape} float32 expected: "
             "cut short or another store's; prepare the store again"
         )
     return start
 
 
 def _load(path: Path, read: Callable[[Any], T]) -> T:
-    """What ``read`` makes of an .npy or .npz file.
+    """Result of ``read`` on the content of an .npy or .npz file.
 
     Raises:
         InputError: the file is missing or broken.
@@ -92,8 +92,8 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
         raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
 
 
-def row_size(joints: int) -> int:
-    """Numbers in one row of ``frames.npy``."""
+def frame_size(joints: int) -> int:
+    """Numbers in one frame of ``frames.npy``."""
     return 3 + 6 * joints + 1
 
 
@@ -120,30 +120,30 @@ class MotionStore:
             )
         self.fps = float(self.header["fps"])
         self.actions: list[str] = self.header["actions"]
-        self.tags: list[str] = self.header["tags"]
+        self.styles: list[str] = self.header["styles"]
         self.subjects: list[str] = self.header["subjects"]
         self.joint_names = tuple(self.header["joint_names"])
         self.parents = tuple(self.header["parents"])
         self.fingerprint: str = self.header["fingerprint"]
-        self._width = row_size(len(self.joint_names))
-        self._data_start = _find_rows(self.path / "frames.npy", (int(self.header["frames"]), self._width))
+        self._width = frame_size(len(self.joint_names))
+        self._data_start = _data_offset(self.path / "frames.npy", (int(self.header["frames"]), self._width))
 
     def __len__(self) -> int:
         return int(self.header["clips"])
 
     @cached_property
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """The numeric columns of the clip index; see the module's head."""
+        """Numeric columns of the clip index (`COLUMNS`)."""
         return _load(self.path / "clips.npz", lambda archive: {name: archive[name] for name in COLUMNS})
 
     @cached_property
     def clip_ids(self) -> list[str]:
-        """The id of every clip."""
+        """Id of every clip."""
         return _load(self.path / "clips.npz", lambda archive: [raw.decode() for raw in archive["clip_id"]])
 
     @cached_property
     def texts(self) -> list[tuple[str, ...]]:
-        """What people wrote about each clip; empty tuples where the store has no ``texts.json``.
+        """Captions of each clip; empty tuples where the store has no ``texts.json``.
 
         Raises:
             InputError: the file is broken or another store's.
@@ -153,8 +153,8 @@ class MotionStore:
             return [()] * len(self)
         texts = read_json(path)
         if not isinstance(texts, list) or len(texts) != len(self):
-            raise InputError(f"{path}: is no list of {len(self)} lists of texts; prepare the store again")
-        return [tuple(str(text) for text in as_list(of_clip)) for of_clip in texts]
+            raise InputError(f"{path}: not a list of {len(self)} lists of texts; prepare the store again")
+        return [tuple(str(text) for text in as_list(entry)) for entry in texts]
 
     @cached_property
     def offsets(self) -> Array:
@@ -169,22 +169,22 @@ class MotionStore:
         """Indices of the clips of one split, or of all.
 
         Raises:
-            InputError: an unknown split, or one that holds nothing.
+            InputError: an unknown or empty split.
         """
         if split is None:
             return np.arange(len(self))
         if split not in SPLITS:
             raise InputError(f"unknown split {split!r} (known: {', '.join(SPLITS)})")
-        found = np.flatnonzero(self.columns["split"] == SPLITS.index(split))
-        if len(found) == 0:
+        clips = np.flatnonzero(self.columns["split"] == SPLITS.index(split))
+        if len(clips) == 0:
             raise InputError(f"{self.path}: the split {split!r} holds no clip (split by: {self.header['split_by']})")
-        return found
+        return clips
 
-    def rows(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
-        """(T, 3 + 6 J + 1) rows of one clip, read afresh.
+    def frames(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
+        """(T, 3 + 6 J + 1) frames of one clip, read from disk.
 
-        Plain reads rather than pages of a memory map: pages that were touched count as this process's memory for as
-        long as the map lives, which for a large store is all of it.
+        Plain reads rather than a memory map, whose touched pages count as memory of the process for as long as it is
+        open: for a large store that is all of it.
         """
         first, length = int(self.columns["start"][clip]), int(self.columns["length"][clip])
         stop = length if stop is None else min(stop, length)
@@ -200,13 +200,13 @@ class MotionStore:
         import torch
         from einops import rearrange
 
-        from motiondiff.geometry.rotations import rotation_6d_to_matrix
-        from motiondiff.motion import Motion
+        from motiondiff.skeleton.kinematics import rotation_6d_to_matrix
+        from motiondiff.skeleton.motion import Motion
 
-        rows = self.rows(clip)
+        rows = self.frames(clip)
         features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
         labels = {}
-        for name, table in (("action", self.actions), ("tag", self.tags), ("subject", self.subjects)):
+        for name, table in (("action", self.actions), ("style", self.styles), ("subject", self.subjects)):
             code = int(self.columns[name][clip])
             labels[name] = None if code == NO_LABEL else table[code]
         return Motion(
@@ -220,15 +220,15 @@ class MotionStore:
             **labels,
         )
 
-    def placement(self, clip: int) -> Placement:
-        """What puts a clip back where it was recorded (`motiondiff.motion.place`)."""
-        from motiondiff.motion import Placement
+    def world_transform(self, clip: int) -> RigidTransform:
+        """Transform of a clip back to its place in the recording (`motiondiff.skeleton.motion.apply_transform`)."""
+        from motiondiff.skeleton.motion import RigidTransform
 
         yaw, x, y, z = (float(value) for value in self.columns["placement"][clip])
-        return Placement(yaw, (x, y, z))
+        return RigidTransform(yaw, (x, y, z))
 
     def info(self) -> dict[str, Any]:
-        """Counts for people and scripts: clips, frames, actions, subjects, tags, splits, fps, joints, stature."""
+        """Summary: clips, frames, actions, subjects, styles, splits, fps, joints, stature."""
         lengths = self.columns["length"]
 
         def count(name: str, labels: Sequence[str]) -> dict[str, int]:
@@ -245,7 +245,7 @@ class MotionStore:
             "joints": len(self.joint_names),
             "bodies": len(self.offsets),
             "actions": count("action", self.actions),
-            "tags": count("tag", self.tags),
+            "styles": count("style", self.styles),
             "subjects": count("subject", self.subjects),
             "splits": {name: number for name, number in count("split", SPLITS).items() if number},
             "split_by": self.header["split_by"],

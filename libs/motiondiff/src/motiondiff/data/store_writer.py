@@ -1,4 +1,4 @@
-"""Writing a store: clips one after the other, memory that does not grow with the number of frames."""
+"""`StoreWriter`: clips written one by one, in memory that does not grow with the number of frames."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, row_size
-from motiondiff.geometry.skeleton import Skeleton
+from motiondiff.data.store import COLUMNS, FORMAT_VERSION, NO_LABEL, SPLITS, frame_size
+from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion, Placement
+    from motiondiff.skeleton.motion import Motion, RigidTransform
 
 Array = npt.NDArray[np.float32]
 
 
 class StoreWriter:
-    """Writes clips one at a time into a folder; memory does not grow with the number of frames.
+    """Writer of a store into a folder, clip by clip.
 
-    The first clip fixes frame rate and skeleton topology. Leaving its ``with`` block closes the file, also where
-    `finish` was not reached.
+    The first clip fixes frame rate and skeleton topology. The end of the ``with`` block closes the file, also without
+    `finish`.
 
     Args:
         folder: an empty folder (see `icube_common.io.runs.atomic_folder`).
@@ -38,11 +38,11 @@ class StoreWriter:
         self._skeleton: Skeleton | None = None
         self._bodies: dict[bytes, int] = {}
         self._offsets: list[Array] = []
-        self._labels: dict[str, dict[str, int]] = {"action": {}, "tag": {}, "subject": {}}
+        self._labels: dict[str, dict[str, int]] = {"action": {}, "style": {}, "subject": {}}
         self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self._clip_ids: list[str] = []
         self._texts: list[Sequence[str]] = []
-        self._known: set[str] = set()
+        self._ids: set[str] = set()
         self._statures: list[float] = []
         self._rows = 0
         self._digest = hashlib.sha256()
@@ -54,11 +54,11 @@ class StoreWriter:
     def __exit__(self, *error: object) -> None:
         self._file.close()
 
-    def append(self, motion: Motion, placement: Placement | None = None, *, clip_id: str) -> None:
-        """Add one clip that stands in the common frame, and what puts it back where it was recorded.
+    def append(self, motion: Motion, placement: RigidTransform | None = None, *, clip_id: str) -> None:
+        """Add one clip in the common frame, with its transform back to the recording's world.
 
         Raises:
-            InputError: another skeleton topology or fps than the clips before it, or an id that one of them has.
+            InputError: another skeleton topology or fps than the earlier clips, or a repeated id.
         """
         if self._skeleton is None:
             self._skeleton, self._fps = motion.skeleton, motion.fps
@@ -72,9 +72,9 @@ class StoreWriter:
             raise InputError(
                 f"{motion.source}: {motion.fps:g} fps in a store of {self._fps:g} fps: give one with --fps"
             )
-        if clip_id in self._known:
-            raise InputError(f"{motion.source}: the clip id {clip_id!r} is another clip's already")
-        self._known.add(clip_id)
+        if clip_id in self._ids:
+            raise InputError(f"{motion.source}: the clip id {clip_id!r} is already taken")
+        self._ids.add(clip_id)
         rows = pack_frames(motion)
         self._digest.update(rows.tobytes())
         self._file.write(rows.tobytes())
@@ -85,7 +85,7 @@ class StoreWriter:
             "start": self._rows,
             "length": len(motion),
             "skeleton": body,
-            "placement": (placement.yaw, *placement.shift) if placement else (0.0, 0.0, 0.0, 0.0),
+            "placement": (placement.yaw, *placement.translation) if placement else (0.0, 0.0, 0.0, 0.0),
             "residual": motion.residual,
         }
         for kind, table in self._labels.items():
@@ -109,21 +109,21 @@ class StoreWriter:
         """Write index, skeletons and ``rejected.csv``.
 
         Args:
-            about: provenance for ``store.json``: ``format``, ``split_by``, ``simulated``.
+            about: provenance in ``store.json``: ``format``, ``split_by``, ``simulated``.
             splits: one of `SPLITS` for each clip; all train by default.
-            rejected: (clip, reason) of what was left out.
+            rejected: (clip, reason) of each rejected clip.
 
         Raises:
-            InputError: no clip was added.
+            InputError: no clips.
         """
         if self._skeleton is None:
-            raise InputError("no clip is left to store")
+            raise InputError("no clips to store")
         self._write_header(self._rows)
         self._file.close()
         self._columns["split"] = [SPLITS.index(split) for split in splits or ["train"] * len(self._clip_ids)]
         columns = {name: np.asarray(self._columns[name], dtype=kind) for name, kind in COLUMNS.items()}
         ids = np.array([clip_id.encode() for clip_id in self._clip_ids])
-        for name in ("action", "tag", "subject"):
+        for name in ("action", "style", "subject"):
             columns[name], self._labels[name] = _sort_labels(columns[name], self._labels[name])
         vocabularies = {name: list(table) for name, table in self._labels.items()}
         body = {"fps": self._fps, "names": self._skeleton.names, "parents": self._skeleton.parents, **vocabularies}
@@ -145,7 +145,7 @@ class StoreWriter:
             "joint_names": self._skeleton.names,
             "parents": self._skeleton.parents,
             "actions": list(self._labels["action"]),
-            "tags": list(self._labels["tag"]),
+            "styles": list(self._labels["style"]),
             "subjects": list(self._labels["subject"]),
             "rejected": len(rejected),
             "fingerprint": self._digest.hexdigest(),
@@ -168,11 +168,11 @@ class StoreWriter:
         }
 
     def _write_header(self, rows: int) -> None:
-        """(Re)write the .npy header: numpy pads it so that the row count can grow in place."""
+        """(Re)write the .npy header: NumPy pads it, so that the number of frames can grow in place."""
         assert self._skeleton is not None
         end = self._file.tell()
         self._file.seek(0)
-        shape = (rows, row_size(len(self._skeleton)))
+        shape = (rows, frame_size(len(self._skeleton)))
         np.lib.format.write_array_header_1_0(
             self._file, {"descr": np.lib.format.dtype_to_descr(np.dtype("<f4")), "fortran_order": False, "shape": shape}
         )
@@ -181,7 +181,7 @@ class StoreWriter:
 
 
 def _sort_labels(column: npt.NDArray[Any], table: dict[str, int]) -> tuple[npt.NDArray[Any], dict[str, int]]:
-    """Vocabulary in alphabetical order, whatever order the clips came in."""
+    """Vocabulary in alphabetical order, independent of the order of clips."""
     order = sorted(table)
     renumber = np.full(len(table) + 1, NO_LABEL, dtype=column.dtype)  # the last entry serves NO_LABEL = -1
     for new, label in enumerate(order):
@@ -193,7 +193,7 @@ def pack_frames(motion: Motion) -> Array:
     """(T, 3 + 6 J + 1) float32: root, rotations as 6D, heading of every frame."""
     from einops import rearrange
 
-    from motiondiff.motion import headings
+    from motiondiff.skeleton.motion import headings
 
     rotations = rearrange(motion.rotations[..., :2], "frames joints row column -> frames (joints column row)")
     return np.concatenate([motion.root, rotations, headings(motion)[:, None]], axis=1, dtype=np.float32)

@@ -19,12 +19,12 @@ from motiondiff.evaluation.figures import Judge, Judged, evaluate_sets
 from motiondiff.evaluation.options import FEWEST_CLIPS, EvaluateOptions
 from motiondiff.evaluation.report import write_report
 from motiondiff.evaluation.text import evaluate_texts
-from motiondiff.motion import Motion
 from motiondiff.pipeline import MotionDiffusionPipeline
 from motiondiff.recognition.clips import ClipSet, refuse_shared_subjects
 from motiondiff.recognition.recognise import without_small_classes
 from motiondiff.recognition.train import fit_recogniser, refuse_small_classes
 from motiondiff.sample import SampleOptions, generate, load_pipeline, resolve
+from motiondiff.skeleton.motion import Motion
 from motiondiff.train import TEXT_CACHE
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def evaluate(
             scheduler=options.scheduler,
             guidance=options.guidance,
             batch_size=options.batch_size,
-            mix_tags=options.mix_tags,
+            mix_styles=options.mix_styles,
             device=options.device,
         ),
         steps=10,
@@ -149,7 +149,7 @@ def evaluate(
             "steps": sampling.steps,
             "scheduler": sampling.scheduler,
             "guidance": sampling.guidance,
-            "mix_tags": sampling.mix_tags,
+            "mix_styles": sampling.mix_styles,
             "split": options.split,
             "evaluator": {**config_to_dict(options.recogniser), "seed": options.evaluator_seed},
         },

@@ -119,7 +119,7 @@ def fit_matcher(
     if len(set(meanings.tolist())) < 2:
         raise InputError("text figures: all training clips mean the same; at least two meanings are needed")
     for row in rows:
-        if not len(captions.captions.of_clip[row]):
+        if not len(captions.captions.clip_indices[row]):
             raise InputError(f"text figures: training clip number {row} has no caption")
     data = stack_clips(clips.positions, config)
     with torch.random.fork_rng(devices=[]):
@@ -129,7 +129,7 @@ def fit_matcher(
     meaning = torch.from_numpy(meanings)
 
     def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = [captions.draw(rows[row], numbers) for row in batch.tolist()]
+        drawn = [captions.sample(rows[row], numbers) for row in batch.tolist()]
         texts = torch.from_numpy(np.stack([text for text in drawn if text is not None]))
         same = meaning[batch][:, None] == meaning[batch][None]
         motions = network.motion(varied_clips(data[batch], config, generator))

@@ -28,7 +28,7 @@ class EvaluateOptions:
         recogniser: the evaluator's network and training.
         evaluator_seed: seed of that training.
         batch_size: motions denoised together.
-        mix_tags: each motion with a tag of its own, any of the model's; else the style is left open.
+        mix_styles: each motion with a style of its own, any of the model's; else the style is left open.
         device: torch device of the generator.
     """
 
@@ -42,7 +42,7 @@ class EvaluateOptions:
     recogniser: RecogniserConfig = field(default_factory=RecogniserConfig)
     evaluator_seed: int = 0
     batch_size: int = 32
-    mix_tags: bool = False
+    mix_styles: bool = False
     device: str = "cpu"
 
     def __post_init__(self) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.recognition.clips import ClipSet
+from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
 

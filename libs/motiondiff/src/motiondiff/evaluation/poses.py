@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Placement
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.features import resample
+from motiondiff.skeleton.motion import RigidTransform
+from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
 
@@ -43,10 +43,10 @@ def on_body(positions: Array, parents: Sequence[int], lengths: Array) -> Array:
 
 def facing_front(positions: Array, skeleton: Skeleton) -> Array:
     """The clip turned about y so that its first frame faces +z; unchanged where names do not tell left from right."""
-    if not skeleton.across:
+    if not skeleton.left_right_pairs:
         return positions
-    left = np.sum([positions[0, a] - positions[0, b] for a, b in skeleton.across], axis=0)
-    turn = Placement(-float(np.arctan2(-left[2], left[0]))).matrix
+    left = np.sum([positions[0, a] - positions[0, b] for a, b in skeleton.left_right_pairs], axis=0)
+    turn = RigidTransform(-float(np.arctan2(-left[2], left[0]))).matrix
     return np.asarray(positions @ turn.T)
 
 

@@ -15,9 +15,9 @@ from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import MEANING, Judge, Judged, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
 from motiondiff.evaluation.text import MEANING as TEXT_MEANING
-from motiondiff.export.render import contact_sheet
-from motiondiff.motion import Motion
+from motiondiff.export.images.render import write_contact_sheet
 from motiondiff.sample import slug
+from motiondiff.skeleton.motion import Motion
 
 SAMPLES = 3
 """Motions of each class on the page."""
@@ -193,8 +193,10 @@ def _motions(
         ids = [judge.train.clips.ids[seen.nearest.clip[row]] for row in rows]
         near = [f"{seen.nearest.distance[row]:.3f} m: {clip}" for row, clip in zip(rows, ids, strict=True)]
         stem = f"{label:02d}-{slug(name)}"
-        left = contact_sheet([motions[row] for row in rows], made, folder / f"{stem}.png", frames=FRAMES, cell=CELL)
-        right = contact_sheet(
+        left = write_contact_sheet(
+            [motions[row] for row in rows], made, folder / f"{stem}.png", frames=FRAMES, cell=CELL
+        )
+        right = write_contact_sheet(
             [store[row_of[clip]] for clip in ids], near, folder / f"{stem}-nearest.png", frames=FRAMES, cell=CELL
         )
         report.gallery(

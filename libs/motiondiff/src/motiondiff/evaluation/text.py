@@ -19,7 +19,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import find_metric, mean_interval
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import TextConfig
-from motiondiff.data.captions import EmbeddedCaptions, captions_of_store
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.figures import Judge
 from motiondiff.evaluation.matching import Matcher, fit_matcher, rank_own
@@ -92,7 +92,7 @@ def evaluate_texts(
         InputError: fewer than two meanings among the held-out clips, or an encoder that is not the run's.
     """
     encoder = pipeline.text_encoder
-    captions = captions_of_store(store)
+    captions = store_captions(store)
     vectors = encoder.embed(captions.texts, FeatureCache(cache) if cache.is_dir() else None).numpy()
     row_of = {name: row for row, name in enumerate(store.clip_ids)}
     train, held_out = judge.train.clips, judge.held_out.clips
@@ -117,7 +117,7 @@ def evaluate_texts(
     for seed in range(options.seeds):
         generator = np.random.default_rng([seed, 29])
         chosen = np.sort(generator.permutation(len(rows))[:MOST_CAPTIONS])
-        drawn = np.array([_draw_caption(captions.of_clip[row], generator) for row in rows[chosen]])
+        drawn = np.array([_draw_caption(captions.clip_indices[row], generator) for row in rows[chosen]])
         pools = draw_pools(meanings[chosen], min(pool, len(set(meanings[chosen].tolist()))), generator)
         texts = [captions.texts[number] for number in drawn]
         motions = list(generate(pipeline, dataclasses.replace(sampling, texts=texts, count=1, seed=seed)))

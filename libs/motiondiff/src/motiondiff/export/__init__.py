@@ -1,4 +1,4 @@
-"""Motions as files: BVH, glTF and .blend for programs, npz (also AMASS's) for scripts, GIF, MP4 and HTML for people."""
+"""Export of motions: BVH, glTF, .blend, npz (also AMASS's), GIF, MP4 and HTML."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from motiondiff.motion import Motion
+    from motiondiff.skeleton.motion import Motion
 
 FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html", "amass")
 
 
 def file_name(name: str, format: str) -> str:
-    """The name of a motion's file in a folder: ``walk.bvh``, and ``walk_poses.npz`` as AMASS has it."""
+    """File name of a motion in a folder: ``walk.bvh``; ``walk_poses.npz`` for AMASS."""
     return f"{name}_poses.npz" if format == "amass" else f"{name}.{format}"
 
 
-def write(
+def export(
     motion: Motion,
     path: str | Path,
     format: str | None = None,
@@ -28,14 +28,14 @@ def write(
     clip_id: str | None = None,
     scale: float = 1.0,
 ) -> Path:
-    """Write a motion in one of `FORMATS`; the file appears whole or not at all and replaces an older one.
+    """Write a motion in one of `FORMATS`, atomically; an older file is replaced.
 
     Args:
         motion: the clip, metres, y-up.
         path: the file to write.
-        format: one of `FORMATS`; by default what the suffix of ``path`` says.
-        caption: text on the pictures of ``gif`` and ``mp4``; by default the motion's action.
-        clip_id: the clip's name in its collection, recorded in ``npz`` and heading of the ``html`` page.
+        format: one of `FORMATS`; by default the suffix of ``path``.
+        caption: text on the images of ``gif`` and ``mp4``; by default the motion's action.
+        clip_id: id of the clip, a key of ``npz`` and the heading of the ``html`` page.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
 
     Returns:
@@ -60,30 +60,30 @@ def write(
 
         return write_npz(motion, path, clip_id=clip_id)
     if name == "gif":
-        from motiondiff.export.render import write_gif
+        from motiondiff.export.images.render import write_gif
 
         return write_gif(motion, path, caption=caption)
     if name == "mp4":
-        from motiondiff.export.render import write_mp4
+        from motiondiff.export.images.render import write_mp4
 
         return write_mp4(motion, path, caption=caption)
     if name in ("gltf", "glb"):
-        from motiondiff.export.gltf import write_gltf
+        from motiondiff.export.meshes.gltf import write_gltf
 
         return write_gltf(motion, path, container=name)
     if name == "blend":
-        from motiondiff.export.blend import write_blend
+        from motiondiff.export.meshes.blend import write_blend
 
         return write_blend(motion, path)
     if name == "html":
-        from motiondiff.export.html import write_html
+        from motiondiff.export.html.page import write_html
 
         return write_html([motion], path, names=[clip_id] if clip_id else None)
     raise unknown("format", name, FORMATS)
 
 
 def check_scale(format: str, scale: float) -> None:
-    """InputError unless the scale is 1, or positive and the format's files may be in any unit."""
+    """Raise InputError unless the scale is 1, or positive for a format without a fixed unit."""
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"--scale {scale:g}: must be a positive number of file units per metre (100: centimetres)")
     if scale != 1 and format != "bvh":

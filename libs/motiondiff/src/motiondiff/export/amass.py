@@ -1,7 +1,7 @@
-"""Motions as AMASS recordings: the ``.npz`` of SMPL poses that trainers, viewers and Blender's SMPL add-on open.
+"""AMASS export: the ``.npz`` of SMPL poses for trainers, viewers and Blender's SMPL add-on.
 
-The body is the model's mean one (``betas`` zero), so a motion has to be on it: names, parents and rest offsets are
-compared with `motiondiff.geometry.smpl.mean_skeleton`, since another body's rotations are none of SMPL's.
+The body is the model's mean one (``betas`` zero), so a motion must be on it: names, parents and rest offsets are
+compared with `motiondiff.skeleton.smpl.mean_skeleton`, since rotations of another body are not SMPL's.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from einops import rearrange
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.export.files import output_file
-from motiondiff.export.rotations import check_rotations
-from motiondiff.geometry.smpl import PELVIS, TO_Y_UP, mean_skeleton
-from motiondiff.motion import Motion
+from motiondiff.export.output import check_rotations, output_file
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.smpl import PELVIS_OFFSET, Z_UP_TO_Y_UP, mean_skeleton
 
-POSES = {22: 156, 24: 72}
+POSE_SIZES = {22: 156, 24: 72}
 """Numbers a frame by joints of the body: SMPL+H with its hands at rest, SMPL."""
-SAME_BODY = 1e-3
-"""Metres: offsets that differ by less are the mean body's."""
+BODY_TOLERANCE = 1e-3
+"""Metres: maximum difference of offsets from the mean body's."""
 
 
 def write_amass(motion: Motion, path: str | Path) -> Path:
@@ -45,13 +44,13 @@ def write_amass(motion: Motion, path: str | Path) -> Path:
     check_rotations(motion, "AMASS")
     joints = len(motion.skeleton)
     rotations = motion.rotations.astype(np.float64)
-    rotations[:, 0] = TO_Y_UP.T @ rotations[:, 0]
+    rotations[:, 0] = Z_UP_TO_Y_UP.T @ rotations[:, 0]
     turns = Rotation.from_matrix(rearrange(rotations, "t j row column -> (t j) row column")).as_rotvec()
-    poses = np.zeros((len(motion), POSES[joints]))
+    poses = np.zeros((len(motion), POSE_SIZES[joints]))
     poses[:, : 3 * joints] = rearrange(turns, "(t j) xyz -> t (j xyz)", j=joints)
     arrays: dict[str, Any] = {
         "poses": poses,
-        "trans": motion.root.astype(np.float64) @ TO_Y_UP - PELVIS,
+        "trans": motion.root.astype(np.float64) @ Z_UP_TO_Y_UP - PELVIS_OFFSET,
         "betas": np.zeros(16 if joints == 22 else 10),
         "gender": np.str_("neutral"),
         "mocap_framerate": np.float64(motion.fps),
@@ -62,16 +61,16 @@ def write_amass(motion: Motion, path: str | Path) -> Path:
 
 
 def check_body(motion: Motion) -> None:
-    """InputError unless the motion is on SMPL's mean body of 22 or 24 joints."""
+    """Raise InputError unless the motion is on SMPL's mean body of 22 or 24 joints."""
     skeleton, joints = motion.skeleton, len(motion.skeleton)
     what, remedy = motion.source or "the motion", "`motiondiff retarget FILE --to smpl-22` puts it there"
-    mean = mean_skeleton(joints) if joints in POSES else None
+    mean = mean_skeleton(joints) if joints in POSE_SIZES else None
     if mean is None or (skeleton.names, skeleton.parents) != (mean.names, mean.parents):
         raise InputError(f"amass: {what} has {joints} joints that are not SMPL's: {remedy}")
     off = np.linalg.norm(skeleton.offsets - mean.offsets, axis=-1)
-    if off[1:].max() > SAME_BODY:
+    if off[1:].max() > BODY_TOLERANCE:
         joint = int(off[1:].argmax()) + 1
         raise InputError(
             f"amass: {what} is on another body than SMPL's mean one ({skeleton.names[joint]} is {off[joint]:.3f} m "
-            f"off), for which its rotations are none of SMPL's: {remedy}"
+            f"off), and its rotations are not SMPL's: {remedy}"
         )

@@ -1,4 +1,4 @@
-"""Motions as BVH files, rotations as they are: nothing is fitted, so reading the file gives the motion back.
+"""BVH export: rotations unchanged, so that reading the file gives the motion again.
 
 The file is in metres by default (``scale=1``), the unit of everything else here and of Blender, where
 *File > Import > Motion Capture (.bvh)* with *Scale* 1 then gives a person of natural size. Programs that think in
@@ -19,22 +19,21 @@ import numpy.typing as npt
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.export.body import leaf_tip, typical_length
-from motiondiff.export.files import output_file
-from motiondiff.export.rotations import check_rotations
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.export.body import leaf_tip, median_bone_length
+from motiondiff.export.output import check_rotations, output_file
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 _ORDERS = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
-_LOCKED = 1e-7  # cosine of the middle angle below which scipy, too, calls the other two angles undetermined
+_LOCKED = 1e-7  # cosine of the middle angle below which the other two angles are undetermined (as in scipy)
 
 
 def write_bvh(motion: Motion, path: str | Path, *, scale: float = 1.0, order: str = "ZXY") -> Path:
     """Write a motion as BVH: six channels for the root, three rotations for every other joint.
 
-    Joints come depth first, as the format demands, so their order may differ from the skeleton's; names stay (white
-    space and braces, which BVH cannot hold, become ``_``). Leaf joints get an End Site that goes on in the direction
-    of their own bone, so that they are visible.
+    Joints are depth first, as the format requires, so their order may differ from the skeleton's; names are unchanged
+    (white space and braces, invalid in BVH, become ``_``). Leaf joints have an End Site in the direction of their own
+    bone, so that they are visible.
 
     Args:
         motion: the clip, metres, y-up.
@@ -135,7 +134,7 @@ def _hierarchy(
 ) -> Iterator[str]:
     """Lines of the HIERARCHY section after its heading."""
     offsets = skeleton.offsets.astype(np.float64)
-    typical = typical_length(skeleton)
+    typical = median_bone_length(skeleton)
 
     def joint_lines(joint: int, indent: str) -> Iterator[str]:
         yield f"{indent}{'JOINT' if joint else 'ROOT'} {names[joint]}"

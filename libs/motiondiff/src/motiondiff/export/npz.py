@@ -1,4 +1,4 @@
-"""Motions as NumPy archives: what a training script reads without any motion capture library."""
+"""NumPy export: archives for training scripts, without a motion capture library."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from motiondiff.export.files import output_file
-from motiondiff.motion import Motion
+from motiondiff.export.output import output_file
+from motiondiff.skeleton.motion import Motion
 
 
 def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -> Path:
     """Write a motion as a compressed ``.npz`` that ``numpy.load(..., allow_pickle=False)`` opens.
 
-    Arrays (T frames, J joints; metres, y-up, right-handed; text is ``""`` where it is not known):
+    Arrays (T frames, J joints; metres, y-up, right-handed; unknown text is ``""``):
 
     - ``positions`` (T, J, 3) float32: world positions of the joints;
     - ``rotations`` (T, J, 3, 3) float32: each joint in its parent's frame, the root in the world;
     - ``root`` (T, 3) float32: position of joint 0;
     - ``joint_names`` (J,) text, ``parents`` (J,) int64 (-1 for the root), ``offsets`` (J, 3) float32: the skeleton;
-    - ``fps`` float64; ``action``, ``tag``, ``subject``, ``clip_id``: text; ``texts`` (N,) where there are some.
+    - ``fps`` float64; ``action``, ``tag`` (the style), ``subject``, ``clip_id``: text; ``texts`` (N,) where there are
+    some.
 
     Args:
         motion: the clip.
         path: the file to write; replaced where it exists.
-        clip_id: the clip's name in its collection.
+        clip_id: id of the clip.
 
     Returns:
         The path written.
@@ -35,7 +36,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
     """
     texts: dict[str, Any] = {"texts": np.array(motion.texts, dtype=np.str_)} if motion.texts else {}
     with output_file(path) as temporary, temporary.open("wb") as handle:
-        # through a handle: given a name, NumPy would add ".npz" to any other suffix
+        # a handle, since NumPy adds ".npz" to names with another suffix
         np.savez_compressed(
             handle,
             positions=motion.positions,
@@ -46,7 +47,7 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
             offsets=motion.skeleton.offsets,
             fps=np.float64(motion.fps),
             action=np.str_(motion.action or ""),
-            tag=np.str_(motion.tag or ""),
+            tag=np.str_(motion.style or ""),
             subject=np.str_(motion.subject or ""),
             clip_id=np.str_(clip_id or ""),
             **texts,

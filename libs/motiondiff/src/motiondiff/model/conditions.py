@@ -22,7 +22,7 @@ class Conditions:
 
     Attributes:
         action: (B,) index into the denoiser's actions, `NULL` for not given.
-        tag: (B,) index into the denoiser's tags, `NULL` for not given.
+        style: (B,) index into the denoiser's styles, `NULL` for not given.
         shape: (B, J) bone lengths relative to the mean body (`MotionRepresentation.shape_condition`).
         has_shape: (B,) whether the shape is given.
         text: (B, S) embeddings of texts by the frozen encoder, of length 1; None where no row has a text.
@@ -30,7 +30,7 @@ class Conditions:
     """
 
     action: Int[Tensor, " B"]
-    tag: Int[Tensor, " B"]
+    style: Int[Tensor, " B"]
     shape: Float[Tensor, "B J"]
     has_shape: Bool[Tensor, " B"]
     text: Float[Tensor, "B S"] | None = None
@@ -40,7 +40,7 @@ class Conditions:
         self,
         *,
         action: Bool[Tensor, " B"] | None = None,
-        tag: Bool[Tensor, " B"] | None = None,
+        style: Bool[Tensor, " B"] | None = None,
         shape: Bool[Tensor, " B"] | None = None,
         text: Bool[Tensor, " B"] | None = None,
     ) -> Conditions:
@@ -48,8 +48,8 @@ class Conditions:
         changed = self
         if action is not None:
             changed = replace(changed, action=torch.where(action, NULL, self.action))
-        if tag is not None:
-            changed = replace(changed, tag=torch.where(tag, NULL, self.tag))
+        if style is not None:
+            changed = replace(changed, style=torch.where(style, NULL, self.style))
         if shape is not None:
             changed = replace(changed, has_shape=self.has_shape & ~shape)
         if text is not None and self.has_text is not None:
@@ -59,7 +59,7 @@ class Conditions:
     def without_semantics(self) -> Conditions:
         """The unconditional branch of guidance: all is null but the body, which the output must fit."""
         every = torch.ones_like(self.has_shape)
-        return self.drop(action=every, tag=every, text=every)
+        return self.drop(action=every, style=every, text=every)
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
@@ -75,24 +75,24 @@ class Conditions:
 
 
 class ConditionEmbedding(nn.Module):
-    """One token per condition: (B, 3, W) for action, tag and body shape, (B, 4, W) where there is a text too.
+    """One token per condition: (B, 3, W) for action, style and body shape, (B, 4, W) where there is a text too.
 
     Args:
         num_actions: size of the action vocabulary (may be 0).
-        num_tags: size of the tag vocabulary (may be 0).
+        num_styles: size of the style vocabulary (may be 0).
         shape_size: J.
         width: W.
         text_size: S, 0 for a model without text.
     """
 
-    def __init__(self, num_actions: int, num_tags: int, shape_size: int, width: int, text_size: int = 0) -> None:
+    def __init__(self, num_actions: int, num_styles: int, shape_size: int, width: int, text_size: int = 0) -> None:
         super().__init__()
         # the last row of each table is the learned null: index -1 finds it
         self.action = nn.Embedding(num_actions + 1, width)
-        self.tag = nn.Embedding(num_tags + 1, width)
+        self.style = nn.Embedding(num_styles + 1, width)
         self.shape = nn.Sequential(nn.Linear(shape_size, width), nn.SiLU(), nn.Linear(width, width))
         self.null_shape = nn.Parameter(torch.zeros(width))
-        for table in (self.action, self.tag):
+        for table in (self.action, self.style):
             nn.init.normal_(table.weight, std=0.02)
         self.text_size = text_size
         if text_size:
@@ -106,10 +106,10 @@ class ConditionEmbedding(nn.Module):
             ValueError: texts are given to a model without text.
         """
         action = self.action(conditions.action % self.action.num_embeddings)
-        tag = self.tag(conditions.tag % self.tag.num_embeddings)
+        style = self.style(conditions.style % self.style.num_embeddings)
         shape = self.shape(conditions.shape.to(self.null_shape.dtype))
         shape = torch.where(conditions.has_shape[:, None], shape, self.null_shape)
-        tokens = [action, tag, shape]
+        tokens = [action, style, shape]
         if self.text_size:
             tokens.append(self._embed_text(conditions))
         elif conditions.text is not None:

@@ -34,7 +34,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feature_size: D.
         shape_size: J, numbers of the body-shape condition.
         actions: vocabulary of the action condition, in index order.
-        tags: vocabulary of the style or subject condition, in index order.
+        styles: vocabulary of the style or subject condition, in index order.
         width: W, features per token.
         num_layers: transformer layers.
         num_heads: H, must divide the width.
@@ -56,7 +56,7 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         feature_size: int,
         shape_size: int,
         actions: Sequence[str] = (),
-        tags: Sequence[str] = (),
+        styles: Sequence[str] = (),
         width: int = 256,
         num_layers: int = 6,
         num_heads: int = 4,
@@ -75,8 +75,8 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.embed_held = nn.Linear(2 * feature_size, width, bias=False) if held_input else None
         self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embed_timestep = TimestepEmbedding(width, width)
-        self.embed_conditions = ConditionEmbedding(len(actions), len(tags), shape_size, width, text_size)
-        # tells the tokens in front apart: timestep, action, tag, shape, and text where there is one
+        self.embed_conditions = ConditionEmbedding(len(actions), len(styles), shape_size, width, text_size)
+        # tells the tokens in front apart: timestep, action, style, shape, and text where there is one
         self.token_kind = nn.Parameter(torch.randn(5 if text_size else 4, width) * 0.02)
         # (A, S) mean embedding of each action's captions; zeros for an action without any
         self.register_buffer("action_texts", torch.zeros(len(actions), text_size), persistent=text_size > 0)
@@ -88,6 +88,14 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
         self.predict = nn.Linear(width, feature_size)
         nn.init.zeros_(self.predict.weight)
         nn.init.zeros_(self.predict.bias)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
+        """Load weights into aligned memory: in a memory map last bits depend on the length of its header."""
+        model = super().from_pretrained(*args, **options)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model
 
     def forward(
         self,

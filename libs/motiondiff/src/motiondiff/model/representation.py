@@ -15,10 +15,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from motiondiff.geometry.kinematics import forward_kinematics
-from motiondiff.geometry.rotations import matrix_to_rotation_6d, rotation_6d_to_matrix
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.skeleton.kinematics import forward_kinematics, matrix_to_rotation_6d, rotation_6d_to_matrix
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
 # a feature that hardly moves is scaled as if it moved this much: its noise must not count as much as real motion
 SMALLEST_DEVIATION = 0.05
@@ -117,7 +116,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         skeleton: Skeleton,
         *,
         action: str | None = None,
-        tag: str | None = None,
+        style: str | None = None,
         text: str | None = None,
     ) -> Motion:
         """Normalised features back to a motion on the given body."""
@@ -128,7 +127,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
             skeleton=skeleton,
             fps=float(self.config.fps),
             action=action,
-            tag=tag,
+            style=style,
             texts=() if text is None else (text,),
             source="simulated training data" if self.config.simulated else "generated",
         )

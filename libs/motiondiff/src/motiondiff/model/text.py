@@ -21,7 +21,7 @@ from icube_common.errors import InputError, require
 from icube_common.utils import as_list
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
-from motiondiff.data.captions import clean_text
+from motiondiff.data.captions import normalise_text
 
 if TYPE_CHECKING:
     from icube_common.vlm.backbone import FrozenVLM
@@ -97,7 +97,7 @@ class TextEncoder:
         Raises:
             InputError: a text says nothing, or is longer than the encoder reads.
         """
-        cleaned = [clean_text(text, "text") for text in as_list(texts)]
+        cleaned = [normalise_text(text, "text") for text in as_list(texts)]
         for text in cleaned:
             if self.too_long(text):
                 raise InputError(

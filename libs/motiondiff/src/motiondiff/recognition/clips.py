@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from motiondiff.data.store import NO_LABEL, MotionStore
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion, canonicalise
+from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ class ClipSet:
             above the origin and faces +z; the floor is at y = 0 (of generated motions: where the model thinks it is).
         labels: (N,) class numbers.
         ids: N names.
-        subjects: N names of who moves; where a store was split by tag (style), the tag; "" where neither is known.
+        subjects: N names of who moves; where a store was split by style, the style; "" where neither is known.
         class_names: (C,) names of the classes.
         skeleton: joint names and parents; offsets of the first clip's body.
         fps: frames per second.
@@ -157,7 +157,7 @@ class ClipSet:
         """
         chosen = store.select(split) if rows is None else np.asarray(rows, dtype=np.int64)
         names = tuple(store.actions if class_names is None else class_names)
-        by_tag = store.header.get("split_by") == "tag"
+        by_style = store.header.get("split_by") == "style"
         positions, labels, ids, subjects = [], [], [], []
         for row in chosen:
             if store.columns["action"][row] == NO_LABEL:
@@ -166,7 +166,7 @@ class ClipSet:
             labels.append(_number(motion, names))
             positions.append(motion.positions)
             ids.append(store.clip_ids[row])
-            subjects.append((motion.tag if by_tag else motion.subject) or UNKNOWN_GROUP)
+            subjects.append((motion.style if by_style else motion.subject) or UNKNOWN_GROUP)
         if not positions:
             raise InputError(f"{store.path}: no clip{f' of the split {split!r}' if split else ''} has an action")
         return cls(
@@ -216,7 +216,7 @@ def refuse_shared_subjects(train: ClipSet, test: ClipSet) -> None:
     """A person on both sides makes a test of remembering, not of recognising.
 
     Raises:
-        InputError: a subject (or tag) is in both; the first is named.
+        InputError: a subject (or style) is in both; the first is named.
     """
     shared = sorted((set(train.subjects) & set(test.subjects)) - {UNKNOWN_GROUP})
     if shared:

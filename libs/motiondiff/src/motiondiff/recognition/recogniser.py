@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, read_json, write_json
-from motiondiff.geometry.skeleton import Skeleton
 from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.config import RecogniserConfig
 from motiondiff.recognition.features import stack_clips, whole_clips
 from motiondiff.recognition.gru import GRURecogniser
 from motiondiff.recognition.stgcn import STGCNRecogniser
+from motiondiff.skeleton.skeleton import Skeleton
 
 ROWS = 256
 """Clips in the network at once."""

@@ -1,7 +1,7 @@
 """Readers of motion data: each turns one published format into `Motion`, in metres, y-up, right-handed.
 
-``get_reader(name)`` gives a module with ``find_clips(folder)`` and ``read_clips(ref, fps)``; `read_or_reject` does the
-second for any reference and never loses a clip without a reason. Nothing is imported before it is asked for.
+``get_reader(name)`` gives a module with ``find_clips(folder)`` and ``read_clips(ref, fps)``, imported on demand;
+`read_or_reject` calls the second for any reference and returns a rejection with a reason for what cannot be read.
 """
 
 from __future__ import annotations
@@ -11,99 +11,65 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from icube_common.errors import InputError, unknown
-from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, rejection
+from motiondiff.data.readers.base import Clip, ClipRef, Reader, ReaderInfo, Rejection, make_rejection
 
+_SINGLE_FILE = ("bvh", "bandai-namco", "humanml3d", "amass", "npy", "npz")
 FORMATS: dict[str, ReaderInfo] = {
-    info.name: info
-    for info in (
-        ReaderInfo("bvh", "motiondiff.data.readers.bvh", "any BVH files: skeleton as found, no labels", one_file=True),
-        ReaderInfo(
-            "bandai-namco",
-            "motiondiff.data.readers.bandai_namco",
+    name: ReaderInfo(name, module, description, single_file=name in _SINGLE_FILE)
+    for name, module, description in (
+        ("bvh", "bvh.reader", "any BVH files: skeleton as found, no labels"),
+        (
+            "bandai-namco", "bvh.bandai_namco",
             "Bandai-Namco-Research-Motiondataset 1 and 2: BVH named dataset-<set>_<content>_<style>_<take>.bvh",
-            one_file=True,
         ),
-        ReaderInfo(
-            "utkinect",
-            "motiondiff.data.readers.utkinect",
+        (
+            "utkinect", "kinect.utkinect",
             "UTKinect-Action3D: joints_sXX_eYY.txt and actionLabel.txt, Kinect v1 positions",
         ),
-        ReaderInfo(
-            "msr-action3d",
-            "motiondiff.data.readers.msr_action3d",
-            "MSR-Action3D: aXX_sYY_eZZ_skeleton3D.txt, Kinect v1 positions",
-        ),
-        ReaderInfo(
-            "ntu-rgbd",
-            "motiondiff.data.readers.ntu_rgbd",
+        ("msr-action3d", "kinect.msr_action3d", "MSR-Action3D: aXX_sYY_eZZ_skeleton3D.txt, Kinect v1 positions"),
+        (
+            "ntu-rgbd", "kinect.ntu_rgbd",
             "NTU RGB+D 60 and 120: SsssCcccPpppRrrrAaaa.skeleton, Kinect v2 positions of one or two bodies",
         ),
-        ReaderInfo(
-            "etri", "motiondiff.data.readers.etri", "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.csv, Kinect v2 positions"
-        ),
-        ReaderInfo(
-            "pku-mmd",
-            "motiondiff.data.readers.pku_mmd",
+        ("etri", "kinect.etri", "ETRI-Activity3D: Aaaa_Pppp_Gggg_Cccc.csv, Kinect v2 positions"),
+        (
+            "pku-mmd", "kinect.pku_mmd",
             "PKU-MMD 1 and 2: skeleton files and label files with ranges of frames, Kinect v2 positions",
         ),
-        ReaderInfo(
-            "uestc",
-            "motiondiff.data.readers.uestc",
-            "UESTC RGB-D: aA_dD_pPPP_cC_skeleton.txt or .mat, Kinect v2 positions",
-        ),
-        ReaderInfo(
-            "humanact12", "motiondiff.data.readers.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"
-        ),
-        ReaderInfo(
-            "humanml3d",
-            "motiondiff.data.readers.humanml3d",
-            "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions",
-            one_file=True,
-        ),
-        ReaderInfo(
-            "amass",
-            "motiondiff.data.readers.amass",
-            "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations",
-            one_file=True,
-        ),
-        ReaderInfo(
-            "florence3d",
-            "motiondiff.data.readers.florence3d",
+        ("uestc", "kinect.uestc", "UESTC RGB-D: aA_dD_pPPP_cC_skeleton.txt or .mat, Kinect v2 positions"),
+        ("humanact12", "smpl.humanact12", "HumanAct12: humanact12poses.pkl, SMPL rotations"),
+        ("humanml3d", "smpl.humanml3d", "HumanML3D: new_joints or new_joint_vecs, and texts; SMPL positions"),
+        ("amass", "smpl.amass", "AMASS: *_poses.npz, and BABEL's JSON labels; SMPL rotations"),
+        (
+            "florence3d", "kinect.florence3d",
             "Florence 3D Actions: Florence_dataset_WorldCoordinates.txt, Kinect positions",
         ),
-        ReaderInfo(
-            "npy",
-            "motiondiff.data.readers.npy",
+        (
+            "npy", "smpl.npy",
             "joints or vectors of text-to-motion models and sets (HumanML3D, KIT-ML, MoMask), results.npy of MDM",
-            one_file=True,
         ),
-        ReaderInfo(
-            "npz",
-            "motiondiff.data.readers.npz",
-            "motiondiff's own .npz: rotations, or positions to be fitted",
-            one_file=True,
-        ),
+        ("npz", "npz", "motiondiff's own .npz: rotations, or positions to be fitted"),
     )
-}
+}  # fmt: skip
 
 
 def get_reader(name: str) -> Reader:
-    """The reader of a format, imported now.
+    """Import the reader of a format.
 
     Raises:
         InputError: no such format; the nearest name is given.
     """
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)
-    return cast(Reader, importlib.import_module(FORMATS[name].module))
+    return cast(Reader, importlib.import_module(f"{__name__}.{FORMATS[name].module}"))
 
 
 def check_conventions(name: str, given: Mapping[str, Any]) -> None:
-    """InputError where up axis, unit or frame rate are given for a format that fixes them.
+    """Raise InputError for an up axis, unit or frame rate of a format that fixes them.
 
     Args:
-        name: of the format.
-        given: ``up``, ``unit`` and ``source_fps``; ``auto`` and None are not given.
+        name: the format.
+        given: ``up``, ``unit`` and ``source_fps``; ``auto`` and None are unset.
     """
     if hasattr(get_reader(name), "choose_conventions"):
         return
@@ -115,11 +81,11 @@ def check_conventions(name: str, given: Mapping[str, Any]) -> None:
 
 
 def read_or_reject(ref: ClipRef, fps: float | None = None, **options: Any) -> list[Clip | Rejection]:
-    """The clips of a reference; a unit that cannot be read at all becomes one `Rejection`. Fit for a process pool."""
+    """Clips of a reference, or one `Rejection` of an unreadable unit; for use in a process pool."""
     try:
         return get_reader(ref.format).read_clips(ref, fps, **{**ref.options, **options})
-    except Exception as error:  # one bad file must not end the folder, whatever it raises
-        return [rejection(ref.clip_id, error, ref.files[0])]
+    except Exception as error:  # one bad file does not stop the folder
+        return [make_rejection(ref.clip_id, error, ref.files[0])]
 
 
 __all__ = [
@@ -131,6 +97,6 @@ __all__ = [
     "Rejection",
     "check_conventions",
     "get_reader",
+    "make_rejection",
     "read_or_reject",
-    "rejection",
 ]

@@ -1,11 +1,11 @@
-"""What every reader takes and gives: references to clips, clips, rejections; and resampling in time."""
+"""Interface of readers: references to clips, clips, rejections; loading of arrays, resampling in time."""
 
 from __future__ import annotations
 
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,37 +14,37 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.motion import Motion
+from motiondiff.skeleton.motion import Motion
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReaderInfo:
-    """A format by name, the module that reads it, and one line for people.
+    """A format: name, module of its reader below `motiondiff.data.readers`, one-line description.
 
     Attributes:
-        one_file: whether every reference is one recording, the first of its files.
+        single_file: every reference is one recording, the first of its files.
     """
 
     name: str
     module: str
     description: str
-    one_file: bool = False
+    single_file: bool = False
 
 
 @dataclass(frozen=True)
 class ClipRef:
-    """One unit of reading work; it pickles, so that units can be spread over processes.
+    """One unit of reading, which can be pickled for other processes.
 
-    A unit is a file where files stand alone, and a subject where clips are fitted with the subject's own bone lengths.
+    A unit is a file, or a subject where clips are fitted with the subject's own bone lengths.
 
     Attributes:
         format: name of the reader.
-        clip_id: unique and stable within the folder; the clip's own id where the unit holds one clip, else the prefix
-            of its clips' ids.
-        files: what is read, at least one path.
-        subject: who moves, or None.
+        clip_id: unique and stable within the folder; the id of the clip in a unit of one clip, else the prefix of
+            its clips' ids.
+        files: paths to read, at least one.
+        subject: identifier of the person, or None.
         options: further arguments of ``read_clips``, chosen for the folder as a whole.
     """
 
@@ -57,7 +57,7 @@ class ClipRef:
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip that was read, under its id; ``label`` is its action before a label map renamed it."""
+    """A clip with its id; ``label`` is its action before the label map."""
 
     clip_id: str
     motion: Motion
@@ -66,24 +66,24 @@ class Clip:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A clip that was not read, and why, in one line; ``label`` is its action where it was read, but not taken."""
+    """A rejected clip with the reason in one line; ``label`` is its action where it was read."""
 
     clip_id: str
     reason: str
     label: str | None = None
 
 
-def rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejection:
+def make_rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejection:
     """The rejection of a clip for an exception of any type, in one line.
 
     Args:
         clip_id: of the clip.
-        error: an `InputError`, whose message is the reason, or an exception that no check foresaw.
-        file: named where the message does not.
+        error: an `InputError`, whose message is the reason, or an unexpected exception.
+        file: prefix of a message without a file name.
     """
     reason = " ".join(str(error).split())
     if not isinstance(error, InputError):
-        logger.debug("%s: unforeseen error", file or clip_id, exc_info=error)
+        logger.debug("%s: unexpected error", file or clip_id, exc_info=error)
         reason = f"cannot be read ({type(error).__name__}: {reason})"
     if file is not None and file.name not in reason:
         reason = f"{file}: {reason}"
@@ -93,7 +93,7 @@ def rejection(clip_id: str, error: Exception, file: Path | None = None) -> Rejec
 class Reader(Protocol):
     """Interface of a reader module.
 
-    A format whose files name neither up axis nor unit of length also has ``choose_conventions`` (see `bvh`), which
+    A format without up axis and unit of length in its files also has ``choose_conventions`` (see `bvh.reader`), which
     chooses both for a folder before its clips are read.
     """
 
@@ -110,28 +110,45 @@ class Reader(Protocol):
 
 
 def find_files(folder: Path, suffix: str, expected: str) -> list[Path]:
-    """Every file below a folder whose name ends in ``suffix`` in any case, sorted; or the one file that is named.
+    """Files below a folder with a suffix in any case, sorted; or the file itself.
 
     Raises:
-        InputError: no such folder, or nothing in it.
+        InputError: no such folder, or no such file in it.
     """
     folder = Path(folder)
     if folder.is_file() and folder.name.lower().endswith(suffix.lower()):
         return [folder]
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {expected}")
-    found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix.lower()) and path.is_file())
-    if not found:
+    files = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(suffix.lower()) and path.is_file())
+    if not files:
         raise InputError(f"{folder}: holds no {expected}")
-    return found
+    return files
 
 
-def ids_of(files: Iterable[Path], folder: Path) -> dict[Path, str]:
-    """An id for each file: its stem where no other file has it, else its path below the folder, with the suffix."""
+def file_ids(files: Iterable[Path], folder: Path) -> dict[Path, str]:
+    """Id of each file: its stem where it is unique, else its path below the folder, with the suffix."""
     files = list(files)
     base = folder if folder.is_dir() else folder.parent
     times = Counter(path.stem for path in files)
     return {path: path.stem if times[path.stem] == 1 else path.relative_to(base).as_posix() for path in files}
+
+
+def file_references(format: str, folder: Path, suffix: str, expected: str) -> list[ClipRef]:
+    """One reference per file with a suffix below a folder, or for the file itself; errors as `find_files`."""
+    files = find_files(folder, suffix, expected)
+    ids = file_ids(files, Path(folder))
+    return [ClipRef(format, ids[path], (path,)) for path in files]
+
+
+def subject_references(
+    format: str, files: Iterable[Path], subject: Callable[[Path], str | None], common: tuple[Path, ...] = ()
+) -> list[ClipRef]:
+    """One reference per subject, sorted: the ``common`` files, then the subject's; a file without one is alone."""
+    units: dict[str, list[Path]] = {}
+    for path in files:
+        units.setdefault(subject(path) or path.stem, []).append(path)
+    return [ClipRef(format, unit, (*common, *paths), unit) for unit, paths in sorted(units.items())]
 
 
 def read_text(path: Path) -> str:
@@ -158,11 +175,11 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         InputError: missing, damaged, or no array of finite numbers.
     """
     try:
-        with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
+        with path.open("rb") as handle:  # NumPy leaves a broken archive open
             array = np.load(handle, allow_pickle=False)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged header fails in a dozen ways, all of them "not readable"
+    except Exception as error:  # a damaged header raises many types of errors
         raise InputError(f"{path}: not a readable .npy without object arrays: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: not an array of numbers")
@@ -171,13 +188,13 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def load_arrays(path: Path, keys: Collection[str], *, largest: int) -> dict[str, npt.NDArray[Any]]:
+def load_arrays(path: Path, keys: Collection[str], *, max_bytes: int) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an .npz file that are among ``keys``; nothing is unpickled.
 
     Args:
         path: the file.
-        keys: what to read; what is not there is left out.
-        largest: bytes, unpacked, beyond which a file is refused.
+        keys: names of arrays; missing ones are left out.
+        max_bytes: maximum size, unpacked.
 
     Raises:
         InputError: missing, damaged, too large, or one of the arrays holds objects.
@@ -185,13 +202,13 @@ def load_arrays(path: Path, keys: Collection[str], *, largest: int) -> dict[str,
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-        if size > largest:
-            raise InputError(f"{path}: {size} bytes unpacked, at most {largest} are accepted")
+        if size > max_bytes:
+            raise InputError(f"{path}: {size} bytes unpacked, at most {max_bytes} are accepted")
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files if key in keys}
     except InputError:
         raise
-    except Exception as error:  # a damaged zip or array header fails in a dozen ways, all of them "not readable"
+    except Exception as error:  # a damaged zip or array header raises many types of errors
         raise InputError(f"{path}: not a readable .npz without object arrays: {error}") from error
 
 
@@ -203,13 +220,13 @@ def frame_times(seconds: float, fps: float) -> npt.NDArray[np.float64]:
 def check_fps(fps: float | None) -> None:
     """InputError unless a frame rate is None or positive and finite."""
     if fps is not None and not (np.isfinite(fps) and fps > 0):
-        raise InputError(f"fps {fps}: must be positive; give frames per second, or none to keep the source's")
+        raise InputError(f"fps {fps}: must be positive; give frames per second, or None for the source's")
 
 
 def resample(motion: Motion, fps: float | None) -> Motion:
     """The motion at another frame rate: slerp for rotations, linear for the root; same start, never extrapolated.
 
-    A rate within 0.1 % of the motion's own only changes the number (a BVH says 0.0333333 s and means 30 fps).
+    A rate within 0.1 % of the motion's own only changes the number (a BVH of 30 fps has a frame time of 0.0333333 s).
 
     Raises:
         InputError: ``fps`` is not positive.

@@ -1,12 +1,12 @@
-"""motiondiff's own samples, one clip a file: rotations as generated, or positions to be fitted.
+"""motiondiff's own .npz files, one clip each: rotations, or positions to fit.
 
 Keys of an ``.npz`` (metres, y up):
 
-    root (T, 3), rotations (T, J, 3, 3), offsets (J, 3)     the motion; `positions` is then only checked against it
-    positions (T, J, 3)                                     alone: rotations are fitted (`geometry.fitting`)
+    root (T, 3), rotations (T, J, 3, 3), offsets (J, 3)     the motion; `positions` is then compared with it
+    positions (T, J, 3)                                     alone: rotations by `skeleton.inverse_kinematics`
     joint_names (J,), parents (J,), fps                     always
-    action, tag, subject, clip_id                           text, optional; empty is none
-    texts (N,)                                              descriptions, optional
+    action, tag (the style), subject, clip_id               text, optional; empty is none
+    texts (N,)                                              captions, optional
 
 Nothing is unpickled: a file with object arrays is refused.
 """
@@ -20,15 +20,22 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, ids_of, load_arrays, resample
-from motiondiff.geometry.fitting import estimate_skeleton, fit_rotations
-from motiondiff.geometry.skeleton import Skeleton
-from motiondiff.motion import Motion
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    file_references,
+    load_arrays,
+    resample,
+)
+from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
 
-LARGEST_FILE = 2 * 1024**3
-"""Bytes, unpacked: a clip is far smaller, so more is a damaged or hostile file."""
-AGREES = 0.01
-"""Metres: mean distance up to which ``positions`` and the motion of the same file are the same clip."""
+MAX_FILE_BYTES = 2 * 1024**3
+"""Bytes, unpacked; a clip is far smaller."""
+POSITION_TOLERANCE = 0.01
+"""Metres: maximum mean distance between ``positions`` and the motion of one file."""
 
 _NUMBERS = ("root", "rotations", "offsets", "positions", "parents", "fps")
 _TEXTS = ("action", "tag", "subject", "clip_id")
@@ -40,13 +47,11 @@ def find_clips(folder: Path) -> list[ClipRef]:
     Raises:
         InputError: there is none.
     """
-    files = find_files(folder, ".npz", "motion files (*.npz)")
-    ids = ids_of(files, Path(folder))
-    return [ClipRef("npz", ids[path], (path,)) for path in files]
+    return file_references("npz", folder, ".npz", "motion files (*.npz)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The one clip of a file, under the reference's id: folders of samples repeat the ids inside their files."""
+    """The one clip of a file, with the reference's id: ids inside files may repeat in a folder."""
     return [Clip(ref.clip_id, resample(read_npz(ref.files[0]), fps))]
 
 
@@ -54,11 +59,11 @@ def read_npz(path: Path) -> Motion:
     """A motion from one of motiondiff's own files.
 
     Raises:
-        InputError: not such a file, keys missing, shapes that do not fit, values that are not finite, matrices that are
-            no rotations, or positions that contradict the rotations.
+        InputError: not such a file, missing keys, wrong shapes, values that are not finite, matrices that are not
+            rotations, or positions that contradict the rotations.
     """
     path = Path(path)
-    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "texts", "joint_names"), largest=LARGEST_FILE)
+    arrays = load_arrays(path, (*_NUMBERS, *_TEXTS, "texts", "joint_names"), max_bytes=MAX_FILE_BYTES)
     for key in ("joint_names", "parents", "fps"):
         if key not in arrays:
             raise InputError(f"{path}: no {key!r} in it (has {', '.join(sorted(arrays)) or 'nothing'})")
@@ -70,7 +75,7 @@ def read_npz(path: Path) -> Motion:
         raise InputError(f"{path}: fps holds {arrays['fps'].size} values, one expected")
     names = tuple(str(name) for name in arrays["joint_names"].ravel())
     parents = tuple(int(parent) for parent in arrays["parents"].ravel())
-    labels: dict[str, Any] = {key: texts[key] for key in ("action", "tag", "subject")}
+    labels: dict[str, Any] = {"action": texts["action"], "style": texts["tag"], "subject": texts["subject"]}
     labels |= {"fps": float(arrays["fps"].ravel()[0]), "source": path.name}
     described = arrays.get("texts", np.array([], dtype=np.str_))
     if described.ndim != 1 or described.dtype.kind != "U":
@@ -104,8 +109,8 @@ def _from_rotations(
     improper = (np.linalg.det(turns) < 0).any(axis=1)
     if off.max() > 1e-2 or improper.any():
         frame = int(np.argmax(np.where(improper, np.inf, off)))
-        raise InputError(f"frame {frame}: a matrix in rotations is no rotation")
-    # float32 and other programs' rounding leave matrices slightly off: the nearest rotations are what is meant.
+        raise InputError(f"frame {frame}: a matrix in rotations is not a rotation")
+    # rounding leaves matrices slightly off: the nearest rotations
     turns = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_matrix().reshape(turns.shape)
     motion = Motion(motion.root, turns, motion.skeleton, **labels)
     if "positions" in arrays:
@@ -113,7 +118,7 @@ def _from_rotations(
         if given.shape != motion.positions.shape:
             raise InputError(f"positions {given.shape} and rotations {motion.rotations.shape} do not fit together")
         distance = float(np.linalg.norm(given - motion.positions, axis=-1).mean())
-        if not distance <= AGREES:
+        if not distance <= POSITION_TOLERANCE:
             raise InputError(f"positions and rotations are {distance:.3f} m apart on average: not the same clip")
     return motion
 

@@ -1,0 +1,146 @@
+"""NTU RGB+D's ``.skeleton`` text files (Shahroudy et al., CVPR 2016), one for each clip.
+
+    frames
+    bodies                                                       for each frame
+    bodyID clipedEdges handLeftConfidence handLeftState handRightConfidence handRightState isRestricted leanX leanY
+        trackingState                                            one line for each body
+    joints
+    x y z depthX depthY colorX colorY qw qx qy qz trackingState  one line for each joint
+
+Positions are metres in the camera's frame: x to its left, y up, z away from it. Generated people are at
+`CAMERA_DISTANCE` from a camera `CAMERA_HEIGHT` above the floor and face it. Pixels are those of a Kinect v2 of nominal
+focal length; orientations are zeros, as in files of the Kinect without orientation. A skeleton has its own joints in
+its own order (NTU's have 25), listed in ``joints.txt``.
+
+Names are ``SsssCcccPpppRrrrAaaa``: P is the subject's number, 000 for an unknown one; R counts the takes of a subject
+and class, continued in S after 999; A is the class's number from 1. ``clips.csv`` maps files to clips.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from icube_common.errors import InputError
+from icube_common.io.csv import read_table
+from motiondiff.data.readers.kinect.ntu_rgbd import read_frames
+from motiondiff.data.store import SPLITS
+from motiondiff.export.datasets.labelled_clips import Array, LabelledClips, read_class_names, write_class_names
+
+CAMERA_DISTANCE = 3.0
+CAMERA_HEIGHT = 1.0
+_AWAY = np.array([0.0, -CAMERA_HEIGHT, CAMERA_DISTANCE])
+BODY_ID = 72057594037927936
+TRACKED = 2
+# focal length and centre, pixels: depth camera 512 x 424, colour camera 1920 x 1080
+_DEPTH = (365.0, 256.0, 212.0)
+_COLOUR = (1060.0, 960.0, 540.0)
+_COLUMNS = ("file", "clip", "class", "subject", "split")
+_MAX_NUMBER = 999
+
+
+def to_camera(positions: Array) -> Array:
+    """(T, J, 3) from the common frame (facing +z, floor at 0) to the camera's: a half turn about y, then away."""
+    turned = positions.astype(np.float64) * (-1.0, 1.0, -1.0)
+    return np.asarray(turned + _AWAY, dtype=np.float32)
+
+
+def from_camera(positions: Array) -> Array:
+    """The inverse of `to_camera`, to the rounding of float32."""
+    shifted = positions.astype(np.float64) - _AWAY
+    return np.asarray(shifted * (-1.0, 1.0, -1.0), dtype=np.float32)
+
+
+def skeleton_text(camera: Array) -> Iterator[str]:
+    """The lines of a file from (T, J, 3) positions in the camera's frame; numbers read back as the same float32."""
+    yield f"{len(camera)}\n"
+    for frame in camera:
+        yield f"1\n{BODY_ID} 0 1 1 1 1 0 0 0 {TRACKED}\n{len(frame)}\n"
+        for joint in frame:
+            depth, colour = (_pixel(joint, *lens) for lens in (_DEPTH, _COLOUR))
+            coordinates = " ".join(np.format_float_positional(value, unique=True, trim="-") for value in joint)
+            yield f"{coordinates} {depth} {colour} 0 0 0 0 {TRACKED}\n"
+
+
+def _pixel(joint: Array, focal: float, centre_x: float, centre_y: float) -> str:
+    """Column and row of a joint in a pinhole camera; the camera's x runs to its left, columns to the right."""
+    x, y, z = (float(value) for value in joint)
+    away = max(z, 1e-3)  # generated people may be behind the camera
+    return f"{centre_x - focal * x / away:.4f} {centre_y - focal * y / away:.4f}"
+
+
+def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: tuple[str, ...] = ()) -> None:
+    """Write one file for each clip, ``clips.csv``, ``classes.txt`` and ``joints.txt`` into an existing folder.
+
+    Raises:
+        InputError: more subjects or classes than three digits count.
+    """
+    folder = Path(folder)
+    subjects = sorted({subject for subject in clips.subjects if subject is not None})
+    if max(len(subjects), len(clips.class_names)) > _MAX_NUMBER:
+        raise InputError(
+            f"{len(subjects)} subjects, {len(clips.class_names)} classes: NTU's names count to {_MAX_NUMBER}"
+        )
+    takes: dict[tuple[int, int], int] = {}
+    rows = []
+    for name, positions, label, split, subject in zip(
+        clips.ids, clips.positions, clips.labels, clips.splits, clips.subjects, strict=True
+    ):
+        person = 0 if subject is None else subjects.index(subject) + 1
+        take = takes.get((person, label), 0)
+        takes[person, label] = take + 1
+        setup, repeat = take // _MAX_NUMBER + 1, take % _MAX_NUMBER + 1
+        if setup > _MAX_NUMBER:
+            raise InputError(f"{take} takes of class {clips.class_names[label]!r}: NTU's names hold fewer")
+        file = f"S{setup:03d}C001P{person:03d}R{repeat:03d}A{label + 1:03d}.skeleton"
+        with (folder / file).open("w", encoding="ascii", newline="\n") as handle:
+            handle.writelines(skeleton_text(to_camera(positions)))
+        rows.append((file, name, clips.class_names[label], subject or "", split))
+    with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(_COLUMNS)
+        writer.writerows(rows)
+    write_class_names(folder / "classes.txt", clips.class_names)
+    if joint_names:
+        write_class_names(folder / "joints.txt", joint_names)
+
+
+def read_ntu_skeleton(path: str | Path) -> Array:
+    """(T, J, 3) float32 of the first body, metres in the camera's frame.
+
+    Raises:
+        InputError: missing, truncated, or not of this format; the line is given.
+    """
+    bodies = []
+    for number, frame in enumerate(read_frames(Path(path))):
+        if not frame:
+            raise InputError(f"{path}: frame {number} is a frame without a body")
+        bodies.append([[np.float32(value) for value in joint] for joint in frame[0][2]])
+    if not bodies or len({len(joints) for joints in bodies}) != 1:
+        raise InputError(f"{path}: no frame, or frames with different numbers of joints")
+    return np.array(bodies, dtype=np.float32)
+
+
+def read_ntu_skeletons(folder: str | Path) -> LabelledClips:
+    """Read a folder of `write_ntu_skeletons`, in the common frame.
+
+    Raises:
+        InputError: a file is missing or broken, or a split or class is unknown.
+    """
+    folder = Path(folder)
+    names = read_class_names(folder / "classes.txt")
+    rows = [row for _, row in read_table(folder / "clips.csv", _COLUMNS)]
+    for row in rows:
+        if row["split"] not in SPLITS or row["class"] not in names:
+            raise InputError(f"{folder / 'clips.csv'}: {row['file']}: unknown split or class")
+    return LabelledClips(
+        ids=tuple(row["clip"] for row in rows),
+        positions=tuple(from_camera(read_ntu_skeleton(folder / row["file"])) for row in rows),
+        labels=tuple(names.index(row["class"]) for row in rows),
+        class_names=names,
+        splits=tuple(row["split"] for row in rows),
+        subjects=tuple(row["subject"] or None for row in rows),
+    )

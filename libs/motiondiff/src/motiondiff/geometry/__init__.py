@@ -1,1 +1,0 @@
-"""Skeletons, rotations and forward kinematics: the ground everything else in motiondiff stands on."""

@@ -1,0 +1,1 @@
+"""Motions on skeletons: forward and inverse kinematics, retargeting, mirroring."""
