@@ -28,8 +28,8 @@ from actprompt.training.trainer import predict_test, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
 from icube_common.io.runs import RunFolder, read_json
+from icube_common.knowledge.commands import load_encoder
 from icube_common.vlm import FrozenVLM, VLMConfig
-from icube_common.vlm.config import load_text_encoder
 
 MakeVideo = Callable[..., Path]
 TINY = ("vlm.name=icube-tiny", "video.frames=8")
@@ -174,7 +174,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     try:
-        assert load_text_encoder("icube-tiny", None, None).device.type == "meta"
+        assert load_encoder("icube-tiny", None, None).device.type == "meta"
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -302,7 +302,7 @@ def about() -> dict[str, Any]:
         "data": {"format": "simulated", "title": "simulated", "classes": {}},
         "trained_on": {"clips": 1, "subjects": ["p1"], "ids": []},
         "knowledge": {},
-        "notes": [],
+        "warnings": [],
     }
 
 

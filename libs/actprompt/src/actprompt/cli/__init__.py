@@ -12,7 +12,6 @@ from actprompt.cli.data import DATA_COMMANDS
 from actprompt.cli.models import MODEL_COMMANDS
 from icube_common import cli
 from icube_common.knowledge.commands import knowledge_command
-from icube_common.vlm.config import load_text_encoder
 
 DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts."
 DOMAIN = "short colour videos of people in everyday life"
@@ -27,7 +26,7 @@ QUESTIONS = (
 
 COMMANDS: Mapping[str, cli.Command] = {
     **DATA_COMMANDS,
-    "knowledge": knowledge_command(load_text_encoder, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(prompts=QUESTIONS, domain=DOMAIN),
     **MODEL_COMMANDS,
 }
 

@@ -231,7 +231,7 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
     names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
-    return evaluate_zero_shot(config=config, **_options(args, *names))
+    return evaluate_zero_shot(config=config, **_options(args, *names)).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {

@@ -146,6 +146,11 @@ class Manifest:
         """Class -> its name in words (``BandMarching`` -> ``band marching``)."""
         return dict(self.about["class_texts"])
 
+    @property
+    def title(self) -> str:
+        """The set's name, or its format."""
+        return str(self.about.get("title") or self.about["format"])
+
     @cached_property
     def index(self) -> dict[str, int]:
         """Clip id -> row."""

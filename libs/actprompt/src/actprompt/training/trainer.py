@@ -42,12 +42,12 @@ class TrainedFold:
 
     Attributes:
         model: in eval mode, on the backbone's device.
-        notes: warnings for a report.
+        warnings: for a report.
         result: of the training loop.
     """
 
     model: ActionModel
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     result: FitResult
 
 
@@ -91,7 +91,7 @@ def train_fold(
     visible = _visible(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
     _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
-    notes = [*fold.notes, *texts.notes, *inputs.notes, *model.prompts.notes]
+    warnings = [*fold.notes, *texts.notes, *inputs.warnings, *model.prompts.notes]
     result = fit(
         model,
         ActionLoss(model, counts.tolist()),
@@ -102,7 +102,7 @@ def train_fold(
         resume=resume,
     )
     model.to(vlm.device)
-    return TrainedFold(model, tuple(dict.fromkeys(notes)), result)
+    return TrainedFold(model, tuple(dict.fromkeys(warnings)), result)
 
 
 def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:

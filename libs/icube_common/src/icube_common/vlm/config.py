@@ -58,21 +58,3 @@ class VLMConfig(Config):
         vlm.batch_size = self.batch_size
         vlm.mixed_precision = encoder_precision(place, mixed_precision)
         return vlm
-
-
-def load_text_encoder(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
-    """A backbone for its text encoder alone, on accelerate's device.
-
-    Args:
-        name: as ``vlm.name``.
-        pretrained: as ``vlm.pretrained``.
-        weights_of: as ``vlm.weights_of``.
-
-    Raises:
-        InputError: as `icube_common.vlm.load.load_vlm`.
-    """
-    from icube_common.vlm import default_device, load_vlm
-
-    return load_vlm(
-        name, pretrained, weights_of=weights_of, device=default_device(), only_text=True, assume_preprocessing=False
-    )
