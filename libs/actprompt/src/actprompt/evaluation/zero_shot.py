@@ -6,7 +6,6 @@ The starting point of a training, and the result of a pre-trained backbone witho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +107,7 @@ def evaluate_zero_shot(
             "prompts": config.prompt.init,
         },
         warnings=warnings,
+        out=Path(out),
         sample="clips",
     )
     environment = {
@@ -120,10 +120,12 @@ def evaluate_zero_shot(
         **describe_environment(("torch", "open_clip_torch", "numpy", "av")),
     }
     with atomic_folder(out, overwrite=overwrite) as folder:
-        result.save(folder, lambda saved: report_page(saved, manifest, config, learner, environment))
+        predictions.write_csv(folder / "predictions.csv")
+        write_json(folder / "metrics.json", result.to_dict())
+        report_page(result, manifest, config, learner, environment).save(folder / "report.html")
         (folder / "config.yaml").write_text(config_to_yaml(config))
         write_json(folder / "environment.json", environment)
-    return replace(result, out=Path(out))
+    return result
 
 
 def check_untrained(prompt: PromptConfig) -> None:
