@@ -25,7 +25,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from debian_mri.attention import Pooling
+from debian_mri.models.slice_pooling import SlicePooling
 from icube_common.prompts import Projection, PromptLearner
 from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, feature_key
 
@@ -37,7 +37,7 @@ Batch = tuple[Tensor, Tensor]
 def epoch(vlm: FrozenVLM, batches: Iterator[Batch]) -> tuple[float, Tensor]:
     """Seconds of an epoch, and the logits of its first step, from the same weights each time."""
     learner = PromptLearner(vlm, list(DIAGNOSES), "random", num_context=16)
-    pooling = Pooling("attention", vlm.embed_dim, slices=SLICES)
+    pooling = SlicePooling("attention", vlm.embed_dim, slices=SLICES)
     torch.manual_seed(0)
     projection = Projection(vlm.embed_dim, vlm.embed_dim)
     optimiser = torch.optim.AdamW([learner.context, *pooling.parameters(), *projection.parameters()], lr=1e-3)

@@ -105,7 +105,7 @@ def test_margin_by_hand(tmp_path: Path, vlm: FrozenVLM) -> None:
         told = model.parameters_map
         assert told is not None and isinstance(total, torch.Tensor)
         weight = told.start + told.gain * told.learned
-        by_hand = told.standard(batch["parameters"])[0] * (weight @ (means[0] - means[1]))
+        by_hand = told.standardise(batch["parameters"])[0] * (weight @ (means[0] - means[1]))
     assert case.margin() == pytest.approx(float(total @ (means[0] - means[1])), abs=1e-5)
     rows = case.numbers(("x",) * len(by_hand))
     listed = {row["name"]: row["margin"] for row in rows}

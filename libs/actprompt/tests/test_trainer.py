@@ -238,7 +238,7 @@ def test_every_class_gets_the_texts_of_another() -> None:
             assert other.names[label] != label
             assert other.sentences[label] == SENTENCES[other.names[label]]
         assert other == texts.exchanged(number)
-        assert any("exchanged" in note for note in other.notes)
+        assert any("exchanged" in note for note in other.warnings)
     assert len({tuple(texts.exchanged(number).names.values()) for number in range(1, 20)}) > 3
     with pytest.raises(InputError, match="one class cannot exchange"):
         ClassTexts({"a": "a"}, None, {}).exchanged(1)

@@ -83,8 +83,8 @@ def test_a_clip_without_skeleton_adds_nothing(tiny: FrozenVLM) -> None:
     # and it has no say in the scale
     without = LinearProjection(width, 5)
     without.fit_scale(tables.trajectories[[0, 1, 3], 0])
-    torch.testing.assert_close(without.center, made.center)
-    torch.testing.assert_close(without.deviation, made.deviation)
+    torch.testing.assert_close(without.mean, made.mean)
+    torch.testing.assert_close(without.std, made.std)
 
 
 def test_copies_come_after_the_clip_itself() -> None:

@@ -32,7 +32,7 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     """Train, predict a scan of the set, an image and all scans, evaluate the run, evaluate with comparisons."""
     data, features, run = place.parent / "data", ["--features", place / "features"], place / "run"
     settings = [word for word in FAST if not word.startswith("train.device")] + overrides
-    trained = call("train", "--data", data, "--out", run, "--leave-out", "p00,p01", *features, *settings)
+    trained = call("train", "--data", data, "--out", run, "--exclude-subjects", "p00,p01", *features, *settings)
     one = call("predict", run, "--data", data, "--id", "scan01")
     image = call("predict", run, data / "images" / "01.png", "--planes", "coronal")
     call("predict", run, "--data", data, "--out", place / "all")

@@ -19,7 +19,7 @@ SETTINGS = (
     "concepts.enabled=false",
     "prompt.init=template",
     "calibration.folds=2",
-    "visual.select=false",
+    "visual.tune=false",
     "train.max_steps=2",
     "train.device=cpu",
 )
@@ -90,11 +90,11 @@ def write_cohort(
 
 def people(count: int = 20, *, sessions: int = 2, sites: bool = False) -> Samples:
     """A table of people with several scans each, two classes in turn."""
-    owners = [f"s{number:02d}" for number in range(count) for _ in range(sessions)]
+    nearest_slices = [f"s{number:02d}" for number in range(count) for _ in range(sessions)]
     return Samples(
-        ids=[f"{owner}-{row % sessions}" for row, owner in enumerate(owners)],
-        labels=np.array([int(owner[1:]) % 2 for owner in owners]),
+        ids=[f"{owner}-{row % sessions}" for row, owner in enumerate(nearest_slices)],
+        labels=np.array([int(owner[1:]) % 2 for owner in nearest_slices]),
         class_names=["CN", "AD"],
-        groups=owners,
-        sites=[f"site{int(owner[1:]) // 2 % 2}" for owner in owners] if sites else None,
+        groups=nearest_slices,
+        sites=[f"site{int(owner[1:]) // 2 % 2}" for owner in nearest_slices] if sites else None,
     )

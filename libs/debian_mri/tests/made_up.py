@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from debian_mri.biomarkers.concepts import load_concepts
-from debian_mri.explanation import Explanation
-from debian_mri.parts import DemographicPart, RestPart, SlicePart, part_of
+from debian_mri.explanation.contributions import DemographicPart, RestPart, SlicePart, concept_part
+from debian_mri.explanation.record import Explanation
 
 CLASSES = ("CN", "MCI", "AD")
 BIAS = (0.25, 0.5, 0.0)
@@ -57,7 +57,7 @@ def make_explanation(sequences: Sequence[str] = ("T1w",), *, temperature: float 
     bank = load_concepts()
     kept, missing = bank.usable(sequences)
     concepts = tuple(
-        part_of(
+        concept_part(
             concept,
             CLASSES,
             contributions=BIOMARKERS[concept.name][2],

@@ -13,10 +13,10 @@ from PIL import Image
 
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import VARIABLES
+from debian_mri.data.feature_store import SliceInfo
+from debian_mri.data.inputs import Inputs
 from debian_mri.data.manifest import Scan, write_manifest
-from debian_mri.features import SliceInfo
-from debian_mri.inputs import Inputs
-from debian_mri.texts import MriTexts
+from debian_mri.models.class_texts import MriTexts
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
 from icube_common.tabular import NumericTable
@@ -55,14 +55,14 @@ def people(count: int = 24, *, slices: int = 3, dim: int = 64, seed: int = 0) ->
         name: F.normalize(0.3 * label * direction + 0.1 * torch.randn(slices, dim, generator=generator), dim=-1)
         for name, label in zip(ids, labels.tolist(), strict=True)
     }
-    signs = drawn.normal(-1, 0.3, (count, len(BIOMARKERS))) + 0.2 * labels[:, None]
+    biomarkers = drawn.normal(-1, 0.3, (count, len(BIOMARKERS))) + 0.2 * labels[:, None]
     ages = drawn.normal(72, 6, count) + 3 * labels
     sexes = drawn.integers(0, 2, count).astype(float)
     inputs = Inputs(
         ids,
         features,
         dict.fromkeys(ids, tuple(SliceInfo("coronal", float(place), ()) for place in range(slices))),
-        NumericTable(ids=ids, names=BIOMARKERS, values=signs, units=("log share of fluid",) * len(BIOMARKERS)),
+        NumericTable(ids=ids, names=BIOMARKERS, values=biomarkers, units=("log share of fluid",) * len(BIOMARKERS)),
         NumericTable(ids=ids, names=VARIABLE_NAMES, values=np.stack([ages, sexes], 1), units=("years", "")),
         tuple(VARIABLES[name] for name in VARIABLE_NAMES),
     )
@@ -72,15 +72,15 @@ def people(count: int = 24, *, slices: int = 3, dim: int = 64, seed: int = 0) ->
 
 def changed(inputs: Inputs, scan_id: str, *, by: float = 5.0) -> Inputs:
     """The same tables with one scan's values changed."""
-    assert inputs.features is not None and inputs.signs is not None and inputs.demographics is not None
+    assert inputs.features is not None and inputs.biomarkers is not None and inputs.demographics is not None
     row = inputs.ids.index(scan_id)
-    signs, variables = inputs.signs.values.copy(), inputs.demographics.values.copy()
-    signs[row] += by
+    biomarkers, variables = inputs.biomarkers.values.copy(), inputs.demographics.values.copy()
+    biomarkers[row] += by
     variables[row] += by
     return replace(
         inputs,
         features={**inputs.features, scan_id: inputs.features[scan_id].flip(1)},
-        signs=replace(inputs.signs, values=signs),
+        biomarkers=replace(inputs.biomarkers, values=biomarkers),
         demographics=replace(inputs.demographics, values=variables),
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from debian_mri.abstain import ANONYMOUS_IDS, Abstention, choose_threshold, coverage_and_risk
-from debian_mri.calibrate import Calibration, calibrate, uncalibrated
+from debian_mri.models.calibration import Calibration, calibrate, no_calibration
+from debian_mri.models.selective_prediction import ABSTAIN_ALWAYS, Abstention, choose_threshold, coverage_and_risk
 
 
 def test_a_temperature_divides_and_a_bias_is_added_before() -> None:
     found = Calibration(2.0, (1.0, -1.0)).probabilities(np.array([[1.0, 3.0]]))
     np.testing.assert_allclose(found, [[0.5, 0.5]])
-    np.testing.assert_allclose(uncalibrated(2).probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
+    np.testing.assert_allclose(no_calibration(2).probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
 
 def test_logits_that_are_too_sure_are_cooled_to_the_frequencies() -> None:
@@ -52,7 +52,7 @@ def test_the_threshold_answers_the_wanted_share_or_bounds_the_risk() -> None:
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.25).threshold == 0.6
     assert choose_threshold(PROBABILITIES, LABELS, coverage=1.0, risk=0.1).threshold == 0.8
     nobody = choose_threshold(PROBABILITIES[2:3], LABELS[2:3], coverage=1.0, risk=0.1)
-    assert (nobody.threshold, nobody.coverage, nobody.risk) == (ANONYMOUS_IDS, 0.0, None)
+    assert (nobody.threshold, nobody.coverage, nobody.risk) == (ABSTAIN_ALWAYS, 0.0, None)
     assert choose_threshold(PROBABILITIES, LABELS, coverage=0.7).answered(PROBABILITIES).tolist() == [True] * 4 + [
         False
     ]

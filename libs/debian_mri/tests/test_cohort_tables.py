@@ -11,12 +11,12 @@ import pytest
 from cohort_files import rejected, rows_of, write_csv, write_volume
 
 from debian_mri.cli import main
+from debian_mri.cli.info import describe
 from debian_mri.cohorts.base import ReaderOptions
 from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import describe_columns, is_missing, is_missing_name, is_plausible
 from debian_mri.data.manifest import Manifest
 from debian_mri.data.prepare import prepare
-from debian_mri.info import describe
 from icube_common.errors import InputError
 
 WANTED = [{"path": "a.nii", "label": "CN", "subject": "p1", "age": "70.5"}]

@@ -9,8 +9,8 @@ import torch
 from judge_world import people
 from numpy.testing import assert_allclose, assert_array_equal
 
-from debian_mri.daft import SETTINGS, AffineTransform, Daft, daft
-from debian_mri.protocols import ProtocolOptions, folds_of
+from debian_mri.evaluation.baselines.daft import SETTINGS, AffineTransform, Daft, daft
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples
 from icube_common.training import open_run

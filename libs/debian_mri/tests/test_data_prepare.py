@@ -18,10 +18,10 @@ import pytest
 from cohort_files import SHAPE, rejected, voxels, write_csv, write_volume
 
 from debian_mri.cli import main
+from debian_mri.cli.info import describe
 from debian_mri.data.clinical_variables import VARIABLES, Column, canonical_name, column_of, normalise_value
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.data.prepare import check_format_options, parse_pairs, prepare
-from debian_mri.info import describe
 from icube_common.errors import InputError
 
 RACE = Column(name="race", leakage_tier="A", kind="category", values=("a", "b", "c"))

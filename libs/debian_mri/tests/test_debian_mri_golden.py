@@ -30,8 +30,8 @@ from debian_mri.imaging.registration import register_affine
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 DATA = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")) / "mri"
-EXPLAIN_TEST = "explain-test"
-LEAVE_OUT = "--leave-out"
+EXPLAIN_TEST = "evaluate-explanations"
+LEAVE_OUT = "--exclude-subjects"
 SHORT = ("train.max_steps=10", "train.device=cpu", "calibration.folds=2")
 FEW_VARIANTS = (
     *("base", "pooling attention", "texts and directions exchanged", "demographics by FiLM"),

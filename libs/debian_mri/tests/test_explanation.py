@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from made_up import make_explanation
 
-from debian_mri.explanation import Explanation
-from debian_mri.parts import ConceptPart, Deletion, RestPart, SlicePart
+from debian_mri.explanation.contributions import ConceptPart, Deletion, RestPart, SlicePart
+from debian_mri.explanation.record import Explanation
 from icube_common.errors import InputError
 
 

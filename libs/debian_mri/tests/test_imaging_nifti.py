@@ -12,13 +12,13 @@ import pytest
 from brains import brain, prepared, save
 from cohort_files import rejected, write_csv
 
-from debian_mri.bulk import volumes_below
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.prepare import prepare
 from debian_mri.imaging.nifti import open_volume, read_affine, read_volume
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
-from debian_mri.single_image import is_volume, stem
+from debian_mri.inference.batch import volumes_below
+from debian_mri.inference.single_image import is_volume, stem
 from icube_common.errors import InputError
 
 SHAPE = (10, 12, 9)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from debian_mri.knowledge import SHIPPED, load_knowledge, restrict, usable
+from debian_mri.biomarkers.knowledge import SHIPPED, load_knowledge, restrict, usable
 from icube_common.errors import InputError
 from icube_common.knowledge import UNREVIEWED, ClassKnowledge, Sentence, Source
 
-FILE = Path(sys.modules["debian_mri.knowledge"].__file__ or "").with_name("diagnoses.yaml")
+FILE = Path(sys.modules["debian_mri.biomarkers.knowledge"].__file__ or "").with_name("diagnoses.yaml")
 SUBSETS = [
     subset for count in range(4) for subset in itertools.combinations(("T1w", "FLAIR", "SWI"), count)
 ]  # the empty one too
@@ -97,7 +97,7 @@ def test_wrong_names_are_refused(knowledge: ClassKnowledge, tmp_path: Path) -> N
 
 def test_importing_it_is_light() -> None:
     code = (
-        "import sys, debian_mri.knowledge, debian_mri.biomarkers.concepts, debian_mri.commands.words;"
+        "import sys, debian_mri.biomarkers.knowledge, debian_mri.biomarkers.concepts, debian_mri.cli.words;"
         "print(sorted({'torch', 'yaml', 'numpy', 'pandas', 'jinja2'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from debian_mri.cli import main
+from debian_mri.cli.info import describe
 from debian_mri.data.leakage import (
     check_site_confounding,
     check_subject_overlap,
@@ -19,7 +20,6 @@ from debian_mri.data.leakage import (
     training_scans,
 )
 from debian_mri.data.manifest import Manifest, Scan, write_manifest
-from debian_mri.info import describe
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 

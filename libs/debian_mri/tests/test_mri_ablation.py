@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from other_values import other_values, values
 
-from debian_mri import study
 from debian_mri.config import MriConfig, unused_keys
+from debian_mri.evaluation import experiment
 from icube_common.config import load_config
 from icube_common.errors import InputError
 from icube_common.experiments import Grid, override_texts
@@ -26,24 +26,24 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 15
     factors = {key for variant in grid.variants for key in variant.changes}
     wanted = {"slices.planes", "visual.pooling", "prompt.init", "demographics.mode", "vlm.name"}
-    assert wanted | {"concepts.enabled", "concepts.prior_strength", "exchange_texts"} <= factors
+    assert wanted | {"concepts.enabled", "concepts.prior_strength", "shuffle_class_texts"} <= factors
 
 
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
-    def record(data: str, out: Path, config: MriConfig, **options: Any) -> None:
+    def record(data: str, config: MriConfig, out: Path, **options: Any) -> None:
         asked.append(values(config))
         raise InputError("recorded")
 
-    monkeypatch.setattr(study, "evaluate", record)
+    monkeypatch.setattr(experiment, "evaluate", record)
     for key, overrides in other_values(MriConfig, NEEDS, refused=REFUSED):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                study.run_cell(overrides, 5, tmp_path, data="data")
+                experiment.run_trial(overrides, 5, tmp_path, data="data")
             continue
         with pytest.raises(InputError, match="recorded"):
-            study.run_cell(overrides, 5, tmp_path, data="data")
+            experiment.run_trial(overrides, 5, tmp_path, data="data")
         expected = values(load_config(MriConfig, overrides=override_texts(overrides)))
         assert asked[-1] == {**expected, "train.seed": 5, "train.report_to": "none"}, key
         assert asked[-1][key] != values(MriConfig())[key]
@@ -62,7 +62,7 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
 )
 def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
-        study.run_cell({key: value}, 0, tmp_path, data="data")
+        experiment.run_trial({key: value}, 0, tmp_path, data="data")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
             {"concepts.covariate_adjusted": True},
             "other: concepts.covariate_adjusted has no effect: demographics.mode=none",
         ),
-        ({"visual.trust": 0.5}, "other: visual.trust has no effect: visual.select=true"),
+        ({"visual.logit_weight": 0.5}, "other: visual.logit_weight has no effect: visual.tune=true"),
     ],
 )
 def test_keys_without_effect_are_refused_by_name(changes: dict[str, Any], message: str) -> None:

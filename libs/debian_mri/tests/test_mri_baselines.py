@@ -8,12 +8,11 @@ import torch
 from judge_world import people
 from numpy.testing import assert_allclose, assert_array_equal
 
-from debian_mri.baselines import linear
-from debian_mri.baselines.linear import STRENGTHS, choose_strength, logistic, prior
-from debian_mri.baselines.pictures import block_means, coarse, stacked
-from debian_mri.baselines.rows import Rows, rows_of, with_indicators
-from debian_mri.baselines.tower import class_words, coop, plane_means, slice_mean, zero_shot
-from debian_mri.protocols import ProtocolOptions, folds_of
+from debian_mri.evaluation.baselines.fold_tables import Rows, fold_rows, with_missing_indicators
+from debian_mri.evaluation.baselines.frozen_encoder import class_words, coop, plane_means, slice_mean, zero_shot
+from debian_mri.evaluation.baselines.image_grids import block_means, coarse, stacked
+from debian_mri.evaluation.baselines.logistic import STRENGTHS, choose_strength, logistic, prior
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, TestLeakageError
 from icube_common.evaluation.folds import make_fold
@@ -53,23 +52,23 @@ def test_volumes_become_voxels_of_8_mm() -> None:
 
 
 def test_missing_values_become_the_middle_and_say_so() -> None:
-    known = np.array([[1.0, 5.0, NAN], [3.0, NAN, NAN], [NAN, 7.0, NAN]])
+    train = np.array([[1.0, 5.0, NAN], [3.0, NAN, NAN], [NAN, 7.0, NAN]])
     test = np.array([[NAN, 6.0, 4.0]])
-    mine, theirs = with_indicators(known, test)
+    mine, theirs = with_missing_indicators(train, test)
     # column 1 has mean 2 and deviation 1, column 2 mean 6 and deviation 1; the third was never seen
     assert_allclose(mine, [[-1, -1, 0, 0], [1, 0, 0, 1], [0, 1, 1, 0]])
     assert_allclose(theirs, [[0, 0, 1, 0]])
-    nothing = with_indicators(np.full((2, 1), NAN), np.full((1, 1), NAN))
+    nothing = with_missing_indicators(np.full((2, 1), NAN), np.full((1, 1), NAN))
     assert [part.shape for part in nothing] == [(2, 0), (1, 0)]
 
 
 def wide(rows: int = 30, columns: int = 80, seed: int = 0, signal: float = 1.0) -> Rows:
     generator = np.random.default_rng(seed)
     labels = np.arange(rows) % 2
-    known = generator.normal(size=(rows, columns)) * generator.uniform(0.5, 3, columns)
-    known[:, :3] += signal * labels[:, None]
+    train = generator.normal(size=(rows, columns)) * generator.uniform(0.5, 3, columns)
+    train[:, :3] += signal * labels[:, None]
     groups = np.array([f"g{row}" for row in range(rows)])
-    return Rows(known, labels, groups, generator.normal(size=(7, columns)), 2)
+    return Rows(train, labels, groups, generator.normal(size=(7, columns)), 2)
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1.0])
@@ -80,18 +79,18 @@ def test_the_rotation_does_not_change_the_regression(strength: float) -> None:
 
     rows = wide()
     plain = make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-8, max_iter=5000))
-    expected = plain.fit(rows.known, rows.labels).predict_proba(rows.test)
+    expected = plain.fit(rows.train, rows.labels).predict_proba(rows.test)
     assert_allclose(logistic(rows, strength=strength), expected, atol=2e-3)
 
 
 def test_strength_is_chosen_by_what_there_is_to_learn() -> None:
     noise = wide(signal=0.0, seed=1)
-    assert choose_strength(noise.known, noise, seed=0) == STRENGTHS[0]
+    assert choose_strength(noise.train, noise, seed=0) == STRENGTHS[0]
     strong = wide(60, columns=3, signal=4.0)
-    assert choose_strength(strong.known, strong, seed=0) >= 0.1
+    assert choose_strength(strong.train, strong, seed=0) >= 0.1
     # groups too few for inner folds
-    few = Rows(strong.known[:2], strong.labels[:2], np.array(["a", "a"]), strong.test, 2)
-    assert choose_strength(few.known, few, seed=0) == 1.0
+    few = Rows(strong.train[:2], strong.labels[:2], np.array(["a", "a"]), strong.test, 2)
+    assert choose_strength(few.train, few, seed=0) == 1.0
 
 
 def test_nothing_known_gives_the_shares_of_the_classes() -> None:
@@ -111,8 +110,8 @@ def fold_and_table(width: int = 6, seed: int = 0) -> tuple[Samples, Fold, dict[s
 
 def test_rows_hold_no_label_of_a_test_row() -> None:
     samples, fold, table = fold_and_table()
-    rows = rows_of(fold, table)
-    assert len(rows.labels) == len(rows.known) == len(fold.train) == 8
+    rows = fold_rows(fold, table)
+    assert len(rows.labels) == len(rows.train) == len(fold.train) == 8
     assert_array_equal(rows.labels, samples.labels[fold.train])
     assert_array_equal(rows.test, np.stack([table[name] for name in fold.test_ids]))
     with pytest.raises(TestLeakageError):
@@ -125,7 +124,7 @@ def test_a_baseline_is_the_same_whatever_the_test_labels_are() -> None:
     labels[fold.test] = 1 - labels[fold.test]
     other = Samples(ids=samples.ids, labels=labels, class_names=samples.class_names, groups=samples.groups)
     turned = make_fold(other, name=fold.name, train=fold.train, validation=fold.validation, test=fold.test)
-    assert_array_equal(logistic(rows_of(fold, table)), logistic(rows_of(turned, table)))
+    assert_array_equal(logistic(fold_rows(fold, table)), logistic(fold_rows(turned, table)))
 
 
 def test_a_changed_test_row_changes_its_own_prediction_alone() -> None:
@@ -136,7 +135,7 @@ def test_a_changed_test_row_changes_its_own_prediction_alone() -> None:
     before, after = slice_mean(fold, features, planes), slice_mean(fold, changed, planes)
     assert_array_equal(before[1:], after[1:])
     assert (before[0] != after[0]).any()
-    rows, other = rows_of(fold, table), rows_of(fold, {**table, fold.test_ids[0]: table[fold.test_ids[0]] + 5})
+    rows, other = fold_rows(fold, table), fold_rows(fold, {**table, fold.test_ids[0]: table[fold.test_ids[0]] + 5})
     assert_array_equal(logistic(rows)[1:], logistic(other)[1:])
 
 
@@ -147,7 +146,7 @@ def test_a_class_without_training_rows_is_refused() -> None:
         samples, name="odd", train=np.flatnonzero(samples.labels == 0), validation=np.array([], dtype=int), test=ones
     )
     with pytest.raises(InputError, match="class 'AD' has no training row"):
-        rows_of(alone, table)
+        fold_rows(alone, table)
     assert fold.train_classes == (0, 1)
 
 
@@ -192,4 +191,4 @@ def test_classes_in_words() -> None:
 
 
 def test_strengths_span_what_was_measured() -> None:
-    assert_allclose([linear.STRENGTHS[0], linear.STRENGTHS[-1]], [1e-5, 10])
+    assert_allclose([STRENGTHS[0], STRENGTHS[-1]], [1e-5, 10])

@@ -20,12 +20,12 @@ from command_line import Command, as_json, command_fixture
 from model_world import FAST, drawn_brain, settings, write_slices
 
 import debian_mri.cli as cli_module
-import debian_mri.explanation_test as explanation_module
+import debian_mri.evaluation.explanation_eval as explanation_module
 from debian_mri.cli import main
+from debian_mri.data.feature_store import HEAD, ScanImages, encode_scans, features_folder
+from debian_mri.data.inputs import load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.features import HEAD, ScanImages, encode_scans, features_folder
-from debian_mri.inputs import load_inputs
-from debian_mri.saved import load_model
+from debian_mri.models.checkpoint import load_model
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from icube_common.vlm import FrozenVLM, VLMConfig, load_vlm
@@ -68,7 +68,7 @@ def volume(path: Path, *, seed: int) -> Path:
 def test_each_command_joins_scans_in_a_batch(tmp_path: Path, rows: list[int], command: Command) -> None:
     data, run = write_slices(tmp_path / "data", count=16), tmp_path / "run"
     batch = (*PICTURE, "vlm.batch_size=6")
-    own = ["--features", tmp_path / "trained", "--leave-out", "p00,p01"]
+    own = ["--features", tmp_path / "trained", "--exclude-subjects", "p00,p01"]
     assert command("train", "--data", data, "--out", run, *own, *batch)[0] == 0
     assert rows == [6, 6, 4]
     rows.clear()

@@ -14,13 +14,13 @@ from command_line import Command, Ran, as_json, command_fixture
 from judge_world import SETTINGS, people, write_cohort
 from numpy.testing import assert_allclose
 
-import debian_mri.bench as bench_module
-import debian_mri.comparisons as comparisons_module
+import debian_mri.evaluation.comparisons as comparisons_module
+import debian_mri.evaluation.context as bench_module
 from debian_mri.cli import main
-from debian_mri.comparisons import COMPARISONS, chosen, holds_chance
-from debian_mri.evaluate import among, site_warning
-from debian_mri.fitting import fit_fold
-from debian_mri.judging import METRICS, p_text, reliability, roc_points
+from debian_mri.evaluation.comparisons import COMPARISONS, chosen, holds_chance
+from debian_mri.evaluation.report import METRICS, p_text, reliability, roc_points
+from debian_mri.evaluation.runner import restrict_classes, site_warning
+from debian_mri.training.trainer import train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from icube_common.io.runs import read_json
@@ -50,10 +50,10 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if getattr(counting, "stop_at", None) == len(names):
             raise KeyboardInterrupt
         names.append(fold.name)
-        return fit_fold(inputs, fold, *arguments, **options)
+        return train_fold(inputs, fold, *arguments, **options)
 
     counting.names = names  # type: ignore[attr-defined]
-    monkeypatch.setattr(bench_module, "fit_fold", counting)
+    monkeypatch.setattr(bench_module, "train_fold", counting)
     quick = {"max_steps": 2, "batch_size": 8}
     monkeypatch.setattr(
         comparisons_module, "DAFT_SETTINGS", replace(comparisons_module.DAFT_SETTINGS, **quick, eval_steps=1)
@@ -123,7 +123,7 @@ def test_an_interrupted_evaluation_goes_on(place: Path, tmp_path: Path, command:
     words = ["--data", place / "data", "--folds", 3, "--comparisons", "none", "--json", "--quiet"]
     whole = as_json(command("evaluate", *words, "--out", tmp_path / "whole", *SETTINGS))
     assert len(fitted) == 3
-    counting: Any = bench_module.fit_fold
+    counting: Any = bench_module.train_fold
     counting.stop_at = 4
     status, _, _ = command("evaluate", *words, "--out", tmp_path / "parts", *SETTINGS)
     assert status not in (0, 2) and len(fitted) == 4
@@ -147,7 +147,7 @@ def test_leave_one_site_out(place: Path, tmp_path: Path, command: Command) -> No
 @pytest.fixture(scope="module")
 def run(place: Path) -> Path:
     """A model trained on ``data``, without p00 and p01."""
-    words = ["--data", str(place / "data"), "--out", str(place / "run"), "--leave-out", "p00,p01", "--quiet"]
+    words = ["--data", str(place / "data"), "--out", str(place / "run"), "--exclude-subjects", "p00,p01", "--quiet"]
     assert main(["train", *words, "demographics.mode=linear", *SETTINGS]) == 0
     logging.getLogger("debian_mri").handlers[:] = [logging.NullHandler()]
     return place / "run"
@@ -229,8 +229,8 @@ def test_variables_of_tier_c_are_stamped(place: Path, tmp_path: Path, command: C
         "--quiet",
     ]
     found = as_json(command("evaluate", *out, *SETTINGS, *words))
-    assert found["stamps"] and "MMSE" in found["stamps"][0]
-    assert found["stamps"][0] in (tmp_path / "e" / "report.html").read_text()
+    assert found["disclaimers"] and "MMSE" in found["disclaimers"][0]
+    assert found["disclaimers"][0] in (tmp_path / "e" / "report.html").read_text()
 
 
 def test_ablate_and_tune(place: Path, tmp_path: Path, command: Command) -> None:
@@ -276,7 +276,7 @@ def test_p_values_in_words() -> None:
 
 
 def test_probabilities_among_some_classes() -> None:
-    found = among(np.array([[0.2, 0.5, 0.3]]), ["CN", "MCI", "AD"], ["CN", "AD"])
+    found = restrict_classes(np.array([[0.2, 0.5, 0.3]]), ["CN", "MCI", "AD"], ["CN", "AD"])
     assert_allclose(found, [[0.4, 0.6]])
 
 

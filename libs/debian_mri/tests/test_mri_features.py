@@ -11,9 +11,9 @@ import torch
 from model_world import drawn_brain, settings, write_slices
 from PIL import Image
 
+from debian_mri.data.feature_store import HEAD, features_folder
+from debian_mri.data.inputs import Inputs, load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.features import HEAD, features_folder
-from debian_mri.inputs import Inputs, load_inputs
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, load_vlm
 
@@ -115,6 +115,6 @@ def test_sets_of_unknown_geometry_have_no_signs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no sign can be measured"):
         load_inputs(manifest, unknown)
     found = load_inputs(manifest, settings("visual.enabled=false"))
-    assert found.signs is not None and len(found.signs.names) == 4
+    assert found.biomarkers is not None and len(found.biomarkers.names) == 4
     with pytest.raises(InputError, match=r"concepts.biomarkers.*ventricular_enlargement"):
         load_inputs(manifest, settings("visual.enabled=false", "concepts.biomarkers=[ventricular_enlargemen]"))

@@ -11,10 +11,10 @@ import torch
 from model_world import SIGNS_ONLY, changed, people, settings, texts, write_slices
 
 from debian_mri.config import MriConfig
+from debian_mri.data.inputs import Inputs, load_inputs, used_by
 from debian_mri.data.manifest import Manifest
-from debian_mri.fitting import Trained, fit_fold, predict_test
-from debian_mri.inputs import Inputs, load_inputs, used_by
-from debian_mri.texts import MriTexts
+from debian_mri.models.class_texts import MriTexts
+from debian_mri.training.trainer import TrainedFold, predict_test, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold, train_on_all
 from icube_common.io.runs import RunFolder
@@ -32,9 +32,9 @@ def first_fold(samples: Samples) -> Fold:
 
 def trained(
     folder: Path, inputs: Inputs, fold: Fold, config: MriConfig, vlm: FrozenVLM | None, *, known: MriTexts | None = None
-) -> Trained:
+) -> TrainedFold:
     run = RunFolder.create(folder, config_yaml="", environment={})
-    return fit_fold(inputs, fold, config, vlm, known or texts(config), run)
+    return train_fold(inputs, fold, config, vlm, known or texts(config), run)
 
 
 ALL = (
@@ -54,7 +54,7 @@ def test_nothing_of_a_test_row_reaches_the_training(tmp_path: Path, tiny: Frozen
     other = trained(tmp_path / "other", inputs, fold, config, tiny)
     for name, value in one.model.learned().items():
         assert torch.equal(value, other.model.learned()[name]), name
-    assert one.calibration == other.calibration and one.abstention == other.abstention
+    assert one.model.calibration == other.model.calibration and one.model.abstention == other.model.abstention
     np.testing.assert_array_equal(one.inner, other.inner)
     # and the test rows themselves are what was changed
     assert not np.allclose(predict_test(one, people()[1], fold), predict_test(other, inputs, fold))
@@ -85,7 +85,7 @@ def test_few_people_are_neither_calibrated_nor_abstained_on(tmp_path: Path) -> N
     samples, inputs = people(4)
     config = settings(*SIGNS_ONLY, "calibration.folds=4")
     found = trained(tmp_path / "run", inputs, train_on_all(samples), config, None)
-    assert found.calibration.rows == 0 and found.abstention.rows == 0
+    assert found.model.calibration.rows == 0 and found.model.abstention.rows == 0
     assert any(note.startswith("Not calibrated") for note in found.notes)
 
 
@@ -106,7 +106,7 @@ def test_tables_that_were_not_loaded_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sylvian_widening"):
         used_by(inputs, settings("concepts.biomarkers=[sylvian_widenin]"))
     chosen = used_by(inputs, settings(*SIGNS_ONLY, "concepts.biomarkers=[sylvian_widening]"))
-    assert chosen.signs is not None and chosen.signs.names == ("sylvian_widening",)
+    assert chosen.biomarkers is not None and chosen.biomarkers.names == ("sylvian_widening",)
     assert chosen.features is None and chosen.demographics is None
 
 
@@ -137,25 +137,25 @@ GOLDEN = (0.07227, 0.56423, 0.92587)
 
 def test_missing_ages_stay_missing_until_the_model_declares_them(tmp_path: Path) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data", with_missing=True))
-    late = (*SIGNS_ONLY, "concepts.enabled=false", "demographics.mode=linear")
-    inputs = load_inputs(manifest, settings(*late))
+    linear = (*SIGNS_ONLY, "concepts.enabled=false", "demographics.mode=linear")
+    inputs = load_inputs(manifest, settings(*linear))
     assert inputs.demographics is not None
     assert np.isnan(inputs.demographics.values[3, 0]) and np.isnan(inputs.demographics.values).sum() == 1
-    found = trained(tmp_path / "run", inputs, train_on_all(manifest.samples()), settings(*late), None)
+    found = trained(tmp_path / "run", inputs, train_on_all(manifest.samples()), settings(*linear), None)
     assert np.isfinite(found.inner).all()
     with pytest.raises(InputError, match=r"age of scan scan03 is missing.*demographics.missing"):
-        load_inputs(manifest, settings(*late, "demographics.missing=refuse"))
+        load_inputs(manifest, settings(*linear, "demographics.missing=refuse"))
 
 
 def test_a_cognitive_score_needs_the_flag_and_stamps_the_report(tmp_path: Path) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data"))
-    late = (*SIGNS_ONLY, "demographics.mode=linear", "demographics.columns=[age,MMSE]")
+    linear = (*SIGNS_ONLY, "demographics.mode=linear", "demographics.columns=[age,MMSE]")
     with pytest.raises(InputError, match=r"MMSE.*tier C.*allow_diagnostic"):
-        load_inputs(manifest, settings(*late))
-    inputs = load_inputs(manifest, settings(*late, "demographics.allow_diagnostic=true"))
-    assert len(inputs.stamps) == 1 and "MMSE" in inputs.stamps[0]
-    config = settings(*late, "demographics.allow_diagnostic=true")
+        load_inputs(manifest, settings(*linear))
+    inputs = load_inputs(manifest, settings(*linear, "demographics.allow_diagnostic=true"))
+    assert len(inputs.disclaimers) == 1 and "MMSE" in inputs.disclaimers[0]
+    config = settings(*linear, "demographics.allow_diagnostic=true")
     found = trained(tmp_path / "run", inputs, train_on_all(manifest.samples()), config, None)
-    assert found.stamps == inputs.stamps and inputs.stamps[0] in found.notes
+    assert found.disclaimers == inputs.disclaimers and inputs.disclaimers[0] in found.notes
     # without the table nothing is stamped
-    assert used_by(inputs, settings(*SIGNS_ONLY)).stamps == ()
+    assert used_by(inputs, settings(*SIGNS_ONLY)).disclaimers == ()

@@ -8,19 +8,19 @@ import pytest
 from judge_world import people
 from numpy.testing import assert_array_equal
 
-from debian_mri.protocols import ProtocolOptions, blinded, folds_of, permuted
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of, permute_labels, permute_training_labels
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples
 
 
-def owners(samples: Samples, rows: np.ndarray) -> set[str]:
+def nearest_slices(samples: Samples, rows: np.ndarray) -> set[str]:
     return set(samples.group_array[rows].tolist())
 
 
 def check(samples: Samples, folds: list[Fold]) -> None:
     """Nobody is on two sides, and each scan is tested once a repeat."""
     for fold in folds:
-        parts = [owners(samples, rows) for rows in (fold.train, fold.validation, fold.test)]
+        parts = [nearest_slices(samples, rows) for rows in (fold.train, fold.validation, fold.test)]
         assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
     for repeat in {fold.repeat for fold in folds}:
         tested = np.concatenate([fold.test for fold in folds if fold.repeat == repeat])
@@ -46,9 +46,9 @@ def test_a_site_is_tested_on_the_others_and_its_people_are_nowhere_trained_on() 
     folds = folds_of(replace(samples, sites=sites), "leave-one-site-out", ProtocolOptions())
     assert [fold.name for fold in folds] == ["without site site0", "without site site1"]
     for fold in folds:
-        assert not owners(samples, fold.train) & owners(samples, fold.test)
-        assert "s00" not in owners(samples, fold.train)
-        assert any("1 scans of its people at other sites are not trained on" in note for note in fold.notes)
+        assert not nearest_slices(samples, fold.train) & nearest_slices(samples, fold.test)
+        assert "s00" not in nearest_slices(samples, fold.train)
+        assert any("1 scans of its people at other sites are not trained on" in note for note in fold.warnings)
     tested = np.concatenate([fold.test for fold in folds])
     assert_array_equal(np.sort(tested), np.arange(len(samples)))
 
@@ -123,8 +123,8 @@ def test_numbers_that_mean_nothing() -> None:
 def test_permuted_labels_keep_each_folds_shares_and_are_one_a_person() -> None:
     samples = people(20, sessions=2)
     folds = folds_of(samples, "group-kfold", ProtocolOptions(folds=4, repeats=2))
-    drawn = list(permuted(samples, folds, seed=1))
-    again = list(permuted(samples, folds, seed=1))
+    drawn = list(permute_labels(samples, folds, seed=1))
+    again = list(permute_labels(samples, folds, seed=1))
     changed = 0
     for (table, fold), (same, _), true in zip(drawn, again, folds, strict=True):
         assert_array_equal(table.labels, same.labels)
@@ -145,7 +145,7 @@ def test_permuted_labels_keep_each_folds_shares_and_are_one_a_person() -> None:
 def test_blinded_folds_have_false_labels_for_training_only() -> None:
     samples = people(20)
     fold = folds_of(samples, "group-kfold", ProtocolOptions(), validation=0.2)[0]
-    false = blinded(samples, fold, seed=1)
+    false = permute_training_labels(samples, fold, seed=1)
     assert_array_equal(false.test, fold.test)
     for name in ("train_labels", "validation_labels"):
         mine, true = getattr(false, name), getattr(fold, name)

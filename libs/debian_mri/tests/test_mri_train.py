@@ -13,13 +13,13 @@ from model_world import FAST, LABELS, people, settings, texts, write_slices
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cli import main
+from debian_mri.data.inputs import load_inputs, used_by
 from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest
-from debian_mri.explain import explanation_of
-from debian_mri.fitting import Trained, fit_fold, predict_logits
-from debian_mri.inputs import load_inputs, used_by
-from debian_mri.saved import SavedModel, load_model, save_model
-from debian_mri.train import train
+from debian_mri.explanation.explain import explain_inputs
+from debian_mri.models.checkpoint import load_model
+from debian_mri.training.run import train
+from debian_mri.training.trainer import TrainedFold, predict_logits, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import train_on_all
 from icube_common.io.runs import RunFolder
@@ -29,7 +29,7 @@ ABOUT = {
     "data": {"format": "f", "title": "t", "fingerprint": "", "simulated": True, "classes": {}, "sequences": ["T1w"]},
     "trained_on": {"format": "f", "title": "t", "ids": [], "subjects": [], "images": []},
     "knowledge": {},
-    "stamps": [],
+    "disclaimers": [],
     "notes": [],
 }
 
@@ -40,7 +40,7 @@ def tiny() -> FrozenVLM:
 
 
 CONFIGURATIONS = {
-    "signs": ("visual.enabled=false",),
+    "biomarkers": ("visual.enabled=false",),
     "table": ("visual.enabled=false", "concepts.enabled=false", "demographics.mode=linear"),
     "all": (
         "demographics.mode=linear",
@@ -61,18 +61,19 @@ def test_a_model_that_is_read_back_predicts_the_same_to_the_last_bit(
     samples, inputs = people(16)
     config = settings(*CONFIGURATIONS[name])
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    vlm = tiny if config.needs_tower else None
-    found: Trained = fit_fold(inputs, train_on_all(samples), config, vlm, texts(config), run)
+    vlm = tiny if config.needs_encoder else None
+    found: TrainedFold = train_fold(inputs, train_on_all(samples), config, vlm, texts(config), run)
     seen = used_by(inputs, config)
-    save_model(run.model, SavedModel(found.model, found.calibration, found.abstention, seen.columns, ABOUT))
+    found.model.about = ABOUT
+    found.model.save_pretrained(run.model)
     again = load_model(run.path, vlm=vlm)
-    one, other = predict_logits(found.model, seen), predict_logits(again.model, seen)
+    one, other = predict_logits(found.model, seen), predict_logits(again, seen)
     assert (one == other).all()
-    assert (found.calibration.probabilities(one) == again.calibration.probabilities(other)).all()
-    assert again.abstention == found.abstention and again.columns == seen.columns
+    assert (found.model.calibration.probabilities(one) == again.calibration.probabilities(other)).all()
+    assert again.abstention == found.model.abstention and again.columns == seen.columns
     assert "For research" in (run.model / "README.md").read_text()
     # what explains it holds together, for each scan
-    explained = [explanation_of(again, inputs, scan) for scan in inputs.ids[:3]]
+    explained = [explain_inputs(again, inputs, scan) for scan in inputs.ids[:3]]
     assert [list(one.logits) for one in explained] == [pytest.approx(row) for row in other[:3].tolist()]
 
 
@@ -82,8 +83,9 @@ def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     samples, inputs = people(16)
     config = settings("visual.enabled=false")
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
-    found = fit_fold(inputs, train_on_all(samples), config, None, texts(config), run)
-    save_model(run.model, SavedModel(found.model, found.calibration, found.abstention, (), ABOUT))
+    found = train_fold(inputs, train_on_all(samples), config, None, texts(config), run)
+    found.model.about = ABOUT
+    found.model.save_pretrained(run.model)
     about = json.loads((run.model / "model.json").read_text())
     (run.model / "model.json").write_text(json.dumps({**about, "labels": ["CN", "AD", "DLB"]}))
     with pytest.raises(InputError, match="damaged model folder"):
@@ -99,7 +101,10 @@ BIOMARKERS = [*FAST, "visual.enabled=false", "demographics.mode=linear"]
 def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_slices(tmp_path / "data", with_missing=True)
     run = tmp_path / "run"
-    assert main(["train", "--data", str(data), "--out", str(run), "--leave-out", "p00,p01", "--json", *BIOMARKERS]) == 0
+    assert (
+        main(["train", "--data", str(data), "--out", str(run), "--exclude-subjects", "p00,p01", "--json", *BIOMARKERS])
+        == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert (result["scans"], result["subjects"], result["simulated"]) == (14, 14, True)
     assert result["notice"] == RESEARCH_ONLY and result["backbone"] is None
@@ -107,8 +112,8 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
     assert RESEARCH_ONLY in page and "simulated" in page and "medial_temporal_atrophy" in page
     saved = load_model(run)
     manifest = Manifest.load(data)
-    inputs = load_inputs(manifest, saved.model.config)
-    missing = explanation_of(saved, inputs, "scan03", simulated=True)
+    inputs = load_inputs(manifest, saved.config)
+    missing = explain_inputs(saved, inputs, "scan03", simulated=True)
     age, sex = missing.demographics
     assert (age.name, age.value, age.leakage_tier, sex.value) == ("age", None, "A", "M")
     assert any(note.startswith("age is missing") for note in missing.notes)
@@ -124,14 +129,14 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
 def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
     config = settings("visual.enabled=false", "train.lr_scheduler=constant", "train.checkpointing_steps=2")
-    whole = train(data, tmp_path / "whole", config)
-    train(data, tmp_path / "parts", replace(config, train=replace(config.train, max_steps=2)))
-    resumed = train(data, tmp_path / "parts", config, resume=True)
+    whole = train(config, data, tmp_path / "whole").to_dict()
+    train(replace(config, train=replace(config.train, max_steps=2)), data, tmp_path / "parts")
+    resumed = train(config, data, tmp_path / "parts", resume=True).to_dict()
     assert (whole["steps"], resumed["steps"], resumed["resumed_from"]) == (4, 4, 2)
-    one, other = (load_model(tmp_path / name).model.learned() for name in ("whole", "parts"))
+    one, other = (load_model(tmp_path / name).learned() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(InputError, match="begun with all people"):
-        train(data, tmp_path / "parts", config, resume=True, leave_out=["p00"])
+    with pytest.raises(InputError, match="started with all people"):
+        train(config, data, tmp_path / "parts", resume=True, exclude_subjects=["p00"])
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
     [
         (["demographics.columns=[age,MMSE]"], "allow_diagnostic"),
         (["demographics.columns=[age,MMS]"], "MMSE"),
-        (["--leave-out", "p99"], "no such subject"),
+        (["--exclude-subjects", "p99"], "no such subject"),
         (["concepts.name=[a]"], "concepts.biomarkers"),
         (["train.eval_steps=1", "train.early_stopping_patience=1", "demographics.mode=film"], "mode=linear"),
     ],
@@ -178,11 +183,11 @@ def test_a_cognitive_score_is_stamped_everywhere(tmp_path: Path) -> None:
         "demographics.columns=[age,MMSE]",
         "demographics.allow_diagnostic=true",
     )
-    result = train(data, tmp_path / "run", config)
-    assert len(result["stamps"]) == 1 and "tier C" in result["stamps"][0]
+    result = train(config, data, tmp_path / "run").to_dict()
+    assert len(result["disclaimers"]) == 1 and "tier C" in result["disclaimers"][0]
     for name in ("report.html", "model/README.md", "model/model.json", "environment.json"):
         assert "tier C" in (tmp_path / "run" / name).read_text(), name
     saved = load_model(tmp_path / "run")
-    explained = explanation_of(saved, load_inputs(Manifest.load(data), config), "scan00")
+    explained = explain_inputs(saved, load_inputs(Manifest.load(data), config), "scan00")
     assert {part.name: part.leakage_tier for part in explained.demographics} == {"age": "A", "MMSE": "C"}
     assert np.isfinite(explained.logits).all()

@@ -11,10 +11,22 @@ from made_up import BIOMARKERS, CLASSES, make_explanation
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.concepts import load_concepts, plain
-from debian_mri.parts import Deletion, DemographicPart
-from debian_mri.phrases import TEMPLATES, Statement, percent, place, quantity, read, signed, standing
-from debian_mri.reasons import explain, named_concepts, statements, top_slices
-from debian_mri.verify import verify_report
+from debian_mri.explanation.contributions import Deletion, DemographicPart
+from debian_mri.explanation.report_text import (
+    TEMPLATES,
+    Statement,
+    explain,
+    named_concepts,
+    percent,
+    place,
+    quantity,
+    read,
+    signed,
+    standing,
+    statements,
+    top_slices,
+)
+from debian_mri.explanation.verify import verify_report
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "SWI")
 SUBSETS = [subset for count in range(1, 6) for subset in itertools.combinations(SEQUENCES, count)]

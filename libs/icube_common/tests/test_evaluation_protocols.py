@@ -57,7 +57,7 @@ def test_the_three_parts_share_no_subject(fold: Fold) -> None:
     train, validation, test = (groups_of(SAMPLES, rows) for rows in (fold.train, fold.validation, fold.test))
     assert not (train & validation or train & test or validation & test)
     assert len(fold.test) and bool(len(fold.train)) == (fold.name != "zero-shot")
-    assert bool(len(fold.validation)) != any(note.startswith("no ") for note in fold.notes)
+    assert bool(len(fold.validation)) != any(note.startswith("no ") for note in fold.warnings)
     assert fold.train_labels.tolist() == SAMPLES.labels[fold.train].tolist()
     assert fold.validation_labels.tolist() == SAMPLES.labels[fold.validation].tolist()
 
@@ -226,8 +226,8 @@ def test_leave_one_group_out() -> None:
 def test_a_class_that_only_the_held_out_subject_has_is_noted() -> None:
     labels = np.where(SAMPLES.group_array == "s03", 3, SAMPLES.labels)
     samples = Samples(ids=SAMPLES.ids, labels=labels, class_names=[*SAMPLES.class_names, "rare"], groups=SAMPLES.groups)
-    notes = {fold.name: fold.notes for fold in leave_one_group_out(samples)}
-    assert notes["without s03"] == ("no training row of class 'rare'",) and notes["without s04"] == ()
+    warnings = {fold.name: fold.warnings for fold in leave_one_group_out(samples)}
+    assert warnings["without s03"] == ("no training row of class 'rare'",) and warnings["without s04"] == ()
 
 
 def test_few_shot_counts() -> None:
@@ -247,7 +247,7 @@ def test_too_few_shots() -> None:
     with pytest.raises(InputError, match=r"32 shots: class 'class 0' has \d+ training rows; take no more"):
         list(few_shot(SAMPLES, shots=(1, 32)))
     (fold,) = few_shot(SAMPLES, shots=(32,), seeds=(0,), fewer="all", validation=0)
-    assert len(fold.train) == 54 and sum("all taken" in note for note in fold.notes) == 3
+    assert len(fold.train) == 54 and sum("all taken" in note for note in fold.warnings) == 3
     with pytest.raises(InputError, match="need at least 1"):
         list(few_shot(SAMPLES, shots=(0,)))
 
@@ -315,8 +315,8 @@ def test_official_splits_are_checked() -> None:
     ],
 )  # fmt: skip
 def test_no_validation_rows_and_why(samples: Samples, fraction: float, reason: str) -> None:
-    train, validation, notes = inner_split(samples, np.arange(len(samples)), fraction, 0)
-    assert len(validation) == 0 and len(train) == len(samples) and reason in notes[0]
+    train, validation, warnings = inner_split(samples, np.arange(len(samples)), fraction, 0)
+    assert len(validation) == 0 and len(train) == len(samples) and reason in warnings[0]
 
 
 def test_wrong_validation_share() -> None:
@@ -393,7 +393,10 @@ def test_everything_is_trained_on_and_nothing_tested() -> None:
     )
     fold = train_on_all(samples)
     assert (
-        fold.train.tolist() == list(range(8)) and not len(fold.validation) and not len(fold.test) and fold.notes == ()
+        fold.train.tolist() == list(range(8))
+        and not len(fold.validation)
+        and not len(fold.test)
+        and fold.warnings == ()
     )
     part = train_on_all(samples, validation=0.25)
     people = {samples.group_array[row] for row in part.train} & {samples.group_array[row] for row in part.validation}

@@ -55,7 +55,7 @@ def test_an_ablation_with_predictions_is_paired_over_subjects(tmp_path: Path) ->
     assert found.interval.mean == pytest.approx(10 / 32)
     # every subject is better: of 2^8 choices of signs, these and their opposite are as extreme
     assert found.p_value == pytest.approx(2 / 2**8) and found.p_holm == found.p_value
-    assert study.notes == {}
+    assert study.warnings == {}
 
 
 def test_one_seed_is_enough_to_pair_subjects(tmp_path: Path) -> None:

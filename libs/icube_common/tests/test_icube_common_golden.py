@@ -149,13 +149,13 @@ def test_ridge_start() -> None:
         made.fit_scale(rows)
     stated = CaptionTerm(6, weight=0.5)
     captions = normal(24, 6, seed=2)
-    stated.fit_center(captions)
-    blocks = [RidgeBlock(made.standard(rows), 0.5, made) for made, rows in zip(maps, values, strict=True)]
+    stated.fit_mean(captions)
+    blocks = [RidgeBlock(made.standardise(rows), 0.5, made) for made, rows in zip(maps, values, strict=True)]
     classes = F.normalize(normal(3, 6, seed=4), dim=-1)
     labels = torch.arange(24) % 3
     groups = [f"s{row // 6}" for row in range(24)]
     chosen = select_by_group_cv(blocks, classes[labels], stated(captions), labels, groups, classes, copies=1)
-    initialise_ridge(blocks, classes[labels], stated(captions), choice=chosen)
+    initialise_ridge(blocks, classes[labels], stated(captions), setting=chosen)
     with torch.no_grad():
         outputs = [made(rows) for made, rows in zip(maps, values, strict=True)]
     chosen_values = list(vars(chosen).values())

@@ -105,9 +105,9 @@ def test_deciding_unfreezes_and_takes_the_name_off_and_says_so() -> None:
     )
     more = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
     assert more.knowledge.frozen is None and more.knowledge.reviewer == UNREVIEWED
-    assert "no longer frozen (it was on 2025-04-01)" in more.notes[0] and "no longer signed" in more.notes[1]
+    assert "no longer frozen (it was on 2025-04-01)" in more.warnings[0] and "no longer signed" in more.warnings[1]
     again = decide(signed, [Decision("walk", "Legs move.", "accepted")])  # as it is already
-    assert again.knowledge == signed and again.counts == {} and again.notes == ()
+    assert again.knowledge == signed and again.counts == {} and again.warnings == ()
 
 
 def test_a_decision_on_what_is_not_in_use_leaves_the_name() -> None:
@@ -115,7 +115,7 @@ def test_a_decision_on_what_is_not_in_use_leaves_the_name() -> None:
     signed = sign(knowledge, "C. D.", date="2025-04-01")
     rejected = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
     assert rejected.knowledge.reviewer == "C. D., 2025-04-01" and rejected.knowledge.frozen is None
-    assert rejected.knowledge.hash == signed.hash and len(rejected.notes) == 1
+    assert rejected.knowledge.hash == signed.hash and len(rejected.warnings) == 1
 
 
 def test_two_sentences_may_swap_their_texts() -> None:
@@ -157,7 +157,7 @@ def decisions_file(path: Path, **change: Any) -> Path:
 
 def test_decisions_of_a_page(tmp_path: Path) -> None:
     reviewed = apply_decisions(example(), decisions_file(tmp_path / "d.json"))
-    assert reviewed.counts == {"edited": 1, "rejected": 1, "accepted": 1} and reviewed.notes == ()
+    assert reviewed.counts == {"edited": 1, "rejected": 1, "accepted": 1} and reviewed.warnings == ()
     assert reviewed.knowledge.texts("walk") == ("A person walks.", "Feet move.")
     assert reviewed.knowledge.reviewer == UNREVIEWED and reviewed.knowledge.frozen is None
     person = {"name": "C. D.", "role": "", "date": "2025-04-01"}

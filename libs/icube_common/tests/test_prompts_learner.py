@@ -219,14 +219,14 @@ def test_a_shorter_context_averages_segments_and_says_so(vlm: FrozenVLM) -> None
     assert len(words) == 7
     expected = torch.stack([table[words[:2]].mean(0), table[words[2:5]].mean(0), table[words[5:]].mean(0)])
     torch.testing.assert_close(learner.context[:3], expected)
-    (note,) = learner.notes
+    (note,) = learner.warnings
     assert "num_context=3: 5 of 6 descriptions are longer" in note
 
 
 def test_too_long_a_description_is_cut_as_the_tokenizer_cuts_and_the_name_stays(vlm: FrozenVLM) -> None:
     long = " ".join(["walking"] * 100)
     learner = PromptLearner(vlm, ["walk"], "descriptions", knowledge={"walk": [long]})
-    assert learner.notes == ["1 of 1 descriptions are longer than the tower reads and were cut"]
+    assert learner.warnings == ["1 of 1 descriptions are longer than the tower reads and were cut"]
     torch.testing.assert_close(learner(), vlm.encode_text([long]))
     named = PromptLearner(vlm, ["walk"], "descriptions", knowledge={"walk": [long]}, class_token="end")
     assert named.ids[0, -3:-1].tolist() == vlm.tokens.words("walk.")

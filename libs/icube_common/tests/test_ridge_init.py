@@ -38,13 +38,13 @@ def test_the_start_is_the_least_of_what_is_minimised(rows: int) -> None:
         for width, shrinkage in zip(widths, shrinkages, strict=True)
     ]
     targets, known = normal(rows, 4, seed=20), normal(rows, 4, seed=21)
-    initialise_ridge(blocks, targets, known, copies=copies, choice=RidgeSetting(factor))
+    initialise_ridge(blocks, targets, known, copies=copies, setting=RidgeSetting(factor))
     whole = np.concatenate([block.rows.double().numpy() for block in blocks], axis=1)
     penalties = np.concatenate([np.full(w, copies * factor * s) for w, s in zip(widths, shrinkages, strict=True)])
     stacked = np.concatenate([whole, np.diag(np.sqrt(penalties))])
     wanted = np.concatenate([(targets - known).double().numpy(), np.zeros((whole.shape[1], 4))])
     expected = np.linalg.lstsq(stacked, wanted, rcond=None)[0]
-    found = torch.cat([block.map.start for block in blocks])
+    found = torch.cat([block.projection.start for block in blocks])
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
     assert np.abs(expected).max() > 0.05
 
@@ -60,16 +60,16 @@ def test_scale_of_training_rows() -> None:
     made = LinearProjection(4, 2)
     # a number that is missing once, one that never changes, one that is never there, one with an outlier later
     made.fit_scale(torch.tensor([[1.0, 5, NAN, 0], [3, 5, NAN, 2], [NAN, 5, NAN, 4]]))
-    torch.testing.assert_close(made.center, torch.tensor([2.0, 5, 0, 2]))
-    found = made.standard(torch.tensor([[3.0, 5, 1, 2], [NAN, 7, NAN, NAN], [1, -5, 0, 1e6]])) * 2
+    torch.testing.assert_close(made.mean, torch.tensor([2.0, 5, 0, 2]))
+    found = made.standardise(torch.tensor([[3.0, 5, 1, 2], [NAN, 7, NAN, NAN], [1, -5, 0, 1e6]])) * 2
     torch.testing.assert_close(found, torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [-1, 0, 0, 3]]))
-    assert made.deviation[3] == pytest.approx(math.sqrt(8 / 3))
+    assert made.std[3] == pytest.approx(math.sqrt(8 / 3))
 
 
 def test_large_numbers_that_hardly_change_keep_their_scale() -> None:
     made = LinearProjection(1, 1)
     made.fit_scale(torch.tensor([[10_000.0], [10_002.0]]))
-    torch.testing.assert_close(made.standard(torch.tensor([[10_002.0]])), torch.ones(1, 1))
+    torch.testing.assert_close(made.standardise(torch.tensor([[10_002.0]])), torch.ones(1, 1))
 
 
 def test_start_and_what_is_learned_add_up() -> None:
@@ -88,14 +88,14 @@ def test_start_and_what_is_learned_add_up() -> None:
 def test_what_is_stated_has_one_length_and_is_centred() -> None:
     made = CaptionTerm(2, weight=0.5)
     captions = torch.tensor([[1.0, 3], [5, 3], [NAN, NAN]])
-    made.fit_center(captions)
-    torch.testing.assert_close(made.center, torch.tensor([3.0, 3]))
+    made.fit_mean(captions)
+    torch.testing.assert_close(made.mean, torch.tensor([3.0, 3]))
     torch.testing.assert_close(made(captions), torch.tensor([[-0.5, 0], [0.5, 0], [0, 0]]))
     # what all training samples say is worth nothing, what one of them alone says is
     torch.testing.assert_close(made(torch.tensor([[3.0, 3], [3, 4]])), torch.tensor([[0.0, 0], [0, 0.5]]))
     nobody = CaptionTerm(2, weight=0.5)
-    nobody.fit_center(captions[2:])
-    assert (nobody.center == 0).all() and (nobody(captions[2:]) == 0).all()
+    nobody.fit_mean(captions[2:])
+    assert (nobody.mean == 0).all() and (nobody(captions[2:]) == 0).all()
 
 
 @pytest.mark.parametrize(("ridge", "gain"), [(False, 0.02), (True, 0.005)])
@@ -103,7 +103,7 @@ def test_a_step_moves_little_and_from_a_regression_less(ridge: bool, gain: float
     made = LinearProjection(3, 2)
     values = normal(4, 3)
     if ridge:
-        initialise_ridge([RidgeBlock(made.standard(values), 1.0, made)], normal(4, 2), torch.zeros(4, 2))
+        initialise_ridge([RidgeBlock(made.standardise(values), 1.0, made)], normal(4, 2), torch.zeros(4, 2))
     weights = normal(4, 2, seed=2)
     (made(values) * weights).sum().backward()
     assert made.learned.grad is not None
@@ -120,7 +120,7 @@ def signed_case(signs: Sequence[int], known: float) -> dict[str, object]:
     return {
         "blocks": [RidgeBlock(rows, 4.0, LinearProjection(1, 2))],
         "targets": targets,
-        "known": known * targets,
+        "prior": known * targets,
         "labels": labels,
         "groups": groups,
         "classes": torch.eye(2),
@@ -129,8 +129,8 @@ def signed_case(signs: Sequence[int], known: float) -> dict[str, object]:
 
 
 def best_factor(case: dict[str, object], *factors: float) -> float:
-    choices = [RidgeSetting(factor) for factor in factors or (1.0, 1 / 3, 3.0)]
-    return select_by_group_cv(**case, choices=choices).factor  # type: ignore[arg-type]
+    settings = [RidgeSetting(factor) for factor in factors or (1.0, 1 / 3, 3.0)]
+    return select_by_group_cv(**case, settings=settings).factor  # type: ignore[arg-type]
 
 
 def test_less_shrinkage_where_what_is_known_misleads() -> None:
@@ -147,10 +147,10 @@ def test_more_shrinkage_where_the_rows_mislead() -> None:
 
 def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_right() -> None:
     # 4 rows, shrinkage 4: a left-out sample comes out at the target times 0.5 (1 + 1.5 t) - 1.5 t, > 0 for 0.5 alone
-    choices = [RidgeSetting(1.0, 1.0), RidgeSetting(1.0, 0.5)]
-    assert select_by_group_cv(**signed_case([1, 1, 1], -1.5), choices=choices).trust == 0.5  # type: ignore[arg-type]
+    settings = [RidgeSetting(1.0, 1.0), RidgeSetting(1.0, 0.5)]
+    assert select_by_group_cv(**signed_case([1, 1, 1], -1.5), settings=settings).prior_weight == 0.5  # type: ignore[arg-type]
     # rows of the third group mislead; only full trust in what is known puts its clips right
-    assert select_by_group_cv(**signed_case([1, 1, -1], 0.4), choices=choices[::-1]).trust == 1.0  # type: ignore[arg-type]
+    assert select_by_group_cv(**signed_case([1, 1, -1], 0.4), settings=settings[::-1]).prior_weight == 1.0  # type: ignore[arg-type]
     assert RIDGE_GRID[0] == RidgeSetting(1.0, 1.0), "where nothing can be told by trying, what is known counts in full"
 
 
@@ -159,7 +159,7 @@ def test_trust_is_what_the_regression_is_centred_at() -> None:
     found = []
     for choice, wanted in ((RidgeSetting(1.0, 0.5), targets - 0.5 * known), (RidgeSetting(2.0, 1.0), targets - known)):
         made = LinearProjection(3, 2)
-        initialise_ridge([RidgeBlock(rows, 0.7, made)], targets, known, choice=choice)
+        initialise_ridge([RidgeBlock(rows, 0.7, made)], targets, known, setting=choice)
         gram = rows.T @ rows + 0.7 * choice.factor * torch.eye(3)
         torch.testing.assert_close(made.start, torch.linalg.solve(gram, rows.T @ wanted), atol=1e-5, rtol=1e-5)
         found.append(made.start)
@@ -192,7 +192,7 @@ def test_a_left_out_group_is_in_no_regression(monkeypatch: pytest.MonkeyPatch) -
         groups,
         torch.eye(2),
         copies=2,
-        choices=[RidgeSetting(1.0), RidgeSetting(2.0), RidgeSetting(2.0, 0.5)],
+        settings=[RidgeSetting(1.0), RidgeSetting(2.0), RidgeSetting(2.0, 0.5)],
     )
     assert len(given) == 6
     for place, (seen, wanted) in enumerate(given):

@@ -2,13 +2,11 @@
 
 For research, not for clinical use.
 
->>> from debian_mri import MriConfig
->>> from debian_mri.evaluate import evaluate
->>> from debian_mri.predict import predict
->>> from debian_mri.train import train
->>> evaluate("DATA", "EVAL", MriConfig(), protocol="group-kfold")["auc"]
->>> train("DATA", "RUN", MriConfig())
->>> predict("RUN", "scan.nii.gz", values={"age": "74", "sex": "F"}, html="page.html").predicted
+>>> from debian_mri import MriConfig, MriModel, MriPipeline, ScanDataset, evaluate, train
+>>> data = ScanDataset.from_bids("BIDS", "DATA", label="diagnosis")
+>>> train(MriModel.for_dataset(data, MriConfig()), data, out="RUN", exclude_subjects=["sub-09"])
+>>> evaluate(data, MriConfig(), protocol="group-kfold").metrics["auc"]
+>>> MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74, sex="F").save_html("page.html")
 """
 
 import logging
@@ -21,19 +19,31 @@ RESEARCH_ONLY = "For research, not for clinical use."
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "Explanation": "explanation",
+        "EvaluationResult": "evaluation.report",
+        "Explanation": "explanation.record",
         "Manifest": "data.manifest",
         "MriConfig": "config",
-        "Prediction": "predict",
+        "MriModel": "models.mri_model",
+        "MriPipeline": "inference.pipeline",
+        "MriPrediction": "inference.pipeline",
         "PreprocessConfig": "imaging.preprocess",
+        "ProtocolOptions": "evaluation.protocols",
+        "ReaderOptions": "cohorts.base",
         "Scan": "data.manifest",
+        "ScanDataset": "data.dataset",
         "SliceConfig": "imaging.slices",
-        "load_model": "saved",
-        "predict_files": "bulk",
-        "predict_set": "bulk",
+        "TrainingResult": "training.run",
+        "evaluate": "evaluation.runner",
+        "evaluate_explanations": "evaluation.explanation_eval",
+        "evaluate_run": "evaluation.runner",
+        "predict": "inference.pipeline",
+        "predict_files": "inference.batch",
+        "predict_set": "inference.batch",
+        "prepare": "data.prepare",
         "preprocess_volume": "imaging.preprocess",
         "simulate_cohort": "simulation",
-        "verify_report": "verify",
+        "train": "training.run",
+        "verify_report": "explanation.verify",
     },
 )
 

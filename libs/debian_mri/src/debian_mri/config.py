@@ -19,7 +19,7 @@ from icube_common.vlm import VLMConfig
 
 POOLINGS = ("mean", "attention", "max", "concat")
 MODES = ("none", "linear", "text", "film")
-PARTS = ("image", "table", "both")
+MODALITIES = ("image", "table", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,12 @@ class VisualConfig(Config):
         "mean", "slices to one feature; concat: side by side, where all scans have as many", choices=POOLINGS
     )
     attention_width: int = option(32, "hidden width of the gated attention", ge=1)
-    shrinkage: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
-    select: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
-    learn_map: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
-    trust: float = option(1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1)
+    ridge_alpha: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
+    tune: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
+    finetune_projection: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
+    logit_weight: float = option(
+        1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class MriConfig(Config):
     vlm: VLMConfig = section(VLMConfig)
     knowledge: str = option("diagnoses", "class descriptions: a file or a shipped name")
     concept_file: str = option("", "concepts: a file (empty: those of the library)")
-    exchange_texts: int = option(
+    shuffle_class_texts: int = option(
         0, "control: texts and signs' directions are exchanged among the classes, drawn from this number; 0 = not", ge=0
     )
     prompt: PromptConfig = section(PromptConfig, init="descriptions", learn=False)
@@ -142,12 +144,11 @@ class MriConfig(Config):
             )
         if self.numeric.fusion_mode != "fusion":
             raise InputError(
-                f"numeric.fusion_mode={self.numeric.fusion_mode}: "
-                "demographics.mode=text takes numeric.fusion_mode=fusion"
+                f"numeric.fusion_mode={self.numeric.fusion_mode}: must be fusion, which demographics.mode=text takes"
             )
 
     @property
-    def needs_tower(self) -> bool:
+    def needs_encoder(self) -> bool:
         """Whether a frozen backbone takes part."""
         return self.visual.enabled
 
@@ -167,8 +168,8 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
         found["knowledge"] = f"prompt.init={config.prompt.init}"
     if visual.pooling != "attention":
         found["visual.attention_width"] = f"visual.pooling={visual.pooling}"
-    if visual.select:
-        found["visual.trust"] = "visual.select=true"
+    if visual.tune:
+        found["visual.logit_weight"] = "visual.tune=true"
     if mode != "text":
         found |= {f"numeric.{field.name}": f"demographics.mode={mode}" for field in fields(NumericConfig)}
     if mode == "none":
@@ -188,7 +189,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     return found
 
 
-def part_of(config: MriConfig, part: str) -> MriConfig:
+def restrict_modality(config: MriConfig, part: str) -> MriConfig:
     """The same model with the image alone, the table alone, or both.
 
     Args:
@@ -198,8 +199,8 @@ def part_of(config: MriConfig, part: str) -> MriConfig:
     Raises:
         InputError: no such part; nothing would be left.
     """
-    if part not in PARTS:
-        raise unknown("part", part, PARTS)
+    if part not in MODALITIES:
+        raise unknown("part", part, MODALITIES)
     mode = config.demographics.mode
     if part == "image":
         return replace(config, demographics=replace(config.demographics, mode="none"))

@@ -87,7 +87,7 @@ def evaluate_zero_shot(
     probabilities = predict(learner, [found[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
-    warnings = [warning for warning in (vlm.untrained_warning, *learner.notes) if warning]
+    warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]
     if manifest.about.get("simulated"):
         warnings.append("simulated videos, not recordings of people")
     if bank is not None:

@@ -161,7 +161,7 @@ class Explanation:
         weight = projection.start + projection.gain * projection.learned
         parts = []
         for view in self.views:
-            z = projection.standard(view.batch["parameters"])[0]
+            z = projection.standardise(view.batch["parameters"])[0]
             parts.append(z * (weight @ self.difference(view)))
         return torch.stack(parts).mean(0)
 
@@ -179,7 +179,7 @@ class Explanation:
         if parts is None or projection is None:
             return []
         values = self.views[0].batch["parameters"][0]
-        far = ((values - projection.center) / projection.deviation).nan_to_num()
+        far = ((values - projection.mean) / projection.std).nan_to_num()
         order = torch.argsort(parts, descending=True).tolist()
         chosen = [row for row in order if parts[row] > 0][: MAX_PARAMETERS[FOR]]
         chosen += [row for row in order if parts[row] < 0][-MAX_PARAMETERS[AGAINST] :]
@@ -215,7 +215,7 @@ class Explanation:
         if not texts:
             return []
         features = model.vlm.encode_text(texts).float()
-        centred = features - stated.center
+        centred = features - stated.mean
         length = float(centred.mean(0).norm().clamp(min=1e-12))
         factor = float(model.trust) * stated.weight / (length * len(texts))
         difference = torch.stack([self.difference(view) for view in self.views]).mean(0)

@@ -91,7 +91,7 @@ def train_fold(
     visible = _visible(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
     _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
-    warnings = [*fold.notes, *texts.notes, *inputs.warnings, *model.prompts.notes]
+    warnings = [*fold.warnings, *texts.warnings, *inputs.warnings, *model.prompts.warnings]
     result = fit(
         model,
         ActionLoss(model, counts.tolist()),
@@ -154,7 +154,7 @@ def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
     if model.parameters_map is not None and tensors.parameters is not None:
         model.parameters_map.fit_scale(tensors.parameters.to(device))
     if model.stated is not None and tensors.captions is not None:
-        model.stated.fit_center(tensors.captions.to(device))
+        model.stated.fit_mean(tensors.captions.to(device))
     model.to(device)
     return tensors
 
@@ -179,16 +179,16 @@ def _initialise(
     prior = torch.zeros(clips * copies, model.vlm.embed_dim)
     blocks = []
     if model.visual is not None and pooled is not None and features is not None:
-        rows = model.visual.map.standard(features).cpu()
+        rows = model.visual.map.standardise(features).cpu()
         prior += model.visual.prior(pooled).cpu().repeat(copies, 1)
         blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
     if model.trajectory is not None and tensors.trajectories is not None:
         rows = torch.cat(
-            [model.trajectory.standard(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
+            [model.trajectory.standardise(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
         ).cpu()
         blocks.append(RidgeBlock(rows, ridge.trajectory_alpha, model.trajectory))
     if model.parameters_map is not None and tensors.parameters is not None:
-        rows = model.parameters_map.standard(tensors.parameters.to(device)).cpu()
+        rows = model.parameters_map.standardise(tensors.parameters.to(device)).cpu()
         blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
     if model.stated is not None and tensors.captions is not None:
         prior += model.stated(tensors.captions.to(device)).cpu().repeat(copies, 1)
@@ -197,11 +197,11 @@ def _initialise(
     classes = model.prompts().cpu()
     # the part that all classes share does not discriminate between them
     targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    choice = RidgeSetting()
+    setting = RidgeSetting()
     if ridge.tune:
-        choice = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
-    initialise_ridge(blocks, targets, prior, copies=copies, choice=choice)
-    model.trust.fill_(choice.trust)
+        setting = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
+    initialise_ridge(blocks, targets, prior, copies=copies, setting=setting)
+    model.trust.fill_(setting.prior_weight)
 
 
 class ActionLoss:

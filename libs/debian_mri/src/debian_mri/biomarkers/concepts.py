@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from debian_mri.knowledge import check_sequences, missing_sequences
+from debian_mri.biomarkers.knowledge import check_sequences, missing_sequences
 from icube_common.errors import InputError, unknown
 
 REGIONS = ("hippocampus", "lateral_ventricles", "medial_temporal", "parietal", "occipital", "midbrain", "whole_brain")

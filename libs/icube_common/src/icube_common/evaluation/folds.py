@@ -67,7 +67,7 @@ class Fold:
         train_classes: class numbers that are trained.
         test_classes: class numbers among which a prediction chooses: the columns of its probabilities.
         samples: ids, groups and the labels of training and validation.
-        notes: what a report has to say about this fold: no validation rows and why, classes without training rows.
+        warnings: what a report has to say about this fold: no validation rows and why, classes without training rows.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Fold:
     train_classes: tuple[int, ...]
     test_classes: tuple[int, ...]
     samples: FoldSamples
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def train_labels(self) -> Array:
@@ -124,7 +124,7 @@ class Fold:
                 f"fold {self.name!r}: class {empty!r} has no training {sample}; leave it out, or take more {sample}s"
             )
         if eval_steps and not len(self.validation):
-            why = next((note for note in self.notes if note.startswith("no validation rows")), "no validation rows")
+            why = next((note for note in self.warnings if note.startswith("no validation rows")), "no validation rows")
             raise InputError(f"fold {self.name!r}: train.eval_steps={eval_steps}: {why}; set it to 0")
 
     def training_rows(self, table: Any, *, by: By = "id") -> TableView[Any]:
@@ -191,7 +191,7 @@ def make_fold(
     seed: int = 0,
     train_classes: Sequence[int] | None = None,
     test_classes: Sequence[int] | None = None,
-    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     tested: bool = True,
 ) -> Fold:
     """A fold of these rows, which holds no label of any other row than those of ``train`` and ``validation``.
@@ -217,7 +217,7 @@ def make_fold(
                 f"fold {name!r}: class {samples.class_names[min(outside)]!r} is none of its {part} classes"
             )
     absent = set(learned) - set(samples.labels[parts["train"]].tolist()) if len(train) else set()
-    notes = (*notes, *(f"no training row of class {samples.class_names[number]!r}" for number in sorted(absent)))
+    warnings = (*warnings, *(f"no training row of class {samples.class_names[number]!r}" for number in sorted(absent)))
     for rows in parts.values():
         rows.setflags(write=False)
     return Fold(
@@ -235,6 +235,6 @@ def make_fold(
                 int(row): int(samples.labels[row]) for row in np.concatenate([parts["train"], parts["validation"]])
             },
         ),
-        notes=notes,
+        warnings=warnings,
         **parts,
     )

@@ -1,7 +1,7 @@
 """Protocols: generators of folds, the same for the same seed.
 
 Where a split is drawn here, groups (subjects) stay whole. Each fold's validation rows come from its training side by
-`splits.inner_split`; a fold without any says why in its notes.
+`splits.inner_split`; a fold without any says why in its warnings.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def zero_shot(samples: Samples, *, test_ids: Iterable[str] | None = None, seed: 
     test = np.arange(len(samples)) if test_ids is None else samples.rows_of(test_ids)
     none = np.array([], dtype=np.int64)
     return make_fold(
-        samples, name="zero-shot", train=none, validation=none, test=test, seed=seed, notes=["no training rows"]
+        samples, name="zero-shot", train=none, validation=none, test=test, seed=seed, warnings=["no training rows"]
     )
 
 
@@ -119,7 +119,7 @@ def train_on_all(samples: Samples, *, seed: int = 0, validation: float = 0.0) ->
         seed: of the validation split.
         validation: share of the groups kept for early stopping.
     """
-    train, chosen, notes = inner_split(samples, np.arange(len(samples)), validation, _seed(seed, "everything"))
+    train, chosen, warnings = inner_split(samples, np.arange(len(samples)), validation, _seed(seed, "everything"))
     none = np.array([], dtype=np.int64)
     return make_fold(
         samples,
@@ -128,7 +128,7 @@ def train_on_all(samples: Samples, *, seed: int = 0, validation: float = 0.0) ->
         validation=chosen,
         test=none,
         seed=_seed(seed, "everything"),
-        notes=notes if validation else (),
+        warnings=warnings if validation else (),
         tested=False,
     )
 
@@ -166,7 +166,7 @@ def few_shot(
     """
     pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
     for repeat, seed in enumerate(seeds):
-        order, spare, notes = _shuffled_sides(samples, pool, validation, seed)
+        order, spare, warnings = _shuffled_sides(samples, pool, validation, seed)
         for number, count in enumerate(shots):
             train, short = _first_of_each(samples, order, count)
             if short and fewer == "error":
@@ -182,7 +182,7 @@ def few_shot(
                 repeat=repeat,
                 number=number,
                 seed=_seed(seed, "few shots", count),
-                notes=[*notes, *said],
+                warnings=[*warnings, *said],
             )
 
 
@@ -227,7 +227,7 @@ def base_to_new(
         if min(len(base), len(new)) < 2:
             raise InputError(f"base to new: {len(base)} base and {len(new)} new classes, need at least two of each")
         own = pool[np.isin(samples.labels[pool], base)]
-        order, spare, notes = _shuffled_sides(samples, own, validation, _seed(seed, "rows", draw))
+        order, spare, warnings = _shuffled_sides(samples, own, validation, _seed(seed, "rows", draw))
         if shots is not None:
             order, short = _first_of_each(samples, order, shots, base)
             if short:
@@ -245,7 +245,7 @@ def base_to_new(
                 seed=_seed(seed, "base to new", draw),
                 train_classes=base,
                 test_classes=classes,
-                notes=notes,
+                warnings=warnings,
             )
             for number, (side, classes) in enumerate((("base", base), ("new", new)))
         )
@@ -255,7 +255,7 @@ def base_to_new(
 def _with_validation(
     samples: Samples, rest: Array, test: Array, validation: float, name: str, repeat: int, number: int, seed: int
 ) -> Fold:
-    train, chosen, notes = inner_split(samples, rest, validation, seed)
+    train, chosen, warnings = inner_split(samples, rest, validation, seed)
     return make_fold(
         samples,
         name=name,
@@ -265,7 +265,7 @@ def _with_validation(
         repeat=repeat,
         number=number,
         seed=seed,
-        notes=notes,
+        warnings=warnings,
     )
 
 
@@ -293,10 +293,10 @@ def _sides(
 def _shuffled_sides(
     samples: Samples, pool: Array, validation: float, seed: int
 ) -> tuple[Array, Array, tuple[str, ...]]:
-    """Training and validation rows of a pool, each in a random order, and the notes of the split."""
-    train, spare, notes = inner_split(samples, pool, validation, _seed(seed, "validation"))
+    """Training and validation rows of a pool, each in a random order, and the warnings of the split."""
+    train, spare, warnings = inner_split(samples, pool, validation, _seed(seed, "validation"))
     generator = np.random.default_rng(_seed(seed, "rows"))
-    return generator.permutation(train), generator.permutation(spare), notes
+    return generator.permutation(train), generator.permutation(spare), warnings
 
 
 def _first_of_each(

@@ -142,7 +142,7 @@ def stratified_groups(samples: Samples, rows: Array, parts: int, seed: int) -> I
         raise InputError(f"{parts} folds: no class has as many rows, take fewer folds")
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
-        # a class rarer than the parts is in the fold's notes where it is left without a training row
+        # a class rarer than the parts is in the fold's reasons where it is left without a training row
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         divided = list(splitter.split(np.zeros(len(rows)), strata, groups))
     for rest, part in divided:
@@ -159,7 +159,7 @@ def inner_split(samples: Samples, rows: Array, fraction: float, seed: int) -> tu
         seed: of the draw.
 
     Returns:
-        Training rows, validation rows, and notes: why validation is empty, where it is.
+        Training rows, validation rows, and reasons: why validation is empty, where it is.
 
     Raises:
         InputError: the fraction is not in 0..0.5.
@@ -187,7 +187,7 @@ def held_out(samples: Samples, *, fraction: float = 0.25, seed: int = 0) -> list
     Raises:
         InputError: there is no such split that leaves every class on the training side.
     """
-    _, test, notes = inner_split(samples, np.arange(len(samples)), fraction, seed)
-    if notes:
-        raise InputError(f"held-out test rows: {notes[0].partition(': ')[2]}")
+    _, test, reasons = inner_split(samples, np.arange(len(samples)), fraction, seed)
+    if reasons:
+        raise InputError(f"held-out test rows: {reasons[0].partition(': ')[2]}")
     return [samples.ids[row] for row in test]

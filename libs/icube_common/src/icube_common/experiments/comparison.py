@@ -58,7 +58,7 @@ def compare(
     intervals = {name: _intervals(table, chosen, told=metrics is not None) for name, table in tables.items()}
     first = tables[names[0]]
     differences: dict[str, dict[str, Difference]] = {}
-    notes: dict[str, str] = {}
+    warnings: dict[str, str] = {}
     for name in names[1:]:
         shared = [metric for metric in chosen if metric in intervals[name] and metric in intervals[names[0]]]
         try:
@@ -72,7 +72,7 @@ def compare(
                 for metric, test in tables[name].compare(first, shared).items()
             }
         except InputError as error:
-            notes[name] = str(error)
+            warnings[name] = str(error)
     result = RunComparison(
         folder=Path(out),
         metrics=tuple(chosen),
@@ -84,7 +84,7 @@ def compare(
                 subjects=len(set(tables[name].subjects)),
                 intervals=intervals[name],
                 differences=differences.get(name, {}),
-                note=notes.get(name, ""),
+                note=warnings.get(name, ""),
                 settings=_settings(path),
             )
             for name, path in zip(names, paths, strict=True)

@@ -78,7 +78,7 @@ def check_overrides(schema: type[Config], overrides: Mapping[str, Any], *, where
         InputError: one of them does not fit, or is set by the study; the message starts with ``where``.
     """
     try:
-        _refuse_set_by_study(overrides)
+        _check_set_by_study(overrides)
         load_config(schema, overrides=override_texts(overrides))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
@@ -90,11 +90,11 @@ def trial_config(schema: type[ConfigType], overrides: Mapping[str, Any], seed: i
     Raises:
         InputError: an override does not fit the schema, or the study sets it itself.
     """
-    _refuse_set_by_study(overrides)
+    _check_set_by_study(overrides)
     return load_config(schema, overrides=override_texts({**overrides, "train.seed": seed, "train.report_to": "none"}))
 
 
-def _refuse_set_by_study(overrides: Mapping[str, Any]) -> None:
+def _check_set_by_study(overrides: Mapping[str, Any]) -> None:
     for key, why in SET_BY_STUDY.items():
         if key in overrides and overrides[key] != "none":
             raise InputError(f"{key}={overrides[key]}: cannot be set for a trial: {why}; take it out")

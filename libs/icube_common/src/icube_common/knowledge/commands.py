@@ -343,7 +343,7 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         reviewed = review_in_terminal(args.file, ask=_ask, show=_show, remarks=remarks)
     if args.reviewer and reviewed.proposed:
         note = f"not signed: {reviewed.proposed} sentences are still proposed"
-        reviewed = Reviewed(reviewed.knowledge, reviewed.counts, (*reviewed.notes, note))
+        reviewed = Reviewed(reviewed.knowledge, reviewed.counts, (*reviewed.warnings, note))
     elif args.reviewer:
         signed = sign(reviewed.knowledge, args.reviewer, role=args.role)
         reviewed = Reviewed(signed, reviewed.counts, (f"signed by {signed.reviewer}, and frozen",))
@@ -353,7 +353,7 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         **_described(reviewed.knowledge),
         "decisions": dict(reviewed.counts),
         "still_proposed": reviewed.proposed,
-        "notes": list(reviewed.notes),
+        "warnings": list(reviewed.warnings),
     }
 
 

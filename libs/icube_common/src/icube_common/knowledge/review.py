@@ -56,12 +56,12 @@ class Reviewed:
     Attributes:
         knowledge: with the decisions in it.
         counts: decision -> how many sentences it changed.
-        notes: what a person should know: that the knowledge is no longer frozen, or no longer signed.
+        warnings: what a person should know: that the knowledge is no longer frozen, or no longer signed.
     """
 
     knowledge: ClassKnowledge
     counts: Mapping[str, int]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def proposed(self) -> int:
@@ -73,7 +73,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """Put decisions into the knowledge.
 
     A decision that changes something unfreezes frozen knowledge; one that changes a sentence in use also takes the
-    reviewer's name off, for it stood for other sentences. Both are said in the notes.
+    reviewer's name off, for it stood for other sentences. Both are said in the warnings.
 
     Raises:
         InputError: a sentence that is not there, one decided on twice, or an edited text that the class has already.
@@ -100,13 +100,13 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     if not counts:
         return Reviewed(knowledge, {})
     result = knowledge.with_classes(classes)
-    notes = []
+    warnings = []
     if knowledge.frozen is not None:
-        notes.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
+        warnings.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
     if knowledge.signed and result.hash != knowledge.hash:
-        notes.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
+        warnings.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
         result = dataclasses.replace(result, reviewer=UNREVIEWED)
-    return Reviewed(result, dict(counts), tuple(notes))
+    return Reviewed(result, dict(counts), tuple(warnings))
 
 
 def _decided(sentence: Sentence, decision: Decision) -> Sentence:
@@ -232,7 +232,7 @@ def review_in_terminal(
         if sentence.status == "proposed"
     ]
     counts: Counter[str] = Counter()
-    notes: list[str] = []
+    warnings: list[str] = []
     for number, (name, sentence) in enumerate(waiting, start=1):
         show(f"\n[{number}/{len(waiting)}] {name}  ({sentence.source.label()})")
         show(f"  {sentence.text}")
@@ -249,10 +249,10 @@ def review_in_terminal(
         if reviewed.counts:
             knowledge = reviewed.knowledge.save(path, overwrite=True)
             counts.update(reviewed.counts)
-            for note in reviewed.notes:
-                notes.append(note)
+            for note in reviewed.warnings:
+                warnings.append(note)
                 show(f"  {note}")
-    return Reviewed(knowledge, dict(counts), tuple(notes))
+    return Reviewed(knowledge, dict(counts), tuple(warnings))
 
 
 def _ask_until_decided(

@@ -16,7 +16,7 @@ from torch import Tensor
 from icube_common.errors import InputError
 
 # below this, (1 - p) ** gamma with gamma < 1 would have an infinite slope
-_LEAST_MISS = 1e-12
+_MIN_MISS = 1e-12
 
 
 def cross_entropy(
@@ -50,7 +50,7 @@ def focal(
     _check(logits, labels)
     log_likelihood = -F.cross_entropy(logits.float(), labels, reduction="none")
     # expm1 keeps the digits of 1 - p where p is nearly 1
-    missed = (-torch.expm1(log_likelihood)).clamp(min=_LEAST_MISS)
+    missed = (-torch.expm1(log_likelihood)).clamp(min=_MIN_MISS)
     return _mean(-(missed**gamma) * log_likelihood, labels, class_weights)
 
 

@@ -34,13 +34,13 @@ class PromptPlan:
         prompts: of all classes, in their order.
         starts: for each context vector the token ids whose mean embedding it starts as; empty: random.
         texts: for each prompt the sentence that it is, or comes nearest to, before training.
-        notes: what the user should know: cut sentences, averaged segments.
+        warnings: what the user should know: cut sentences, averaged segments.
     """
 
     prompts: list[PromptParts]
     starts: list[list[int]]
     texts: list[str]
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def vectors(self, vlm: FrozenVLM, *, seed: int) -> Float[Tensor, "v w"]:
         """The context vectors at step 0, float32."""
@@ -246,9 +246,9 @@ def _from_descriptions(
             plan.prompts.append(PromptParts(number, f"class {name!r}", (slots, tuple(tail))))
             plan.texts.append(whole)
     if cut:
-        plan.notes.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
+        plan.warnings.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
     if averaged:
-        plan.notes.append(
+        plan.warnings.append(
             f"num_context={config.length}: {averaged} of {len(plan.texts)} descriptions are longer; their vectors "
             f"start as averages over segments, and the features at step 0 are not those of the descriptions"
         )
@@ -286,5 +286,5 @@ def _around_knowledge(
             plan.prompts.append(PromptParts(number, f"class {name!r}", (*parts[:-1], tail[:room])))
             plan.texts.append(f"{head} {text}" if ended else f"{head}. {text}")
     if cut:
-        plan.notes.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
+        plan.warnings.append(f"{cut} of {len(plan.texts)} descriptions are longer than the tower reads and were cut")
     return plan

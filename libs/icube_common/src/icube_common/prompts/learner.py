@@ -76,7 +76,7 @@ class PromptLearner(nn.Module):
             feature of each class's descriptions.
 
     Attributes:
-        notes: what the user should know about the initialisation; every report repeats them.
+        warnings: what the user should know about the initialisation; every report repeats them.
         texts: for each prompt the sentence that it started as.
         owner: ``(N,)`` the class of each prompt.
 
@@ -130,8 +130,8 @@ class PromptLearner(nn.Module):
             raise InputError(f"class names: {twice[0]!r} is there twice; at least one is needed, and none twice")
         self.descriptions = _read_descriptions(knowledge, self.class_names)
         plan = plan_prompts(vlm, self.class_names, config, self.descriptions)
-        self.texts, self.notes = plan.texts, plan.notes
-        for note in plan.notes:
+        self.texts, self.warnings = plan.texts, plan.warnings
+        for note in plan.warnings:
             logger.warning("%s", note)
         layout = lay_out(plan.prompts, vlm.tokens)
         columns = layout.ids.shape[1]
@@ -334,7 +334,7 @@ class PromptLearner(nn.Module):
                     "descriptions": self.descriptions,
                     "backbone": self.vlm.describe(),
                     "ids": self.ids.tolist(),
-                    "notes": self.notes,
+                    "warnings": self.warnings,
                 },
             )
 

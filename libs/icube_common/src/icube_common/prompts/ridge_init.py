@@ -1,11 +1,10 @@
-"""Maps from what is measured of a sample into the space of the texts, and where they start.
+"""Linear projections of measurements into the text space, with ridge initialisation.
 
-A sample's feature is a sum of such maps, each standardised by the training rows and each linear, so that all of them
-can start together at the ridge regression to the class texts, in closed form, before a gradient step is made. What is
-known without training (sentences about numbers, a trained image tower) is the regression's centre: with few samples the
-maps stay near it.
+A sample's feature is a sum of such projections, each of numbers standardised by the training rows, so that all of them
+can be initialised together, in closed form, by ridge regression to the class texts. The prior of the regression is what
+needs no training (sentences about numbers, a trained image tower): with few samples the projections stay near it.
 
-Shapes: N samples, F numbers of a sample, D width of the space of the texts, C classes.
+Shapes: N samples, F numbers of a sample, D width of the text space, C classes.
 """
 
 from __future__ import annotations
@@ -18,216 +17,221 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-# standardised numbers beyond this are drawn in: a tracker's outlier has no say over all others
+# standardised numbers are clipped to this range: outliers of a tracker
 _REACH = 3.0
-# A gradient step moves a sample's feature by this share of what it would without: the maps have more inputs than there
-# are training samples, and a few steps would take them anywhere. From a regression even less: it is left for a reason.
+# Factor of a gradient step on a sample's feature: projections have more inputs than there are training samples, and
+# would overfit in a few steps. Smaller after a ridge initialisation.
 _GAIN, _GAIN_FROM_RIDGE = 0.02, 0.005
 
 
 def mean_and_std(values: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Of each column, NaN left out; the deviation of a constant or empty column is infinite, which makes it 0."""
+    """Mean and standard deviation of each column, without NaN; a constant or empty column has an infinite deviation."""
     there = ~values.isnan()
     count = there.sum(0).clamp(min=1)
     filled = values.double().nan_to_num()
-    center = filled.sum(0) / count
-    deviation = (((filled - center) * there) ** 2).sum(0).div(count).sqrt()
-    constant = deviation <= 1e-6 * center.abs().clamp(min=1e-3)
-    return center, torch.where(constant, torch.full_like(deviation, torch.inf), deviation)
+    mean = filled.sum(0) / count
+    std = (((filled - mean) * there) ** 2).sum(0).div(count).sqrt()
+    constant = std <= 1e-6 * mean.abs().clamp(min=1e-3)
+    return mean, torch.where(constant, torch.full_like(std, torch.inf), std)
 
 
 class LinearProjection(nn.Module):
-    """A linear map of standardised numbers to the space of the texts: ``z (start + gain learned)``.
+    """Linear projection of standardised numbers into the text space: ``z (start + gain learned)``.
 
     Args:
         features: F.
         dim: D.
     """
 
-    center: Tensor
-    deviation: Tensor
+    mean: Tensor
+    std: Tensor
     start: Tensor
     gain: Tensor
 
     def __init__(self, features: int, dim: int) -> None:
         super().__init__()
-        self.register_buffer("center", torch.zeros(features))
-        self.register_buffer("deviation", torch.ones(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
         self.register_buffer("start", torch.zeros(features, dim))
         self.register_buffer("gain", torch.tensor(_GAIN))
         self.learned = nn.Parameter(torch.zeros(features, dim))
 
     def fit_scale(self, values: Float[Tensor, "n f"]) -> None:
-        """Take centre and deviation from training rows; NaN is left out, a constant number is made 0 for good."""
-        center, deviation = mean_and_std(values)
-        self.center.copy_(center)
-        self.deviation.copy_(deviation)
+        """Fit mean and standard deviation on training rows, without NaN; a constant number becomes 0."""
+        mean, std = mean_and_std(values)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
-    def standard(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """Standardised numbers of a row's norm about one; 0 where a number is missing (NaN)."""
-        z = ((values - self.center) / self.deviation).clamp(-_REACH, _REACH)
+    def standardise(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """Standardise numbers, with a row's norm about one; 0 where a number is missing (NaN)."""
+        z = ((values - self.mean) / self.std).clamp(-_REACH, _REACH)
         return z.nan_to_num() / values.shape[-1] ** 0.5
 
     def forward(self, values: Float[Tensor, "n f"]) -> Float[Tensor, "n d"]:
-        """The rows' shares of their samples' features, not normalised."""
-        return self.standard(values) @ (self.start + self.gain * self.learned)
+        """Terms of the samples' features, not normalised."""
+        return self.standardise(values) @ (self.start + self.gain * self.learned)
 
 
 class CaptionTerm(nn.Module):
-    """What the sentences about a sample's numbers say, as a share of its feature: their mean text feature, centred.
+    """Caption term of a sample's feature: the mean text feature of its sentences, centred.
 
     Args:
         dim: D.
-        weight: length of the share.
+        weight: length of the term.
     """
 
-    center: Tensor
+    mean: Tensor
 
     def __init__(self, dim: int, *, weight: float) -> None:
         super().__init__()
         self.weight = weight
-        self.register_buffer("center", torch.zeros(dim))
+        self.register_buffer("mean", torch.zeros(dim))
 
-    def fit_center(self, captions: Float[Tensor, "n d"]) -> None:
-        """Take the centre from training rows: what all samples' sentences share tells none of them from another."""
+    def fit_mean(self, captions: Float[Tensor, "n d"]) -> None:
+        """Fit the mean on training rows: it is common to all samples and separates no classes."""
         there = captions[~captions.isnan().any(1)]
         if len(there):
-            self.center.copy_(there.mean(0))
+            self.mean.copy_(there.mean(0))
 
     def forward(self, captions: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """The share of the samples' features; nothing for a sample without sentences (NaN)."""
-        return self.weight * F.normalize((captions - self.center).nan_to_num(), dim=-1)
+        """Terms of the samples' features; 0 for a sample without sentences (NaN)."""
+        return self.weight * F.normalize((captions - self.mean).nan_to_num(), dim=-1)
 
 
 @dataclass(frozen=True)
 class RidgeBlock:
-    """One map's standardised training rows ``(N, F)``, its shrinkage and the map that is to start there."""
+    """Block of a joint ridge regression: standardised training rows ``(N, F)``, ridge penalty, projection."""
 
     rows: Float[Tensor, "n f"]
-    shrinkage: float
-    map: LinearProjection
+    ridge_penalty: float
+    projection: LinearProjection
 
 
 @dataclass(frozen=True)
 class RidgeSetting:
-    """What is chosen of a start.
+    """Setting of a ridge initialisation.
 
     Attributes:
-        factor: on all shrinkages.
-        trust: on what is known without training.
+        factor: factor on all ridge penalties.
+        prior_weight: factor on the prior.
     """
 
     factor: float = 1.0
-    trust: float = 1.0
+    prior_weight: float = 1.0
 
 
-RIDGE_GRID = tuple(RidgeSetting(factor, trust) for factor in (1.0, 1 / 3, 3.0) for trust in (1.0, 0.5, 0.25))
+RIDGE_GRID = tuple(RidgeSetting(factor, weight) for factor in (1.0, 1 / 3, 3.0) for weight in (1.0, 0.5, 0.25))
 """Settings that `select_by_group_cv` compares; of equals the first."""
 
 
 def initialise_ridge(
     blocks: Sequence[RidgeBlock],
     targets: Float[Tensor, "n d"],
-    known: Float[Tensor, "n d"],
+    prior: Float[Tensor, "n d"],
     *,
     copies: int = 1,
-    choice: RidgeSetting | None = None,
+    setting: RidgeSetting | None = None,
 ) -> None:
-    """Let maps start at the joint ridge regression to targets.
+    """Initialise projections by joint ridge regression to targets.
 
-    It has the least ``|sum_b Z_b W_b + known - T|^2 + sum_b l_b |W_b|^2``; Hoerl and Kennard, "Ridge Regression:
-    Biased Estimation for Nonorthogonal Problems", Technometrics 1970, centred at what is known.
+    Minimises ``|sum_b Z_b W_b + prior - T|^2 + sum_b l_b |W_b|^2``; Hoerl and Kennard, "Ridge Regression:
+    Biased Estimation for Nonorthogonal Problems", Technometrics 1970, with the prior as its centre.
 
     Args:
-        blocks: the maps.
-        targets: T, of each row.
-        known: what is there without the maps.
-        copies: rows of each sample; the shrinkage counts as often.
-        choice: of shrinkages and trust in what is known.
+        blocks: projections with their training rows.
+        targets: T, (N, D).
+        prior: feature without the projections, (N, D).
+        copies: rows of each sample (augmentations); the penalty is multiplied by them.
+        setting: factors on penalties and prior.
     """
-    choice = choice or RidgeSetting()
+    setting = setting or RidgeSetting()
     for block, weight in zip(
-        blocks, solve_ridge(blocks, targets - choice.trust * known, copies * choice.factor), strict=True
+        blocks, solve_ridge(blocks, targets - setting.prior_weight * prior, copies * setting.factor), strict=True
     ):
-        block.map.start.copy_(weight)
-        block.map.gain.fill_(_GAIN_FROM_RIDGE)
+        block.projection.start.copy_(weight)
+        block.projection.gain.fill_(_GAIN_FROM_RIDGE)
 
 
 def solve_ridge(
-    blocks: Sequence[RidgeBlock], wanted: Float[Tensor, "n d"], factor: float
+    blocks: Sequence[RidgeBlock], targets: Float[Tensor, "n d"], factor: float
 ) -> list[Float[Tensor, "f d"]]:
-    """The weights of `initialise_ridge`, through the smaller of the two systems: of rows, or of numbers."""
-    scaled = [block.rows.double() / (factor * block.shrinkage) ** 0.5 for block in blocks]
+    """Weights of `initialise_ridge` by the smaller linear system, of rows or of numbers (kernel form).
+
+    Args:
+        blocks: projections with their training rows.
+        targets: (N, D).
+        factor: on all penalties.
+    """
+    scaled = [block.rows.double() / (factor * block.ridge_penalty) ** 0.5 for block in blocks]
     whole = torch.cat(scaled, dim=1)
     rows, columns = whole.shape
     unit = torch.eye(min(rows, columns), dtype=torch.float64)
     if rows <= columns:
-        joint = whole.T @ torch.linalg.solve(whole @ whole.T + unit, wanted.double())
+        joint = whole.T @ torch.linalg.solve(whole @ whole.T + unit, targets.double())
     else:
-        joint = torch.linalg.solve(whole.T @ whole + unit, whole.T @ wanted.double())
+        joint = torch.linalg.solve(whole.T @ whole + unit, whole.T @ targets.double())
     parts = joint.split([block.rows.shape[1] for block in blocks])
-    return [(part / (factor * block.shrinkage) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)]
+    return [(part / (factor * block.ridge_penalty) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)]
 
 
 def select_by_group_cv(
     blocks: Sequence[RidgeBlock],
     targets: Float[Tensor, "n d"],
-    known: Float[Tensor, "n d"],
+    prior: Float[Tensor, "n d"],
     labels: Int[Tensor, " n"],
     groups: Sequence[str],
     classes: Float[Tensor, "c d"],
     *,
     copies: int,
-    choices: Sequence[RidgeSetting] = RIDGE_GRID,
+    settings: Sequence[RidgeSetting] = RIDGE_GRID,
 ) -> RidgeSetting:
-    """The choice with which the most samples of each left-out group are told right by the others.
+    """Setting with the best accuracy in leave-one-group-out cross-validation.
 
     Args:
         blocks: training rows only, the copies of all samples one after the other: ``copies`` times N rows.
-        targets: of each row.
-        known: of each row.
-        labels: class of each sample, N of them.
-        groups: of each sample (the subject).
-        classes: text features; a sample's class is the one of the highest cosine.
-        copies: rows of each sample, the first without change: those are tested.
-        choices: what is tried; of equals the first.
+        targets: (copies N, D).
+        prior: (copies N, D).
+        labels: class of each sample, (N,).
+        groups: subject of each sample, (N,).
+        classes: text features; the predicted class has the highest cosine.
+        copies: rows of each sample; the first, without augmentation, are tested.
+        settings: candidates; of equals the first.
 
     Returns:
-        The first where there are fewer than three groups.
+        The best setting; the first one for fewer than three groups.
     """
     names = sorted(set(groups))
     if len(names) < 3:
-        return choices[0]
-    shares: dict[RidgeSetting, list[float]] = {choice: [] for choice in choices}
+        return settings[0]
+    accuracies: dict[RidgeSetting, list[float]] = {setting: [] for setting in settings}
     count, width = len(labels), targets.shape[1]
     for name in names:
-        out = torch.tensor([group == name for group in groups])
-        kept = (~out).repeat(copies)
-        inner = [RidgeBlock(block.rows[kept], block.shrinkage, block.map) for block in blocks]
-        both = torch.cat([targets, known], dim=1)[kept]
-        for factor in dict.fromkeys(choice.factor for choice in choices):
-            # the solution is linear in what is wanted: one serves every trust
+        test = torch.tensor([group == name for group in groups])
+        train = (~test).repeat(copies)
+        inner = [RidgeBlock(block.rows[train], block.ridge_penalty, block.projection) for block in blocks]
+        both = torch.cat([targets, prior], dim=1)[train]
+        for factor in dict.fromkeys(setting.factor for setting in settings):
+            # the solution is linear in targets and prior: one serves every prior weight
             weights = solve_ridge(inner, both, copies * factor)
-            found = sum(block.rows[:count][out] @ weight for block, weight in zip(blocks, weights, strict=True))
-            assert isinstance(found, Tensor)
-            for choice in choices:
-                if choice.factor == factor:
-                    feature = found[:, :width] + choice.trust * (known[:count][out] - found[:, width:])
-                    right = (feature @ classes.T).argmax(1).eq(labels[out])
-                    shares[choice].append(right.float().mean().item())
-    return max(choices, key=lambda choice: sum(shares[choice]))
+            predicted = sum(block.rows[:count][test] @ weight for block, weight in zip(blocks, weights, strict=True))
+            assert isinstance(predicted, Tensor)
+            for setting in settings:
+                if setting.factor == factor:
+                    feature = predicted[:, :width] + setting.prior_weight * (prior[:count][test] - predicted[:, width:])
+                    correct = (feature @ classes.T).argmax(1).eq(labels[test])
+                    accuracies[setting].append(correct.float().mean().item())
+    return max(settings, key=lambda setting: sum(accuracies[setting]))
 
 
 class Projection(nn.Module):
-    """Normalised features in a vision-language model's space from any others.
+    """Learned projection of features into the space of a vision-language model, normalised.
 
-    A linear map, and beside it a small perceptron that starts at half weight: with few samples the linear part carries
-    the result, with more the other refines it.
+    A linear layer plus a small perceptron of half weight.
 
     Args:
-        in_features: width of what comes in.
+        in_features: input width.
         out_features: width of the shared space, ``vlm.embed_dim``.
-        hidden: width of the perceptron, 0 for the linear map alone.
+        hidden: width of the perceptron, 0 for the linear layer alone.
         dropout: probability of dropping an incoming feature.
     """
 

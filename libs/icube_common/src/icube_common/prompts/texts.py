@@ -42,7 +42,7 @@ class ClassTexts:
         names: label -> name in words.
         sentences: label -> its sentences in use (a string is one); None where prompts need none.
         provenance: of the sentences, for the record of a run.
-        notes: what every report repeats: that nobody has checked the sentences, that they were exchanged.
+        warnings: what every report repeats: that nobody has checked the sentences, that they were exchanged.
 
     Raises:
         InputError: two classes have the same name, as `check_class_names`.
@@ -51,7 +51,7 @@ class ClassTexts:
     names: Mapping[str, str]
     sentences: Mapping[str, str | Sequence[str]] | None
     provenance: Mapping[str, object]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_class_names(self.names)
@@ -82,7 +82,7 @@ class ClassTexts:
             self,
             names={label: self.names[source[label]] for label in labels},
             sentences=None if self.sentences is None else {label: self.sentences[source[label]] for label in labels},
-            notes=(*self.notes, f"Control: class texts exchanged among the classes (draw {number})."),
+            warnings=(*self.warnings, f"Control: class texts exchanged among the classes (draw {number})."),
         )
 
     def prompts(self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig) -> PromptLearner:

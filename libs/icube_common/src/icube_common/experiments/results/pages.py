@@ -50,9 +50,9 @@ def write_ablation(study: StudyResult) -> None:
     keys = list(dict.fromkeys(key for settings in own.values() for key in settings))
     rows = tuple((name, *(_word(settings, key) for key in keys)) for name, settings in own.items())
     add_table(report, Table(("variant", *keys), rows, "What differs; a dash is the default."))
-    if study.notes:
+    if study.warnings:
         report.section("Pairs")
-        rows = tuple(study.notes.items())
+        rows = tuple(study.warnings.items())
         add_table(report, Table(("variant", "why it is paired over seeds"), rows))
     failures = tuple(
         (variant.name, seed, error) for variant in study.variants for seed, error in variant.errors.items()

@@ -85,7 +85,7 @@ class StudyResult:
         return {variant.name: variant for variant in self.variants}[name]
 
     @property
-    def notes(self) -> dict[str, str]:
+    def warnings(self) -> dict[str, str]:
         """Variant -> why it is paired over seeds though it has predictions."""
         return {one.name: one.difference.note for one in self.variants if one.difference and one.difference.note}
 

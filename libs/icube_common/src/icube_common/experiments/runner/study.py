@@ -51,7 +51,7 @@ def open_study(
         raise InputError(f"{folder}: cannot be made ({error.strerror})") from error
     with _locked(folder):
         if there and not overwrite:
-            _refuse_other(folder, {"kind": kind, **fixed})
+            _check_same_study(folder, {"kind": kind, **fixed})
         elif overwrite:
             _empty(folder)
         write_yaml(folder / _FILE, {"kind": kind, **fixed, **free})
@@ -77,7 +77,7 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(plain(values))), encoding="utf-8")
 
 
-def _refuse_other(folder: Path, asked: Mapping[str, Any]) -> None:
+def _check_same_study(folder: Path, asked: Mapping[str, Any]) -> None:
     """InputError where the study in the folder is another one, with the first key that differs."""
     path = folder / _FILE
     saved = read_yaml(path)

@@ -137,9 +137,9 @@ def _of_file(name: str, path: Path, weights_of: str | None) -> PretrainedConfig:
         raise InputError(f"{path}: holds 0 weight files, exactly one is needed; name the file itself")
     if (folder / CONFIG).is_file():
         found = _of_folder(folder, name)
-        _refuse_other_architecture(name, open_clip.get_model_config(name), found.model, folder / CONFIG)
+        _check_architecture(name, open_clip.get_model_config(name), found.model, folder / CONFIG)
         if weights_of is not None:
-            _refuse_other_tag(weights_of, _of_tag(name, weights_of), found, folder / CONFIG)
+            _check_tag(weights_of, _of_tag(name, weights_of), found, folder / CONFIG)
         # without a weight file the configuration's model is random, as under its folder's own name
         return dataclasses.replace(found, weights=file, weights_of=weights_of)
     common: dict[str, Any] = {"source": name, "build_from": name, "weights": file}
@@ -194,7 +194,7 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return model, _preprocess(model, given or {})
 
 
-def _refuse_other_architecture(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:
+def _check_architecture(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:
     """Check that the configuration beside a file differs from the named one in its activation at most."""
     wanted, found = ({**describe_config(config), "quick_gelu": None} for config in (wanted, found))
     if different := [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]:
@@ -205,7 +205,7 @@ def _refuse_other_architecture(name: str, wanted: Mapping[str, Any], found: Mapp
         )
 
 
-def _refuse_other_tag(weights_of: str, entry: Mapping[str, Any], found: PretrainedConfig, file: Path) -> None:
+def _check_tag(weights_of: str, entry: Mapping[str, Any], found: PretrainedConfig, file: Path) -> None:
     """Check that tag and configuration of a weight file agree on activation and preprocessing."""
     for one, other in ((entry["model"], found.model), (entry["preprocess"], found.preprocess)):
         one, other = describe_config(one), describe_config(other)

@@ -1,0 +1,59 @@
+"""The ``debian-mri`` command: each subcommand is one function call of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import icube_common.cli
+from debian_mri import RESEARCH_ONLY, __version__
+from debian_mri.cli import data, models
+from icube_common.cli import Command
+from icube_common.knowledge.commands import knowledge_command
+
+if TYPE_CHECKING:
+    from icube_common.vlm import FrozenVLM
+
+DESCRIPTION = (
+    f"Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts. {RESEARCH_ONLY}"
+)
+DOMAIN = "structural magnetic resonance images of the adult brain"
+QUESTIONS = (
+    "What does a brain MRI of a person with {name} look like?",
+    "Which changes of the brain can be seen on MRI in {name}?",
+    "How does a radiologist recognise {name} on a brain MRI?",
+    "What distinguishes {name} from similar conditions on a brain MRI?",
+    "Write a caption of a brain MRI of a person with {name}.",
+)
+
+
+def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
+    from icube_common.vlm import default_device, load_vlm
+
+    return load_vlm(
+        name,
+        pretrained,
+        weights_of=weights_of,
+        device=default_device(),
+        only_text=True,
+        assume_preprocessing=False,
+    )
+
+
+COMMANDS: Mapping[str, Command] = {
+    **data.COMMANDS,
+    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    **models.COMMANDS,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the words after the program's name; by default those of the process.
+
+    Returns:
+        The exit status: 0 done, 2 wrong input, 1 anything else.
+    """
+    return icube_common.cli.main("debian-mri", DESCRIPTION, __version__, COMMANDS, argv)

@@ -1,0 +1,356 @@
+"""Commands for models: train, predict, evaluate, verify and studies; heavy modules are imported when one runs."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from debian_mri.config import MriConfig, unused_keys
+from icube_common.cli import Command
+from icube_common.errors import InputError
+from icube_common.experiments.commands import ablate_command, compare_command, tune_command
+
+if TYPE_CHECKING:
+    from icube_common.experiments.runner.trial_run import Run
+
+# options of an evaluation that trains
+_OPTIONS = ("protocol", "folds", "repeats", "split", "protocol_seed")
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
+    parser.add_argument("--features", metavar="FOLDER", help="of slice features (default: below DATA)")
+    parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
+    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects that are not trained on")
+    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _train(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    saved = Path(args.out) / "config.yaml"
+    # a run that goes on keeps its own settings unless told otherwise
+    file = saved if args.resume and args.config is None and saved.is_file() else args.config
+    config = load_config(MriConfig, file=file, overrides=args.overrides)
+    from debian_mri.training.run import train
+
+    return train(
+        config,
+        args.data,
+        args.out,
+        exclude_subjects=tuple(name for name in args.exclude_subjects.split(",") if name),
+        features=args.features,
+        root=args.image_root,
+        resume=args.resume,
+        overwrite=args.overwrite,
+    ).to_dict()
+
+
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a trained run")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="a NIfTI volume, a DICOM folder, slice images of one person; several"
+    )
+    parser.add_argument("--planes", metavar="A,B", default="", help="of slice images, in their order: coronal, axial")
+    parser.add_argument(
+        "--sequence", metavar="NAME", help="MRI sequence of the image (T1w), in place of what its name or header says"
+    )
+    parser.add_argument("--data", metavar="DATA", help="a prepared set: one scan of it (--id), or all (--out)")
+    parser.add_argument("--id", metavar="ID", help="a scan of DATA")
+    parser.add_argument(
+        "--fill-nan", action="store_true", help="of volumes: NaN voxels outside the head become background"
+    )
+    parser.add_argument("--age", metavar="YEARS", help="of the person")
+    parser.add_argument("--sex", metavar="F|M", help="of the person")
+    parser.add_argument("--education", metavar="YEARS", help="of the person")
+    parser.add_argument(
+        "--variable",
+        metavar="COLUMN=VALUE",
+        action="append",
+        default=[],
+        help="another variable; may be given several times",
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a page: slices, bars, text")
+    parser.add_argument("--tsv", metavar="FILE", help="write all numbers as a table")
+    parser.add_argument("--report", metavar="FILE", help="write text and numbers, for debian-mri verify")
+    parser.add_argument("--out", metavar="PRED", help="of many scans: the folder to make")
+    parser.add_argument("--pages", action="store_true", help="with --out: a page of each scan")
+    parser.add_argument("--features", metavar="FOLDER", help="with --data and --out: of slice features (below DATA)")
+    parser.add_argument("--image-root", metavar="FOLDER", help="with --data: where the images lie now, if they moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
+    values = _values(args)
+    planes = tuple(name.strip() for name in args.planes.split(",") if name.strip())
+    if args.images and args.data:
+        raise InputError(f"{args.images[0]} with --data {args.data}: give images, or a prepared set")
+    if args.id is not None and args.data is None:
+        raise InputError(f"--id {args.id}: goes with --data DATA")
+    if args.fill_nan and args.data is not None:
+        raise InputError("--fill-nan: is for images; for a prepared set, debian-mri prepare takes it")
+    many = args.id is None and bool(
+        args.data or (not planes and (len(args.images) > 1 or _holds_volumes(args.images[:1])))
+    )
+    common = {"values": values, "sequence": args.sequence, "overwrite": args.overwrite}
+    files = {"--html": args.html, "--tsv": args.tsv, "--report": args.report}
+    if not many:
+        if args.out or args.pages:
+            raise InputError("--out, --pages: are for many scans; of one, --html, --tsv and --report name files")
+        if args.features:
+            raise InputError(f"--features {args.features}: goes with --data DATA --out PRED")
+        from debian_mri.inference.pipeline import predict
+
+        prediction = predict(
+            args.run,
+            args.images or None,
+            data=args.data,
+            scan_id=args.id,
+            planes=planes,
+            fill_nan=args.fill_nan,
+            root=args.image_root,
+            html=args.html,
+            tsv=args.tsv,
+            report=args.report,
+            **common,
+        )
+        written = {name.strip("-"): str(path) for name, path in files.items() if path is not None}
+        return {**prediction.to_dict(), "files": written}
+    if extra := [name for name, path in files.items() if path is not None]:
+        raise InputError(f"{extra[0]}: is for one scan; of many, --out PRED names a folder, and --pages adds pages")
+    if args.out is None:
+        raise InputError("many scans: --out PRED names the folder to make (or --id ID one scan of --data DATA)")
+    from debian_mri.inference import batch
+
+    if args.data:
+        return batch.predict_set(
+            args.run, args.data, args.out, features=args.features, root=args.image_root, pages=args.pages, **common
+        )
+    return batch.predict_files(args.run, args.images, args.out, fill_nan=args.fill_nan, pages=args.pages, **common)
+
+
+def _values(args: argparse.Namespace) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in args.variable:
+        name, found, value = pair.partition("=")
+        if not found or not name.strip():
+            raise InputError(f"--variable {pair}: must be COLUMN=VALUE")
+        values[name.strip()] = value
+    for name in ("age", "sex", "education"):
+        value = getattr(args, name)
+        if value is not None:
+            if name in values:
+                raise InputError(f"--variable {name}={values[name]}: --{name} gives it as well")
+            values[name] = value
+    return values
+
+
+def _holds_volumes(images: list[str]) -> bool:
+    if not images or not Path(images[0]).is_dir():
+        return False
+    from debian_mri.inference.batch import volumes_below
+
+    return bool(volumes_below(Path(images[0])))
+
+
+def _render_prediction(result: Mapping[str, Any]) -> str:
+    if "text" not in result:
+        return "\n".join(f"{key}: {value}" for key, value in result.items() if value is not None)
+    return "\n".join([result["text"].rstrip(), *(f"{kind}: {path}" for kind, path in result["files"].items())])
+
+
+def _test_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a trained run")
+    parser.add_argument("--data", required=True, metavar="SIMULATED", help="of debian-mri simulate")
+    parser.add_argument("--out", required=True, metavar="OUT", help="the folder to make")
+    parser.add_argument("--draws", type=int, default=50, metavar="N", help="random choices of slices (default 50)")
+    parser.add_argument("--seed", type=int, default=0, help="of them (default 0)")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _test(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.evaluation.explanation_eval import evaluate_explanations
+
+    return evaluate_explanations(
+        args.run, args.data, args.out, draws=args.draws, seed=args.seed, root=args.image_root, overwrite=args.overwrite
+    )
+
+
+def _render_test(result: Mapping[str, Any]) -> str:
+    from debian_mri.evaluation.explanation_eval import render
+
+    return render(result)
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo/debian_mri", metavar="DIR", help="folder to make (demo/debian_mri)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.cli.demo import demo
+
+    return demo(args.out, overwrite=args.overwrite)
+
+
+def _render_demo(result: Mapping[str, Any]) -> str:
+    from debian_mri.cli.demo import render
+
+    return render(result)
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("report", metavar="REPORT", help="a report (.json), or a folder that is searched for reports")
+
+
+def _verify(args: argparse.Namespace) -> Mapping[str, Any]:
+    from debian_mri.explanation.verify import verify_files
+
+    result = verify_files(args.report)
+    if wrong := result["problems"]:
+        file, problems = next(iter(wrong.items()))
+        more = sum(map(len, wrong.values())) - 1
+        raise InputError(f"{file}: {problems[0]}" + (f" (and {more} more problems)" if more else ""))
+    return result
+
+
+def _render_verification(result: Mapping[str, Any]) -> str:
+    count = result["reports"]
+    return f"{count} report{'' if count == 1 else 's'}: every number agrees with the computation"
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
+    parser.add_argument("--features", metavar="FOLDER", help="of slice features (default: below DATA)")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a trained run; without it, models are trained per fold")
+    _data_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make, or to go on with")
+    parser.add_argument("--protocol", metavar="NAME", help="group-kfold (default), leave-one-site-out or given")
+    parser.add_argument("--folds", type=int, metavar="N", help="of group-kfold (default 5)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="of group-kfold (default 1)")
+    parser.add_argument("--split", metavar="FILE", help="of given: a table with id, fold and, where there are, repeat")
+    parser.add_argument("--protocol-seed", type=int, metavar="N", help="of the draw of folds (default 0)")
+    parser.add_argument(
+        "--comparisons",
+        default="all",
+        metavar="A,B",
+        help="all (default), none, or names: image, table, both, permutation, training-labels-permuted, confounds, "
+        "label-from-site, site-from-image, logistic-table, logistic-pixels, logistic-pixels-plain, linear-voxels, "
+        "slice-mean, daft, coop, zero-shot",
+    )
+    parser.add_argument("--subjects", metavar="A,B", default="", help="with RUN: only these people of DATA")
+    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+
+def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.config import load_config
+
+    if args.run is not None and "=" in args.run and not Path(args.run).exists():
+        # the first word that is no option is taken for RUN by argparse, and this one is a setting
+        args.overrides, args.run = [args.run, *args.overrides], None
+    common = {
+        "comparisons": args.comparisons,
+        "features": args.features,
+        "root": args.image_root,
+        "overwrite": args.overwrite,
+    }
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    if args.run is not None:
+        if args.config or args.overrides or given:
+            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in given)]
+            extra += ["--config"] if args.config else []
+            raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
+        from debian_mri.evaluation.runner import evaluate_run
+
+        subjects = tuple(name for name in args.subjects.split(",") if name)
+        return evaluate_run(args.run, args.data, args.out, subjects=subjects, **common).to_dict()
+    if args.subjects:
+        raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
+    config = load_config(MriConfig, file=args.config, overrides=args.overrides)
+    from debian_mri.evaluation.protocols import ProtocolOptions
+    from debian_mri.evaluation.runner import evaluate
+
+    protocol = given.pop("protocol", "group-kfold")
+    if "protocol_seed" in given:
+        given["seed"] = given.pop("protocol_seed")
+    options = ProtocolOptions(**given)
+    return evaluate(args.data, config, args.out, protocol=protocol, options=options, **common).to_dict()
+
+
+def _render_evaluation(result: Mapping[str, Any]) -> str:
+    """The figures of the configured model and of what it is compared with, as a table."""
+    from debian_mri.evaluation.report import p_text
+
+    lines = [
+        *result["disclaimers"],
+        *result["notes"],
+        f"{'':<32}{'AUC':>7}  {'95 % interval':<16}{'model minus it':>15}{'p':>8}",
+    ]
+    for title, row in [("configured model", result), *((r["title"], r) for r in result["comparisons"].values())]:
+        if "skipped" in row:
+            lines.append(f"{title:<32}left out: {row['skipped']}")
+            continue
+        auc = row["auc"]
+        low, high = auc["ci95"]
+        ends = "" if low is None else f"{low:.3f} to {high:.3f}"
+        paired = row.get("difference", {}).get("auc", {})
+        value = "" if auc["mean"] is None else f"{auc['mean']:.3f}"
+        difference = "" if paired.get("mean") is None else f"{paired['mean']:+.3f}"
+        p = "" if paired.get("p") is None else p_text(paired["p"])
+        lines.append(f"{title:<32}{value:>7}  {ends:<16}{difference:>15}{p:>8}")
+    return "\n".join([*lines, result["report"], result["notice"]])
+
+
+def _study_arguments(parser: argparse.ArgumentParser) -> None:
+    _data_arguments(parser)
+    parser.add_argument("--protocol", default="group-kfold", metavar="NAME", help="group-kfold or leave-one-site-out")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="of group-kfold (default 5)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="of group-kfold (default 1)")
+
+
+def _make_run(args: argparse.Namespace) -> Run:
+    from debian_mri.evaluation.experiment import run_trial
+
+    return functools.partial(
+        run_trial,
+        data=args.data,
+        protocol=args.protocol,
+        folds=args.folds,
+        repeats=args.repeats,
+        features=args.features,
+    )
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command("train on a prepared set", _train, _train_arguments, config=MriConfig),
+    "predict": Command("the class of a scan, with the reasons", _predict, _predict_arguments, _render_prediction),
+    "evaluate-explanations": Command(
+        "hold explanations against the truth of a simulated cohort", _test, _test_arguments, _render_test
+    ),
+    "demo": Command(
+        "simulated brains: prepare, look, train, evaluate, predict, pages", _demo, _demo_arguments, _render_demo
+    ),
+    "verify": Command(
+        "check the text of reports against what was computed", _verify, _verify_arguments, _render_verification
+    ),
+    "evaluate": Command(
+        "judge on unseen people: retrain for each fold, or a trained run; with baselines and checks",
+        _evaluate,
+        _evaluate_arguments,
+        render=_render_evaluation,
+        config=MriConfig,
+    ),
+    "ablate": ablate_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
+    "tune": tune_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
+    "compare": compare_command(),
+}

@@ -1,1 +1,0 @@
-"""The subcommands of ``debian-mri``, a file for each part of the library."""

@@ -1,0 +1,331 @@
+"""What is computed of each scan once and kept: features of its slices from the frozen tower, and measured signs.
+
+A folder of features holds ``features.json`` (backbone with its fingerprint, slices, preprocessing) and one file a scan
+(`icube_common.vlm.FeatureCache`), under a key of the scan's content: a job that was stopped goes on, a changed image
+is computed anew, and a folder of another backbone or other slices is refused.
+
+Shapes: S slices of a scan, D width of the space that images and texts share, K signs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from debian_mri.biomarkers import measure
+from debian_mri.config import MriConfig
+from debian_mri.data.manifest import PLANES, Manifest, Scan
+from debian_mri.imaging.nifti import RawVolume
+from debian_mri.imaging.preprocess import Volume, preprocess_volume
+from debian_mri.imaging.regions import regions_on_plane
+from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
+from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
+from icube_common.config import config_to_dict
+from icube_common.errors import InputError
+from icube_common.io.runs import read_json, write_json
+from icube_common.vlm import FeatureCache, FrozenVLM, encode_items, feature_fingerprint, feature_key
+from icube_common.vlm.encode import check_same_precision
+from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+
+logger = logging.getLogger(__name__)
+
+HEAD = "features.json"
+Item = TypeVar("Item")
+_MICROMETRES = 1000
+
+
+@dataclass(frozen=True)
+class SliceInfo:
+    """A slice without its pixels.
+
+    Attributes:
+        plane: "axial", "coronal" or "sagittal".
+        position_mm: along the plane's normal, RAS; None for an image of unknown place.
+        regions: that it cuts.
+    """
+
+    plane: str
+    position_mm: float | None
+    regions: tuple[str, ...]
+
+
+class ScanImages:
+    """Images of a scan of a prepared set, read on first access.
+
+    Args:
+        manifest: the set.
+        scan: one of it.
+        config: preprocessing and slices.
+
+    Raises:
+        InputError: (on access) an image cannot be used.
+    """
+
+    def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
+        self.scan, self.config = scan, config
+        self.format = str(manifest.about["format"])
+        self.paths = manifest.paths_of(scan)
+        self._manifest = manifest
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the images; of a volume with its preprocessing."""
+        if self.scan.kind == "volume":
+            return self._path.name.partition(".")[0]
+        digest = hashlib.sha256()
+        for image in self.slices:
+            digest.update(f"{image.plane} {image.image.shape}".encode())
+            digest.update(image.image.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def slices(self) -> list[SliceImage]:
+        """The slice images for the image encoder."""
+        if self.scan.kind == "slices":
+            return list(read_slices(self.paths, self.scan.planes, self.config.slices))
+        in_mni = self.config.preprocess.space == "mni"
+        return slice_volume(self.volume, self.config.slices, in_mni=in_mni)
+
+    @property
+    def volume(self) -> Volume:
+        """The preprocessed volume, from the set's cache."""
+        return load_volume(self._path)
+
+    @property
+    def rotation(self) -> float:
+        """Degrees between a head and the orientation of its file's affine, found by registration; 0 for slices."""
+        return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
+
+    def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
+        """Measured biomarkers, plane by plane."""
+        if self.scan.kind == "volume":
+            return measure.measure_volume(self.volume, names)
+        geometries = measure.slice_geometries(self.config.concepts.slice_geometry, self.format)
+        return measure.measure_slices([(image.image, image.plane) for image in self.slices], geometries, names)
+
+    @cached_property
+    def _path(self) -> Path:
+        return cached_volume(self._manifest, self.scan, self.config.preprocess)
+
+
+class SingleScanImages(ScanImages):
+    """Images of one scan outside a prepared set, preprocessed in memory.
+
+    Args:
+        scan: with paths that hold as they are.
+        config: preprocessing and slices.
+        format: of the set whose geometry slice images have.
+        raw: voxels of a volume.
+    """
+
+    def __init__(self, scan: Scan, config: MriConfig, *, format: str, raw: RawVolume | None = None) -> None:
+        self.scan, self.config, self.format, self._raw = scan, config, format, raw
+        self.paths = tuple(map(Path, scan.paths))
+
+    @cached_property
+    def volume(self) -> Volume:
+        """The preprocessed volume; its affine in single precision, as in the cache of a set."""
+        assert self._raw is not None
+        try:
+            volume = preprocess_volume(self._raw, self.config.preprocess)
+        except InputError as error:
+            raise InputError(f"{self.paths[0]}: {error}") from error
+        return volume._replace(affine=volume.affine.astype(np.float32).astype(np.float64))
+
+    @property
+    def rotation(self) -> float:
+        """As of `ScanImages`."""
+        return round(self.volume.rotation, 1) if self.scan.kind == "volume" else 0.0
+
+
+def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
+    """Where slice features are kept: where the user says, else below the prepared set, by backbone and slices."""
+    if features is not None:
+        return Path(features)
+    digest = hashlib.sha256(repr(sorted(_choices(config).items())).encode()).hexdigest()
+    folder = Path(data) / "features" / f"{feature_fingerprint(vlm)[:12]}-{digest[:8]}"
+    if folder.is_dir() or os.access(data, os.W_OK):
+        return folder
+    logger.warning("%s: cannot be written, features are computed and not kept; --features FOLDER keeps them", data)
+    return None
+
+
+def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> FeatureCache:
+    """The cache in a folder of features, made where it is not there.
+
+    Raises:
+        InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
+    """
+    folder = Path(folder)
+    backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
+    about = {"backbone": backbone, "chosen": _choices(config)}
+    if not (folder / HEAD).is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
+        write_json(folder / HEAD, about)
+        return FeatureCache(folder, half=True)
+    recorded = read_json(folder / HEAD)
+    try:
+        kept, chosen = recorded["backbone"], recorded["chosen"]
+        fingerprint, description = kept["fingerprint"], kept["description"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
+    check_same_precision(folder, kept, vlm)
+    if fingerprint != backbone["fingerprint"]:
+        raise InputError(
+            f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
+            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(kept, vlm)}; choose that backbone, or another "
+            "folder for this one"
+        )
+    warn_other_versions(folder, kept, vlm)
+    if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
+        raise InputError(
+            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "
+            "choose those, or another folder for these"
+        )
+    return FeatureCache(folder, half=True)
+
+
+@dataclass(eq=False)
+class ScanFeatures(Generic[Item]):
+    """A scan with the features of its slices.
+
+    Attributes:
+        item: what the scan belongs to, as it was given.
+        images: its images; None where there are none to encode.
+        features: ``(S, D)`` in half precision, whether they come from the cache or not.
+        slices: what they are of.
+        error: why there are none: an image that cannot be used.
+    """
+
+    item: Item
+    images: ScanImages | None
+    features: Float[Tensor, "s d"] | None = None
+    slices: tuple[SliceInfo, ...] = ()
+    error: InputError | None = None
+
+
+def encode_scans(
+    scans: Iterable[tuple[Item, ScanImages | None]], vlm: FrozenVLM, cache: FeatureCache | None
+) -> Iterator[ScanFeatures[Item]]:
+    """Features of scans in their order, from the cache where they are there; the tower's batches join several scans.
+
+    Args:
+        scans: read a little ahead, as far as a batch needs. None: a scan that only keeps its place.
+        vlm: the frozen backbone.
+        cache: where to look and to store; None computes always.
+    """
+
+    def items() -> Iterator[tuple[_Looked[Item], Iterable[Tensor] | None]]:
+        for item, images in scans:
+            looked = _Looked(ScanFeatures(item, images))
+            frames = None
+            if images is not None:
+                try:
+                    if cache is not None:
+                        looked.key = feature_key(feature_fingerprint(vlm), images.content, _choices(images.config))
+                        looked.stored = cache.get(looked.key)
+                    if looked.stored is None:
+                        frames = (vlm.preprocess(to_rgb(image)) for image in images.slices)
+                except InputError as error:
+                    looked.result.error = error
+            yield looked, frames
+
+    for encoded in encode_items(vlm, items()):
+        looked = encoded.item
+        result, stored = looked.result, looked.stored
+        if encoded.error is not None:
+            if not isinstance(encoded.error, InputError):
+                raise encoded.error
+            result.error = encoded.error
+        elif encoded.features is not None:
+            assert result.images is not None
+            try:
+                stored = _tensors(encoded.features, result.images.slices)
+                if cache is not None:
+                    stored = cache.put(looked.key, stored)
+            except InputError as error:
+                result.error, stored = error, None
+        if stored is not None:
+            assert result.images is not None
+            result.features, result.slices = stored["features"].half().float(), _infos(stored, result.images)
+        yield result
+
+
+@dataclass(eq=False)
+class _Looked(Generic[Item]):
+    """A scan that was looked up in the cache."""
+
+    result: ScanFeatures[Item]
+    key: str = ""
+    stored: dict[str, Tensor] | None = None
+
+
+def _tensors(features: Float[Tensor, "s d"], images: Sequence[SliceImage]) -> dict[str, Tensor]:
+    """Stored preprocessing of a scan."""
+    places = [image.position_mm for image in images]
+    return {
+        "features": features,
+        "plane": torch.tensor([PLANES.index(image.plane) for image in images]),
+        "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
+        "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
+    }
+
+
+def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
+    in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
+    infos = []
+    rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
+    for number, place, placed in rows:
+        position = place / _MICROMETRES if placed else None
+        regions = regions_on_plane(PLANES[number], position) if in_mni and position is not None else ()
+        infos.append(SliceInfo(PLANES[number], position, regions))
+    return tuple(infos)
+
+
+def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | None) -> npt.NDArray[np.float64]:
+    """(K,) measured signs of a scan, NaN where a structure is not shown; of volumes from the cache where it is there.
+
+    Raises:
+        InputError: an image cannot be used.
+    """
+    if images.scan.kind == "slices" or cache is None:  # reading slices takes as long as reading the cache
+        return images.biomarkers(names).values
+
+    def compute() -> dict[str, Tensor]:
+        values = images.biomarkers(names).values
+        # the cache takes finite numbers only
+        measured = ~np.isnan(values)
+        return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
+
+    boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
+    found = cache.get_or_compute(
+        feature_key("biomarkers", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
+    )
+    values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
+    values[found["measured"].numpy() == 0] = np.nan
+    return values
+
+
+def to_rgb(image: SliceImage) -> Image.Image:
+    """A slice as the preprocessing of a tower takes it: 8-bit RGB."""
+    grey = np.round(np.clip(image.image, 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _choices(config: MriConfig) -> dict[str, Any]:
+    """What decides the pictures beside the scans' content."""
+    return {"slices": config_to_dict(config.slices), "preprocess": config_to_dict(config.preprocess)}

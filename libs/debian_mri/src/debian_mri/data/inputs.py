@@ -1,0 +1,244 @@
+"""What a model is given of each scan: slice features, measured signs, the people's variables. No label is here.
+
+Tables are read through the views of a fold (`Inputs.part`), so that code that trains never meets a test row.
+
+Shapes: S slices, D width of the features, K signs, P variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from debian_mri.biomarkers.measure import BIOMARKERS
+from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
+from debian_mri.data.feature_store import (
+    ScanFeatures,
+    ScanImages,
+    SliceInfo,
+    encode_scans,
+    features_folder,
+    open_folder,
+    scan_signs,
+)
+from debian_mri.data.manifest import Manifest, Scan
+from debian_mri.data.participants import Participants
+from icube_common.errors import InputError, unknown
+from icube_common.tabular import NumericTable
+from icube_common.vlm import FeatureCache, FrozenVLM
+
+UNMEASURED = "Not measured on these images: "
+
+View = Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The tables of a set's scans; what a configuration does not use is None.
+
+    Attributes:
+        ids: in the manifest's order.
+        features: scan id -> ``(S, D)`` of the frozen tower.
+        slices: scan id -> what its slices are.
+        signs: measured signs, NaN where a structure is not shown.
+        demographics: the people's variables, NaN where missing.
+        columns: descriptions of the variables.
+        stamps: what every report must carry: variables of tier C.
+        notes: what a report has to say about the tables.
+    """
+
+    ids: tuple[str, ...]
+    features: Mapping[str, Float[Tensor, "s d"]] | None = None
+    slices: Mapping[str, tuple[SliceInfo, ...]] = field(default_factory=dict)
+    biomarkers: NumericTable | None = None
+    demographics: NumericTable | None = None
+    columns: tuple[Column, ...] = ()
+    disclaimers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def part(self, view: View) -> Inputs:
+        """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
+        features = None if self.features is None else view(self.features)
+        biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
+        table = features if features is not None else biomarkers or demographics
+        assert table is not None
+        ids = table.ids if isinstance(table, NumericTable) else tuple(table)
+        return replace(self, ids=ids, features=features, biomarkers=biomarkers, demographics=demographics)
+
+
+def _through(table: NumericTable | None, view: View) -> NumericTable | None:
+    if table is None:
+        return None
+    rows = view(dict(zip(table.ids, table.values, strict=True)))
+    values = np.stack([rows[name] for name in rows]) if len(rows) else np.zeros((0, len(table.names)))
+    return replace(table, ids=tuple(rows), values=values)
+
+
+def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
+    """The inputs without what a configuration does not use; for other settings of the same data.
+
+    Raises:
+        InputError: the configuration wants a table that was not loaded.
+    """
+    wanted = {
+        "features": config.visual.enabled,
+        "biomarkers": config.concepts.enabled,
+        "demographics": config.demographics.mode != "none",
+    }
+    for name, wants in wanted.items():
+        if wants and getattr(inputs, name) is None:
+            raise InputError(f"{name}: the settings use them, and they were not loaded for this set")
+    kept: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
+    biomarkers = kept["biomarkers"]
+    if biomarkers is not None and config.concepts.biomarkers:
+        places = [_place(name, biomarkers.names) for name in config.concepts.biomarkers]
+        kept["biomarkers"] = NumericTable(
+            ids=biomarkers.ids,
+            names=tuple(config.concepts.biomarkers),
+            values=biomarkers.values[:, places],
+            units=tuple(biomarkers.units[place] for place in places),
+        )
+    if not wanted["demographics"]:
+        kept |= {"columns": (), "disclaimers": ()}
+    return replace(inputs, **kept)
+
+
+def load_inputs(
+    manifest: Manifest, config: MriConfig, vlm: FrozenVLM | None = None, *, features: str | Path | None = None
+) -> Inputs:
+    """What a configuration uses of a set's scans.
+
+    Args:
+        manifest: the set.
+        config: all settings.
+        vlm: the backbone of slice features; None where ``config.visual.enabled`` is false.
+        features: folder of slice features; what is missing in it is computed and stored. None: below the set.
+
+    Raises:
+        InputError: an image cannot be used, features are of another backbone or other slices, a variable is of tier C
+            without the flag, or none of the variables or signs is there.
+    """
+    ids = tuple(scan.id for scan in manifest.scans)
+    found: dict[str, Tensor] = {}
+    slices: dict[str, tuple[SliceInfo, ...]] = {}
+    rows: list[Any] = []
+    names = tuple(config.concepts.biomarkers or BIOMARKERS)
+    for name in names:
+        _place(name, tuple(BIOMARKERS))
+    cache = None
+    if config.visual.enabled:
+        assert vlm is not None, "visual.enabled needs a backbone"
+        folder = features_folder(manifest.folder, features, config, vlm)
+        cache = None if folder is None else open_folder(folder, config, vlm)
+    sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
+    if config.visual.enabled or config.concepts.enabled:
+        scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
+        read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
+        if config.visual.enabled:
+            assert vlm is not None
+            read = encode_scans(scans, vlm, cache)
+        for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
+            try:
+                if one.error is not None:
+                    raise one.error
+                if one.features is not None:
+                    found[one.item.id], slices[one.item.id] = one.features, one.slices
+                if config.concepts.enabled:
+                    assert one.images is not None
+                    rows.append(scan_signs(one.images, names, sign_cache))
+            except InputError as error:
+                raise InputError(f"scan {one.item.id}: {error}") from error
+    notes: list[str] = []
+    biomarkers = None
+    if config.concepts.enabled:
+        biomarkers, notes = _biomarker_table(manifest, config, names, np.stack(rows))
+    demographics: NumericTable | None = None
+    columns: tuple[Column, ...] = ()
+    disclaimers: tuple[str, ...] = ()
+    if config.demographics.mode != "none":
+        demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
+        notes += said
+    if config.visual.enabled and vlm is not None and vlm.untrained_warning:
+        notes.append(f"Backbone: {vlm.untrained_warning}.")
+    return Inputs(
+        ids,
+        found if config.visual.enabled else None,
+        slices,
+        biomarkers,
+        demographics,
+        columns,
+        disclaimers,
+        (*disclaimers, *notes),
+    )
+
+
+def _biomarker_table(
+    manifest: Manifest, config: MriConfig, names: tuple[str, ...], values: Float[np.ndarray, "n k"]
+) -> tuple[NumericTable | None, list[str]]:
+    """The signs that can be measured on this set, and which not and why."""
+    for row, scan in enumerate(manifest.scans):
+        if scan.sequence != "T1w":
+            values[row] = np.nan
+    there = ~np.isnan(values).all(axis=0)
+    if not there.any():
+        raise InputError(
+            f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
+            "known frame (concepts.slice_geometry); set concepts.enabled=false"
+        )
+    notes = [f"{UNMEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
+    if config.concepts.biomarkers and notes:
+        raise InputError(f"{manifest.folder}: concepts.biomarkers: {notes[0]}")
+    kept = tuple(name for name, found in zip(names, there, strict=True) if found)
+    ids = tuple(scan.id for scan in manifest.scans)
+    table = NumericTable(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
+    return table, notes
+
+
+def demographic_table(
+    participants: Participants, config: MriConfig
+) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
+    """The wanted variables and their descriptions, stamps for those of tier C, and notes on those that are not there.
+
+    Raises:
+        InputError: none of them is there, one is of tier C without the flag, or a value is missing and
+            ``demographics.missing=refuse``.
+    """
+    wanted = config.demographics
+    missing = participants.missing()
+    empty = [name for name in wanted.columns if missing.get(name) == len(participants.ids)]
+    defaults = type(wanted)().columns
+    # of the variables that are wanted anyhow a set may lack some; what a user names has to be there
+    absent = [name for name in wanted.columns if name not in participants.names and list(wanted.columns) == defaults]
+    names = [name for name in wanted.columns if name not in absent and name not in empty]
+    table = participants.select(names, allow_diagnostic=wanted.allow_diagnostic)
+    if not names:
+        raise InputError(f"demographics.columns={','.join(wanted.columns)}: none of them has a value in this set")
+    gaps = np.isnan(table.values).any(axis=1)
+    if wanted.missing == "refuse" and gaps.any():
+        row = int(np.argmax(gaps))
+        name = table.names[int(np.argmax(np.isnan(table.values[row])))]
+        raise InputError(
+            f"{name} of scan {table.ids[row]} is missing ({int(gaps.sum())} scans lack a value): fill it in, leave the "
+            "variable out, or set demographics.missing=mean_impute"
+        )
+    close = [name for name in names if participants.column(name).leakage_tier == "C"]
+    disclaimers = tuple(
+        f"Uses {name}, of tier C: it is close to the diagnosis by construction, so the figures say little about images."
+        for name in close
+    )
+    notes = [f"Not in this set: {name}." for name in (*absent, *empty)]
+    return table, tuple(map(participants.column, names)), disclaimers, notes
+
+
+def _place(name: str, known: tuple[str, ...]) -> int:
+    if name not in known:
+        raise unknown("sign in concepts.biomarkers", name, known)
+    return known.index(name)

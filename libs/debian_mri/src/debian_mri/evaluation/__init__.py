@@ -1,0 +1,1 @@
+"""Evaluation: protocols, comparisons, reports, and a test of explanations."""

@@ -1,0 +1,331 @@
+"""What a model is held against on the same folds: parts of itself, controls of its labels, confounds, plain baselines.
+
+Each comparison keeps its folds in ``comparisons/<name>/`` and all its predictions in ``comparisons/<name>.csv``. One
+that a set cannot carry is left out and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from debian_mri.config import MODALITIES, restrict_modality
+from debian_mri.evaluation.baselines.daft import NOTE as DAFT_NOTE
+from debian_mri.evaluation.baselines.daft import SETTINGS as DAFT_SETTINGS
+from debian_mri.evaluation.baselines.daft import daft
+from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows, with_missing_indicators
+from debian_mri.evaluation.baselines.frozen_encoder import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
+from debian_mri.evaluation.baselines.logistic import logistic, prior
+from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of, timed
+from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
+from debian_mri.evaluation.report import DIFFERENCES, metrics_of
+from icube_common.config import config_to_yaml
+from icube_common.errors import InputError, unknown
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
+from icube_common.io.runs import RunFolder
+from icube_common.training import TrainConfig, open_run
+
+PERMUTATION_SEED = 2021
+_SITE_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One thing to hold a model against.
+
+    Attributes:
+        title: in a table.
+        what: in a sentence.
+        run: bench, folds and folder -> predictions on the same rows.
+        paired: whether its rows have the same labels as the model's, so that the difference means something.
+        check: a control, not a rival.
+    """
+
+    title: str
+    what: str
+    run: Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]
+    paired: bool = True
+    check: bool = False
+
+
+def each_fold(
+    predict: Callable[[EvaluationContext, Fold, Path], Array],
+) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
+    """Run a function from a fold to probabilities on all folds; what is done is not repeated."""
+
+    def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+        def one(fold: Fold) -> Predictions:
+            place = folder / fold_name(fold)
+            return timed(place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ()))[0]
+
+        return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
+
+    return run
+
+
+def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
+    """The same model with the image alone, the table alone, or both."""
+
+    def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+        config = restrict_modality(context.config, part)
+        if config.demographics.mode != "none" and context.inputs.demographics is None:
+            _ = context.tables.variables  # raises with the reason
+        if part == "image" and not (config.visual.enabled or config.concepts.enabled):
+            raise InputError("neither the picture nor signs are in use")
+        # the configured model is one of the three: its folds are not trained again
+        base = context.folds if context.folds is not None and config == context.config else folder
+        return concatenate(
+            [context.train(fold, base / fold_name(fold), config=config)[0] for fold in _bar(folds, folder)]
+        )
+
+    return run
+
+
+def _permutation(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+    """Labels that mean nothing, in training and in test."""
+    parts = []
+    drawn = list(permute_labels(context.samples, folds, seed=PERMUTATION_SEED))
+    for samples, fold in _bar(drawn, folder):
+        found, _ = context.train(fold, folder / fold_name(fold), samples=samples)
+        # each repeat has labels of its own, and an id has one label in a table
+        parts.append(replace(found, ids=[f"{name} (draw {fold.repeat})" for name in found.ids]))
+    return concatenate(parts)
+
+
+def _permuted_training_labels(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+    """Labels exchanged among the training people; tested on the true ones."""
+    drawn = [permute_training_labels(context.samples, fold, seed=PERMUTATION_SEED) for fold in folds]
+    return concatenate([context.train(fold, folder / fold_name(fold))[0] for fold in _bar(drawn, folder)])
+
+
+def _bar(items: Sequence[Any], folder: Path) -> Any:
+    return tqdm(items, desc=folder.name, unit="fold", leave=False)
+
+
+def _table_model(columns: Mapping[str, Array], fold: Fold) -> Array:
+    rows = fold_rows(fold, columns)
+    train, test = with_missing_indicators(rows.train, rows.test)
+    if train.shape[1] == 0:
+        return prior(rows)
+    return logistic(Rows(train, rows.labels, rows.groups, test, rows.classes), scaled=True, seed=fold.seed)
+
+
+def _confounds(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    names, columns = context.tables.confounds
+    if not names:
+        raise InputError("neither age, sex nor site is known")
+    return _table_model(columns, fold)
+
+
+def _label_from_site(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    if not context.tables.sites:
+        raise InputError(_NO_SITES)
+    return _table_model(context.tables.sites, fold)
+
+
+_NO_SITES = "the sites are not all known, or there is one only"
+
+
+def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
+    """The site as the class, by folds of people of its own."""
+    sites = context.samples.sites
+    if sites is None or len(set(sites)) < 2:
+        raise InputError(_NO_SITES)
+    names = sorted(set(sites))
+    samples = Samples(
+        ids=context.samples.ids,
+        labels=np.array([names.index(site) for site in sites]),
+        class_names=names,
+        groups=context.samples.groups,
+    )
+    drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
+    features, planes = _tower(context)
+
+    def one(fold: Fold) -> Predictions:
+        return timed(
+            folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
+        )[0]
+
+    return concatenate([one(fold) for fold in _bar(drawn, folder)])
+
+
+def _tower(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
+    """Slice features, and the plane of each slice."""
+    features = context.inputs.features
+    assert features is not None, "comparisons load the tower's features"
+    return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
+
+
+def _slice_mean(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    return slice_mean(fold, *_tower(context))
+
+
+def _voxels(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    if not context.tables.volumes:
+        raise InputError("the set has slices, not volumes")
+    return logistic(fold_rows(fold, context.tables.voxels), seed=fold.seed)
+
+
+def _fresh_run(place: Path, settings: TrainConfig) -> RunFolder:
+    return open_run(place, config=settings, config_yaml=config_to_yaml(settings), overwrite=place.exists())
+
+
+def _daft(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    run, tables = _fresh_run(place, DAFT_SETTINGS), context.tables
+    return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes, settings=DAFT_SETTINGS)
+
+
+def _names(context: EvaluationContext) -> dict[str, str]:
+    return {label: class_words(label) for label in context.samples.class_names}
+
+
+def _coop(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    assert context.vlm is not None
+    settings = replace(COOP_SETTINGS, device=context.config.train.device)
+    run = _fresh_run(place, settings)
+    return coop(fold, _tower(context)[0], context.vlm, _names(context), run, settings=settings)
+
+
+def _zero_shot(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    assert context.vlm is not None
+    return zero_shot(fold, _tower(context)[0], context.vlm, _names(context))
+
+
+COMPARISONS: Mapping[str, Comparison] = {
+    "image": Comparison("image only (same model)", "the configured model without the variables", _part("image")),
+    "table": Comparison("table only (same model)", "the configured model with the variables alone", _part("table")),
+    "both": Comparison("image and table (same model)", "the configured model with both", _part("both")),
+    "permutation": Comparison(
+        "labels permuted",
+        "labels exchanged among people, for training and test alike: the AUC interval has to hold 0.5, or test labels "
+        "leak (with three repeats about one interval in ten misses by chance)",
+        _permutation,
+        paired=False,
+        check=True,
+    ),
+    "training-labels-permuted": Comparison(
+        "training labels permuted",
+        "labels exchanged among training people, tested on the true ones: what is left above 0.5 comes from published "
+        "knowledge of the signs' directions, not from the labels",
+        _permuted_training_labels,
+        check=True,
+    ),
+    "confounds": Comparison(
+        "confounds only", "logistic regression on age, sex and site, as far as known", each_fold(_confounds), check=True
+    ),
+    "label-from-site": Comparison(
+        "diagnosis from the site", "logistic regression on the site alone", each_fold(_label_from_site), check=True
+    ),
+    "site-from-image": Comparison(
+        "site from the image",
+        "how predictable the site is from the tower's slice means",
+        _site_from_image,
+        paired=False,
+        check=True,
+    ),
+    "logistic-table": Comparison(
+        "logistic regression, table",
+        "on the variables, strength by inner folds",
+        each_fold(lambda context, fold, place: _table_model(context.tables.variables, fold)),
+    ),
+    "logistic-pixels": Comparison(
+        "logistic regression, pixels",
+        "on means of 22 x 22 blocks of each slice, strength by inner folds",
+        each_fold(lambda context, fold, place: logistic(fold_rows(fold, context.tables.pixels), seed=fold.seed)),
+    ),
+    "logistic-pixels-plain": Comparison(
+        "logistic regression, pixels, C = 1",
+        "the same with scikit-learn's default strength",
+        each_fold(lambda context, fold, place: logistic(fold_rows(fold, context.tables.pixels), strength=1.0)),
+    ),
+    "linear-voxels": Comparison(
+        "logistic regression, voxels", "on voxels of about 8 mm, strength by inner folds", each_fold(_voxels)
+    ),
+    "slice-mean": Comparison(
+        "slice means of the frozen tower",
+        "principal components and logistic regression, in the way of Raptor",
+        each_fold(_slice_mean),
+    ),
+    "daft": Comparison("DAFT", f"Poelsterl et al. 2021, image and table; {DAFT_NOTE}", each_fold(_daft)),
+    "coop": Comparison("CoOp", "16 learned context vectors before the class names, no sentence", each_fold(_coop)),
+    "zero-shot": Comparison("zero-shot template", "class names in a sentence, nothing trained", each_fold(_zero_shot)),
+}
+"""Name -> comparison."""
+PRIMARY = "table"
+"""The comparison that is tested: whether the image adds to what the variables tell alone. Others are descriptive."""
+
+
+def chosen(words: str) -> tuple[str, ...]:
+    """Names of comparisons from ``all``, ``none`` or a list with commas.
+
+    Raises:
+        InputError: no such name.
+    """
+    if words == "all":
+        return tuple(COMPARISONS)
+    if words == "none":
+        return ()
+    names = tuple(dict.fromkeys(word for word in words.split(",") if word))
+    for name in names:
+        if name not in COMPARISONS:
+            raise unknown("comparison", name, ["all", "none", *COMPARISONS])
+    return names
+
+
+def compare(
+    context: EvaluationContext, folds: Sequence[Fold], ours: Predictions, names: Sequence[str]
+) -> dict[str, Any]:
+    """Run comparisons on the same folds: metrics, and the paired difference "configured model minus it" over people.
+
+    Args:
+        context: data, settings and folder of the evaluation.
+        folds: those of ``ours``.
+        ours: predictions of the configured model.
+        names: of `COMPARISONS`.
+
+    Returns:
+        Name -> metrics, ``difference`` (metric -> interval and p), ``comparison`` (``primary`` or ``descriptive``),
+        ``what``, ``seconds``; or ``skipped`` with the reason.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        comparison = COMPARISONS[name]
+        folder = context.out / "comparisons" / name
+        head: dict[str, Any] = {"title": comparison.title, "what": comparison.what, "check": comparison.check}
+        if comparison.paired and not comparison.check:
+            head["comparison"] = "primary" if name == PRIMARY else "descriptive"
+        try:
+            predictions = comparison.run(context, folds, folder)
+        except InputError as error:
+            found[name] = {**head, "skipped": str(error)}
+            continue
+        target = folder.with_suffix(".csv")
+        predictions.write_csv(target)
+        row = {**head, **metrics_of(predictions), "seconds": seconds_of(folder), "predictions": str(target)}
+        if comparison.paired:
+            row["difference"] = {
+                metric: difference.to_dict() for metric, difference in ours.compare(predictions, DIFFERENCES).items()
+            }
+        if name == "permutation":
+            row["holds_chance"] = holds_chance(row["auc"])
+        if name == "site-from-image":
+            row["chance"] = 1 / len(predictions.class_names)
+        if (
+            context.folds is not None
+            and name in MODALITIES
+            and restrict_modality(context.config, name) == context.config
+        ):
+            row["configured"] = True
+        found[name] = row
+    return found
+
+
+def holds_chance(auc: Mapping[str, Any]) -> bool | None:
+    """Whether the interval of an AUC holds 0.5; None where there is none."""
+    low, high = auc["ci95"]
+    return None if low is None else bool(low <= 0.5 <= high)

@@ -1,0 +1,355 @@
+"""Evaluation on unseen people: models trained for each fold of a protocol, or a trained model on other people.
+
+An evaluation's folder holds ``predictions.csv`` (one row for each scan and repeat), ``metrics.json``, ``report.html``,
+``comparisons/`` and, where models were trained, ``folds/<name>/``. An interrupted evaluation is resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from debian_mri.config import MriConfig
+from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.inputs import Inputs, used_by
+from debian_mri.data.leakage import (
+    STRONG_ASSOCIATION,
+    check_site_confounding,
+    check_train_test_overlap,
+    site_association,
+)
+from debian_mri.data.manifest import Manifest
+from debian_mri.evaluation.comparisons import COMPARISONS, chosen, compare
+from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of
+from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
+from debian_mri.evaluation.report import EvaluationResult
+from debian_mri.models.mri_model import MriModel
+from debian_mri.models.slice_pooling import Pooling
+from debian_mri.training.trainer import check_fold, predict_logits
+from icube_common.config import config_to_yaml
+from icube_common.errors import InputError
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions, zero_shot
+from icube_common.evaluation.runner import all_warnings, check_same_evaluation, open_folder, settings_record
+from icube_common.tabular import NumericTable
+from icube_common.training import check_config
+from icube_common.utils import as_list
+
+logger = logging.getLogger(__name__)
+
+# what a fold says where nothing is validated: by design here
+_NO_VALIDATION = "no validation rows: none asked for"
+INSIDE = 5
+"""With a trained run, comparisons are retrained inside the cohort on so many folds, fewer where a class is small."""
+
+
+def evaluate(
+    data: ScanDataset | str | Path,
+    config: MriConfig | None = None,
+    out: str | Path | None = None,
+    *,
+    pooling: Pooling | None = None,
+    protocol: str = "group-kfold",
+    options: ProtocolOptions | None = None,
+    comparisons: str = "none",
+    features: str | Path | None = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Train for each fold of a protocol and evaluate the predictions of people outside the training.
+
+    Args:
+        data: a data set, or a prepared folder.
+        config: all settings.
+        out: the evaluation's folder, where an interrupted evaluation of the same settings is resumed; by default
+            nothing is written.
+        pooling: a custom slice pooling, as for `MriModel.for_dataset`.
+        protocol: ``group-kfold``, ``leave-one-site-out`` or ``given``.
+        options: of the protocol.
+        comparisons: ``all``, ``none`` or names with commas (`debian_mri.evaluation.comparisons.COMPARISONS`).
+        features: folder of slice features; by default below the data.
+        root: folder of the images, where they have moved.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: a bad set, setting, protocol or output folder; the site determines the class.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
+            result = evaluate(
+                data,
+                config,
+                Path(folder) / "evaluation",
+                pooling=pooling,
+                protocol=protocol,
+                options=options,
+                comparisons=comparisons,
+                features=features,
+                root=root,
+            )
+            return replace(result, folder=None)
+    begun = time.monotonic()
+    config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
+    names = chosen(comparisons)
+    manifest = ScanDataset.open(data, root=root).manifest
+    record = {
+        "config": settings_record(config),
+        "data": manifest.fingerprint,
+        "protocol": protocol,
+        "options": vars(options),
+        "comparisons": list(names),
+        "pooling": None if pooling is None else repr(pooling),
+    }
+    check_same_evaluation(out, record, overwrite=overwrite)
+    check_config(config.train)
+    samples = manifest.samples()
+    check_site_confounding(samples)
+    folds = folds_of(samples, protocol, options, validation=config.validation_share)
+    for fold in folds:
+        check_fold(fold, config)
+    trainings = out / "folds"
+    context = EvaluationContext.load(
+        manifest, config, out, wider=bool(names), pooling=pooling, folds=trainings, features=features
+    )
+    # nothing is written, nor an earlier evaluation removed, before everything has been checked
+    open_folder(out, record, overwrite=overwrite)
+    results = [context.train(fold, trainings / fold_name(fold)) for fold in tqdm(folds, desc="folds", unit="fold")]
+    predictions = concatenate(part for part, _ in results)
+    compared = compare(context, folds, predictions, names)
+    result = EvaluationResult(
+        predictions,
+        _notes(manifest, [*site_warning(samples), *all_warnings(results)]),
+        disclaimers=context.inputs.disclaimers,
+        details={
+            "protocol": protocol,
+            "folds": len({fold.number for fold in folds}),
+            "repeats": len({fold.repeat for fold in folds}),
+            "mode": _mode(config),
+            "site_association": _sites(samples),
+            "training_seconds": seconds_of(trainings),
+            "seconds": round(time.monotonic() - begun, 1),
+        },
+        comparisons=compared,
+        backbone=_backbone(context),
+    )
+    return result.write(out, title=f"{protocol} on {manifest.about['title']}", settings=config_to_yaml(config))
+
+
+def evaluate_run(
+    run: str | Path | MriModel,
+    data: ScanDataset | str | Path,
+    out: str | Path,
+    *,
+    pooling: Pooling | None = None,
+    subjects: Sequence[str] = (),
+    comparisons: str = "none",
+    features: str | Path | None = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+) -> EvaluationResult:
+    """Evaluate a trained model on other people than those of its training.
+
+    Comparisons are retrained inside the cohort, on 5 folds of the same people: the figures of a model of that cohort.
+
+    Args:
+        run: a trained model, or what `MriModel.from_pretrained` takes.
+        data: a data set with the model's classes, or some of them.
+        out: the evaluation's folder.
+        pooling: the custom slice pooling that a run was trained with.
+        subjects: only these people of the set.
+        comparisons: as for `evaluate`.
+        features: folder of slice features; by default below the data.
+        root: folder of the images, where they have moved.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: a person or image of the set was trained on; the set has a class outside the model's, or lacks
+            inputs of the model.
+    """
+    begun = time.monotonic()
+    out, names = Path(out), chosen(comparisons)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
+    config, labels = model.config, list(model.labels)
+    manifest = ScanDataset.open(data, root=root).manifest
+    subjects = as_list(subjects)
+    rows = _rows_of(manifest, subjects)
+    trained = model.about["trained_on"]
+    check_train_test_overlap(manifest, rows, trained)
+    there = {manifest.scans[row].label for row in rows}
+    name = "the model" if isinstance(run, MriModel) else str(run)
+    if strange := sorted(there - set(labels)):
+        raise InputError(
+            f"{manifest.folder}: class {strange[0]!r} is none of the {len(labels)} that {name} was trained on "
+            f"({', '.join(labels)})"
+        )
+    record = {
+        "run": name,
+        "trained_on": trained["ids"],
+        "data": manifest.fingerprint,
+        "subjects": list(subjects),
+        "comparisons": list(names),
+    }
+    check_same_evaluation(out, record, overwrite=overwrite)
+    samples = _samples(manifest, rows, labels)
+    context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
+    inputs, column_notes = align_columns(used_by(context.inputs, config), model)
+    fold = zero_shot(context.samples)
+    logits = predict_logits(model, inputs.part(fold.test_inputs))
+    probabilities = restrict_classes(model.calibration.probabilities(logits), labels, samples.class_names)
+    predictions = make_predictions(context.samples, fold, probabilities)
+    open_folder(out, record, overwrite=overwrite)
+    compared, comparison_note = _inside(context, predictions, names)
+    result = EvaluationResult(
+        predictions,
+        _notes(manifest, [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)]),
+        disclaimers=context.inputs.disclaimers,
+        details={
+            "protocol": "unseen cohort",
+            "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
+            "mode": _mode(config),
+            "seconds": round(time.monotonic() - begun, 1),
+        },
+        comparisons=compared,
+        comparison_note=comparison_note,
+        backbone=_backbone(context),
+    )
+    title = f"{Path(name).name} on {manifest.about['title']}"
+    return result.write(out, title=title, settings=config_to_yaml(config))
+
+
+def _rows_of(manifest: Manifest, subjects: Sequence[str]) -> list[int]:
+    """The scans of some people, or of all where none are named."""
+    there = {scan.subject for scan in manifest.scans}
+    if strange := sorted(set(subjects) - there):
+        raise InputError(f"--subjects {strange[0]}: no such subject; there are {', '.join(sorted(there)[:30])}")
+    return [row for row, scan in enumerate(manifest.scans) if not subjects or scan.subject in subjects]
+
+
+def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> Samples:
+    """Some scans with the classes that they have, in the model's order: those that predictions choose among."""
+    scans = [manifest.scans[row] for row in rows]
+    present = [label for label in labels if label in {scan.label for scan in scans}]
+    if len(present) < 2:
+        raise InputError(f"{manifest.folder}: all scans are {present[0]!r}: at least two classes are needed")
+    sites = [scan.site for scan in scans if scan.site]
+    return Samples(
+        ids=[scan.id for scan in scans],
+        labels=np.array([present.index(scan.label) for scan in scans]),
+        class_names=present,
+        groups=[scan.subject for scan in scans],
+        sites=sites if len(sites) == len(scans) else None,
+    )
+
+
+def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
+    """Probabilities (N, C) over all labels as those among some of them, (N, P), which sum to one."""
+    kept = probabilities[:, [labels.index(label) for label in present]]
+    return kept / kept.sum(axis=1, keepdims=True)
+
+
+def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
+    """The tables with the model's columns, in its order; what the set lacks is missing, and the notes say so."""
+    notes = []
+    wanted = {
+        "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
+        "demographics": () if model.variables is None else model.variables.names,
+    }
+    tables: dict[str, Any] = {}
+    for kind, names in wanted.items():
+        table: NumericTable | None = getattr(inputs, kind)
+        if table is None:
+            continue
+        values = np.full((len(table.ids), len(names)), np.nan)
+        for place, name in enumerate(names):
+            if name in table.names:
+                values[:, place] = table.values[:, table.names.index(name)]
+            else:
+                notes.append(f"Not in this set, though the model uses it: {name}.")
+        units = tuple(table.units[table.names.index(name)] if name in table.names else "" for name in names)
+        tables[kind] = NumericTable(ids=table.ids, names=tuple(names), values=values, units=units)
+    return replace(inputs, **tables), notes
+
+
+def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:
+    """What to say where a set lacks classes of the model."""
+    gone = [label for label in labels if label not in present]
+    return [f"No scan of {', '.join(gone)}: predictions choose among {', '.join(present)}."] if gone else []
+
+
+def _inside(context: EvaluationContext, ours: Predictions, names: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Comparisons that are retrained inside the cohort, and how."""
+    if not names:
+        return {}, ""
+    folds: list[Fold]
+    people = {(group, label) for group, label in zip(context.samples.group_array, context.samples.labels, strict=True)}
+    smallest = min(Counter(int(label) for _, label in people).values())
+    try:
+        folds = folds_of(context.samples, "group-kfold", ProtocolOptions(folds=max(2, min(INSIDE, smallest))))
+        for fold in folds:
+            check_fold(fold, context.config)
+    except InputError as error:
+        reason = {"skipped": f"this cohort cannot be divided into folds ({error})"}
+        return {
+            name: {"title": COMPARISONS[name].title, "what": COMPARISONS[name].what, "check": False, **reason}
+            for name in names
+        }, ""
+    note = (
+        f"Comparisons were retrained inside this cohort, on {len(folds)} folds of its people: what a model of this "
+        "cohort gets. The trained model has seen none of them."
+    )
+    return compare(context, folds, ours, names), note
+
+
+def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
+    simulated = ["Simulated images, of nobody: nothing here says how well it works on people."]
+    said = [note for note in notes if note != _NO_VALIDATION]
+    return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
+
+
+def _backbone(context: EvaluationContext) -> str:
+    """The frozen backbone, and whether it is the configured model's or only that of comparisons."""
+    if context.vlm is None:
+        return "no backbone"
+    origin = str(context.vlm.origin)
+    return origin if context.config.needs_encoder else f"no backbone; that of comparisons is {origin}"
+
+
+def _mode(config: MriConfig) -> str:
+    """What enters the configured model, in words."""
+    parts = []
+    if config.visual.enabled:
+        parts.append(f"picture ({config.visual.pooling})")
+    if config.concepts.enabled:
+        parts.append("measured signs")
+    if config.demographics.mode != "none":
+        parts.append(f"variables ({config.demographics.mode})")
+    return ", ".join(parts)
+
+
+def site_warning(samples: Samples) -> list[str]:
+    """What to say first where the site tells much of the diagnosis, though no site has one class only."""
+    found = _sites(samples)
+    if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
+        return []
+    return [
+        f"The site tells much of the diagnosis (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
+        "see the checks, and --protocol leave-one-site-out."
+    ]
+
+
+def _sites(samples: Samples) -> dict[str, Any] | str:
+    """How well the site tells the class."""
+    if samples.sites is None:
+        return "sites unknown"
+    labels = [samples.class_names[label] for label in samples.labels]
+    found = site_association(labels, samples.sites, samples.group_array.tolist())
+    return "one site" if found is None else found.to_dict()

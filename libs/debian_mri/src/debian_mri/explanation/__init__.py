@@ -1,0 +1,1 @@
+"""Explanation: contributions to a prediction, attribution to slices, report text and its verification."""

@@ -1,0 +1,334 @@
+"""Why: the terms that a prediction is the sum of, the slices that carried weight, the record that texts are made of.
+
+`contributions` gives every term of the logits by name, before and after calibration; `explain_inputs` gathers what a
+report may say about one scan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
+from debian_mri.data.clinical_variables import Column
+from debian_mri.data.dataset import ScanInput, to_tensors
+from debian_mri.data.inputs import UNMEASURED, Inputs, used_by
+from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
+from debian_mri.explanation.record import Explanation
+from debian_mri.explanation.report_text import top_slices
+from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices, slice_parts
+from debian_mri.models.calibration import Calibration
+from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, Batch, MriModel
+from icube_common.errors import unknown
+
+Array = npt.NDArray[np.float64]
+
+PICTURE_LABEL = "the picture as a whole"
+DRAWS = 20
+"""Random choices of slices for the deletion check."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Named terms of the logits of B scans over C classes.
+
+    Attributes:
+        kinds: of each of the T terms, as `debian_mri.models.mri_model.Contribution` has them.
+        names: likewise.
+        values: (T, B, C); their sum over the terms are the logits.
+    """
+
+    kinds: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Array
+
+    @property
+    def logits(self) -> Array:
+        """(B, C)."""
+        total: Array = self.values.sum(0)
+        return total
+
+
+def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | None = None) -> Terms:
+    """Every term of the logits.
+
+    Args:
+        model: in eval mode.
+        batch: B scans.
+        calibration: where given, the terms sum to the logits that the probabilities are the softmax of: all are
+            divided by the temperature, and the calibration's bias joins that of the model.
+    """
+    found = model.contributions(batch)
+    values = np.stack([term.values.double().cpu().numpy() for term in found])
+    kinds, names = tuple(term.kind for term in found), tuple(term.name for term in found)
+    if calibration is not None:
+        values[kinds.index(BIAS)] += np.array(calibration.bias)
+        values /= calibration.temperature
+    return Terms(kinds, names, values)
+
+
+@torch.no_grad()
+def slice_weights(model: MriModel, batch: Batch) -> Tensor | None:
+    """(B, S) share of each slice in its scan's feature; None where the picture does not enter."""
+    if model.image_branch is None:
+        return None
+    return model.image_branch.pooling.weights(batch["slices"])
+
+
+def explain_inputs(
+    model: MriModel,
+    inputs: Inputs,
+    scan_id: str,
+    *,
+    sequences: Sequence[str] = ("T1w",),
+    space: str = "mni",
+    simulated: bool = False,
+    concepts: ConceptSet | None = None,
+    slices: tuple[SlicePart, ...] | None = None,
+) -> Explanation:
+    """All that may be said about the prediction for one scan.
+
+    Args:
+        model: the trained model.
+        inputs: tables that hold the scan.
+        scan_id: which.
+        sequences: images of the person that were used.
+        space: of the slices' positions.
+        simulated: whether the image was made by a program.
+        concepts: the file's that the model was trained with; read again where not given.
+        slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the image
+            encoder with its attention.
+
+    Raises:
+        InputError: no such scan, or tables that the model needs are missing.
+    """
+    config = model.config
+    if scan_id not in inputs.ids:
+        raise unknown("scan", scan_id, inputs.ids)
+    inputs = replace(used_by(inputs, config), ids=(scan_id,))
+    batch = to_tensors(inputs, model.device)
+    terms = contributions(model, batch)
+    logits = terms.logits
+    probabilities = model.calibration.probabilities(logits)
+    confident = bool(model.abstention.answered(probabilities)[0])
+    notes = [*model.about["disclaimers"], *_counted(model.about["notes"]), *_missing_notes(inputs)]
+    bank = concepts
+    if bank is None and model.biomarkers is not None:
+        bank = load_concepts(config.concept_file or None)
+    plain_temperature = not any(model.calibration.bias)
+    backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
+    return Explanation(
+        id=scan_id,
+        classes=model.labels,
+        logits=tuple(logits[0].tolist()),
+        bias=tuple(terms.values[terms.kinds.index(BIAS), 0].tolist()),
+        probabilities=tuple(probabilities[0].tolist()),
+        predicted=model.labels[int(probabilities[0].argmax())],
+        temperature=model.calibration.temperature if plain_temperature else None,
+        calibrated=model.calibration.rows > 0 and config.calibration.method != "none",
+        threshold=model.abstention.threshold if model.abstention.rows else None,
+        abstained=not confident,
+        concepts=() if bank is None else _concept_parts(model, batch, terms, bank),
+        demographics=_demographic_parts(inputs, terms, model.columns),
+        rest=_rest(terms),
+        slices=_slice_parts(model, batch, inputs, scan_id) if slices is None else slices,
+        weighting="attention" if slices is None else "evidence",
+        n_controls=0 if model.biomarkers is None else int(model.biomarkers.control_count),
+        sequences=tuple(sequences),
+        not_judged={} if bank is None else bank.usable(sequences)[1],
+        space=space,
+        backbone=backbone,
+        trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
+        simulated=simulated,
+        reviewer="" if bank is None else bank.reviewer,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet) -> tuple[ConceptPart, ...]:
+    assert model.biomarkers is not None
+    with torch.no_grad():
+        covariates = model.covariates(batch) if len(model.biomarkers.slope) else None
+        scores = model.biomarkers.scores(batch["biomarkers"], covariates)
+        percentiles = model.biomarkers.percentiles(scores)
+    parts = []
+    for at, name in enumerate(model.biomarkers.names):
+        if bool(batch["biomarkers"][0, at].isnan()):
+            continue  # it was not measured and adds nothing; a note says so
+        concept = bank[name]
+        parts.append(
+            ConceptPart(
+                name=name,
+                label=concept.label,
+                contributions=_values(terms, BIOMARKER, name),
+                score=float(scores[0, at]),
+                percentile=float(percentiles[0, at]) if int(model.biomarkers.control_count) else None,
+                regions=concept.regions,
+                requires=concept.requires,
+                expected=tuple(concept.direction(label) for label in model.labels),
+                sure=concept.sure,
+                source=concept.source,
+            )
+        )
+    return tuple(parts)
+
+
+def _demographic_parts(inputs: Inputs, terms: Terms, columns: Sequence[Column]) -> tuple[DemographicPart, ...]:
+    table = inputs.demographics
+    if table is None:
+        return ()
+    row = table.rows(inputs.ids)[0]
+    parts = []
+    for name, value in zip(table.names, row, strict=True):
+        column = _column(name, columns)
+        if VARIABLE in terms.kinds:
+            parts.append(
+                DemographicPart(
+                    name=name,
+                    value=_shown(column, name, float(value)),
+                    unit=column.unit,
+                    leakage_tier=column.leakage_tier,
+                    contributions=_values(terms, VARIABLE, name),
+                )
+            )
+    if JOINED in terms.kinds:
+        # they join the picture's feature together: nothing tells one variable's part from another's
+        shown = [
+            f"{_shown(_column(name, columns), name, float(value))} {_column(name, columns).unit}".strip()
+            for name, value in zip(table.names, row, strict=True)
+            if not math.isnan(value)
+        ]
+        name = terms.names[terms.kinds.index(JOINED)]
+        leakage_tier = max(column.leakage_tier for column in columns)
+        values = _values(terms, JOINED, name)
+        parts.append(
+            DemographicPart(name=name, value=", ".join(shown) or None, leakage_tier=leakage_tier, contributions=values)
+        )
+    return tuple(parts)
+
+
+def _rest(terms: Terms) -> tuple[RestPart, ...]:
+    rows = [at for at, kind in enumerate(terms.kinds) if kind == DESCRIPTION]
+    if not rows:
+        return ()
+    return (RestPart(label=PICTURE_LABEL, contributions=tuple(terms.values[rows, 0].sum(0).tolist())),)
+
+
+def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) -> tuple[SlicePart, ...]:
+    weights = slice_weights(model, batch)
+    if weights is None:
+        return ()
+    infos = inputs.slices[scan_id]
+    return tuple(
+        SlicePart(plane=info.plane, position_mm=info.position_mm, weight=float(weight), regions=info.regions)
+        for info, weight in zip(infos, weights[0, : len(infos)], strict=True)
+    )
+
+
+def _counted(notes: Sequence[str]) -> list[str]:
+    """The notes of the training, signs that its images do not show counted in place of named."""
+    absent = [note for note in notes if note.startswith(UNMEASURED)]
+    kept = [note for note in notes if note not in absent]
+    return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
+
+
+def _missing_notes(inputs: Inputs) -> list[str]:
+    notes = []
+    if inputs.biomarkers is not None:
+        row = inputs.biomarkers.rows(inputs.ids)[0]
+        # a report names no sign that was not computed, in notes neither
+        if count := sum(map(math.isnan, row)):
+            notes.append(
+                f"{count} of the {len(row)} signs of the model could not be measured on this scan: they add 0."
+            )
+    if inputs.demographics is not None:
+        row = inputs.demographics.rows(inputs.ids)[0]
+        notes += [
+            f"{name} is missing; the middle of the training values stands for it, and that it is missing is told."
+            for name, value in zip(inputs.demographics.names, row, strict=True)
+            if math.isnan(value)
+        ]
+    return notes
+
+
+def _column(name: str, columns: Sequence[Column]) -> Column:
+    return next(column for column in columns if name == column.name or name.startswith(f"{column.name} = "))
+
+
+def _shown(column: Column, name: str, value: float) -> float | str | None:
+    """A value as a reader knows it: the word of a category, None where missing."""
+    if math.isnan(value):
+        return None
+    if column.kind == "category" and name == column.name:
+        return column.values[int(value)]
+    return value
+
+
+def _values(terms: Terms, kind: str, name: str) -> tuple[float, ...]:
+    at = next(at for at, found in enumerate(zip(terms.kinds, terms.names, strict=True)) if found == (kind, name))
+    return tuple(terms.values[at, 0].tolist())
+
+
+def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
+    """All that may be said about a scan: the sum, its slices by evidence, the check by deletion."""
+    batch = to_tensors(scan_input.inputs, model.device)
+    space = model.config.preprocess.space
+    plain = explain_inputs(
+        model,
+        scan_input.inputs,
+        scan_input.scan.id,
+        sequences=(scan_input.scan.sequence,),
+        space=space,
+        simulated=scan_input.simulated,
+        slices=(),
+    )
+    evidence = attribute_to_slices(model, batch, scan_input.infos, scan_input.measured)
+    first = plain.classes.index(plain.predicted)
+    second = plain.classes.index(plain.runner_up)
+    parts = slice_parts(evidence, scan_input.infos, first, second, sequence=scan_input.scan.sequence)
+    notes = [*scan_input.notes, *plain.notes]
+    if model.about["data"]["simulated"]:
+        notes.append("The model was trained on simulated scans, of nobody.")
+    if np.abs(evidence.unplaced).max() > 1e-9:
+        notes.append("Some signs were measured where no slice is shown; the slices do not have their part.")
+    found = replace(plain, slices=parts, notes=tuple(dict.fromkeys(notes)))
+    return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
+
+
+def _deletion(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, found: Explanation, first: int
+) -> Any:
+    """How the probability falls without the named slices, and without as many random ones."""
+    named, total = top_slices(found), len(found.slices)
+    if not named or len(named) == total:
+        return None
+    before = found.probabilities[first]
+    seed = int.from_bytes(hashlib.sha256(found.id.encode()).digest()[:8], "big")
+    generator = np.random.default_rng(seed)
+    draws = [generator.choice(total, len(named), replace=False).tolist() for _ in range(DRAWS)]
+    after = [probabilities_without_slices(model, batch, scan_input, gone)[first] for gone in (named, *draws)]
+    return Deletion(named=float(before - after[0]), random=float(before - np.mean(after[1:])), draws=DRAWS)
+
+
+@torch.no_grad()
+def logits_without_slices(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
+) -> Any:
+    """(C,) logits as if some slices were not there, before calibration."""
+    changed = mask_slices(model, batch, scan_input.infos, scan_input.measured, gone)
+    return model(changed)[0].double().cpu().numpy()
+
+
+def probabilities_without_slices(
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
+) -> Any:
+    """(C,) calibrated probabilities as if some slices were not there."""
+    return model.calibration.probabilities(logits_without_slices(model, batch, scan_input, gone)[None])[0]

@@ -1,0 +1,345 @@
+"""What a prediction has computed, as one record: everything that a text or a page may say, and nothing else.
+
+The logit of a class is a sum: ``logits[c] = bias[c] + sum of the contributions to c`` over concepts, demographics and
+the rest. `Explanation` holds this and the other claims against each other when it is made, so that a text is never
+filled from numbers that do not fit. Between two classes what counts is the difference of their logits, the margin, in
+log-odds before calibration; it is the same sum over differences of contributions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.knowledge import check_sequences, missing_sequences
+from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
+from icube_common.errors import InputError, unknown
+
+PLANES = ("axial", "coronal", "sagittal")
+LEAKAGE_TIERS = ("A", "B", "C")
+SPACES = ("mni", "native")
+WEIGHTINGS = ("attention", "evidence")
+FORMAT = "debian-mri explanation 1"
+TOLERANCE = 1e-4
+"""By how much sums may differ: float32 adds in another order than the check does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A prediction with all that its reasons are made of. C classes.
+
+    Attributes:
+        id: of the scan.
+        classes: (C,) their names.
+        logits: (C,) before calibration.
+        bias: (C,) what the logits are without any evidence.
+        probabilities: (C,) after calibration.
+        predicted: the class with the highest probability.
+        temperature: the logits are divided by it for the probabilities; None where another calibration was used.
+        calibrated: whether the probabilities were calibrated on scans of other people.
+        threshold: confidence below which the model abstains; None for a model that never does.
+        abstained: whether it does so here.
+        concepts: their parts; only signs whose sequences are there.
+        demographics: the variables' parts; empty where none was used.
+        rest: other parts of the logits.
+        slices: those that the model was given, in its order.
+        weighting: what the slices' weights are shares of, ``attention`` or ``evidence``.
+        n_controls: training controls that the percentiles refer to.
+        sequences: images of the person that were used, in the words of BIDS.
+        not_judged: concept -> the sequences whose absence keeps it from being judged.
+        space: of the positions, ``mni`` or ``native``.
+        backbone: the image tower's name.
+        trained: whether the image tower was ever trained; of an untrained one the reasons mean nothing.
+        simulated: whether the image was made by a program.
+        reviewer: who stands for the concepts' sentences, or that nobody does.
+        deletion: the check by deletion, where it was made.
+        notes: whatever else a reader has to know, a sentence each.
+
+    Raises:
+        InputError: fields that do not fit each other; the message begins with the scan's id.
+    """
+
+    id: str
+    classes: tuple[str, ...]
+    logits: tuple[float, ...]
+    bias: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    predicted: str
+    temperature: float | None = None
+    calibrated: bool = True
+    threshold: float | None = None
+    abstained: bool = False
+    concepts: tuple[ConceptPart, ...] = ()
+    demographics: tuple[DemographicPart, ...] = ()
+    rest: tuple[RestPart, ...] = ()
+    slices: tuple[SlicePart, ...] = ()
+    weighting: str = "attention"
+    n_controls: int = 0
+    sequences: tuple[str, ...] = ("T1w",)
+    not_judged: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    space: str = "mni"
+    backbone: str = ""
+    trained: bool = True
+    simulated: bool = False
+    reviewer: str = ""
+    deletion: Deletion | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            _check(self)
+        except InputError as error:
+            raise InputError(f"explanation of {self.id!r}: {error}") from None
+
+    @property
+    def parts(self) -> tuple[ConceptPart | DemographicPart | RestPart, ...]:
+        """All that is added to the bias."""
+        return (*self.concepts, *self.demographics, *self.rest)
+
+    @property
+    def runner_up(self) -> str:
+        """The class with the second highest probability; of equals the first in the order of the classes."""
+        others = [index for index, name in enumerate(self.classes) if name != self.predicted]
+        return self.classes[max(others, key=lambda index: self.probabilities[index])]
+
+    def probability(self, class_name: str) -> float:
+        """Of a class, after calibration."""
+        return self.probabilities[self._index(class_name)]
+
+    def difference(self, values: Sequence[float]) -> float:
+        """(C,) values: that of the predicted class minus that of the runner-up."""
+        return values[self._index(self.predicted)] - values[self._index(self.runner_up)]
+
+    def demographics_share(self) -> float:
+        """Share of the demographics in all that moved the margin, signs left out: 0 to 1."""
+        moved = [abs(self.difference(part.contributions)) for part in self.parts]
+        mine = math.fsum(abs(self.difference(part.contributions)) for part in self.demographics)
+        return mine / total if (total := math.fsum(moved)) else 0.0
+
+    def unexpected(self, concept: ConceptPart) -> bool:
+        """Whether the concept counts for the other of the two classes than its source would have it."""
+        if not concept.expected:
+            return False
+        direction = concept.score * self.difference([float(value) for value in concept.expected])
+        return direction * self.difference(concept.contributions) < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's own types, the format and the notice first."""
+        return {"format": FORMAT, "notice": RESEARCH_ONLY, **_plain(dataclasses.asdict(self))}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Explanation:
+        """The reverse of `to_dict`.
+
+        Raises:
+            InputError: another format, an unknown or missing key, a value of another type.
+        """
+        if not isinstance(value, Mapping) or value.get("format") != FORMAT:
+            raise InputError(f"format: must be {FORMAT!r}")
+        fields = {key: item for key, item in value.items() if key not in ("format", "notice")}
+        for key, kind in _PARTS.items():
+            if key in fields:
+                fields[key] = tuple(_make(kind, item, key) for item in _list(fields[key], key))
+        if fields.get("deletion") is not None:
+            fields["deletion"] = _make(Deletion, fields["deletion"], "deletion")
+        if isinstance(fields.get("not_judged"), Mapping):
+            fields["not_judged"] = {
+                name: tuple(_list(item, "not_judged")) for name, item in fields["not_judged"].items()
+            }
+        return _make(cls, fields, "explanation")
+
+    def save(self, path: str | Path) -> Path:
+        """Write `to_dict` as JSON, whole or not at all."""
+        from icube_common.io.runs import write_json
+
+        write_json(path, self.to_dict())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read what `save` has written.
+
+        Raises:
+            InputError: the file is missing, or as `from_dict`.
+        """
+        from icube_common.io.runs import read_json
+
+        try:
+            return cls.from_dict(read_json(path))
+        except InputError as error:
+            raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+
+    def _index(self, class_name: str) -> int:
+        if class_name not in self.classes:
+            raise unknown("class", class_name, self.classes)
+        return self.classes.index(class_name)
+
+
+_PARTS: dict[str, Any] = {
+    "concepts": ConceptPart,
+    "demographics": DemographicPart,
+    "rest": RestPart,
+    "slices": SlicePart,
+}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise InputError(f"{where}: must be a list")
+    return value
+
+
+def _make(kind: Any, value: Any, where: str) -> Any:
+    """A dataclass from a mapping, lists as tuples."""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: must hold mappings")
+    known = {found.name: found for found in dataclasses.fields(kind)}
+    for key in value:
+        if key not in known:
+            raise unknown(f"key of {where}", str(key), known)
+    for key, found in known.items():
+        needed = found.default is dataclasses.MISSING and found.default_factory is dataclasses.MISSING
+        if needed and key not in value:
+            raise InputError(f"{where}: {key!r} is missing")
+    return kind(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
+
+
+def _check(found: Explanation) -> None:
+    if len(found.classes) < 2 or len(set(found.classes)) != len(found.classes):
+        raise InputError(f"classes {found.classes}: must be two or more, each once")
+    for name in ("id", *_texts(found)):
+        value = name if name != "id" else found.id
+        if not isinstance(value, str) or not value.strip() or "\n" in value:
+            raise InputError(f"{value!r}: must be one line of text")
+    for name in ("logits", "bias", "probabilities"):
+        _numbers(getattr(found, name), len(found.classes), name)
+    for part in found.parts:
+        label = part.name if not isinstance(part, RestPart) else part.label
+        _numbers(part.contributions, len(found.classes), f"contributions of {label!r}")
+    _check_sums(found)
+    _check_signs(found)
+    _check_slices(found)
+    for variable in found.demographics:
+        if variable.leakage_tier not in LEAKAGE_TIERS:
+            raise unknown("leakage_tier", str(variable.leakage_tier), LEAKAGE_TIERS)
+        if isinstance(variable.value, bool) or not isinstance(variable.value, (str, int, float, type(None))):
+            raise InputError(f"{variable.name}: value {variable.value!r} must be text, a number or none")
+        if isinstance(variable.value, (int, float)):
+            _numbers([variable.value], 1, f"value of {variable.name!r}")
+    if found.deletion is not None:
+        _numbers([found.deletion.named, found.deletion.random], 2, "deletion")
+
+
+def _texts(found: Explanation) -> list[str]:
+    labels = [text for concept in found.concepts for text in (concept.name, concept.label)]
+    names = [variable.name for variable in found.demographics]
+    for kind, texts in (("concept", labels[1::2]), ("variable", names), ("part", [part.label for part in found.rest])):
+        for text, count in Counter(texts).items():
+            if count > 1:
+                raise InputError(f"{kind} {text!r}: stands there twice")
+    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.notes]
+
+
+def _numbers(values: Sequence[float], count: int, what: str) -> None:
+    if len(values) != count:
+        raise InputError(f"{what}: {len(values)} values, {count} expected")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"{what}: {value!r} is no finite number")
+
+
+def _check_sums(found: Explanation) -> None:
+    for index, name in enumerate(found.classes):
+        terms = [found.bias[index], *(part.contributions[index] for part in found.parts)]
+        total, size = math.fsum(terms), max(1.0, *map(abs, terms))
+        if abs(total - found.logits[index]) > TOLERANCE * size:
+            raise InputError(
+                f"logit of {name} {found.logits[index]:g}: bias and contributions add up to {total:g}; they must agree"
+            )
+    if min(found.probabilities) < 0 or abs(math.fsum(found.probabilities) - 1) > TOLERANCE:
+        raise InputError(f"probabilities {found.probabilities}: must be 0 or more and sum to 1")
+    if found.temperature is not None:
+        if not (isinstance(found.temperature, (int, float)) and 0 < found.temperature < math.inf):
+            raise InputError(f"temperature {found.temperature!r}: must be positive")
+        raised = [math.exp((logit - max(found.logits)) / found.temperature) for logit in found.logits]
+        for name, value, given in zip(found.classes, raised, found.probabilities, strict=True):
+            if abs(value / math.fsum(raised) - given) > TOLERANCE:
+                raise InputError(
+                    f"probability of {name} {given:g}: the logits at temperature {found.temperature:g} "
+                    f"give {value / math.fsum(raised):g}"
+                )
+    best = max(found.probabilities)
+    if found.predicted not in found.classes or found.probability(found.predicted) < best:
+        raise InputError(f"predicted {found.predicted!r}: is not the class with the highest probability")
+    if found.threshold is not None and not 0 <= found.threshold <= 1:
+        raise InputError(f"threshold {found.threshold!r}: must lie between 0 and 1")
+    if found.abstained != (found.threshold is not None and best < found.threshold):
+        raise InputError(f"abstained {found.abstained}: does not fit {best:g} and the threshold {found.threshold}")
+
+
+def _check_signs(found: Explanation) -> None:
+    check_sequences(found.sequences)
+    if not found.sequences:
+        raise InputError("sequences: there is none")
+    for concept in found.concepts:
+        if missing := missing_sequences(concept.requires, found.sequences):
+            raise InputError(
+                f"concept {concept.name!r}: needs {', '.join(missing)}, which is absent "
+                f"(present: {', '.join(found.sequences)}); leave it out and list it under not_judged"
+            )
+        _check_regions(concept.regions, concept.name)
+        _numbers([concept.score], 1, f"score of {concept.name!r}")
+        if concept.expected:
+            _numbers(concept.expected, len(found.classes), f"expected of {concept.name!r}")
+        if concept.percentile is not None:
+            _numbers([concept.percentile], 1, f"percentile of {concept.name!r}")
+            if not 0 <= concept.percentile <= 100 or found.n_controls < 1:
+                raise InputError(
+                    f"percentile of {concept.name!r} {concept.percentile:g}: must be 0 to 100, of one control or more "
+                    f"(n_controls {found.n_controls})"
+                )
+        if concept.name in found.not_judged:
+            raise InputError(f"concept {concept.name!r}: is both judged and not judged")
+    for name, sequences in found.not_judged.items():
+        if not missing_sequences(sequences, found.sequences):
+            raise InputError(f"not_judged {name!r}: {', '.join(sequences)} is there")
+
+
+def _check_slices(found: Explanation) -> None:
+    if found.space not in SPACES:
+        raise unknown("space", str(found.space), SPACES)
+    for part in found.slices:
+        if part.plane not in PLANES:
+            raise unknown("plane", str(part.plane), PLANES)
+        if part.sequence not in found.sequences:
+            raise InputError(f"slice of {part.sequence}: is not among the sequences {', '.join(found.sequences)}")
+        for value in (part.weight, part.position_mm, part.attention):
+            if value is not None:
+                _numbers([value], 1, "slice")
+        if part.contributions:
+            _numbers(part.contributions, len(found.classes), "contributions of a slice")
+        _check_regions(part.regions, "slice")
+    if found.weighting not in WEIGHTINGS:
+        raise unknown("weighting", str(found.weighting), WEIGHTINGS)
+    weights = [part.weight for part in found.slices]
+    silent = found.weighting == "evidence" and not any(weights)
+    if weights and (min(weights) < 0 or (abs(math.fsum(weights) - 1) > 1e-3 and not silent)):
+        raise InputError(f"slices: weights must be 0 or more and sum to 1 ({weights})")
+
+
+def _check_regions(regions: Sequence[str], what: str) -> None:
+    for region in regions:
+        if not isinstance(region, str) or not region.isidentifier():
+            raise InputError(f"region of {what} {region!r}: must be a name such as lateral_ventricles")

@@ -1,0 +1,1 @@
+"""Inference: the pipeline for one scan, and predictions of many."""

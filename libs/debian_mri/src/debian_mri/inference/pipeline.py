@@ -1,0 +1,230 @@
+"""Prediction of one scan with an explanation: probabilities, contributions, slices, text, and an HTML page of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from debian_mri import RESEARCH_ONLY
+from debian_mri.data.dataset import ScanDataset
+from debian_mri.explanation.explain import explain_scan
+from debian_mri.explanation.html_report import save_report, write_page, write_tsv
+from debian_mri.explanation.record import Explanation
+from debian_mri.explanation.report_text import explain
+from debian_mri.inference.scan_input import ScanSource, check_values, load_scan_input, scan_of_set
+from debian_mri.inference.single_image import open_image
+from debian_mri.models.mri_model import MriModel
+from debian_mri.models.slice_pooling import Pooling
+from icube_common.errors import InputError
+from icube_common.io.runs import check_output_path
+from icube_common.vlm import FrozenVLM
+
+
+@dataclass(frozen=True, eq=False)
+class MriPrediction:
+    """Predicted class of a scan.
+
+    Attributes:
+        explanation: all numbers of the prediction.
+        images: the slices (H, W), 0 to 1.
+    """
+
+    explanation: Explanation
+    images: tuple[Any, ...]
+
+    @property
+    def text(self) -> str:
+        """The explanation in sentences."""
+        return explain(self.explanation)
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.explanation.predicted
+
+    @property
+    def probability(self) -> float:
+        """The probability of `label`."""
+        return self.explanation.probability(self.label)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Class -> probability."""
+        return dict(zip(self.explanation.classes, self.explanation.probabilities, strict=True))
+
+    @property
+    def abstained(self) -> bool:
+        """True where the confidence is below the model's threshold."""
+        return self.explanation.abstained
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction for JSON."""
+        return {
+            "notice": RESEARCH_ONLY,
+            "id": self.explanation.id,
+            "simulated": self.explanation.simulated,
+            "predicted": self.label,
+            "probabilities": self.probabilities,
+            "calibrated": self.explanation.calibrated,
+            "abstained": self.abstained,
+            "text": self.text,
+            "explanation": self.explanation.to_dict(),
+        }
+
+    def save_html(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write a page with slices, bars and sentences.
+
+        Raises:
+            InputError: the file exists and ``overwrite`` is False, or it cannot be written.
+        """
+        return write_page(path, self.explanation, self.images, overwrite=overwrite)
+
+    def save_tsv(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write all numbers as a table; raises as `save_html`."""
+        return write_tsv(path, self.explanation, overwrite=overwrite)
+
+    def save_report(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write text and numbers as JSON, for ``debian-mri verify``; raises as `save_html`."""
+        return save_report(path, self.explanation, overwrite=overwrite)
+
+
+class MriPipeline:
+    """Prediction of scans by a trained model: ``MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74).label``.
+
+    Args:
+        model: a trained model.
+    """
+
+    def __init__(self, model: MriModel) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
+    ) -> MriPipeline:
+        """The pipeline of a saved model.
+
+        Args:
+            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+            pooling: the custom slice pooling that it was trained with.
+            vlm: the frozen backbone, where it is loaded already.
+
+        Raises:
+            InputError: as `MriModel.from_pretrained`.
+        """
+        return cls(MriModel.from_pretrained(source, pooling=pooling, vlm=vlm))
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model, as `MriModel.save_pretrained`."""
+        self.model.save_pretrained(folder, overwrite=overwrite)
+
+    def __call__(
+        self,
+        image: str | Path | Sequence[str | Path] | None = None,
+        *,
+        age: float | None = None,
+        sex: str | None = None,
+        education: float | None = None,
+        values: Mapping[str, Any] | None = None,
+        data: ScanDataset | str | Path | None = None,
+        scan_id: str | None = None,
+        planes: Sequence[str] = (),
+        sequence: str | None = None,
+        fill_nan: bool = False,
+        root: str | Path | None = None,
+    ) -> MriPrediction:
+        """Predict the class of a scan.
+
+        Args:
+            image: a NIfTI volume, preprocessed as the model's configuration defines, a DICOM folder, or slice images of
+                one person with their ``planes``; None where ``data`` and ``scan_id`` name a scan.
+            age: of the person, in years.
+            sex: "F" or "M".
+            education: in years.
+            values: these and further clinical variables by name, such as ``{"APOE4": 1}``; they replace those of the
+                set. Missing ones are handled as ``demographics.missing`` of the model defines.
+            data: a prepared set.
+            scan_id: a scan of it.
+            planes: ``axial``, ``coronal`` or ``sagittal`` of each slice image.
+            sequence: MRI sequence of the image (``T1w``), in place of that of its name or header.
+            fill_nan: set NaN voxels of a volume outside the head to background.
+            root: folder of the images of ``data``, where they have moved.
+
+        Raises:
+            InputError: an image, value or scan that cannot be used.
+        """
+        named = {"age": age, "sex": sex, "education": education}
+        given = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
+        checked = check_values(self.model, {name: str(value) for name, value in given.items()})
+        check_source(image, data=data, scan_id=scan_id)
+        if data is not None:
+            manifest = ScanDataset.open(data, root=root).manifest
+            source = scan_of_set(self.model, manifest, manifest.scan(str(scan_id)), sequence)
+        else:
+            assert image is not None
+            paths = [image] if isinstance(image, (str, Path)) else list(image)
+            source = open_image(self.model, paths, planes=planes, fill_nan=fill_nan, sequence=sequence)
+        return self.predict(source, values=checked)
+
+    def predict(self, source: ScanSource, *, values: Mapping[str, str] | None = None) -> MriPrediction:
+        """Predict the class of an opened scan.
+
+        Raises:
+            InputError: as `debian_mri.inference.scan_input.load_scan_input`.
+        """
+        scan_input = load_scan_input(self.model, source, values=values)
+        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images)
+
+
+def predict(
+    run: str | Path | MriModel,
+    image: str | Path | Sequence[str | Path] | None = None,
+    *,
+    pooling: Pooling | None = None,
+    html: str | Path | None = None,
+    tsv: str | Path | None = None,
+    report: str | Path | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> MriPrediction:
+    """Predict the class of one scan with a trained model.
+
+    Args:
+        run: a trained model, or what `MriPipeline.from_pretrained` takes.
+        image: as for `MriPipeline`.
+        pooling: the custom slice pooling that a run was trained with.
+        html: a page to write.
+        tsv: a table of all numbers to write.
+        report: text and numbers to write as JSON.
+        overwrite: replace existing files.
+        options: of `MriPipeline`, such as ``age`` and ``sex``.
+
+    Raises:
+        InputError: no such run, an output that exists, or as `MriPipeline`. Nothing is written then.
+    """
+    for path in (html, tsv, report):
+        if path is not None:
+            if Path(path).is_dir():
+                raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
+            check_output_path(path, overwrite=overwrite)
+    check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
+    pipeline = MriPipeline(run) if isinstance(run, MriModel) else MriPipeline.from_pretrained(run, pooling=pooling)
+    prediction = pipeline(image, **options)
+    for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):
+        if path is not None:
+            save(path, overwrite=overwrite)
+    return prediction
+
+
+def check_source(image: Any, *, data: Any = None, scan_id: str | None = None) -> None:
+    """Check the arguments of a prediction before anything is read.
+
+    Raises:
+        InputError: no image, two sources, or a set without the id of a scan.
+    """
+    if (image is None) == (data is None):
+        raise InputError("one image, or --data DATA with --id ID, is needed")
+    if data is not None and scan_id is None:
+        raise InputError(f"--data {data}: which scan? --id ID, or --out PRED for all of them")

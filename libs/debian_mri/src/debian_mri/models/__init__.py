@@ -1,0 +1,1 @@
+"""Models: the MRI model and its branches, class texts, calibration, selective prediction and checkpoints."""

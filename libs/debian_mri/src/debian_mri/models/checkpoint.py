@@ -1,0 +1,165 @@
+"""Trained models on disk: configuration, weights, prompts and the record of the training.
+
+``config.yaml`` all settings; ``model.json`` labels, names, calibration, confidence threshold, training scans;
+``model.safetensors`` weights, scaling, percentiles of the controls' scores; ``prompts/`` the class prompts of an image
+branch; ``README.md`` a model card. No value of a single person is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from debian_mri import RESEARCH_ONLY
+from debian_mri.biomarkers.head import BiomarkerHead
+from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
+from debian_mri.models.calibration import Calibration
+from debian_mri.models.clinical_fusion import VariableScaler
+from debian_mri.models.image_branch import ImageBranch
+from debian_mri.models.mri_model import MriModel
+from debian_mri.models.selective_prediction import Abstention
+from debian_mri.models.slice_pooling import CustomPooling, Pooling
+from icube_common.config import config_to_yaml
+from icube_common.errors import InputError
+from icube_common.io.pretrained import ModelFormat
+from icube_common.prompts import PromptLearner
+from icube_common.tabular import NumericBranch
+from icube_common.training import load_backbone
+from icube_common.vlm import FrozenVLM
+
+FORMAT = ModelFormat(
+    version=2,
+    command="debian-mri train",
+    keys=("data", "trained_on", "notes", "disclaimers", "labels", "biomarkers", "variables", "columns", "image_branch"),
+)
+PROMPTS = "prompts"
+
+
+def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) -> None:
+    """Write a model's folder.
+
+    Raises:
+        InputError: the folder exists and ``overwrite`` is False.
+    """
+    branch, biomarkers, variables = model.image_branch, model.biomarkers, model.variables
+    head = None if biomarkers is None else {"names": list(biomarkers.names), "covariates": len(biomarkers.slope)}
+    about = {
+        "notice": RESEARCH_ONLY,
+        **model.about,
+        "labels": list(model.labels),
+        "biomarkers": head,
+        "variables": None if variables is None else list(variables.names),
+        "columns": [asdict(column) for column in model.columns],
+        "image_branch": None
+        if branch is None
+        else {
+            "slices": branch.pooling.slices,
+            "pooling": pooling_name(model),
+            "branch": None if branch.branch is None else branch.branch.to_dict(),
+            "backbone": branch.vlm.describe(),
+        },
+        "calibration": model.calibration.to_dict(),
+        "abstention": model.abstention.to_dict(),
+    }
+    FORMAT.save(
+        folder,
+        config=model.config,
+        description=about,
+        tensors=model.learned(),
+        card=_card(model, about),
+        save_parts=lambda temporary: branch and branch.prompts.save_pretrained(temporary / PROMPTS),
+        overwrite=overwrite,
+    )
+
+
+def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None) -> MriModel:
+    """Read a trained model, in eval mode on the backbone's device.
+
+    Args:
+        source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+        pooling: the custom slice pooling that it was trained with.
+        vlm: the backbone, where it is loaded already; by default that of the configuration, loaded for an image branch
+            only, on a GPU where there is one and the training was not set to ``device=cpu``.
+
+    Raises:
+        InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom pooling that
+            is not given, or another backbone than it was trained on.
+    """
+    folder, config, about = FORMAT.read(source, MriConfig)
+    custom = (about["image_branch"] or {}).get("pooling")
+    if custom and pooling is None:
+        raise InputError(f"{folder}: was trained with the custom pooling {custom}; load it with pooling={custom}")
+    if pooling is not None and not custom:
+        raise InputError(
+            f"{folder}: was trained with visual.pooling={config.visual.pooling}, not with a custom pooling"
+        )
+    with FORMAT.guard(folder):
+        model = _untrained(folder, config, about, pooling, vlm)
+        model.calibration = Calibration.from_dict(about["calibration"])
+        model.abstention = Abstention(**about["abstention"])
+        model.columns = tuple(Column(**{**record, "values": tuple(record["values"])}) for record in about["columns"])
+    FORMAT.load_weights(folder, model, model.learned())
+    model.about = about
+    if model.image_branch is not None:
+        model.to(model.image_branch.vlm.device)
+    return model.eval()
+
+
+def pooling_name(model: MriModel) -> str | None:
+    """The class name of a custom pooling, None for one of the configuration."""
+    pooling = None if model.image_branch is None else model.image_branch.pooling
+    return pooling.name if isinstance(pooling, CustomPooling) else None
+
+
+def _untrained(
+    folder: Path, config: MriConfig, about: Mapping[str, Any], pooling: Pooling | None, vlm: FrozenVLM | None
+) -> MriModel:
+    """The model of a folder in its shapes, without its weights."""
+    labels, head, branch = about["labels"], about["biomarkers"], about["image_branch"]
+    variables = None if about["variables"] is None else VariableScaler(about["variables"])
+    biomarkers = image_branch = None
+    if head is not None:
+        biomarkers = BiomarkerHead(
+            head["names"],
+            torch.zeros(len(labels), len(head["names"])),
+            prior_weight=config.concepts.prior_weight,
+            learn_prior_weight=config.concepts.learn_prior_weight,
+            covariates=head["covariates"],
+        )
+    if branch is not None:
+        vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
+        film = config.demographics.mode == "film" and variables is not None
+        image_branch = ImageBranch(
+            PromptLearner.from_pretrained(folder / PROMPTS, vlm),
+            config,
+            slices=branch["slices"],
+            covariates=variables.width if film and variables is not None else 0,
+            branch=None if branch["branch"] is None else NumericBranch.from_dict(vlm, branch["branch"]),
+            pooling=pooling,
+        )
+    return MriModel(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
+
+
+def _card(model: MriModel, about: Mapping[str, Any]) -> str:
+    trained, used = about["trained_on"], []
+    if model.image_branch is not None:
+        used.append(f"slice images ({model.image_branch.vlm.origin})")
+    if model.biomarkers is not None:
+        used.append(f"biomarkers ({', '.join(model.biomarkers.names)})")
+    if model.variables is not None:
+        used.append(f"clinical variables ({', '.join(model.variables.names)})")
+    notes = "".join(f"- {note}\n" for note in (*about["disclaimers"], *about["notes"])) or "- none\n"
+    simulated = "Trained on simulated scans, not on scans of people.\n\n" if about["data"]["simulated"] else ""
+    return (
+        f"# Brain MRI: {about['data']['title']}\n\n{RESEARCH_ONLY}\n\n{simulated}"
+        f"Made by debian_mri. Classifies {', '.join(model.labels)} by a sum of named contributions from "
+        f"{'; '.join(used)}. Trained on {len(trained['ids'])} scans of {len(trained['subjects'])} people.\n\n"
+        f"Probabilities: temperature {model.calibration.temperature:.3f}, fitted on {model.calibration.rows} scans of "
+        f"people outside the training folds. Abstains below a confidence of {model.abstention.threshold:.3f}.\n\n"
+        f"Warnings:\n\n{notes}\n```yaml\n{config_to_yaml(model.config)}```\n"
+    )

@@ -1,0 +1,313 @@
+"""MRI model: the logit of a class is a sum of named contributions, whatever the configuration.
+
+    logit_c = bias_c + sum_k A[c, k] s_k                              biomarkers          (biomarkers.head)
+                     + logit_weight * scale * mean_j cos(x, t_cj - t) image and texts     (models.image_branch)
+                     + sum_p D[c, p] u_p                              clinical variables  (models.clinical_fusion)
+
+Image only, table only and both are settings of it. Where the variables join the scan's feature (FiLM, text), their
+contribution is the logit with them minus the logit with all of them missing.
+
+Shapes: B scans, S slices, D width, K biomarkers, P variables, Q covariates (scaled variables and missing-value
+indicators), C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from debian_mri.biomarkers.head import BiomarkerHead
+from debian_mri.config import MriConfig
+from debian_mri.data.clinical_variables import Column
+from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.inputs import Inputs, load_inputs
+from debian_mri.models.calibration import no_calibration
+from debian_mri.models.class_texts import MriTexts
+from debian_mri.models.clinical_fusion import LinearTerms, VariableScaler
+from debian_mri.models.image_branch import ImageBranch
+from debian_mri.models.selective_prediction import no_threshold
+from debian_mri.models.slice_pooling import Pooling
+from icube_common.errors import InputError
+from icube_common.training import load_backbone
+from icube_common.vlm import FrozenVLM
+
+Batch = Mapping[str, Tensor]
+"""``slices (B, S, D)``, NaN for slices that a scan does not have; ``biomarkers (B, K)`` and ``variables (B, P)``, NaN
+where missing; ``label (B,)`` in training. What a configuration does not use may be absent."""
+
+BIAS, BIOMARKER, DESCRIPTION, VARIABLE, JOINED = (
+    "bias",
+    "biomarker",
+    "description",
+    "variable",
+    "variables with the image",
+)
+
+
+class Contribution(NamedTuple):
+    """One term of the logits.
+
+    Attributes:
+        kind: `BIAS`, `SIGN`, `DESCRIPTION`, `VARIABLE` or `JOINED`.
+        name: of the sign, the variable, the description's text.
+        values: (B, C) added to each class's logit.
+    """
+
+    kind: str
+    name: str
+    values: Float[Tensor, "b c"]
+
+
+class MriModel(nn.Module):
+    """Classifier of brain MRI from biomarkers, slice features and clinical variables by named contributions.
+
+    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` and `from_pretrained` write
+    and read it.
+
+    Args:
+        config: all settings.
+        labels: the classes as the data set spells them.
+        biomarkers: the biomarker head, or None.
+        image_branch: the image branch, or None.
+        variables: scaling of the clinical variables, or None where none enter.
+
+    Attributes:
+        calibration: from logits to probabilities; none before a training.
+        abstention: the confidence threshold; none before a training.
+        columns: descriptions of the variables, with leakage tier and unit.
+        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on``
+            (see `debian_mri.data.leakage`), ``notes``, ``disclaimers``, ``knowledge``.
+    """
+
+    def __init__(
+        self,
+        config: MriConfig,
+        labels: Sequence[str],
+        *,
+        biomarkers: BiomarkerHead | None = None,
+        image_branch: ImageBranch | None = None,
+        variables: VariableScaler | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.labels = tuple(labels)
+        self.bias = nn.Parameter(torch.zeros(len(labels)))
+        self.biomarkers = biomarkers
+        self.image_branch = image_branch
+        self.variables = variables
+        linear = variables is not None and config.demographics.mode == "linear"
+        self.linear = LinearTerms(len(variables.names), len(labels)) if linear and variables is not None else None
+        self.calibration = no_calibration(len(labels))
+        self.abstention = no_threshold()
+        self.columns: tuple[Column, ...] = ()
+        self.about: dict[str, Any] = {}
+
+    @classmethod
+    def for_dataset(
+        cls,
+        data: ScanDataset | str | Path,
+        config: MriConfig | None = None,
+        *,
+        pooling: Pooling | None = None,
+        vlm: FrozenVLM | None = None,
+        features: str | Path | None = None,
+    ) -> MriModel:
+        """An untrained model for the classes, images and variables of a data set.
+
+        Args:
+            data: a data set, or a prepared folder.
+            config: all settings.
+            pooling: a slice pooling in place of ``config.visual.pooling``: a class, called with ``width=D``, or an
+                instance that maps slice features (B, S, D) to scan features (B, F).
+            vlm: the frozen backbone, where it is loaded already.
+            features: folder of slice features; by default below the data.
+
+        Raises:
+            InputError: a set without what the configuration uses, a class without description, a pooling that does not
+                fit the backbone or a configuration without image branch.
+        """
+        config, manifest = config or MriConfig(), ScanDataset.open(data).manifest
+        if vlm is None and config.needs_encoder:
+            vlm = load_backbone(config.vlm, config.train)
+        inputs = load_inputs(manifest, config, vlm, features=features)
+        texts = MriTexts.of(manifest, config)
+        return cls.for_inputs(inputs, manifest.class_names, config, vlm, texts, pooling=pooling)
+
+    @classmethod
+    def for_inputs(
+        cls,
+        inputs: Inputs,
+        labels: Sequence[str],
+        config: MriConfig,
+        vlm: FrozenVLM | None,
+        texts: MriTexts,
+        *,
+        pooling: Pooling | None = None,
+    ) -> MriModel:
+        """An untrained model on the CPU for tables of inputs; its statistics are fitted by a training.
+
+        Args:
+            inputs: with the tables that the configuration uses.
+            labels: the classes.
+            config: all settings.
+            vlm: the frozen backbone; None where the image branch is off.
+            texts: of at least these classes.
+            pooling: as for `for_dataset`.
+        """
+        if pooling is not None and not config.visual.enabled:
+            raise InputError("pooling: visual.enabled=false, so there are no slice features to pool")
+        mode = config.demographics.mode
+        variables = None if inputs.demographics is None else VariableScaler(inputs.demographics.names)
+        width = 0 if variables is None else variables.width
+        biomarkers = image_branch = None
+        if inputs.biomarkers is not None:
+            biomarkers = BiomarkerHead(
+                inputs.biomarkers.names,
+                torch.tensor(texts.directions(inputs.biomarkers.names, labels)),
+                prior_weight=config.concepts.prior_weight,
+                learn_prior_weight=config.concepts.learn_prior_weight,
+                covariates=width if config.concepts.covariate_adjusted else 0,
+            )
+        if inputs.features is not None:
+            assert vlm is not None, "visual.enabled needs a backbone"
+            prompts, features = texts.prompts(vlm, labels, replace(config.prompt, seed=config.train.seed))
+            lengths = {len(inputs.features[name]) for name in inputs.ids}
+            image_branch = ImageBranch(
+                prompts,
+                config,
+                slices=lengths.pop() if len(lengths) == 1 else 0,
+                covariates=width if mode == "film" else 0,
+                pooling=pooling,
+                features=features,
+            )
+        return cls(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write configuration, weights and a model card; see `debian_mri.models.checkpoint`.
+
+        Raises:
+            InputError: the folder exists and ``overwrite`` is False.
+        """
+        from debian_mri.models.checkpoint import save_model
+
+        save_model(folder, self, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
+    ) -> MriModel:
+        """Read a trained model.
+
+        Args:
+            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+            pooling: the custom pooling that it was trained with.
+            vlm: the frozen backbone, where it is loaded already.
+
+        Raises:
+            InputError: as `debian_mri.models.checkpoint.load_model`.
+        """
+        from debian_mri.models.checkpoint import load_model
+
+        return load_model(source, pooling=pooling, vlm=vlm)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the learned parts, and of the frozen backbone where the image branch is on."""
+        return self.bias.device
+
+    def covariates(self, batch: Batch) -> Float[Tensor, "b q"] | None:
+        """The people's variables as scaled numbers with indicators."""
+        return None if self.variables is None else self.variables(batch["variables"])
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b c"]:
+        """Logits."""
+        rows = len(next(iter(batch.values())))
+        logits = self.bias.expand(rows, -1)
+        covariates = self.covariates(batch)
+        if self.biomarkers is not None:
+            logits = logits + self.biomarkers(batch["biomarkers"], self._adjusting(covariates)).sum(-1)
+        if self.image_branch is not None:
+            texts = self.image_branch.texts()
+            feature = self._feature(batch, texts, covariates)
+            logits = logits + self.image_branch.to_classes(self.image_branch.parts(feature, texts))
+        if self.linear is not None and covariates is not None:
+            logits = logits + self.linear(covariates).sum(-1)
+        return logits
+
+    @torch.no_grad()
+    def contributions(self, batch: Batch) -> list[Contribution]:
+        """All terms, which sum to the logits: the bias, each sign, each description, each variable."""
+        rows = len(next(iter(batch.values())))
+        found = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
+        covariates = self.covariates(batch)
+        if self.biomarkers is not None:
+            parts = self.biomarkers(batch["biomarkers"], self._adjusting(covariates))
+            found += [Contribution(BIOMARKER, name, parts[..., at]) for at, name in enumerate(self.biomarkers.names)]
+        if self.image_branch is not None:
+            found += self._of_image_branch(batch, covariates)
+        if self.linear is not None and self.variables is not None and covariates is not None:
+            parts = self.linear(covariates)
+            found += [Contribution(VARIABLE, name, parts[..., at]) for at, name in enumerate(self.variables.names)]
+        return found
+
+    def _of_image_branch(self, batch: Batch, covariates: Tensor | None) -> list[Contribution]:
+        """Each description's share without the variables, then what these change where they join the feature."""
+        assert self.image_branch is not None
+        image_branch, texts = self.image_branch, self.image_branch.texts()
+        plain, joined = batch, image_branch.film is not None or image_branch.branch is not None
+        if joined:
+            absent = torch.full_like(batch["variables"], torch.nan)
+            plain = {**batch, "variables": absent}
+        parts = image_branch.parts(self._feature(plain, texts, self.covariates(plain)), texts)
+        found = []
+        for at, (text, owner) in enumerate(
+            zip(image_branch.prompts.texts, image_branch.prompts.owner.tolist(), strict=True)
+        ):
+            values = parts.new_zeros(len(parts), len(self.labels))
+            values[:, owner] = parts[:, at]
+            found.append(Contribution(DESCRIPTION, text, values))
+        if joined:
+            whole = image_branch.parts(self._feature(batch, texts, covariates), texts)
+            assert self.variables is not None
+            name = ", ".join(self.variables.names)
+            found.append(Contribution(JOINED, name, image_branch.to_classes(whole - parts)))
+        return found
+
+    def _feature(self, batch: Batch, texts: Tensor, covariates: Tensor | None) -> Float[Tensor, "b d"]:
+        assert self.image_branch is not None
+        variables = batch["variables"] if self.image_branch.branch is not None else None
+        return self.image_branch.feature(
+            batch["slices"],
+            texts,
+            covariates=covariates if self.image_branch.film is not None else None,
+            variables=variables,
+        )
+
+    def _adjusting(self, covariates: Tensor | None) -> Tensor | None:
+        assert self.biomarkers is not None
+        return covariates if len(self.biomarkers.slope) else None
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """What holds weights to what is known, and to 0: added to the sum of the rows' losses."""
+        config, total = self.config, self.bias.new_zeros(())
+        if self.biomarkers is not None:
+            total = total + config.concepts.prior_strength * self.biomarkers.penalty()
+        if self.linear is not None:
+            total = total + config.demographics.shrinkage * self.linear.penalty()
+        if self.image_branch is not None and self.image_branch.film is not None:
+            total = total + config.demographics.shrinkage * self.image_branch.film.penalty()
+        return total / 2
+
+    def learned(self) -> dict[str, Tensor]:
+        """All tensors but the frozen backbone's and the prompts', which save themselves."""
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("image_branch.trained_prompts.") and ".vlm." not in name
+        }

@@ -1,0 +1,1 @@
+"""Training: model inputs, the training of one fold, and a run."""
