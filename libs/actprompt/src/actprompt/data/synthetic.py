@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from actprompt.data.manifest import Clip, Manifest
-from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
+from actprompt.data.manifest import Clip, Manifest, write_manifest
 from actprompt.data.video import probe
-from actprompt.skeleton.features import limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.io import write_skeleton
 from actprompt.skeleton.joint_angles import (
     FOREARM,
     HALF_SHOULDERS,

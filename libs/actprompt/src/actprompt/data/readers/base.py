@@ -103,17 +103,6 @@ class Reader(Interface):
         ...
 
 
-def require_folder(path: Path, expected: str) -> Path:
-    """The folder, with links resolved.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected {expected}")
-    return path.resolve()
-
-
 def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]:
     """Every file below a folder that may be a video, and images and audio files as rejected.
 
