@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers import FORMATS, ReaderResult, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers import FORMATS, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers.base import ReaderResult
 from actprompt.data.readers.lists.splits import lines_of
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError

@@ -17,8 +17,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.data import frame_folder
 from actprompt.data.frame_sampling import Sampling, sample_indices
-from actprompt.data.video import frame_folder
 from actprompt.data.video.decoding import JOINABLE, VideoError, decoded, opened
 from actprompt.data.video.display import Display
 from actprompt.data.video.seeking import packet_index, seek_frames
