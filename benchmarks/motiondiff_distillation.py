@@ -1,4 +1,4 @@
-"""A distilled run in 1, 2 and 4 steps beside its teacher in 20, quality and time, in one run.
+"""Distillation: quality and time of a distilled run in 1, 2 and 4 steps, beside its teacher in 20.
 
     OMP_NUM_THREADS=1 python benchmarks/motiondiff_distillation.py STORE TEACHER STUDENT [--seeds 5] [--per-action 10]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from motiondiff_quality_steps import judge_row
+from motiondiff_quality_steps import evaluate_row
 
 from icube_common.io.runs import describe_environment, write_json
 from motiondiff.data.store import MotionStore
@@ -65,7 +65,7 @@ def main() -> None:
         ]
         run = arguments.teacher if whose == "teacher" else arguments.student
         row = {"run": whose, "scheduler": scheduler, "steps": steps, "guidance": guidance}
-        row |= judge_row(judge, run, scheduler, "fp32", sampling)
+        row |= evaluate_row(judge, run, scheduler, "fp32", sampling)
         first = result["rows"][0] if result["rows"] else row
         row["kid_over_teacher"] = row["kid"]["mean"] / first["kid"]["mean"]
         row["faster"] = first["seconds"] / row["seconds"]

@@ -1,4 +1,4 @@
-"""What real clips beside their own mirror images are worth to a recogniser: what generated motions owe to mirroring.
+"""Mirroring of real clips as augmentation of a classifier: the part of the effect of generated motions due to it.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/motiondiff_mirrored_real.py STORE --test-subjects s04,s06 [--fraction 0.25]
        [--seeds 5] [--draw-seed 0] [--out FILE.json]

@@ -1,4 +1,4 @@
-"""Do words that never occurred in training give the motion that is meant?
+"""Generalisation to paraphrases: accuracy of motions sampled from texts without words of the training captions.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/motiondiff_paraphrases.py STORE RUN [--count 20] [--steps 10]
        [--guidance 2.5] [--seed 0] [--out FILE.json]
@@ -94,8 +94,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 """Written before any model was trained with text, and not changed since."""
 
 
-def refuse_known(held_out: dict[str, tuple[str, ...]], captions: Captions) -> None:
-    """What training has seen tests nothing.
+def check_unseen(held_out: dict[str, tuple[str, ...]], captions: Captions) -> None:
+    """Raise InputError for a text of the training captions.
 
     Raises:
         InputError: a paraphrase is, or stands in, a caption.
@@ -114,7 +114,7 @@ def shares(
     *,
     as_action: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Action -> text -> share of its motions that the recogniser names as the action.
+    """Action -> text -> fraction of its motions that the classifier assigns to the action.
 
     Args:
         pipeline: trained with text.
@@ -147,7 +147,7 @@ def mean_share(found: dict[str, dict[str, float]]) -> float:
 def nearest_caption(
     pipeline: MotionDiffusionPipeline, store: MotionStore, captions: Captions, held_out: dict[str, tuple[str, ...]]
 ) -> dict[str, bool]:
-    """Paraphrase -> whether its nearest caption belongs to a clip of the action meant."""
+    """Paraphrase -> True where its nearest caption belongs to a clip of its action."""
     encoder = pipeline.text_encoder
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
@@ -173,7 +173,7 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
     held_out = {action: texts for action, texts in HELD_OUT.items() if action in store.actions}
     if not held_out:
         raise InputError(f"{store_path}: none of its actions is among {', '.join(HELD_OUT)}")
-    refuse_known(held_out, captions)
+    check_unseen(held_out, captions)
     recogniser = fit_recogniser(ClipSet.from_store(store, split="train"), RecogniserConfig(), 0)
     test = ClipSet.from_store(store, split="test")
     real = recogniser.predict(test).argmax(axis=1) == test.labels

@@ -1,4 +1,4 @@
-"""What fewer denoising steps, and bf16, cost in quality and save in time, on one checkpoint.
+"""Quality and time of fewer denoising steps and of bf16, on one checkpoint.
 
 Usage: OMP_NUM_THREADS=2 python benchmarks/motiondiff_quality_steps.py STORE RUN [--seeds 3] [--per-action 10]
        [--ddpm-per-action 26] [--guidance 2.5] [--device cpu] [--batch-size 32] [--out FILE.json]
@@ -45,8 +45,10 @@ ROWS = (
 FIGURES = ("kid", "accuracy", "within_class_diversity", "foot_skate", "jitter")
 
 
-def judge_row(judge: Judge, run: str, scheduler: str, precision: str, sampling: list[SampleOptions]) -> dict[str, Any]:
-    """Figures over seeds of one scheduler, and seconds for each motion."""
+def evaluate_row(
+    judge: Judge, run: str, scheduler: str, precision: str, sampling: list[SampleOptions]
+) -> dict[str, Any]:
+    """Metrics over seeds of one scheduler, and seconds per motion."""
     pipeline = load_pipeline(run, scheduler)
     if precision == "bf16":
         pipeline.denoiser.to(torch.bfloat16)
@@ -86,7 +88,7 @@ def run(store_path: str, run_path: str, arguments: argparse.Namespace) -> dict[s
             for seed in range(1 if once else arguments.seeds)
         ]
         row = {"scheduler": scheduler, "steps": steps, "precision": precision}
-        row |= judge_row(judge, run_path, scheduler, precision, sampling)
+        row |= evaluate_row(judge, run_path, scheduler, precision, sampling)
         reference = result["rows"][0]["kid"]["mean"] if result["rows"] else row["kid"]["mean"]
         row["kid_over_ddpm_1000"] = row["kid"]["mean"] / reference
         result["rows"].append(row)

@@ -1,4 +1,4 @@
-"""How well the recognisers know the actions of people they never saw, beside a plain nearest neighbour.
+"""Leave-one-subject-out accuracy of the action classifiers, beside a nearest-neighbour classifier.
 
 Usage: python benchmarks/motiondiff_recognisers.py STORE [--models gru,st-gcn] [--seeds 3]
 
@@ -28,7 +28,7 @@ FRAMES = 16
 
 
 def nearest_neighbour(train: ClipSet, test: ClipSet) -> Predictions:
-    """Each test clip named as the nearest training clip is."""
+    """Labels of test clips by the nearest training clip."""
     points = [
         np.stack(
             [(moments - moments[:, :1]).ravel() for moments in (resample(clip, FRAMES) for clip in clips.positions)]

@@ -1,4 +1,4 @@
-"""Does a store of 100,000 clips open at once, load in little memory, and keep training fed?
+"""Scale of a store of 100,000 clips: time to open, memory of loading, and throughput of training.
 
     python benchmarks/motiondiff_store_scale.py FOLDER [--clips 100000]
 
@@ -42,7 +42,7 @@ GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "l
 
 
 def make_store(path: Path, clips: int) -> None:
-    """A store of simulated motions under ``clips`` different ids."""
+    """Write a store of ``clips`` simulated motions with distinct ids."""
     from icube_common.io.runs import atomic_folder
     from motiondiff.data.store_writer import StoreWriter
     from motiondiff.data.synthetic import simulate_clips
@@ -188,13 +188,13 @@ def measure_rates(store: Path) -> dict[str, Any]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result, from a process that has imported nothing before."""
+    """Result of the function in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def run(folder: Path, clips: int) -> dict[str, Any]:
-    """All figures, and whether each meets its goal."""
+    """All metrics, each with its target."""
     store = folder / f"store-{clips}"
     if not store.exists():
         print(f"writing {clips} simulated clips to {store}", file=sys.stderr)

@@ -69,8 +69,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"__main__"},
     ],
     "debian_mri": [
-        {"biomarkers.knowledge", "dicom", "imaging", "data.clinical_variables"},
-        {"data.participants", "biomarkers"},
+        {"biomarkers.knowledge", "imaging", "data.clinical_variables"},
+        {"dicom", "data.participants", "biomarkers"},
         {"data.manifest"},
         {"data.leakage", "imaging.volume_cache"},
         {"cohorts"},

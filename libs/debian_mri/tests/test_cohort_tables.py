@@ -12,8 +12,7 @@ from cohort_files import rejected, rows_of, write_csv, write_volume
 
 from debian_mri.cli import main
 from debian_mri.cli.info import describe
-from debian_mri.cohorts.base import ReaderOptions
-from debian_mri.cohorts.tables import read_people
+from debian_mri.cohorts.base import ReaderOptions, read_clinical_table
 from debian_mri.data.clinical_variables import describe_columns, is_missing, is_missing_name, is_plausible
 from debian_mri.data.manifest import Manifest
 from debian_mri.data.prepare import prepare
@@ -47,7 +46,7 @@ def _logs_go_nowhere() -> Iterator[None]:
 )
 def test_dialects(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    assert [cells for _, cells in read_people(tmp_path / "t.csv", ("path", "label", "subject"))] == WANTED
+    assert [cells for _, cells in read_clinical_table(tmp_path / "t.csv", ("path", "label", "subject"))] == WANTED
 
 
 def test_spreadsheets(tmp_path: Path) -> None:
@@ -58,16 +57,16 @@ def test_spreadsheets(tmp_path: Path) -> None:
     sheet.append(["path", "label", "subject", "age", None])
     sheet.append(["a.nii", "CN", "p1", 70.5, None])
     book.save(tmp_path / "t.xlsx")
-    assert [cells for _, cells in read_people(tmp_path / "t.xlsx", ("path", "label", "subject"))] == WANTED
+    assert [cells for _, cells in read_clinical_table(tmp_path / "t.xlsx", ("path", "label", "subject"))] == WANTED
     (tmp_path / "bad.xlsx").write_bytes(b"PK no spreadsheet")
     with pytest.raises(InputError, match=r"bad\.xlsx: cannot be read as a spreadsheet"):
-        list(read_people(tmp_path / "bad.xlsx", ()))
+        list(read_clinical_table(tmp_path / "bad.xlsx", ()))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "path,label,subject\na,é,p\n".encode("latin-1"), "t.csv: not UTF-8 text"),
+        ("t.csv", "path,label,subject\na,é,p\n".encode("latin-1"), r"t\.csv: line 2: not UTF-8 text"),
         ("t.csv", b"path;label\na;CN\n", "no column 'subject' in the head line 'path,label'"),
         ("t.csv", b"path,label,subject\na,CN,p,more\n", "line 2: 4 fields, 3 expected"),
         ("t.csv", b"path,label,subject\na,CN\n", "line 2: 2 fields, 3 expected"),
@@ -77,7 +76,7 @@ def test_spreadsheets(tmp_path: Path) -> None:
 def test_other_tables_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        list(read_people(tmp_path / name, ("path", "label", "subject")))
+        list(read_clinical_table(tmp_path / name, ("path", "label", "subject")))
 
 
 def test_words_and_codes_for_missing() -> None:
@@ -332,7 +331,7 @@ def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -
         "sub-OAS30001_ses-d2430_T1w.nii.gz": "the nearest clinical visit is 430 days away (180 at most)",
         "sub-OAS30003_ses-d0050_T1w.nii.gz": "CDR is above 0, and dx1 is not Alzheimer's disease",
         "sub-OAS30004_ses-d0010_T1w.nii.gz": "CDR is blank: not rated, which does not mean normal",
-        "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not asked for (--sequences T1w)",
+        "sub-OAS30004_ses-d0010_T2w.nii.gz": "T2w was not requested (--sequences T1w)",
     }
     own = prepare(
         "oasis3", oasis3, tmp_path / "own", options=ReaderOptions(participants=options.participants, label_column="dx1")

@@ -151,7 +151,7 @@ def test_the_rejections_are_exactly_these(download: Path) -> None:
         line(18): same,
         line(19): same,
         line(20): "the tree has it under another subject than the CSV",
-        line(21): "FLAIR was not asked for (--sequences T1w)",
+        line(21): "FLAIR was not requested (--sequences T1w)",
     }
 
 

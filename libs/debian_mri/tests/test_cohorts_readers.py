@@ -84,7 +84,7 @@ def test_bids(bids: Path, tmp_path: Path) -> None:
     }
     assert (manifest.about["title"], manifest.about["citation"]) == ("Simulated", "nobody")
     assert rejected(tmp_path / "data") == {
-        "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz": "FLAIR was not asked for (--sequences T1w)",
+        "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz": "FLAIR was not requested (--sequences T1w)",
         "sub-03/anat/sub-03_T1w.nii.gz": "diagnosis is n/a",
         "sub-04": "has a row in participants.tsv and no image in anat/",
         "sub-05/anat/sub-05_T1w.nii.gz": "has no row in participants.tsv",
@@ -318,7 +318,7 @@ def test_a_dicom_folder(scanner: Path, tmp_path: Path) -> None:
     assert _people(manifest, "age", "sex") == [["71 years", "F"], ["71 years", "F"], ["", "F"]]
     assert rejected(tmp_path / "data") == {
         "line 7 of --participants": "names a folder that is not there",
-        f"{anna}, series 3": "T2w was not asked for (--sequences T1w)",
+        f"{anna}, series 3": "T2w was not requested (--sequences T1w)",
         f"{gerda}, series 2": "not the magnitude image as scanned (P)",
         f"{keys['Berta']}, series 1": "the headers in its folder are of 2 people",
         f"{keys['Berta']}, series 2": "the headers in its folder are of 2 people",

@@ -59,9 +59,9 @@ def test_written_and_read_it_is_the_same(data: Path) -> None:
     assert samples.groups == ("p1", "p1", "p2") and samples.labels.tolist() == [0, 1, 1]
     assert samples.sites == ("x", "x", "unknown")  # a blank one is a site of its own
     assert manifest.about["counts"]["classes"] == {"CN": 1, "AD": 2} and manifest.about["counts"]["rejected"] == 1
-    assert len(manifest.fingerprint) == 64 and manifest.scan("s2") is manifest.scans[1]
-    with pytest.raises(InputError, match=r"unknown scan 's4'"):
-        manifest.scan("s4")
+    assert len(manifest.fingerprint) == 64 and manifest.row("s2") is manifest.scans[1]
+    with pytest.raises(InputError, match=r"unknown id 's4'"):
+        manifest.row("s4")
 
 
 def test_numbers_of_people(data: Path) -> None:

@@ -264,7 +264,7 @@ def test_explanations_beside_the_truth(world: tuple[Path, dict[str, Any]], tmp_p
     assert {row["total"] for row in rows} == {"24"}
     write_slices(tmp_path / "drawn", count=4)
     about = read_json(tmp_path / "drawn" / "dataset.json")
-    with pytest.raises(InputError, match="there is no truth"):
+    with pytest.raises(InputError, match="no ground truth"):
         evaluate_explanations(out / "run", tmp_path / "drawn", tmp_path / "test")
     (tmp_path / "drawn" / "dataset.json").write_text(json.dumps({**about, "simulated": False}))
     with pytest.raises(InputError, match="is not simulated"):
@@ -301,7 +301,7 @@ def test_truth_of_one_structure(world: tuple[Path, dict[str, Any]]) -> None:
     assert shows_change(data, "AD", "coronal", -60.0)  # parietal
     with pytest.raises(InputError, match="did you mean 'hippocampus'"):
         shows_structure(data, "AD", "hippocampi", "coronal", 0.0)
-    with pytest.raises(InputError, match="nothing is known of class 'DLB'"):
+    with pytest.raises(InputError, match="no ground truth of class 'DLB'"):
         shows_structure(data, "DLB", "midbrain", "coronal", 0.0)
 
 
@@ -339,7 +339,7 @@ def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], t
         explained(world[0] / "run", folder)
     phantom.changes = {"SeriesDescription": "AX T1 FLAIR"}
     phantom.write(tmp_path / "flair")
-    with pytest.raises(InputError, match=r"flair: its description says FLAIR and T1w, which contradict each other"):
+    with pytest.raises(InputError, match=r"flair: its description names FLAIR and T1w, which contradict each other"):
         explained(world[0] / "run", tmp_path / "flair")
     stated = explained(world[0] / "run", tmp_path / "flair", sequence="T1w", values={"age": "70", "sex": "F"})
     assert stated.probabilities == pytest.approx(found.probabilities, abs=1e-6)

@@ -200,7 +200,7 @@ BAD = {
     "prepare: fps 0": ("prepare {recordings} --format npz --out {new} --fps 0", "--fps 0.0: must be positive"),
     "prepare: fps nan": ("prepare {recordings} --format npz --out {new} --fps nan", "--fps nan"),
     "prepare: fps word": ("prepare {recordings} --format npz --out {new} --fps fast", "invalid float value: 'fast'"),
-    "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*cannot be read"),
+    "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*no such file"),
     "prepare: split": ("prepare {recordings} --format npz --out {new} --split-by size", "unknown value of --split-by"),
     "prepare: style": ("prepare {recordings} --format npz --out {new} --split-by style", "fewer than two styles"),
     "prepare: groups": (
@@ -372,9 +372,9 @@ def test_prepare_takes_a_folder_or_a_mix(command: Command, recordings: Path, tmp
         ((recordings,), "give a folder and --format, or --merge"),
         ((recordings, "--merge", mix), "give neither a folder nor --format"),
         (("--merge", mix, "--labels", "residential"), "write `labels:` into the file"),
-        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
+        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: no such file"),
         ((recordings, "--format", "npz", "--labels", "residental"), "did you mean 'residential'"),
-        ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: cannot be read"),
+        ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: no such file"),
     ):
         status, out, lines = command("prepare", *arguments, "--out", tmp_path / "other")
         assert status == 2 and out == "" and len(lines) == 1 and words in lines[0], lines

@@ -94,7 +94,7 @@ def test_held_out_paraphrases_never_occur_in_training(paraphrases: Any) -> None:
     """Neither they nor any of their telling words, in any form, in the captions of any action."""
     captions = [text for action in load_phrases() for text in action_captions(action)]
     everything = Captions(tuple(captions), ())
-    paraphrases.refuse_known(paraphrases.HELD_OUT, everything)
+    paraphrases.check_unseen(paraphrases.HELD_OUT, everything)
     words = {word for text in captions for word in re.findall(r"[a-z]+", text.lower())}
     for action, texts in paraphrases.HELD_OUT.items():
         assert len(texts) >= 4, action
@@ -108,7 +108,7 @@ def test_held_out_paraphrases_never_occur_in_training(paraphrases: Any) -> None:
 
 def test_a_paraphrase_that_training_has_seen_ends_the_benchmark(paraphrases: Any) -> None:
     with pytest.raises(InputError, match="'strolling' occurs in the training caption 'a man is Strolling'"):
-        paraphrases.refuse_known({"walk": ("strolling",)}, Captions(("walk", "a man is Strolling"), ()))
+        paraphrases.check_unseen({"walk": ("strolling",)}, Captions(("walk", "a man is Strolling"), ()))
 
 
 def with_texts(store: Path, target: Path, texts: list[list[str]]) -> MotionStore:

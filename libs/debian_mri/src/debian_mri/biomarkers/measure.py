@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Float32
 
 from debian_mri.imaging.preprocess import Volume
 from debian_mri.imaging.regions import PLANES, get_region
-from debian_mri.imaging.template import Grid, load_template, resample
+from debian_mri.imaging.template import Grid, load_template, resample, world_axes
 from icube_common.errors import InputError, unknown
 
 Array = npt.NDArray[np.float64]
@@ -280,7 +280,7 @@ def _planes(volume: Volume, names: tuple[str, ...]) -> Array:
     # z-scores have no zero: the darkest voxels, air and CSF, define it
     shifted = volume.data - np.float32(np.percentile(volume.data, 0.5))
     white = _template_white(volume.data.shape, tuple(volume.affine.ravel().tolist()))
-    axes_mm = [volume.affine[axis, 3] + volume.affine[axis, axis] * np.arange(n) for axis, n in enumerate(white.shape)]
+    axes_mm = [axis.ravel() for axis in world_axes(white.shape, volume.affine)]
     planes = np.full((len(names), white.shape[1]), math.nan)
     for row, name in enumerate(names):
         biomarker = BIOMARKERS[name]

@@ -95,7 +95,7 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     classes = answer["classes"]
     sites = answer["site_and_class"]
     if sites and sites["confounded"]:
-        lines.append(f"the site names the class: {sites['reason']}; training on this pool is refused")
+        lines.append(f"the site determines the class: {sites['reason']}; training on this pool is refused")
     elif sites and sites["cramers_v"] >= STRONG_ASSOCIATION:
         lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
     for name, row in classes.items():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from icube_common.errors import unknown
+from icube_common.data.reader import load_reader
 
 if TYPE_CHECKING:
     from debian_mri.cohorts.base import Reader
@@ -54,6 +53,4 @@ def get_reader(name: str) -> Reader:
     Raises:
         InputError: unknown format; the nearest is given.
     """
-    if name not in FORMATS:
-        raise unknown("format", name, FORMATS)
-    return cast("Reader", importlib.import_module(f"debian_mri.cohorts.{FORMATS[name].module}"))
+    return cast("Reader", load_reader(__name__, {key: info.module for key, info in FORMATS.items()}, name))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from debian_mri.data.clinical_variables import MISSING_CODES, canonical_name, is_missing, is_number, normalise_value
 from debian_mri.data.manifest import Rejection, Scan
+from icube_common.data.reader import split_duplicates
 from icube_common.errors import InputError, unknown
+from icube_common.io.csv import read_spreadsheet
 
 if TYPE_CHECKING:
     from debian_mri.dicom.frames import Frame
@@ -106,30 +109,8 @@ class Reader(Protocol):
         ...
 
 
-def require_folder(path: Path, expected: str) -> Path:
-    """Resolve a folder.
-
-    Raises:
-        InputError: missing or empty.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected {expected}")
-    if not any(path.iterdir()):
-        raise InputError(f"{path}: the folder is empty; expected {expected}")
-    return path.resolve()
-
-
-def require_file(path: Path | None, option: str, expected: str) -> Path:
-    """Check the file of an option.
-
-    Raises:
-        InputError: option not given, or no such file.
-    """
-    if path is None:
-        raise InputError(f"{option}: is needed; expected {expected}")
-    if not path.is_file():
-        raise InputError(f"{option} {path}: no such file; expected {expected}")
-    return path
+read_clinical_table = partial(read_spreadsheet, is_missing=is_missing)
+"""Rows of a table as (line number, column -> text), with words for missing values as empty cells."""
 
 
 def participant_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, str]:
@@ -160,13 +141,5 @@ def implausible_reason(row: Mapping[str, str]) -> str:
 
 def reject_duplicate_ids(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
     """Reject all candidates that share an id."""
-    times: dict[str, int] = {}
-    for one in candidates:
-        times[one.scan.id] = times.get(one.scan.id, 0) + 1
-    kept = [one for one in candidates if times[one.scan.id] == 1]
-    rejected = [
-        Rejection(one.source, f"id {one.scan.id!r} occurs {times[one.scan.id]} times")
-        for one in candidates
-        if times[one.scan.id] > 1
-    ]
-    return kept, rejected
+    unique, shared = split_duplicates(candidates, lambda one: one.scan.id)
+    return unique, [Rejection(one.source, reason) for one, reason in shared]

@@ -16,7 +16,7 @@ from icube_common.errors import InputError
 
 def reject_missing(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
     """Reject candidates without label or subject; a missing session or site becomes None."""
-    kept, rejected = [], []
+    accepted, rejected = [], []
     for one in candidates:
         scan = one.scan
         if is_missing_name(scan.label):
@@ -25,8 +25,8 @@ def reject_missing(candidates: Sequence[Candidate]) -> tuple[list[Candidate], li
             rejected.append(Rejection(one.source, f"subject is missing ({scan.subject!r})"))
         else:
             session, site = (None if is_missing_name(text or "") else text for text in (scan.session, scan.site))
-            kept.append(replace(one, scan=replace(scan, session=session, site=site)))
-    return kept, rejected
+            accepted.append(replace(one, scan=replace(scan, session=session, site=site)))
+    return accepted, rejected
 
 
 def check_spelling(labels: Iterable[str]) -> None:
@@ -50,14 +50,14 @@ def reject_contradictions(candidates: Sequence[Candidate]) -> tuple[list[Candida
 
     Visits without a name count as one visit.
     """
-    rows = decode_sex_codes({str(at): one.row for at, one in enumerate(candidates)})
-    candidates = [replace(one, row=rows[str(at)]) for at, one in enumerate(candidates)]
+    rows = decode_sex_codes({str(index): one.row for index, one in enumerate(candidates)})
+    candidates = [replace(one, row=rows[str(index)]) for index, one in enumerate(candidates)]
     sexes: dict[str, set[str]] = defaultdict(set)
     labels: dict[tuple[str, str | None], set[str]] = defaultdict(set)
     for one in candidates:
         sexes[one.scan.subject] |= {one.row.get("sex", "")} & {"F", "M"}
         labels[one.scan.subject, one.scan.session].add(one.scan.label)
-    kept, rejected = [], []
+    accepted, rejected = [], []
     for one in candidates:
         of_visit = sorted(labels[one.scan.subject, one.scan.session])
         if len(sexes[one.scan.subject]) > 1:
@@ -66,5 +66,5 @@ def reject_contradictions(candidates: Sequence[Candidate]) -> tuple[list[Candida
             visit = "one session" if one.scan.session else "a session without a name"
             rejected.append(Rejection(one.source, f"this person has several labels in {visit}: {', '.join(of_visit)}"))
         else:
-            kept.append(one)
-    return kept, rejected
+            accepted.append(one)
+    return accepted, rejected

@@ -13,21 +13,22 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
+    read_clinical_table,
     reject_duplicate_ids,
-    require_file,
 )
-from debian_mri.cohorts.mri_sequence.description import SEQUENCES, SequenceFinding, sequence_of
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding, sequence_of
 from debian_mri.cohorts.mri_sequence.image import file_sequence
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name
 from debian_mri.data.manifest import PLANES, SEPARATOR, UNKNOWN_SITE, Rejection, Scan
 from debian_mri.imaging.nifti import SUFFIXES
+from icube_common.data.reader import require_file
 from icube_common.errors import InputError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
@@ -42,7 +43,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """
     path = require_file(source, "SOURCE", "a CSV file with the head line path,label,subject,...")
     root = path.resolve().parent
-    rows = list(read_people(path, ("label", "subject")))
+    rows = list(read_clinical_table(path, ("label", "subject")))
     if not rows:
         raise InputError(f"{path}: no row below the head line")
     column = next((name for name in ("path", "paths") if name in rows[0][1]), None)
@@ -53,7 +54,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     rejected: list[Rejection] = []
     assumed = 0
     for line, cells in rows:
-        where = f"line {line}"
+        location = f"line {line}"
         paths = tuple(part.strip() for part in cells[column].split(SEPARATOR))
         planes = tuple(part.strip() for part in cells.get("planes", "").split(SEPARATOR) if part.strip())
         row = participant_row(cells, OWN)
@@ -66,7 +67,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         if not reason and not all((root / part).is_file() for part in paths):
             reason = f"{column} names a file that is not there"
         if reason:
-            rejected.append(Rejection(where, reason))
+            rejected.append(Rejection(location, reason))
             continue
         stem = _stem(cells[column])
         scan = Scan(
@@ -81,10 +82,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             planes=planes,
         )
         assumed += not sequence
-        candidates.append(Candidate(scan=scan, row=row, source=where))
-    kept, repeated = reject_duplicate_ids(candidates)
+        candidates.append(Candidate(scan=scan, row=row, source=location))
+    unique, repeated = reject_duplicate_ids(candidates)
     notes = [f"sequence: unknown for {assumed} scans, assumed T1w"] if assumed else []
-    return ReaderResult(title=path.stem, root=root, candidates=kept, rejected=[*rejected, *repeated], notes=notes)
+    return ReaderResult(title=path.stem, root=root, candidates=unique, rejected=[*rejected, *repeated], notes=notes)
 
 
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:

@@ -12,27 +12,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_file,
-    require_folder,
+    read_clinical_table,
 )
-from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
 from debian_mri.data.manifest import Rejection, Scan
-from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
 from icube_common.utils import map_in_processes
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 EXPECTED = "a folder a subject, with DICOM files in it"
 AGE = re.compile(r"(\d{3})([DWMY])")
@@ -67,7 +71,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     Raises:
         InputError: an unknown sequence, no such folder, no subfolder in it, no table, or one without subject and label.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
@@ -85,10 +89,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     )
     shared, everywhere = _shared_people(volumes)
     candidates: list[Candidate] = []
-    for folder, found in volumes.items():
+    for folder, subject_volumes in volumes.items():
         key = hash_subject(folder, options.salt)
-        found = [replace(one, person="") if one.person in everywhere else one for one in found]
-        made, refused = _subject(key, people.get(folder), found, shared, options.sequences)
+        subject_volumes = [replace(one, person="") if one.person in everywhere else one for one in subject_volumes]
+        made, refused = _subject(key, people.get(folder), subject_volumes, shared, options.sequences)
         candidates += made
         rejected += refused
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
@@ -106,7 +110,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
     """Rows by subfolder; duplicate rows and rows without a folder are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in read_people(table, ("subject", "label")):
+    for line, cells in read_clinical_table(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
     people = {}
     rejected = []
@@ -123,16 +127,13 @@ def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], 
 
 def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
     """Headers below a subject's folder."""
-    from debian_mri.dicom.files.dicom_io import text
+    from debian_mri.dicom.files.dicom_io import optional, text
     from debian_mri.dicom.stacks.series import find_series, split_series
 
-    def read(header: object, keyword: str) -> str:
-        try:
-            return text(header, keyword)  # type: ignore[arg-type]
-        except Refusal:
-            return ""
+    def read(header: Dataset, keyword: str) -> str:
+        return optional(text, header, keyword) or ""
 
-    answer = []
+    result = []
     try:
         series_found = find_series(folder)
     except InputError:
@@ -145,7 +146,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
         # for the order of studies only: it goes into nothing that is written
         order = (read(header, "StudyDate") + read(header, "StudyTime"), read(header, "StudyInstanceUID"))
         for part in split_series(series):
-            answer.append(
+            result.append(
                 _Volume(
                     frames=part.frames if part.refusal is None else (),
                     reason=str(part.refusal) if part.refusal is not None else "",
@@ -157,7 +158,7 @@ def _volumes(folder: Path, *, salt: bytes) -> list[_Volume]:
                     sex=normalise_value("sex", read(header, "PatientSex")),
                 )
             )
-    return answer
+    return result
 
 
 def _years(text: str) -> str:
@@ -167,8 +168,10 @@ def _years(text: str) -> str:
 
 def _shared_people(volumes: Mapping[str, list[_Volume]]) -> tuple[set[str], set[str]]:
     """Patients in several subfolders, and those in all of three or more, which is an anonymiser's id."""
-    people = Counter(person for found in volumes.values() for person in {one.person for one in found} - {""})
-    with_id = sum(any(one.person for one in found) for found in volumes.values())
+    people = Counter(
+        person for subject_volumes in volumes.values() for person in {one.person for one in subject_volumes} - {""}
+    )
+    with_id = sum(any(one.person for one in subject_volumes) for subject_volumes in volumes.values())
     everywhere = {person for person, folders in people.items() if folders == with_id >= 3}
     return {person for person, folders in people.items() if folders > 1} - everywhere, everywhere
 
@@ -180,24 +183,24 @@ def _subject(
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
     own = participant_row(cells or {}, ("subject", "label", "sequence"))
-    whole = ""
+    subject_problem = ""
     if cells is None:
-        whole = "its folder has no row in --participants that can be used"
+        subject_problem = "its folder has no row in --participants that can be used"
     elif not cells["label"]:
-        whole = "label is empty"
+        subject_problem = "label is empty"
     elif len(people) > 1:
-        whole = f"the headers in its folder are of {len(people)} people"
+        subject_problem = f"the headers in its folder are of {len(people)} people"
     elif people & shared:
-        whole = "the headers' patient is in another subject's folder as well"
+        subject_problem = "the headers' patient is in another subject's folder as well"
     elif len(sexes | ({own.get("sex", "")} - {""})) > 1:
-        whole = "the table and the headers contradict each other about sex"
+        subject_problem = "the table and the headers contradict each other about sex"
     studies = sorted({one.order for one in volumes if one.frames})
-    kept: list[Candidate] = []
+    candidates: list[Candidate] = []
     rejected: list[Rejection] = []
     runs: Counter[str] = Counter()
     for number, one in enumerate(volumes, 1):
         name = f"{key}, series {number}"
-        reason, by_rule = whole or one.reason, False
+        reason, by_rule = subject_problem or one.reason, False
         sequence = one.finding.sequence or (cells or {}).get("sequence") or None
         row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
         if not reason and one.type:
@@ -205,7 +208,7 @@ def _subject(
         elif not reason and sequence is None:
             reason, by_rule = one.finding.reason or "the description names no sequence that is known", True
         elif not reason and sequence not in sequences:
-            reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(sequences)})", True
+            reason, by_rule = f"{sequence} was not requested (--sequences {','.join(sequences)})", True
         elif not reason and _ages_differ(own.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
         reason = reason or implausible_reason(row)
@@ -223,8 +226,8 @@ def _subject(
             sequence=sequence,
             paths=("",),
         )
-        kept.append(Candidate(scan=scan, row=row, source=name, handling="dicom", frames=one.frames))
-    return kept, rejected
+        candidates.append(Candidate(scan=scan, row=row, source=name, handling="dicom", frames=one.frames))
+    return candidates, rejected
 
 
 def _ages_differ(table: str, header: str) -> bool:

@@ -69,17 +69,17 @@ def site_association(
         sites: site of each scan; scans without one are excluded.
         subjects: subject of each scan.
     """
-    people = {(who, where, what) for what, where, who in zip(labels, sites, subjects, strict=True) if where}
-    classes, places = sorted({what for _, _, what in people}), sorted({str(where) for _, where, _ in people})
-    if len(classes) < 2 or len(places) < 2:
+    people = {(subject, site, label) for label, site, subject in zip(labels, sites, subjects, strict=True) if site}
+    classes, site_names = sorted({label for _, _, label in people}), sorted({str(site) for _, site, _ in people})
+    if len(classes) < 2 or len(site_names) < 2:
         return None
-    table = np.zeros((len(places), len(classes)))
-    for _, where, what in people:
-        table[places.index(str(where)), classes.index(what)] += 1
+    table = np.zeros((len(site_names), len(classes)))
+    for _, site, label in people:
+        table[site_names.index(str(site)), classes.index(label)] += 1
     pooled = _pool_single(table)
     accuracy = _site_accuracy(pooled)
     return SiteAssociation(
-        sites=len(places),
+        sites=len(site_names),
         people=len(people),
         cramers_v=_cramers_v(table),
         mutual_information=_mutual_information(table),

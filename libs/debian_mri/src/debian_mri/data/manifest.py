@@ -13,25 +13,20 @@ Written by `debian_mri.data.prepare` and `debian_mri.simulation`; reading needs 
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.clinical_variables import Column, is_missing_name
 from debian_mri.data.participants import Participants, read_columns
-from icube_common.errors import InputError, unknown
-from icube_common.io.csv import file_digest, read_table
-from icube_common.io.runs import read_json
+from icube_common.data.manifest import DESCRIPTION, PreparedSet, read_description, read_manifest_rows, write_rows
+from icube_common.errors import InputError
+from icube_common.io.csv import file_digest
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
@@ -89,23 +84,13 @@ class Rejection:
     by_rule: bool = False
 
 
-class Manifest:
-    """Prepared set of scans.
+class Manifest(PreparedSet[Scan]):
+    """Prepared set of scans; see `icube_common.data.manifest.PreparedSet` for its arguments."""
 
-    Args:
-        folder: prepared folder.
-        about: content of ``dataset.json``.
-        scans: rows.
-        root: root of relative paths; by default that of ``dataset.json``, itself relative to the folder.
-    """
-
-    def __init__(
-        self, folder: str | Path, about: Mapping[str, Any], scans: Sequence[Scan], *, root: str | Path | None = None
-    ) -> None:
-        self.folder = Path(folder)
-        self.about = dict(about)
-        self.scans = tuple(scans)
-        self.root = Path(root) if root is not None else self.folder / str(about["root"])
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """Scans, one per row."""
+        return self.rows
 
     @classmethod
     def load(cls, folder: str | Path, *, root: str | Path | None = None) -> Manifest:
@@ -119,49 +104,14 @@ class Manifest:
             InputError: a file is missing or damaged; the file, the line and the value are named.
         """
         about = read_about(folder)
-        scans = list(_read_rows(Path(folder) / "manifest.csv", set(about["class_names"])))
+        scans = list(_read_rows(folder, about["class_names"]))
         if not scans:
             raise InputError(f"{Path(folder) / 'manifest.csv'}: holds no scan: prepare the set again")
         return cls(folder, about, scans, root=root)
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes, in the set's own order."""
-        return tuple(self.about["class_names"])
-
-    @property
-    def simulated(self) -> bool:
-        """True for simulated scans."""
-        return bool(self.about["simulated"])
-
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """Scan id -> row."""
-        return {scan.id: row for row, scan in enumerate(self.scans)}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of ``manifest.csv``: names the data in a run's records."""
-        return file_digest(self.folder / "manifest.csv")
-
     def paths_of(self, scan: Scan) -> tuple[Path, ...]:
         """Paths of a scan's images."""
         return tuple(self.root / path for path in scan.paths)
-
-    def scan(self, scan_id: str) -> Scan:
-        """Scan by id.
-
-        Raises:
-            InputError: unknown id; the nearest is given.
-        """
-        if scan_id not in self.index:
-            raise unknown("scan", scan_id, self.index)
-        return self.scans[self.index[scan_id]]
-
-    def targets(self) -> npt.NDArray[np.int64]:
-        """(scans,) class index of each scan, in the order of `class_names`."""
-        number = {name: index for index, name in enumerate(self.class_names)}
-        return np.array([number[scan.label] for scan in self.scans], dtype=np.int64)
 
     @property
     def sites(self) -> tuple[str, ...] | None:
@@ -172,15 +122,7 @@ class Manifest:
 
     def samples(self) -> Samples:
         """Samples of an evaluation: groups are subjects; for sites see `sites`."""
-        from icube_common.evaluation import Samples
-
-        return Samples(
-            ids=[scan.id for scan in self.scans],
-            labels=self.targets(),
-            class_names=self.class_names,
-            groups=[scan.subject for scan in self.scans],
-            sites=self.sites,
-        )
+        return self.make_samples([scan.subject for scan in self.scans], self.sites)
 
     def participants(self) -> Participants:
         """Clinical variables, one row per scan in the manifest's order.
@@ -199,12 +141,6 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such folder, or missing or invalid keys.
     """
-    path = Path(folder) / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: not a prepared set (no dataset.json in it): make one with debian-mri prepare")
-    about = read_json(path)
-    if not isinstance(about, dict):
-        raise InputError(f"{path}: must hold an object")
     kinds: dict[str, type] = {
         "format": str,
         "title": str,
@@ -214,9 +150,8 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         "counts": dict,
     }
     kinds |= {"simulated": bool, "citation": str, "manifest_sha256": str, "space": str}
-    for key, kind in kinds.items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{path}: {key}: {about.get(key)!r} is not a {kind.__name__}: prepare the set again")
+    about = read_description(folder, kinds, command="debian-mri prepare")
+    path = Path(folder) / DESCRIPTION
     if about["space"] not in SPACES:
         raise InputError(f"{path}: space: {about['space']!r} is none of {', '.join(SPACES)}")
     names = about["class_names"]
@@ -226,19 +161,10 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     return about
 
 
-def _read_rows(path: Path, classes: set[str]) -> Iterator[Scan]:
+def _read_rows(folder: str | Path, classes: Sequence[str]) -> Iterator[Scan]:
     """Scans of a ``manifest.csv``; InputError names the line of the first invalid value."""
-    seen: set[str] = set()
-    for line, row in read_table(path, COLUMNS):
-        location = f"{path}: line {line}"
-        for name in ("id", "subject", "label", "sequence", "kind", "paths"):
-            if not row[name]:
-                raise InputError(f"{location}: {name} is empty")
-        if row["id"] in seen:
-            raise InputError(f"{location}: id {row['id']!r} occurs twice")
-        seen.add(row["id"])
-        if row["label"] not in classes:
-            raise InputError(f"{location}: label: {unknown('class', row['label'], classes)}")
+    filled = ("id", "subject", "label", "sequence", "kind", "paths")
+    for location, row in read_manifest_rows(folder, COLUMNS, filled=filled, classes=classes):
         if row["kind"] not in KINDS:
             raise InputError(f"{location}: kind: {row['kind']!r} is none of {', '.join(KINDS)}")
         if row["sha256"] and not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
@@ -295,7 +221,7 @@ def write_manifest(
     if invalid := [path for scan in scans for path in scan.paths if SEPARATOR in path]:
         raise InputError(f"{invalid[0]}: a path may not hold {SEPARATOR!r}: rename the file")
     rejected = list(rejected)
-    _write_rows(
+    write_rows(
         folder / "manifest.csv",
         COLUMNS,
         (
@@ -307,12 +233,12 @@ def write_manifest(
         ),
     )
     names = [column.name for column in columns]
-    _write_rows(
+    write_rows(
         folder / "participants.csv",
         ("id", *names),
         ((scan.id, *(participants_rows.get(scan.id, {}).get(name, "") for name in names)) for scan in scans),
     )
-    _write_rows(folder / "rejected.csv", ("source", "reason"), ((row.source, row.reason) for row in rejected))
+    write_rows(folder / "rejected.csv", ("source", "reason"), ((row.source, row.reason) for row in rejected))
     whole = {
         "simulated": False,
         "citation": "",
@@ -335,10 +261,3 @@ def count_scans(scans: Sequence[Scan]) -> dict[str, Any]:
         "sites": dict(Counter(scan.site for scan in scans if scan.site)),
         "sequences": dict(Counter(scan.sequence for scan in scans)),
     }
-
-
-def _write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)

@@ -156,7 +156,7 @@ def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[
         InputError: missing key, unknown tier or kind.
     """
     keys = {"leakage_tier", "unit", "kind", "values", "meaning"}
-    answer = []
+    described = []
     for name, about in columns.items():
         location = f"{path.parent / 'dataset.json'}: columns: {name}"
         if not isinstance(about, Mapping) or set(about) != keys:
@@ -164,8 +164,8 @@ def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[
         for key, choices in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
             if about[key] not in choices:
                 raise InputError(f"{location}: {key}: {about[key]!r} is none of {', '.join(choices)}")
-        answer.append(Column(name=name, **{**about, "values": tuple(about["values"])}))
-    return tuple(answer)
+        described.append(Column(name=name, **{**about, "values": tuple(about["values"])}))
+    return tuple(described)
 
 
 def _number(column: Column, text: str, location: str) -> float:

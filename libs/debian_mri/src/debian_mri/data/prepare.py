@@ -22,7 +22,6 @@ from tqdm import tqdm
 from debian_mri.cohorts import FORMATS, get_reader
 from debian_mri.cohorts.base import Candidate, ReaderOptions
 from debian_mri.cohorts.consistency import check_spelling, reject_contradictions, reject_missing
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import check_leakage_tiers, describe_columns
 from debian_mri.data.leakage import drop_duplicates
 from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
@@ -30,6 +29,7 @@ from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
 from icube_common.errors import InputError
+from icube_common.io.csv import read_spreadsheet
 from icube_common.io.runs import atomic_folder, check_output_path
 from icube_common.utils import map_in_processes
 
@@ -93,13 +93,13 @@ def prepare(
     with atomic_folder(out, overwrite=overwrite) as folder:
         scans: list[Scan] = []
         work = partial(examine, cohort.root, folder, fill_nan=fill_nan)
-        answers = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
-        for answer in tqdm(answers, desc="images", unit="scan", total=len(candidates)):
-            if isinstance(answer, Scan):
-                scans.append(answer)
+        results = map_in_processes(work, candidates, executor=executor, worth_a_pool=SCANS_WORTH_A_POOL, chunksize=2)
+        for result in tqdm(results, desc="images", unit="scan", total=len(candidates)):
+            if isinstance(result, Scan):
+                scans.append(result)
             else:
-                rejected.append(answer)
-                _check_strict([answer], strict)
+                rejected.append(result)
+                _check_strict([result], strict)
         scans, copies = drop_duplicates(scans, {one.scan.id: one.source for one in candidates})
         _check_strict(copies, strict)
         rejected += copies
@@ -269,7 +269,7 @@ def parse_pairs(text: str, option: str) -> dict[str, str]:
     if not text:
         return {}
     if Path(text).suffix == ".csv":
-        return {row["from"]: row["to"] for _, row in read_people(Path(text), ("from", "to"), missing=False)}
+        return {row["from"]: row["to"] for _, row in read_spreadsheet(Path(text), ("from", "to"))}
     pairs = [part.split("=") for part in text.split(",")]
     if not all(len(pair) == 2 and all(word.strip() for word in pair) for pair in pairs):
         raise InputError(f"{option} {text}: must be OLD=NEW,OLD=NEW or a CSV file with the columns from and to")

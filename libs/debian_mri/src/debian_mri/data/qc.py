@@ -165,15 +165,15 @@ def measure(
     for scan in tqdm([scan for scan in volumes if scan.id in paths], desc="measures", unit="scan"):
         results.append(_measured_volume(scan, load_volume(paths[scan.id]), config))
     sets = [scan for scan in manifest.scans if scan.kind == "slices"]
-    pictures: dict[str, list[SliceImage]] = {}
+    slice_images: dict[str, list[SliceImage]] = {}
     for scan in tqdm(sets, desc="slices", unit="scan", disable=not sets):
         try:
             config_all = SliceConfig(planes=list(PLANES))
-            pictures[scan.id] = list(read_slices(manifest.paths_of(scan), scan.planes, config_all))
+            slice_images[scan.id] = list(read_slices(manifest.paths_of(scan), scan.planes, config_all))
         except InputError as error:
             refused[scan.id] = str(error).rpartition("/")[2]
-    means = _median_images(list(pictures.values()))
-    results += [_measured_slices(scan, pictures[scan.id], means) for scan in sets if scan.id in pictures]
+    means = _median_images(list(slice_images.values()))
+    results += [_measured_slices(scan, slice_images[scan.id], means) for scan in sets if scan.id in slice_images]
     return results, refused
 
 
@@ -197,17 +197,17 @@ def _measured_volume(scan: Scan, volume: Volume, config: PreprocessConfig) -> Sc
 
 
 def _measured_slices(
-    scan: Scan, pictures: Sequence[SliceImage], means: Mapping[str, Float32[np.ndarray, "h w"]]
+    scan: Scan, slice_images: Sequence[SliceImage], means: Mapping[str, Float32[np.ndarray, "h w"]]
 ) -> ScanQuality:
     """Measures of slice images: minimum of the correlation, mean of all others."""
     rows = []
-    for picture in pictures:
-        bright = picture.image > 0.1
-        inside = picture.image[bright] if bright.sum() > 16 else picture.image.reshape(-1)
-        similar = _correlation(_small(picture.image), means[picture.plane])
-        rows.append((similar, float(bright.mean()), *_intensities(inside, picture.image)))
+    for slice_image in slice_images:
+        bright = slice_image.image > 0.1
+        inside = slice_image.image[bright] if bright.sum() > 16 else slice_image.image.reshape(-1)
+        similar = _correlation(_small(slice_image.image), means[slice_image.plane])
+        rows.append((similar, float(bright.mean()), *_intensities(inside, slice_image.image)))
     values = np.array(rows)
-    shown = tuple((picture.image, f"{picture.plane} slice of {scan.id}") for picture in pictures)
+    shown = tuple((slice_image.image, f"{slice_image.plane} slice of {scan.id}") for slice_image in slice_images)
     return ScanQuality(scan=scan, values=(float(values[:, 0].min()), *values[:, 1:].mean(0).tolist()), images=shown)
 
 
@@ -234,9 +234,9 @@ def _small(image: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "64 64"]:
 def _median_images(sets: Sequence[Sequence[SliceImage]]) -> dict[str, Float32[np.ndarray, "64 64"]]:
     """Median image of each plane, at 64 x 64 pixels."""
     by_plane: dict[str, list[Float32[np.ndarray, "64 64"]]] = {}
-    for pictures in sets:
-        for picture in pictures:
-            by_plane.setdefault(picture.plane, []).append(_small(picture.image))
+    for slice_images in sets:
+        for slice_image in slice_images:
+            by_plane.setdefault(slice_image.plane, []).append(_small(slice_image.image))
     return {plane: np.median(np.stack(images), axis=0) for plane, images in by_plane.items()}
 
 
@@ -292,11 +292,11 @@ def _uri(image: Float32[np.ndarray, "h w"]) -> str:
     """Grey image as a small JPEG in a data URI."""
     from PIL import Image
 
-    picture = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
-    scale = _IMAGE_PIXELS / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.BICUBIC
+    slice_image = Image.fromarray(np.round(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    scale = _IMAGE_PIXELS / max(slice_image.size)
+    slice_image = slice_image.resize(
+        (max(1, round(slice_image.width * scale)), max(1, round(slice_image.height * scale))), Image.Resampling.BICUBIC
     )
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=80)
+    slice_image.save(buffer, format="JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

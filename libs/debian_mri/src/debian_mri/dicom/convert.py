@@ -14,7 +14,7 @@ import numpy.typing as npt
 from einops import rearrange
 
 from debian_mri.dicom.files.damage import ARCHIVE
-from debian_mri.dicom.files.dicom_io import text
+from debian_mri.dicom.files.dicom_io import optional, text
 from debian_mri.dicom.files.pixels import pixels
 from debian_mri.dicom.frames import Frame, Refusal
 from debian_mri.dicom.privacy import vocabulary
@@ -22,12 +22,12 @@ from debian_mri.dicom.privacy.sidecar import repetition_time, sidecar
 from debian_mri.dicom.stacks.geometry import VolumeGeometry, volume_geometry
 from debian_mri.dicom.stacks.series import Series, SeriesPart, find_series, split_series
 from debian_mri.dicom.stacks.volume_order import BY_NUMBER
+from debian_mri.imaging.nifti import nifti_image
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, write_json
 
 logger = logging.getLogger(__name__)
 
-SCANNER_ANATOMICAL = 1  # NIfTI code of coordinates of the scanner
 REJECTED = "rejected.csv"
 
 
@@ -92,7 +92,7 @@ def convert_folder(
 def _convert_part(
     series: Series, part: SeriesPart, temporary: Path, out: Path, number: int, salt: bytes | None
 ) -> dict[str, Any]:
-    words = _description(series)
+    words = vocabulary.description(optional(text, series.header, "SeriesDescription") or "")
     result: dict[str, Any] = {
         "status": "refused",
         "path": None,
@@ -115,13 +115,6 @@ def _convert_part(
     except Refusal as refusal:
         return {**result, "reason": str(refusal)}
     return {**result, "status": "converted", "path": str(out / f"{stem}.nii.gz")}
-
-
-def _description(series: Series) -> str:
-    try:
-        return vocabulary.description(text(series.header, "SeriesDescription"))
-    except Refusal:
-        return ""
 
 
 def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> DicomVolume:
@@ -215,15 +208,11 @@ def _check_distinct(stacked: npt.NDArray[Any]) -> None:
 
 def write_nifti(path: Path, volume: DicomVolume) -> None:
     """Write a NIfTI-1 file: qform and sform with code 1 (scanner), units mm and s."""
-    import nibabel
-
-    image = nibabel.Nifti1Image(volume.data, volume.affine)
-    image.set_qform(volume.affine, code=SCANNER_ANATOMICAL)
-    image.set_sform(volume.affine, code=SCANNER_ANATOMICAL)
+    image = nifti_image(volume.data, volume.affine, 1)
     image.header.set_xyzt_units("mm", "sec")
     if volume.data.ndim == 4:
         image.header.set_zooms((*image.header.get_zooms()[:3], volume.repetition_time or 0.0))
-    nibabel.save(image, path)
+    image.to_filename(path)
 
 
 def _write_rejected(path: Path, results: Sequence[dict[str, Any]]) -> None:

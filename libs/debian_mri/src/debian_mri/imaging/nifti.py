@@ -233,7 +233,7 @@ def _check_forms(sform: Float64[np.ndarray, "4 4"], qform: Float64[np.ndarray, "
     both = f"sform {_words(sform)}, qform {_words(qform)}"
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         raise UnusableImage(f"sform and qform differ about left and right: {both}: {remedy}")
-    corners = np.array([[*at, 1] for at in itertools.product(*((0, n - 1) for n in shape[:3]))])
+    corners = np.array([[*index, 1] for index in itertools.product(*((0, n - 1) for n in shape[:3]))])
     apart = np.linalg.norm(corners @ (sform - qform)[:3].T, axis=1).max()
     if not apart <= MAX_FORM_DISTANCE_MM:
         raise UnusableImage(f"sform and qform put a corner of the volume {apart:.3g} mm apart: {both}: {remedy}")
@@ -296,6 +296,17 @@ def _fill(data: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> npt.NDArray
     if inside := int((signal_mask(filled.astype(np.float32)) & missing).sum()):
         raise UnusableImage(f"{inside} NaN voxels lie inside the head, which --fill-nan does not fill")
     return filled
+
+
+def nifti_image(data: npt.NDArray[Any], affine: Float64[np.ndarray, "4 4"], code: int) -> Any:
+    """NIfTI-1 image with one affine as sform and qform, mm; code 1 is scanner space, 4 MNI space."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    return image
 
 
 def voxel_digest(volume: RawVolume) -> str:

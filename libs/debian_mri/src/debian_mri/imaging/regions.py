@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float64
 
+from debian_mri.imaging.template import world_axes
 from icube_common.errors import unknown
 
 # normal axis of a plane
@@ -122,8 +123,7 @@ class Region:
 
     def mask(self, shape: Sequence[int], affine: Float64[np.ndarray, "4 4"]) -> Bool[np.ndarray, "x y z"]:
         """Mask of the voxels of an axis-aligned grid with their centre in the region."""
-        points = [affine[a, 3] + affine[a, a] * np.arange(n) for a, n in enumerate(shape)]
-        grids = np.ix_(*points)
+        grids = world_axes(shape, affine)
         inside = np.zeros(tuple(shape), dtype=bool)
         for part in self.shapes:
             inside |= part.level(grids) <= 1

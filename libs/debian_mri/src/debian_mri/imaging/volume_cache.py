@@ -7,7 +7,6 @@ interruption the cached volumes are reused.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import importlib.metadata
@@ -18,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.imaging.nifti import RawVolume, read_affine, read_volume, voxel_digest
+from debian_mri.imaging.nifti import RawVolume, nifti_image, read_affine, read_volume, voxel_digest
 from debian_mri.imaging.preprocess import STEP, VERSION, PreprocessConfig, Volume, preprocess_volume
 from icube_common.config import config_to_dict
+from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.experiments.runner.executors import open_executor, run_each
 from icube_common.io.runs import atomic_file, read_json, write_json
@@ -107,12 +108,10 @@ def preprocess_all(
                 raise InputError(result)
             else:
                 # paths may hold people's names; the id has a column of its own
-                reasons[scan_id] = result.removeprefix(f"{manifest.paths_of(manifest.scan(scan_id))[0]}: ")
+                reasons[scan_id] = result.removeprefix(f"{manifest.paths_of(manifest.row(scan_id))[0]}: ")
     rejected = manifest.folder / "volumes" / "rejected.csv"
-    with atomic_file(rejected) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(("source", "reason"))
-        writer.writerows(sorted(reasons.items()))
+    with atomic_file(rejected) as temporary:
+        write_rows(temporary, ("source", "reason"), sorted(reasons.items()))
     if reasons:
         first = next(iter(reasons.values()))
         if not files:
@@ -202,23 +201,18 @@ def _still_the_same(source: Path, path: Path, fill_nan: bool) -> bool:
 
 
 def _store(path: Path, volume: Volume, config: PreprocessConfig, record: dict[str, Any]) -> None:
-    import nibabel
-
-    def save(target: Path, image: Any) -> None:
-        image.header.set_xyzt_units("mm")
-        code = 4 if config.space == "mni" else 1  # NIfTI's codes: MNI, scanner
-        image.set_sform(volume.affine, code)
-        image.set_qform(volume.affine, code)
+    def save(target: Path, data: npt.NDArray[Any], slope: float | None = None) -> None:
+        image = nifti_image(data, volume.affine, 4 if config.space == "mni" else 1)
+        if slope is not None:
+            image.header.set_slope_inter(slope, 0)
         with atomic_file(target) as temporary:
             # the fast level: one tenth more of disk, a fifth of the time
             temporary.write_bytes(gzip.compress(image.to_bytes(), 1, mtime=0))
 
-    save(_beside(path, ".mask.nii.gz"), nibabel.Nifti1Image(volume.mask.astype(np.uint8), volume.affine))
+    save(_beside(path, ".mask.nii.gz"), volume.mask.astype(np.uint8))
     write_json(_beside(path, ".json"), record)
     if config.normalise == "zscore":
         # half the size of float32; exact, since values are multiples of the step
-        image = nibabel.Nifti1Image(np.round(volume.data / STEP).astype(np.int16), volume.affine)
-        image.header.set_slope_inter(STEP, 0)
+        save(path, np.round(volume.data / STEP).astype(np.int16), STEP)
     else:
-        image = nibabel.Nifti1Image(volume.data, volume.affine)
-    save(path, image)
+        save(path, volume.data)

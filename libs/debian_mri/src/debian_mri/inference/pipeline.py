@@ -161,7 +161,7 @@ class MriPipeline:
         check_source(image, data=data, scan_id=scan_id)
         if data is not None:
             manifest = ScanDataset.open(data, root=root).manifest
-            source = scan_of_set(self.model, manifest, manifest.scan(str(scan_id)), sequence)
+            source = scan_of_set(self.model, manifest, manifest.row(str(scan_id)), sequence)
         else:
             assert image is not None
             paths = [image] if isinstance(image, (str, Path)) else list(image)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from debian_mri.cohorts.mri_sequence.description import SequenceFinding, check_sequences
+from debian_mri.biomarkers.knowledge import check_sequences
+from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from icube_common.errors import InputError
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from debian_mri.data.clinical_variables import VARIABLES
 from debian_mri.data.manifest import Manifest, Scan, write_manifest
-from debian_mri.imaging.nifti import volume_digest
+from debian_mri.imaging.nifti import nifti_image, volume_digest
 from debian_mri.imaging.template import load_template, mni_grid
 from debian_mri.simulation.deformation import displacement, random_field, sample_template, template_coordinates, volumes
 from debian_mri.simulation.effects import Person, check_classes, sample_person
@@ -140,19 +140,14 @@ def _name(seed: int, index: int) -> str:
 def _simulate_one(
     folder: str, name: str, label: str, site: Site, spacing: float, seed: Sequence[int]
 ) -> tuple[Scan, dict[str, str]]:
-    import nibabel
-
     generator = np.random.default_rng(list(seed))
     person = sample_person(label, generator)
     voxels, measured = simulate_brain(person, site, spacing, generator)
     path = f"nifti/{name}_T1w.nii.gz"
     affine = mni_grid(spacing).affine
-    image = nibabel.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm")
+    image = nifti_image(voxels, affine, 4)
     image.header["descrip"] = b"simulated"
-    image.set_sform(affine, 4)
-    image.set_qform(affine, 4)
-    nibabel.save(image, Path(folder) / path)
+    image.to_filename(Path(folder) / path)
     write_json(Path(folder) / "truth" / f"{name}.json", person_truth(person, measured))
     # the skull holds what the template's does, scaled; tissue is what the deformation has left
     skull = volumes_of_template()["brain"] * person.head**3

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64
 from scipy import fft, ndimage
 
 from debian_mri.imaging.regions import REGIONS
-from debian_mri.imaging.template import Grid, Template, load_template, mni_grid, resample, template_on_grid
+from debian_mri.imaging.template import Grid, Template, load_template, mni_grid, resample, template_on_grid, world_axes
 from debian_mri.simulation.effects import STRUCTURES
 
 COARSE = 3.0  # mm
@@ -183,12 +183,7 @@ def template_coordinates(field: Field, head: float, grid: Grid) -> Float32[np.nd
         grid: axis-aligned grid of the brain.
     """
     world = np.stack(
-        [
-            np.broadcast_to(positions, grid.shape)
-            for positions in np.ix_(
-                *(grid.affine[a, 3] + grid.affine[a, a] * np.arange(n) for a, n in enumerate(grid.shape))
-            )
-        ]
+        [np.broadcast_to(positions, grid.shape) for positions in world_axes(grid.shape, grid.affine)]
     ).astype(np.float32) / np.float32(head)
     origin = mni_grid(COARSE).affine[:3, 3].astype(np.float32)
     coordinates = (world - origin[:, None, None, None]) / np.float32(COARSE)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from debian_mri.imaging.nifti import nifti_image
 from debian_mri.imaging.regions import PLANES
 from debian_mri.imaging.template import template_on_grid
 from debian_mri.simulation.deformation import structure_mask
@@ -34,8 +35,6 @@ def changed_structures(label: str) -> tuple[str, ...]:
 
 def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
     """Write the label map, the masks and their description."""
-    import nibabel
-
     template = template_on_grid(spacing)
     labels = np.zeros(template.t1.shape, dtype=np.uint8)
     boxes: dict[str, Any] = {}
@@ -48,12 +47,12 @@ def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
         low, high = (template.affine[:3, 3] + spacing * corner for corner in (corners.min(0), corners.max(0)))
         boxes[name] = {"number": number, "low_mm": low.tolist(), "high_mm": high.tolist()}
     folder.mkdir(exist_ok=True)
-    _save(folder / "structures.nii.gz", labels, template.affine, nibabel)
+    nifti_image(labels, template.affine, 4).to_filename(folder / "structures.nii.gz")
     about: dict[str, Any] = {}
     for label in classes:
         names = changed_structures(label)
         mask = np.isin(labels, [boxes[name]["number"] for name in names])
-        _save(folder / f"{label}_mask.nii.gz", mask.astype(np.uint8), template.affine, nibabel)
+        nifti_image(mask.astype(np.uint8), template.affine, 4).to_filename(folder / f"{label}_mask.nii.gz")
         about[label] = {"effects": dict(CLASSES[label]), "changed": list(names), "mask": f"{label}_mask.nii.gz"}
     write_json(folder / "classes.json", {"space": "mni", "structures": boxes, "classes": about})
 
@@ -137,11 +136,3 @@ def _areas(path: Path, modified: int, number: int | None, axis: int) -> tuple[An
     inside = values > 0 if number is None else values == number
     others = tuple(other for other in range(3) if other != axis)
     return inside.sum(axis=others, dtype=np.int64), float(image.affine[axis, 3]), float(image.affine[axis, axis])
-
-
-def _save(path: Path, values: np.ndarray[Any, Any], affine: np.ndarray[Any, Any], nibabel: Any) -> None:
-    image = nibabel.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, 4)
-    image.set_qform(affine, 4)
-    nibabel.save(image, path)

@@ -126,8 +126,12 @@ def missing_sequences(requires: object, sequences: Collection[str]) -> tuple[str
     return tuple(name for name in requires if name not in sequences)
 
 
-def check_sequences(names: Iterable[object]) -> None:
+def check_sequences(names: Iterable[object], option: str = "") -> None:
     """Check names of sequences.
+
+    Args:
+        names: names.
+        option: option or key for the message.
 
     Raises:
         InputError: unknown name; the nearest is given.
@@ -136,4 +140,5 @@ def check_sequences(names: Iterable[object]) -> None:
         raise InputError(f"sequences {names!r}: must be a list, such as [T1w]")
     for name in names:
         if name not in SEQUENCES:
-            raise unknown("sequence", str(name), SEQUENCES)
+            error = unknown("sequence", str(name), SEQUENCES)
+            raise InputError(f"{option}: {error}") if option else error

@@ -7,9 +7,9 @@ from datetime import date
 from pathlib import Path
 
 from debian_mri.cohorts.adni.loni import parse_date
-from debian_mri.cohorts.base import require_file
-from debian_mri.cohorts.tables import read_people
+from debian_mri.cohorts.base import read_clinical_table
 from debian_mri.data.clinical_variables import VARIABLES, canonical_name, normalise_value
+from icube_common.data.reader import require_file
 from icube_common.errors import InputError
 
 BASELINE = "bl"
@@ -63,7 +63,7 @@ class Visits:
             InputError: no such file, not readable, a column is missing, or a visit is there twice with other values.
         """
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        for line, cells in read_people(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
+        for line, cells in read_clinical_table(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
             clean = {name: "" if text in MISSING_VALUES else text for name, text in cells.items()}
             key = (clean["PTID"], clean["VISCODE"].lower())
             if rows.setdefault(key, clean) != clean:
@@ -90,9 +90,9 @@ class Visits:
     def _nearest(self, person: str, scan_date: date | None) -> dict[str, str]:
         if scan_date is None:
             return {}
-        near = [(abs((day - scan_date).days), cells) for day, cells in self.dated[person]]
-        least = min((days for days, _ in near), default=NEAREST_DAYS + 1)
-        nearest = [cells for days, cells in near if days == least]
+        distances = [(abs((day - scan_date).days), cells) for day, cells in self.dated[person]]
+        least = min((days for days, _ in distances), default=NEAREST_DAYS + 1)
+        nearest = [cells for days, cells in distances if days == least]
         return nearest[0] if least <= NEAREST_DAYS and len(nearest) == 1 else {}
 
     def by_date(self, person: str, session: str, scan_date: date | None) -> bool:
@@ -113,14 +113,14 @@ class Visits:
             row: of the collection's CSV.
         """
         constant = self.constant.get(person, {})
-        answer = dict(row)
+        completed = dict(row)
         for column, text in {**visit, **constant}.items():
             name = canonical_name(column)
             # AGE is that at baseline
             at_baseline = visit.get("VISCODE", "").lower() == BASELINE
-            if name in VARIABLES and not answer.get(name) and (name != "age" or at_baseline):
-                answer[name] = normalise_value(name, text)
-        return answer
+            if name in VARIABLES and not completed.get(name) and (name != "age" or at_baseline):
+                completed[name] = normalise_value(name, text)
+        return completed
 
 
 def diagnosis(visit: dict[str, str]) -> str:

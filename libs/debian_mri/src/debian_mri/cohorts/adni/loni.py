@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
-from debian_mri.cohorts.tables import read_people
+from debian_mri.cohorts.base import read_clinical_table
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
@@ -107,8 +107,10 @@ def read_tree(root: Path) -> dict[str, TreeImage]:
     if not number:
         raise InputError(f"{root}: no folder of an image in it; expected <subject>/<description>/<date>/<I...|S...>/")
     return {
-        key: places[0] if len(places) == 1 else replace(places[0], problem=f"is in {len(places)} folders: ambiguous")
-        for key, places in images.items()
+        key: folders[0]
+        if len(folders) == 1
+        else replace(folders[0], problem=f"is in {len(folders)} folders: ambiguous")
+        for key, folders in images.items()
     }
 
 
@@ -120,7 +122,7 @@ def read_collection(path: Path) -> tuple[list[TableRow], list[Rejection]]:
     """
     by_image: dict[str, list[TableRow]] = defaultdict(list)
     rejected: list[Rejection] = []
-    for line, cells in read_people(path, COLUMNS):
+    for line, cells in read_clinical_table(path, COLUMNS):
         row = TableRow(line, image_key(cells["Image Data ID"]), cells, parse_date(cells["Acq Date"]))
         if not row.image or not row.subject:
             rejected.append(Rejection(row.name, "has no image id or no subject"))
@@ -147,14 +149,14 @@ def contradictions(rows: Iterable[TableRow]) -> dict[str, str]:
     for row in rows:
         people[row.subject] |= {normalise_value("sex", row.cells["Sex"])} - {""}
         visits[row.subject, visit_code(row.cells["Visit"])] |= {row.cells["Group"]} - {""}
-    answer = {}
+    problems = {}
     for row in rows:
         visit = visit_code(row.cells["Visit"])
         if len(people[row.subject]) > 1:
-            answer[row.image] = "the CSV gives this person two sexes"
+            problems[row.image] = "the CSV gives this person two sexes"
         elif visit and len(groups := visits[row.subject, visit]) > 1:
-            answer[row.image] = f"the CSV gives one visit several groups: {', '.join(sorted(groups))}"
-    return answer
+            problems[row.image] = f"the CSV gives one visit several groups: {', '.join(sorted(groups))}"
+    return problems
 
 
 def parse_date(text: str) -> date | None:

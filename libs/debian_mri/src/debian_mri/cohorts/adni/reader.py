@@ -12,20 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.adni.adnimerge import BASELINE, FAMILIES, NEAREST_DAYS, Visits, diagnosis
 from debian_mri.cohorts.adni.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    require_file,
-    require_folder,
-)
-from debian_mri.cohorts.mri_sequence.description import check_sequences, read_description
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausible_reason
+from debian_mri.cohorts.mri_sequence.description import read_description
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "<subject>/<series description>/<date>/<I...|S...>/"
@@ -50,7 +45,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         InputError: an unknown sequence, no such folder, no image folder in it, no table or one without LONI's columns,
             or DX is to be the label without ADNIMERGE.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     table = require_file(options.collection_csv, "--collection-csv", "the CSV that LONI gives with a collection")
     label_column = options.label_column or "Group"
@@ -69,8 +64,8 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     rejected += refused
     listed = {row.image for row in rows}
     rejected += [
-        Rejection(place.name, place.problem or "is not in the collection's CSV")
-        for key, place in tree.items()
+        Rejection(tree_image.name, tree_image.problem or "is not in the collection's CSV")
+        for key, tree_image in tree.items()
         if key not in listed
     ]
     notes, about = _notes(candidates, images, visits, label_column)
@@ -91,7 +86,7 @@ def _images(
     """Rows that can be a scan, in the order of people and dates, and why the others are none."""
     against = contradictions(rows)
     numbered = _visit_numbers(rows)
-    kept: list[_Image] = []
+    selected: list[_Image] = []
     rejected: list[Rejection] = []
     for row in sorted(rows, key=lambda row: (row.subject, str(row.acquired or ""), row.line)):
         finding = read_description(row.cells["Description"])
@@ -107,7 +102,7 @@ def _images(
         elif sequence is None:
             reason, by_rule = finding.reason or "the description names no sequence that is known", True
         elif sequence not in options.sequences:
-            reason, by_rule = f"{sequence} was not asked for (--sequences {','.join(options.sequences)})", True
+            reason, by_rule = f"{sequence} was not requested (--sequences {','.join(options.sequences)})", True
         elif not kind:
             reason = f"type {row.cells['Type']!r} is neither Original nor Processed"
         elif row.image in against:
@@ -121,8 +116,8 @@ def _images(
         if reason or sequence is None:
             rejected.append(Rejection(row.name, reason, by_rule=by_rule))
         else:
-            kept.append(_Image(row, sequence, kind, label, session))
-    return kept, rejected
+            selected.append(_Image(row, sequence, kind, label, session))
+    return selected, rejected
 
 
 def _visit_numbers(rows: Sequence[TableRow]) -> dict[str, str]:
@@ -137,20 +132,20 @@ def _visit_numbers(rows: Sequence[TableRow]) -> dict[str, str]:
     }
 
 
-def _one_type(images: Sequence[_Image], wanted: str) -> tuple[list[_Image], list[Rejection]]:
+def _one_type(images: Sequence[_Image], image_type: str) -> tuple[list[_Image], list[Rejection]]:
     """Original or processed images only: both of one scan would be the same brain twice."""
-    if wanted == "all":
+    if image_type == "all":
         return list(images), []
-    kept = [image for image in images if image.type == wanted]
-    there = {(image.row.subject, image.session, image.sequence) for image in kept}
+    selected = [image for image in images if image.type == image_type]
+    available = {(image.row.subject, image.session, image.sequence) for image in selected}
     rejected = []
     for image in images:
-        if image.type != wanted:
-            have = (image.row.subject, image.session, image.sequence) in there
-            end = f"the {wanted} is taken" if have else f"no {wanted} one of its visit is there"
+        if image.type != image_type:
+            have = (image.row.subject, image.session, image.sequence) in available
+            end = f"the {image_type} is taken" if have else f"no {image_type} one of its visit is there"
             reason = f"{image.type} image: {end} (--image-type {image.type} or all takes it)"
             rejected.append(Rejection(image.row.name, reason, by_rule=have))
-    return kept, rejected
+    return selected, rejected
 
 
 def _candidates(
@@ -160,28 +155,28 @@ def _candidates(
     made: list[Candidate] = []
     rejected: list[Rejection] = []
     for image in images:
-        place = tree.get(image.row.image)
+        tree_image = tree.get(image.row.image)
         row = {
             name: normalise_value(name, image.row.cells[column]) for name, column in (("age", "Age"), ("sex", "Sex"))
         }
         if visits is not None:
             visit = visits.row(image.row.subject, image.session, image.row.acquired)
             row = visits.complete(image.row.subject, visit, row)
-        volumes = [name for name in place.files if name.endswith((".nii", ".nii.gz"))] if place else []
-        if place is None:
+        volumes = [name for name in tree_image.files if name.endswith((".nii", ".nii.gz"))] if tree_image else []
+        if tree_image is None:
             reason = "is in the CSV and not in the tree"
-        elif place.problem:
-            reason = place.problem
-        elif place.subject != image.row.subject:
+        elif tree_image.problem:
+            reason = tree_image.problem
+        elif tree_image.subject != image.row.subject:
             reason = "the tree has it under another subject than the CSV"
         elif len(volumes) > 1:
             reason = f"its folder holds {len(volumes)} NIfTI files: ambiguous"
         else:
             reason = implausible_reason(row)
-        if reason or place is None:
+        if reason or tree_image is None:
             rejected.append(Rejection(image.row.name, reason))
             continue
-        folder = place.folder.relative_to(root)
+        folder = tree_image.folder.relative_to(root)
         key = hash_subject(image.row.subject, salt)
         site = image.row.subject.split("_S_")[0] if "_S_" in image.row.subject else ""
         scan = Scan(
@@ -194,7 +189,7 @@ def _candidates(
             paths=((folder / volumes[0]).as_posix() if volumes else folder.as_posix(),),
         )
         handling = "copy" if volumes else "dicom"
-        files = () if volumes else place.files
+        files = () if volumes else tree_image.files
         made.append(Candidate(scan=scan, row=row, source=image.row.name, handling=handling, files=files))
     return _number_runs(made), rejected
 
@@ -203,15 +198,15 @@ def _number_runs(candidates: Sequence[Candidate]) -> list[Candidate]:
     """``_run-1``, ``_run-2`` in the ids of scans that one visit has several of."""
     times = Counter(one.scan.id for one in candidates)
     so_far: Counter[str] = Counter()
-    answer = []
+    numbered = []
     for one in candidates:
         scan_id = one.scan.id
         if times[scan_id] > 1:
             so_far[scan_id] += 1
             start, _, sequence = scan_id.rpartition("_")
             one = replace(one, scan=replace(one.scan, id=f"{start}_run-{so_far[scan_id]}_{sequence}"))
-        answer.append(one)
-    return answer
+        numbered.append(one)
+    return numbered
 
 
 def _notes(

@@ -13,19 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_folder,
+    read_clinical_table,
 )
 from debian_mri.cohorts.bids.sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
-from debian_mri.cohorts.mri_sequence.description import SEQUENCES
 from debian_mri.cohorts.mri_sequence.image import file_sequence
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import Rejection, Scan
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "a BIDS folder with participants.tsv and sub-*/"
@@ -71,8 +71,8 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             rejected.append(Rejection(relative, finding.reason))
             continue
         if match["suffix"] not in options.sequences:
-            asked = f"{match['suffix']} was not asked for (--sequences {','.join(options.sequences)})"
-            rejected.append(Rejection(relative, asked, by_rule=True))
+            requested = f"{match['suffix']} was not requested (--sequences {','.join(options.sequences)})"
+            rejected.append(Rejection(relative, requested, by_rule=True))
             continue
         cells, reason = cohort.cells(person, session, folders[person])
         label = cells.get(label_column, "")
@@ -100,13 +100,13 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     ]
     if not candidates and not folders:
         raise InputError(f"{source}: no image in sub-*/[ses-*/]anat/; expected {EXPECTED}")
-    kept, doubled = _one_of_each(candidates)
+    unique, doubled = _one_of_each(candidates)
     title, citation, notes = _description(root / "dataset_description.json")
     return ReaderResult(
         title=title or root.name,
         citation=citation,
         root=root,
-        candidates=kept,
+        candidates=unique,
         rejected=[*rejected, *doubled],
         notes=[*notes, f"labels: column {label_column}" + " of the session" * cohort.label_by_session],
     )
@@ -157,14 +157,14 @@ def _place(path: Path, root: Path) -> tuple[str, str]:
 
 def _one_of_each(candidates: list[Candidate]) -> tuple[list[Candidate], list[Rejection]]:
     """``.nii`` and ``.nii.gz`` of one name are one image, if both are there the first is taken."""
-    kept: dict[str, Candidate] = {}
+    unique: dict[str, Candidate] = {}
     rejected = []
     for one in candidates:
-        if one.scan.id in kept:
-            rejected.append(Rejection(one.source, f"the same name as {kept[one.scan.id].source}"))
+        if one.scan.id in unique:
+            rejected.append(Rejection(one.source, f"the same name as {unique[one.scan.id].source}"))
         else:
-            kept[one.scan.id] = one
-    return list(kept.values()), rejected
+            unique[one.scan.id] = one
+    return list(unique.values()), rejected
 
 
 def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]:
@@ -172,7 +172,7 @@ def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]
     people: dict[str, Row] = {}
     repeated: set[str] = set()
     sessions: dict[str, Sessions] = {}
-    for line, cells in read_people(table, ("participant_id",)):
+    for line, cells in read_clinical_table(table, ("participant_id",)):
         person = cells["participant_id"]
         if not re.fullmatch("sub-[A-Za-z0-9]+", person):
             raise InputError(f"{table}: line {line}: participant_id {person!r} is not of the form sub-LABEL")
@@ -180,8 +180,8 @@ def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]
         if column is not None and cells[column]:
             sessions.setdefault(person, Sessions(table.name)).add(cells[column], cells)
             # what all sessions agree on is the person's
-            known = people.setdefault(person, cells)
-            people[person] = {name: text for name, text in known.items() if cells.get(name) == text}
+            shared = people.setdefault(person, cells)
+            people[person] = {name: text for name, text in shared.items() if cells.get(name) == text}
             continue
         if person in people and people[person] != cells:
             repeated.add(person)
@@ -198,26 +198,26 @@ def _add_sessions(folder: Path, person: str, sessions: dict[str, Sessions]) -> N
         return
     earlier = sessions.get(person)
     sessions[person] = Sessions(table.name)
-    for _, cells in read_people(table, ("session_id",)):
-        known, _ = earlier.row(cells["session_id"], ()) if earlier else (None, "")
+    for _, cells in read_clinical_table(table, ("session_id",)):
+        shared, _ = earlier.row(cells["session_id"], ()) if earlier else (None, "")
         sessions[person].add(
-            cells["session_id"], {**(known or {}), **{k: v for k, v in cells.items() if v or not known}}
+            cells["session_id"], {**(shared or {}), **{k: v for k, v in cells.items() if v or not shared}}
         )
 
 
-def _label_column(table: Path, heads: set[str], asked: str | None) -> str:
-    if asked is not None:
-        if asked not in heads:
-            raise InputError(f"{table}: --label-column: {unknown('column', asked, heads)}")
-        return asked
+def _label_column(table: Path, heads: set[str], requested: str | None) -> str:
+    if requested is not None:
+        if requested not in heads:
+            raise InputError(f"{table}: --label-column: {unknown('column', requested, heads)}")
+        return requested
     by_lower = {name.lower(): name for name in heads}
-    found = [by_lower[name] for name in LABEL_COLUMNS if name in by_lower]
-    if not found:
+    matches = [by_lower[name] for name in LABEL_COLUMNS if name in by_lower]
+    if not matches:
         columns = ", ".join(sorted(heads))
         raise InputError(
             f"{table}: none of {', '.join(LABEL_COLUMNS)} is a column ({columns}): name it with --label-column"
         )
-    return found[0]
+    return matches[0]
 
 
 def _description(path: Path) -> tuple[str, str, list[str]]:

@@ -9,12 +9,9 @@ unknown.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from icube_common.errors import InputError, unknown
-
-SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "T2starw", "SWI", "dwi", "bold", "asl")
+from debian_mri.biomarkers.knowledge import SEQUENCES
 
 # whole words, parts of a word where the part can mean nothing else
 _WORDS = {
@@ -100,17 +97,6 @@ class Timing:
     def __str__(self) -> str:
         times = (("TE", self.echo), ("TR", self.repetition), ("TI", self.inversion))
         return ", ".join(f"{title} {value:g} ms" for title, value in times if value)
-
-
-def check_sequences(names: Iterable[str], option: str = "--sequences") -> None:
-    """Check requested sequences.
-
-    Raises:
-        InputError: unknown sequence; the nearest is given.
-    """
-    for name in names:
-        if name not in SEQUENCES:
-            raise InputError(f"{option}: {unknown('sequence', name, SEQUENCES)}")
 
 
 def sequence_of(description: str, timing: Timing | None = None) -> str | None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from debian_mri.biomarkers.knowledge import SEQUENCES
 from debian_mri.cohorts.mri_sequence.description import (
-    SEQUENCES,
     SequenceFinding,
     Timing,
     read_description,
@@ -57,24 +57,13 @@ def series_sequence(texts: Iterable[str], timing: Timing | None = None) -> Seque
 
 def header_sequence(header: Dataset) -> SequenceFinding:
     """Sequence of a DICOM series by its header."""
-    from debian_mri.dicom.files.dicom_io import number, text, words
+    from debian_mri.dicom.files.dicom_io import number, optional, text, words
     from debian_mri.dicom.frames import Refusal
     from debian_mri.dicom.privacy.sidecar import first_frame
 
-    def read(keyword: str) -> str:
-        try:
-            return text(header, keyword)
-        except Refusal:
-            return ""
-
     def milliseconds(keyword: str) -> float | None:
-        for place in (frame, header):
-            try:
-                if (value := number(place, keyword)) is not None:
-                    return value
-            except Refusal:
-                continue
-        return None
+        value = optional(number, frame, keyword)
+        return optional(number, header, keyword) if value is None else value
 
     try:
         frame = first_frame(header)
@@ -87,7 +76,7 @@ def header_sequence(header: Dataset) -> SequenceFinding:
         inversion=milliseconds("InversionTime"),
         technique=technique,
     )
-    return series_sequence((read("SeriesDescription"), read("ProtocolName")), timing)
+    return series_sequence([optional(text, header, key) or "" for key in ("SeriesDescription", "ProtocolName")], timing)
 
 
 def file_sequence(path: Path) -> SequenceFinding:

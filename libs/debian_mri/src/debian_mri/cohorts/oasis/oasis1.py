@@ -13,17 +13,10 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    require_file,
-    require_folder,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausible_reason, read_clinical_table
 from debian_mri.cohorts.oasis.ratings import CITATION, CITATION_2, NOTES, SESSION, oasis_label, oasis_row
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import Rejection, Scan
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
 
 EXPECTED = "OASIS session folders (OAS1_0001_MR1/...) or NIfTI files"
@@ -93,14 +86,14 @@ def _listed(index: Path) -> dict[str, str]:
     """Start of a file's name -> session, of an ``index.csv`` where there is one."""
     if not index.is_file():
         return {}
-    rows = list(read_people(index, ("file", "ID")))
+    rows = list(read_clinical_table(index, ("file", "ID")))
     return {re.sub(r"\.nii(\.gz)?$", "", row["file"]): row["ID"] for _, row in rows if row["file"]}
 
 
 def _add_listed(rows: dict[str, dict[str, str]], index: Path) -> set[str]:
     """Add those rows of an ``index.csv`` that the table lacks; the sessions of which both know another CDR."""
     differ = set()
-    for _, cells in read_people(index, ("ID",)) if index.is_file() else ():
+    for _, cells in read_clinical_table(index, ("ID",)) if index.is_file() else ():
         if "CDR" in cells and rows.setdefault(cells["ID"], cells)["CDR"] != cells["CDR"]:
             differ.add(cells["ID"])
     return differ
@@ -141,15 +134,15 @@ def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, st
     if given is not None:
         path = require_file(given, "--participants", "the set's CSV")
     else:
-        places = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
-        existing = [place for place in places if place.is_file()]
+        paths = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
+        existing = [file for file in paths if file.is_file()]
         if not existing:
             raise InputError(
                 f"{root}: no {TABLE_NAMES[0]} in it or beside it: name the set's table with --participants"
             )
         path = existing[0]
     rows: dict[str, dict[str, str]] = {}
-    for line, cells in read_people(path, ("CDR",)):
+    for line, cells in read_clinical_table(path, ("CDR",)):
         session = cells.get("MRI ID") or cells.get("ID") or ""
         if not SESSION.fullmatch(session):
             raise InputError(f"{path}: line {line}: {session!r} is no session of OASIS (OAS1_0001_MR1, OAS2_0001_MR1)")

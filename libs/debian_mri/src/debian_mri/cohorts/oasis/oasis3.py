@@ -13,21 +13,20 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
     implausible_reason,
     participant_row,
-    require_file,
-    require_folder,
+    read_clinical_table,
 )
-from debian_mri.cohorts.mri_sequence.description import check_sequences
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.oasis.ratings import oasis_label, oasis_row
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.clinical_variables import is_number
 from debian_mri.data.manifest import Rejection, Scan
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError, unknown
 
 EXPECTED = "OASIS-3 session folders (OAS30001_MR_d0129/...) with NIfTI files"
@@ -57,7 +56,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         InputError: an unknown sequence, no such folder, no image of OASIS-3 in it, no table, or one without the
             columns.
     """
-    check_sequences(options.sequences)
+    check_sequences(options.sequences, "--sequences")
     root = require_folder(source, EXPECTED)
     table = require_file(options.participants, "--participants", "OASIS-3's table of CDRs (OASIS3_UDSb4_cdr.csv)")
     visits = _visits(table, options.label_column)
@@ -74,7 +73,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         images += 1
         finding = file_sequence(path)
         if finding.sequence not in options.sequences:
-            named = f"{finding.sequence} was not asked for (--sequences {','.join(options.sequences)})"
+            named = f"{finding.sequence} was not requested (--sequences {','.join(options.sequences)})"
             reason = finding.reason or (named if finding.sequence else "no known sequence in its name")
             rejected.append(Rejection(relative, reason, by_rule=True))
             continue
@@ -113,13 +112,13 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _visits(table: Path, label_column: str | None) -> dict[str, list[_Visit]]:
     """Person -> clinical visits."""
     visits: dict[str, list[_Visit]] = defaultdict(list)
-    for line, cells in read_people(table, ()):
+    for line, cells in read_clinical_table(table, ()):
         rating = next((name for name in RATINGS if name in cells), None)
         if rating is None:
             raise InputError(f"{table}: line 1: none of {', '.join(RATINGS)} is a column: expected OASIS-3's CDRs")
         if label_column is not None and label_column not in cells:
             raise InputError(f"{table}: --label-column: {unknown('column', label_column, cells)}")
-        match = next((found for name in VISITS if (found := _VISIT.fullmatch(cells.get(name, "")))), None)
+        match = next((matched for name in VISITS if (matched := _VISIT.fullmatch(cells.get(name, "")))), None)
         subject = next((cells[name] for name in PEOPLE if cells.get(name)), match["subject"] if match else "")
         days = cells.get("days_to_visit") or (match["day"] if match else "")
         if not re.fullmatch(r"OAS3\d{4}", subject) or not is_number(days):
@@ -160,11 +159,11 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
     """Person -> variables, of a table of demographics beside that of CDRs; ``entry`` is the age at entry."""
     people: dict[str, dict[str, str]] = {}
     for path in sorted(table.parent.glob("*emographics*.csv")):
-        for _, cells in read_people(path, ("OASISID",)):
+        for _, cells in read_clinical_table(path, ("OASISID",)):
             row = oasis_row(cells)
-            kept = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
+            selected = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")
-            people[cells["OASISID"]] = {**kept, "fusion_mode": entry}
+            people[cells["OASISID"]] = {**selected, "fusion_mode": entry}
     return people
 
 

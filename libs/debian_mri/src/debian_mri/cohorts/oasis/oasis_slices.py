@@ -7,17 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    reject_duplicate_ids,
-    require_file,
-    require_folder,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, read_clinical_table, reject_duplicate_ids
 from debian_mri.cohorts.oasis.ratings import CITATION, NOTES, SESSION, oasis_label, oasis_row
-from debian_mri.cohorts.tables import read_people
 from debian_mri.data.manifest import PLANES, Rejection, Scan
+from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
 
 
@@ -31,7 +24,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     index = require_file(root / "index.csv", "index.csv", "one row a session")
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
-    for line, cells in read_people(index, ("ID", "label", "CDR", *PLANES)):
+    for line, cells in read_clinical_table(index, ("ID", "label", "CDR", *PLANES)):
         source_name = cells["ID"] or f"line {line} of index.csv"
         match = SESSION.fullmatch(cells["ID"])
         label, reason = oasis_label(cells["CDR"])
@@ -58,12 +51,12 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         candidates.append(Candidate(scan=scan, row=row, source=source_name))
     if not candidates and not rejected:
         raise InputError(f"{index}: no row below the head line")
-    kept, repeated = reject_duplicate_ids(candidates)
+    unique, repeated = reject_duplicate_ids(candidates)
     return ReaderResult(
         title="OASIS-1, slices",
         citation=CITATION,
         root=root,
-        candidates=kept,
+        candidates=unique,
         rejected=[*rejected, *repeated],
         notes=list(NOTES),
     )

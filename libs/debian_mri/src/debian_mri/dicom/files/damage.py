@@ -125,22 +125,15 @@ def _numbers(path: Path) -> list[tuple[int, str]]:
 
 def _is_copy(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> bool:
     """True for the remains of an image that also exists intact; false if many images share one UID."""
-    uid = _text(file.header, "SOPInstanceUID")
+    uid = dicom_io.optional(dicom_io.text, file.header, "SOPInstanceUID") or ""
     uids = Counter(image.uid for group in groups for image in group)
     return bool(uid) and uids[uid] == 1 and len(uids) > 1
 
 
 def _differing_values(header: Dataset, other: Dataset) -> int:
     """Number of differing values among those that are constant in a series."""
-    pairs = [(_text(header, keyword), _text(other, keyword)) for keyword in CONSTANT]
+    pairs = [[dicom_io.optional(dicom_io.text, one, keyword) for one in (header, other)] for keyword in CONSTANT]
     return sum(bool(ours and theirs and ours != theirs) for ours, theirs in pairs)
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    try:
-        return dicom_io.text(header, keyword)
-    except Refusal:
-        return ""
 
 
 def is_complete(images: Sequence[ImageFile]) -> bool:
@@ -152,12 +145,17 @@ def is_complete(images: Sequence[ImageFile]) -> bool:
     if len(images) == 1 and not of_mosaics:
         return len(frames) > 1
     header = images[0].header
-    announced = {_number(header, keyword) for keyword in ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")}
-    slices = {_private(header, *GE_LOCATIONS), _private(header, *PHILIPS_SLICES), _number(header, "NumberOfSlices")}
-    volumes = _number(header, "NumberOfTemporalPositions") or _number(header, "NumberOfTimeSlices") or 1
+
+    def number(keyword: str) -> int:
+        return dicom_io.optional(dicom_io.whole_number, header, keyword) or 0
+
+    announced = {number("ImagesInAcquisition"), number("NumberOfSeriesRelatedInstances")}
+    private = (dicom_io.optional(private_number, header, *tag) for tag in (GE_LOCATIONS, PHILIPS_SLICES))
+    slices = {number("NumberOfSlices"), *(int(count or 0) for count in private)}
+    volumes = number("NumberOfTemporalPositions") or number("NumberOfTimeSlices") or 1
     if of_mosaics:
         slices = {1}  # a mosaic is a volume
-        volumes = _number(header, "NumberOfTemporalPositions") or 0
+        volumes = number("NumberOfTemporalPositions")
     announced |= {count * volumes for count in slices if count}
     return len(images) in announced and _are_consecutive(frames)
 
@@ -166,17 +164,3 @@ def _are_consecutive(frames: Sequence[Frame]) -> bool:
     """True for unique consecutive instance numbers, or none."""
     numbers = sorted({frame.instance for frame in frames if frame.instance is not None})
     return all(after - before == 1 for before, after in pairwise(numbers))
-
-
-def _number(header: Dataset, keyword: str) -> int:
-    try:
-        return dicom_io.whole_number(header, keyword) or 0
-    except Refusal:
-        return 0
-
-
-def _private(header: Dataset, group: int, creator: str, element: int) -> int:
-    try:
-        return int(private_number(header, group, creator, element) or 0)
-    except Refusal:
-        return 0

@@ -12,9 +12,9 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import pydicom
 from pydicom import Dataset
@@ -29,6 +29,8 @@ from pydicom.uid import (
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
 from debian_mri.dicom.frames import Refusal, Vector
+
+T = TypeVar("T")
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
@@ -223,14 +225,22 @@ def value(dataset: Dataset, keyword: str | int | tuple[int, int]) -> Any:
         return None if content is None or (hasattr(content, "__len__") and len(content) == 0) else content
 
 
+def optional(read: Callable[..., T], *args: Any) -> T | None:
+    """Result of a function that reads a header, None where it refuses."""
+    try:
+        return read(*args)
+    except Refusal:
+        return None
+
+
 def text(dataset: Dataset, keyword: str) -> str:
     """Stripped text of an element; several values are joined as in the file."""
-    found = value(dataset, keyword)
-    if found is None:
+    content = value(dataset, keyword)
+    if content is None:
         return ""
-    if isinstance(found, (list, pydicom.multival.MultiValue)):
-        return "\\".join(str(item) for item in found).strip("\0 ")
-    return str(found).strip("\0 ")
+    if isinstance(content, (list, pydicom.multival.MultiValue)):
+        return "\\".join(str(item) for item in content).strip("\0 ")
+    return str(content).strip("\0 ")
 
 
 def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) -> Vector | None:
@@ -239,10 +249,10 @@ def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) 
     Raises:
         Refusal: other content.
     """
-    found = value(dataset, keyword)
-    if found is None:
+    content = value(dataset, keyword)
+    if content is None:
         return None
-    items = list(found) if isinstance(found, (list, tuple, pydicom.multival.MultiValue)) else [found]
+    items = list(content) if isinstance(content, (list, tuple, pydicom.multival.MultiValue)) else [content]
     with failures("invalid header", "an element that should hold numbers holds something else"):
         read_numbers = tuple(float(item) for item in items)
     if len(read_numbers) != count or not all(math.isfinite(number) for number in read_numbers):
@@ -252,16 +262,16 @@ def numbers(dataset: Dataset, keyword: str | int | tuple[int, int], count: int) 
 
 def number(dataset: Dataset, keyword: str | int | tuple[int, int]) -> float | None:
     """Element of one finite number, None if absent or empty."""
-    found = numbers(dataset, keyword, 1)
-    return found[0] if found else None
+    content = numbers(dataset, keyword, 1)
+    return content[0] if content else None
 
 
 def whole_number(dataset: Dataset, keyword: str | int | tuple[int, int]) -> int | None:
     """Element of one whole number, None if absent or empty."""
-    found = number(dataset, keyword)
-    if found is not None and found != int(found):
+    content = number(dataset, keyword)
+    if content is not None and content != int(content):
         raise Refusal("invalid header", "a broken number where a whole one should be")
-    return None if found is None else int(found)
+    return None if content is None else int(content)
 
 
 def words(dataset: Dataset, keyword: str) -> tuple[str, ...]:
@@ -275,10 +285,10 @@ def uid(dataset: Dataset, keyword: str) -> str:
     Raises:
         Refusal: not printable text.
     """
-    found = text(dataset, keyword)
-    if not found.isprintable() or "\ufffd" in found or len(found) > MAX_UID_LENGTH:
+    content = text(dataset, keyword)
+    if not content.isprintable() or "\ufffd" in content or len(content) > MAX_UID_LENGTH:
         raise Refusal(UNREADABLE, "an identifier of the header is damaged")
-    return found
+    return content
 
 
 def is_uid(text: str) -> bool:
@@ -288,12 +298,12 @@ def is_uid(text: str) -> bool:
 
 def sequence(dataset: Dataset, keyword: str | tuple[int, int]) -> list[Dataset]:
     """Items of a sequence, none if absent."""
-    found = value(dataset, keyword)
-    if found is None:
+    content = value(dataset, keyword)
+    if content is None:
         return []
-    if not isinstance(found, pydicom.Sequence):
+    if not isinstance(content, pydicom.Sequence):
         raise Refusal(UNREADABLE, "a sequence of the header is damaged")
-    return list(found)
+    return list(content)
 
 
 def check_image(dataset: Dataset) -> tuple[int, int]:

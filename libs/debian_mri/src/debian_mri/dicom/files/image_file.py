@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,11 +83,8 @@ def read_image_file(path: Path) -> ImageFile | None:
             reason = dicom_io.CUT_SHORT if ended else "no series is named in the header"
             raise damage or dicom_io.UnreadableDicom(Refusal(dicom_io.UNREADABLE, reason), header)
         series_uid = _series_words(header)
-    image_uid, series_number = "", 0
-    with contextlib.suppress(Refusal):
-        series_number = dicom_io.whole_number(header, "SeriesNumber") or 0
-    with contextlib.suppress(Refusal):
-        image_uid = dicom_io.uid(header, "SOPInstanceUID")
+    series_number = dicom_io.optional(dicom_io.whole_number, header, "SeriesNumber") or 0
+    image_uid = dicom_io.optional(dicom_io.uid, header, "SOPInstanceUID") or ""
     file = ImageFile(path, image_uid, series_uid, series_number, (), header, damage)
     if kind is not None or (not has_pixels and is_private_without_size(header)):
         without = dicom_io.NOT_A_SCAN if has_pixels and damage is None else NO_PIXELS
@@ -101,19 +97,16 @@ def read_image_file(path: Path) -> ImageFile | None:
         with dicom_io.failures(dicom_io.UNREADABLE, "a value of the header is damaged"):
             return replace(file, frames=tuple(_frames(path, header)))
     except Refusal as refusal:
-        picture = is_secondary_capture(header) or (
+        is_capture = is_secondary_capture(header) or (
             refusal.kind == dicom_io.NOT_A_SCAN and "ImagePositionPatient" not in header
         )
-        return replace(file, refusal=refusal, is_slice=not picture)
+        return replace(file, refusal=refusal, is_slice=not is_capture)
 
 
 def _series_words(header: Dataset) -> str:
     """Header values that distinguish series in files without a UID; no UID itself."""
-    words = [NO_UID]
-    for keyword in SERIES_WORDS:
-        with contextlib.suppress(Refusal):
-            words.append(dicom_io.text(header, keyword))
-    return "\n".join(words)
+    words = (dicom_io.optional(dicom_io.text, header, keyword) for keyword in SERIES_WORDS)
+    return "\n".join([NO_UID, *(word for word in words if word is not None)])
 
 
 def _frames(path: Path, header: Dataset) -> list[Frame]:
@@ -155,21 +148,13 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
         component=None if component is None else int(component),
         echo=(dicom_io.number(frame, "EchoTime"), dicom_io.text(frame, "EchoNumbers") or None),
         times=_times(frame),
-        instance=_count(file, "InstanceNumber"),
+        instance=dicom_io.optional(dicom_io.whole_number, file, "InstanceNumber"),
         uid=dicom_io.uid(file, "SOPInstanceUID"),
         stack=dicom_io.text(frame, "StackID") if frame is not file else "",
         scale=_scale(file, frame),
         # a protocol may be that of the whole examination, which begins with localisers
         description=(dicom_io.text(file, "SeriesDescription") or dicom_io.text(file, "ProtocolName")).lower(),
     )
-
-
-def _count(header: Dataset, keyword: str) -> int | None:
-    """A number of an image or acquisition, None also where an anonymiser wrote words in its place."""
-    try:
-        return dicom_io.whole_number(header, keyword)
-    except Refusal:
-        return None
 
 
 def _times(header: Dataset) -> dict[str, Vector]:
@@ -181,7 +166,7 @@ def _times(header: Dataset) -> dict[str, Vector]:
     ):
         if (found := dicom_io.number(header, keyword)) is not None:
             times[source] = (found,)
-    if (acquisition := _count(header, "AcquisitionNumber")) is not None:
+    if (acquisition := dicom_io.optional(dicom_io.whole_number, header, "AcquisitionNumber")) is not None:
         times["acquisition number"] = (acquisition,)
     clock = dicom_io.text(header, "AcquisitionTime").replace(":", "")
     if clock.replace(".", "", 1).isdigit():

@@ -85,10 +85,7 @@ def _kind_of_class(uid: str) -> str | None:
 
 def is_secondary_capture(header: Dataset) -> bool:
     """True for a secondary capture, a photograph or another image that is no slice."""
-    try:
-        uid = dicom_io.text(header, "SOPClassUID")
-    except Refusal:
-        return False
+    uid = dicom_io.optional(dicom_io.text, header, "SOPClassUID") or ""
     return any(_is_below(uid, start) for start in CAPTURES)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydicom import Dataset
 
-from debian_mri.dicom.files import dicom_io
+from debian_mri.dicom.files.dicom_io import number, optional, text, words
 from debian_mri.dicom.files.multiframe import frame_headers, is_multiframe
-from debian_mri.dicom.frames import Frame, Refusal
+from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy import vocabulary
 from debian_mri.dicom.privacy.pseudonyms import hash_subject, remap_uid
 
@@ -51,7 +51,7 @@ def first_frame(header: Dataset) -> Dataset:
 
 def repetition_time(header: Dataset) -> float | None:
     """Time between volumes in s, None without a positive value in the header."""
-    milliseconds = _number(first_frame(header), "RepetitionTime") or _number(header, "RepetitionTime")
+    milliseconds = optional(number, first_frame(header), "RepetitionTime") or optional(number, header, "RepetitionTime")
     return milliseconds / 1000 if milliseconds and milliseconds > 0 else None
 
 
@@ -66,45 +66,30 @@ def sidecar(header: Dataset, frame: Frame, *, salt: bytes | None, slice_spacing:
     """
     frame_header = first_frame(header)
     content: dict[str, Any] = {}
-    if manufacturer := vocabulary.manufacturer(_text(header, "Manufacturer")):
+    if manufacturer := vocabulary.manufacturer(optional(text, header, "Manufacturer") or ""):
         content["Manufacturer"] = manufacturer
-    if model := vocabulary.model(_text(header, "ManufacturerModelName")):
+    if model := vocabulary.model(optional(text, header, "ManufacturerModelName") or ""):
         content["ManufacturersModelName"] = model
     for keyword in CODES:
-        if codes := vocabulary.codes(keyword, dicom_io.words(header, keyword)):
+        if codes := vocabulary.codes(keyword, words(header, keyword)):
             content[keyword] = "_".join(codes)
     if image_type := vocabulary.codes("ImageType", frame.image_type):
         content["ImageType"] = image_type
-    if words := vocabulary.description(_text(header, "SeriesDescription")):
-        content["SeriesDescription"] = words
+    if description := vocabulary.description(optional(text, header, "SeriesDescription") or ""):
+        content["SeriesDescription"] = description
     for keyword, (key, factor) in NUMBERS.items():
-        number = _number(frame_header, keyword)
-        number = _number(header, keyword) if number is None else number
-        if number is not None:
-            content[key] = float(f"{number * factor:.9g}")
+        value = optional(number, frame_header, keyword)
+        value = optional(number, header, keyword) if value is None else value
+        if value is not None:
+            content[key] = float(f"{value * factor:.9g}")
     if slice_spacing is not None:
         content["SpacingBetweenSlices"] = float(f"{slice_spacing:.6g}")
     if frame.echo[0] is not None:
         content["EchoTime"] = float(f"{frame.echo[0] / 1000:.9g}")
     if salt is not None:
-        if patient := _text(header, "PatientID"):
+        if patient := optional(text, header, "PatientID"):
             content["SubjectKey"] = hash_subject(patient, salt)
         for keyword, key in LINKS.items():
-            if uid := _text(header, keyword):
+            if uid := optional(text, header, keyword):
                 content[key] = remap_uid(uid, salt)
     return content
-
-
-def _number(header: Dataset, keyword: str) -> float | None:
-    """Number of the header, None if invalid."""
-    try:
-        return dicom_io.number(header, keyword)
-    except Refusal:
-        return None
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    try:
-        return dicom_io.text(header, keyword)
-    except Refusal:
-        return ""

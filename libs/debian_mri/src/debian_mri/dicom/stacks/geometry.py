@@ -63,8 +63,8 @@ def check_uniform(frames: Sequence[Frame]) -> None:
         raise Refusal("mixed orientations", f"the {len(frames)} images are not parallel")
     sizes = Counter((frame.rows, frame.columns) for frame in frames)
     if len(sizes) > 1:
-        found = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sizes.most_common(4))
-        raise Refusal("inconsistent sizes", found)
+        listed = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns), count in sizes.most_common(4))
+        raise Refusal("inconsistent sizes", listed)
     spacing = np.array([frame.spacing for frame in frames])
     if (np.abs(spacing - spacing[0]) > SAME_SPACING * spacing[0]).any():
         raise Refusal("inconsistent sizes", "the pixel spacing differs between images")

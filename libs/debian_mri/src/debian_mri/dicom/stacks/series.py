@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from debian_mri.dicom.files.damage import DamagedFile, candidate_series, foreign_kind, name_pattern
-from debian_mri.dicom.files.dicom_io import UNREADABLE, NotDicom, UnreadableDicom, is_uid, text
+from debian_mri.dicom.files.dicom_io import UNREADABLE, NotDicom, UnreadableDicom, is_uid, optional, text
 from debian_mri.dicom.files.image_file import MISSING_GEOMETRY, NO_PIXELS, ImageFile, read_image_file
 from debian_mri.dicom.files.object_kinds import is_secondary_capture
 from debian_mri.dicom.files.walk import walk
@@ -167,15 +167,15 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
             refusal = Refusal(UNREADABLE, "an identifier of the header is damaged")
             damaged.append(DamagedFile(image.path, refusal, image.header, is_dicom=True))
     for uid, group in groups.items():
-        whole = {image.uid for image in group if image.refusal is None}
-        if len(whole) > 1:  # an anonymiser's one UID for all says nothing
+        intact = {image.uid for image in group if image.refusal is None}
+        if len(intact) > 1:  # an anonymiser's one UID for all says nothing
             groups[uid] = []
             for image in group:
-                if image.refusal is not None and image.refusal.kind in (UNREADABLE, NO_PIXELS) and image.uid in whole:
+                if image.refusal is not None and image.refusal.kind in (UNREADABLE, NO_PIXELS) and image.uid in intact:
                     damaged.append(DamagedFile(image.path, image.refusal, image.header, is_dicom=True))
                 else:
                     groups[uid].append(image)
-    answer: dict[str, list[ImageFile]] = {}
+    result: dict[str, list[ImageFile]] = {}
     for uid, group in groups.items():
         numbered: dict[int, list[ImageFile]] = defaultdict(list)
         for image in group:
@@ -183,10 +183,10 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
         # a single image under another number may be one of the series whose number is damaged
         own = is_uid(uid) and len({image.uid for image in group}) == len(group)
         if len(numbered) > 1 and not own and all(_is_many(part) for part in numbered.values()):
-            answer |= {f"{uid}\n{number}": part for number, part in numbered.items()}
+            result |= {f"{uid}\n{number}": part for number, part in numbered.items()}
         else:
-            answer[uid] = group
-    return answer, damaged
+            result[uid] = group
+    return result, damaged
 
 
 def _is_many(images: Sequence[ImageFile]) -> bool:
@@ -285,13 +285,8 @@ def _are_pieces(folders: Sequence[Series]) -> bool:
 
 
 def _identity(header: Dataset) -> tuple[str, ...]:
-    answer = []
-    for keyword in ("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID"):
-        try:
-            answer.append(text(header, keyword))
-        except Refusal:
-            answer.append("")
-    return tuple(answer)
+    keywords = ("StudyInstanceUID", "PatientID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID")
+    return tuple(optional(text, header, keyword) or "" for keyword in keywords)
 
 
 def split_series(series: Series) -> list[SeriesPart]:
