@@ -134,17 +134,7 @@ def check_labels(
     seen: Mapping[str, list[str]],
     split: Callable[[str], Sequence[str]] = lambda clip_id: ("", clip_id),
 ) -> Iterator[Clip | Rejection]:
-    """The items, with their ids recorded in ``seen``; at the end, a check of each label map.
-
-    Args:
-        items: clips and rejections.
-        maps: label map by source.
-        seen: ids by source.
-        split: source and id inside it of a clip's id.
-
-    Raises:
-        InputError: a map without any label of its clips.
-    """
+    """The items, with their ids in ``seen`` by source (``split``); at the end, `LabelMapCheck` of each map."""
     checks = {name: LabelMapCheck(labels) for name, labels in maps.items() if labels is not None}
     for item in items:
         name, clip_id = split(item.clip_id)

@@ -44,14 +44,11 @@ def export(
 
     Args:
         motion: the clip, metres, y-up.
-        path: the file to write.
+        path: the file to write, and the result.
         format: one of `FORMATS`; by default the suffix of ``path``.
         caption: text on the images of ``gif`` and ``mp4``; by default the motion's action.
         clip_id: id of the clip, a key of ``npz`` and the heading of the ``html`` page.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: unknown format, a scale for another format than ``bvh``, a skeleton that is not SMPL's for
