@@ -68,12 +68,12 @@ _SPLITTABLE = {
 
 
 class JointName(NamedTuple):
-    """A joint's name, read: its side if it names one, the part of the body, and its words without the side.
+    """Parsed name of a joint: side, part of the body, and words without the side.
 
     Attributes:
         side: ``left``, ``right`` or None.
         part: an entry of the arm or leg, ``toe``, ``thumb``, ``tip``, ``finger``, ``pelvis``, ``neck``, ``head``,
-            ``spine``, or None; with a question mark where only the tree can tell.
+            ``spine``, or None; with a question mark where it depends on the tree.
         helper: whether it is an end site, twist bone or the like.
         words: lower-case words and numbers, the side replaced by an asterisk.
     """
@@ -85,7 +85,7 @@ class JointName(NamedTuple):
 
 
 def joint_side(name: str) -> str | None:
-    """The side that a single joint's name says: ``HipLeft``, ``l_hip``, ``lThigh``, ``LFArm``, ``FemurL``; or None."""
+    """Side in a single joint's name: ``HipLeft``, ``l_hip``, ``lThigh``, ``LFArm``, ``FemurL``; or None."""
     return read_joint_name(name).side
 
 
@@ -119,7 +119,7 @@ def read_joint_names(names: Sequence[str]) -> tuple[JointName, ...]:
 
 
 def mirror_order(names: Sequence[str]) -> tuple[int, ...] | None:
-    """For each joint the one on the other side by name, or itself; None where no name tells left from right."""
+    """For each joint the one on the other side by name, or itself; None where no name distinguishes left from right."""
     read = read_joint_names(names)
     places: dict[tuple[str | None, tuple[str, ...]], list[int]] = {}
     for joint, name in enumerate(read):
