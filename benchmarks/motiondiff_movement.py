@@ -19,7 +19,7 @@ import json
 import numpy as np
 
 from motiondiff.data.store import MotionStore
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.skeleton.motion import Motion
 
 ACTIONS = ("walk", "run", "wave-right-hand")

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from icube_common.io.runs import write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.export.images.render import write_contact_sheet
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.skeleton.motion import Motion
 
 FRAMES = 16

@@ -38,7 +38,7 @@ DISTINCT, BODIES = 500, 50
 INFO_RUNS = 5
 BATCH_SIZE, BATCHES = 64, 300
 TURNS, BATCHES_A_TURN, STEPS_A_TURN = 7, 40, 3
-GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "loader_over_step": 3.0}
+TARGETS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "loader_over_step": 3.0}
 
 
 def make_store(path: Path, clips: int) -> None:
@@ -137,18 +137,20 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
 
     from icube_common.training import StepRandom
     from motiondiff.config import MotionDiffConfig
+    from motiondiff.data.dataset import MotionDataset
     from motiondiff.data.store import MotionStore
-    from motiondiff.train import DiffusionStep, make_denoiser, make_noise_schedule, measure_representation
+    from motiondiff.training.diffusion import fit_representation, make_denoiser
+    from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
     config = MotionDiffConfig()
     opened = MotionStore(store)
-    representation = measure_representation(opened, opened.select("train")[:DISTINCT], config.data)
-    denoiser = make_denoiser(opened, representation, config)
+    representation = fit_representation(opened, opened.select("train")[:DISTINCT], config.data)
+    denoiser = make_denoiser(None, MotionDataset(opened, config=config.data), config)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.train.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     model.train()
-    losses = DiffusionStep(
+    losses = DiffusionLoss(
         representation, make_noise_schedule(config.diffusion), config.diffusion, config.data.max_frames
     )
 
@@ -217,7 +219,7 @@ def run(folder: Path, clips: int) -> dict[str, Any]:
         "rates": rates,
         "goals_met": {
             name: measured[name] >= goal if name == "loader_over_step" else measured[name] < goal
-            for name, goal in GOALS.items()
+            for name, goal in TARGETS.items()
         },
         "simulated": True,
         "cpus": os.cpu_count(),

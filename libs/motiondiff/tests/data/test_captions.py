@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import (
     Captions,
     EmbeddedCaptions,
@@ -25,8 +26,7 @@ from motiondiff.data.captions import (
 )
 from motiondiff.data.labels.label_map import load_builtin_map
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import RecogniserConfig
-from motiondiff.sample import SampleOptions
+from motiondiff.pipelines.sampling import SampleOptions
 
 ROOT = Path(__file__).resolve().parents[4]
 SMALL_WORDS = re.compile(
@@ -187,13 +187,13 @@ def test_mean_of_actions() -> None:
 def test_the_benchmark(
     paraphrases: Any, text_run_path: Path, run_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paraphrases, "RecogniserConfig", lambda: RecogniserConfig(steps=3, frames=8))
+    monkeypatch.setattr(paraphrases, "ClassifierConfig", lambda: ClassifierConfig(steps=3, frames=8))
     table = paraphrases.run(str(store_path), str(text_run_path), SampleOptions(count=4, steps=2))
     assert set(table["actions"]) == {"walk", "pick up", "sit down"} and set(table["actions"]["walk"]["each"]) == set(
         paraphrases.HELD_OUT["walk"]
     )
     assert table["chance"] == 1 / 5 and table["over_chance"] == pytest.approx(5 * table["paraphrases"])
-    assert table["goals"]["over_chance"] == (table["over_chance"] >= 3)
+    assert table["targets"]["over_chance"] == (table["over_chance"] >= 3)
     for name in ("class_name", "paraphrases", "by_action", "nearest_caption", "real_test_clips"):
         assert 0 <= table[name] <= 1
     with pytest.raises(InputError, match="takes no text"):
