@@ -38,9 +38,9 @@ def find_model(source: str | Path, *, file: str = DESCRIPTION, command: str) -> 
     folder = Path(source)
     if not folder.exists() and isinstance(source, str) and _HUB_ID.fullmatch(source):
         folder = _download(source)
-    for found in (folder, folder / "model"):
-        if (found / file).is_file():
-            return found
+    for result in (folder, folder / "model"):
+        if (result / file).is_file():
+            return result
     raise InputError(f"{source}: no trained model in it (no {file}); give a folder that {command} has made")
 
 
@@ -115,9 +115,9 @@ class ModelFormat:
         """
         folder = find_model(source, command=self.command)
         description = read_json(folder / DESCRIPTION)
-        found = description.get("format") if isinstance(description, dict) else None
-        if found != self.version:
-            number = "an earlier" if found is None else f"number {found}"
+        result = description.get("format") if isinstance(description, dict) else None
+        if result != self.version:
+            number = "an earlier" if result is None else f"number {result}"
             raise InputError(
                 f"{folder / DESCRIPTION}: {number} format of saved models, here {self.version}: train again with "
                 f"`{self.command}`"

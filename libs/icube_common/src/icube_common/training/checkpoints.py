@@ -61,8 +61,8 @@ def steps_on_disk(run: RunFolder) -> list[int]:
     """Steps of all folders named as checkpoints, oldest first."""
     if not run.checkpoints.is_dir():
         return []
-    found = (_NAME.fullmatch(path.name) for path in run.checkpoints.iterdir())
-    return sorted(int(match[1]) for match in found if match)
+    result = (_NAME.fullmatch(path.name) for path in run.checkpoints.iterdir())
+    return sorted(int(match[1]) for match in result if match)
 
 
 def save_checkpoint(
@@ -139,12 +139,12 @@ def copy_tensors(source: Path, loaded: Mapping[str, Tensor], target: Mapping[str
         InputError: names, shapes or types differ; nothing has been copied then.
     """
     for name in sorted({*loaded, *target}):
-        found = f"{tuple(loaded[name].shape)} {loaded[name].dtype}" if name in loaded else "absent"
-        wanted = f"{tuple(target[name].shape)} {target[name].dtype}" if name in target else "absent"
-        if found != wanted:
+        result = f"{tuple(loaded[name].shape)} {loaded[name].dtype}" if name in loaded else "absent"
+        expected = f"{tuple(target[name].shape)} {target[name].dtype}" if name in target else "absent"
+        if result != expected:
             raise InputError(
-                f"{source}: {name} is {found}, in this run's model {wanted}; resume with the same model configuration "
-                f"or start a new run"
+                f"{source}: {name} is {result}, in this run's model {expected}; resume with the same model "
+                "configuration or start a new run"
             )
     for name, value in target.items():
         value.copy_(loaded[name])
@@ -189,10 +189,10 @@ def start_fresh(parts: TrainingState) -> Progress:
     Raises:
         InputError: the folder holds checkpoints.
     """
-    found = steps_on_disk(parts.run)
-    if found:
+    result = steps_on_disk(parts.run)
+    if result:
         raise InputError(
-            f"{parts.run.path}: holds a checkpoint of step {found[-1]} already; --resume continues from it, "
+            f"{parts.run.path}: holds a checkpoint of step {result[-1]} already; --resume continues from it, "
             "--overwrite starts again"
         )
     return Progress()

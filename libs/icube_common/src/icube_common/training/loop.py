@@ -169,8 +169,8 @@ def _train(
     """Optimiser steps until there is a reason to stop, which is returned."""
     config, accelerator, meter = parts.config, parts.accelerator, parts.meter
     device = accelerator.device
-    begun, earlier = time.monotonic(), progress.seconds
-    logged_at, logged_step = begun, progress.step
+    start, earlier = time.monotonic(), progress.seconds
+    logged_at, logged_step = start, progress.step
     parts.wrapped.train()
     with _progress_bar(parts, progress) as bar:
         stop = _reason_to_stop(parts, progress, 0.0)
@@ -207,10 +207,10 @@ def _train(
             if device.type == "cpu":
                 meter.collect()
             now = time.monotonic()
-            progress.seconds = earlier + now - begun
+            progress.seconds = earlier + now - start
             bar.update()
 
-            stop = _reason_to_stop(parts, progress, now - begun)
+            stop = _reason_to_stop(parts, progress, now - start)
             if stop or progress.step % config.logging_steps == 0:
                 speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
                 logged_at, logged_step = now, progress.step
@@ -219,7 +219,7 @@ def _train(
             improved = False
             if validate is not None and config.eval_steps and progress.step % config.eval_steps == 0:
                 improved = _validate(parts, progress, validate)
-                stop = stop or _reason_to_stop(parts, progress, now - begun)
+                stop = stop or _reason_to_stop(parts, progress, now - start)
             if stop or improved or progress.step % config.checkpointing_steps == 0:
                 save(parts, progress)
     return stop
