@@ -98,13 +98,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
     if everywhere:
         notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
-    return ReaderResult(
-        title="DICOM folder",
-        root=root,
-        candidates=candidates,
-        rejected=rejected,
-        notes=notes,
-    )
+    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, notes=notes)
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:

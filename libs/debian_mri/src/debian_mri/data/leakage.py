@@ -231,10 +231,7 @@ def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: M
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
     shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
     check_samples(
-        manifest.samples(),
-        rows,
-        {"ids": trained["ids"] if same_set else [], "subjects": shared_names},
-        kind="scan",
+        manifest.samples(), rows, {"ids": trained["ids"] if same_set else [], "subjects": shared_names}, kind="scan"
     )
     scans: list[Scan] = [manifest.scans[row] for row in rows]
     if same := [scan.id for scan in scans if scan.sha256 and scan.sha256 in set(trained["images"])]:
