@@ -72,13 +72,9 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             "a left-right flip cannot be detected"
         )
     longitudinal = any(session.startswith("OAS2") for session in images)
+    title, citation = ("OASIS-2", CITATION_2) if longitudinal else ("OASIS-1", CITATION)
     return ReaderResult(
-        title="OASIS-2" if longitudinal else "OASIS-1",
-        citation=CITATION_2 if longitudinal else CITATION,
-        root=root,
-        candidates=candidates,
-        rejected=rejected,
-        notes=notes,
+        title=title, citation=citation, root=root, candidates=candidates, rejected=rejected, notes=notes
     )
 
 
