@@ -160,9 +160,6 @@ def check_site_confounding(samples: Samples) -> None:
     classes with a balanced accuracy of 0.9 or more. A model of DLB may then be one of the scanner, and no test on these
     sites could show it. Weaker associations are reported (`site_association`).
 
-    Args:
-        samples: scans with sites; without sites there is no check.
-
     Raises:
         InputError: confounded sites, with their classes.
     """
@@ -184,9 +181,6 @@ def check_site_confounding(samples: Samples) -> None:
 
 def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
     """Check that no subject is in two parts of a split.
-
-    Args:
-        parts: name of the part -> subjects of its scans.
 
     Raises:
         InputError: a subject in two parts.
@@ -217,11 +211,6 @@ def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: M
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
     set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
 
-    Args:
-        manifest: the set.
-        rows: test scans.
-        trained: of `training_scans`.
-
     Raises:
         InputError: test scans among the training scans, and the way to exclude them.
     """
@@ -246,10 +235,6 @@ def drop_duplicates(scans: Sequence[Scan], sources: Mapping[str, str]) -> tuple[
 
     Of copies under one subject, session and diagnosis the first is kept; copies under different subjects, sessions or
     diagnoses are all rejected.
-
-    Args:
-        scans: with their digests.
-        sources: scan id -> name in a rejection.
 
     Returns:
         Unique scans, in their order, and rejections.

@@ -71,13 +71,7 @@ class Visits:
         return cls(rows)
 
     def row(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
-        """Row of a scan, empty if none matches.
-
-        Args:
-            person: PTID.
-            session: visit code of the scan.
-            scan_date: date of the scan.
-        """
+        """Row of a scan, empty if none matches."""
         return self._coded(person, session, scan_date) or self._nearest(person, scan_date)
 
     def _coded(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
@@ -105,13 +99,7 @@ class Visits:
         return bool(sex and recorded and sex != recorded)
 
     def complete(self, person: str, visit: dict[str, str], row: dict[str, str]) -> dict[str, str]:
-        """A person's row completed by ADNIMERGE's described variables (`debian_mri.data.clinical_variables`).
-
-        Args:
-            person: PTID.
-            visit: row of the scan.
-            row: of the collection's CSV.
-        """
+        """A person's row completed by ADNIMERGE's described variables (`debian_mri.data.clinical_variables`)."""
         constant = self.constant.get(person, {})
         completed = dict(row)
         for column, text in {**visit, **constant}.items():

@@ -120,10 +120,6 @@ def first_bytes(path: Path, count: int) -> bytes:
 def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
     """Read a file's header, or all of it.
 
-    Args:
-        path: file, plain or gzipped.
-        pixels: read the pixels as well.
-
     Returns:
         Data set, and true for a file with pixel data.
 
