@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from debian_mri.cohorts.adni.loni import parse_date
-from debian_mri.cohorts.base import read_clinical_table
+from debian_mri.cohorts.base import read_rows
 from debian_mri.data.clinical_variables import VARIABLES, canonical_name, normalise_value
 from icube_common.data.reader import require_file
 from icube_common.errors import InputError
@@ -63,7 +63,7 @@ class Visits:
             InputError: no such file, not readable, a column is missing, or a visit is there twice with other values.
         """
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        for line, cells in read_clinical_table(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
+        for line, cells in read_rows(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
             clean = {name: "" if text in MISSING_VALUES else text for name, text in cells.items()}
             key = (clean["PTID"], clean["VISCODE"].lower())
             if rows.setdefault(key, clean) != clean:
