@@ -62,13 +62,7 @@ class SiteAssociation:
 def site_association(
     labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
 ) -> SiteAssociation | None:
-    """Association of site and class; None for fewer than two sites or classes.
-
-    Args:
-        labels: class of each scan.
-        sites: site of each scan; scans without one are excluded.
-        subjects: subject of each scan.
-    """
+    """Association of site and class; None for fewer than two sites or classes."""
     people = {(subject, site, label) for label, site, subject in zip(labels, sites, subjects, strict=True) if site}
     classes, site_names = sorted({label for _, _, label in people}), sorted({str(site) for _, site, _ in people})
     if len(classes) < 2 or len(site_names) < 2:
