@@ -1,9 +1,9 @@
-"""A distilled run in 1, 2 and 4 steps beside its teacher in 20, quality and time, in one run.
+"""Distillation: quality and time of a distilled run in 1, 2 and 4 steps, beside its teacher in 20.
 
     OMP_NUM_THREADS=1 python benchmarks/motiondiff_distillation.py STORE TEACHER STUDENT [--seeds 5] [--per-action 10]
 
 Each row makes ``per-action`` motions of every action from each seed: KID by class against the held-out clips on the
-features of one GRU recogniser trained on the run's training split, accuracy, within-class diversity, foot skate and
+features of one GRU classifier trained on the run's training split, accuracy, within-class diversity, foot skate and
 jitter, as `motiondiff evaluate` does; mean over seeds with a 95 % t-interval of the mean. The teacher samples with
 DPM-Solver++ in 20 steps with guidance 2.5; also in 4 steps, which is what distillation has to beat. ``seconds`` is
 denoising time for each motion in batches of 32; ``kid_over_teacher`` and ``faster`` are against the first row.
@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from motiondiff_quality_steps import judge_row
+from motiondiff_quality_steps import evaluate_row
 
 from icube_common.io.runs import describe_environment, write_json
+from motiondiff.config import EvaluateOptions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import real_clips, refuse_other_data
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.options import EvaluateOptions
-from motiondiff.recognition import fit_recogniser
-from motiondiff.sample import SampleOptions
+from motiondiff.evaluation.metrics import MotionEvaluator
+from motiondiff.evaluation.runner import real_clips
+from motiondiff.pipelines.sampling import SampleOptions
+from motiondiff.recognition import fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 # whose, scheduler, steps, guidance
 ROWS = (
@@ -52,11 +53,14 @@ def main() -> None:
     torch.set_num_threads(1)
     store = MotionStore(arguments.store)
     for run in (arguments.teacher, arguments.student):
-        refuse_other_data(run, store)
+        check_same_data(run, store)
     options = EvaluateOptions(min_clips=arguments.min_clips, split=arguments.split)
     train, held_out = real_clips(store, options)
-    judge = Judge(train, held_out, fit_recogniser(train, options.recogniser, options.evaluator_seed))
-    real = {"kid": judge.against_held_out(judge.train, 0)["kid"], **judge.of_itself(judge.held_out)}
+    evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
+    real = {
+        "kid": evaluator.distribution_metrics(evaluator.train, 0)["kid"],
+        **evaluator.set_metrics(evaluator.held_out),
+    }
     result: dict[str, Any] = {"real": real, "rows": [], "environment": describe_environment()}
     for whose, scheduler, steps, guidance in ROWS:
         sampling = [
@@ -65,7 +69,7 @@ def main() -> None:
         ]
         run = arguments.teacher if whose == "teacher" else arguments.student
         row = {"run": whose, "scheduler": scheduler, "steps": steps, "guidance": guidance}
-        row |= judge_row(judge, run, scheduler, "fp32", sampling)
+        row |= evaluate_row(evaluator, run, scheduler, "fp32", sampling)
         first = result["rows"][0] if result["rows"] else row
         row["kid_over_teacher"] = row["kid"]["mean"] / first["kid"]["mean"]
         row["faster"] = first["seconds"] / row["seconds"]

@@ -1,4 +1,4 @@
-"""How far is a fitted skeleton from the joints that a Kinect recorded?
+"""Residuals of inverse kinematics: distance of a fitted skeleton from the joints recorded by a Kinect.
 
     python benchmarks/motiondiff_fit_residuals.py utkinect=DIR msr-action3d=DIR
 
@@ -44,7 +44,7 @@ def spread(metres: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def measure(name: str, folder: Path) -> dict[str, Any]:
-    """The figures of one set."""
+    """Residuals of one data set."""
     reader = import_module(FORMATS[name].module)
     distances, noise, drift, clip_means, rejected = [], [], [], [], 0
     for reference in reader.find_clips(folder):

@@ -6,9 +6,9 @@ From every held-out clip, windows of a gap with --context frames held on each si
 filled by
 
 - ``slerp``: each joint's rotation spherically, the root linearly, from the last frame before to the first after;
-- ``bridge``: the curve that the denoiser is shown (`motiondiff.model.held.bridge`), without any model;
-- ``model``: `motiondiff.edit.inpaint` as `motiondiff edit --keep-frames` does it (one step, for runs trained with
-  ``diffusion.show_held``), without and with the action;
+- ``hermite``: the input curve of the denoiser (`motiondiff.models.inpainting.hermite_interpolate`), without any model;
+- ``model``: `motiondiff.pipelines.editing.inpaint` as `motiondiff edit --keep-frames` calls it (one step, for runs
+  trained with ``diffusion.inpainting_probability``), without and with the action;
 - ``model, sampled``: one draw of 20 steps from such a run;
 - ``replacement``: that draw without the held parts as an input of the denoiser: what a model gives that was not trained
   for editing.
@@ -31,12 +31,12 @@ import torch
 
 from icube_common.io.runs import describe_environment
 from motiondiff.data.store import MotionStore
-from motiondiff.edit import edit_settings, inpaint, put_back
-from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.model.held import CARRY_SECONDS, bridge, joint_features
-from motiondiff.sample import SampleOptions, clip_generator, load_pipeline
+from motiondiff.models.inpainting import CARRY_SECONDS, hermite_interpolate, joint_features
+from motiondiff.pipelines.editing import edit_settings, inpaint, restore_conditioned
+from motiondiff.pipelines.sampling import SampleOptions, clip_generator, load_pipeline
 from motiondiff.schedulers import make_scheduler
 from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.training.diffusion import check_same_data
 
 Array = npt.NDArray[np.float64]
 BATCH = 32
@@ -102,11 +102,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     store = MotionStore(arguments.store)
-    refuse_other_data(arguments.run, store)
+    check_same_data(arguments.run, store)
     given = SampleOptions(steps=arguments.steps, scheduler=arguments.scheduler, guidance=arguments.guidance)
     pipeline = load_pipeline(arguments.run)
     pipeline.set_progress_bar_config(disable=True)
-    trained = bool(pipeline.denoiser.config.held_input)
+    trained = bool(pipeline.denoiser.config.inpainting_input)
     one = edit_settings(arguments.run, given, expectation=trained)
     drawn = edit_settings(arguments.run, given, expectation=False)
     # name, settings, whether the denoiser is shown what is held, whether the action is given
@@ -117,27 +117,27 @@ def main() -> None:
     for gap in (int(word) for word in arguments.gaps.split(",")):
         truth, clips = windows(store, arguments.split, gap, arguments.context)
         start, stop = arguments.context, arguments.context + gap
-        held = np.ones((len(truth[0]), len(truth[0].skeleton)), dtype=bool)
-        held[start:stop] = False
+        conditioned = np.ones((len(truth[0]), len(truth[0].skeleton)), dtype=bool)
+        conditioned[start:stop] = False
         filled = {"slerp": [slerp_gap(motion, start, stop) for motion in truth]}
         values = torch.stack([pipeline.representation.encode(motion).cpu() for motion in truth])
-        mask = joint_features(torch.from_numpy(held)).expand_as(values)
-        curves = bridge(values, mask, CARRY_SECONDS * store.fps)
+        mask = joint_features(torch.from_numpy(conditioned)).expand_as(values)
+        curves = hermite_interpolate(values, mask, CARRY_SECONDS * store.fps)
         filled["bridge"] = [
-            put_back(motion, pipeline.representation.decode(curve, motion.skeleton), held)
+            restore_conditioned(motion, pipeline.representation.decode(curve, motion.skeleton), conditioned)
             for motion, curve in zip(truth, curves, strict=True)
         ]
         for name, options, shown, named in ways:
             assert options.scheduler is not None and options.steps is not None and options.guidance is not None
             pipeline.scheduler = make_scheduler(options.scheduler, pipeline.scheduler.config)
-            pipeline.denoiser.register_to_config(held_input=shown)
+            pipeline.denoiser.register_to_config(inpainting_input=shown)
             filled[name] = []
             for first in range(0, len(truth), BATCH):
                 batch = truth[first : first + BATCH]
                 filled[name] += inpaint(
                     pipeline,
                     batch,
-                    [held] * len(batch),
+                    [conditioned] * len(batch),
                     actions=[motion.action if named else None for motion in batch],
                     styles=[None] * len(batch),
                     steps=options.steps,
@@ -164,7 +164,7 @@ def main() -> None:
                     "minus_slerp_mm": round(float(difference.mean()), 2),
                     "ci95": interval(difference, clips),
                     "closer": round(float((difference < 0).mean()), 3),
-                    "held_error_m": max(float(np.delete(row, gap_frames, 0).max()) for row in apart) / 1000,
+                    "conditioning_error_m": max(float(np.delete(row, gap_frames, 0).max()) for row in apart) / 1000,
                     "seam_acceleration": round(
                         sum(acceleration(motion, seams) for motion in motions)
                         / sum(acceleration(motion, seams) for motion in truth),

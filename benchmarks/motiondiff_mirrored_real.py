@@ -1,11 +1,11 @@
-"""What real clips beside their own mirror images are worth to a recogniser: what generated motions owe to mirroring.
+"""Mirroring of real clips as augmentation of a classifier: the part of the effect of generated motions due to it.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/motiondiff_mirrored_real.py STORE --test-subjects s04,s06 [--fraction 0.25]
        [--seeds 5] [--draw-seed 0] [--out FILE.json]
 
 The control of an augmentation study whose generator was trained with ``data.mirror``: the same share of the real clips,
-the same held-out subjects, and recognisers (GRU) that are shown the mirrored clips for half of the draws, as they are
-shown generated ones there. Top-1 and its difference from the real clips alone, paired over recogniser seeds (t).
+the same held-out subjects, and classifiers (GRU) that are shown the mirrored clips for half of the draws, as they are
+shown generated ones there. Top-1 and its difference from the real clips alone, paired over classifier seeds (t).
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test
+from motiondiff.augmentation.subsets import sample_subset, split_real_and_test
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
+from motiondiff.recognition import ClipSet, fit_classifier
 from motiondiff.skeleton.mirror import mirror
 
 if __name__ == "__main__":
@@ -33,14 +34,14 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     store = MotionStore(arguments.store)
-    real, test = real_and_test(store, arguments.test_subjects.split(","))
-    rows = draw_fraction(store, real, arguments.fraction, arguments.draw_seed)
+    real, test = split_real_and_test(store, arguments.test_subjects.split(","))
+    rows = sample_subset(store, real, arguments.fraction, arguments.subset_seed)
     clips, held_out = ClipSet.from_store(store, rows=rows), ClipSet.from_store(store, rows=test)
     mirrored = ClipSet.from_motions([mirror(store[int(row)]) for row in rows], clips.class_names)
     found: dict[str, list[float]] = {"real": [], "real + mirrored": []}
     for seed in range(arguments.seeds):
         for name, training in (("real", clips), ("real + mirrored", clips.joined(mirrored))):
-            named = fit_recogniser(training, RecogniserConfig(), seed).predict(held_out).argmax(axis=1)
+            named = fit_classifier(training, ClassifierConfig(), seed).predict(held_out).argmax(axis=1)
             found[name].append(float((named == held_out.labels).mean()))
     differences = np.subtract(found["real + mirrored"], found["real"]).tolist()
     result = {

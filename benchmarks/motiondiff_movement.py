@@ -1,4 +1,4 @@
-"""Do generated Bandai-Namco motions move as real ones do: sliding feet, jerk, and the swing of a waving hand?
+"""Movement of generated and of real Bandai-Namco motions: foot skating, jerk, and the swing of a waving hand.
 
 Usage: python benchmarks/motiondiff_movement.py STORE RUN [--style normal] [--count 12] [--steps 10]
 
@@ -19,7 +19,7 @@ import json
 import numpy as np
 
 from motiondiff.data.store import MotionStore
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.skeleton.motion import Motion
 
 ACTIONS = ("walk", "run", "wave-right-hand")
@@ -28,7 +28,7 @@ LOW_FOOT = 0.08
 
 
 def measure(motion: Motion) -> dict[str, float]:
-    """The figures of one motion; NaN where no foot is low."""
+    """Metrics of one motion; NaN where no foot is low."""
     positions, fps = motion.positions, motion.fps
     feet = [index for index, name in enumerate(motion.skeleton.names) if "Toe" in name or "Foot" in name]
     speed = np.linalg.norm(np.diff(positions[:, feet], axis=0)[..., [0, 2]], axis=-1) * fps
@@ -48,7 +48,7 @@ def measure(motion: Motion) -> dict[str, float]:
 
 
 def medians(motions: list[Motion]) -> dict[str, float]:
-    """The median of each figure over motions."""
+    """Median of each metric over motions."""
     rows = [measure(motion) for motion in motions]
     return {name: round(float(np.nanmedian([row[name] for row in rows])), 3) for name in rows[0]}
 

@@ -1,4 +1,4 @@
-"""Does a plain nearest neighbour name generated motions as it names real ones?
+"""Accuracy of a nearest-neighbour classifier on generated motions, compared with real ones.
 
 Usage: python benchmarks/motiondiff_nearest_neighbour.py STORE RUN --out DIR [--per-action 20] [--steps 10]
 
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from icube_common.io.runs import write_json
 from motiondiff.data.store import MotionStore
 from motiondiff.export.images.render import write_contact_sheet
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
 from motiondiff.skeleton.motion import Motion
 
 FRAMES = 16
@@ -42,10 +42,10 @@ def describe(motion: Motion) -> npt.NDArray[np.float32]:
     return np.asarray((positions - positions[:, :1]).ravel())
 
 
-def named_right(
+def accuracy_by_class(
     queries: npt.NDArray[np.float32], query_labels: list[str], real: npt.NDArray[np.float32], real_labels: list[str]
 ) -> dict[str, float]:
-    """Class -> share of its queries whose nearest real clip has the same label."""
+    """Class -> fraction of its queries with a nearest real clip of the same label."""
     distances = ((queries[:, None] - real[None]) ** 2).sum(-1)
     found = [real_labels[index] for index in distances.argmin(1)]
     classes = sorted(set(query_labels))
@@ -97,8 +97,10 @@ def run(store_path: str, run_path: str, out: Path, per_action: int, steps: int, 
     result: dict[str, Any] = {
         "held_out_styles": sorted(set(styles[~trained].tolist())),
         "held_out": compare(
-            named_right(features[ours], [n for n in names if n in held_out_classes], real[~trained], pick(~trained)),
-            named_right(real[theirs], pick(theirs), real[~trained], pick(~trained)),
+            accuracy_by_class(
+                features[ours], [n for n in names if n in held_out_classes], real[~trained], pick(~trained)
+            ),
+            accuracy_by_class(real[theirs], pick(theirs), real[~trained], pick(~trained)),
         ),
     }
     across = {}
@@ -110,8 +112,8 @@ def run(store_path: str, run_path: str, out: Path, per_action: int, steps: int, 
         both = set(names) & set(pick(own))
         ours = np.array([name in both for name in names])
         across[style] = compare(
-            named_right(features[ours], [n for n in names if n in both], real[~own], pick(~own)),
-            named_right(real[own], pick(own), real[~own], pick(~own)),
+            accuracy_by_class(features[ours], [n for n in names if n in both], real[~own], pick(~own)),
+            accuracy_by_class(real[own], pick(own), real[~own], pick(~own)),
         )
     mean = {key: float(np.mean([row[key] for row in across.values()])) for key in ("generated", "real")}
     result["across_styles"] = {**mean, "ratio": round(mean["generated"] / mean["real"], 4), "styles": across}

@@ -1,10 +1,10 @@
-"""Do words that never occurred in training give the motion that is meant?
+"""Generalisation to paraphrases: accuracy of motions sampled from texts without words of the training captions.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/motiondiff_paraphrases.py STORE RUN [--count 20] [--steps 10]
        [--guidance 2.5] [--seed 0] [--out FILE.json]
 
 For each action of a run with text: ``count`` motions of its class name, given as text, and as many of the paraphrases
-of `HELD_OUT` in turn, text alone, no action. A GRU recogniser that was trained on the run's training split names them.
+of `HELD_OUT` in turn, text alone, no action. A GRU classifier that was trained on the run's training split names them.
 ``share`` is the share named as meant; ``chance`` one over the number of classes; ``ratio`` that of the paraphrases'
 share to the class names'. Goals: at least three times chance, and a ratio of at least 0.6. ``by_action`` names the
 action with the same motions asked for by ``--action``. ``paraphrases_ci95`` is a 95 % t-interval of the mean over
@@ -30,14 +30,15 @@ import numpy as np
 from icube_common.errors import InputError
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import describe_environment, write_json
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import Captions, store_captions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.recognition import ClipSet, Recogniser, RecogniserConfig, fit_recogniser
-from motiondiff.sample import SampleOptions, generate, load_pipeline
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
+from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
-GOALS = {"over_chance": 3.0, "ratio": 0.6}
+TARGETS = {"over_chance": 3.0, "ratio": 0.6}
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "walk": ("strolling", "a person saunters through the hall", "someone is pacing back and forth", "ambling along"),
@@ -94,8 +95,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 """Written before any model was trained with text, and not changed since."""
 
 
-def refuse_known(held_out: dict[str, tuple[str, ...]], captions: Captions) -> None:
-    """What training has seen tests nothing.
+def check_unseen(held_out: dict[str, tuple[str, ...]], captions: Captions) -> None:
+    """Raise InputError for a text of the training captions.
 
     Raises:
         InputError: a paraphrase is, or stands in, a caption.
@@ -108,23 +109,23 @@ def refuse_known(held_out: dict[str, tuple[str, ...]], captions: Captions) -> No
 
 def shares(
     pipeline: MotionDiffusionPipeline,
-    recogniser: Recogniser,
+    classifier: ActionClassifier,
     requests: dict[str, Sequence[str]],
     options: SampleOptions,
     *,
     as_action: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Action -> text -> share of its motions that the recogniser names as the action.
+    """Action -> text -> fraction of its motions that the classifier assigns to the action.
 
     Args:
         pipeline: trained with text.
-        recogniser: trained on the run's training clips.
+        classifier: trained on the run's training clips.
         requests: action -> what is asked for, each equally often, ``options.count`` motions in all.
         options: seed, steps, guidance.
         as_action: ask by the action's name as the action condition, with no text.
     """
     found: dict[str, dict[str, float]] = {}
-    names = tuple(recogniser.class_names)
+    names = tuple(classifier.class_names)
     for number, (action, texts) in enumerate(requests.items()):
         found[action] = {}
         for place, text in enumerate(texts):
@@ -134,7 +135,7 @@ def shares(
             )
             motions = [dataclasses.replace(motion, action=action) for motion in generate(pipeline, one)]
             clips = ClipSet.from_motions(motions, names)
-            named = recogniser.predict(clips).argmax(axis=1) == clips.labels
+            named = classifier.predict(clips).argmax(axis=1) == clips.labels
             found[action][text] = float(named.mean())
     return found
 
@@ -147,7 +148,7 @@ def mean_share(found: dict[str, dict[str, float]]) -> float:
 def nearest_caption(
     pipeline: MotionDiffusionPipeline, store: MotionStore, captions: Captions, held_out: dict[str, tuple[str, ...]]
 ) -> dict[str, bool]:
-    """Paraphrase -> whether its nearest caption belongs to a clip of the action meant."""
+    """Paraphrase -> True where its nearest caption belongs to a clip of its action."""
     encoder = pipeline.text_encoder
     vectors = encoder.embed(captions.texts).numpy()
     action_of = {
@@ -165,7 +166,7 @@ def nearest_caption(
 def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any]:
     """The whole table."""
     store = MotionStore(store_path)
-    refuse_other_data(run_path, store)
+    check_same_data(run_path, store)
     pipeline = load_pipeline(run_path, options.scheduler)
     if not pipeline.takes_text:
         raise InputError(f"{run_path}: takes no text; train with text.enabled=true")
@@ -173,15 +174,15 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
     held_out = {action: texts for action, texts in HELD_OUT.items() if action in store.actions}
     if not held_out:
         raise InputError(f"{store_path}: none of its actions is among {', '.join(HELD_OUT)}")
-    refuse_known(held_out, captions)
-    recogniser = fit_recogniser(ClipSet.from_store(store, split="train"), RecogniserConfig(), 0)
+    check_unseen(held_out, captions)
+    classifier = fit_classifier(ClipSet.from_store(store, split="train"), ClassifierConfig(), 0)
     test = ClipSet.from_store(store, split="test")
-    real = recogniser.predict(test).argmax(axis=1) == test.labels
+    real = classifier.predict(test).argmax(axis=1) == test.labels
     names = {action: (action,) for action in held_out}
-    by_name = shares(pipeline, recogniser, names, options)
-    by_paraphrase = shares(pipeline, recogniser, held_out, options)
-    by_action = shares(pipeline, recogniser, names, options, as_action=True)
-    chance = 1 / len(recogniser.class_names)
+    by_name = shares(pipeline, classifier, names, options)
+    by_paraphrase = shares(pipeline, classifier, held_out, options)
+    by_action = shares(pipeline, classifier, names, options, as_action=True)
+    chance = 1 / len(classifier.class_names)
     share, reference = mean_share(by_paraphrase), mean_share(by_name)
     each = {text: value for texts in by_paraphrase.values() for text, value in texts.items()}
     near = nearest_caption(pipeline, store, captions, held_out)
@@ -199,9 +200,9 @@ def run(store_path: str, run_path: str, options: SampleOptions) -> dict[str, Any
         "chance": chance,
         "over_chance": share / chance,
         "ratio": share / reference if reference else None,
-        "goals": {
-            "over_chance": share / chance >= GOALS["over_chance"],
-            "ratio": bool(reference) and share / reference >= GOALS["ratio"],
+        "targets": {
+            "over_chance": share / chance >= TARGETS["over_chance"],
+            "ratio": bool(reference) and share / reference >= TARGETS["ratio"],
         },
         "actions": {
             action: {

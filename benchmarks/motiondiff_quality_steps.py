@@ -1,10 +1,10 @@
-"""What fewer denoising steps, and bf16, cost in quality and save in time, on one checkpoint.
+"""Quality and time of fewer denoising steps and of bf16, on one checkpoint.
 
 Usage: OMP_NUM_THREADS=2 python benchmarks/motiondiff_quality_steps.py STORE RUN [--seeds 3] [--per-action 10]
        [--ddpm-per-action 26] [--guidance 2.5] [--device cpu] [--batch-size 32] [--out FILE.json]
 
 Each row makes ``per-action`` motions of every action from each seed and compares them with the store's held-out clips:
-KID by class on the features of one GRU recogniser that was trained on the run's training split (so are all figures of
+KID by class on the features of one GRU classifier that was trained on the run's training split (so are all figures of
 `motiondiff evaluate`), accuracy, foot skate and jitter; mean over seeds with a 95 % t-interval of the mean. DDPM with
 1000 steps is made once, ``ddpm-per-action`` motions of each action: its figures have no interval. ``seconds`` is
 denoising time for each motion, in batches of ``batch-size``. ``kid_over_ddpm_1000`` is what 10 steps are to keep below
@@ -25,12 +25,13 @@ import torch
 
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
+from motiondiff.config import EvaluateOptions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import generated_set, real_clips, refuse_other_data
-from motiondiff.evaluation.figures import Judge
-from motiondiff.evaluation.options import EvaluateOptions
-from motiondiff.recognition import ClipSet, fit_recogniser
-from motiondiff.sample import SampleOptions, load_pipeline
+from motiondiff.evaluation.metrics import MotionEvaluator
+from motiondiff.evaluation.runner import real_clips, sample_balanced_set
+from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
+from motiondiff.recognition import ClipSet, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
 # scheduler, steps, precision of the denoiser
 ROWS = (
@@ -45,32 +46,34 @@ ROWS = (
 FIGURES = ("kid", "accuracy", "within_class_diversity", "foot_skate", "jitter")
 
 
-def judge_row(judge: Judge, run: str, scheduler: str, precision: str, sampling: list[SampleOptions]) -> dict[str, Any]:
-    """Figures over seeds of one scheduler, and seconds for each motion."""
+def evaluate_row(
+    evaluator: MotionEvaluator, run: str, scheduler: str, precision: str, sampling: list[SampleOptions]
+) -> dict[str, Any]:
+    """Metrics over seeds of one scheduler, and seconds per motion."""
     pipeline = load_pipeline(run, scheduler)
     if precision == "bf16":
         pipeline.denoiser.to(torch.bfloat16)
-    classes = tuple(judge.train.clips.class_names)
+    classes = tuple(evaluator.train.clips.class_names)
     rows, seconds, count = [], 0.0, 0
     for seed, options in enumerate(sampling):
         started = time.perf_counter()
-        motions = generated_set(pipeline, classes, options)
+        motions = sample_balanced_set(pipeline, classes, options)
         seconds += time.perf_counter() - started
         count += len(motions)
-        rows.append(judge.generated(judge.look_at(ClipSet.from_motions(motions, classes)), seed))
-    figures = {name: mean_interval([row[name] for row in rows]).to_dict() for name in FIGURES}
-    return {**figures, "motions": count, "seconds": round(seconds / count, 4)}
+        rows.append(evaluator.generated(evaluator.describe(ClipSet.from_motions(motions, classes)), seed))
+    metrics = {name: mean_interval([row[name] for row in rows]).to_dict() for name in FIGURES}
+    return {**metrics, "motions": count, "seconds": round(seconds / count, 4)}
 
 
 def run(store_path: str, run_path: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """All rows."""
     store = MotionStore(store_path)
-    refuse_other_data(run_path, store)
+    check_same_data(run_path, store)
     options = EvaluateOptions(min_clips=arguments.min_clips)
     train, held_out = real_clips(store, options)
-    judge = Judge(train, held_out, fit_recogniser(train, options.recogniser, options.evaluator_seed))
-    floor = judge.against_held_out(judge.train, 0)["kid"]
-    result: dict[str, Any] = {"real": {"kid": floor, **judge.of_itself(judge.held_out)}, "rows": []}
+    evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
+    floor = evaluator.distribution_metrics(evaluator.train, 0)["kid"]
+    result: dict[str, Any] = {"real": {"kid": floor, **evaluator.set_metrics(evaluator.held_out)}, "rows": []}
     for scheduler, steps, precision in ROWS:
         once = steps > 100
         sampling = [
@@ -86,7 +89,7 @@ def run(store_path: str, run_path: str, arguments: argparse.Namespace) -> dict[s
             for seed in range(1 if once else arguments.seeds)
         ]
         row = {"scheduler": scheduler, "steps": steps, "precision": precision}
-        row |= judge_row(judge, run_path, scheduler, precision, sampling)
+        row |= evaluate_row(evaluator, run_path, scheduler, precision, sampling)
         reference = result["rows"][0]["kid"]["mean"] if result["rows"] else row["kid"]["mean"]
         row["kid_over_ddpm_1000"] = row["kid"]["mean"] / reference
         result["rows"].append(row)

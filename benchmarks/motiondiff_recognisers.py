@@ -1,8 +1,8 @@
-"""How well the recognisers know the actions of people they never saw, beside a plain nearest neighbour.
+"""Leave-one-subject-out accuracy of the action classifiers, beside a nearest-neighbour classifier.
 
 Usage: python benchmarks/motiondiff_recognisers.py STORE [--models gru,st-gcn] [--seeds 3]
 
-Each subject (style, where the store was split by style) is left out once; the recogniser trains on all others with the
+Each subject (style, where the store was split by style) is left out once; the classifier trains on all others with the
 default configuration. The nearest neighbour compares 16 root-centred frames of joint positions, as
 `motiondiff_nearest_neighbour.py` does. Accuracy over all clips, with a 95 % interval over subjects; seconds are of one
 training.
@@ -19,16 +19,17 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from icube_common.evaluation import Predictions, concatenate
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
+from motiondiff.recognition import ClipSet, fit_classifier
 from motiondiff.recognition.features import resample
-from motiondiff.recognition.recognise import predictions_of
+from motiondiff.recognition.train_and_test import classifier_predictions
 
 FRAMES = 16
 
 
 def nearest_neighbour(train: ClipSet, test: ClipSet) -> Predictions:
-    """Each test clip named as the nearest training clip is."""
+    """Labels of test clips by the nearest training clip."""
     points = [
         np.stack(
             [(moments - moments[:, :1]).ravel() for moments in (resample(clip, FRAMES) for clip in clips.positions)]
@@ -59,8 +60,8 @@ def run(store_path: str, models: list[str], seeds: int) -> dict[str, Any]:
         started, parts = time.perf_counter(), []
         for seed in range(seeds):
             for train, test in folds:
-                recogniser = fit_recogniser(train, RecogniserConfig(model=model), seed)
-                parts.append(predictions_of(recogniser, test, repeat=seed))
+                classifier = fit_classifier(train, ClassifierConfig(model=model), seed)
+                parts.append(classifier_predictions(classifier, test, repeat=seed))
         seconds = (time.perf_counter() - started) / len(parts)
         found = concatenate(parts)
         result[model] = {**found.metrics(["top1"])["top1"].to_dict(), "seeds": seeds, "seconds": round(seconds, 1)}

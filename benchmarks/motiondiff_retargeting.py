@@ -1,4 +1,4 @@
-"""What is left of motions that were put on another skeleton, and how exact HumanML3D's vectors are.
+"""Retargeting: information retained on another skeleton; accuracy of HumanML3D's vectors.
 
     python benchmarks/motiondiff_retargeting.py utkinect=DIR msr-action3d=DIR [--skeleton smpl-22] [--humanml3d DIR]
 
@@ -43,8 +43,8 @@ def describe(motion: Motion) -> npt.NDArray[np.float32]:
     return np.asarray((positions - positions[:, :1]).ravel())
 
 
-def named_right(motions: list[Motion]) -> float:
-    """Share of clips named by their nearest clip of another subject."""
+def nearest_neighbour_accuracy(motions: list[Motion]) -> float:
+    """Fraction of clips with the label of their nearest clip of another subject."""
     features = np.stack([describe(motion) for motion in motions])
     subjects = np.array([motion.subject for motion in motions])
     actions = np.array([motion.action for motion in motions])
@@ -54,7 +54,7 @@ def named_right(motions: list[Motion]) -> float:
 
 
 def measure(name: str, folder: Path, target: Skeleton) -> dict[str, Any]:
-    """The figures of one set."""
+    """Metrics of one data set."""
     clips = [
         item.motion
         for reference in get_reader(name).find_clips(folder)
@@ -67,7 +67,10 @@ def measure(name: str, folder: Path, target: Skeleton) -> dict[str, Any]:
         "clips": len(clips),
         "residual_mm": {"recorded": round(float(before.mean()), 1), "target": round(float(after.mean()), 1)},
         "pair_distance_mm": round(float((after - before).mean()), 1),
-        "nearest_neighbour": {"recorded": round(named_right(clips), 3), "target": round(named_right(moved), 3)},
+        "nearest_neighbour": {
+            "recorded": round(nearest_neighbour_accuracy(clips), 3),
+            "target": round(nearest_neighbour_accuracy(moved), 3),
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Does a store of 100,000 clips open at once, load in little memory, and keep training fed?
+"""Scale of a store of 100,000 clips: time to open, memory of loading, and throughput of training.
 
     python benchmarks/motiondiff_store_scale.py FOLDER [--clips 100000]
 
@@ -38,11 +38,11 @@ DISTINCT, BODIES = 500, 50
 INFO_RUNS = 5
 BATCH_SIZE, BATCHES = 64, 300
 TURNS, BATCHES_A_TURN, STEPS_A_TURN = 7, 40, 3
-GOALS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "loader_over_step": 3.0}
+TARGETS = {"info_seconds": 1.0, "info_peak_mb": 200.0, "loader_peak_mb": 200.0, "loader_over_step": 3.0}
 
 
 def make_store(path: Path, clips: int) -> None:
-    """A store of simulated motions under ``clips`` different ids."""
+    """Write a store of ``clips`` simulated motions with distinct ids."""
     from icube_common.io.runs import atomic_folder
     from motiondiff.data.store_writer import StoreWriter
     from motiondiff.data.synthetic import simulate_clips
@@ -137,18 +137,20 @@ def stepper(store: Path) -> Callable[[Any, int], None]:
 
     from icube_common.training import StepRandom
     from motiondiff.config import MotionDiffConfig
+    from motiondiff.data.dataset import MotionDataset
     from motiondiff.data.store import MotionStore
-    from motiondiff.train import DiffusionStep, make_denoiser, make_noise_schedule, measure_representation
+    from motiondiff.training.diffusion import fit_representation, make_denoiser
+    from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
     config = MotionDiffConfig()
     opened = MotionStore(store)
-    representation = measure_representation(opened, opened.select("train")[:DISTINCT], config.data)
-    denoiser = make_denoiser(opened, representation, config)
+    representation = fit_representation(opened, opened.select("train")[:DISTINCT], config.data)
+    denoiser = make_denoiser(None, MotionDataset(opened, config=config.data), config)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.train.learning_rate, fused=True)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     model.train()
-    losses = DiffusionStep(
+    losses = DiffusionLoss(
         representation, make_noise_schedule(config.diffusion), config.diffusion, config.data.max_frames
     )
 
@@ -188,13 +190,13 @@ def measure_rates(store: Path) -> dict[str, Any]:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result, from a process that has imported nothing before."""
+    """Result of the function in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def run(folder: Path, clips: int) -> dict[str, Any]:
-    """All figures, and whether each meets its goal."""
+    """All metrics, each with its target."""
     store = folder / f"store-{clips}"
     if not store.exists():
         print(f"writing {clips} simulated clips to {store}", file=sys.stderr)
@@ -217,7 +219,7 @@ def run(folder: Path, clips: int) -> dict[str, Any]:
         "rates": rates,
         "goals_met": {
             name: measured[name] >= goal if name == "loader_over_step" else measured[name] < goal
-            for name, goal in GOALS.items()
+            for name, goal in TARGETS.items()
         },
         "simulated": True,
         "cpus": os.cpu_count(),

@@ -38,22 +38,15 @@ FLOORS: dict[str, list[set[str]]] = {
         {"experiments"},
     ],
     "motiondiff": [
-        {"skeleton"},
-        {"config", "schedulers", "timeline", "devices"},
+        {"skeleton", "schedulers", "results"},
+        {"config"},
         {"data"},
         {"export"},
-        {"model"},
-        {"pipeline"},
-        {"report", "speeds"},
-        {"train", "sample"},
-        {"edit"},
-        {"compose"},
-        {"actor"},
-        {"recognition"},
+        {"models"},
+        {"pipelines"},
+        {"training", "recognition"},
         {"evaluation"},
-        {"augmentation", "distill"},
-        {"demo"},
-        {"commands"},
+        {"augmentation"},
         {"cli"},
         {"__main__"},
     ],
@@ -193,7 +186,8 @@ def test_files_import_only_from_floors_below(library: str) -> None:
             continue
         own = room_of_file(library, found.file)
         if own == "__init__":  # names its modules as text and loads them on demand
-            wrong.append(str(found))
+            if path[0] != path[-1]:  # but for a function of its module's name, which the module would replace
+                wrong.append(str(found))
             continue
         target = room(library, ".".join(path))
         target_floor, own_floor = floor(library, target), floor(library, own)

@@ -131,8 +131,7 @@ with contextlib.redirect_stdout(io.StringIO()):
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from actprompt.data.manifest import Clip
-    from actprompt.data.manifest_writer import write_manifest
+    from actprompt.data.manifest import Clip, write_manifest
 
     path = tmp_path_factory.mktemp("videos")
     about = {"format": "folder", "root": "videos", "class_names": ["wave"], "protocols": []}

@@ -13,7 +13,7 @@ from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.bvh.reader import read_bvh
 from motiondiff.data.synthetic import JOINT_NAMES, simulate_clips
-from motiondiff.train import train
+from motiondiff.training.diffusion import train
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
         data=DataConfig(max_frames=72),
     )
-    train(folder / "store", folder / "run", config)
+    train(None, folder / "store", out=folder / "run", config=config)
     return folder / "run"
 
 

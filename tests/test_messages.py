@@ -66,7 +66,13 @@ def options_of(library: str) -> set[str]:
                 for below in action.choices.values():
                     walk(below)
 
-    walk(cli._build_parser(library, "", "", commands))
+    def names(commands: Mapping[str, cli.Command]) -> Iterator[str]:
+        for name, command in commands.items():
+            yield name
+            yield from names(command.commands)
+
+    # a parser has the options of the commands that its words name: here of all
+    walk(cli._build_parser(library, "", "", commands, list(names(commands))))
     return found
 
 

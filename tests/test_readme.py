@@ -88,12 +88,12 @@ def test_commands_parse(program: str, line: str) -> None:
         known = {"format": FORMATS}
     elif program == "motiondiff":
         known = {
-            "format": cli.READER_FORMATS,
+            "format": cli.data.READER_FORMATS,
             "scheduler": importlib.import_module("motiondiff.schedulers").SCHEDULERS,
-            "to": (*cli.EXPORT_FORMATS, *cli.SET_FORMATS),
+            "to": (*cli.data.EXPORT_FORMATS, *cli.data.SET_FORMATS),
         }
         formats = getattr(args, "formats", None)
-        assert formats is None or set(formats.split(",")) <= set(cli.EXPORT_FORMATS)
+        assert formats is None or set(formats.split(",")) <= set(cli.data.EXPORT_FORMATS)
     for option, choices in known.items():
         assert getattr(args, option, None) in {None, *choices}
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitConfig, VideoConfig, VisualConfig
 from actprompt.data.dataset import Inputs
-from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.skeleton.features import limb_parameters, parameter_table
+from actprompt.data.manifest import Clip, Protocol, write_manifest
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.io import write_skeleton
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.evaluation import Samples
 from icube_common.prompts import ClassTexts, PromptConfig

@@ -1,31 +1,18 @@
-"""Commands of actprompt on the CPU and on a second device, in one process: figures of both as JSON.
-
-python device_job.py OUT numeric.enabled=true ...
-"""
+"""Commands of actprompt whose figures `device_checks.run_device_job` compares between devices."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import sys
+import functools
 from pathlib import Path
 from typing import Any
 
+import device_checks
 from act_world import write_knowledge, write_set
-from second_device import run_on_both
+from device_checks import device_job
 
 from actprompt.cli import main
 
-
-def call(*words: object) -> dict[str, Any]:
-    """A command's result."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        code = main([*map(str, words), "--json"])
-    assert code == 0, f"{words[0]}: exit {code}"
-    found: dict[str, Any] = json.loads(out.getvalue())
-    return found
+call = functools.partial(device_checks.call, main)
 
 
 def commands(place: Path, overrides: list[str]) -> list[Any]:
@@ -57,8 +44,11 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
     ]
 
 
-if __name__ == "__main__":
-    out = Path(sys.argv[1])
+def prepare(out: Path) -> None:
+    """The set and its class descriptions."""
     write_set(out / "data")
     write_knowledge(out / "knowledge.yaml")
-    print(json.dumps(run_on_both(lambda place: commands(place, sys.argv[2:]), out)))
+
+
+if __name__ == "__main__":
+    device_job(commands, prepare)

@@ -102,7 +102,7 @@ def test_a_custom_head_is_trained_saved_and_used(place: Path, tmp_path: Path, ma
     assert model.visual is not None and isinstance(model.visual.head, LastFrame)
     before = model.visual.head.linear.weight.clone()
     result = train(model, data, out=tmp_path / "RUN", exclude_subjects=["p3"])
-    assert result.model is model and result.clips == 8 and result.subjects == 2
+    assert result.model is model and result.facts["clips"] == 8 and result.facts["subjects"] == 2
     assert result.to_dict()["run"] == str(tmp_path / "RUN") and result.fit.steps == 3
     assert not torch.equal(model.visual.head.linear.weight, before)
     assert "LastFrame" in (tmp_path / "RUN" / "report.html").read_text()
@@ -118,7 +118,7 @@ def test_a_custom_head_is_trained_saved_and_used(place: Path, tmp_path: Path, ma
         ActionPipeline.from_pretrained(tmp_path / "RUN")
 
     judged = evaluate_run(tmp_path / "RUN", data, tmp_path / "EVAL", head=head, subjects=["p3"])
-    assert len(judged.predictions) == 4 and judged.folder == tmp_path / "EVAL"
+    assert len(judged.predictions) == 4 and judged.out == tmp_path / "EVAL"
 
 
 def test_a_custom_head_in_each_fold(place: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_custom_head_in_each_fold(place: Path) -> None:
     before = head.linear.weight.clone()
     result = evaluate(data, config(place), head=head, protocol="leave-one-subject-out")
     assert 0 <= result.metrics["top1"].mean <= 1 and result.metrics["top1"].groups == 3
-    assert result.folder is None and result.to_dict()["clips"] == 12
+    assert result.out is None and result.to_dict()["clips"] == 12
     # an instance is copied for each training
     assert torch.equal(head.linear.weight, before)
     again = evaluate(data, config(place), head=head)
@@ -216,7 +216,9 @@ def test_a_model_from_the_hub(place: Path, tmp_path: Path, monkeypatch: pytest.M
     pipeline.save_pretrained(tmp_path / "copy")
     assert ActionModel.from_pretrained(tmp_path / "copy").labels == result.model.labels
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo_id: (_ for _ in ()).throw(OSError("offline")))
-    with pytest.raises(InputError, match=r"someone/actions: no such folder, nor a repository of the hub \(offline\)"):
+    with pytest.raises(
+        InputError, match=r"someone/actions: no such folder, and no download from the Hugging Face hub \(offline\)"
+    ):
         ActionPipeline.from_pretrained("someone/actions")
 
 
@@ -224,7 +226,9 @@ def test_a_model_of_an_earlier_version_is_refused(place: Path, tmp_path: Path) -
     train(config(place), place / "data", tmp_path / "RUN")
     path = tmp_path / "RUN" / "model" / "model.json"
     path.write_text(path.read_text().replace('"format": 2,', ""))
-    with pytest.raises(InputError, match=r"model.json: a model of an earlier version of actprompt; train it again: "):
+    with pytest.raises(
+        InputError, match=r"model.json: an earlier format of saved models, here 2: train again with `actprompt train`"
+    ):
         ActionModel.from_pretrained(tmp_path / "RUN")
 
 

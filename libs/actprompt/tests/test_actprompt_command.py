@@ -33,7 +33,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_names_every_command_and_format(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = command()
-    assert status == 0 and all(f"\n    {name} " in out for name in COMMANDS)
+    assert status == 0 and all(re.search(rf"^    {name}\s", out, re.MULTILINE) for name in COMMANDS)
     with pytest.raises(SystemExit):
         main(["prepare", "--help"])
     text = " ".join(capsys.readouterr().out.split())

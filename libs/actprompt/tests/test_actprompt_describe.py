@@ -166,7 +166,7 @@ GENERATE = ["generate", "--out", "g.yaml", "--model", "m"]
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["genrate"], "unknown describe command 'genrate': did you mean 'generate'"),
+        (["genrate"], "unknown knowledge command 'genrate': did you mean 'generate'"),
         (["generate", "--model", "m", "--classes", "a"], "the following arguments are required: --out"),
         (GENERATE, "--classes or --classes-file: one of them must name the classes"),
         ([*GENERATE, "--classes", "a,a"], "--classes a,a: must be different names"),

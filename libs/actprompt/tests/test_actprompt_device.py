@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,8 @@ from accelerate.state import AcceleratorState
 from act_world import settings as act_settings
 from act_world import world
 from command_line import Command, command_fixture
+from device_checks import rows_fixture, run_device_job
 
-import actprompt.cli as cli_module
 from actprompt.cli import main
 from actprompt.data.extract import extract, video_features
 from actprompt.data.feature_store import Features
@@ -29,7 +26,8 @@ from actprompt.training.trainer import predict_test, train_fold
 from icube_common.errors import InputError
 from icube_common.evaluation import leave_one_group_out
 from icube_common.io.runs import RunFolder, read_json
-from icube_common.vlm import FrozenVLM, VLMConfig
+from icube_common.knowledge.commands import load_encoder
+from icube_common.vlm import VLMConfig
 
 MakeVideo = Callable[..., Path]
 TINY = ("vlm.name=icube-tiny", "video.frames=8")
@@ -45,23 +43,7 @@ FAST = (
 command = command_fixture(main, "actprompt")
 
 
-@pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Rows of each forward pass of an image tower."""
-    found: list[int] = []
-    encode = FrozenVLM.encode_image
-
-    def counting(self: FrozenVLM, pixels: torch.Tensor) -> torch.Tensor:
-        hook = self.model.visual.register_forward_pre_hook(  # type: ignore[union-attr,operator]
-            lambda _, inputs: found.append(len(inputs[0]))
-        )
-        try:
-            return encode(self, pixels)
-        finally:
-            hook.remove()
-
-    monkeypatch.setattr(FrozenVLM, "encode_image", counting)
-    yield found
+rows = rows_fixture()
 
 
 @pytest.fixture
@@ -174,7 +156,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     try:
-        assert cli_module._load_vlm("icube-tiny", None, None).device.type == "meta"
+        assert load_encoder("icube-tiny", None, None).device.type == "meta"
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -185,21 +167,6 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     ids=["sentences", "visual prompts and fusion"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parents[1] / "icube_common" / "tests"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        [sys.executable, str(here / "device_job.py"), str(tmp_path), *overrides],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    if "skipped" in found:
-        pytest.skip(found["skipped"])
-    assert found["towers"] == ["image elsewhere elsewhere", "text elsewhere"]
-    for one, other in zip(found["cpu"], found["second"], strict=True):
+    cpu, second = run_device_job(Path(__file__).with_name("device_job.py"), tmp_path, overrides)
+    for one, other in zip(cpu, second, strict=True):
         assert other == pytest.approx(one, abs=2e-4)

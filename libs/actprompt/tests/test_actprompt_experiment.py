@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from other_values import other_values, values
+from other_values import check_keys_of_a_trial
 
 from actprompt.config import ActConfig, unused_keys
 from actprompt.evaluation import experiment
-from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.experiments import Grid, override_texts
-from icube_common.experiments.overrides import SET_BY_STUDY
+from icube_common.experiments import Grid
 
 NEEDS: dict[str, dict[str, Any]] = {
     "prompt.": {"prompt.init": "template"},
@@ -24,23 +22,10 @@ REFUSED = frozenset({"prompt.seed"})
 
 
 def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
+    def run(overrides: dict[str, Any]) -> None:
+        experiment.run_trial(overrides, 5, tmp_path, data="data")
 
-    def record(data: str, config: ActConfig, out: Path, **options: Any) -> None:
-        asked.append(values(config))
-        raise InputError("recorded")
-
-    monkeypatch.setattr(experiment, "evaluate", record)
-    for key, overrides in other_values(ActConfig, NEEDS, refused=REFUSED):
-        if key in SET_BY_STUDY:
-            with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                experiment.run_trial(overrides, 5, tmp_path, data="data")
-            continue
-        with pytest.raises(InputError, match="recorded"):
-            experiment.run_trial(overrides, 5, tmp_path, data="data")
-        expected = values(load_config(ActConfig, overrides=override_texts(overrides)))
-        assert asked[-1] == {**expected, "train.seed": 5, "train.report_to": "none"}, key
-        assert asked[-1][key] != values(ActConfig())[key]
+    check_keys_of_a_trial(experiment, ActConfig, NEEDS, REFUSED, monkeypatch, run)
 
 
 @pytest.mark.parametrize(("key", "value"), [("prompt.seed", 3), ("train.seed", 3), ("train.report_to", "wandb")])

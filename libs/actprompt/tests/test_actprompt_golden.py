@@ -146,8 +146,8 @@ def evaluation(folder: Path) -> dict[str, Any]:
         name: [
             row["top1"]["mean"],
             *row["top1"]["ci95"],
-            row["difference_top1"]["mean"],
-            row["difference_top1"].get("p"),
+            row["difference"]["top1"]["mean"],
+            row["difference"]["top1"].get("p"),
         ]
         for name, row in sorted(found["comparisons"].items())
     }

@@ -22,7 +22,7 @@ ABOUT = {
     "data": {"format": "simulated", "title": "simulated actions", "classes": {label: label for label in LABELS}},
     "trained_on": {"clips": 8, "subjects": ["p1", "p2"], "ids": ["a.avi"]},
     "knowledge": {},
-    "notes": ["simulated videos, not recordings of people"],
+    "warnings": ["simulated videos, not recordings of people"],
 }
 ON = {"enabled": True}
 OFF = {"enabled": False}
@@ -78,7 +78,7 @@ def test_a_loaded_model_says_the_same(name: str, tiny: FrozenVLM, tmp_path: Path
     loaded = ActionModel.from_pretrained(tmp_path / "model", vlm=tiny)
     np.testing.assert_array_equal(probabilities(loaded), probabilities(saved))
     assert loaded.config == saved.config and not loaded.training
-    assert loaded.labels == LABELS and loaded.about["notes"] == ABOUT["notes"]
+    assert loaded.labels == LABELS and loaded.about["warnings"] == ABOUT["warnings"]
     files = {str(path.relative_to(tmp_path / "model")) for path in (tmp_path / "model").rglob("*") if path.is_file()}
     assert files == {
         "config.yaml",
@@ -150,7 +150,7 @@ def test_a_configuration_that_was_cut_between_two_lines(model: Path, tiny: Froze
 
 @pytest.mark.parametrize(
     "key",
-    ["labels", "parameters", "encoder", "captioner", "branch", "data", "trained_on", "notes"],
+    ["labels", "parameters", "encoder", "captioner", "branch", "data", "trained_on", "warnings"],
 )
 def test_a_record_without_a_key(model: Path, tiny: FrozenVLM, key: str) -> None:
     about = json.loads((model / "model.json").read_text())

@@ -214,7 +214,7 @@ def test_the_same_set_is_resumed_with(command: Command, run: Path, place: Path, 
     for side in ([], ["--exclude-subjects", "p2"], ["--protocol", "cross-subject"]):
         refused(
             command(*words, "--data", place / "data", *side),
-            "was started with --exclude-subjects p3; resume with the same",
+            "with --exclude-subjects p3; resume with the same",
         )
     result = as_json(command(*words, "--data", place / "data", "--exclude-subjects", "p3"))
     assert result["resumed_from"] == 2 and (run / "model" / "model.safetensors").read_bytes() == before
@@ -236,7 +236,7 @@ def test_leave_one_subject_out(
     table = rows(out / "predictions.csv")
     assert len({row[0] for row in table[1:]}) == 24 == len(table) - 1
     assert {row[1]: row[3] for row in table[1:]} == {"p1": "0", "p2": "1", "p3": "2"}
-    notes = " ".join(result["notes"])
+    notes = " ".join(result["warnings"])
     assert "untrained backbone" in notes and "not checked by a specialist" in notes
     assert sorted(path.name for path in (out / "folds").iterdir()) == ["00-000", "00-001", "00-002"]
 
@@ -298,7 +298,7 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
     assert list(found) == names and len(fitted) == 4
     for name, row in found.items():
         check_figures(row, 1)
-        assert row["difference_top1"]["mean"] == pytest.approx(result["top1"]["mean"] - row["top1"]["mean"])
+        assert row["difference"]["top1"]["mean"] == pytest.approx(result["top1"]["mean"] - row["top1"]["mean"])
         assert len(rows(out / "comparisons" / f"{name.replace(' ', '-')}.csv")) == 9
     assert found["nearest neighbour"]["top1"]["mean"] >= 0.75
     roles = {name: row["comparison"] for name, row in found.items()}
@@ -478,7 +478,7 @@ def test_a_person_on_both_sides_of_a_split_by_subject(
 def test_zeroshot_is_told_apart_from_evaluate(command: Command, place: Path, tmp_path: Path) -> None:
     words = ["--data", place / "data", "--out", tmp_path / "eval", "vlm.name=icube-tiny", "video.frames=2", "--json"]
     result = as_json(command("zeroshot", *words, "--features", tmp_path / "features"))
-    assert result["clips"] == 24 and any("simulated videos" in note for note in result["notes"])
+    assert result["clips"] == 24 and any("simulated videos" in note for note in result["warnings"])
 
 
 @pytest.mark.parametrize("job", ["train", "evaluate", "zeroshot"])

@@ -185,12 +185,12 @@ def skeleton_of(place: Path, video: Path) -> Path:
 def test_result(place: Path, video: Path) -> None:
     result = predict(place / "both", video, data=place / "data").to_dict(2)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert set(result) >= {"video", "backbone", "notes", "predicted", "top", "reasons"}
+    assert set(result) >= {"video", "backbone", "warnings", "predicted", "top", "reasons"}
     assert result["video"] == str(video) and result["backbone"].startswith("icube-tiny")
     assert result["predicted"] == result["top"][0] and set(result["predicted"]) == {"action", "words", "probability"}
     assert len(result["top"]) == 2 and result["top"][0]["probability"] >= result["top"][1]["probability"]
-    assert len(set(map(str, result["notes"]))) == len(result["notes"])
-    text = " ".join(result["notes"])
+    assert len(set(map(str, result["warnings"]))) == len(result["warnings"])
+    text = " ".join(result["warnings"])
     assert "icube-tiny" in text and "not checked by a specialist" in text and "simulated" in text
     assert "missing" not in text
 
@@ -214,13 +214,13 @@ def test_result(place: Path, video: Path) -> None:
         assert (row["value"], row["unit"]) == (pytest.approx(own[row["name"]][0], rel=1e-5), own[row["name"]][1])
         assert (row["statement"] is None) == (abs(row["deviations"]) < 0.25)
     shown = render(result)
-    assert result["predicted"]["words"] in shown and all(note in shown for note in result["notes"])
+    assert result["predicted"]["words"] in shown and all(note in shown for note in result["warnings"])
 
 
 def test_a_skeleton_file_says_the_same_as_the_set(place: Path, video: Path, tmp_path: Path) -> None:
     from_set = predict(place / "both", video, data=place / "data").to_dict()
     from_file = predict(place / "both", video, skeleton=skeleton_of(place, video)).to_dict()
-    assert from_file["notes"] == from_set["notes"]
+    assert from_file["warnings"] == from_set["warnings"]
     for one, other in zip(from_set["top"], from_file["top"], strict=True):
         assert one["action"] == other["action"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
@@ -228,7 +228,7 @@ def test_a_skeleton_file_says_the_same_as_the_set(place: Path, video: Path, tmp_
     moved = tmp_path / video.name
     shutil.copy(video, moved)
     elsewhere = predict(place / "both", moved, data=place / "data").to_dict()
-    assert elsewhere["top"] == from_set["top"] and "by its name" in elsewhere["notes"][0]
+    assert elsewhere["top"] == from_set["top"] and "by its name" in elsewhere["warnings"][0]
     link = tmp_path / "linked.avi"
     link.symlink_to(video)
     assert predict(place / "both", link, data=place / "data").to_dict()["top"] == from_set["top"]
@@ -240,7 +240,7 @@ def test_missing_numbers(place: Path, video: Path, bare: bool) -> None:
     if bare:
         video = place / "bare" / "videos" / video.name
     result = predict(place / "both", video, data=data).to_dict()
-    assert result["notes"][0].startswith("Skeleton missing") and "frames alone" in result["notes"][0]
+    assert result["warnings"][0].startswith("Skeleton missing") and "frames alone" in result["warnings"][0]
     shares = {row["source"]: row["margin"] for row in result["reasons"]["shares"]}
     assert shares["image"] != 0 and all(shares[name] == 0 for name in shares if name != "image")
     assert result["reasons"]["numbers"] == result["reasons"]["captions"] == []
@@ -253,9 +253,9 @@ def test_numbers_alone_and_picture_alone(place: Path, video: Path) -> None:
     assert all(row["importance"] is None for row in numbers["reasons"]["frames"])
     picture = predict(place / "picture", video, skeleton=skeleton_of(place, video)).to_dict()
     assert [row["source"] for row in picture["reasons"]["shares"]] == ["image"]
-    assert any("not used" in note for note in picture["notes"])
+    assert any("not used" in note for note in picture["warnings"])
     own = predict(place / "picture", place / "data" / "videos" / "p2-bow-0.avi").to_dict()
-    assert any("was trained on" in note for note in own["notes"])
+    assert any("was trained on" in note for note in own["warnings"])
 
 
 # --- the page
@@ -313,7 +313,7 @@ def test_page(place: Path, video: Path, tmp_path: Path) -> None:
     for row in reasons["numbers"]:
         assert row["name"] in text and (row["statement"] or "neither high nor low") in text
     for wanted in [
-        *result["notes"],
+        *result["warnings"],
         *(row["words"] for row in result["top"]),
         *(r["source"] for r in reasons["shares"]),
     ]:
@@ -340,7 +340,7 @@ def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
         "n_frames": 1,
         "seconds": 0.1,
         "backbone": "none",
-        "notes": [],
+        "warnings": [],
         "predicted": top[0],
         "top": top,
         "reasons": {
@@ -485,4 +485,4 @@ def test_a_damaged_video_is_refused_or_used_knowingly(
     assert main([*words, "--keep-damaged"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert 0 < result["n_frames"] < 40 and result["predicted"]["action"] in LABELS
-    assert any(note.startswith("The video is not whole (truncated: ") for note in result["notes"])
+    assert any(note.startswith("The video is not whole (truncated: ") for note in result["warnings"])

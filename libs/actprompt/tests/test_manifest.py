@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actprompt.data.manifest import Clip, Manifest, Protocol, describe, skeleton_file
-from actprompt.data.manifest_writer import readable, write_manifest, write_numeric, write_skeleton
+from actprompt.data.manifest import Clip, Manifest, Protocol, describe, readable, skeleton_file, write_manifest
+from actprompt.skeleton.features import write_numeric
+from actprompt.skeleton.io import write_skeleton
 from icube_common.errors import InputError
 from icube_common.tabular import NumericTable
 
@@ -142,7 +143,7 @@ def test_describe_counts_and_sees_an_edit(data: Path) -> None:
         ("id,path", "name,path", "line 1: no column 'id'"),
         ("a.mp4,x/a.mp4,wave", ",x/a.mp4,wave", "line 2: id is empty"),
         ("a.mp4,x/a.mp4,wave", "a.mp4,x/a.mp4,wvae", "line 2: label: unknown class 'wvae': did you mean 'wave'"),
-        ("c/d.mp4,c/d.mp4", "a.mp4,c/d.mp4", "line 4: id 'a.mp4' is there twice"),
+        ("c/d.mp4,c/d.mp4", "a.mp4,c/d.mp4", "line 4: id 'a.mp4' occurs twice"),
         (",train,", ",training,", "line 2: cs: 'training' is none of train, validation, test"),
         (",10,20,", ",ten,20,", "line 2: invalid literal"),
         (",10,20,", ",0,20,", "line 2: n_frames 0, fps 20"),

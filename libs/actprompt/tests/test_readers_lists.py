@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers import ReaderResult, florence3d, hmdb51, kinetics, ucf101
+from actprompt.data.readers import florence3d, hmdb51, kinetics, ucf101
+from actprompt.data.readers.base import ReaderResult
 from actprompt.data.readers.lists import csv_list
 from icube_common.errors import InputError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers import FORMATS, ReaderResult, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers import FORMATS, etri, folder, get_reader, ntu_rgbd, smarthome
+from actprompt.data.readers.base import ReaderResult
 from actprompt.data.readers.lists.splits import lines_of
 from icube_common.data.class_lists import NTU_RGBD
 from icube_common.errors import InputError
@@ -86,8 +87,8 @@ def test_ntu_names_that_are_none(fill: Fill, tmp_path: Path) -> None:
         "S001C004P001R001A001_rgb.avi": "camera 4 is not from 1 to 3",
         "S033C001P001R001A001_rgb.avi": "setup 33 is not from 1 to 32",
         "S001C001P001R000A001_rgb.avi": "replication 0 is not from 1 to 2",
-        "S01C001P001R001A001_rgb.avi": "the name is not SsssCcccPpppRrrrAaaa_rgb.avi",
-        "S001C001P001R001A001_depth.avi": "the name is not SsssCcccPpppRrrrAaaa_rgb.avi",
+        "S01C001P001R001A001_rgb.avi": "the name is not SsssCcccPpppRrrrAaaa",
+        "S001C001P001R001A001_depth.avi": "the name is not SsssCcccPpppRrrrAaaa",
         "z/S001C001P001R001A001_rgb.avi": "the same clip as S001C001P001R001A001_rgb.avi",
     }
     fill(tmp_path, ["S001C001P001R001A001_rgb.avi", *wrong])
@@ -170,7 +171,7 @@ def test_etri(fill: Fill, tmp_path: Path) -> None:
         "A056_P001_G001_C001.mp4": "action 56 is not from 1 to 55",
         "A001_P101_G001_C001.mp4": "person 101 is not from 1 to 100",
         "A001_P001_G001_C009.mp4": "camera 9 is not from 1 to 8",
-        "A001_P001_C001.mp4": "the name is not Aaaa_Pppp_Gggg_Cccc.mp4",
+        "A001_P001_C001.mp4": "the name is not Aaaa_Pppp_Gggg_Cccc",
     }
     fill(tmp_path, ["A001_P050_G002_C003.mp4", "A055_P051_G001_C008.mp4", *wrong])
     found = etri.find(tmp_path)

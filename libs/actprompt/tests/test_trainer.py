@@ -238,7 +238,7 @@ def test_every_class_gets_the_texts_of_another() -> None:
             assert other.names[label] != label
             assert other.sentences[label] == SENTENCES[other.names[label]]
         assert other == texts.exchanged(number)
-        assert any("exchanged" in note for note in other.notes)
+        assert any("exchanged" in note for note in other.warnings)
     assert len({tuple(texts.exchanged(number).names.values()) for number in range(1, 20)}) > 3
     with pytest.raises(InputError, match="one class cannot exchange"):
         ClassTexts({"a": "a"}, None, {}).exchanged(1)
@@ -275,7 +275,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
 
     whole = trained(run_folder(tmp_path / "whole"))
     calls: list[int] = []
-    inner = fitting.TrainingStep.__call__
+    inner = fitting.ActionLoss.__call__
 
     def interrupted(self: Any, *arguments: Any) -> Any:
         calls.append(1)
@@ -283,7 +283,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
             raise KeyboardInterrupt
         return inner(self, *arguments)
 
-    monkeypatch.setattr(fitting.TrainingStep, "__call__", interrupted)
+    monkeypatch.setattr(fitting.ActionLoss, "__call__", interrupted)
     folder = run_folder(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
         trained(folder)
@@ -302,7 +302,7 @@ def about() -> dict[str, Any]:
         "data": {"format": "simulated", "title": "simulated", "classes": {}},
         "trained_on": {"clips": 1, "subjects": ["p1"], "ids": []},
         "knowledge": {},
-        "notes": [],
+        "warnings": [],
     }
 
 

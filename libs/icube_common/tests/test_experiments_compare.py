@@ -67,7 +67,7 @@ def test_one_seed_is_enough_to_pair_subjects(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scale", "prefix", "metric", "note"),
     [
-        (100.0, "clip", "top1", "gives top1 0.8125, the run said 81.25"),
+        (100.0, "clip", "top1", "gives top1 0.8125, the run's own value is 81.25"),
         (1.0, "other", "top1", "two runs on different rows"),
         (1.0, "clip", "fid", "unknown metric 'fid'"),
     ],

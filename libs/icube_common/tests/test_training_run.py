@@ -37,10 +37,10 @@ def test_a_resumed_run_has_the_data_and_the_selection_of_its_start(tmp_path: Pat
     check_same_data(tmp_path, fingerprint="abc", selection=selection)
     with pytest.raises(InputError, match=r"was trained on other data \(fingerprint abc, here abd\)"):
         check_same_data(tmp_path, fingerprint="abd", selection=selection)
-    with pytest.raises(InputError, match="was begun with --exclude-subjects s1,s2; resume with the same"):
+    with pytest.raises(InputError, match="was started with --exclude-subjects s1,s2; resume with the same"):
         check_same_data(tmp_path, fingerprint="abc", selection={"protocol": None, "exclude_subjects": []})
     write_json(tmp_path / "environment.json", {"data_fingerprint": "abc", "selection": {"exclude_subjects": []}})
-    with pytest.raises(InputError, match="was begun with all samples"):
+    with pytest.raises(InputError, match="was started with all samples"):
         check_same_data(tmp_path, fingerprint="abc", selection={"exclude_subjects": ["s1"]})
 
 

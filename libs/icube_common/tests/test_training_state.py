@@ -72,7 +72,7 @@ def test_processes_are_counted_and_fsdp_refused(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_absent_cuda_is_refused() -> None:
-    with pytest.raises(InputError, match="device=cuda: torch sees no CUDA device"):
+    with pytest.raises(InputError, match="device=cuda: torch finds no CUDA device"):
         check_config(make_config(device="cuda"))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import icube_common
 from icube_common.utils import lazy_exports
 
 
@@ -50,3 +51,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'some_package' has no attribute 'c'"):
         get("c")
     assert names() == ["a", "b"]
+
+
+def test_the_librarys_own_names_are_imported_on_first_use() -> None:
+    code = "import icube_common, sys; assert 'torch' not in sys.modules; print(*dir(icube_common))"
+    names = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert {"TrainConfig", "FrozenVLM", "PromptLearner", "EvaluationResult", "fit", "tune"} <= set(names)
+    for name in names:
+        assert getattr(icube_common, name).__name__ == name
+    absent = "Trainer"
+    with pytest.raises(AttributeError, match="has no attribute 'Trainer'"):
+        getattr(icube_common, absent)

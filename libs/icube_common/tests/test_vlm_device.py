@@ -47,7 +47,7 @@ def test_the_cpu_where_there_is_no_gpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert default_device() == torch.device("cpu")
-    with pytest.raises(InputError, match="device=cuda: torch sees no CUDA device here"):
+    with pytest.raises(InputError, match="device=cuda: torch finds no CUDA device here"):
         default_device("cuda")
 
 

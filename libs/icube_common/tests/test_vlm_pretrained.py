@@ -240,5 +240,5 @@ def test_folders_that_are_not_clear(tmp_path: Path) -> None:
     content["preprocess_cfg"]["resize_mode"] = "stretch"
     (folder / "open_clip_config.json").write_text(json.dumps(content))
     (folder / "a.pt").unlink()
-    with pytest.raises(InputError, match=r"preprocess_cfg .* is none that open_clip knows"):
+    with pytest.raises(InputError, match=r"preprocess_cfg .* is none of open_clip"):
         load_vlm(str(folder))

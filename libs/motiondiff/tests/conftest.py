@@ -25,8 +25,8 @@ from motiondiff.skeleton.kinect import KINECT_V1
 from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:
-    from motiondiff.model.representation import MotionRepresentation
-    from motiondiff.pipeline import MotionDiffusionPipeline
+    from motiondiff.models.representation import MotionRepresentation
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 
 TINY = MotionDiffConfig(
     train=TrainConfig(
@@ -98,29 +98,39 @@ def store(store_path: Path) -> MotionStore:
 @pytest.fixture(scope="session")
 def run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps with everything a run can leave; never written to."""
-    from motiondiff.train import train
+    from motiondiff.training.diffusion import train
 
     path = tmp_path_factory.mktemp("shared") / "run"
-    train(store_path, path, _tiny_config(train={"report_to": "tensorboard", "eval_steps": 2, "ema_decay": 0.5}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=_tiny_config(train={"report_to": "tensorboard", "eval_steps": 2, "ema_decay": 0.5}),
+    )
     return path
 
 
 @pytest.fixture(scope="session")
 def text_run_path(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps with text, by the small untrained encoder; never written to."""
-    from motiondiff.train import train
+    from motiondiff.training.diffusion import train
 
     path = tmp_path_factory.mktemp("shared") / "text_run"
-    train(store_path, path, _tiny_config(train={"max_steps": 2}, text={"enabled": True, "encoder": "icube-tiny"}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=_tiny_config(train={"max_steps": 2}, text={"enabled": True, "encoder": "icube-tiny"}),
+    )
     return path
 
 
 @pytest.fixture(scope="session")
 def representation(store: MotionStore) -> MotionRepresentation:
     """Measured on the store's training split."""
-    from motiondiff.train import measure_representation
+    from motiondiff.training.diffusion import fit_representation
 
-    return measure_representation(store, store.select("train"), TINY.data)
+    return fit_representation(store, store.select("train"), TINY.data)
 
 
 @pytest.fixture
@@ -128,9 +138,9 @@ def pipeline(store: MotionStore, representation: MotionRepresentation) -> Motion
     """An untrained model whose output, unlike a fresh one's, depends on everything that goes in."""
     import torch
 
-    from motiondiff.model.denoiser import MotionDenoiser
-    from motiondiff.pipeline import MotionDiffusionPipeline
-    from motiondiff.train import make_noise_schedule
+    from motiondiff.models.denoiser import MotionDenoiser
+    from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+    from motiondiff.training.diffusion_loss import make_noise_schedule
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)

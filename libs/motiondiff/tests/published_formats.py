@@ -124,7 +124,7 @@ def write_pickle(path: Path, content: Any, protocol: int = 3) -> None:
 
 
 def damaged(data: bytes, seed: int) -> bytes:
-    """The file cut, with a byte changed, a stretch missing, or a number that is none."""
+    """The file cut, with a byte changed, a segment missing, or a number that is none."""
     rng = random.Random(seed)
     out, place = bytearray(data), rng.randrange(len(data))
     kind = rng.randrange(4)

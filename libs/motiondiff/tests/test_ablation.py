@@ -21,10 +21,10 @@ from icube_common.experiments.grid import Grid
 from icube_common.experiments.overrides import SET_BY_STUDY, leaves
 from icube_common.experiments.search import Search
 from icube_common.experiments.tuning import tune
-from motiondiff.augmentation import cells
-from motiondiff.augmentation.cells import run_cell
-from motiondiff.augmentation.config import CellConfig, unused_keys
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation import experiment
+from motiondiff.augmentation.config import TrialConfig, unused_keys
+from motiondiff.augmentation.experiment import run_trial
+from motiondiff.augmentation.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.prepare import PrepareOptions, write_store
@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[3]
 BASE = """
 base: {train.max_steps: 1, train.batch_size: 4, train.device: cpu, model.num_layers: 1, model.width: 16,
        model.num_heads: 2, model.feedforward: 16, data.max_frames: 32, data.min_frames: 8,
-       diffusion.num_train_timesteps: 50, sample.per_class: 2, sample.steps: 2, recogniser.model: gru,
-       recogniser.frames: 16, recogniser.steps: 3, recogniser.batch_size: 8}
+       diffusion.num_train_timesteps: 50, sample.per_class: 2, sample.steps: 2, classifier.model: gru,
+       classifier.frames: 16, classifier.steps: 3, classifier.batch_size: 8}
 """
 
 
@@ -62,8 +62,8 @@ def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, m
         f"{BASE}variants: [{{name: base}}, {{name: no contact, diffusion.weight_contact: 0.0}}]\n"
         "seeds: [0, 1]\nmetric: accuracy\nbaseline: base\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
-    study = ablate(run, Grid.load(grid, CellConfig), tmp_path / "study")
+    run = functools.partial(run_trial, data=str(study_store.path))
+    study = ablate(run, Grid.load(grid, TrialConfig), tmp_path / "study")
     assert study.failed == 0
     found = {"within_class_diversity", "kid", "jitter", "penetration", "accuracy_of_real", "training_seconds"}
     for variant in study.variants:
@@ -83,20 +83,20 @@ def test_every_key_of_a_training_arrives_in_the_trial(
 ) -> None:
     asked: list[dict[str, Any]] = []
 
-    def record(data: Path, out: Path, config: MotionDiffConfig) -> None:
+    def record(model: None, data: Path, config: MotionDiffConfig, *, out: Path) -> None:
         asked.append(values(config))
         raise InputError("recorded")
 
-    monkeypatch.setattr(cells, "train", record)
+    monkeypatch.setattr(experiment, "train", record)
     known = leaves(MotionDiffConfig)
     for key, overrides in other_values(MotionDiffConfig, {}):
         if key in SET_BY_STUDY:
             with pytest.raises(InputError, match=f"{key}=.*cannot be set for a trial"):
-                run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+                run_trial(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
             continue
         with pytest.raises(InputError, match="recorded"):
-            run_cell(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
-        expected = values(load_config(CellConfig, overrides=override_texts(overrides)))
+            run_trial(overrides, 5, tmp_path / "cell" / "5", data=str(study_store.path))
+        expected = values(load_config(TrialConfig, overrides=override_texts(overrides)))
         expected |= {"train.seed": 5, "train.report_to": "none"}
         assert asked[-1] == {name: expected[name] for name in known}, key
         assert asked[-1][key] != values(MotionDiffConfig())[key]
@@ -110,8 +110,8 @@ def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_pat
         "{name: noise, text.enabled: true, text.encoder: icube-tiny, text.noise: 0.0}]\n"
         "seeds: [0]\nmetric: jitter\nbaseline: actions\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
-    ablate(run, Grid.load(grid, CellConfig, unused=unused_keys), tmp_path / "study", strict=True)
+    run = functools.partial(run_trial, data=str(study_store.path))
+    ablate(run, Grid.load(grid, TrialConfig, unused=unused_keys), tmp_path / "study", strict=True)
     runs = {path.parts[-3]: path for path in (tmp_path / "study").glob("cells/*/seed-0/run")}
     assert set(runs) == {"actions", "texts", "noise"}  # none took the training of another
     weights = {
@@ -127,8 +127,8 @@ def test_an_ablation_of_text_trains_two_models(study_store: MotionStore, tmp_pat
     ("variant", "message"),
     [
         ("text.noise: 0.1", "text.noise has no effect: text.enabled=false"),
-        ("diffusion.drop_text: 0.5", "diffusion.drop_text has no effect: text.enabled=false"),
-        ("recogniser.extra_share: 0.4", "recogniser.extra_share has no effect"),
+        ("diffusion.text_dropout: 0.5", "diffusion.text_dropout has no effect: text.enabled=false"),
+        ("classifier.synthetic_fraction: 0.4", "classifier.synthetic_fraction has no effect"),
         ("train.seed: 3", "train.seed=3: cannot be set for a trial: the seeds of the study"),
         ("train.report_to: wandb", "train.report_to=wandb: cannot be set for a trial"),
     ],
@@ -159,20 +159,20 @@ def test_a_key_that_a_trial_cannot_use_is_refused_by_name(
 def test_a_base_key_that_serves_some_variants_only_is_taken() -> None:
     variants = [{"name": "texts"}, {"name": "actions", "text.enabled": False}]
     values = {"base": {"text.enabled": True, "text.noise": 0.1}, "variants": variants, "seeds": [0], "metric": "kid"}
-    assert len(Grid.from_mapping(values, CellConfig, unused=unused_keys).variants) == 2
+    assert len(Grid.from_mapping(values, TrialConfig, unused=unused_keys).variants) == 2
 
 
 def test_a_cell_comes_from_its_seed(study_store: MotionStore, tmp_path: Path) -> None:
     file = tmp_path / "base.yaml"
     file.write_text(BASE)
     base = read_yaml(file)["base"]
-    outcome = run_cell(base, 0, tmp_path / "one", data=str(study_store.path))
+    outcome = run_trial(base, 0, tmp_path / "one", data=str(study_store.path))
     judged = outcome.metrics
     assert judged["jitter_of_real"] > 0 and judged["accuracy"] <= 1
-    again = run_cell(base, 0, tmp_path / "again", data=str(study_store.path)).metrics
+    again = run_trial(base, 0, tmp_path / "again", data=str(study_store.path)).metrics
     names = [name for name in judged if name != "training_seconds"]
     assert [judged[name] for name in names] == [again[name] for name in names]
-    assert run_cell(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
+    assert run_trial(base, 1, tmp_path / "other", data=str(study_store.path)).metrics["jitter"] != judged["jitter"]
 
 
 def test_a_training_serves_all_cells_that_only_sample_otherwise(study_store: MotionStore, tmp_path: Path) -> None:
@@ -182,12 +182,14 @@ def test_a_training_serves_all_cells_that_only_sample_otherwise(study_store: Mot
         "{name: short, train.max_steps: 2}]\n"
         "seeds: [0]\nmetric: jitter\nbaseline: base\n"
     )
-    study = ablate(functools.partial(run_cell, data=str(study_store.path)), Grid.load(grid, CellConfig), tmp_path / "s")
+    study = ablate(
+        functools.partial(run_trial, data=str(study_store.path)), Grid.load(grid, TrialConfig), tmp_path / "s"
+    )
     assert sorted(path.parts[-3].split("-")[0] for path in (tmp_path / "s").glob("cells/*/*/run")) == ["base", "short"]
     base, guided = (study.variant(name) for name in ("base", "guided"))
     assert base.values != guided.values
     settings = {**read_yaml(grid)["base"], "sample.guidance": 5.0}
-    alone = run_cell(settings, 0, tmp_path / "x" / "y", data=str(study_store.path))
+    alone = run_trial(settings, 0, tmp_path / "x" / "y", data=str(study_store.path))
     assert alone.metrics["jitter"] == guided.values[0]
     assert (tmp_path / "x" / "y" / "run").is_dir()
 
@@ -198,14 +200,14 @@ def test_a_search_from_end_to_end(study_store: MotionStore, tmp_path: Path) -> N
         f"{BASE}space: {{sample.guidance: {{type: float, low: 1.0, high: 5.0}}}}\n"
         "metric: kid\ndirection: minimize\ntrials: 2\nseeds: [0]\n"
     )
-    run = functools.partial(run_cell, data=str(study_store.path))
-    result = tune(run, Search.load(space, CellConfig), tmp_path / "study")
+    run = functools.partial(run_trial, data=str(study_store.path))
+    result = tune(run, Search.load(space, TrialConfig), tmp_path / "study")
     assert result.count("finished") == 2 and 1 <= result.overrides["sample.guidance"] <= 5
 
 
 def test_the_shipped_grid_fits_the_schema() -> None:
     file = ROOT / "libs" / "motiondiff" / "configs" / "ablation_utkinect.yaml"
-    grid = Grid.load(file, CellConfig, unused=unused_keys)
+    grid = Grid.load(file, TrialConfig, unused=unused_keys)
     assert len(grid.seeds) >= 3 and len(grid.variants) == 10
     losses = [dict(variant.changes) for variant in grid.variants[1:4]]
     assert [len(changes) for changes in losses] == [3, 2, 1]
@@ -214,7 +216,7 @@ def test_the_shipped_grid_fits_the_schema() -> None:
 def test_a_store_without_validation_subjects(store: MotionStore, tmp_path: Path) -> None:
     part = write_subset(store, store.select("train"), tmp_path / "part")
     with pytest.raises(InputError, match="has no validation split to choose settings by"):
-        run_cell({}, 0, tmp_path, data=str(part.path))
+        run_trial({}, 0, tmp_path, data=str(part.path))
 
 
 def test_the_command(study_store: MotionStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

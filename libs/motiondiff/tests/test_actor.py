@@ -12,13 +12,11 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
-from icube_common.training.sampler import SampleRef
-from motiondiff.actor.config import ActorConfig, ActorLossConfig, ActorModelConfig
-from motiondiff.config import DataConfig
+from motiondiff.config import ActorConfig, ActorLossConfig, ActorModelConfig, DataConfig
 from motiondiff.data.store import MotionStore
 
 if TYPE_CHECKING:
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
 TINY = ActorConfig(
     train=TrainConfig(
@@ -31,7 +29,7 @@ TINY = ActorConfig(
 
 @pytest.fixture(scope="module")
 def actor_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from motiondiff.actor.train import train_actor
+    from motiondiff.training.actor import train_actor
 
     path = tmp_path_factory.mktemp("actor") / "run"
     train_actor(store_path, path, TINY)
@@ -40,7 +38,7 @@ def actor_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def model(actor_run: Path) -> ActorGenerator:
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
     return ActorGenerator.from_pretrained(actor_run / "model")
 
@@ -48,7 +46,7 @@ def model(actor_run: Path) -> ActorGenerator:
 def test_divergence_by_hand() -> None:
     import torch
 
-    from motiondiff.actor.vae import kl_divergence
+    from motiondiff.models.actor import kl_divergence
 
     # KL(N(1, 1) | N(0, 1)) = 1/2; KL(N(0, 4) | N(0, 1)) = (4 - 1 - ln 4) / 2; the mean over two clips
     mean, log_variance = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [math.log(4), 0.0]])
@@ -56,9 +54,9 @@ def test_divergence_by_hand() -> None:
 
 
 def test_weights_of_the_losses(store: MotionStore, model: ActorGenerator) -> None:
-    from icube_common.training import StepRandom
-    from motiondiff.actor.train import ActorStep, collate_padded
+    from icube_common.training import SampleRef, StepRandom
     from motiondiff.data.dataset import MotionDataset
+    from motiondiff.training.actor import ActorStep, collate_padded
 
     windows = MotionDataset(store, store.select("train"), TINY.data, augment=False)
     batch = collate_padded([windows[SampleRef(row, 0)] for row in range(3)], TINY.data.max_frames)
@@ -98,7 +96,7 @@ def test_the_action_reaches_encoder_and_decoder(model: ActorGenerator) -> None:
 def test_saved_without_pickle_and_loaded(actor_run: Path, model: ActorGenerator, store: MotionStore) -> None:
     import torch
 
-    from motiondiff.actor.generate import ActorGenerator
+    from motiondiff.pipelines.actor import ActorGenerator
 
     files = {path.name for path in (actor_run / "model").rglob("*") if path.is_file()}
     assert files == {"config.json", "diffusion_pytorch_model.safetensors", "README.md"}
@@ -128,11 +126,11 @@ def test_generates_from_seeds(model: ActorGenerator) -> None:
 def test_resuming_reaches_the_same_weights(store_path: Path, tmp_path: Path, actor_run: Path) -> None:
     from safetensors.torch import load_file
 
-    from motiondiff.actor.train import train_actor
+    from motiondiff.training.actor import train_actor
 
     train_actor(store_path, tmp_path / "run", replace(TINY, train=replace(TINY.train, max_steps=2)))
     result = train_actor(store_path, tmp_path / "run", TINY, resume=True)
-    assert result["resumed_from"] == 2
+    assert result.fit.resumed_from == 2
     file = "model/actor/diffusion_pytorch_model.safetensors"
     mine, whole = load_file(tmp_path / "run" / file), load_file(actor_run / file)
     assert all(np.array_equal(mine[name], whole[name]) for name in whole)
@@ -141,8 +139,8 @@ def test_resuming_reaches_the_same_weights(store_path: Path, tmp_path: Path, act
 def test_bad_input(model: ActorGenerator, tmp_path: Path) -> None:
     import torch
 
-    from motiondiff.actor.generate import ActorGenerator
-    from motiondiff.actor.vae import ActorVae
+    from motiondiff.models.actor import ActorVae
+    from motiondiff.pipelines.actor import ActorGenerator
 
     generator = [torch.Generator()]
     with pytest.raises(InputError, match="unknown action 'wlak': did you mean 'walk'"):

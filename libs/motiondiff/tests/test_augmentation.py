@@ -14,40 +14,40 @@ from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from motiondiff.augmentation.augment import augment
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, MotionFilter, Verdict, choose, physics_of
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, FilterDecision, MotionFilter, choose, physics_of
+from motiondiff.augmentation.subsets import write_subset
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
 
-QUICK = RecogniserConfig(model="gru", frames=16, steps=5, batch_size=8)
-SMALL = FilterConfig(per_class=2, overgenerate=1.5, steps=2, fill=True)
+QUICK = ClassifierConfig(model="gru", frames=16, steps=5, batch_size=8)
+SMALL = FilterConfig(per_class=2, oversample_factor=1.5, steps=2, fill=True)
 
 
-def verdict(kind: str = "", confidence: float = 0.9) -> Verdict:
-    return Verdict(confidence=confidence, distance=1.0, kind=kind, reason=kind and f"{kind}: too much")
+def decision(kind: str = "", confidence: float = 0.9) -> FilterDecision:
+    return FilterDecision(confidence=confidence, distance=1.0, kind=kind, reason=kind and f"{kind}: too much")
 
 
 def test_the_choice() -> None:
-    passed = verdict()
-    verdicts = [verdict("skate", 0.7), passed, verdict("copy", 0.99), verdict("confidence", 0.2), passed, passed]
+    passed = decision()
+    decisions = [decision("skate", 0.7), passed, decision("copy", 0.99), decision("confidence", 0.2), passed, passed]
     actions = ["a", "a", "a", "a", "b", "b"]
-    kept, filled, left_out = choose(verdicts, actions, 2, fill=False)
+    kept, filled, left_out = choose(decisions, actions, 2, fill=False)
     assert kept == [1, 4, 5] and filled == []
     assert left_out == {0: "skate: too much", 2: "copy: too much", 3: "confidence: too much"}
-    kept, filled, left_out = choose(verdicts, actions, 2, fill=True)
+    kept, filled, left_out = choose(decisions, actions, 2, fill=True)
     assert kept == [0, 1, 4, 5] and filled == [0] and set(left_out) == {2, 3}  # never a copy, the surest first
-    kept, _, left_out = choose(verdicts, actions, 1, fill=True)
+    kept, _, left_out = choose(decisions, actions, 1, fill=True)
     assert kept == [1, 4] and left_out[5] == "not needed: 1 of 'b' are there"
 
 
 def test_copies_of_training_clips_are_called_out(store: MotionStore) -> None:
     judge = MotionFilter(store, SMALL, QUICK)
     clips = store.select("train")[:6]
-    verdicts = judge.verdicts([store[int(clip)] for clip in clips])
-    assert [one.kind for one in verdicts] == ["copy"] * 6
-    assert all(re.match(r"copy: \S+ m from a training clip, below", one.reason) for one in verdicts)
+    decisions = judge.decisions([store[int(clip)] for clip in clips])
+    assert [one.kind for one in decisions] == ["copy"] * 6
+    assert all(re.match(r"copy: \S+ m from a training clip, below", one.reason) for one in decisions)
 
 
 def test_every_rule_names_its_value(store: MotionStore) -> None:
@@ -55,17 +55,17 @@ def test_every_rule_names_its_value(store: MotionStore) -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, motion.root.shape)
     shaken = replace(motion, root=motion.root + noise)
     sunk = replace(motion, root=motion.root - np.float32([0, 0.5, 0]))
-    judge = MotionFilter(store, replace(SMALL, copy_share=0.0), QUICK)
-    assert [one.kind for one in judge.verdicts([sunk])] == ["penetration"]
-    assert judge.verdicts([shaken])[0].kind in {"foot_skate", "jitter"}
-    lenient = replace(SMALL, copy_share=0.0, slack=100, min_confidence=1.0)
-    unsure = MotionFilter(store, lenient, QUICK).verdicts([motion])[0]
+    judge = MotionFilter(store, replace(SMALL, copy_threshold=0.0), QUICK)
+    assert [one.kind for one in judge.decisions([sunk])] == ["penetration"]
+    assert judge.decisions([shaken])[0].kind in {"foot_skate", "jitter"}
+    lenient = replace(SMALL, copy_threshold=0.0, tolerance=100, min_confidence=1.0)
+    unsure = MotionFilter(store, lenient, QUICK).decisions([motion])[0]
     assert unsure.kind == "confidence" and re.search(r"below 1, seen as '\w", unsure.reason)
     assert set(judge.limits) == set(PHYSICS)
 
 
 def test_limits_are_quantiles_of_the_training_clips(store: MotionStore) -> None:
-    judge = MotionFilter(store, replace(SMALL, quantile=0.5, slack=2), QUICK)
+    judge = MotionFilter(store, replace(SMALL, quantile=0.5, tolerance=2), QUICK)
     real = physics_of(ClipSet.from_store(store, split="train"))
     for name, limit in judge.limits.items():
         assert limit == pytest.approx(max(TOLERANCE.get(name, 0), 2 * np.nanmedian(real[name])))
@@ -90,7 +90,7 @@ def test_the_filter_reads_the_training_split_alone(store_path: Path, monkeypatch
 @pytest.fixture(scope="module")
 def made(run_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
     out = tmp_path_factory.mktemp("augment") / "set"
-    return out, augment(run_path, store_path, out, SMALL, recogniser=QUICK, render=True)
+    return out, augment(run_path, store_path, out, SMALL, classifier=QUICK, render=True)
 
 
 def test_a_balanced_store_that_says_it_is_generated(made: tuple[Path, dict[str, object]], store: MotionStore) -> None:
@@ -127,21 +127,21 @@ def test_videos_in_class_folders(made: tuple[Path, dict[str, object]], store: Mo
 def test_the_same_again_and_another_seed(
     made: tuple[Path, dict[str, object]], run_path: Path, store_path: Path, tmp_path: Path
 ) -> None:
-    augment(run_path, store_path, tmp_path / "same", SMALL, recogniser=QUICK)
+    augment(run_path, store_path, tmp_path / "same", SMALL, classifier=QUICK)
     assert MotionStore(tmp_path / "same").fingerprint == MotionStore(made[0]).fingerprint
-    augment(run_path, store_path, tmp_path / "other", replace(SMALL, seed=1), recogniser=QUICK)
+    augment(run_path, store_path, tmp_path / "other", replace(SMALL, seed=1), classifier=QUICK)
     assert MotionStore(tmp_path / "other").fingerprint != MotionStore(made[0]).fingerprint
 
 
 def test_bad_input(run_path: Path, store_path: Path, store: MotionStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"class '[^']+': 0 of 9 generated motions pass, 2 wanted .rejected for: "):
         strict = replace(SMALL, fill=False, min_confidence=1.0)
-        augment(run_path, store_path, tmp_path / "a", strict, recogniser=QUICK)
+        augment(run_path, store_path, tmp_path / "a", strict, classifier=QUICK)
     other = write_subset(store, store.select("train")[:20], tmp_path / "other")
     with pytest.raises(InputError, match="is not the data that"):
-        augment(run_path, other.path, tmp_path / "a", SMALL, recogniser=QUICK)
+        augment(run_path, other.path, tmp_path / "a", SMALL, classifier=QUICK)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "precious.txt").write_text("years of work")
     with pytest.raises(InputError, match="exists already"):
-        augment(run_path, store_path, tmp_path / "b", SMALL, recogniser=QUICK)
+        augment(run_path, store_path, tmp_path / "b", SMALL, classifier=QUICK)
     assert not (tmp_path / "a").exists()

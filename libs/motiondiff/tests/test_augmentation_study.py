@@ -14,18 +14,16 @@ import pytest
 
 from icube_common.errors import InputError
 from icube_common.training import TrainConfig
-from motiondiff.actor.config import ActorConfig, ActorModelConfig
 from motiondiff.augmentation import study as study_module
 from motiondiff.augmentation.config import FilterConfig, StudyConfig
 from motiondiff.augmentation.filter import MotionFilter
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test, write_subset
-from motiondiff.augmentation.rows import Row, rows_of
 from motiondiff.augmentation.study import augmentation_study, run_source
-from motiondiff.config import DataConfig, MotionDiffConfig
+from motiondiff.augmentation.study_arms import StudyArm, study_arms
+from motiondiff.augmentation.subsets import sample_subset, split_real_and_test, write_subset
+from motiondiff.config import ActorConfig, ActorModelConfig, ClassifierConfig, DataConfig, MotionDiffConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.recognition.config import RecogniserConfig
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 
@@ -35,14 +33,14 @@ def config(tiny_config: ConfigMaker) -> StudyConfig:
     return StudyConfig(
         fractions=[0.5, 1.0],
         seeds=2,
-        ours=tiny_config(train={"max_steps": 1}),
+        motiondiff=tiny_config(train={"max_steps": 1}),
         actor=ActorConfig(
             train=TrainConfig(max_steps=1, batch_size=4, device="cpu", report_to="none"),
             model=ActorModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),
             data=DataConfig(max_frames=32, min_frames=8),
         ),
-        filter=FilterConfig(per_class=2, overgenerate=1, steps=2, fill=True, copy_share=0),
-        recogniser=RecogniserConfig(model="gru", frames=16, steps=3, batch_size=8),
+        filter=FilterConfig(per_class=2, oversample_factor=1, steps=2, fill=True, copy_threshold=0),
+        classifier=ClassifierConfig(model="gru", frames=16, steps=3, batch_size=8),
     )
 
 
@@ -55,16 +53,16 @@ def finished(
 
 
 def test_fractions_nest_and_keep_the_proportions(store: MotionStore) -> None:
-    real, test = real_and_test(store)
+    real, test = split_real_and_test(store)
     assert set(real) | set(test) == set(range(len(store))) and not set(real) & set(test)
-    shares = [draw_fraction(store, real, fraction, seed=0) for fraction in (0.1, 0.25, 0.5, 1.0)]
+    shares = [sample_subset(store, real, fraction, seed=0) for fraction in (0.1, 0.25, 0.5, 1.0)]
     for smaller, larger in itertools.pairwise(shares):
         assert set(smaller) <= set(larger)
     np.testing.assert_array_equal(shares[-1], real)
     for rows, fraction in zip(shares, (0.1, 0.25, 0.5, 1.0), strict=True):
         all_of, drawn = (np.bincount(store.columns["action"][clips]) for clips in (real, rows))
         np.testing.assert_array_equal(drawn, [max(2, round(fraction * count)) for count in all_of])
-    assert not np.array_equal(shares[2], draw_fraction(store, real, 0.5, seed=1))
+    assert not np.array_equal(shares[2], sample_subset(store, real, 0.5, seed=1))
 
 
 def test_a_subset_is_the_same_clips(store: MotionStore, tmp_path: Path) -> None:
@@ -79,26 +77,26 @@ def test_a_subset_is_the_same_clips(store: MotionStore, tmp_path: Path) -> None:
 
 def test_all_rows_are_there(config: StudyConfig, finished: tuple[Path, dict[str, Any]]) -> None:
     out, result = finished
-    rows = rows_of(config)
+    rows = study_arms(config)
     assert [row.training for row in rows[:7]] == [
-        "real", "synthetic (ours)", "real + synthetic (ours)", "synthetic (variations)",
-        "real + synthetic (variations)", "synthetic (actor)", "real + synthetic (actor)",
+        "real", "synthetic (motiondiff)", "real + synthetic (motiondiff)", "synthetic (sdedit)",
+        "real + synthetic (sdedit)", "synthetic (actor)", "real + synthetic (actor)",
     ]  # fmt: skip
     assert len(result["rows"]) == 14 and result["failed"] == 0
     # variations come from the model of the same share
     trained = sorted(path.parent.parent.name for path in (out / "cells").glob("*/*/generator"))
-    assert len(trained) == 4 and not any("variations" in name for name in trained)
+    assert len(trained) == 4 and not any("sdedit" in name for name in trained)
     steps = {row["name"]: row["steps"] for row in result["generators"]}
-    assert steps["0.5 generator variations"] == steps["0.5 generator ours"] == 1
+    assert steps["0.5 generator sdedit"] == steps["0.5 generator motiondiff"] == 1
     clips = {(row["fraction"], row["training"]): row["clips"] for row in result["rows"]}
-    assert clips[1.0, "synthetic (ours)"] == 10
+    assert clips[1.0, "synthetic (motiondiff)"] == 10
     for fraction in (0.5, 1.0):
         assert clips[fraction, "real + synthetic (actor)"] == clips[fraction, "real"] + 10
     for name in ("table", "differences", "generators"):
         assert all((out / f"{name}.{kind}").is_file() for kind in ("md", "tex", "csv"))
     assert (out / "plot.svg").is_file() and (out / "plot.png").is_file()
     page = (out / "report.html").read_text()
-    assert "real + synthetic (ours)" in page and "Paired differences" in page
+    assert "real + synthetic (motiondiff)" in page and "Paired differences" in page
 
 
 def test_predictions_are_of_held_out_subjects(finished: tuple[Path, dict[str, Any]], store: MotionStore) -> None:
@@ -121,8 +119,11 @@ def test_differences_are_those_of_the_values(finished: tuple[Path, dict[str, Any
         assert one["over_seeds"]["mean"] == pytest.approx(by_hand, abs=1e-9)
         assert one["over_subjects"]["mean"] == pytest.approx(by_hand, abs=1e-9)
     pairs = [(one["first"], one["second"]) for one in result["differences"] if one["fraction"] == 0.5]
-    assert ("real + synthetic (ours)", "real") in pairs and ("synthetic (ours)", "synthetic (actor)") in pairs
-    assert ("real + synthetic (variations)", "real + synthetic (actor)") in pairs
+    assert ("real + synthetic (motiondiff)", "real") in pairs and (
+        "synthetic (motiondiff)",
+        "synthetic (actor)",
+    ) in pairs
+    assert ("real + synthetic (sdedit)", "real + synthetic (actor)") in pairs
 
 
 class Spy:
@@ -143,14 +144,14 @@ class Spy:
         monkeypatch.setattr(MotionStore, "frames", spied)
 
 
-@pytest.mark.parametrize("method", ["ours", "variations", "actor"])
+@pytest.mark.parametrize("method", ["motiondiff", "sdedit", "actor"])
 @pytest.mark.parametrize("fraction", [0.25, 0.5])
 def test_generator_filter_and_statistics_read_the_rows_fraction_alone(
     method: str, fraction: float, store_path: Path, store: MotionStore, config: StudyConfig, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    real, _ = real_and_test(store)
-    wanted = set(draw_fraction(store, real, fraction, config.draw_seed).tolist())
+    real, _ = split_real_and_test(store)
+    wanted = set(sample_subset(store, real, fraction, config.subset_seed).tolist())
     spy = Spy(store_path, monkeypatch)
     tmp_path.joinpath("cell").mkdir()
     overrides = {"fraction": fraction, "method": method}
@@ -166,13 +167,11 @@ def test_a_recogniser_reads_its_row_and_the_test_clips(
     real: bool, store_path: Path, store: MotionStore, config: StudyConfig, finished: tuple[Path, dict[str, Any]],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    pool, test = real_and_test(store)
-    share = set(draw_fraction(store, pool, 0.5, config.draw_seed).tolist()) if real else set()
+    pool, test = split_real_and_test(store)
+    share = set(sample_subset(store, pool, 0.5, config.subset_seed).tolist()) if real else set()
     spy = Spy(store_path, monkeypatch)
-    settings = Row(fraction=0.5, method="ours", real=real).settings()
-    study_module.run_recogniser(
-        settings, 0, tmp_path, study=str(finished[0].absolute()), data=str(store_path), config=config
-    )
+    settings = StudyArm(fraction=0.5, method="motiondiff", real=real).settings()
+    study_module.run_arm(settings, 0, tmp_path, study=str(finished[0].absolute()), data=str(store_path), config=config)
     assert spy.read == share | set(test.tolist())
 
 
@@ -181,13 +180,13 @@ def test_a_study_goes_on(
 ) -> None:
     out, result = finished
     ran: list[tuple[str, int]] = []
-    run_cell = study_module.run_cell
+    execute = study_module.execute_trial_run
 
     def counted(run: Any, cell: Any) -> Any:
         ran.append((cell.name, cell.seed))
-        return run_cell(run, cell)
+        return execute(run, cell)
 
-    monkeypatch.setattr(study_module, "run_cell", counted)
+    monkeypatch.setattr(study_module, "execute_trial_run", counted)
     assert augmentation_study(store_path, out, config).to_dict() == result and ran == []
     victim = next(path for path in (out / "cells").rglob("result.json") if "seed-1" in str(path))
     victim.unlink()  # as if it had been interrupted
@@ -195,7 +194,7 @@ def test_a_study_goes_on(
     more = augmentation_study(store_path, out, replace(config, seeds=3)).to_dict()
     assert len(ran) == 1 + len(result["rows"]) and all(len(row["values"]) == 3 for row in more["rows"])
     with pytest.raises(InputError, match="take another --out, or --overwrite"):
-        augmentation_study(store_path, out, replace(config, draw_seed=1))
+        augmentation_study(store_path, out, replace(config, subset_seed=1))
 
 
 def test_a_broken_generator_is_told_and_the_rest_goes_on(store_path: Path, config: StudyConfig, tmp_path: Path) -> None:
@@ -251,7 +250,7 @@ def test_splits_that_cannot_be(clips: list[tuple[str, str, str]], words: str, tm
 def test_a_filter_needs_clips_of_every_class(more: list[tuple[str, str, str]], words: str, tmp_path: Path) -> None:
     store = write_clips(tmp_path / "store", [*GOOD, *more])
     with pytest.raises(InputError, match=words):
-        MotionFilter(store, FilterConfig(), RecogniserConfig(steps=1))
+        MotionFilter(store, FilterConfig(), ClassifierConfig(steps=1))
 
 
 def test_fractions_of_the_same_clips_are_refused(store_path: Path, config: StudyConfig, tmp_path: Path) -> None:
@@ -261,13 +260,13 @@ def test_fractions_of_the_same_clips_are_refused(store_path: Path, config: Study
 
 
 def test_held_out_subjects_may_be_named(store: MotionStore) -> None:
-    real, test = real_and_test(store, ["simulated-2", "simulated-0"])
+    real, test = split_real_and_test(store, ["simulated-2", "simulated-0"])
     names = {store.subjects[code] for code in store.columns["subject"][test]}
     assert names == {"simulated-0", "simulated-2"} and len(real) + len(test) == len(store)
     with pytest.raises(InputError, match="unknown test subject 'simulated-9'"):
-        real_and_test(store, ["simulated-9"])
+        split_real_and_test(store, ["simulated-9"])
     with pytest.raises(InputError, match="0 clips to train on"):
-        real_and_test(store, store.subjects)
+        split_real_and_test(store, store.subjects)
 
 
 @pytest.mark.parametrize("change", [{"fractions": []}, {"fractions": [0.5, 0.5]}, {"fractions": [1.5]},

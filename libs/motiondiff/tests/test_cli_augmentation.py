@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from command_line import Command, as_json, command_fixture
 
-from motiondiff.augmentation.fractions import write_subset
+from motiondiff.augmentation.subsets import write_subset
 from motiondiff.cli import main
 from motiondiff.data.store import MotionStore
 
-QUICK = ("recogniser.model=gru", "recogniser.frames=16", "recogniser.steps=3", "recogniser.batch_size=8")
+QUICK = ("classifier.model=gru", "classifier.frames=16", "classifier.steps=3", "classifier.batch_size=8")
 ACTOR = (
     "train.max_steps=1", "train.batch_size=4", "train.report_to=none", "train.device=cpu", "model.num_layers=1",
     "model.width=16", "model.num_heads=2", "model.feedforward=16", "data.max_frames=32", "data.min_frames=8",
@@ -30,7 +30,7 @@ def test_from_training_to_exports(run: Command, store_path: Path, store: MotionS
     made = as_json(
         run(
             "augment", tmp_path / "actor", "--data", store_path, "--per-class", 2, "--out", tmp_path / "set", "--fill",
-            "--overgenerate", 1.5, "--copy-share", 0, *QUICK, "--json",
+            "--oversample-factor", 1.5, "--copy-threshold", 0, *QUICK, "--json",
         )
     )  # fmt: skip
     assert made["generator"] == "ACTOR" and made["kept"] == 10
@@ -61,7 +61,7 @@ BAD = {
     "augment: another store": ("augment {run} --data {part} --out {new}", "is not the data that"),
     "augment: count": (AUGMENT + "--per-class 0", "per_class=0: must be at least 1"),
     "augment: confidence": (AUGMENT + "--min-confidence 1.5", "min_confidence=1.5: must be at most 1"),
-    "augment: overgenerate": (AUGMENT + "--overgenerate 0.5", "overgenerate=0.5: must be at least 1"),
+    "augment: oversample_factor": (AUGMENT + "--oversample-factor 0.5", "oversample_factor=0.5: must be at least 1"),
     "augment: scheduler": (AUGMENT + "--scheduler dim", "'dim': did you mean 'ddim'"),
     "augment: unknown key": (AUGMENT + "filter.per_clas=3", "'filter.per_clas': did you mean 'filter.per_class'"),
     "augment: existing": ("augment {run} --data {store} --out {old}", "exists already"),
@@ -77,7 +77,10 @@ BAD = {
     "tune: no space": ("tune --data {store} --space {absent} --out {new}", "no such file"),
     "export: a file as a set": ("export {motion} --to pyskl --out {new}", "holds a set: give a store"),
     "export: world": ("export {store} --to ctr-gcn --out {new} --world", "has a frame of its own"),
-    "augment: strength": ("augment {run} --data {store} --out {new} --strength 0", "filter.strength=0"),
+    "augment: noise_strength": (
+        "augment {run} --data {store} --out {new} --noise-strength 0",
+        "filter.noise_strength=0",
+    ),
     "augment: device": ("augment {run} --data {store} --out {new} --per-class 2 --device gpu", "--device gpu: "),
     "export: corrupted": ("export {corrupted} --to pyskl --out {new}", r"frames\.npy: .*cut short"),
     "export: unknown": ("export {store} --to pysckl --out {new}", "'pysckl': did you mean 'pyskl'"),

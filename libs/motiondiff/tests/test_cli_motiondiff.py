@@ -171,7 +171,7 @@ def test_sample_pages(command: Command, run_path: Path, tmp_path: Path) -> None:
     assert [motion["name"] for motion in page_data(out / "viewer.html")["motions"]] == ["walk-000", "walk-001"]
     assert [motion["name"] for motion in page_data(out / "walk-001.html")["motions"]] == ["walk-001"]
     status, said, _ = command("sample", run_path, "--out", out, *options, "--overwrite")
-    assert status == 0 and said.splitlines()[-1] == f"all of them in the browser: {out / 'viewer.html'}"
+    assert status == 0 and said.splitlines()[-1] == f"viewer page: {out / 'viewer.html'}"
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,7 +188,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 TRAIN = "train --data {store} --out {new} "
 SAMPLE = "sample {run} --out {new} "
 EVALUATE = "evaluate {run} --data {store} --out {new} "
-RECOGNISE = "recognise --train {store} --test {store} --out {new} "
+CLASSIFY = "train-classifier --train {store} --test {store} --out {new} "
 BAD = {
     "unknown command": ("trian", "unknown command 'trian': did you mean 'train'"),
     "unknown option": ("info {store} --jason", "unknown argument '--jason': did you mean --json"),
@@ -200,7 +200,7 @@ BAD = {
     "prepare: fps 0": ("prepare {recordings} --format npz --out {new} --fps 0", "--fps 0.0: must be positive"),
     "prepare: fps nan": ("prepare {recordings} --format npz --out {new} --fps nan", "--fps nan"),
     "prepare: fps word": ("prepare {recordings} --format npz --out {new} --fps fast", "invalid float value: 'fast'"),
-    "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*cannot be read"),
+    "prepare: labels": ("prepare {recordings} --format npz --out {new} --labels {absent}", "--labels .*no such file"),
     "prepare: split": ("prepare {recordings} --format npz --out {new} --split-by size", "unknown value of --split-by"),
     "prepare: style": ("prepare {recordings} --format npz --out {new} --split-by style", "fewer than two styles"),
     "prepare: groups": (
@@ -230,13 +230,16 @@ BAD = {
     "train: bad config": (TRAIN + "--config {text}", "text.txt: "),
     "train: existing": ("train --data {store} --out {old}", "exists already"),
     "train: resume nothing": (TRAIN + "--resume", "is no run folder to resume"),
-    "sample: untrained": ("sample {empty} --out {new} --action walk", "holds no trained model"),
-    "sample: absent": ("sample {absent} --out {new} --action walk", "does not exist"),
+    "sample: untrained": ("sample {empty} --out {new} --action walk", "no trained model in it"),
+    "sample: absent": ("sample {absent} --out {new} --action walk", "no trained model in it"),
     "sample: action": (SAMPLE + "--action wak", "unknown action 'wak': did you mean 'walk'"),
     "sample: style": (SAMPLE + "--action walk --style happy", "unknown style 'happy'"),
     "sample: two ways": (SAMPLE + "--action walk --per-action 2", "exclude each other"),
     "sample: two other ways": (SAMPLE + "--unconditional --per-action 2", "exclude each other"),
-    "sample: scheduler": (SAMPLE + "--action walk --scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
+    "sample: scheduler": (
+        SAMPLE + "--action walk --scheduler dim",
+        "unknown value of scheduler 'dim': did you mean 'ddim'",
+    ),
     "sample: format": (SAMPLE + "--action walk --formats bhv", "unknown format 'bhv': did you mean 'bvh'"),
     "sample: no format": (SAMPLE + "--action walk --formats ,", "names no format"),
     "sample: absent shape": (SAMPLE + "--action walk --shape {absent}", "--shape .*: no such file"),
@@ -245,33 +248,36 @@ BAD = {
     "sample: too many steps": (SAMPLE + "--action walk --steps 99999", "99999 denoising steps: must be 1 to 50"),
     "sample: too long": (SAMPLE + "--action walk --seconds 60", r"600 frames .*up to 3\.2 s"),
     "sample: too short": (SAMPLE + "--action walk --seconds 0.01", "0 frames"),
-    "sample: no length": (SAMPLE + "--action walk --seconds -1", "--seconds -1.0: must be positive"),
-    "sample: guidance": (SAMPLE + "--action walk --guidance -2", "--guidance -2.0: must be 0 or more"),
+    "sample: no length": (SAMPLE + "--action walk --seconds -1", "--seconds -1.0: must be greater than 0"),
+    "sample: guidance": (SAMPLE + "--action walk --guidance -2", "--guidance -2.0: must be at least 0"),
     "sample: count": (SAMPLE + "--action walk --count 0", "--count 0: must be at least 1"),
     "sample: batch": (SAMPLE + "--action walk --batch-size 0", "--batch-size 0: must be at least 1"),
-    "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must not be negative"),
+    "sample: seed": (SAMPLE + "--action walk --seed -1", "--seed -1: must be at least 0"),
     "sample: mixed styles": (SAMPLE + "--action walk --style happy --mix-styles", "exclude each other"),
     "sample: device": (SAMPLE + "--action walk --device gpu", "--device gpu: "),
     "sample: existing": ("sample {run} --out {old} --action walk", "exists already"),
-    "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "holds no trained model"),
+    "evaluate: no run": ("evaluate {empty} --data {store} --out {new}", "no trained model in it"),
     "evaluate: no store": ("evaluate {run} --data {empty} --out {new}", "is not a motion store"),
     "evaluate: existing": ("evaluate {run} --data {store} --out {old}", "exists already"),
-    "evaluate: split": (EVALUATE + "--split train", "--split train: motions are held against clips that were held out"),
+    "evaluate: split": (EVALUATE + "--split train", "unknown value of split 'train'"),
     "evaluate: seeds": (EVALUATE + "--seeds 0", "--seeds 0: must be at least 1"),
     "evaluate: one motion": (EVALUATE + "--per-action 1", "--per-action 1: must be at least 2"),
     "evaluate: steps": (EVALUATE + "--steps 0", "--steps 0: must be at least 1"),
-    "evaluate: scheduler": (EVALUATE + "--scheduler dim", "unknown scheduler 'dim': did you mean 'ddim'"),
-    "evaluate: evaluator": (EVALUATE + "--model grru", "'grru': did you mean 'gru'"),
+    "evaluate: scheduler": (EVALUATE + "--scheduler dim", "unknown value of scheduler 'dim': did you mean 'ddim'"),
+    "evaluate: evaluator": (EVALUATE + "--classifier grru", "'grru': did you mean 'gru'"),
     "evaluate: key": (EVALUATE + "step=3", "'step': did you mean 'steps'"),
-    "recognise: no store": ("recognise --train {empty} --test {store} --out {new}", "is not a motion store"),
-    "recognise: existing": ("recognise --train {store} --test {store} --out {old}", "exists already"),
-    "recognise: model": (RECOGNISE + "--model lstm", "unknown value of model 'lstm'"),
-    "recognise: device": (RECOGNISE + "device=gpu", "--device gpu: "),
-    "recognise: share": (RECOGNISE + "extra_share=1.0", "extra_share=1.0: must be "),
-    "recognise: seeds": (RECOGNISE + "--seeds 0", "--seeds 0: must be at least 1"),
-    "recognise: few clips": (RECOGNISE + "--min-clips 1", "--min-clips 1: must be at least 2"),
-    "recognise: many clips": (RECOGNISE + "--min-clips 99", "--min-clips 99: 0 classes"),
-    "recognise: same people": (RECOGNISE + "--with {store}", "is in the training and in the test clips"),
+    "train-classifier: no store": (
+        "train-classifier --train {empty} --test {store} --out {new}",
+        "is not a motion store",
+    ),
+    "train-classifier: existing": ("train-classifier --train {store} --test {store} --out {old}", "exists already"),
+    "train-classifier: model": (CLASSIFY + "--model lstm", "unknown value of model 'lstm'"),
+    "train-classifier: device": (CLASSIFY + "device=gpu", "--device gpu: "),
+    "train-classifier: share": (CLASSIFY + "synthetic_fraction=1.0", "synthetic_fraction=1.0: must be "),
+    "train-classifier: seeds": (CLASSIFY + "--seeds 0", "--seeds 0: must be at least 1"),
+    "train-classifier: few clips": (CLASSIFY + "--min-clips 1", "--min-clips 1: must be at least 2"),
+    "train-classifier: many clips": (CLASSIFY + "--min-clips 99", "--min-clips 99: 0 classes"),
+    "train-classifier: same people": (CLASSIFY + "--with {store}", "is in the training and in the test clips"),
     "export: format": ("export {store} --to fbx --out {new}", "unknown format 'fbx'"),
     "export: absent": ("export {absent} --to bvh --out {new}", "does not exist"),
     "export: another file": ("export {text} --to bvh --out {new}", r"only \.npz, \.bvh and \.npy files"),
@@ -372,9 +378,9 @@ def test_prepare_takes_a_folder_or_a_mix(command: Command, recordings: Path, tmp
         ((recordings,), "give a folder and --format, or --merge"),
         ((recordings, "--merge", mix), "give neither a folder nor --format"),
         (("--merge", mix, "--labels", "residential"), "write `labels:` into the file"),
-        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: cannot be read"),
+        (("--merge", tmp_path / "absent.yaml"), "absent.yaml: no such file"),
         ((recordings, "--format", "npz", "--labels", "residental"), "did you mean 'residential'"),
-        ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: cannot be read"),
+        ((recordings, "--format", "npz", "--exclude", tmp_path / "no.txt"), "no.txt: no such file"),
     ):
         status, out, lines = command("prepare", *arguments, "--out", tmp_path / "other")
         assert status == 2 and out == "" and len(lines) == 1 and words in lines[0], lines

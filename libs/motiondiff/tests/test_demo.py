@@ -12,11 +12,11 @@ from PIL import Image
 
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
-from motiondiff import demo as demo_module
+from motiondiff.cli import demo as demo_module
 from motiondiff.cli import main
+from motiondiff.cli.demo import demo
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import ACTIONS
-from motiondiff.demo import demo
 
 
 @pytest.fixture

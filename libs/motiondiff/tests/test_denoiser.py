@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.denoiser import MotionDenoiser, Packing, sinusoidal_positions
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.denoiser import MotionDenoiser, Packing, sinusoidal_positions
 
 FEATURES, JOINTS = 9, 3
 
@@ -51,7 +51,7 @@ def row(given: Conditions, index: int) -> Conditions:
 def test_a_batch_gives_each_clip_what_it_gives_alone(
     monkeypatch: pytest.MonkeyPatch, padding: float, step: int
 ) -> None:
-    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
+    monkeypatch.setattr("motiondiff.models.denoiser.PACKING_STEP", step)
     denoiser, given = make(), conditions(4)
     lengths = [20, 13, 2, 7]
     timesteps = torch.tensor([3, 999, 40, 500])
@@ -190,7 +190,7 @@ def test_width_must_suit_the_heads(width: int, heads: int) -> None:
 
 @pytest.mark.parametrize(("step", "kept"), [(1, 3), (2, 4), (4, 4), (256, 6)])
 def test_packing_is_undone_by_unpacking(monkeypatch: pytest.MonkeyPatch, step: int, kept: int) -> None:
-    monkeypatch.setattr("motiondiff.model.denoiser.PACKING_STEP", step)
+    monkeypatch.setattr("motiondiff.models.denoiser.PACKING_STEP", step)
     mask = torch.tensor([[True, True, False], [True, False, False]])
     padded = numbers(2, 3, 4)
     packing = Packing(mask)

@@ -17,24 +17,25 @@ from icube_common.errors import InputError
 from icube_common.training import StepRandom
 from icube_common.training.sampler import SampleRef
 from motiondiff.cli import main
-from motiondiff.compose import plan
 from motiondiff.config import MotionDiffConfig
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.distill import ConsistencyStep
-from motiondiff.edit import EditOptions, held_mask, load_source, parse_ranges, seams
 from motiondiff.export import export
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, is_distilled, load_pipeline, resolve
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.pipelines.editing import EditOptions, conditioned_mask, load_source, parse_ranges, seams
+from motiondiff.pipelines.long_motion import plan, real_fastest
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
+from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
 from motiondiff.schedulers import make_scheduler
+from motiondiff.skeleton.kinematics import joint_speeds
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
 from motiondiff.skeleton.skeleton import Skeleton
-from motiondiff.speeds import joint_speeds, real_fastest
-from motiondiff.timeline import Part, Timeline, load_timeline
-from motiondiff.train import make_denoiser, make_noise_schedule, train
+from motiondiff.training.diffusion import make_denoiser, train
+from motiondiff.training.diffusion_loss import make_noise_schedule
+from motiondiff.training.distillation import ConsistencyLoss
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FRAMES = 24
@@ -62,7 +63,12 @@ def walk(tmp_path: Path) -> Path:
 def editing_run(store_path: Path, tmp_path_factory: pytest.TempPathFactory, tiny_config: ConfigMaker) -> Path:
     """A short run with held parts as an input; never written to."""
     path = tmp_path_factory.mktemp("editing") / "run"
-    train(store_path, path, tiny_config(train={"max_steps": 6}, diffusion={"show_held": 0.8}))
+    train(
+        None,
+        store_path,
+        out=path,
+        config=tiny_config(train={"max_steps": 6}, diffusion={"inpainting_probability": 0.8}),
+    )
     return path
 
 
@@ -76,7 +82,7 @@ def test_held_frames_come_out_exact(
         command("edit", run, walk, "--keep-frames", "0:8,16:24", "--count", 2, "--action", "walk", "--out", out,
                 "--steps", 3, "--formats", "npz,bvh", "--json")
     )  # fmt: skip
-    assert result["held_frames"] == 16 and result["frames"] == FRAMES and not result["retargeted"]
+    assert result["conditioned_frames"] == 16 and result["frames"] == FRAMES and not result["retargeted"]
     assert result["trained_for_editing"] is (kind == "editing_run")
     assert json.loads((out / "edit.json").read_text()) == result
     # reading takes the nearest rotations, which may differ in the last bit from what was read: both are read back once
@@ -88,7 +94,7 @@ def test_held_frames_come_out_exact(
         assert np.array_equal(motion.rotations[kept], original.rotations[kept])
         assert np.array_equal(motion.root[kept], original.root[kept])
         assert np.allclose(motion.skeleton.offsets, original.skeleton.offsets)
-    assert all(row["held_error_m"] == 0 and row["seam_speed"] > 0 for row in result["results"])
+    assert all(row["conditioning_error_m"] == 0 and row["seam_speed"] > 0 for row in result["results"])
     assert np.abs(made[0].positions - made[1].positions)[8:16].max() > 1e-4
     assert np.abs(made[0].positions - original.positions)[8:16].max() > 1e-4
     bvh = read_motion(out / "walk-000.bvh")
@@ -97,18 +103,27 @@ def test_held_frames_come_out_exact(
 
 def test_held_joints_keep_their_rotations(command: Command, run_path: Path, walk: Path, tmp_path: Path) -> None:
     names = recorded().skeleton.names
-    held = [names[0], "left_shoulder", "left_elbow"]
+    conditioned = [names[0], "left_shoulder", "left_elbow"]
     result = as_json(
         command(
-            "edit", run_path, walk, "--keep-joints", ",".join(held), "--out", tmp_path / "out", "--steps", 2, "--json"
+            "edit",
+            run_path,
+            walk,
+            "--keep-joints",
+            ",".join(conditioned),
+            "--out",
+            tmp_path / "out",
+            "--steps",
+            2,
+            "--json",
         )
     )
     original, made = read_motion(tmp_path / "out" / "original.npz"), read_motion(tmp_path / "out" / "walk-000.npz")
     assert np.abs(original.rotations - read_motion(walk).rotations).max() < 1e-6
-    kept = [names.index(name) for name in held]
+    kept = [names.index(name) for name in conditioned]
     assert np.array_equal(made.rotations[:, kept], original.rotations[:, kept])
     assert np.array_equal(made.root, original.root)
-    assert np.abs(made.rotations - original.rotations).max() > 1e-3 and result["held_frames"] == 0
+    assert np.abs(made.rotations - original.rotations).max() > 1e-3 and result["conditioned_frames"] == 0
 
 
 def test_a_prefix_goes_on_after_the_file(command: Command, run_path: Path, walk: Path, tmp_path: Path) -> None:
@@ -128,11 +143,11 @@ def test_another_rate_and_another_body(editing_run: Path, tmp_path: Path) -> Non
     export(simulate_motion("walk", 4, fps=20).cut(0, 41), fast, "npz", clip_id="fast")
     source = load_source(fast, pipeline, (4, 41))
     assert source.motion.fps == 10 and len(source.motion) == 19 and source.file_frames == 41
-    mask = held_mask(source, EditOptions(keep_frames=((0, 10), (30, 41))))
+    mask = conditioned_mask(source, EditOptions(keep_frames=((0, 10), (30, 41))))
     # model frame n is the file's frame 4 + 2 n
     assert np.flatnonzero(mask.all(1)).tolist() == [0, 1, 2, *range(13, 19)]
     with pytest.raises(InputError, match="0:4: none of these frames"):
-        held_mask(source, EditOptions(keep_frames=((0, 4),)))
+        conditioned_mask(source, EditOptions(keep_frames=((0, 4),)))
     kinect = tmp_path / "kinect.npz"
     from motiondiff.data.readers.body_shape import target_skeleton
     from motiondiff.skeleton.retarget import retarget
@@ -165,10 +180,10 @@ def test_ranges_and_seams() -> None:
 
 
 def test_plan_cuts_what_the_model_cannot_make() -> None:
-    timeline = Timeline([Part("walk", 2.0), Part("run", 7.1)], handover=0.5)
-    stretches = plan(timeline, 10, 5, 32)
-    assert [stretch.part for stretch in stretches] == [0, 1, 1, 1]
-    assert [stretch.frames for stretch in stretches] == [20, 24, 23, 24]
+    timeline = Timeline([Part("walk", 2.0), Part("run", 7.1)], transition=0.5)
+    segments = plan(timeline, 10, 5, 32)
+    assert [segment.part for segment in segments] == [0, 1, 1, 1]
+    assert [segment.frames for segment in segments] == [20, 24, 23, 24]
     with pytest.raises(InputError, match=r"entry 1 \(walk\): 0.3 s is shorter than the hand-over \(0.50 s\)"):
         plan(Timeline([Part("walk", 0.3)]), 10, 5, 32)
     with pytest.raises(InputError, match="at most half"):
@@ -177,26 +192,26 @@ def test_plan_cuts_what_the_model_cannot_make() -> None:
 
 def test_compose_hands_over_as_it_says(command: Command, editing_run: Path, store: MotionStore, tmp_path: Path) -> None:
     timeline = tmp_path / "timeline.yaml"
-    timeline.write_text("handover: 0.4\ntimeline:\n- {action: walk, seconds: 2}\n- {action: wave, seconds: 4}\n")
+    timeline.write_text("transition: 0.4\ntimeline:\n- {action: walk, seconds: 2}\n- {action: wave, seconds: 4}\n")
     out = tmp_path / "out"
     result = as_json(command("compose", editing_run, timeline, "--out", out, "--steps", 2, "--json"))
     motion = read_motion(out / "motion.npz")
     assert len(motion) == result["frames"] == 60 and result["seconds"] == 6.0
-    assert [row["seconds"] for row in result["handovers"]] == [2.0, 4.0]
-    assert [(row["from"], row["to"]) for row in result["handovers"]] == [("walk", "wave"), ("wave", "wave")]
+    assert [row["seconds"] for row in result["transitions"]] == [2.0, 4.0]
+    assert [(row["from"], row["to"]) for row in result["transitions"]] == [("walk", "wave"), ("wave", "wave")]
     speeds = joint_speeds(motion).max(1)
     # the file was read back: its rotations are rounded
     expected = [float(speeds[17:23].max()), float(speeds[37:43].max())]
-    assert [row["fastest_joint"] for row in result["handovers"]] == pytest.approx(expected, rel=1e-4)
-    for row, names in zip(result["handovers"], (("walk", "wave"), ("wave",)), strict=True):
+    assert [row["fastest_joint"] for row in result["transitions"]] == pytest.approx(expected, rel=1e-4)
+    for row, names in zip(result["transitions"], (("walk", "wave"), ("wave",)), strict=True):
         clips = [
             store[int(clip)] for clip in store.select("train") if store.actions[store.columns["action"][clip]] in names
         ]
         limit = float(np.quantile(np.concatenate([joint_speeds(clip).max(1) for clip in clips]), 0.99))
         assert row["real_p99"] == pytest.approx(limit) and row["within_real"] is (row["fastest_joint"] <= limit)
-    assert result["within_real"] is all(row["within_real"] for row in result["handovers"])
+    assert result["within_real"] is all(row["within_real"] for row in result["transitions"])
     again = as_json(command("compose", editing_run, timeline, "--out", out, "--steps", 2, "--json", "--overwrite"))
-    assert again["handovers"] == result["handovers"]
+    assert again["transitions"] == result["transitions"]
     assert np.array_equal(read_motion(out / "motion.npz").rotations, motion.rotations)
 
 
@@ -227,7 +242,7 @@ def test_a_distilled_run_samples_in_four_steps(
     )
     assert (one["scheduler"], one["steps"]) == ("lcm", 1)
     edited = as_json(command("edit", run, walk, "--keep-frames", "0:8,16:24", "--out", tmp_path / "e", "--json"))
-    assert edited["scheduler"] == "lcm" and edited["results"][0]["held_error_m"] == 0
+    assert edited["scheduler"] == "lcm" and edited["results"][0]["conditioning_error_m"] == 0
     for wrong, message in {
         f"distill {run} --out {tmp_path / 'new'}": "is distilled already",
         f"sample {run} --action walk --guidance 2 --out {tmp_path / 'new'}": "distilled with its guidance folded in",
@@ -263,9 +278,9 @@ def test_a_consistent_student_has_no_loss(
 ) -> None:
     """Teacher and student that always give one clip: its own DDIM step leads to the same clip, whatever the noise."""
     config = tiny_config()
-    denoiser = make_denoiser(store, representation, config).eval()
+    denoiser = make_denoiser(None, MotionDataset(store, config=config.data), config).eval()
     scheduler = make_scheduler("lcm", make_noise_schedule(config.diffusion).config)
-    step = ConsistencyStep(denoiser, representation, scheduler, config, guidance=2.5)
+    step = ConsistencyLoss(denoiser, representation, scheduler, config, guidance=2.5)
     windows = MotionDataset(store, store.select("train"), config.data, augment=True)
     batch = collate([windows[SampleRef(row, row)] for row in range(6)])
     clip = torch.zeros(1, 1, representation.feature_size)
@@ -284,7 +299,7 @@ def test_a_consistent_student_has_no_loss(
 EDIT = "edit {run} {walk} --out {new} "
 COMPOSE = "compose {run} {timeline} --out {new} "
 BAD = {
-    "edit: nothing held": (EDIT, "nothing is held"),
+    "edit: nothing held": (EDIT, "nothing is kept"),
     "edit: no range": (EDIT + "--keep-frames 5", "'5': wanted FIRST:STOP"),
     "edit: empty range": (EDIT + "--keep-frames 5:5", "'5:5': holds no frame"),
     "edit: no frames": (EDIT + "--keep-frames ,", "names no frames"),
@@ -297,7 +312,7 @@ BAD = {
     "edit: style": (EDIT + "--keep-frames 0:8 --style happy", "unknown style 'happy'"),
     "edit: count": (EDIT + "--keep-frames 0:8 --count 0", "--count 0: must be at least 1"),
     "edit: steps": (EDIT + "--keep-frames 0:8 --steps 0", "--steps 0: must be at least 1"),
-    "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be positive"),
+    "edit: seconds": (EDIT + "--keep-frames 0:8 --seconds nan", "--seconds nan: must be a finite number"),
     "edit: too long": (EDIT + "--keep-frames 0:8 --seconds 9", "90 frames"),
     "edit: device": (EDIT + "--keep-frames 0:8 --device gpu", "--device gpu: "),
     "edit: format": (EDIT + "--keep-frames 0:8 --formats bhv", "unknown format 'bhv'"),
@@ -314,7 +329,7 @@ BAD = {
     "compose: store": (COMPOSE + "--data {absent}", "absent: does not exist"),
     "compose: shape": (COMPOSE + "--shape {absent}", "no such file"),
     "compose: existing": ("compose {run} {timeline} --out {old}", "exists already"),
-    "distill: untrained": ("distill {old} --out {new}", "holds no trained model"),
+    "distill: untrained": ("distill {old} --out {new}", "no trained model in it"),
     "distill: store": ("distill {run} --out {new} --data {absent}", "--data STORE"),
     "distill: key": ("distill {run} --out {new} guidence=2", "'guidence': did you mean 'guidance'"),
     "distill: existing": ("distill {run} --out {old}", "exists already"),
@@ -364,12 +379,12 @@ def test_wrong_input_is_one_line_and_nothing_written(command: Command, places: d
         ("timeline: [{action: walk, seconds: true}]", "entry 1: seconds: True"),
         ("timeline: [{action: 3, seconds: 1}]", "entry 1: action: 3 must be a name"),
         ("timeline: [{action: walk, second: 1}]", "entry 1: unknown key 'second'"),
-        ("timeline: [{action: walk, seconds: 1}]\nhandover: 0", "handover: 0 must be seconds"),
+        ("timeline: [{action: walk, seconds: 1}]\ntransition: 0", "transition: 0 must be seconds"),
         ("timeline: [{action: walk, seconds: 1e6}]", "1e.06 s in all"),
         ("timeline: [{action: wak, seconds: 1}]", "entry 1: unknown action 'wak': did you mean 'walk'"),
         ("timeline: [{action: walk, seconds: 1, style: x}]", "entry 1: unknown style 'x'"),
         ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the hand-over"),
-        ("timeline: [{action: walk, seconds: 9}]\nhandover: 3", "at most half"),
+        ("timeline: [{action: walk, seconds: 9}]\ntransition: 3", "at most half"),
         ("timeline: [", "timeline.yaml"),
     ],
 )
@@ -388,4 +403,4 @@ def test_a_timeline_as_written(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_of_before_has_no_held_input(pipeline: MotionDiffusionPipeline) -> None:
-    assert pipeline.denoiser.config.held_input is False
+    assert pipeline.denoiser.config.inpainting_input is False

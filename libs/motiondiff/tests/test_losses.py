@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from motiondiff.model.losses import CONTACT_SPEED, masked_mean, motion_losses
-from motiondiff.model.representation import MotionRepresentation
+from motiondiff.models.losses import CONTACT_SPEED, masked_mean, motion_losses
+from motiondiff.models.representation import MotionRepresentation
 
 FPS = 10.0
 # hips with a foot 1 m below: D = 3 + 2 * 6 features, not normalised (mean 0, deviation 1)

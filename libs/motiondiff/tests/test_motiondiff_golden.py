@@ -23,18 +23,18 @@ from motiondiff.augmentation import study
 from motiondiff.cli import main
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.evaluation import evaluate, matching
+from motiondiff.evaluation import runner, text_motion_matching
 
 GOLDEN = Path(__file__).with_name("golden.json")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # words of the command line and of its results
 TRAIN = ("train.report_to=none", "train.device=cpu", "train.batch_size=6")
-RECOGNISER = ("recogniser.frames=16", "recogniser.batch_size=8", "recogniser.steps=1")
-OWN, VARIATIONS = "ours", "variations"
+RECOGNISER = ("classifier.frames=16", "classifier.batch_size=8", "classifier.steps=1")
+OWN, VARIATIONS = "motiondiff", "sdedit"
 FITTING = "fit_network"
-RECOGNISE = "recognise"
-GOALS = "goals"
+RECOGNISE = "train-classifier"
+TARGETS = "targets"
 
 run = command_fixture(main, "motiondiff")
 
@@ -78,13 +78,13 @@ def figures(file: Path) -> dict[str, Any]:
     values |= {
         f"text {name}": one["mean"] for name, one in result.get("text", {}).items() if name in result["text"]["real"]
     }
-    return values | {f"goal {n}": one["value"] for n, one in enumerate(result[GOALS].values())}
+    return values | {f"goal {n}": one["value"] for n, one in enumerate(result[TARGETS].values())}
 
 
 @pytest.fixture(autouse=True)
 def untrained(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.function is not test_classifier:
-        assert evaluate and matching and study  # loaded
+        assert runner and text_motion_matching and study  # loaded
         for name, module in list(sys.modules.items()):
             if name.startswith("motiondiff") and hasattr(module, FITTING):
                 monkeypatch.setattr(module, FITTING, lambda *_, **__: None)
@@ -119,10 +119,35 @@ def test_utkinect(run: Command, utkinect: Path, utkinect_run: Path, tmp_path: Pa
         check(f"utkinect sample {scheduler}", {"motions": motions(tmp_path / scheduler)})
     out = tmp_path / "evaluation"
     words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "--guidance", 2)
-    as_json(run("evaluate", utkinect_run, "--data", utkinect, "--out", out, *words, "steps=1", "frames=16", "--json"))
+    as_json(
+        run(
+            "evaluate",
+            utkinect_run,
+            "--data",
+            utkinect,
+            "--out",
+            out,
+            *words,
+            "classifier.steps=1",
+            "classifier.frames=16",
+            "--json",
+        )
+    )
     check("utkinect evaluate", figures(out / "metrics.json"))
     check("utkinect evaluate predictions", {"probabilities": probabilities(out / "predictions.csv")})
-    words = ("--per-class", 1, "--overgenerate", 2, "--min-confidence", 0, "--fill", "--steps", 2, "--strength", 0.5)
+    words = (
+        "--per-class",
+        1,
+        "--oversample-factor",
+        2,
+        "--min-confidence",
+        0,
+        "--fill",
+        "--steps",
+        2,
+        "--noise-strength",
+        0.5,
+    )
     made = as_json(
         run("augment", utkinect_run, "--data", utkinect, "--out", tmp_path / "set", *words, *RECOGNISER, "--json")
     )
@@ -161,7 +186,7 @@ def test_utkinect_texts(run: Command, utkinect: Path, tmp_path: Path) -> None:
     words = ("--text", "a person walks", "--steps", 3)
     as_json(run("sample", out, "--out", tmp_path / "samples", *words, "--json"))
     check("utkinect text sample", {"motions": motions(tmp_path / "samples")})
-    words = ("--seeds", 1, "--per-action", 2, "--steps", 2, "steps=1", "frames=16")
+    words = ("--seeds", 1, "--per-action", 2, "--steps", 2, "classifier.steps=1", "classifier.frames=16")
     as_json(run("evaluate", out, "--data", utkinect, "--out", tmp_path / "evaluation", *words, "--json"))
     check("utkinect text evaluate", figures(tmp_path / "evaluation" / "metrics.json"))
 
@@ -171,7 +196,7 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
     words = ("--config", CONFIGS / "actor_utkinect.yaml", "train.max_steps=2", *TRAIN, "--json")
     as_json(run("train-actor", "--data", utkinect, "--out", tmp_path / "actor", *words))
     check("utkinect actor", {"weights": weights(tmp_path / "actor" / "model")})
-    words = ("--per-class", 1, "--overgenerate", 1, "--min-confidence", 0, "--fill", *RECOGNISER, "--json")
+    words = ("--per-class", 1, "--oversample-factor", 1, "--min-confidence", 0, "--fill", *RECOGNISER, "--json")
     as_json(run("augment", tmp_path / "actor", "--data", utkinect, "--out", tmp_path / "set", *words))
     check("utkinect actor augment", stored(tmp_path / "set"))
 
@@ -180,7 +205,7 @@ def test_utkinect_actor(run: Command, utkinect: Path, tmp_path: Path) -> None:
 def test_utkinect_study(run: Command, utkinect: Path, tmp_path: Path) -> None:
     out, quick = tmp_path / "study", ("max_steps=1", "device=cpu", "report_to=none", "batch_size=6")
     words = (
-        "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.overgenerate=1", "filter.steps=2",
+        "fractions=[0.25]", "seeds=2", "filter.per_class=1", "filter.oversample_factor=1", "filter.steps=2",
         "filter.min_confidence=0", *RECOGNISER, *(f"{name}.train.{key}" for name in (OWN, "actor") for key in quick),
     )  # fmt: skip
     config = CONFIGS / "study_utkinect.yaml"
@@ -237,7 +262,7 @@ def test_simulated(run: Command, tmp_path: Path) -> None:
         "train.max_steps=4", "train.learning_rate=0.01", *TRAIN, "train.seed=3", "model.width=16",
         "model.num_layers=1", "model.num_heads=2", "model.feedforward=16", "data.max_frames=32", "data.min_frames=8",
     )  # fmt: skip
-    model, diffusion = tmp_path / "run", ("diffusion.num_train_timesteps=50", "diffusion.show_held=0.5")
+    model, diffusion = tmp_path / "run", ("diffusion.num_train_timesteps=50", "diffusion.inpainting_probability=0.5")
     text = ("text.enabled=true", "text.encoder=icube-tiny", "data.mirror=0.5", "data.balance=0.5")
     as_json(run("train", "--data", data, "--out", model, *tiny, *diffusion, *text, "--json"))
     check("simulated train", {"weights": weights(model / "model")})
@@ -247,7 +272,7 @@ def test_simulated(run: Command, tmp_path: Path) -> None:
     clip = sorted((tmp_path / "samples").glob("*.npz"))[0]
     as_json(run("edit", model, clip, "--out", tmp_path / "edit", *words))
     check("simulated edit", {"motions": motions(tmp_path / "edit")})
-    words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "steps=1", "frames=16", "--json")
+    words = ("--seeds", 2, "--per-action", 2, "--steps", 2, "classifier.steps=1", "classifier.frames=16", "--json")
     as_json(run("evaluate", model, "--data", data, "--out", tmp_path / "evaluation", *words))
     check("simulated evaluate", figures(tmp_path / "evaluation" / "metrics.json"))
     as_json(run("distill", model, "--out", tmp_path / "fast", "train.max_steps=2", *TRAIN, "lcm_steps=10", "--json"))

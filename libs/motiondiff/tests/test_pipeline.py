@@ -20,8 +20,8 @@ from motiondiff.data.readers.body_shape import load_body_shape
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
 from motiondiff.export.npz import write_npz
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, clip_generator, generate, load_pipeline, sample_style
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, clip_generator, generate, load_pipeline, sample_style
 from motiondiff.schedulers import SCHEDULERS, make_scheduler
 from motiondiff.skeleton.mirror import mirror
 from motiondiff.skeleton.motion import Motion, canonicalise
@@ -145,7 +145,7 @@ def test_save_and_load_gives_bit_identical_samples(pipeline: Pipeline, tmp_path:
     pipeline.save_pretrained(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["_class_name"] == "MotionDiffusionPipeline"
-    assert index["denoiser"] == ["motiondiff.model.denoiser", "MotionDenoiser"]
+    assert index["denoiser"] == ["motiondiff.models.denoiser", "MotionDenoiser"]
     again = MotionDiffusionPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     settings: dict[str, Any] = {"actions": ["run", "walk"], "styles": ["tired", None], "num_inference_steps": 4}
@@ -251,9 +251,12 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
         ({"num_inference_steps": 0}, "0 denoising steps: must be 1 to 50"),
         ({"num_inference_steps": 51}, "51 denoising steps: must be 1 to 50"),
         ({"shapes": [Skeleton(("a",), (-1,), np.zeros((1, 3)))]}, "its 1 joints are not the 18 joints"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "strength": 0}, "strength 0: must be above 0"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=20)]}, "20 fps, this model makes 10"),
-        ({"variations_of": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
+        (
+            {"init_motions": [simulate_motion("walk", 0, fps=10)], "noise_strength": 0},
+            "noise_strength 0: must be above 0",
+        ),
+        ({"init_motions": [simulate_motion("walk", 0, fps=20)]}, "20 fps, this model makes 10"),
+        ({"init_motions": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
     ],
 )
 def test_what_cannot_be_made_is_refused(pipeline: Pipeline, arguments: dict[str, Any], words: str) -> None:
@@ -291,9 +294,9 @@ def test_generated_motions_do_not_depend_on_the_batch_size(pipeline: Pipeline) -
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, run_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no trained model"):
+    with pytest.raises(InputError, match="no trained model in it"):
         load_pipeline(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="no trained model in it"):
         load_pipeline(tmp_path / "absent")
     with pytest.raises(InputError, match=r"unknown scheduler 'dpm': did you mean 'd"):
         load_pipeline(run_path, "dpm")
@@ -349,10 +352,10 @@ def test_variations_begin_from_a_motion(pipeline: Pipeline, name: str) -> None:
 
     pipeline.denoiser.forward = keep
     distances = []
-    for strength, steps in ((0.2, 2), (0.5, 5), (1.0, 10)):
+    for noise_strength, steps in ((0.2, 2), (0.5, 5), (1.0, 10)):
         shown.clear()
         [made] = with_scheduler(pipeline, name)(
-            ["walk"], variations_of=[source], strength=strength, num_inference_steps=10, guidance_scale=1,
+            ["walk"], init_motions=[source], noise_strength=noise_strength, num_inference_steps=10, guidance_scale=1,
             generator=[clip_generator(0, 0)],
         ).motions  # fmt: skip
         assert len(shown) == steps
@@ -363,7 +366,7 @@ def test_variations_begin_from_a_motion(pipeline: Pipeline, name: str) -> None:
 
 
 def test_a_filtered_set_of_variations(pipeline: Pipeline, store: MotionStore) -> None:
-    config = FilterConfig(steps=4, strength=0.5)
+    config = FilterConfig(steps=4, noise_strength=0.5)
     made = list(DiffusionGenerator(pipeline, config, store).generate(["walk"] * 6, range(6), 0))
     training = [store[clip] for clip in store.select("train").tolist() if store[clip].action == "walk"]
     bodies = {clip.skeleton.offsets.tobytes() for clip in training}

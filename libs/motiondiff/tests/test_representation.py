@@ -13,8 +13,8 @@ from motiondiff.data.dataset import to_common_frame
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.model.representation import SHAPE_UNIT, SMALLEST_DEVIATION, MotionRepresentation
-from motiondiff.train import measure_representation
+from motiondiff.models.representation import MIN_STD, SHAPE_UNIT, MotionRepresentation
+from motiondiff.training.diffusion import fit_representation
 
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 
@@ -44,12 +44,12 @@ def test_normalised_training_features_have_zero_mean_and_at_most_unit_deviation(
     features = representation.normalise(torch.cat(rows))
     torch.testing.assert_close(features.mean(0), torch.zeros(111), atol=1e-4, rtol=0)
     deviation = features.std(0, correction=0)
-    moving = representation.deviation > SMALLEST_DEVIATION * 1.001
+    moving = representation.std > MIN_STD * 1.001
     moving[[0, 2]] = False  # along x and z one scale serves both
     assert moving.sum() > 20
     torch.testing.assert_close(deviation[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
     assert deviation[~moving][2:].max() < 1.001
-    assert representation.deviation[0] == representation.deviation[2]
+    assert representation.std[0] == representation.std[2]
 
 
 def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:
             clips.append(replace(clip, motion=replace(clip.motion, root=root)))
         options = PrepareOptions(test_groups=("simulated-2",))
         store = write_store(clips, tmp_path / name, options, about=ABOUT)
-        return measure_representation(store, store.select("train"), DataConfig())
+        return fit_representation(store, store.select("train"), DataConfig())
 
     plain, lifted = measure("plain", 0.0), measure("lifted", 1.0)
     for name, value in plain.state_dict().items():
@@ -93,16 +93,16 @@ def test_lengths_are_drawn_within_what_an_action_had(representation: MotionRepre
     train = store.select("train")
     for code, action in enumerate(store.actions):
         lengths = np.minimum(store.columns["length"][train], 32)[store.columns["action"][train] == code]
-        drawn = [representation.draw_length(action, generator) for _ in range(200)]
+        drawn = [representation.sample_length(action, generator) for _ in range(200)]
         assert lengths.min() <= min(drawn) and max(drawn) <= lengths.max()
         assert len(set(drawn)) > 3
         assert abs(np.median(drawn) - np.median(lengths)) <= 2
-    assert 20 <= representation.draw_length(None, generator) <= 32
+    assert 20 <= representation.sample_length(None, generator) <= 32
 
 
 def test_without_labelled_clips_three_seconds_are_drawn() -> None:
     representation = MotionRepresentation(["a"], [-1], fps=25)
-    assert representation.draw_length(None, np.random.default_rng(0)) == 75
+    assert representation.sample_length(None, np.random.default_rng(0)) == 75
 
 
 def test_save_and_load_is_exact(representation: MotionRepresentation, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from icube_common.errors import InputError
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.schedulers import SUPPORTED_CLASSES
 
 # diffusers' own, with NumPy 2
@@ -72,7 +72,7 @@ def test_samples_have_the_distribution_of_the_data(
 
 @pytest.mark.parametrize("name", SUPPORTED_CLASSES)
 def test_variations_begin_from_a_motion(pipeline: MotionDiffusionPipeline, name: str) -> None:
-    """At a small strength hardly anything changes, whatever space the scheduler works in."""
+    """At a small noise_strength hardly anything changes, whatever space the scheduler works in."""
     from motiondiff.skeleton.motion import canonicalise
 
     motion, _ = canonicalise(simulate_motion("walk", 0, fps=10), floor=0.0)
@@ -80,8 +80,8 @@ def test_variations_begin_from_a_motion(pipeline: MotionDiffusionPipeline, name:
     pipeline.denoiser.forward = lambda noisy, *_, **__: features.expand(len(noisy), -1, -1)[:, : noisy.shape[1]]
     pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
     made = pipeline(
-        variations_of=[motion],
-        strength=0.3,
+        init_motions=[motion],
+        noise_strength=0.3,
         num_inference_steps=10,
         guidance_scale=1.0,
         generator=torch.Generator().manual_seed(0),

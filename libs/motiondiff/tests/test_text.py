@@ -30,13 +30,14 @@ from motiondiff.data.captions import EmbeddedCaptions, store_captions
 from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.data.store import MotionStore
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.denoiser import MotionDenoiser
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.model.text import TextEncoder, load_saved_encoder, load_text_encoder, refuse_other_encoder
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import SampleOptions, generate, list_wanted, load_pipeline
-from motiondiff.train import DiffusionStep, make_noise_schedule, refuse_other_run, train
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.models.text_encoder import TextEncoder, check_same_encoder, load_saved_encoder, load_text_encoder
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, list_requests, load_pipeline
+from motiondiff.training.diffusion import check_same_run, train
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 FEATURES, JOINTS, TEXT = 9, 3, 5
@@ -137,12 +138,16 @@ def test_a_model_without_text_is_as_before_and_takes_none() -> None:
         denoiser(numbers(1, 4, FEATURES), torch.tensor(0), conditions(1))
 
 
-@pytest.mark.parametrize(("drop_text", "hide_action", "texts", "actions"), [(0, 0, 4, 4), (1, 0, 0, 4), (0, 1, 4, 0)])
+@pytest.mark.parametrize(
+    ("text_dropout", "hide_action", "texts", "actions"), [(0, 0, 4, 4), (1, 0, 0, 4), (0, 1, 4, 0)]
+)
 def test_dropout_of_text_and_action(
     store: MotionStore, representation: MotionRepresentation, encoder: TextEncoder, tiny_config: ConfigMaker,
-    drop_text: float, hide_action: float, texts: int, actions: int,
+    text_dropout: float, hide_action: float, texts: int, actions: int,
 ) -> None:  # fmt: skip
-    config = DiffusionConfig(num_train_timesteps=50, drop_text=drop_text, drop_action=0, drop_tag=0, drop_shape=0)
+    config = DiffusionConfig(
+        num_train_timesteps=50, text_dropout=text_dropout, action_dropout=0, style_dropout=0, shape_dropout=0
+    )
     captions = store_captions(store)
     embedded = EmbeddedCaptions(captions, encoder.embed(captions.texts).numpy())
     windows = MotionDataset(store, store.select("train"), tiny_config().data, augment=False, captions=embedded)
@@ -155,7 +160,7 @@ def test_dropout_of_text_and_action(
             seen.append(given)
             return noisy
 
-    step = DiffusionStep(representation, make_noise_schedule(config), config, 32, hide_action=hide_action)
+    step = DiffusionLoss(representation, make_noise_schedule(config), config, 32, hide_action=hide_action)
     step(Spy(), batch, StepRandom(0, 0, 0, rows=slice(0, 4), total=4))
     assert seen[0].has_text is not None and int(seen[0].has_text.sum()) == texts
     assert int((seen[0].action != NULL).sum()) == actions
@@ -212,14 +217,14 @@ def test_a_run_with_text_resumes_to_the_same_bytes(store_path: Path, tmp_path: P
     def config(steps: int) -> MotionDiffConfig:
         return tiny_config(train={"max_steps": steps}, text={"enabled": True, "encoder": "icube-tiny"})
 
-    train(store_path, tmp_path / "whole", config(4))
-    train(store_path, tmp_path / "broken", config(2))
-    train(store_path, tmp_path / "broken", config(4), resume=True)
+    train(None, store_path, out=tmp_path / "whole", config=config(4))
+    train(None, store_path, out=tmp_path / "broken", config=config(2))
+    train(None, store_path, out=tmp_path / "broken", config=config(4), resume=True)
     weights = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
     assert (tmp_path / "broken" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
     with pytest.raises(InputError, match=r"text\.noise=0\.1: .* was trained with 0\.5"):
         changed = replace(config(5), text=replace(config(5).text, noise=0.1))
-        train(store_path, tmp_path / "broken", changed, resume=True)
+        train(None, store_path, out=tmp_path / "broken", config=changed, resume=True)
 
 
 def test_text_alone_with_an_action_and_beside_none(text_pipeline: MotionDiffusionPipeline) -> None:
@@ -281,15 +286,15 @@ def test_the_encoder_runs_where_the_model_is(
         places.append(device)
         return encoder
 
-    monkeypatch.setattr("motiondiff.pipeline.load_saved_encoder", load)
+    monkeypatch.setattr("motiondiff.pipelines.motion_diffusion.load_saved_encoder", load)
     text_pipeline.denoiser.to("meta")
     assert text_pipeline.text_encoder is encoder and places == [torch.device("meta")]
 
     # weights at another place, loaded where --device puts the model
     moved: list[torch.device] = []
-    monkeypatch.setattr("motiondiff.model.text.load_saved_encoder", load)
+    monkeypatch.setattr("motiondiff.models.text_encoder.load_saved_encoder", load)
     monkeypatch.setattr(
-        "motiondiff.sample.move_to", lambda model, device: moved.append(model.denoiser.to("meta").device)
+        "motiondiff.pipelines.sampling.move_to", lambda model, device: moved.append(model.denoiser.to("meta").device)
     )
     options = SampleOptions(texts=("walk",), steps=2, text_weights="elsewhere.safetensors", device="meta")
     with pytest.raises(InputError):
@@ -350,16 +355,16 @@ def test_the_offline_encoder_knows_what_words_mean() -> None:
     strolling, walking, sitting = encoder.embed(["strolling", "a person walks around", "a person sits down"])
     assert strolling @ walking > strolling @ sitting
     assert encoder.facts["trained"] and encoder.size == 384
-    refuse_other_encoder(encoder.facts, encoder)
+    check_same_encoder(encoder.facts, encoder)
 
 
 def test_what_is_wanted() -> None:
     known = ("run", "walk")
     options = SampleOptions(texts=("a", "b"), count=2)
-    assert list_wanted(options, known) == [(None, "a"), (None, "a"), (None, "b"), (None, "b")]
-    assert list_wanted(SampleOptions(texts=("a",), actions=("run",)), known) == [("run", "a")]
-    assert list_wanted(SampleOptions(actions=known), known) == [("run", None), ("walk", None)]
-    assert list_wanted(SampleOptions(per_action=1), known) == [("run", None), ("walk", None)]
+    assert list_requests(options, known) == [(None, "a"), (None, "a"), (None, "b"), (None, "b")]
+    assert list_requests(SampleOptions(texts=("a",), actions=("run",)), known) == [("run", "a")]
+    assert list_requests(SampleOptions(actions=known), known) == [("run", None), ("walk", None)]
+    assert list_requests(SampleOptions(per_action=1), known) == [("run", None), ("walk", None)]
 
 
 def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,7 +446,7 @@ def test_a_run_of_before_there_was_text_loads(run_path: Path, store: MotionStore
         config.pop(name)
     place.write_text(json.dumps(config))
     settings = yaml.safe_load((run / "config.yaml").read_text())
-    del settings["text"], settings["diffusion"]["drop_text"]
+    del settings["text"], settings["diffusion"]["text_dropout"]
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     pipeline = load_pipeline(run)
     assert not pipeline.takes_text
@@ -450,4 +455,4 @@ def test_a_run_of_before_there_was_text_loads(run_path: Path, store: MotionStore
     np.testing.assert_array_equal(old.positions, new.positions)
     config_now = load_config(MotionDiffConfig, file=run / "config.yaml")
     assert config_now.text == TextConfig() and not config_now.text.enabled
-    refuse_other_run(RunFolder(run), store, config_now)
+    check_same_run(RunFolder(run), store, config_now)

@@ -26,9 +26,10 @@ from motiondiff.data.dataset import MotionDataset, collate
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips
-from motiondiff.model.conditions import NULL, Conditions
-from motiondiff.model.representation import MotionRepresentation
-from motiondiff.train import DiffusionStep, make_noise_schedule, train
+from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.representation import MotionRepresentation
+from motiondiff.training.diffusion import train
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
 
 ConfigMaker = Callable[..., MotionDiffConfig]
 WEIGHTS = Path("model", "denoiser", "diffusion_pytorch_model.safetensors")
@@ -45,9 +46,9 @@ def test_the_loss_falls(store_path: Path, tmp_path: Path, tiny_config: ConfigMak
         # simulated runners at 10 fps take large steps: the velocity's loss would drown the others in so short a run
         diffusion={"weight_velocity": 0.0, "weight_contact": 0.0},
     )
-    result = train(store_path, tmp_path / "run", config)
+    result = train(None, store_path, out=tmp_path / "run", config=config)
     records = RunFolder(tmp_path / "run").read_metrics()
-    assert len(records) == 60 and result["steps"] == 60 and result["last"]["step"] == 60
+    assert len(records) == 60 and result.fit.steps == 60 and result.last["step"] == 60
     for name, share in (("loss", 0.5), ("simple", 0.7), ("positions", 0.5)):
         series = [record[name] for record in records]
         assert sum(series[-10:]) < share * sum(series[:10])
@@ -82,7 +83,7 @@ def test_the_same_seed_gives_the_same_weights(store_path: Path, tmp_path: Path, 
     runs = {"a": 0, "b": 0, "c": 1}
     for name, seed in runs.items():
         torch.rand(3)
-        train(store_path, tmp_path / name, tiny_config(train={"max_steps": 2, "seed": seed}))
+        train(None, store_path, out=tmp_path / name, config=tiny_config(train={"max_steps": 2, "seed": seed}))
     weights = {name: (tmp_path / name / WEIGHTS).read_bytes() for name in runs}
     assert weights["a"] == weights["b"] != weights["c"]
 
@@ -91,13 +92,15 @@ def test_a_resumed_run_ends_with_the_bytes_of_one_never_stopped(
     store_path: Path, tmp_path: Path, tiny_config: ConfigMaker
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(store_path, whole, tiny_config(train={"max_steps": 7, "ema_decay": 0.9}))
-    train(store_path, broken, tiny_config(train={"max_steps": 4, "ema_decay": 0.9}))
+    train(None, store_path, out=whole, config=tiny_config(train={"max_steps": 7, "ema_decay": 0.9}))
+    train(None, store_path, out=broken, config=tiny_config(train={"max_steps": 4, "ema_decay": 0.9}))
     # as if it had been killed in step 4: its last checkpoint and its model never came to be
     shutil.rmtree(broken / "checkpoints" / "step-4")
     shutil.rmtree(broken / "model")
-    result = train(store_path, broken, tiny_config(train={"max_steps": 7, "ema_decay": 0.9}), resume=True)
-    assert result["resumed_from"] == 2 and result["steps"] == 7
+    result = train(
+        None, store_path, out=broken, config=tiny_config(train={"max_steps": 7, "ema_decay": 0.9}), resume=True
+    )
+    assert result.fit.resumed_from == 2 and result.fit.steps == 7
     assert read_json(broken / "environment.json")["resumed_from"] == 2
     assert (broken / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
     assert losses(broken) == losses(whole)
@@ -120,7 +123,7 @@ def test_resuming_with_other_settings_is_refused(
     changes = {**changes, "train": {**kept, **changes.get("train", {})}}
     before = (run / WEIGHTS).read_bytes()
     with pytest.raises(InputError, match=words):
-        train(store_path, run, tiny_config(**changes), resume=True)
+        train(None, store_path, out=run, config=tiny_config(**changes), resume=True)
     assert (run / WEIGHTS).read_bytes() == before
 
 
@@ -129,9 +132,9 @@ def test_resuming_on_other_data_is_refused(run_path: Path, tmp_path: Path, tiny_
     other = write_store(simulate_clips(40, fps=10, seed=5), tmp_path / "other", PrepareOptions(), about=about)
     run = Path(shutil.copytree(run_path, tmp_path / "run"))
     with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
-        train(other.path, run, tiny_config(), resume=True)
+        train(None, other.path, out=run, config=tiny_config(), resume=True)
     with pytest.raises(InputError, match="is no run folder to resume"):
-        train(other.path, tmp_path / "absent", tiny_config(), resume=True)
+        train(None, other.path, out=tmp_path / "absent", config=tiny_config(), resume=True)
     assert not (tmp_path / "absent").exists()
 
 
@@ -140,15 +143,15 @@ def test_an_existing_run_is_replaced_only_on_request(
 ) -> None:
     run = Path(shutil.copytree(run_path, tmp_path / "run"))
     with pytest.raises(InputError, match=r"run: exists already \(--overwrite replaces it\)"):
-        train(store_path, run, tiny_config())
+        train(None, store_path, out=run, config=tiny_config())
     assert len(losses(run)) == 4
-    train(store_path, run, tiny_config(train={"max_steps": 1}), overwrite=True)
+    train(None, store_path, out=run, config=tiny_config(train={"max_steps": 1}), overwrite=True)
     assert len(losses(run)) == 1 and {path.name for path in (run / "checkpoints").iterdir()} == {"step-1"}
 
 
 def test_bf16(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
     for precision in ("no", "bf16"):
-        train(store_path, tmp_path / precision, tiny_config(train={"mixed_precision": precision}))
+        train(None, store_path, out=tmp_path / precision, config=tiny_config(train={"mixed_precision": precision}))
     exact, rounded = losses(tmp_path / "no"), losses(tmp_path / "bf16")
     assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)
     assert read_json(tmp_path / "bf16" / "environment.json")["mixed_precision"] == "bf16"
@@ -166,7 +169,7 @@ def test_bad_settings_leave_no_folder(
     store_path: Path, tmp_path: Path, tiny_config: ConfigMaker, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        train(store_path, tmp_path / "run", tiny_config(**changes))
+        train(None, store_path, out=tmp_path / "run", config=tiny_config(**changes))
     assert not list(tmp_path.iterdir())
 
 
@@ -176,14 +179,17 @@ def test_watching_a_validation_split_that_is_not_there(tmp_path: Path, tiny_conf
     for patience in (0, 2):
         with pytest.raises(InputError, match=r"eval_steps=2: .* has no validation split to watch"):
             train(
-                store.path, tmp_path / "run", tiny_config(train={"eval_steps": 2, "early_stopping_patience": patience})
+                None,
+                store.path,
+                out=tmp_path / "run",
+                config=tiny_config(train={"eval_steps": 2, "early_stopping_patience": patience}),
             )
         assert not (tmp_path / "run").exists()
 
 
 def test_a_store_without_training_clips_is_refused(tmp_path: Path, tiny_config: ConfigMaker) -> None:
     with pytest.raises(InputError, match="is not a motion store"):
-        train(tmp_path, tmp_path / "run", tiny_config())
+        train(None, tmp_path, out=tmp_path / "run", config=tiny_config())
     assert not (tmp_path / "run").exists()
 
 
@@ -206,7 +212,7 @@ def test_bad_keys_and_values(override: str, words: str) -> None:
 
 def a_step(store: MotionStore, representation: MotionRepresentation, **changes: Any) -> Any:
     config = DiffusionConfig(num_train_timesteps=50, **changes)
-    step = DiffusionStep(representation, make_noise_schedule(config), config, max_frames=64)
+    step = DiffusionLoss(representation, make_noise_schedule(config), config, max_frames=64)
     windows = MotionDataset(store, store.select("train"), DataConfig(max_frames=32, min_frames=8), augment=False)
     return step, collate([windows[SampleRef(index, 0)] for index in range(16)])
 
@@ -240,7 +246,7 @@ def test_a_perfect_denoiser_has_no_loss_but_feet_that_stand(
 
 
 def test_noise_and_dropped_conditions(store: MotionStore, representation: MotionRepresentation) -> None:
-    step, batch = a_step(store, representation, drop_action=0.5, drop_tag=1.0, drop_shape=0.0)
+    step, batch = a_step(store, representation, action_dropout=0.5, style_dropout=1.0, shape_dropout=0.0)
     clean = representation.normalise(batch["features"]) * batch["mask"][..., None]
     model = Recorder(clean)
     seen = []
@@ -273,7 +279,7 @@ def test_weights_of_the_terms(store: MotionStore, representation: MotionRepresen
 def test_two_processes_give_the_losses_of_one(store_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
     """The slowest test here: two interpreters import torch and diffusers side by side."""
     config = tiny_config(train={"max_steps": 5}, model={"dropout": 0.0})
-    train(store_path, tmp_path / "one", config)
+    train(None, store_path, out=tmp_path / "one", config=config)
     sources = [str(Path(package.__file__ or "").parents[1]) for package in (icube_common, motiondiff)]
     path = os.pathsep.join([*sources, os.environ.get("PYTHONPATH", "")])
     # `accelerate launch --cpu --num_processes 2` starts one process without saying so, unless there is an mpirun

@@ -1,4 +1,4 @@
-"""What every command line of the project shares: one parser, one exit-code rule, results on stdout, logs on stderr.
+"""Command lines of the project: one parser, one exit-code rule, results on stdout, logs on stderr.
 
 Exit status 0: done. 2: the user's input is wrong, one line on stderr. 1: anything else.
 """
@@ -191,7 +191,7 @@ def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]
 
 
 def parse(prog: str, commands: Mapping[str, Command], argv: Sequence[str]) -> argparse.Namespace:
-    """What a command line says, without running it.
+    """Parse a command line without running it.
 
     Args:
         prog: the program's name, for messages.

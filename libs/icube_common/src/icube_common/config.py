@@ -206,7 +206,7 @@ def load_saved_config(config_class: type[ConfigType], file: str | Path) -> Confi
 
 
 def _takes_text(known: tuple[dataclasses.Field[Any], Any] | None) -> bool:
-    """Whether a key holds a text: it is declared as one, or checks its value itself."""
+    """True for a key that holds a text: declared as one, or checking its value itself."""
     if known is None:
         return False
     field, kind = known

@@ -36,7 +36,7 @@ def require(module: str, *, package: str, extra: str | None = None) -> ModuleTyp
 
     Args:
         module: what to import, e.g. ``"bpy"``.
-        package: the library that wants it, e.g. ``"motiondiff"``.
+        package: the library that needs it, e.g. ``"motiondiff"``.
         extra: the extra of ``package`` that brings it; without one the module is named for pip directly.
 
     Raises:

@@ -1,26 +1,46 @@
 """3D human motion diffusion: prepare motion capture, train a denoiser, sample daily actions, export them.
 
->>> from motiondiff import MotionDiffusionPipeline
+>>> from motiondiff import MotionDataset, MotionDenoiser, MotionDiffusionPipeline, TrainConfig, export, train
+>>> data = MotionDataset.prepare("bvh", "DIR", "STORE")
+>>> run = train(MotionDenoiser.for_dataset(data, num_layers=8), data, TrainConfig(max_steps=5000), out="RUN")
 >>> pipeline = MotionDiffusionPipeline.from_pretrained("RUN/model")
->>> motions = pipeline(actions=["walk"], num_frames=60, num_inference_steps=10, guidance_scale=2.5).motions
+>>> export(pipeline(actions=["walk"], num_frames=60).motions[0], "walk.bvh")
 """
 
 import logging
 
 from icube_common.utils import lazy_exports
 
+# at once: the folder of this name would otherwise stand in place of the function
+from motiondiff.export import export as export
+
 __version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "ActionClassifier": "recognition.classifier",
+        "ComposeOptions": "pipelines.long_motion",
+        "EditOptions": "pipelines.editing",
+        "EvaluateOptions": "config",
         "Motion": "skeleton.motion",
-        "RigidTransform": "skeleton.motion",
-        "Skeleton": "skeleton.skeleton",
+        "MotionDataset": "data.dataset",
+        "MotionDenoiser": "models.denoiser",
+        "MotionDiffConfig": "config",
+        "MotionDiffusionPipeline": "pipelines.motion_diffusion",
+        "MotionRepresentation": "models.representation",
         "MotionStore": "data.store",
-        "MotionDenoiser": "model.denoiser",
-        "MotionRepresentation": "model.representation",
-        "MotionDiffusionPipeline": "pipeline",
+        "RigidTransform": "skeleton.motion",
+        "SampleOptions": "pipelines.sampling",
+        "Skeleton": "skeleton.skeleton",
+        "TrainConfig": "config",
+        "compose": "pipelines.long_motion",
+        "distill": "training.distillation",
+        "edit": "pipelines.editing",
+        "evaluate": "evaluation.runner",
+        "prepare": "data.prepare",
+        "sample": "pipelines.sampling",
+        "train": "training.diffusion",
     },
 )
 

@@ -1,4 +1,4 @@
-"""Configuration of a training run; nothing here imports torch."""
+"""Configuration of trainings, samplers and evaluations; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
+from motiondiff.schedulers import SCHEDULERS
+
+CLASSIFIERS = ("gru", "st-gcn")
+MIN_CLIPS = 2
+"""Clips of a class that an evaluation needs on each side: distances within a class are taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +54,13 @@ class DiffusionConfig(Config):
     beta_schedule: str = option(
         "squaredcos_cap_v2", "diffusers' name of the noise schedule", choices=("squaredcos_cap_v2", "linear")
     )
-    drop_action: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
-    drop_tag: float = option(0.3, "how often the style is replaced by its learned null", ge=0, le=1)
-    drop_text: float = option(
+    action_dropout: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
+    style_dropout: float = option(0.3, "how often the style is replaced by its learned null", ge=0, le=1)
+    text_dropout: float = option(
         0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
     )
-    drop_shape: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
-    show_held: float = option(
+    shape_dropout: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
+    inpainting_probability: float = option(
         0.0,
         "share of windows shown with held frames or joints, for editing; 0: no input for them",
         ge=0,
@@ -115,3 +120,90 @@ class DistillConfig(Config):
         checkpointing_steps=100,
         checkpoints_total_limit=1,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorModelConfig(Config):
+    """Shape of the VAE; the paper's is 8 layers, latent width 256, 4 heads, feed-forward 1024 (section 3.3)."""
+
+    num_layers: int = option(8, "transformer layers of the encoder, and as many of the decoder", ge=1)
+    width: int = option(256, "features per token, which is the size of the latent", ge=8)
+    num_heads: int = option(4, "attention heads; divides width", ge=1)
+    feedforward: int = option(1024, "hidden features of a layer's feed-forward part", ge=8)
+    dropout: float = option(0.1, "dropout inside the layers", ge=0, lt=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorLossConfig(Config):
+    """Weights of the losses; the paper's are 1, 1 and 1e-5 (section 3.3)."""
+
+    weight_pose: float = option(1.0, "weight of the loss on rotations and root translation", ge=0)
+    weight_positions: float = option(
+        1.0, "weight of the loss on joints by forward kinematics, the paper's vertices", ge=0
+    )
+    weight_kl: float = option(1e-5, "weight of the divergence from the standard normal prior", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorConfig(Config):
+    """All sections of ``motiondiff train-actor``; learning rate and batch size are the paper's."""
+
+    train: TrainConfig = section(TrainConfig, learning_rate=1e-4, batch_size=20)
+    model: ActorModelConfig = section(ActorModelConfig)
+    data: DataConfig = section(DataConfig)
+    loss: ActorLossConfig = section(ActorLossConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(Config):
+    """Which network, how long it trains, and how training clips are varied."""
+
+    model: str = option("gru", "network", choices=CLASSIFIERS)
+    device: str = option("cpu", "torch device of the network; on a CPU the same clips and seed give the same one")
+    frames: int = option(48, "every clip is resampled to this many frames", ge=8)
+    steps: int = option(300, "optimiser steps", ge=1)
+    batch_size: int = option(32, "clips per step", ge=2)
+    synthetic_fraction: float = option(
+        0.5,
+        "share of the draws of a class that are further clips (--with, or generated), where it has both",
+        gt=0,
+        lt=1,
+    )
+    learning_rate: float = option(3e-3, "peak learning rate of AdamW", gt=0)
+    weight_decay: float = option(0.01, "decoupled weight decay of AdamW", ge=0)
+    dropout: float = option(0.2, "dropout before the classifier", ge=0, lt=1)
+    label_smoothing: float = option(0.1, "share of each target spread over all classes", ge=0, lt=1)
+    ema_decay: float = option(0.98, "decay of the moving average of the weights, 0 = off", ge=0, lt=1)
+    rotation_degrees: float = option(30.0, "training clips are turned about y by up to this", ge=0, le=180)
+    scale_range: float = option(0.15, "and scaled by 1 +- this", ge=0, lt=1)
+    min_crop: float = option(0.7, "and cut to between this share of their length and all of it", gt=0, le=1)
+    joint_noise: float = option(0.01, "and each joint moved by a constant of this deviation, m", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig(Config):
+    """Diffusion sampler; a value that is not given comes from the run (`motiondiff.pipelines.sampling.resolve`)."""
+
+    steps: int | None = option(None, "denoising steps (default 20; of a distilled run 4)", ge=1)
+    scheduler: str | None = option(
+        None, "diffusion sampler (default dpmsolver++; of a distilled run lcm)", choices=tuple(SCHEDULERS)
+    )
+    guidance: float | None = option(
+        None, "classifier-free guidance, 1 = none (default 2.5; of a distilled run 1)", ge=0, lt=1000
+    )
+    seed: int = option(0, "random seed of the motions", ge=0)
+    device: str = option("cpu", "torch device of the generator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(SamplerConfig):
+    """All settings of ``motiondiff evaluate``; 10 denoising steps where none are given."""
+
+    seeds: int = option(20, "number of sets of motions, with seeds from 0; metrics are means over them", ge=1)
+    per_action: int = option(10, "motions of each action in a set", ge=MIN_CLIPS)
+    split: str = option("test", "held-out clips", choices=("test", "validation"))
+    min_clips: int | None = option(None, "exclude classes with fewer training clips", ge=MIN_CLIPS)
+    mix_styles: bool = option(False, "sample the style of each motion from the model's styles")
+    batch_size: int = option(32, "motions denoised together", ge=1)
+    evaluator_seed: int = option(0, "random seed of the evaluator's training", ge=0)
+    classifier: ClassifierConfig = section(ClassifierConfig)

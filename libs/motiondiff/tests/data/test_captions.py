@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from icube_common.errors import InputError
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import (
     Captions,
     EmbeddedCaptions,
@@ -25,8 +26,7 @@ from motiondiff.data.captions import (
 )
 from motiondiff.data.labels.label_map import load_builtin_map
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import RecogniserConfig
-from motiondiff.sample import SampleOptions
+from motiondiff.pipelines.sampling import SampleOptions
 
 ROOT = Path(__file__).resolve().parents[4]
 SMALL_WORDS = re.compile(
@@ -94,7 +94,7 @@ def test_held_out_paraphrases_never_occur_in_training(paraphrases: Any) -> None:
     """Neither they nor any of their telling words, in any form, in the captions of any action."""
     captions = [text for action in load_phrases() for text in action_captions(action)]
     everything = Captions(tuple(captions), ())
-    paraphrases.refuse_known(paraphrases.HELD_OUT, everything)
+    paraphrases.check_unseen(paraphrases.HELD_OUT, everything)
     words = {word for text in captions for word in re.findall(r"[a-z]+", text.lower())}
     for action, texts in paraphrases.HELD_OUT.items():
         assert len(texts) >= 4, action
@@ -108,7 +108,7 @@ def test_held_out_paraphrases_never_occur_in_training(paraphrases: Any) -> None:
 
 def test_a_paraphrase_that_training_has_seen_ends_the_benchmark(paraphrases: Any) -> None:
     with pytest.raises(InputError, match="'strolling' occurs in the training caption 'a man is Strolling'"):
-        paraphrases.refuse_known({"walk": ("strolling",)}, Captions(("walk", "a man is Strolling"), ()))
+        paraphrases.check_unseen({"walk": ("strolling",)}, Captions(("walk", "a man is Strolling"), ()))
 
 
 def with_texts(store: Path, target: Path, texts: list[list[str]]) -> MotionStore:
@@ -187,13 +187,13 @@ def test_mean_of_actions() -> None:
 def test_the_benchmark(
     paraphrases: Any, text_run_path: Path, run_path: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paraphrases, "RecogniserConfig", lambda: RecogniserConfig(steps=3, frames=8))
+    monkeypatch.setattr(paraphrases, "ClassifierConfig", lambda: ClassifierConfig(steps=3, frames=8))
     table = paraphrases.run(str(store_path), str(text_run_path), SampleOptions(count=4, steps=2))
     assert set(table["actions"]) == {"walk", "pick up", "sit down"} and set(table["actions"]["walk"]["each"]) == set(
         paraphrases.HELD_OUT["walk"]
     )
     assert table["chance"] == 1 / 5 and table["over_chance"] == pytest.approx(5 * table["paraphrases"])
-    assert table["goals"]["over_chance"] == (table["over_chance"] >= 3)
+    assert table["targets"]["over_chance"] == (table["over_chance"] >= 3)
     for name in ("class_name", "paraphrases", "by_action", "nearest_caption", "real_test_clips"):
         assert 0 <= table[name] <= 1
     with pytest.raises(InputError, match="takes no text"):

@@ -230,10 +230,10 @@ def test_mix(tmp_path, sources):
         (("path: etri", "path: absent"), "absent: no such folder"),
         (("path: etri", "folder: etri"), "sources: etri: `format:` and `path:` expected"),
         (("etri: {", "a/b: {"), "a name without '/' expected"),
-        (("labels: residential", "labels: absent.yaml"), "absent.yaml: cannot be read"),
+        (("labels: residential", "labels: absent.yaml"), "absent.yaml: no such file"),
         (("exclude: [bad.txt]", "exclude: bad.txt"), "exclude: a list of files"),
-        (("exclude: [bad.txt]", "exclude: [absent.txt]"), "absent.txt: cannot be read"),
-        (("sources:", "sources: {"), "is not YAML"),
+        (("exclude: [bad.txt]", "exclude: [absent.txt]"), "absent.txt: no such file"),
+        (("sources:", "sources: {"), "not readable as YAML"),
         (("path: etri}", "path: etri, fps: 3}"), "unknown key of sources: etri 'fps'"),
     ],
 )
@@ -246,14 +246,14 @@ def test_mix_files_that_are_none_are_refused(tmp_path, sources, change, message)
 
 def test_mix_needs_a_file_sources_and_a_frame_rate(tmp_path, sources):
     for file, options, message in (
-        (tmp_path / "absent.yaml", PrepareOptions(), "cannot be read"),
+        (tmp_path / "absent.yaml", PrepareOptions(), "no such file"),
         (sources, PrepareOptions(fps=None), "give one with --fps"),
     ):
         with pytest.raises(InputError, match=message):
             prepare_merged(file, tmp_path / "store", options)
     for text, message in (
-        ("a: [", "is not YAML"),
-        ("[]", "`skeleton:`"),
+        ("a: [", "not readable as YAML"),
+        ("[]", "must hold a mapping"),
         ("skeleton: smpl-22", "sources: a mapping"),
     ):
         sources.write_text(text)

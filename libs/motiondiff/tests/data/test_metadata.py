@@ -165,13 +165,13 @@ def test_a_table_over_folders_and_over_files(recordings, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is empty"),
+        ("", "no row below"),
         ("file,action\n", "no row below"),
         ("clips,action\na,b\n", "line 1: no column 'file' in the head line 'clips', 'action'"),
         ("file,age\n02,3\n", "line 1: no column action, subject, style or text"),
-        ("file,action,action\n02,a,b\n", "column 'action' is there twice"),
-        ("file,action\n02,a,b\n", "line 2: 3 cells, 2 expected"),
-        ("file,action\n02\n", "line 2: 1 cells, 2 expected"),
+        ("file,action,action\n02,a,b\n", "a column is there twice"),
+        ("file,action\n02,a,b\n", "line 2: 3 fields, 2 expected"),
+        ("file,action\n02\n", "line 2: 1 fields, 2 expected"),
         ("file,action\n02,walk\n,walk\n", "line 3: names no file"),
         ("file,action\n01,walk\n", "line 2: '01' is the name of 2 recordings: give the path"),
         ("file,action\n02,walk\n02,run\n", r"more than one action: 'walk' \(line 2\) and 'run' \(line 3\)"),
@@ -187,10 +187,10 @@ def test_tables_that_are_refused(recordings, tmp_path, text, words):
 
 
 def test_unreadable_tables(tmp_path):
-    with pytest.raises(InputError, match=r"--metadata .*absent\.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.csv: no such file; expected a table"):
         read_rows(tmp_path / "absent.csv")
     (tmp_path / "latin.csv").write_bytes("file,action\n02,march\u00e9\n".encode("latin-1"))
-    with pytest.raises(InputError, match="line 2: not UTF-8 text; save it as 'CSV UTF-8'"):
+    with pytest.raises(InputError, match=r"latin\.csv: line 2: not UTF-8 text .*: save it as UTF-8"):
         read_rows(tmp_path / "latin.csv")
 
 
@@ -282,5 +282,5 @@ def test_the_command(recordings, tmp_path, capsys):
     capsys.readouterr()
     assert main([*words, "--overwrite", "--metadata", str(tmp_path / "none.csv")]) == 2
     error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1 and "none.csv: cannot be read" in error[0]
+    assert len(error) == 1 and "none.csv: no such file" in error[0]
     assert main(["prepare", "--merge", "m.yaml", "--out", "x", "--action-from", "folder"]) == 2

@@ -16,25 +16,27 @@ import pytest
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions
 from motiondiff.cli import main
+from motiondiff.config import ClassifierConfig, EvaluateOptions
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.evaluation import EvaluateOptions, Judge, evaluate_sets
-from motiondiff.evaluation.evaluate import evaluate, real_clips, refuse_other_data
-from motiondiff.evaluation.figures import MEANING
+from motiondiff.evaluation import MotionEvaluator, evaluate_sets
+from motiondiff.evaluation.metrics import MEANING
 from motiondiff.evaluation.physics import FIGURES
-from motiondiff.recognition import Recogniser, RecogniserConfig, fit_recogniser
+from motiondiff.evaluation.runner import evaluate, real_clips
+from motiondiff.recognition import ActionClassifier, fit_classifier
+from motiondiff.training.diffusion import check_same_data
 
-TINY = RecogniserConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)
-OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, recogniser=TINY)
+TINY = ClassifierConfig(frames=12, steps=30, batch_size=16, ema_decay=0.9)
+OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, classifier=TINY)
 ABOUT = {"format": "simulated", "source": "tests", "simulated": True}
 
 
 @pytest.fixture(scope="module")
-def judge(store: MotionStore) -> Judge:
+def evaluator(store: MotionStore) -> MotionEvaluator:
     train, held_out = real_clips(store, OPTIONS)
-    return Judge(train, held_out, fit_recogniser(train, TINY))
+    return MotionEvaluator(train, held_out, fit_classifier(train, TINY))
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +50,17 @@ def test_every_figure_stands_beside_its_floor(evaluated: Any, store: MotionStore
     names = {*MEANING, *FIGURES}
     assert names <= set(result) and names == set(result["real"])
     for name in names:
-        for figure in (result[name], result["real"][name]):
-            assert set(figure) >= {"mean", "ci95"} and len(figure["ci95"]) == 2
-            if figure["mean"] is None:
-                assert figure["note"]
+        for metric in (result[name], result["real"][name]):
+            assert set(metric) >= {"mean", "ci95"} and len(metric["ci95"]) == 2
+            if metric["mean"] is None:
+                assert metric["note"]
             else:
-                assert math.isfinite(figure["mean"])
+                assert math.isfinite(metric["mean"])
     low, high = result["accuracy"]["ci95"]
     assert low <= result["accuracy"]["mean"] <= high
     assert result["fid"]["mean"] is None and "needs 300" in result["fid"]["note"]
     assert result["counts"]["generated"] == 10 and result["counts"]["training"] == store.info()["splits"]["train"]
-    assert set(result["goals"]) >= {"accuracy_ratio", "within_class_diversity_ratio", "jitter_ratio"}
+    assert set(result["targets"]) >= {"accuracy_ratio", "within_class_diversity_ratio", "jitter_ratio"}
     assert result["bone_length_drift"]["mean"] < 1e-4 and result["simulated"] is True
     assert json.loads((out / "metrics.json").read_text())["kid"] == result["kid"]
 
@@ -73,10 +75,10 @@ def test_the_files_hold_what_the_figures_say(evaluated: Any, store: MotionStore)
         for c in range(5)
     ]
     assert result["accuracy"]["mean"] == pytest.approx(np.mean(shares))
-    assert Recogniser.load(out / "evaluator").class_names == tuple(store.actions)
+    assert ActionClassifier.load(out / "evaluator").class_names == tuple(store.actions)
     page = (out / "report.html").read_text()
     assert "not recordings of people" in page and page.count("<img") == 3 + 2 * 5
-    for words in ("Goals", "Memorisation", "within_class_diversity", "nearest training clips"):
+    for words in ("Targets", "Memorisation", "within_class_diversity", "nearest training clips"):
         assert words in page
     assert len(list((out / "sheets").glob("*.png"))) == 10
 
@@ -90,41 +92,41 @@ def test_the_same_again_gives_the_same_figures(
     assert {k: v for k, v in again.items() if k not in varying} == {k: v for k, v in result.items() if k not in varying}
 
 
-def test_training_clips_given_back_are_called_out(judge: Judge) -> None:
-    result, _ = evaluate_sets([judge.train.clips, judge.train.clips], judge)
+def test_training_clips_given_back_are_called_out(evaluator: MotionEvaluator) -> None:
+    result, _ = evaluate_sets([evaluator.train.clips, evaluator.train.clips], evaluator)
     assert result["copies"]["mean"] == 1 and result["nearest_training_median"]["mean"] < 1e-6
-    assert not result["goals"]["nearest_training_over_held_out_p5"]["met"]
-    assert not result["goals"]["nearest_training_over_training"]["met"]
-    [note] = result["notes"]
-    count = 2 * len(judge.train.clips)
+    assert not result["targets"]["nearest_training_over_held_out_p5"]["met"]
+    assert not result["targets"]["nearest_training_over_training"]["met"]
+    [note] = result["warnings"]
+    count = 2 * len(evaluator.train.clips)
     assert note.startswith(f"verbatim copies: {count} of {count} motions")
     # what is given back does look right, which is why accuracy alone says nothing
     assert result["accuracy"]["mean"] == result["training"]["accuracy"]
 
 
-def test_held_out_clips_judged_as_if_they_were_generated(judge: Judge) -> None:
+def test_held_out_clips_judged_as_if_they_were_generated(evaluator: MotionEvaluator) -> None:
     """A perfect generator: every ratio is one, no copy, and KID against itself is at or below zero."""
-    result, _ = evaluate_sets([judge.held_out.clips] * 2, judge)
-    assert result["notes"] == [] and all(goal["met"] for goal in result["goals"].values())
+    result, _ = evaluate_sets([evaluator.held_out.clips] * 2, evaluator)
+    assert result["warnings"] == [] and all(target["met"] for target in result["targets"].values())
     for name in ("accuracy_ratio", "within_class_diversity_ratio", "foot_skate_ratio", "jitter_ratio"):
-        assert result["goals"][name]["value"] == pytest.approx(1)
+        assert result["targets"][name]["value"] == pytest.approx(1)
     assert result["kid"]["mean"] <= 0 < result["real"]["kid"]["mean"]
     assert result["precision"]["mean"] == result["recall"]["mean"] == 1
 
 
-def test_a_class_that_collapses_is_seen(judge: Judge) -> None:
-    first = [int(np.flatnonzero(judge.held_out.clips.labels == label)[0]) for label in range(5)]
-    result, _ = evaluate_sets([judge.held_out.clips.take(np.repeat(first, 3))] * 2, judge)
+def test_a_class_that_collapses_is_seen(evaluator: MotionEvaluator) -> None:
+    first = [int(np.flatnonzero(evaluator.held_out.clips.labels == label)[0]) for label in range(5)]
+    result, _ = evaluate_sets([evaluator.held_out.clips.take(np.repeat(first, 3))] * 2, evaluator)
     assert result["within_class_diversity"]["mean"] == pytest.approx(0, abs=1e-9)
-    assert not result["goals"]["within_class_diversity_ratio"]["met"]
+    assert not result["targets"]["within_class_diversity_ratio"]["met"]
 
 
 @pytest.mark.parametrize(("left", "words"), [(0, "has no clip generated"), (1, "has a single clip generated")])
-def test_sets_without_enough_of_a_class_are_refused(left: int, words: str, judge: Judge) -> None:
-    clips = judge.held_out.clips
+def test_sets_without_enough_of_a_class_are_refused(left: int, words: str, evaluator: MotionEvaluator) -> None:
+    clips = evaluator.held_out.clips
     rows = [*np.flatnonzero(clips.labels != 2), *np.flatnonzero(clips.labels == 2)[:left]]
     with pytest.raises(InputError, match=words):
-        evaluate_sets([clips.take(rows)], judge)
+        evaluate_sets([clips.take(rows)], evaluator)
 
 
 def small_store(path: Path, kept: dict[str, int], *, shared: bool = False) -> Path:
@@ -178,24 +180,24 @@ def test_small_classes_are_left_out_on_request(tmp_path: Path) -> None:
 
 
 def test_only_the_runs_own_data_will_do(run_path: Path, store: MotionStore, tmp_path: Path) -> None:
-    refuse_other_data(run_path, store)
-    refuse_other_data(run_path / "model", store)
+    check_same_data(run_path, store)
+    check_same_data(run_path / "model", store)
     other = MotionStore(small_store(tmp_path / "store", {}))
     with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
-        refuse_other_data(run_path, other)
+        check_same_data(run_path, other)
     shutil.copytree(run_path / "model", tmp_path / "alone" / "model")
     with pytest.raises(InputError, match=r"has no environment\.json"):
-        refuse_other_data(tmp_path / "alone" / "model", store)
+        check_same_data(tmp_path / "alone" / "model", store)
 
 
 def test_for_people(run_path: Path, store_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = (
         f"evaluate {run_path} --data {store_path} --out {tmp_path / 'out'} --seeds 1 --per-action 2 --steps 2 --quiet"
     )
-    assert main([*words.split(), "steps=3", "frames=8"]) == 0
+    assert main([*words.split(), "classifier.steps=3", "classifier.frames=8"]) == 0
     out = capsys.readouterr().out
-    assert "goals:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
-    words = f"recognise --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
+    assert "targets:" in out and "within_class_diversity" in out and str(tmp_path / "out" / "report.html") in out
+    words = f"train-classifier --train {store_path} --test {store_path} --out {tmp_path / 'rec'} --model st-gcn --quiet"
     assert main([*words.split(), "steps=3", "frames=8"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("accuracy ") and "walk: " in out and str(tmp_path / "rec" / "predictions.csv") in out

@@ -12,17 +12,16 @@ import torch
 
 from icube_common.errors import InputError
 from motiondiff.cli import main
+from motiondiff.config import ClassifierConfig, EvaluateOptions
 from motiondiff.data.captions import Captions, EmbeddedCaptions
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.evaluate import evaluate
-from motiondiff.evaluation.matching import contrastive_loss, fit_matcher, rank_own
-from motiondiff.evaluation.options import EvaluateOptions
-from motiondiff.evaluation.text import MEANING, draw_pools, meanings_of
+from motiondiff.evaluation.runner import evaluate
+from motiondiff.evaluation.text_metrics import MEANING, meanings_of, sample_pools
+from motiondiff.evaluation.text_motion_matching import contrastive_loss, fit_matcher, rank_own
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
 
-TINY = RecogniserConfig(steps=3, frames=8, batch_size=8)
-OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, recogniser=TINY)
+TINY = ClassifierConfig(steps=3, frames=8, batch_size=8)
+OPTIONS = EvaluateOptions(seeds=2, per_action=2, steps=2, classifier=TINY)
 
 
 def test_contrastive_loss_by_hand() -> None:
@@ -48,11 +47,11 @@ def test_rank_by_hand() -> None:
 
 def test_pools_hold_different_meanings_and_their_own_first() -> None:
     meanings = np.array([4, 4, 7, 7, 9, 11])
-    pools = draw_pools(meanings, 3, np.random.default_rng(0))
+    pools = sample_pools(meanings, 3, np.random.default_rng(0))
     assert pools.shape == (6, 3) and pools[:, 0].tolist() == list(range(6))
     for pool in pools:
         assert len(set(meanings[pool].tolist())) == 3
-    assert len({tuple(draw_pools(meanings, 3, np.random.default_rng(seed))[0]) for seed in range(20)}) > 3
+    assert len({tuple(sample_pools(meanings, 3, np.random.default_rng(seed))[0]) for seed in range(20)}) > 3
 
 
 def test_meaning_is_the_action_or_the_clip(store: MotionStore) -> None:
@@ -77,12 +76,12 @@ def captions_like_labels(clips: ClipSet) -> EmbeddedCaptions:
 
 def test_a_matching_is_learned_and_the_same_again(clips: ClipSet) -> None:
     captions = captions_like_labels(clips)
-    config = RecogniserConfig(steps=150, frames=16, batch_size=16)
+    config = ClassifierConfig(steps=150, frames=16, batch_size=16)
     matchers = [fit_matcher(clips, range(len(clips)), clips.labels, captions, config, seed=1) for _ in range(2)]
     texts = matchers[0].texts(captions.embeddings[clips.labels])
     motions = matchers[0].motions(clips)
     np.testing.assert_array_equal(motions, matchers[1].motions(clips))
-    place = rank_own(motions, texts, draw_pools(clips.labels, 5, np.random.default_rng(0)))
+    place = rank_own(motions, texts, sample_pools(clips.labels, 5, np.random.default_rng(0)))
     assert (place == 0).mean() > 0.8
     # of wrong captions it says so: each clip with another class's
     wrong = matchers[0].texts(captions.embeddings[(clips.labels + 1) % 5])
@@ -121,7 +120,9 @@ def test_an_evaluation_of_a_run_with_text(
     words = (
         f"evaluate {text_run_path} --data {store_path} --out {tmp_path / 'again'} --seeds 2 --per-action 2 --steps 2"
     )
-    assert main([*words.split(), "--quiet", "steps=3", "frames=8", "batch_size=8"]) == 0
+    assert (
+        main([*words.split(), "--quiet", "classifier.steps=3", "classifier.frames=8", "classifier.batch_size=8"]) == 0
+    )
     out = capsys.readouterr().out
     assert "from captions alone, 5 captions to choose from:" in out and "mm_distance" in out
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())["text"]

@@ -12,7 +12,7 @@ from motiondiff.export import export
 from motiondiff.export.body import body_height
 from motiondiff.export.meshes import blend
 from motiondiff.export.npz import write_npz
-from motiondiff.sample import parse_formats
+from motiondiff.pipelines.sampling import parse_formats
 from motiondiff.skeleton.skeleton import Skeleton
 
 _LOOK = """

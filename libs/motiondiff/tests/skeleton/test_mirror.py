@@ -18,7 +18,7 @@ from motiondiff.data.dataset import MotionDataset
 from motiondiff.data.prepare import Clip, PrepareOptions, write_store
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.pipeline import MotionDiffusionPipeline
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.skeleton.mirror import mirror, mirror_labels, mirror_text
 
 CONFIG = DataConfig(max_frames=24, min_frames=8, mirror=1.0)
@@ -118,7 +118,7 @@ def test_a_mirrored_motion_has_the_other_sides_labels() -> None:
 
 
 def test_variations_in_a_mirror_begin_from_the_other_side(tmp_path: Path, pipeline: MotionDiffusionPipeline) -> None:
-    config = FilterConfig(strength=0.5, mirror=1.0)
+    config = FilterConfig(noise_strength=0.5, mirror=1.0)
     store = sided_store(tmp_path / "s", [("wave left", "a"), ("wave right", "a")] * 3)
     generator = DiffusionGenerator(pipeline, config, store)
     rights = {clip.positions.tobytes() for clip in generator.sources["wave right"]}

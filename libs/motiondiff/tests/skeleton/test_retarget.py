@@ -225,10 +225,10 @@ def test_retarget_with_a_joint_map(tmp_path: Path, capsys: pytest.CaptureFixture
         ("left shulder: LeftArm", "'left shulder': did you mean 'left shoulder'"),
         ("left shoulder: LeftArmm", "'LeftArmm': did you mean 'LeftArm'"),
         ("left shoulder: LeftArm\nleft_shoulder: LeftArm", "named twice"),
-        ("- left shoulder", "lines"),
+        ("- left shoulder", "must hold a mapping"),
         ("left shoulder: [LeftArm]", "is not a joint name"),
         ("left hip: null", "no joint is the left hip"),
-        ("a: b: c", "is not YAML"),
+        ("a: b: c", "not readable as YAML"),
     ],
 )
 def test_joint_maps_that_are_refused(

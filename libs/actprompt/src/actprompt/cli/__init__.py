@@ -6,16 +6,12 @@ Heavy modules are imported inside the commands.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from actprompt import __version__
 from actprompt.cli.data import DATA_COMMANDS
 from actprompt.cli.models import MODEL_COMMANDS
 from icube_common import cli
 from icube_common.knowledge.commands import knowledge_command
-
-if TYPE_CHECKING:
-    from icube_common.vlm import FrozenVLM
 
 DESCRIPTION = "Action recognition from video with frozen vision-language models and learnable prompts."
 DOMAIN = "short colour videos of people in everyday life"
@@ -28,22 +24,9 @@ QUESTIONS = (
 )
 
 
-def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
-    from icube_common.vlm import default_device, load_vlm
-
-    return load_vlm(
-        name,
-        pretrained,
-        weights_of=weights_of,
-        device=default_device(),
-        only_text=True,
-        assume_preprocessing=False,
-    )
-
-
 COMMANDS: Mapping[str, cli.Command] = {
     **DATA_COMMANDS,
-    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(prompts=QUESTIONS, domain=DOMAIN),
     **MODEL_COMMANDS,
 }
 

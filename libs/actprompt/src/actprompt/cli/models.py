@@ -52,14 +52,8 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
     result = train(
         config,
-        args.data,
-        args.out,
-        protocol=args.protocol,
         exclude_subjects=_names(args.exclude_subjects),
-        features=args.features,
-        root=args.root,
-        resume=args.resume,
-        overwrite=args.overwrite,
+        **_options(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
     )
     return result.to_dict()
 
@@ -115,13 +109,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         from actprompt.evaluation.runner import evaluate_run
 
         return evaluate_run(
-            args.run,
-            args.data,
-            args.out,
-            subjects=_names(args.subjects),
-            features=args.features,
-            root=args.root,
-            overwrite=args.overwrite,
+            subjects=_names(args.subjects), **_options(args, "run", "data", "out", "features", "root", "overwrite")
         ).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
@@ -141,15 +129,10 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         "seed": args.protocol_seed,
     }
     return evaluate(
-        args.data,
-        config,
-        args.out,
+        config=config,
         protocol=protocol,
         options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
-        comparisons=args.comparisons,
-        features=args.features,
-        root=args.root,
-        overwrite=args.overwrite,
+        **_options(args, "data", "out", "comparisons", "features", "root", "overwrite"),
     ).to_dict()
 
 
@@ -161,6 +144,11 @@ def _shots(text: str) -> tuple[int, ...]:
     if shots[0] < 1:
         raise InputError(f"--shots {text}: must be positive whole numbers, such as 1,2,4")
     return shots
+
+
+def _options(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options as keyword arguments of the same names."""
+    return {name: getattr(args, name) for name in names}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -186,17 +174,8 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.inference.pipeline import predict
 
-    prediction = predict(
-        args.run,
-        args.video,
-        skeleton=args.skeleton,
-        data=args.data,
-        frame_rate=args.frame_rate,
-        top=args.top,
-        html=args.html,
-        overwrite=args.overwrite,
-        keep_damaged=args.keep_damaged,
-    )
+    names = ("run", "video", "skeleton", "data", "frame_rate", "top", "html", "overwrite", "keep_damaged")
+    prediction = predict(**_options(args, *names))
     return {**prediction.to_dict(args.top), "html": args.html}
 
 
@@ -216,7 +195,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 def _make_run(args: argparse.Namespace) -> Run:
     from actprompt.evaluation.experiment import run_trial
 
-    return functools.partial(run_trial, data=args.data, protocol=args.protocol, features=args.features)
+    return functools.partial(run_trial, **_options(args, "data", "protocol", "features"))
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -251,17 +230,8 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
-    return evaluate_zero_shot(
-        args.data,
-        args.out,
-        config,
-        features=args.features,
-        knowledge=args.knowledge,
-        protocol=args.protocol,
-        device=args.device,
-        root=args.root,
-        overwrite=args.overwrite,
-    )
+    names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
+    return evaluate_zero_shot(config=config, **_options(args, *names)).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {

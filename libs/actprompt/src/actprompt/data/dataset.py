@@ -153,7 +153,7 @@ class Inputs:
         skeletons: clip id -> joints ``(T, J, 3)``, NaN where not tracked; T = 0 for a clip without skeleton.
         joint_names: J names.
         parameters: the named parameters, NaN where missing.
-        notes: warnings for a report.
+        warnings: for a report.
     """
 
     ids: tuple[str, ...]
@@ -162,7 +162,7 @@ class Inputs:
     skeletons: Mapping[str, npt.NDArray[np.float32]] | None = None
     joint_names: tuple[str, ...] = ()
     parameters: NumericTable | None = None
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

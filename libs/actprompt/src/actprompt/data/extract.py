@@ -29,10 +29,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
+from actprompt.data.frame_folder import clip_digest, clip_status
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoError, decoder_key, read_clip
-from actprompt.data.video.frame_folder import clip_digest, clip_status
 from icube_common.errors import InputError
 from icube_common.vlm import (
     FeatureCache,
@@ -45,10 +45,6 @@ from icube_common.vlm import (
 )
 
 logger = logging.getLogger(__name__)
-
-# threads that decode, at most; and clips that wait decoded for the tower, for each of them
-_MAX_THREADS = 16
-_AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +232,10 @@ def check_deterministic(sampling: Sampling) -> Sampling:
             "uniform or dense"
         )
     return sampling
+
+
+# decoding threads, and decoded clips that wait for the tower for each of them
+_MAX_THREADS, _AHEAD = 16, 2
 
 
 def decoding_threads() -> int:

@@ -14,7 +14,9 @@ Written by `actprompt.data.prepare`; reading needs neither torch nor pandas.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,14 +24,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from actprompt.skeleton.features import read_numeric
-from actprompt.skeleton.io import Skeleton, read_skeleton
+from actprompt.skeleton.io import Skeleton, read_skeleton, skeleton_file
+from icube_common.data.manifest import (
+    DESCRIPTION,
+    MANIFEST,
+    PreparedSet,
+    read_description,
+    read_manifest_rows,
+    write_rows,
+)
 from icube_common.errors import InputError, unknown
-from icube_common.io.csv import file_digest, read_table
-from icube_common.io.runs import read_json
+from icube_common.io.csv import file_digest
 from icube_common.tabular import NumericTable
 
 if TYPE_CHECKING:
@@ -97,24 +103,8 @@ class Protocol:
     source: str = ""
 
 
-class Manifest:
-    """A prepared set of clips.
-
-    Args:
-        folder: the prepared folder.
-        about: the content of ``dataset.json``.
-        clips: the rows.
-        root: base of relative paths; by default that of ``dataset.json``.
-    """
-
-    def __init__(
-        self, folder: str | Path, about: Mapping[str, Any], clips: Sequence[Clip], *, root: str | Path | None = None
-    ) -> None:
-        self.folder = Path(folder)
-        self.about = dict(about)
-        self.clips = tuple(clips)
-        self.root = Path(root if root is not None else str(about["root"]))
-        self.protocols = {row["name"]: Protocol(**row) for row in about["protocols"]}
+class Manifest(PreparedSet[Clip]):
+    """A prepared set of clips; see `PreparedSet` for its arguments."""
 
     @classmethod
     def load(cls, folder: str | Path, *, root: str | Path | None = None) -> Manifest:
@@ -122,65 +112,43 @@ class Manifest:
 
         Args:
             folder: what ``actprompt prepare`` made.
-            root: where the videos lie now, if they moved.
+            root: folder of the videos, where they have moved.
 
         Raises:
             InputError: a file is missing or damaged; the file, the line and the value are named.
         """
         about = read_about(folder)
-        rows = list(_read_rows(Path(folder) / "manifest.csv", set(about["class_names"])))
-        known = {*GROUP_COLUMNS, *(column for clip in rows for column in clip.splits)}
+        rows = list(_read_rows(folder, about["class_names"]))
+        columns = {*GROUP_COLUMNS, *(column for clip in rows for column in clip.splits)}
         for protocol in about["protocols"]:
-            if protocol["column"] not in known:
-                where = Path(folder) / "dataset.json"
+            if protocol["column"] not in columns:
+                where = Path(folder) / DESCRIPTION
                 raise InputError(f"{where}: protocol {protocol['name']!r}: no clip has a {protocol['column']!r}")
         return cls(folder, about, rows, root=root)
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes in the set's own order."""
-        return tuple(self.about["class_names"])
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips, in the order of ``manifest.csv``."""
+        return self.rows
+
+    @cached_property
+    def protocols(self) -> dict[str, Protocol]:
+        """Published protocols by name."""
+        return {row["name"]: Protocol(**row) for row in self.about["protocols"]}
 
     @property
     def class_texts(self) -> dict[str, str]:
         """Class -> its name in words (``BandMarching`` -> ``band marching``)."""
         return dict(self.about["class_texts"])
 
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """Clip id -> row."""
-        return {clip.id: row for row, clip in enumerate(self.clips)}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of ``manifest.csv``: names the data in a run's records."""
-        return file_digest(self.folder / "manifest.csv")
-
-    def check_classes(self) -> None:
-        """Refuse a set of one class, which there is nothing to choose from.
-
-        Raises:
-            InputError: the set has fewer than two classes.
-        """
-        if len(self.class_names) < 2:
-            names = " and ".join(map(repr, self.class_names)) or "none"
-            raise InputError(f"{self.folder}: one class ({names}): at least two are needed; prepare a set with more")
-
-    def targets(self) -> npt.NDArray[np.int64]:
-        """(clips,) each clip's class as a number, in the order of `class_names`."""
-        number = {name: at for at, name in enumerate(self.class_names)}
-        return np.array([number[clip.label] for clip in self.clips], dtype=np.int64)
+    @property
+    def title(self) -> str:
+        """The set's name, or its format."""
+        return str(self.about.get("title") or self.about["format"])
 
     def samples(self) -> Samples:
-        """The clips as an evaluation takes them; a clip that names no subject is a group of its own."""
-        from icube_common.evaluation import Samples
-
-        return Samples(
-            ids=[clip.id for clip in self.clips],
-            labels=self.targets(),
-            class_names=self.class_names,
-            groups=[clip.subject or clip.id for clip in self.clips],
-        )
+        """Samples of an evaluation; a clip without subject is a group of its own."""
+        return self.make_samples([clip.subject or clip.id for clip in self.clips])
 
     def video(self, clip: Clip) -> Path:
         """Path of the clip's file."""
@@ -266,23 +234,16 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no such folder, or keys are missing or not what they should be.
     """
-    path = Path(folder) / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: not a prepared set (no dataset.json in it): make one with actprompt prepare")
-    about = read_json(path)
-    if not isinstance(about, dict):
-        raise InputError(f"{path}: must hold an object")
     kinds = {"format": str, "root": str, "class_names": list, "class_texts": dict, "protocols": list, "counts": dict}
-    for key, kind in {**kinds, "manifest_sha256": str}.items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{path}: {key}: {about.get(key)!r} is not a {kind.__name__}: prepare the set again")
-    wanted = set(asdict(Protocol(name="", kind="", column="")))
+    about = read_description(folder, {**kinds, "manifest_sha256": str}, command="actprompt prepare")
+    path = Path(folder) / DESCRIPTION
+    keys = set(asdict(Protocol(name="", kind="", column="")))
     for row in about["protocols"]:
-        if not isinstance(row, dict) or set(row) != wanted:
-            raise InputError(f"{path}: protocols: {row!r} must have exactly the keys {', '.join(sorted(wanted))}")
-        for key, known in (("kind", KINDS), ("metric", METRICS)):
-            if row[key] not in known:
-                raise InputError(f"{path}: protocol {row['name']!r}: {unknown(key, str(row[key]), known)}")
+        if not isinstance(row, dict) or set(row) != keys:
+            raise InputError(f"{path}: protocols: {row!r} must have exactly the keys {', '.join(sorted(keys))}")
+        for key, choices in (("kind", KINDS), ("metric", METRICS)):
+            if row[key] not in choices:
+                raise InputError(f"{path}: protocol {row['name']!r}: {unknown(key, str(row[key]), choices)}")
     return about
 
 
@@ -334,24 +295,10 @@ def count_clips(clips: Sequence[Clip]) -> dict[str, Any]:
     }
 
 
-def skeleton_file(clip_id: str) -> str:
-    """The name of a clip's skeleton file: its id, folders made part of the name."""
-    return clip_id.replace("%", "%25").replace("/", "%2F") + ".npz"
-
-
-def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
+def _read_rows(folder: str | Path, classes: Sequence[str]) -> Iterator[Clip]:
     """The clips of a ``manifest.csv``; InputError names the line of the first bad value."""
-    seen: set[str] = set()
-    for line, row in read_table(path, (*FIXED, *MEASURED), strip=False):
-        where = f"{path}: line {line}"
-        for name in ("id", "path", "label"):
-            if not row[name]:
-                raise InputError(f"{where}: {name} is empty")
-        if row["id"] in seen:
-            raise InputError(f"{where}: id {row['id']!r} is there twice")
-        if row["label"] not in classes:
-            raise InputError(f"{where}: label: {unknown('class', row['label'], classes)}")
-        seen.add(row["id"])
+    columns = (*FIXED, *MEASURED)
+    for where, row in read_manifest_rows(folder, columns, filled=("id", "path", "label"), classes=classes, strip=False):
         others = (*FIXED, *MEASURED, DAMAGE)
         splits = {name: part for name, part in row.items() if part and name not in others}
         for name, part in splits.items():
@@ -381,3 +328,42 @@ def _read_rows(path: Path, classes: set[str]) -> Iterator[Clip]:
             variable_rate=bool(flag),
             damage=row.get(DAMAGE) or "",
         )
+
+
+def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]) -> None:
+    """Write ``manifest.csv`` and ``dataset.json`` into a folder that is still being made.
+
+    Args:
+        folder: the (temporary) folder.
+        clips: the rows; ids are unique.
+        about: format, root, class_names, protocols and whatever else belongs there; counts and texts are added.
+    """
+    assert len({clip.id for clip in clips}) == len(clips)
+    columns = sorted({column for clip in clips for column in clip.splits})
+    damaged = [DAMAGE] if any(clip.damage for clip in clips) else []
+    rows = []
+    for clip in clips:
+        fixed = [getattr(clip, name) for name in FIXED]
+        parts = [clip.splits.get(column, "") for column in columns]
+        measured = [clip.n_frames, f"{clip.fps:.6g}", f"{clip.duration:.6g}", int(clip.variable_rate)]
+        rows.append([*fixed, *parts, *measured, *([clip.damage] if damaged else [])])
+    write_rows(folder / MANIFEST, [*FIXED, *columns, *MEASURED, *damaged], rows)
+    names = list(about["class_names"])
+    about = {
+        **about,
+        "class_texts": {name: about.get("class_texts", {}).get(name) or readable(name) for name in names},
+        "counts": {**count_clips(clips), **about.get("counts", {})},
+        "manifest_sha256": file_digest(folder / "manifest.csv"),
+    }
+    (folder / "dataset.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def readable(label: str) -> str:
+    """A class name in words: ``ApplyEyeMakeup``, ``brush_hair`` -> ``apply eye makeup``, ``brush hair``.
+
+    A name that holds spaces already is in words and stays as it is.
+    """
+    if " " in label.strip():
+        return label.strip()
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label)
+    return re.sub(r"[\s._-]+", " ", parted).strip().lower()

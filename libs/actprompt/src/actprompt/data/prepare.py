@@ -16,14 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest
-from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
-from actprompt.data.readers import FORMATS, ReaderResult, get_reader
-from actprompt.data.readers.base import Rejection, Skeletons, in_order, scan_folder
+from actprompt.data.frame_folder import clip_digest, clip_status
+from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest, write_manifest
+from actprompt.data.readers import FORMATS, get_reader
+from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_order, scan_folder
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
-from actprompt.data.video.frame_folder import clip_digest, clip_status
-from actprompt.skeleton.features import limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.io import write_skeleton
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
 from icube_common.utils import map_in_processes
@@ -247,14 +247,7 @@ def _probe_clip(root: Path, frame_rate: float | None, keep_damaged: bool, clip: 
     off = abs(clip.n_frames - info.n_frames) > max(FRAMES_OFF, SHARE_OFF * clip.n_frames)
     if clip.n_frames and off and not info.damage:
         return Rejection(clip.id, clip.path, f"listed with {clip.n_frames} frames, {info.n_frames} decode")
-    return replace(
-        clip,
-        n_frames=info.n_frames,
-        fps=info.fps,
-        duration=info.duration,
-        variable_rate=info.variable_rate,
-        damage=info.damage,
-    )
+    return replace(clip, **info.measured())
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:

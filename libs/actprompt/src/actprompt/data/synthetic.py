@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from actprompt.data.manifest import Clip, Manifest
-from actprompt.data.manifest_writer import write_manifest, write_numeric, write_skeleton
+from actprompt.data.manifest import Clip, Manifest, write_manifest
 from actprompt.data.video import probe
-from actprompt.skeleton.features import limb_parameters, parameter_table
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.io import write_skeleton
 from actprompt.skeleton.joint_angles import (
     FOREARM,
     HALF_SHOULDERS,
@@ -312,14 +312,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
                     place = float(np.random.default_rng(own).normal(0, 0.08))
                     _write_video(folder / "videos" / name, draw(pose, person, place=place))
                     clip = Clip(id=name, path=f"videos/{name}", label=action, subject=person.name)
-                    found = probe(folder / clip.path)
-                    clip = replace(
-                        clip,
-                        n_frames=found.n_frames,
-                        fps=found.fps,
-                        duration=found.duration,
-                        variable_rate=found.variable_rate,
-                    )
+                    clip = replace(clip, **probe(folder / clip.path).measured())
                     joints = limb_directions(pose)
                     write_skeleton(folder, name, joints, (np.arange(len(joints)) / FPS).astype(np.float32))
                     clips.append(clip)

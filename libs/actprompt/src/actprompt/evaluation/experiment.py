@@ -1,4 +1,4 @@
-"""One cell of an ablation or a search: an evaluation under some settings and a seed."""
+"""Trial of an ablation or a search: an evaluation under some settings and a seed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,22 @@ from icube_common.experiments import Outcome, trial_config
 from icube_common.io.runs import read_json
 
 
-def run_trial(
-    overrides: Mapping[str, Any],
-    seed: int,
-    folder: Path,
-    *,
-    data: str,
-    protocol: str = "leave-one-subject-out",
-    features: str | None = None,
-) -> Outcome:
-    """Evaluate once; the figures are means over the test clips, the predictions serve paired tests over subjects.
+def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, **options: Any) -> Outcome:
+    """Evaluate once: metrics are means over the test clips, predictions serve paired tests over subjects.
 
     Args:
         overrides: configuration keys.
         seed: of the training and of random prompts.
-        folder: of the cell.
-        data: a prepared set.
-        protocol: as `actprompt.evaluation.runner.evaluate` takes it.
-        features: folder of frame features.
+        folder: of the trial.
+        options: ``data`` and other arguments of `actprompt.evaluate`.
     """
-    config = trial_config(ActConfig, overrides, seed)
     out = Path(folder) / "evaluation"
-    result = evaluate(data, config, out, protocol=protocol, features=features)
+    result = evaluate(config=trial_config(ActConfig, overrides, seed), out=out, **options)
     seconds = [read_json(path)["training_seconds"] for path in out.glob("folds/*/environment.json")]
-    figures = {name: interval.mean for name, interval in result.metrics.items()}
     return Outcome(
-        metrics={**figures, "training_seconds_per_fold": sum(seconds) / max(len(seconds), 1)},
+        metrics={
+            **{name: interval.mean for name, interval in result.metrics.items()},
+            "training_seconds_per_fold": sum(seconds) / max(len(seconds), 1),
+        },
         predictions=out / "predictions.csv",
     )

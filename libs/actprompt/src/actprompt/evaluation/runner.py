@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,17 @@ from actprompt.data.dataset import Inputs, VideoDataset
 from actprompt.data.manifest import Manifest
 from actprompt.evaluation.baselines import BASELINES, baseline
 from actprompt.evaluation.protocols import ProtocolOptions, base_to_new_folds, few_shot_folds, plain_folds
-from actprompt.evaluation.report import PRIMARY, EvaluationResult, metrics_of, on_all_classes, summarize_draws
+from actprompt.evaluation.report import (
+    PRIMARY,
+    metric_names,
+    metrics_of,
+    on_all_classes,
+    report_page,
+    summarize_draws,
+)
 from actprompt.models.action_model import ActionModel, check_inputs
 from actprompt.models.class_texts import class_texts
 from actprompt.models.visual_branch import Head
-from actprompt.training.folds import rows_of_subjects
 from actprompt.training.inputs import load_inputs
 from actprompt.training.run import features_folder
 from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
@@ -33,20 +39,26 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     BaseToNew,
+    EvaluationResult,
     Fold,
     Predictions,
     Samples,
     check_train_test_overlap,
     concatenate,
     make_predictions,
+    select_groups,
     zero_shot,
 )
 from icube_common.evaluation.runner import (
     RECORD,
+    FoldResult,
     all_warnings,
     cached_predictions,
     check_same_evaluation,
+    compare_predictions,
+    fold_name,
     open_folder,
+    run_folds,
     settings_record,
 )
 from icube_common.io.runs import RunFolder, check_output_path, write_json
@@ -96,30 +108,36 @@ class EvaluationContext:
         texts = class_texts(self.manifest, config)
         return replace(self, config=config, texts=texts, inputs=used_by(self.inputs, config), out=out)
 
-    def run(self, fold: Fold, name: str, tests: Sequence[Fold] = ()) -> tuple[Predictions, tuple[str, ...]]:
+    def score(self, fold: Fold, probabilities: np.ndarray) -> Predictions:
+        """Predictions of a fold's test rows over all classes of the set."""
+        return on_all_classes(make_predictions(self.samples, fold, probabilities), self.samples)
+
+    def run(self, fold: Fold, name: str = "", tests: Sequence[Fold] = ()) -> FoldResult:
         """Train on a fold and predict it, or those of ``tests`` that share its training; cached in the folder.
 
         Returns:
-            Predictions over all classes of the set, and the training's notes.
+            Predictions over all classes of the set, and the training's warnings.
         """
-        folder = self.out / "folds" / name
+        folder = self.out / "folds" / (name or fold_name(fold))
 
-        def train_and_predict() -> tuple[Predictions, tuple[str, ...]]:
+        def train_and_predict() -> FoldResult:
             # an interrupted training of a fold is repeated: it takes seconds to minutes
             run: RunFolder = open_run(
                 folder, config=self.config.train, config_yaml=config_to_yaml(self.config), overwrite=folder.exists()
             )
             trained = train_fold(self.inputs, fold, self.config, self.vlm, self.texts, run, head=self.head)
-            found = [
-                on_all_classes(
-                    make_predictions(self.samples, part, predict_test(trained.model, self.inputs, part, self.texts)),
-                    self.samples,
-                )
-                for part in (tests or [fold])
+            parts = [
+                self.score(part, predict_test(trained.model, self.inputs, part, self.texts)) for part in tests or [fold]
             ]
-            return replace_folds(concatenate(found)), trained.notes
+            whole = concatenate(parts)
+            # base and new rows of one training count as one fold
+            return replace(whole, folds=np.full(len(whole), int(whole.folds.min()))), trained.warnings
 
         return cached_predictions(folder, train_and_predict)
+
+    def run_all(self, folds: Sequence[Fold]) -> FoldResult:
+        """Train and predict each fold of a protocol."""
+        return run_folds(folds, self.run)
 
 
 def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
@@ -131,13 +149,8 @@ def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
         pixels=inputs.pixels if config.visual.enabled else None,
         skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
         parameters=inputs.parameters if numeric else None,
-        notes=inputs.notes if config.visual.enabled else [],
+        warnings=inputs.warnings if config.visual.enabled else [],
     )
-
-
-def replace_folds(predictions: Predictions) -> Predictions:
-    """The same predictions; base and new rows of one training count as one fold."""
-    return replace(predictions, folds=np.full(len(predictions), int(predictions.folds.min())))
 
 
 def evaluate(
@@ -179,7 +192,7 @@ def evaluate(
                 data, config, Path(folder) / "evaluation", head=head, protocol=protocol, options=options,
                 comparisons=comparisons, features=features, root=root,
             )  # fmt: skip
-        return replace(result, folder=None)
+        return replace(result, out=None)
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
     manifest.check_classes()
@@ -207,17 +220,41 @@ def evaluate(
         check_fold(context.inputs, fold, config)
     # nothing is written, nor an earlier evaluation removed, before every fold has been checked
     open_folder(out, record, overwrite=overwrite)
+    facts: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     if protocol == "few-shot":
-        result = _few_shot(context, folds)
+        (predictions, warnings), facts = _few_shot(context, folds)
     elif protocol == "base-to-new":
-        result = _base_to_new(context, folds)
+        (predictions, warnings), facts = _base_to_new(context, folds)
     else:
-        result = _plain(context, folds)
-        if comparisons:
-            result = replace(result, comparisons=_compare(context, folds, result.predictions))
-    result = replace(result, metric=_metric_of(manifest, protocol), backbone=str(context.vlm.origin))
-    title = f"{protocol} on {manifest.about.get('title', manifest.about['format'])}"
-    return result.write(out, title=title, settings=config_to_yaml(config))
+        predictions, warnings = context.run_all(folds)
+        compared = _compare(context, folds, predictions) if comparisons else {}
+    facts = {"metric": _metric_of(manifest, protocol), **facts}
+    title = f"{protocol} on {manifest.title}"
+    return _save(out, predictions, warnings, context.vlm, config, title=title, facts=facts, comparisons=compared)
+
+
+def _save(
+    out: Path,
+    predictions: Predictions,
+    warnings: Sequence[str],
+    vlm: FrozenVLM,
+    config: ActConfig,
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    comparisons: Mapping[str, Any] | None = None,
+) -> EvaluationResult:
+    """The result of an evaluation, written with its report."""
+    result = EvaluationResult(
+        predictions=predictions,
+        metrics=predictions.metrics(metric_names(predictions)),
+        facts={**facts, "backbone": str(vlm.origin)},
+        warnings=warnings,
+        comparisons=comparisons or {},
+        sample="clips",
+    )
+    return result.save(out, lambda saved: report_page(saved, title=title, settings=config_to_yaml(config)))
 
 
 def _metric_of(manifest: Manifest, protocol: str) -> str:
@@ -226,34 +263,28 @@ def _metric_of(manifest: Manifest, protocol: str) -> str:
     return "mean_class_accuracy" if found is not None and found.metric == "mean_class_accuracy" else "top1"
 
 
-def _plain(context: EvaluationContext, folds: Sequence[Fold]) -> EvaluationResult:
-    results = [
-        context.run(fold, f"{fold.repeat:02d}-{fold.number:03d}") for fold in tqdm(folds, desc="folds", unit="fold")
-    ]
-    return EvaluationResult(concatenate(part for part, _ in results), all_warnings(results))
-
-
-def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> EvaluationResult:
-    found: dict[int, list[tuple[Predictions, tuple[str, ...]]]] = {}
+def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> tuple[FoldResult, dict[str, Any]]:
+    found: dict[int, list[FoldResult]] = {}
     for index, (shots, fold) in enumerate(tqdm(folds, desc="folds", unit="fold")):
         found.setdefault(shots, []).append(context.run(fold, f"{shots}-shots-{index:03d}"))
     by_shots = {shots: concatenate(part for part, _ in parts) for shots, parts in found.items()}
     for shots, predictions in by_shots.items():
         predictions.write_csv(context.out / f"predictions_{shots}_shots.csv")
     details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
-    every = [part for parts in found.values() for part in parts]
-    return EvaluationResult(by_shots[max(by_shots)], all_warnings(every), details={"shots": details})
+    warnings = all_warnings([part for parts in found.values() for part in parts])
+    return (by_shots[max(by_shots)], tuple(warnings)), {"shots": details}
 
 
-def _base_to_new(context: EvaluationContext, pairs: Sequence[tuple[int, list[str], BaseToNew]]) -> EvaluationResult:
+def _base_to_new(
+    context: EvaluationContext, pairs: Sequence[tuple[int, list[str], BaseToNew]]
+) -> tuple[FoldResult, dict[str, Any]]:
     results, draws = [], {}
     for index, (draw, new, pair) in enumerate(tqdm(pairs, desc="folds", unit="fold")):
-        predictions, notes = context.run(pair.base, f"{draw:02d}-{index:03d}", tests=[pair.base, pair.new])
-        predictions = replace(predictions, repeats=np.full(len(predictions), draw))
-        results.append((predictions, notes))
+        predictions, warnings = context.run(pair.base, f"{draw:02d}-{index:03d}", tests=[pair.base, pair.new])
+        results.append((replace(predictions, repeats=np.full(len(predictions), draw)), warnings))
         draws[draw] = new
     whole = concatenate(part for part, _ in results)
-    return EvaluationResult(whole, all_warnings(results), details={"base_to_new": summarize_draws(whole, draws)})
+    return (whole, tuple(all_warnings(results))), {"base_to_new": summarize_draws(whole, draws)}
 
 
 def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions) -> dict[str, Any]:
@@ -267,27 +298,18 @@ def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions
         if config.numeric.fusion_mode == "captions" or config.numeric.trajectory:
             variants["skeletons only"] = replace(config, visual=replace(config.visual, enabled=False))
     variants[PRIMARY] = replace(config, shuffle_class_texts=config.shuffle_class_texts + 1)
+    target = context.out / "comparisons"
     for name, changed in variants.items():
-        other = context.with_config(changed, context.out / "comparisons" / name.replace(" ", "-"))
-        found[name] = _plain(other, folds).predictions
+        found[name], _ = context.with_config(changed, target / name.replace(" ", "-")).run_all(folds)
     if context.inputs.skeletons is not None:
         for name in BASELINES:
-            parts = [
-                on_all_classes(
-                    make_predictions(context.samples, fold, baseline(name, context.inputs, fold)), context.samples
-                )
-                for fold in folds
-            ]
+            parts = [context.score(fold, baseline(name, context.inputs, fold)) for fold in folds]
             found[name] = concatenate(parts)
-    rows: dict[str, Any] = {}
     for name, predictions in found.items():
-        paired = own.compare(predictions, ["top1"])["top1"]
-        role = "primary" if name == PRIMARY else "descriptive"
-        rows[name] = {**metrics_of(predictions), "difference_top1": paired.to_dict(), "comparison": role}
-        target = context.out / "comparisons"
         target.mkdir(exist_ok=True)
         predictions.write_csv(target / f"{name.replace(' ', '-')}.csv")
-    return rows
+    compared = compare_predictions(own, found, ["top1"], primary=PRIMARY)
+    return {name: {**metrics_of(predictions), **compared[name]} for name, predictions in found.items()}
 
 
 def evaluate_run(
@@ -322,7 +344,7 @@ def evaluate_run(
     config = model.config
     manifest = VideoDataset.open(data, root=root).manifest
     samples = manifest.samples()
-    chosen = rows_of_subjects(samples, subjects, "--subjects") if subjects else np.arange(len(samples))
+    chosen = select_groups(samples, subjects, option="--subjects")
     # ids and people of another set are others, even if they are called the same
     if manifest.about["format"] == model.about["data"]["format"]:
         check_train_test_overlap(samples, chosen, model.about["trained_on"], kind="clip")
@@ -350,6 +372,5 @@ def evaluate_run(
         shutil.rmtree(out)
     out.mkdir(parents=True)
     write_json(out / RECORD, {"run": name, "data": manifest.fingerprint})
-    result = EvaluationResult(predictions, list(model.about["notes"]), backbone=str(model.vlm.origin))
-    title = f"{Path(name).name} on {manifest.about.get('title', manifest.about['format'])}"
-    return result.write(out, title=title, settings=config_to_yaml(config))
+    title = f"{Path(name).name} on {manifest.title}"
+    return _save(out, predictions, model.about["warnings"], model.vlm, config, title=title, facts={"metric": "top1"})

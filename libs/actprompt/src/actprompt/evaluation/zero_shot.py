@@ -23,7 +23,8 @@ from actprompt.data.manifest import Manifest
 from actprompt.knowledge import load_knowledge
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Interval, Predictions, make_predictions, per_class_recall, zero_shot
+from icube_common.evaluation import EvaluationResult, make_predictions, per_class_recall, zero_shot
+from icube_common.evaluation.report import evaluation_report
 from icube_common.io.reports import Report
 from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, write_json
 from icube_common.knowledge import ClassKnowledge
@@ -46,7 +47,7 @@ def evaluate_zero_shot(
     device: str | None = None,
     root: str | Path | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Recognise the action of each clip by the nearest class prompt, without training.
 
     Writes ``predictions.csv``, ``metrics.json``, ``report.html``, ``config.yaml`` and ``environment.json``.
@@ -62,9 +63,6 @@ def evaluate_zero_shot(
         device: of the backbone; by default accelerate's device, a GPU where there is one.
         root: folder of the videos, where they have moved.
         overwrite: replace an existing ``out``.
-
-    Returns:
-        Files, counts, each metric with its interval over subjects, and warnings.
 
     Raises:
         InputError: ``out`` exists; an initialisation without meaning before training; descriptions without
@@ -89,44 +87,45 @@ def evaluate_zero_shot(
     probabilities = predict(learner, [found[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
-    notes = [note for note in (vlm.untrained_warning, *learner.warnings) if note]
+    warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]
     if manifest.about.get("simulated"):
-        notes.append("simulated videos, not recordings of people")
+        warnings.append("simulated videos, not recordings of people")
     if bank is not None:
         used = descriptions is not None
-        note = bank.review_warning() if used else f"{knowledge}: not used, as prompt.init={config.prompt.init}"
-        notes += [note] if note else []
+        warning = bank.review_warning() if used else f"{knowledge}: not used, as prompt.init={config.prompt.init}"
+        warnings += [warning] if warning else []
     names = [name for name in METRICS if name != "top5" or len(manifest.class_names) > 5]
     if len(names) < len(METRICS):
-        notes.append(f"top5 has no meaning with {len(manifest.class_names)} classes")
-    metrics = predictions.metrics(names)
+        warnings.append(f"top5 has no meaning with {len(manifest.class_names)} classes")
+    result = EvaluationResult(
+        predictions=predictions,
+        metrics=predictions.metrics(names),
+        facts={
+            "classes": len(manifest.class_names),
+            "protocol": protocol,
+            "backbone": str(vlm.origin),
+            "prompts": config.prompt.init,
+        },
+        warnings=warnings,
+        out=Path(out),
+        sample="clips",
+    )
     environment = {
-        "data": str(data),
+        "data": str(manifest.folder),
         "data_fingerprint": manifest.fingerprint,
         "protocol": protocol,
         "backbone": vlm.describe(),
         "knowledge": bank.provenance() if bank is not None and descriptions is not None else None,
-        "notes": notes,
+        "warnings": warnings,
         **describe_environment(("torch", "open_clip_torch", "numpy", "av")),
     }
     with atomic_folder(out, overwrite=overwrite) as folder:
         predictions.write_csv(folder / "predictions.csv")
-        write_json(folder / "metrics.json", {name: interval.to_dict() for name, interval in metrics.items()})
+        write_json(folder / "metrics.json", result.to_dict())
+        report_page(result, manifest, config, learner, environment).save(folder / "report.html")
         (folder / "config.yaml").write_text(config_to_yaml(config))
         write_json(folder / "environment.json", environment)
-        write_report(folder / "report.html", manifest, config, predictions, metrics, learner, environment)
-    return {
-        "out": str(out),
-        "report": str(Path(out) / "report.html"),
-        "clips": len(predictions),
-        "subjects": len(set(predictions.subjects)),
-        "classes": len(manifest.class_names),
-        "protocol": protocol,
-        "backbone": str(vlm.origin),
-        "prompts": config.prompt.init,
-        **{name: interval.to_dict() for name, interval in metrics.items()},
-        "notes": notes,
-    }
+    return result
 
 
 def check_untrained(prompt: PromptConfig) -> None:
@@ -181,28 +180,19 @@ def predict(learner: PromptLearner, features: Sequence[Float[Tensor, "views t d"
     return np.asarray(logits.softmax(dim=1).numpy())
 
 
-def write_report(
-    path: Path,
+def report_page(
+    result: EvaluationResult,
     manifest: Manifest,
     config: ZeroShotConfig,
-    predictions: Predictions,
-    metrics: Mapping[str, Interval],
     learner: PromptLearner,
     environment: Mapping[str, Any],
-) -> None:
-    """Write the page: metrics with intervals, classes, prompts, settings."""
-    title = manifest.about.get("title") or manifest.about["format"]
-    report = Report("Zero-shot action recognition", subtitle=f"{title}, {len(predictions)} clips")
-    for note in environment["notes"]:
-        report.paragraph(f"Note: {note}")
-    report.section("Figures")
-    rows = [[name, found.mean, *found.to_dict()["ci95"], found.groups, found.note] for name, found in metrics.items()]
+) -> Report:
+    """Report page: metrics with intervals, classes, prompts, settings."""
+    predictions = result.predictions
     groups = "subjects" if any(clip.subject for clip in manifest.clips) else "clips"
-    report.table(
-        ["metric", "value", "95 % from", "to", groups, "note"],
-        rows,
-        caption=f"Intervals are over {groups}; by chance top1 would be {1 / len(manifest.class_names):.3f}",
-    )
+    subtitle = f"Zero-shot recognition: {manifest.title}, {len(predictions)} clips"
+    report = evaluation_report(result, subtitle=subtitle, groups=groups)
+    report.paragraph(f"Intervals are over {groups}; by chance top1 would be {1 / len(manifest.class_names):.3f}")
     report.section("Classes")
     recalls = per_class_recall(predictions.labels, predictions.probabilities)
     texts: dict[int, list[str]] = {}
@@ -230,7 +220,7 @@ def write_report(
     for name, values in config_to_dict(config).items():
         report.section(f"Settings: {name}")
         report.facts(values)
-    report.save(path)
+    return report
 
 
 def _test_ids(manifest: Manifest, protocol: str | None) -> list[str] | None:

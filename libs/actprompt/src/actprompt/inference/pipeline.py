@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.data.frame_folder import is_image
 from actprompt.data.video import VideoClip, VideoInfo, probe
-from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
 from actprompt.inference.video_input import VideoInput, load_video_input
@@ -38,7 +38,7 @@ class ActionPrediction:
             feature is normalised: the parts sum to it), ``cosine_margin``, the ``sentences`` of both classes, and the
             contributions of ``shares``, ``captions``, ``numbers`` and ``frames`` to the margin, as of
             `actprompt.inference.explain.Explanation`.
-        notes: warnings for a reader, the most specific first.
+        warnings: warnings for a reader, the most specific first.
         frames: the sampled frames.
         n_frames: frames of the video.
         seconds: its duration.
@@ -50,7 +50,7 @@ class ActionPrediction:
     words: tuple[str, ...]
     probabilities: npt.NDArray[np.float64]
     reasons: Mapping[str, Any]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     frames: VideoClip
     n_frames: int
     seconds: float
@@ -85,7 +85,7 @@ class ActionPrediction:
             "n_frames": self.n_frames,
             "seconds": round(self.seconds, 3),
             "backbone": self.backbone,
-            "notes": list(self.notes),
+            "warnings": list(self.warnings),
             "predicted": rows[0],
             "top": rows,
             "reasons": dict(self.reasons),
@@ -177,8 +177,8 @@ class ActionPipeline:
             labels=model.labels,
             words=words,
             probabilities=probabilities,
-            reasons=_reasons(inputs, explanation, other),
-            notes=tuple(_notes(model, inputs)),
+            reasons=_reasons(inputs, info, explanation, other),
+            warnings=tuple(_warnings(model, inputs)),
             frames=inputs.frames,
             n_frames=info.n_frames,
             seconds=info.duration,
@@ -257,21 +257,22 @@ def check_source(
         raise InputError(f"--frame-rate {frame_rate:g}: {problem}")
 
 
-def _notes(model: ActionModel, inputs: VideoInput) -> list[str]:
+def _warnings(model: ActionModel, inputs: VideoInput) -> list[str]:
     """Warnings for a reader, the most specific first."""
-    notes, about = list(inputs.notes), model.about
-    if inputs.clip.id in about["trained_on"].get("ids", ()):
-        notes.append(f"A clip called {inputs.clip.id} was trained on: no evidence about unseen videos.")
+    warnings, about = list(inputs.warnings), model.about
+    if inputs.clip_id in about["trained_on"].get("ids", ()):
+        warnings.append(f"A clip called {inputs.clip_id} was trained on: no evidence about unseen videos.")
     if about["data"].get("simulated"):
-        notes.append("Trained on simulated videos, not on recordings of people.")
+        warnings.append("Trained on simulated videos, not on recordings of people.")
     backbone = model.vlm.untrained_warning
     if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
-        notes.append(f"Backbone: {backbone}.")
-    return list(dict.fromkeys([*notes, *about["notes"]]))
+        warnings.append(f"Backbone: {backbone}.")
+    return list(dict.fromkeys([*warnings, *about["warnings"]]))
 
 
-def _reasons(inputs: VideoInput, explanation: Explanation, runner_up: Mapping[str, Any] | None) -> dict[str, Any]:
-    times = inputs.info.times
+def _reasons(
+    inputs: VideoInput, info: VideoInfo, explanation: Explanation, runner_up: Mapping[str, Any] | None
+) -> dict[str, Any]:
     return {
         "runner_up": runner_up,
         "margin": explanation.margin(),
@@ -282,7 +283,7 @@ def _reasons(inputs: VideoInput, explanation: Explanation, runner_up: Mapping[st
         "captions": explanation.captions(),
         "numbers": explanation.numbers(inputs.units),
         "frames": [
-            {"index": row["index"], "time": round(float(times[row["index"]]), 3), "importance": row["importance"]}
+            {"index": row["index"], "time": round(float(info.times[row["index"]]), 3), "importance": row["importance"]}
             for row in explanation.frames(inputs.frames.indices)
         ],
     }
@@ -296,7 +297,7 @@ def render(result: Mapping[str, Any]) -> str:
     """
     reasons = result["reasons"]
     lines = [f"{row['probability']:7.1%}  {row['words']}" for row in result["top"]]
-    lines += ["", *(f"! {note}" for note in result["notes"]), f"backbone: {result['backbone']}"]
+    lines += ["", *(f"! {warning}" for warning in result["warnings"]), f"backbone: {result['backbone']}"]
     other = reasons["runner_up"]
     lines += ["", f"Why {result['predicted']['words']}" + (f" and not {other['words']}:" if other else ":")]
     lines += [f"{row['margin']:+8.3f}  {row['source']}" for row in reasons["shares"]]

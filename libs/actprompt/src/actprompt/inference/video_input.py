@@ -33,20 +33,18 @@ class VideoInput:
     """A video as model input.
 
     Attributes:
-        clip: of the video, without label.
-        info: length, frame rate and damage of the file.
+        clip_id: of the video, in a set where it is from one.
         frames: the sampled ones.
         tensors: of this one clip.
         units: of the P parameters.
-        notes: warnings about video and skeleton.
+        warnings: warnings about video and skeleton.
     """
 
-    clip: Clip
-    info: VideoInfo
+    clip_id: str
     frames: VideoClip
     tensors: ClipTensors
     units: tuple[str, ...]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,37 +78,28 @@ def load_video_input(
             on; a video that is not in ``data``; a model that needs a skeleton, without one.
     """
     path = Path(video)
-    clip = Clip(
-        id=path.name,
-        path=str(path),
-        label="",
-        n_frames=info.n_frames,
-        fps=info.fps,
-        duration=info.duration,
-        variable_rate=info.variable_rate,
-        damage=info.damage,
-    )
-    found, notes = None, []
+    clip = Clip(id=path.name, path=str(path), label="", **info.measured())
+    found, warnings = None, []
     if info.damage:
-        notes.append(f"The video is not whole ({info.damage}): only these frames are used.")
+        warnings.append(f"The video is not whole ({info.damage}): only these frames are used.")
     if data is not None:
         manifest = Manifest.load(data)
         listed = find_clip(manifest, path, info)
         if manifest.video(listed).resolve() != path.resolve():
-            notes.append(f"Taken for clip {listed.id} of {data} by its name: the set has the video at another place.")
+            warnings.append(f"Taken for clip {listed.id} of {data} by its name: the set has another path of it.")
         clip = replace(clip, id=listed.id)
         found = _skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
     elif skeleton is not None:
         found, note = _skeleton_of_file(model, Path(skeleton), info.duration)
-        notes += [note] if note else []
+        warnings += [note] if note else []
     if skeleton is not None and not uses_skeleton(model):
-        notes.append("The skeleton is not used: this run uses frames only.")
+        warnings.append("The skeleton is not used: this run uses frames only.")
     if found is None and uses_skeleton(model):
         missing = "no skeleton was given" if data is None else f"{data} has no skeleton of {clip.id}"
         if model.visual is None:
             remedy = "give --skeleton FILE, or --data SET with the video's skeleton"
             raise InputError(f"{path}: {missing} and this run uses skeletons only; {remedy}")
-        notes.insert(0, f"Skeleton missing: {missing}; the action is recognised from the frames alone.")
+        warnings.insert(0, f"Skeleton missing: {missing}; the action is recognised from the frames alone.")
     frames = read_clip(
         path,
         model.config.video.sampling,
@@ -119,7 +108,7 @@ def load_video_input(
         keep_damaged=bool(clip.damage),
     )
     found = found or _absent(model)
-    return VideoInput(clip, info, frames, _tensors(model, clip, frames, found), found.units, tuple(notes))
+    return VideoInput(clip.id, frames, _tensors(model, clip, frames, found), found.units, tuple(warnings))
 
 
 def uses_skeleton(model: ActionModel) -> bool:

@@ -71,7 +71,7 @@ class ActionModel(nn.Module):
         captioner: from parameters to sentences, fitted by a training; None where these do not enter.
         trust: weight of the clip feature without training.
         about: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids),
-            ``notes``, ``knowledge`` (provenance of the sentences).
+            ``warnings``, ``knowledge`` (provenance of the sentences).
 
     Raises:
         InputError: a head that does not fit the backbone.

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from actprompt.skeleton.joint_angles import active_side_first, hand_distances, limb_angles
 from actprompt.skeleton.trajectory_ops import fill_gaps
+from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 from icube_common.tabular import NumericTable
@@ -135,3 +136,13 @@ def read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> Nu
                 raise InputError(f"{path}: line {line}: {name}: must be finite, or empty where missing")
             values[index[row["id"]], column] = value
     return NumericTable(tuple(ids), tuple(names), values, tuple(about["units"].values()))
+
+
+def write_numeric(folder: Path, table: NumericTable) -> dict[str, Any]:
+    """Write ``numeric.csv``; returns its entry of ``dataset.json``."""
+    rows = (
+        [name, *("" if math.isnan(value) else f"{value:.6g}" for value in row)]
+        for name, row in zip(table.ids, table.values, strict=True)
+    )
+    write_rows(folder / "numeric.csv", ["id", *table.names], rows)
+    return {"units": dict(zip(table.names, table.units, strict=True))}

@@ -41,3 +41,15 @@ def read_skeleton(path: str | Path, *, remedy: str) -> Skeleton:
     if np.isinf(joints).any() or not np.isfinite(time).all():
         raise InputError(f"{path}: holds infinite coordinates or times that are no numbers: {remedy}")
     return joints, time
+
+
+def write_skeleton(folder: Path, clip_id: str, joints: npt.NDArray[np.float32], time: npt.NDArray[np.float32]) -> None:
+    """Write ``skeleton/<id>.npz``: joints (T, J, 3), NaN where not tracked, and times (T,) in s."""
+    target = folder / "skeleton" / skeleton_file(clip_id)
+    target.parent.mkdir(exist_ok=True)
+    np.savez(target, joints=joints.astype(np.float32), time=time.astype(np.float32))
+
+
+def skeleton_file(clip_id: str) -> str:
+    """The name of a clip's skeleton file: its id, folders made part of the name."""
+    return clip_id.replace("%", "%25").replace("/", "%2F") + ".npz"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from actprompt.config import ActConfig
 from actprompt.data.manifest import Manifest
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Samples, predefined_split, train_on_all
+from icube_common.evaluation import Fold, Samples, predefined_split, select_groups, train_on_all
 
 VALIDATION = 0.2
 # words of a published protocol by camera or place: the same people are on both sides by design
@@ -55,21 +53,5 @@ def training_fold(
             raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: does not go with --protocol {protocol}")
         return official_fold(manifest, samples, protocol, config)
     if exclude_subjects:
-        excluded = rows_of_subjects(samples, exclude_subjects, "--exclude-subjects")
-        rest = np.setdiff1d(np.arange(len(samples)), excluded)
-        if not len(rest):
-            raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: no subject is left to train on")
-        samples = samples.subset(rest)
+        samples = samples.subset(select_groups(samples, exclude_subjects, option="--exclude-subjects", exclude=True))
     return train_on_all(samples, seed=config.train.seed, validation=validation_share(config))
-
-
-def rows_of_subjects(samples: Samples, subjects: Sequence[str], option: str) -> np.ndarray:
-    """Row numbers of the clips of some subjects.
-
-    Raises:
-        InputError: no such subject; the message begins with ``option``.
-    """
-    groups = samples.group_array
-    if unknown := sorted(set(subjects) - set(groups)):
-        raise InputError(f"{option} {unknown[0]}: no such subject; there are {', '.join(sorted(set(groups)))}")
-    return np.flatnonzero(np.isin(groups, list(subjects)))

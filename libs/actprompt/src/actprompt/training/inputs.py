@@ -66,10 +66,10 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
     """
     frames = pixels = skeletons = parameters = None
     joint_names: tuple[str, ...] = ()
-    notes = []
+    warnings = []
     if config.visual.enabled:
         if vlm.untrained_warning:
-            notes.append(f"Backbone: {vlm.untrained_warning}.")
+            warnings.append(f"Backbone: {vlm.untrained_warning}.")
         if config.visual.prompts:
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:
@@ -80,7 +80,7 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
             joint_names = manifest.joint_names()
             skeletons = read_skeletons(manifest)
     ids = tuple(clip.id for clip in manifest.clips)
-    return Inputs(ids, frames, pixels, skeletons, joint_names, parameters, notes)
+    return Inputs(ids, frames, pixels, skeletons, joint_names, parameters, warnings)
 
 
 def read_skeletons(manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:

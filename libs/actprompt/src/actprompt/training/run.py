@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from accelerate import PartialState
 
 from actprompt.config import ActConfig
 from actprompt.data.dataset import VideoDataset
@@ -25,47 +20,21 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.io.reports import Report
-from icube_common.io.runs import RunFolder, read_json
 from icube_common.prompts import ClassTexts
-from icube_common.training import FitResult, check_start, load_backbone, open_run
+from icube_common.training import (
+    TrainingResult,
+    check_same_data,
+    check_start,
+    finish_run,
+    load_backbone,
+    open_run,
+    trained_on,
+    training_report,
+)
 from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """Result of `train`.
-
-    Attributes:
-        model: the trained model, in eval mode.
-        run: the run folder; `ActionModel.from_pretrained` and `ActionPipeline.from_pretrained` read it.
-        clips: training clips.
-        subjects: training subjects.
-        fit: steps, seconds and last losses of the training loop.
-        notes: warnings for a reader.
-    """
-
-    model: ActionModel
-    run: RunFolder
-    clips: int
-    subjects: int
-    fit: FitResult
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
-        return {
-            "run": str(self.run.path),
-            "model": str(self.run.model),
-            "report": str(self.run.report),
-            "clips": self.clips,
-            "subjects": self.subjects,
-            "backbone": str(self.model.vlm.origin),
-            **self.fit.summary(self.run),
-            "notes": list(self.notes),
-        }
 
 
 def features_folder(data: str | Path, features: str | Path | None, config: ActConfig, vlm: FrozenVLM) -> Path | None:
@@ -114,9 +83,9 @@ def train(
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = VideoDataset.open(data, root=root).manifest
     manifest.check_classes()
-    side = {"protocol": protocol, "exclude_subjects": sorted(exclude_subjects)}
+    selection = {"protocol": protocol, "exclude_subjects": sorted(exclude_subjects)}
     if resume:
-        _check_same_run(RunFolder(out), manifest, side)
+        check_same_data(out, fingerprint=manifest.fingerprint, selection=selection)
     fold = training_fold(manifest, config, protocol=protocol, exclude_subjects=exclude_subjects)
     texts = class_texts(manifest, config)
     vlm = load_backbone(config.vlm, config.train) if isinstance(model, ActConfig) else model.vlm
@@ -137,7 +106,7 @@ def train(
         environment={
             "data": str(manifest.folder),
             "data_fingerprint": manifest.fingerprint,
-            "training_side": side,
+            "selection": selection,
             "backbone": vlm.describe(),
             "knowledge": texts.provenance,
             "seed": config.train.seed,
@@ -148,81 +117,53 @@ def train(
     given = model if isinstance(model, ActionModel) else None
     trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
     describe_training(trained, manifest, fold, texts)
-    if PartialState().is_main_process:
-        trained.model.save_pretrained(run.model, overwrite=True)
-        write_training_report(run, manifest, trained)
-    about = trained.model.about
-    return TrainingResult(
-        model=trained.model,
+    subjects = trained.model.about["trained_on"]["subjects"]
+    result = TrainingResult(
         run=run,
-        clips=len(fold.train),
-        subjects=len(about["trained_on"]["subjects"]),
+        model=trained.model,
         fit=trained.result,
-        notes=trained.notes,
+        facts={"clips": len(fold.train), "subjects": len(subjects), "backbone": str(vlm.origin)},
+        warnings=trained.warnings,
+    )
+    return finish_run(
+        result,
+        save=lambda folder: trained.model.save_pretrained(folder, overwrite=True),
+        report=lambda: run_report(result, manifest),
     )
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
     """Record data, training clips, class knowledge and warnings in ``model.about``."""
-    rows = np.concatenate([fold.train, fold.validation])
     trained.model.about = {
         "data": {
             "format": manifest.about["format"],
-            "title": manifest.about["title"] if "title" in manifest.about else manifest.about["format"],
+            "title": manifest.title,
             "fingerprint": manifest.fingerprint,
             "simulated": bool(manifest.about.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
         },
-        "trained_on": {
-            "clips": len(rows),
-            "subjects": sorted({fold.samples.groups[row] for row in rows}),
-            "ids": sorted(fold.samples.ids[row] for row in rows),
-        },
+        "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},
         "knowledge": dict(texts.provenance),
-        "notes": list(trained.notes),
+        "warnings": list(trained.warnings),
     }
 
 
-def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> None:
-    """Write ``report.html`` of a run: facts, losses, and the texts that the prompts were initialised with."""
-    model = trained.model
-    report = Report("Training", subtitle=f"{manifest.about.get('title', manifest.about['format'])}, {model.vlm.origin}")
-    for note in trained.notes:
-        report.paragraph(note)
-    report.facts(
-        {
+def run_report(result: TrainingResult, manifest: Manifest) -> Report:
+    """Report page of a training, with the texts that the prompts were initialised with."""
+    model = result.model
+    report = training_report(
+        result.run,
+        result.fit,
+        subtitle=f"{manifest.title}, {model.vlm.origin}",
+        warnings=result.warnings,
+        facts={
             "actions": len(model.labels),
             "clips in the set": len(manifest.clips),
             "temporal head": head_name(model) or model.config.visual.head,
-            "steps": trained.result.steps,
-            "seconds": round(trained.result.seconds, 1),
-            "stopped because": trained.result.stopped_because,
-        }
+        },
     )
-    report.section("Losses")
-    records = run.read_metrics()
-    names = [name for name in ("loss", "validation_loss") if any(name in record for record in records)]
-    report.metrics(records, names, alt="Losses over the steps of the training")
     report.section("Prompts")
     owners = model.prompts.owner.tolist()
     rows = [[model.labels[owner], text] for owner, text in zip(owners, model.prompts.texts, strict=True)]
     report.table(["action", "initial text of its prompt"], rows)
-    report.save(run.report)
-
-
-def _check_same_run(run: RunFolder, manifest: Manifest, side: Mapping[str, Any]) -> None:
-    """Check that a resumed run has the data and the subjects of its start."""
-    if not run.environment.is_file():
-        return
-    environment = read_json(run.environment)
-    recorded = environment.get("data_fingerprint")
-    if recorded != manifest.fingerprint:
-        raise InputError(
-            f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
-            f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
-        )
-    if environment.get("training_side", side) != side:
-        first = environment["training_side"]
-        words = [f"--protocol {first['protocol']}"] if first["protocol"] else []
-        words += [f"--exclude-subjects {','.join(first['exclude_subjects'])}"] if first["exclude_subjects"] else []
-        raise InputError(f"{run.path}: was started with {' '.join(words) or 'all clips'}; resume with the same")
+    return report

@@ -42,12 +42,12 @@ class TrainedFold:
 
     Attributes:
         model: in eval mode, on the backbone's device.
-        notes: warnings for a report.
+        warnings: for a report.
         result: of the training loop.
     """
 
     model: ActionModel
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     result: FitResult
 
 
@@ -91,10 +91,10 @@ def train_fold(
     visible = _visible(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
     _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
-    notes = [*fold.warnings, *texts.warnings, *inputs.notes, *model.prompts.warnings]
+    warnings = [*fold.warnings, *texts.warnings, *inputs.warnings, *model.prompts.warnings]
     result = fit(
         model,
-        TrainingStep(model, config, counts.tolist()),
+        ActionLoss(model, counts.tolist()),
         ClipDataset(tensors, fold.train_labels.tolist()),
         config=config.train,
         run=run,
@@ -102,7 +102,7 @@ def train_fold(
         resume=resume,
     )
     model.to(vlm.device)
-    return TrainedFold(model, tuple(dict.fromkeys(notes)), result)
+    return TrainedFold(model, tuple(dict.fromkeys(warnings)), result)
 
 
 def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
@@ -197,42 +197,38 @@ def _initialise(
     classes = model.prompts().cpu()
     # the part that all classes share does not discriminate between them
     targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    choice = RidgeSetting()
+    setting = RidgeSetting()
     if ridge.tune:
-        choice = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
-    initialise_ridge(blocks, targets, prior, copies=copies, setting=choice)
-    model.trust.fill_(choice.prior_weight)
+        setting = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
+    initialise_ridge(blocks, targets, prior, copies=copies, setting=setting)
+    model.trust.fill_(setting.prior_weight)
 
 
-class TrainingStep:
-    """The losses of one step.
+class ActionLoss:
+    """Loss of a training step: classification, contrastive and KgCoOp terms.
 
     Args:
-        model: for what its wrapper hides.
-        config: of the losses.
+        model: the model without the wrapper of a distributed training.
         class_counts: training rows of each class.
     """
 
-    def __init__(self, model: ActionModel, config: ActConfig, class_counts: Sequence[int]) -> None:
-        self._model, self._config = model, config
-        self._loss = make_loss(config.loss, class_counts)
-        self._reference = model.prompts.reference_features() if config.loss.kgcoop else None
+    def __init__(self, model: ActionModel, class_counts: Sequence[int]) -> None:
+        self._model, self._config = model, model.config.loss
+        self._loss = make_loss(self._config, class_counts)
+        self._reference = model.prompts.reference_features() if self._config.kgcoop else None
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
-        """Named scalar terms of a batch; ``loss`` is what is minimised."""
-        out = model(batch)
-        extra: dict[str, Any] = {}
+        """Named scalar terms of a batch; ``loss`` is their sum."""
+        out, extra = model(batch), {}
         if self._reference is not None:
-            extra = {
-                "learned": self._model.prompts(per_description=True),
-                "frozen": self._reference.to(out.logits.device),
-            }
+            learned = self._model.prompts(per_description=True)
+            extra = {"learned": learned, "frozen": self._reference.to(out.logits.device)}
         terms = self._loss(out.logits, batch["label"], **extra)
-        if self._config.loss.contrastive:
+        if self._config.contrastive:
             terms["contrastive"] = supervised_contrastive(
-                out.sample, batch["label"], temperature=self._config.loss.temperature
+                out.sample, batch["label"], temperature=self._config.temperature
             )
-            terms["loss"] = terms["loss"] + self._config.loss.contrastive * terms["contrastive"]
+            terms["loss"] = terms["loss"] + self._config.contrastive * terms["contrastive"]
         if out.loss is not None:
             terms["numeric"] = out.loss
             terms["loss"] = terms["loss"] + out.loss

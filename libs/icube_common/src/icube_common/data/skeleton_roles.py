@@ -68,12 +68,12 @@ _SPLITTABLE = {
 
 
 class JointName(NamedTuple):
-    """A joint's name, read: its side if it names one, the part of the body, and its words without the side.
+    """Parsed name of a joint: side, part of the body, and words without the side.
 
     Attributes:
         side: ``left``, ``right`` or None.
         part: an entry of the arm or leg, ``toe``, ``thumb``, ``tip``, ``finger``, ``pelvis``, ``neck``, ``head``,
-            ``spine``, or None; with a question mark where only the tree can tell.
+            ``spine``, or None; with a question mark where it depends on the tree.
         helper: whether it is an end site, twist bone or the like.
         words: lower-case words and numbers, the side replaced by an asterisk.
     """
@@ -85,7 +85,7 @@ class JointName(NamedTuple):
 
 
 def joint_side(name: str) -> str | None:
-    """The side that a single joint's name says: ``HipLeft``, ``l_hip``, ``lThigh``, ``LFArm``, ``FemurL``; or None."""
+    """Side in a single joint's name: ``HipLeft``, ``l_hip``, ``lThigh``, ``LFArm``, ``FemurL``; or None."""
     return read_joint_name(name).side
 
 
@@ -119,7 +119,7 @@ def read_joint_names(names: Sequence[str]) -> tuple[JointName, ...]:
 
 
 def mirror_order(names: Sequence[str]) -> tuple[int, ...] | None:
-    """For each joint the one on the other side by name, or itself; None where no name tells left from right."""
+    """For each joint the one on the other side by name, or itself; None where no name distinguishes left from right."""
     read = read_joint_names(names)
     places: dict[tuple[str | None, tuple[str, ...]], list[int]] = {}
     for joint, name in enumerate(read):
@@ -283,63 +283,59 @@ def _arm(read: Sequence[JointName], parents: Sequence[int], side: str) -> dict[s
     """Collar, shoulder, elbow, wrist and hand of one arm."""
     chain = _chain(read, parents, side, _ARM)
     part = {joint: str(read[joint].part) for joint in chain}
-    roles: dict[str, int] = {}
-    wrists, hands = ([joint for joint in chain if part[joint] == word] for word in ("wrist", "hand"))
-    if wrists or hands:
-        roles["wrist"] = (wrists or hands)[0]
-    if wrists and hands:
-        roles["hand"] = hands[0]
+    wrist, hand = _first(chain, part, "wrist"), _first(chain, part, "hand")
     above = [joint for joint in chain if part[joint] not in ("wrist", "hand")]
-    elbow = next((joint for joint in above if part[joint] == "elbow"), None)
-    if elbow is None and len(above) > 1:
-        last = above[-1]
+    middle = _first(above, part, "elbow")
+    if middle is None and len(above) > 1 and part[above[-1]] == "arm?":
         others = {part[joint] for joint in above[:-1]}
-        counted = "wrist" in roles or len(above) > 2  # Shoulder, Arm, Hand; Shoulder, Arm alone ends with the upper arm
-        if part[last] == "arm?" and others & {"shoulder?", "upperarm", "arm?"} and counted:
-            elbow = last
-    if elbow is not None:
-        roles["elbow"] = elbow
-        above = above[: above.index(elbow)]
-    free = [joint for joint in above if part[joint] != "collar"]
-    shoulder = next((joint for joint in free if part[joint] == "upperarm"), None)
-    if shoulder is None and free:
-        # UpperArm, UpperArm.001 are segments of one bone; of two shoulders the outer one is the joint
-        shoulder = next((joint for joint in free if part[joint] == "arm?"), free[-1])
-    if shoulder is not None:
-        roles["shoulder"] = shoulder
-        above = above[: above.index(shoulder)]
-    if above:
-        roles["collar"] = next((joint for joint in above if part[joint] == "collar"), above[-1])
-    return roles
+        # Shoulder, Arm, Hand; Shoulder, Arm alone ends with the upper arm
+        counted = wrist is not None or hand is not None or len(above) > 2
+        middle = above[-1] if others & {"shoulder?", "upperarm", "arm?"} and counted else None
+    shoulder, girdle = _top(above, part, middle, "collar", ("upperarm", "arm?"))
+    collar = _first(girdle, part, "collar")
+    return _roles(
+        wrist=hand if wrist is None else wrist,
+        hand=None if wrist is None else hand,
+        elbow=middle,
+        shoulder=shoulder,
+        collar=girdle[-1] if girdle and collar is None else collar,
+    )
 
 
 def _leg(read: Sequence[JointName], parents: Sequence[int], side: str) -> dict[str, int]:
     """Hip, knee, ankle and foot of one leg."""
     chain = _chain(read, parents, side, _LEG)
     part = {joint: str(read[joint].part) for joint in chain}
-    roles: dict[str, int] = {}
     ends = [joint for joint in chain if part[joint] in ("ankle", "foot", "toe")]
-    ankle = next((joint for word in ("ankle", "foot") for joint in ends if part[joint] == word), None)
-    if ankle is not None:
-        roles["ankle"] = ankle
-        ends = ends[ends.index(ankle) + 1 :]
-    if ends:
-        roles["foot"] = ends[0]
-    above = [joint for joint in chain if part[joint] not in ("ankle", "foot", "toe")]
-    knee = next((joint for joint in above if part[joint] == "knee"), None)
-    if knee is None and above and part[above[-1]] == "leg?":
-        knee = above[-1]
-    if knee is not None:
-        roles["knee"] = knee
-        above = above[: above.index(knee)]
-    free = [joint for joint in above if part[joint] != "helper"]
-    thigh = next((joint for joint in free if part[joint] == "thigh"), None)
-    if thigh is None and free:
-        # LHipJoint, LeftHip: the outer one; Leg, Leg.001 are segments of one bone
-        thigh = next((joint for joint in free if part[joint] == "leg?"), free[-1])
-    if thigh is not None:
-        roles["hip"] = thigh
-    return roles
+    ankle = _first(ends, part, "ankle", "foot")
+    feet = ends if ankle is None else ends[ends.index(ankle) + 1 :]
+    above = [joint for joint in chain if joint not in ends]
+    middle = _first(above, part, "knee")
+    if middle is None and above and part[above[-1]] == "leg?":
+        middle = above[-1]
+    hip, _ = _top(above, part, middle, "helper", ("thigh", "leg?"))
+    return _roles(ankle=ankle, foot=feet[0] if feet else None, knee=middle, hip=hip)
+
+
+def _top(
+    above: list[int], part: dict[int, str], middle: int | None, helper: str, names: tuple[str, ...]
+) -> tuple[int | None, list[int]]:
+    """Start of a limb's upper segment (by ``names``, else the outermost of several joints), and the joints above it."""
+    if middle is not None:
+        above = above[: above.index(middle)]
+    free = [joint for joint in above if part[joint] != helper]
+    # UpperArm, UpperArm.001 are segments of one bone; of two shoulders or hips the outer one is the joint
+    top = next((joint for joint in [_first(free, part, *names), *free[-1:]] if joint is not None), None)
+    return top, above if top is None else above[: above.index(top)]
+
+
+def _first(joints: Sequence[int], part: dict[int, str], *names: str) -> int | None:
+    """The first joint of the first of these parts that is there."""
+    return next((joint for name in names for joint in joints if part[joint] == name), None)
+
+
+def _roles(**joints: int | None) -> dict[str, int]:
+    return {role: joint for role, joint in joints.items() if joint is not None}
 
 
 def _trunk(read: Sequence[JointName], parents: Sequence[int], limbs: dict[str, int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""How a model is judged: samples and folds, metrics, intervals over subjects, predictions in a file.
+"""Evaluation: samples and folds, metrics, intervals over subjects, predictions in a file.
 
->>> from icube_common.evaluation import Samples, grouped_k_fold, score, Predictions
+>>> from icube_common.evaluation import Samples, grouped_k_fold, make_predictions, Predictions
 """
 
 from icube_common.utils import lazy_exports

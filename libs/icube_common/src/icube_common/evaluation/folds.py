@@ -1,9 +1,9 @@
-"""A fold: what may be trained on, what may be selected on, and what is only predicted.
+"""Folds: training rows, validation rows for selection, and test rows that are only predicted.
 
 Code that trains is given a `Fold` and nothing else. Two faults of published code are then impossible:
 
 - choosing a checkpoint on the test rows: a fold does not hold their labels (they are not hidden but absent), and only
-  `icube_common.evaluation.predictions.make_predictions`, which is given the `Samples`, can judge predictions;
+  `icube_common.evaluation.predictions.make_predictions`, which is given the `Samples`, can evaluate predictions;
 - a side table (numeric parameters, features, demographics, memories) that still contains the held-out subjects: each
   table is read through a view of the fold, which raises when asked for a row of another part.
 """
@@ -26,7 +26,7 @@ By = Literal["id", "group"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldSamples:
-    """What a fold knows of the samples: everything but the labels outside training and validation.
+    """Samples of a fold, without labels outside training and validation.
 
     Args:
         ids: (N,), all samples; the fold's index arrays refer to this order.
@@ -67,7 +67,7 @@ class Fold:
         train_classes: class numbers that are trained.
         test_classes: class numbers among which a prediction chooses: the columns of its probabilities.
         samples: ids, groups and the labels of training and validation.
-        warnings: what a report has to say about this fold: no validation rows and why, classes without training rows.
+        warnings: lines for the report: no validation rows and why, classes without training rows.
     """
 
     name: str

@@ -89,7 +89,7 @@ def group_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A metric with its interval over groups; the method is told at the head of this module.
+    """A metric with its interval over groups; the method is described at the head of this module.
 
     Args:
         metric: one of `icube_common.evaluation.metrics`, or any function of labels and probabilities (called once for
@@ -269,13 +269,13 @@ def _bootstrap(statistic: OverGroups, count: int, resamples: int, seed: int) -> 
 
 
 def sample_groups(generator: np.random.Generator, draws: int, count: int) -> Array:
-    """How often each of ``count`` groups comes up in ``count`` draws with replacement, (draws, count)."""
+    """Counts of each of ``count`` groups in ``count`` draws with replacement, (draws, count)."""
     picked = generator.integers(0, count, (draws, count)) + count * np.arange(draws)[:, None]
     return np.bincount(picked.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
 
 
 def _widened(level: float, count: int) -> float:
-    """The normal quantile that stands for a t quantile, for a bootstrap whose spread is short by (count-1)/count."""
+    """The normal quantile that replaces a t quantile, for a bootstrap whose spread is short by (count-1)/count."""
     return t_quantile(level, count) * math.sqrt(count / (count - 1))
 
 
@@ -303,7 +303,7 @@ def _reflected(drawn: Array, value: float, level: float, count: int) -> tuple[fl
 def mean_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     """Mean and t-interval of a plain list: one value for each seed, or for each draw of classes.
 
-    It tells how much another seed would change the result, nothing about other subjects.
+    The interval covers other seeds, not other subjects.
 
     Raises:
         InputError: no value, a value that is not finite, or more than one dimension.

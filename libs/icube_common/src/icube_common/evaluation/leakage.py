@@ -1,4 +1,4 @@
-"""People that a model was trained on are not people to test it on."""
+"""Leakage between training and test: views of side tables, overlap of subjects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 class TestLeakageError(RuntimeError):
-    """A row was asked for that this part of the fold must not see; the message names it.
+    """Access to a row outside of this part of the fold; the message names it.
 
     No KeyError: ``view.get(id)`` and ``except KeyError`` would swallow it and train on.
     """
@@ -30,7 +30,7 @@ class TableView(Mapping[str, Value], Generic[Value]):
 
     Raises:
         TestLeakageError: on reading a row of another part.
-        KeyError: on reading what the samples do not know at all.
+        KeyError: on reading an id that is in no sample.
     """
 
     def __init__(self, visible: Mapping[str, Any], table: Any, known: frozenset[str], part: str) -> None:
@@ -60,7 +60,7 @@ class TableView(Mapping[str, Value], Generic[Value]):
 def check_train_test_overlap(
     samples: Samples, rows: Iterable[int], trained_on: Mapping[str, Sequence[str]], *, kind: str = "sample"
 ) -> None:
-    """Hold people and samples against those that a model was trained on.
+    """Check that no subject or sample of a test was trained on.
 
     Args:
         samples: the set, whose ids and groups mean the same as those of the training.

@@ -322,7 +322,7 @@ def find_metric(name: str) -> Metric:
 
 
 def default_names(classes: int) -> list[str]:
-    """What is reported for so many classes where nobody chose: all that say something, each once."""
+    """Default metrics for a number of classes: all that are informative, each once."""
     wanted = ["top1", "mean_class_accuracy", "macro_f1", "weighted_f1", "auc", "mcc", "ece", "brier"]
     if classes > 5:
         wanted.insert(1, "top5")
@@ -339,7 +339,7 @@ def compute(names: Iterable[str], labels: ArrayLike, probabilities: ArrayLike) -
 
 
 def confusion_matrix(labels: ArrayLike, probabilities: ArrayLike) -> Array:
-    """How many rows of each class (rows) were predicted as each class (columns): (C, C) integers."""
+    """Confusion matrix: counts of true classes (rows) by predicted classes (columns), (C, C) integers."""
     from sklearn.metrics import confusion_matrix as count
 
     y, p = check_predictions(labels, probabilities)

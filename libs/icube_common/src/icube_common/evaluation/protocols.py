@@ -1,7 +1,7 @@
 """Protocols: generators of folds, the same for the same seed.
 
 Where a split is drawn here, groups (subjects) stay whole. Each fold's validation rows come from its training side by
-`splits.inner_split`; a fold without any says why in its warnings.
+`inner_split`; a fold without any has the reason in its warnings.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _seed(*parts: int | str) -> int:
 def grouped_k_fold(
     samples: Samples, *, folds: int = 5, repeats: int = 1, seed: int = 0, validation: float = VALIDATION
 ) -> Iterator[Fold]:
-    """K-fold by group, stratified by label (and site), drawn anew in each repeat; every id is tested once a repeat.
+    """K-fold by group, stratified by label (and site), sampled again in each repeat; every id is tested once a repeat.
 
     Raises:
         InputError: more folds than groups, or no class with as many rows as folds.
@@ -103,7 +103,7 @@ def predefined_split(
 
 
 def zero_shot(samples: Samples, *, test_ids: Iterable[str] | None = None, seed: int = 0) -> Fold:
-    """No training at all: every sample, or those named, is predicted."""
+    """Zero-shot fold without training rows: every sample, or those named, is predicted."""
     test = np.arange(len(samples)) if test_ids is None else samples.rows_of(test_ids)
     none = np.array([], dtype=np.int64)
     return make_fold(

@@ -1,4 +1,4 @@
-"""The samples of an evaluation: who they are, what they show, whose they are."""
+"""Samples of an evaluation with classes, groups and sites, and grouped splits of their rows."""
 
 from __future__ import annotations
 

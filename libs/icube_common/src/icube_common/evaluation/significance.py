@@ -1,4 +1,4 @@
-"""Is one run better than another? Tests that pair the two on the same subjects, or on the same seeds."""
+"""Paired significance tests of two runs, on the same subjects or on the same seeds."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def paired_test(
         metric: as in `group_interval`.
         labels: class numbers, (N,), the same for both runs.
         a: probabilities of the first run, (N, C).
-        b: probabilities of the second run, (N, C), of the same rows in the same order; `Predictions.compare` sees to
-            that by id.
+        b: probabilities of the second run, (N, C), of the same rows in the same order; `Predictions.compare` aligns
+            them by id.
         groups: which subject each row is of, (N,).
         repeats: which repeat each row is of, (N,).
         level: confidence level of the difference.

@@ -1,6 +1,6 @@
 """Studies over any training: a grid with seeds (`ablate`), a search (`tune`), finished runs side by side (`compare`).
 
-Nothing here knows a task. A library passes ``run(overrides, seed, folder)``, which trains and evaluates once.
+Studies are independent of the task. A library passes ``run(overrides, seed, folder)``, which trains and evaluates once.
 
 >>> from icube_common.experiments import Grid, ablate, compare, tune
 """

@@ -65,7 +65,7 @@ def ablate(
         out: the study's folder.
         executor: where the cells run, one call each; by default in this process.
         workers: how many cells run at the same time.
-        resume: go on with a study that is there; False refuses one.
+        resume: continue an existing study; False refuses one.
         retry_failed: run cells again that failed.
         strict: raise the first failure instead of recording it and going on.
         overwrite: delete the study that is there and start afresh.

@@ -42,14 +42,14 @@ def ablate_command(
 
     Args:
         make_run: the library's arguments -> how one cell is run.
-        config: the schema that the grid's keys are held against.
+        config: the schema of the grid's keys.
         add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
         unused: which keys have no effect under a configuration; they are refused before anything runs.
     """
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         add_arguments(parser)
-        parser.add_argument("--grid", required=True, metavar="FILE", help="what is varied, as YAML")
+        parser.add_argument("--grid", required=True, metavar="FILE", help="varied keys, as YAML")
         _study_arguments(parser, workers="cells")
         parser.add_argument("--retry-failed", action="store_true", help="run cells again that failed")
 
@@ -96,16 +96,16 @@ def tune_command(
     Args:
         make_run: the library's arguments -> how one trial is run with one seed; a run with a parameter ``report`` can
             be pruned.
-        config: the schema that the space's keys are held against.
+        config: the schema of the space's keys.
         add_arguments: declares the library's own arguments (``--data``); they have to be the same on resume.
         unused: which keys have no effect under a configuration; they are refused before anything runs.
     """
 
     def arguments(parser: argparse.ArgumentParser) -> None:
         add_arguments(parser)
-        parser.add_argument("--space", required=True, metavar="FILE", help="what is searched, as YAML")
+        parser.add_argument("--space", required=True, metavar="FILE", help="search space, as YAML")
         _study_arguments(parser, workers="trials")
-        parser.add_argument("--trials", type=int, metavar="N", help="how many in all (default: as FILE says)")
+        parser.add_argument("--trials", type=int, metavar="N", help="number of trials in all (default: that of FILE)")
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after this time")
         parser.add_argument("--storage", metavar="URL", help="Optuna's database (default: sqlite, STUDY/study.db)")
         parser.add_argument("--no-pruning", action="store_true", help="let every trial run to its end")

@@ -99,7 +99,7 @@ def compare(
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What tables call the runs: the last part of each path, or as much of its end as tells them all apart."""
+    """Names of runs in tables: the last part of each path, or as much of its end as makes them unique."""
     parts = [path.resolve().parts for path in paths]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-count:]) for part in parts]
@@ -119,7 +119,7 @@ def _predictions(path: Path) -> Path:
 
 
 def _intervals(predictions: Predictions, names: Sequence[str], *, told: bool) -> dict[str, Interval]:
-    """The metrics with intervals over subjects; one that nobody asked for is left out where it does not fit."""
+    """The metrics with intervals over subjects; a default one is left out where it does not fit."""
     fitting = names if told else [name for name in names if name in default_names(len(predictions.class_names))]
     return predictions.metrics(fitting)
 

@@ -1,4 +1,4 @@
-"""What an ablation varies: ``grid.yaml``, read, checked and written out as a list of named variants.
+"""Grids of ablations: ``grid.yaml``, read, checked and expanded to a list of named variants.
 
     base: {train.max_steps: 2000}         # the same in every cell
     grid:                                 # every combination of these values
@@ -112,7 +112,7 @@ class Grid:
 
         Args:
             values: the file's content.
-            schema: the configuration that the keys belong to; names, types and ranges are held against it.
+            schema: the configuration that the keys belong to; names, types and ranges are checked.
             where: what messages start with.
             below: overrides that the file's ``base`` stands over (a ``--config`` file).
             above: overrides that stand over the ``base`` (``key=value`` words); a key that the study varies is

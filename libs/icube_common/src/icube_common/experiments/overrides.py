@@ -1,4 +1,4 @@
-"""Overrides of a configuration as ``{dotted key: value}``: to and from nested YAML, and held against a schema."""
+"""Overrides of a configuration as ``{dotted key: value}``: to and from nested YAML, and checked by a schema."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _inline(value: Any) -> str:
 
 
 def _reads_as_number(text: str) -> bool:
-    """Whether OmegaConf's YAML takes the text for a number: more often than PyYAML, which writes ``1e-4`` bare."""
+    """True where OmegaConf's YAML reads the text as a number: more often than PyYAML, which writes ``1e-4`` bare."""
     try:
         float(text)
     except ValueError:
@@ -138,7 +138,7 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def values_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
-    """The values of some keys of a loaded configuration; the name of a section stands for all its keys."""
+    """The values of some keys of a loaded configuration; the name of a section selects all its keys."""
     wanted = tuple(names)
     values = flatten(config_to_dict(config), leaves(type(config)))
     return {

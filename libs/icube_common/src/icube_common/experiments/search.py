@@ -1,4 +1,4 @@
-"""What a search varies: ``space.yaml``, read and checked.
+"""Search spaces: ``space.yaml``, read and checked.
 
 For instance::
 
@@ -105,7 +105,7 @@ class Search:
     seeds: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """What may not change when a search goes on; all but the number of trials."""
+        """Values that may not change when a search is resumed: all but the number of trials."""
         return {
             "metric": self.metric,
             "direction": self.direction,

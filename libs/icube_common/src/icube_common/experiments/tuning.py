@@ -1,4 +1,4 @@
-"""A search for good settings with Optuna: TPE proposes, the median rule prunes, and a killed search goes on."""
+"""A search for good settings with Optuna: TPE proposes, the median rule prunes, and a killed search is resumed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tune(
 ) -> SearchResult:
     """Search the space, and write table, history, importances and the best settings (``best.yaml``).
 
-    An interrupted search goes on when it is called again: finished trials stay, those that were running are marked
+    An interrupted search is resumed by the next call: finished trials stay, those that were running are marked
     failed and run again with the same parameters, and the number of trials counts those that came to an end by
     themselves (finished, pruned, or failed with an error of the run). With one worker the proposals are those of a
     search that was never interrupted; with several they depend on which trial ends first, and nothing is promised.
@@ -62,13 +62,13 @@ def tune(
         out: the search's folder.
         storage: URL of the database; by default SQLite, ``study.db`` in the folder. Workers on other machines need a
             database server: SQLite does not lock over a network disk.
-        trials: how many in all; by default what the search says.
+        trials: number in all; by default that of the search.
         pruner: by default Optuna's median rule.
         timeout: seconds after which no further trial begins.
         seed: of the sampler.
         executor: where trials run; by default in this process.
         workers: how many trials run at the same time.
-        resume: go on with a search that is there; False refuses one.
+        resume: continue an existing search; False refuses one.
         strict: raise the first failure instead of recording it and going on.
         overwrite: delete the search that is there and start afresh.
         facts: what else the results depend on; has to be the same on resume.
@@ -127,7 +127,7 @@ def _asked(
 
 
 def _reason(study: optuna.Study, folder: Path) -> str:
-    """Why no trial was finished, from the first that failed."""
+    """Error of the first failed trial, where no trial was finished."""
     slots = sorted(done_slots(study))
     errors = [end.error for slot in slots if (end := read_end(folder, slot)) and end.error]
     if not slots:

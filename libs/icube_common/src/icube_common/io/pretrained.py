@@ -78,7 +78,7 @@ class ModelFormat:
         save_parts: Callable[[Path], object] = lambda folder: None,
         overwrite: bool = False,
     ) -> Path:
-        """Write a model folder, whole or not at all.
+        """Write a model folder atomically.
 
         Args:
             folder: its path.

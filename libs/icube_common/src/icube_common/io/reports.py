@@ -1,4 +1,4 @@
-"""Report pages: one HTML file that carries its pictures and style with it and loads nothing from anywhere.
+"""Report pages: one HTML file with its images and style, which loads nothing.
 
 report = Report("Training", subtitle="bandai_namco, 10,000 steps")
 report.section("Losses")
@@ -33,7 +33,7 @@ class _Image:
 
 @dataclass(frozen=True)
 class _Block:
-    """One piece of the page; the template knows what to do with each kind."""
+    """Block of the page; the template has a case for each kind."""
 
     kind: str
     content: Any
@@ -87,10 +87,10 @@ class Report:
         self._blocks.append(_Block("table", {"columns": list(columns), "numeric": numeric, "rows": cells}, caption))
 
     def image(self, source: bytes | str | Path, *, alt: str, caption: str = "") -> None:
-        """Add a picture: PNG, GIF, JPEG, WebP or SVG, as bytes or as the path of a file, copied into the page.
+        """Add an image: PNG, GIF, JPEG, WebP or SVG, as bytes or as the path of a file, copied into the page.
 
         Args:
-            source: the encoded picture or where it is.
+            source: the encoded image or its path.
             alt: what it shows, for who cannot see it.
             caption: one line below it.
 
@@ -100,7 +100,7 @@ class Report:
         self.gallery([(source, alt, caption)])
 
     def gallery(self, images: Sequence[tuple[bytes | str | Path, str, str]]) -> None:
-        """Add several pictures side by side, each as ``(source, alt, caption)``; see `image`."""
+        """Add several images side by side, each as ``(source, alt, caption)``; see `image`."""
         self._blocks.append(_Block("images", [_load_image(*image) for image in images]))
 
     def plot(
@@ -186,7 +186,7 @@ def render_page(template: str, *, package: str = "icube_common", folder: str = "
 
 
 def format_value(value: Any) -> str:
-    """A value as a reader wants to see it: four significant digits, thousands set apart, an en dash for None."""
+    """Formatted text of a value: four significant digits, thousands set apart, an en dash for None."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, bool):
@@ -254,7 +254,7 @@ def _is_number(value: Any) -> bool:
 def _load_image(source: bytes | str | Path, alt: str, caption: str) -> _Image:
     where = "image" if isinstance(source, bytes) else str(source)
     if not alt.strip():
-        raise InputError(f"{where}: needs an alt text that says what it shows")
+        raise InputError(f"{where}: needs an alt text that describes it")
     if isinstance(source, bytes):
         data = source
     else:
@@ -269,7 +269,7 @@ def _load_image(source: bytes | str | Path, alt: str, caption: str) -> _Image:
 
 
 def _media_type(data: bytes) -> str | None:
-    """What the first bytes say the picture is; a file's name may be wrong."""
+    """Format of an image by its first bytes; a file's name may be wrong."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if data.startswith((b"GIF87a", b"GIF89a")):

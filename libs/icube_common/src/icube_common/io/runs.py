@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and the run folder of a training.
+"""Atomic files and folders, and the run folder of a training.
 
 A run folder holds ``config.yaml``, ``environment.json``, ``metrics.jsonl``, TensorBoard events,
 ``checkpoints/step-N/``, ``model/`` and ``report.html``.

@@ -23,7 +23,7 @@ UNREVIEWED = "none (draft, not checked by a specialist)"
 
 @dataclass(frozen=True)
 class Frozen:
-    """What was in use when a person froze the knowledge.
+    """Hashes of the sentences in use when the knowledge was frozen.
 
     Attributes:
         hash: SHA-256 over all classes.
@@ -103,8 +103,8 @@ class ClassKnowledge:
         """Read a knowledge file (YAML or JSON).
 
         Raises:
-            InputError: the file is missing or malformed (one line says where), or its sentences in use were changed
-                after it was frozen (the classes are named).
+            InputError: the file is missing or malformed (the message names the line), or its sentences in use were
+                changed after it was frozen (the classes are named).
         """
         value = read_mapping(path)
         try:
@@ -116,7 +116,7 @@ class ClassKnowledge:
             raise InputError(f"{path}: {error}") from None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> ClassKnowledge:
-        """Write a knowledge file, whole or not at all; comments that a person has put into an older one are not kept.
+        """Write a knowledge file atomically; comments that a person has put into an older one are not kept.
 
         Returns:
             The same knowledge, with ``path`` set.
@@ -236,7 +236,7 @@ class ClassKnowledge:
 
     @property
     def signed(self) -> bool:
-        """Whether a person stands for the sentences in use."""
+        """True where a reviewer has signed the sentences in use."""
         return self.reviewer != UNREVIEWED
 
     def review_warning(self) -> str:
@@ -246,7 +246,7 @@ class ClassKnowledge:
         return f"Class knowledge {self.title!r}: reviewer: {self.reviewer}."
 
     def provenance(self) -> dict[str, Any]:
-        """What a run records: file, hash, reviewer, counts by source and by status."""
+        """Record for a run: file, hash, reviewer, counts by source and by status."""
         statuses = Counter(sentence.status for sentence in self.sentences())
         return {
             "path": str(self.path) if self.path else None,

@@ -1,4 +1,4 @@
-"""``describe``: the commands by which people make, import, score, review and freeze class knowledge.
+"""Commands ``knowledge``: generate, import, score, review and freeze class knowledge.
 
 Each library puts `knowledge_command` among its own commands, with questions that fit its samples.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Protocol):
-    """What `score_sentences` needs of a vision-language model."""
+    """Text encoder of a vision-language model, as `score_sentences` uses it."""
 
     @property
     def text_budget(self) -> int:
@@ -94,12 +94,12 @@ def knowledge_command(
 
 
 def _head_arguments(parser: argparse.ArgumentParser, domain: str) -> None:
-    """What `generate` and `import` share."""
+    """Options of `generate` and `import`."""
     parser.add_argument("--out", required=True, metavar="FILE.yaml", help="the knowledge file to make")
     parser.add_argument("--classes", metavar="A,B,...", help="class names")
     parser.add_argument("--classes-file", metavar="FILE", help="class names: .txt, .csv or .json")
     parser.add_argument("--title", help="title of the knowledge (default: name of the file)")
-    parser.add_argument("--domain", default=domain, help=f"what the samples are (default {domain!r})")
+    parser.add_argument("--domain", default=domain, help=f"description of the samples (default {domain!r})")
     parser.add_argument("--language", default="en", help="language of the sentences, as a code (default en)")
     parser.add_argument("--date", help="date of the source, YYYY-MM-DD (default: today)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -132,15 +132,15 @@ def _generate_arguments(parser: argparse.ArgumentParser, domain: str) -> None:
         help="environment variable that holds the endpoint's key (default OPENAI_API_KEY)",
     )
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds to wait for the endpoint (default 120)")
-    parser.add_argument("--device", default="cpu", help="where a local model runs (default cpu)")
+    parser.add_argument("--device", default="cpu", help="device of a local model (default cpu)")
     parser.add_argument("--per-class", type=int, default=10, help="sentences for each class (default 10)")
     parser.add_argument(
         "--prompt", action="append", metavar="TEXT", help="a question with {name} for the class; may be repeated"
     )
     parser.add_argument("--max-words", type=int, default=60, help="longer sentences are dropped (default 60)")
     parser.add_argument("--max-tokens", type=int, help="length of an answer at most")
-    parser.add_argument("--temperature", type=float, help="of sampling")
-    parser.add_argument("--seed", type=int, help="of sampling (local: default 0; endpoint: sent only when given)")
+    parser.add_argument("--temperature", type=float, help="temperature of sampling")
+    parser.add_argument("--seed", type=int, help="seed of sampling (local: default 0; endpoint: sent only when given)")
     parser.add_argument("--resume", action="store_true", help="keep the classes that FILE.yaml has already")
 
 
@@ -205,8 +205,8 @@ def _import_arguments(parser: argparse.ArgumentParser, domain: str) -> None:
     parser.add_argument("source", metavar="JSON", help="the published file")
     _head_arguments(parser, domain)
     parser.add_argument("--form", help="cupl, gpt4vis, dclip or tcclip (default: by the file's layout)")
-    parser.add_argument("--model", help="who wrote the sentences (default: not stated)")
-    parser.add_argument("--prompt", help="what the model was asked")
+    parser.add_argument("--model", help="author of the sentences (default: not stated)")
+    parser.add_argument("--prompt", help="prompt given to the model")
     parser.add_argument("--reference", help="the publication (default: the file's name)")
     parser.add_argument("--allow-unknown", action="store_true", help="leave out classes that are not wanted")
     parser.add_argument("--allow-missing", action="store_true", help="do without wanted classes that JSON lacks")
@@ -244,7 +244,9 @@ def _import(args: argparse.Namespace) -> Mapping[str, Any]:
 def _score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a knowledge file")
     parser.add_argument("--vlm", required=True, metavar="NAME", help="vision-language model, e.g. icube-minilm")
-    parser.add_argument("--pretrained", metavar="TAG", help="its weights: an open_clip tag, a file or a folder")
+    parser.add_argument(
+        "--pretrained", metavar="TAG", help="weights of the model: an open_clip tag, a file or a folder"
+    )
     parser.add_argument(
         "--weights-of", metavar="TAG", help="the open_clip tag that a weight file is of: its activation is taken"
     )
@@ -308,8 +310,8 @@ def _review_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--html", metavar="PAGE", help="write a page to review on, and change nothing")
     how.add_argument("--apply", metavar="DECISIONS.json", help="put in the decisions that were made on the page")
     how.add_argument("--accept-all", action="store_true", help="accept all that is proposed; needs --reviewer")
-    parser.add_argument("--reviewer", metavar="NAME", help="the person who stands for the sentences: signs and freezes")
-    parser.add_argument("--role", default="", help="what makes that person a judge of them, e.g. neurologist")
+    parser.add_argument("--reviewer", metavar="NAME", help="reviewer who signs and freezes the sentences")
+    parser.add_argument("--role", default="", help="the person's expertise, e.g. neurologist")
     parser.add_argument("--scores", metavar="FILE.json", help="show what `knowledge score --out` has found")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
 
@@ -333,7 +335,7 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         page = save_review_page(knowledge, args.html, remarks=remarks, overwrite=args.overwrite)
         return {"file": args.file, "html": str(page), "then": f"review {args.file} --apply decisions.json"}
     if args.accept_all and not args.reviewer:
-        raise InputError("--accept-all: needs --reviewer, the name of the person who stands for all sentences")
+        raise InputError("--accept-all: needs --reviewer, the name of the person who signs all sentences")
     if args.apply is not None:
         reviewed = apply_decisions(knowledge, args.apply)
     elif args.accept_all:
@@ -367,7 +369,7 @@ def _ask(question: str) -> str:
 
 
 def _remarks(path: str) -> dict[tuple[str, str], str]:
-    """What scores say of each sentence, in a line."""
+    """Remark on each sentence from its scores, one line each."""
     from icube_common.io.runs import read_json
 
     value = read_json(path)

@@ -1,4 +1,4 @@
-"""Knowledge files as plain mappings: YAML for people, JSON as well, no key twice, written whole or not at all."""
+"""Knowledge files: YAML or JSON mappings, checked on reading, written atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = "# Sentences about classes. Made for `knowledge review` and for an edit
 
 
 def check_suffix(path: str | Path) -> Path:
-    """The path, when its ending says YAML or JSON.
+    """The path of a YAML or JSON file.
 
     Raises:
         InputError: it has another ending.
@@ -29,7 +29,7 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """What a YAML or JSON file holds.
+    """Content of a YAML or JSON file.
 
     Raises:
         InputError: the file is missing, no such format, no mapping, or has a key twice.

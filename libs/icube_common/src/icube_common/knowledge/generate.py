@@ -37,7 +37,7 @@ QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "`": "`"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a generator returns: its text, and whether it ended by itself (False: it was cut off)."""
+    """Answer of a generator: its text, and whether it was complete (False: cut off)."""
 
     text: str
     complete: bool = True
@@ -54,7 +54,7 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """What came of `generate_sentences`.
+    """Result of `generate_sentences`.
 
     Attributes:
         knowledge: the sentences, all proposed.
@@ -74,7 +74,7 @@ def compose_prompt(prompt: str, *, domain: str = "", number: int = 10, language:
         InputError: the prompt has no ``{name}``, or other braces.
     """
     if prompt.count("{name}") < 1 or re.search(r"[{}]", prompt.replace("{name}", "")):
-        raise InputError(f"prompt {prompt!r}: must hold {{name}}, which stands for the class, and no other braces")
+        raise InputError(f"prompt {prompt!r}: must hold {{name}}, for the class, and no other braces")
     if re.search(r"[{}]", domain):
         raise InputError(f"domain {domain!r}: must not hold braces")
     about = [f"The samples are: {domain.rstrip('.')}."] if domain else []
@@ -109,7 +109,7 @@ def generate_sentences(
         prompts: the questions, with ``{name}`` for the class.
         per_class: sentences wanted for a class.
         seed: of the first question; each further one has the next.
-        domain: what the samples are; said before each question.
+        domain: description of the samples; precedes each question.
         title: title of the knowledge.
         language: of the sentences, as a code.
         max_words: longer sentences are dropped.

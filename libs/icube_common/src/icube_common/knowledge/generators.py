@@ -36,7 +36,7 @@ class LocalGenerator:
         temperature: of sampling; 0 takes the likeliest token always, whatever the seed.
 
     Raises:
-        InputError: the model cannot be loaded; the message says what is missing.
+        InputError: the model cannot be loaded; the message names what is missing.
     """
 
     def __init__(self, model: str, *, device: str = "cpu", max_new_tokens: int = 400, temperature: float = 0.8) -> None:
@@ -94,7 +94,7 @@ class LocalGenerator:
         return Answer(self._tokenizer.decode(new, skip_special_tokens=True), complete=len(new) < limit)
 
     def _room(self, prompt_length: int) -> int:
-        """How many tokens an answer may have beside its question."""
+        """Tokens left for an answer beside its question."""
         positions = getattr(self._network.config, "max_position_embeddings", None)
         limit = self.max_new_tokens if positions is None else min(self.max_new_tokens, positions - prompt_length)
         if limit < 1:
@@ -103,7 +103,7 @@ class LocalGenerator:
 
 
 def _check_folder(model: str) -> None:
-    """Say what a folder lacks before transformers looks for it on the hub."""
+    """Check a folder's files before transformers looks for them on the hub."""
     folder = Path(model)
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -120,7 +120,7 @@ def _check_folder(model: str) -> None:
 
 
 def _hub_problem(model: str) -> str | None:
-    """Why the hub has no such model for us; None when it has. One request: transformers would repeat each of its."""
+    """Reason that the hub has no such model, None where it has. One request: transformers would repeat each of its."""
     hub = require("huggingface_hub", package="icube-common", extra="vlm")  # comes with transformers
     try:
         hub.HfApi().model_info(model, timeout=10)
@@ -151,10 +151,10 @@ class OpenAIGenerator:
         key_variable: environment variable that holds the key; where it is unset, no key is sent.
         timeout: seconds to wait for an answer.
         retries: how often a request is repeated after 429, 5xx or a failed connection, waiting 1, 2, 4 ... seconds or
-            as long as the server says (60 at most).
+            as long as the server requests (60 at most).
         temperature: of sampling; the endpoint's own when None.
         max_tokens: length of an answer at most; the endpoint's own when None.
-        send_seed: whether the seed goes along; not every endpoint knows it.
+        send_seed: send the seed; not every endpoint accepts it.
         sleep: waits; for tests.
 
     Raises:
@@ -263,7 +263,7 @@ def _error_words(text: str) -> str:
 
 
 def _retry_after(header: str | None, otherwise: float) -> float:
-    """Seconds that the server asks to wait, 60 at most; dates and nonsense count as nothing said."""
+    """Seconds that the server asks to wait, 60 at most; 0 for dates and invalid values."""
     try:
         return min(max(float(header or ""), 0.0), 60.0)
     except ValueError:

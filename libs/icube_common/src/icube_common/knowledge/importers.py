@@ -1,6 +1,6 @@
 """Import of published descriptions: the JSON forms of CuPL, DCLIP, GPT4Vis and TC-CLIP / FROSTER.
 
-A form says how a file is laid out, not who wrote it: the model, the prompt and the reference are what the caller says.
+A form is the layout of a file, not its author: model, prompt and reference are given by the caller.
 Pratt et al., ICCV 2023 (CuPL); Menon and Vondrick, ICLR 2023 (DCLIP); Wu et al., 2023 (GPT4Vis); Huang et al., ICLR
 2024 (FROSTER) and Kim et al., ECCV 2024 (TC-CLIP).
 """
@@ -35,7 +35,7 @@ DESCRIPTOR_WORDS = 8
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import.
+    """Result of an import.
 
     Attributes:
         knowledge: the sentences, all proposed.
@@ -71,12 +71,12 @@ def import_descriptions(
 
     Args:
         path: the JSON file.
-        form: one of `FORMS`; found by the file's layout when None (``cupl`` stands for ``gpt4vis`` as well).
+        form: one of `FORMS`; found by the file's layout when None (``cupl`` includes ``gpt4vis``).
         class_names: the classes wanted, with the spelling that counts (``ApplyEyeMakeup`` of a file matches
             ``apply eye makeup``); by default those of the file.
         allow_unknown: leave out classes of the file that are not wanted, instead of refusing.
         allow_missing: do without wanted classes that the file lacks, instead of refusing.
-        model: who wrote the sentences; ``not stated`` by default, for no file says so.
+        model: author of the sentences; ``not stated`` by default, as no file contains it.
         prompt: what the model was asked.
         reference: the publication; by default the file's name and form.
         date: ISO date of writing; by default that of the import, today.
@@ -187,7 +187,7 @@ def _refuse(
 
 
 def _clean(found: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], Counter[str]]:
-    """One line each, without what is empty, too short to say anything, or there twice; with the number of each."""
+    """One line each, without what is empty, too short, or repeated; with the number of each."""
     dropped: Counter[str] = Counter()
     kept: dict[str, list[str]] = {}
     for name, texts in found.items():

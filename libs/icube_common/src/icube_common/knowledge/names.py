@@ -29,12 +29,12 @@ def readable_name(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """What all spellings of a class name share: its letters and digits, in lower case."""
+    """Key of a class name, equal for all spellings: letters and digits in lower case."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def match_classes(wanted: Sequence[str], found: Iterable[str]) -> dict[str, str]:
-    """Which of the found names is which wanted class, whatever the case, the spaces and the underscores.
+    """Match names to classes, whatever the case, the spaces and the underscores.
 
     Returns:
         wanted name -> found name, for those that have one, in the order of ``wanted``.

@@ -22,7 +22,7 @@ KEYS = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person has decided on one sentence, found by its class and its present text.
+    """Decision on one sentence, identified by its class and its present text.
 
     Attributes:
         class_name: its class.
@@ -51,7 +51,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What came of a review.
+    """Result of a review.
 
     Attributes:
         knowledge: with the decisions in it.
@@ -73,7 +73,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """Put decisions into the knowledge.
 
     A decision that changes something unfreezes frozen knowledge; one that changes a sentence in use also takes the
-    reviewer's name off, for it stood for other sentences. Both are said in the warnings.
+    reviewer's name off, which was for other sentences. The warnings report both.
 
     Raises:
         InputError: a sentence that is not there, one decided on twice, or an edited text that the class has already.
@@ -120,12 +120,12 @@ def _decided(sentence: Sentence, decision: Decision) -> Sentence:
 
 
 def sign(knowledge: ClassKnowledge, name: str, *, role: str = "", date: str | None = None) -> ClassKnowledge:
-    """Let a person stand for the sentences in use: sets ``reviewer`` and freezes.
+    """Sign the sentences in use: set ``reviewer`` and freeze.
 
     Args:
         knowledge: reviewed, at least one sentence in use for each class.
         name: of the person.
-        role: what makes them a judge of it (``neurologist``).
+        role: expertise (``neurologist``).
         date: ISO date; today by default.
 
     Raises:
@@ -322,7 +322,7 @@ def save_review_page(
     remarks: Mapping[tuple[str, str], str] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `review_page`, whole or not at all.
+    """Write `review_page` atomically.
 
     Raises:
         InputError: the file exists and ``overwrite`` is False.

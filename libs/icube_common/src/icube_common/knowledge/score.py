@@ -1,4 +1,4 @@
-"""How good sentences are for a text encoder: length, near-duplicates, distance to other classes.
+"""Scores of sentences for a text encoder: length, near-duplicates, distance to other classes.
 
 With training images also what each sentence alone recognises.
 
@@ -28,13 +28,13 @@ CHUNK = 1024  # rows of the similarity matrix at a time: N is several thousands 
 
 @dataclass(frozen=True)
 class SentenceScore:
-    """What is known of one sentence.
+    """Scores of one sentence.
 
     Attributes:
         class_name: its class.
         text: the sentence.
         status: as in the file.
-        tokens: its length in tokens; None where the encoder does not say.
+        tokens: its length in tokens; None where the encoder has no count.
         over_budget: it is longer than the encoder reads.
         names_class: the class name stands in it.
         duplicate_in_class: the nearest sentence of the class, where its cosine is at the threshold or above.
@@ -42,7 +42,7 @@ class SentenceScore:
         margin: cosine to the mean of the class's other sentences, less that to the nearest other class's mean; below 0
             it lies nearer to the other class. None for an only sentence.
         nearest_class: that other class; None where there is one class only.
-        accuracy: mean per-class accuracy on the images when this sentence alone stands for its class.
+        accuracy: mean per-class accuracy on the images when this sentence alone represents its class.
         gain: that, less the accuracy with the mean of all sentences of the class.
     """
 
@@ -61,7 +61,7 @@ class SentenceScore:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What speaks against it, in words."""
+        """Problems of the sentence, in words."""
         found = {
             "too long": self.over_budget,
             "near-duplicate in its class": self.duplicate_in_class is not None,
@@ -201,7 +201,7 @@ def score_sentences(
 
 
 def names_class(text: str, class_name: str) -> bool:
-    """Whether the words of the class name stand in the text, one after the other, whatever their case."""
+    """True where the text contains the words of the class name in order, in any case."""
 
     def words(value: str) -> str:
         kept = "".join(character if character.isalnum() else " " for character in value.casefold())
@@ -216,7 +216,7 @@ def _encode(encode_text: Callable[[list[str]], Any], texts: list[str]) -> Float[
 
 
 def _check_features(value: Any, count: int, what: str) -> Float[ndarray, "n d"]:
-    """Features as float64, held against what they have to be."""
+    """Features as float64, with their shape and norms checked."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().float()
     array = np.asarray(value, dtype=np.float64)

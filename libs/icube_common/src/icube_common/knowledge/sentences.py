@@ -19,7 +19,7 @@ IN_USE = ("accepted", "edited")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a sentence comes from.
+    """Source of a sentence.
 
     Attributes:
         kind: ``model`` (written by a language model), ``citation`` (from a publication) or ``person``.
@@ -100,7 +100,7 @@ class Sentence:
 
     @property
     def in_use(self) -> bool:
-        """Whether a library may use it: accepted, as it was or edited."""
+        """True for a sentence in use: accepted, as it was or edited."""
         return self.status in IN_USE
 
     def accept(self) -> Sentence:

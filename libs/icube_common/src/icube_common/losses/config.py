@@ -10,7 +10,7 @@ from icube_common.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(Config):
-    """Which loss the logits get, how classes are weighed, and how far prompts may stray from their descriptions.
+    """Loss of the logits, weights of the classes, and regularisation of prompts towards their descriptions.
 
     Raises:
         InputError: a value out of range, or one that the chosen ``name`` does not use.

@@ -1,4 +1,4 @@
-"""Losses of features that should lie together: pairs, classes, and prompts beside their descriptions.
+"""Contrastive losses of features: pairs, classes, and prompts with their descriptions.
 
 Features are normalised here, so a caller's may or may not be. Shapes: N samples, D dimensions.
 """
@@ -33,7 +33,7 @@ def info_nce(
         labels: classes, for the label-aware variant.
 
     Returns:
-        The mean of both directions; 0 for a single pair, which has nothing to be told from.
+        The mean of both directions; 0 for a single pair, which has no negative.
 
     Raises:
         InputError: the views do not match, or hold no pair.

@@ -21,7 +21,7 @@ _NAMES = ("log_scale", "logit_scale")
 
 
 def is_logit_scale(name: str) -> bool:
-    """Whether a parameter's name (``branch.entry.log_scale``) is that of a logit scale's logarithm."""
+    """True for the name of a logit scale's logarithm (``branch.fusion.log_scale``)."""
     return name.rpartition(".")[2] in _NAMES
 
 

@@ -19,7 +19,7 @@ from icube_common.losses.contrastive import kgcoop
 
 
 class Loss:
-    """What `make_loss` returns: logits and labels in, named scalar terms out, as a training step returns them.
+    """Loss of `make_loss`: logits and labels in, named scalar terms out, as a training step returns them.
 
     Args:
         config: name and weights.

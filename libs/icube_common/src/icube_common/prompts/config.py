@@ -15,9 +15,9 @@ CLASS_TOKEN_PLACES = ("auto", "end", "middle", "front", "none")
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig(Config):
-    """How class prompts are laid out, what their vectors start as, and which of them are shared."""
+    """Class prompts: layout, initialisation of their vectors, and sharing between classes."""
 
-    init: str = option("template", "what the context vectors start as", choices=INITIALISATIONS)
+    init: str = option("template", "initialisation of the context vectors", choices=INITIALISATIONS)
     template: Any = option(
         "a photo of a",
         "words around the class name, whose place is {} (none: the end); a list is an ensemble (init=template)",
@@ -25,7 +25,7 @@ class PromptConfig(Config):
     )
     num_context: str = option("auto", "context vectors, a number or auto: as long as the text that they start as")
     class_token: str = option(
-        "auto", "where the class name stands (auto: end, and none for descriptions)", choices=CLASS_TOKEN_PLACES
+        "auto", "position of the class name (auto: end, and none for descriptions)", choices=CLASS_TOKEN_PLACES
     )
     class_specific: bool = option(False, "each class has its own context (descriptions always do)")
     max_descriptions: int = option(0, "sentences used of each class, 0 = all", ge=0)
@@ -67,7 +67,7 @@ class PromptConfig(Config):
 
     @property
     def place(self) -> str:
-        """Where the class name stands, ``auto`` resolved."""
+        """Position of the class name, ``auto`` resolved."""
         if self.class_token != "auto":
             return self.class_token
         return "none" if self.init == "descriptions" else "end"

@@ -1,6 +1,6 @@
-"""What the context vectors start as: random, a template's words, or the words of class descriptions.
+"""Initialisation of context vectors: random, a template's words, or the words of class descriptions.
 
-A plan says, for each prompt, which tokens are fixed and which places are learned, and which token embeddings each
+A plan lists, for each prompt, which tokens are fixed and which places are learned, and which token embeddings each
 vector starts as. At step 0 a prompt whose vectors start as token embeddings *is* the sentence of those tokens.
 """
 
@@ -28,7 +28,7 @@ _RANDOM_LENGTH = 16
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What `plan_prompts` decides.
+    """Plan of all prompts, as made by `plan_prompts`.
 
     Attributes:
         prompts: of all classes, in their order.
@@ -220,7 +220,7 @@ def _from_descriptions(
     """Every description becomes the context of a prompt of its own (GaVA-CLIP)."""
     place = config.place
     if place in ("front", "middle"):
-        raise InputError(f"class_token={place}: descriptions take the class name at the end or not at all (none)")
+        raise InputError(f"class_token={place}: descriptions take the class name at the end, or none (none)")
     plan = PromptPlan([], [], [])
     cut, averaged = 0, 0
     for number, (name, texts) in enumerate(zip(class_names, sentences, strict=True)):

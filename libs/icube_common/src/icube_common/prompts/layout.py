@@ -1,4 +1,4 @@
-"""Where each token and each learned vector of a prompt stands.
+"""Layout of prompts: positions of tokens and learned vectors.
 
 The whole row of token ids is laid out first, with an ordinary word wherever a vector will stand. Mask, positions and
 the place of the end token follow from that final row; nothing is inserted afterwards.
@@ -32,7 +32,7 @@ class PromptParts:
     """One prompt as a sequence of token ids and slots, without special tokens and padding.
 
     Attributes:
-        owner: number of the class that it speaks for.
+        owner: number of its class.
         name: what error messages call it.
         parts: token ids (tuples) and `Slots`, in order.
     """
@@ -62,7 +62,7 @@ class PromptLayout:
         return self.slots >= 0
 
     def filled(self, token_ids: Int[Tensor, " v"]) -> Int[Tensor, "n l"]:
-        """The ids of the sentences that come about when vector ``i`` stands for the token ``token_ids[i]``."""
+        """The ids of the sentences that come about when vector ``i`` is replaced by the token ``token_ids[i]``."""
         return torch.where(self.where, token_ids[self.slots.clamp(min=0)], self.ids)
 
 

@@ -46,7 +46,7 @@ _TEXTS = 256
 
 
 class Descriptions(Protocol):
-    """What gives the sentences of a class, as `icube_common.knowledge.ClassKnowledge` does."""
+    """Source of the sentences of a class, such as `icube_common.knowledge.ClassKnowledge`."""
 
     def texts(self, class_name: str) -> str | Sequence[str]:
         """The accepted sentences of a class."""
@@ -252,7 +252,7 @@ class PromptLearner(nn.Module):
         ]
 
     def _features(self, image_feature: Tensor | None, graphs: int = 1) -> Float[Tensor, "n d"]:
-        """Features of all prompts; ``graphs``: how often they are asked for before a backward pass."""
+        """Features of all prompts; ``graphs``: number of forward passes before a backward pass."""
         vectors = self.context
         shifts: Tensor | None = None
         if self.project_knowledge is not None:
@@ -312,7 +312,7 @@ class PromptLearner(nn.Module):
         return torch.cat([self.vlm.encode_text(texts[at : at + _TEXTS]) for at in range(0, len(texts), _TEXTS)])
 
     def learned(self) -> dict[str, Tensor]:
-        """What training has changed, or could: the context and the small networks, without the frozen model."""
+        """Trainable tensors: the context and the small networks, without the frozen model."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("vlm.")}
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:

@@ -15,7 +15,7 @@ from icube_common.vlm.backbone import FrozenVLM
 
 
 def check_class_names(names: Mapping[str, str]) -> None:
-    """Refuse classes that prompts cannot tell apart, before a backbone is loaded for them.
+    """Check that prompts can distinguish the classes, before a backbone is loaded for them.
 
     Args:
         names: label -> name in words; text towers do not see its case or spaces.
@@ -42,7 +42,7 @@ class ClassTexts:
         names: label -> name in words.
         sentences: label -> its sentences in use (a string is one); None where prompts need none.
         provenance: of the sentences, for the record of a run.
-        warnings: what every report repeats: that nobody has checked the sentences, that they were exchanged.
+        warnings: lines of every report: sentences without review, exchanged sentences.
 
     Raises:
         InputError: two classes have the same name, as `check_class_names`.

@@ -1,4 +1,4 @@
-"""Numbers as text: measurements become sentences for a frozen text tower, each value an embedding of its own.
+"""Tabular branch: measurements as sentences for a frozen text encoder, each value an embedding of its own.
 
 >>> from icube_common.tabular import NumericBranch, NumericConfig, NumericTable
 """

@@ -1,4 +1,4 @@
-"""The numeric branch as its configuration names it: scaling, sentences and one way in."""
+"""Tabular branch: scaling, sentences and one mode of fusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NumericOutput(NamedTuple):
-    """What comes out: the features that logits are made of, and the branch's weighted loss term where it has one."""
+    """Output of the branch: features for the logits, and its weighted loss term where it has one."""
 
     sample: Float[Tensor, "n d"]
     classes: Float[Tensor, "k *s d"]
@@ -35,7 +35,7 @@ class NumericBranch(nn.Module):
 
     Args:
         vlm: the frozen backbone; referred to, not owned.
-        config: what `NumericConfig` says.
+        config: settings.
         scaler: fitted on a fold.
         units: of each column.
         groups: column numbers of each sentence.
@@ -142,7 +142,7 @@ class NumericBranch(nn.Module):
         return NumericOutput(sample, classes, self.config.weight * loss)
 
     def to_dict(self) -> dict[str, Any]:
-        """What JSON has to hold beside the `state_dict` so that `from_dict` makes the same branch."""
+        """JSON-ready values that, with the `state_dict`, `from_dict` restores."""
         return {
             "config": config_to_dict(self.config),
             "scaler": self.scaler.to_dict(),

@@ -11,21 +11,21 @@ from icube_common.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class NumericConfig(Config):
-    """How numbers become text, and where they enter.
+    """Numbers as text, and their fusion with the features.
 
     Raises:
         InputError: a value out of range, or a template without its two places.
     """
 
-    enabled: bool = option(False, "whether numbers enter at all")
+    enabled: bool = option(False, "use of numbers")
     fusion_mode: str = option(
         "contrastive",
-        "where they enter: pulled beside their sample in training, added to class features, or to sample features",
+        "fusion of numbers: contrastive loss in training, added to class features, or to sample features",
         choices=("contrastive", "memory", "fusion"),
     )
-    kind: str = option("sinusoidal", "how a value becomes an embedding", choices=("sinusoidal", "mlp"))
+    kind: str = option("sinusoidal", "embedding of a value", choices=("sinusoidal", "mlp"))
     missing: str = option("learned", "embedding of a missing value", choices=("learned", "word"))
-    template: str = option("{name} {value} {unit}", "how one value is written; joined by commas")
+    template: str = option("{name} {value} {unit}", "text of one value; values are joined by commas")
     scaling: str = option(
         "robust",
         "centre and spread of a column: median and quartiles, or mean and deviation",

@@ -1,4 +1,4 @@
-"""Three ways in for numbers: beside their sample, into the class features, or into the sample's feature.
+"""Fusion of numbers: contrastive loss with their sample, class features, or the sample's feature.
 
 Each starts small and is never dead: no weight starts at a place where its gradient, or that of another one, is zero.
 
@@ -58,7 +58,7 @@ class TabularContrastiveLoss(nn.Module):
             sample: features of the samples.
             numbers: features of their numbers, row for row.
             labels: classes, needed where ``label_aware``.
-            present: which samples have a number at all; the others do not count. None: all.
+            present: samples with at least one number; the others do not count. None: all.
 
         Raises:
             InputError: ``label_aware`` and no labels.
@@ -90,7 +90,7 @@ def class_means(table: NumericTable, fold: TrainingFold, scaler: Scaler) -> Floa
 
 
 class ClassPrototypeMemory(nn.Module):
-    """Class features plus what their training samples' numbers say of them.
+    """Class features plus a projection of their training samples' mean numbers.
 
     The memory holds the mean numbers of each class; written as text they give one feature a class, and its difference
     from the mean of all classes is added through a learned map that starts at a tenth of the identity. Of single

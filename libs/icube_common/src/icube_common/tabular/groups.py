@@ -1,4 +1,4 @@
-"""Which numbers share a sentence: those that say different things."""
+"""Groups of numbers for a sentence: those of low correlation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def spearman(values: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "p p"]:
     """|Spearman's rho| between columns, over the rows that have both values; ties get their mean rank.
 
     Where it is not defined (fewer than three common rows, or a constant column) it counts as 1: nothing shows that the
-    two say different things.
+    two of them are weakly correlated.
     """
     from scipy.stats import rankdata
 

@@ -115,7 +115,7 @@ class NumericTable:
 
 
 class TrainingFold(Protocol):
-    """What is needed of an `icube_common.evaluation` fold: it alone says which rows may be looked at."""
+    """Fold of `icube_common.evaluation`, as far as it is used here: the only access to training rows."""
 
     @property
     def train_classes(self) -> Sequence[int]:

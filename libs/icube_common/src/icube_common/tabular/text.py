@@ -38,7 +38,7 @@ class NumericText(nn.Module):
         names: what each number measures, P of them.
         units: of each number, empty text for none.
         groups: column numbers of each sentence; None puts all into one.
-        config: kind of embedding, template, and what stands for a missing value.
+        config: kind of embedding, template, and embedding of a missing value.
         generator: of the first weights.
         chunk_size: most sentences per call of the tower.
 

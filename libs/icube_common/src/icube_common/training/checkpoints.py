@@ -31,7 +31,7 @@ _NAME = re.compile(r"step-(\d+)")
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes in a model: trainable parameters and persistent buffers, tied ones once."""
+    """Tensors that training changes: trainable parameters and persistent buffers, tied ones once."""
     persistent = model.state_dict().keys()
     tensors = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     return tensors | {name: value for name, value in model.named_buffers() if name in persistent}
@@ -53,7 +53,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def checkpoint_folder(run: RunFolder, step: int) -> Path:
-    """Where the checkpoint after ``step`` optimiser steps lies."""
+    """Folder of the checkpoint after ``step`` optimiser steps."""
     return run.checkpoints / f"step-{step}"
 
 
@@ -192,8 +192,8 @@ def start_fresh(parts: TrainingState) -> Progress:
     found = steps_on_disk(parts.run)
     if found:
         raise InputError(
-            f"{parts.run.path}: holds a checkpoint of step {found[-1]} already; --resume goes on from it, --overwrite "
-            f"starts anew"
+            f"{parts.run.path}: holds a checkpoint of step {found[-1]} already; --resume continues from it, "
+            "--overwrite starts again"
         )
     return Progress()
 

@@ -11,7 +11,7 @@ from icube_common.config import Config, option
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
-    """How long, how fast and how reproducibly to train. Ranges that depend on the machine: `checks.check_config`."""
+    """Length, optimiser, precision and reproducibility of a training; `check_config` checks them for the machine."""
 
     max_steps: int = option(10_000, "optimiser steps", ge=1)
     batch_size: int = option(64, "samples per optimiser step, over all processes and micro-batches", ge=1)
@@ -25,7 +25,7 @@ class TrainConfig(Config):
     max_grad_norm: float = option(1.0, "largest norm of the gradient, 0 = no clipping", ge=0)
     ema_decay: float = option(0.0, "decay of the moving average of the weights, 0 = off", ge=0, lt=1)
     mixed_precision: str = option("no", "precision of the forward pass", choices=("no", "bf16", "fp16"))
-    device: str = option("auto", "where to train (auto: cuda if there is one)", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "device of the training (auto: cuda if there is one)", choices=("auto", "cpu", "cuda"))
     seed: int = option(0, "seed of the batch order and of every step's randomness", ge=0)
     num_workers: int = option(0, "processes that load data, 0 = in the training process", ge=0)
     checkpointing_steps: int = option(1000, "steps between checkpoints", ge=1)
@@ -34,7 +34,7 @@ class TrainConfig(Config):
     eval_steps: int = option(0, "steps between validations, 0 = off", ge=0)
     early_stopping_patience: int = option(0, "validations without improvement before stopping, 0 = off", ge=0)
     max_minutes: float = option(0.0, "wall-clock budget of this call, 0 = off", ge=0)
-    report_to: str = option("tensorboard", "where curves go", choices=("tensorboard", "wandb", "none"))
+    report_to: str = option("tensorboard", "tracker of the curves", choices=("tensorboard", "wandb", "none"))
 
 
 # What shapes the weights' trajectory; a checkpoint written with other values is not this run's.
@@ -55,7 +55,7 @@ _TRAJECTORY = (
 
 
 def trajectory(config: TrainConfig) -> dict[str, int | float | str]:
-    """The keys that a resumed run must share with the run it goes on from.
+    """Keys that a resumed run shares with the run that it continues.
 
     ``max_steps`` is among them only where the schedule depends on it, so that a constant-rate run can be prolonged.
     """

@@ -40,13 +40,13 @@ Validate = Callable[[nn.Module], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns.
+    """Result of `fit`.
 
     Attributes:
         model: the unwrapped module in eval mode: best-validation weights with early stopping, averaged ones with EMA.
         steps: optimiser steps done in all.
         seconds: spent training, earlier parts of a resumed run included.
-        resumed_from: step of the checkpoint that the run went on from, None for a fresh run.
+        resumed_from: step of the checkpoint that the run was resumed from, None for a fresh run.
         stopped_because: ``"max_steps"``, ``"early_stopping_patience"`` or ``"max_minutes"``.
         best_step: step of the best validation, None without patience.
         is_main: whether this process is the one that writes the model.
@@ -61,7 +61,7 @@ class FitResult:
     is_main: bool
 
     def summary(self, run: RunFolder) -> dict[str, Any]:
-        """What a command says at its end: ``steps``, ``seconds``, ``resumed_from``, and the ``last`` losses."""
+        """Values for the output of a command: ``steps``, ``seconds``, ``resumed_from``, and the ``last`` losses."""
         metrics = run.read_metrics()
         return {
             "steps": self.steps,
@@ -102,7 +102,7 @@ def fit(
         validate: ``validate(module) -> {"loss": ..., ...}``, called in eval mode, without gradients, on the averaged
             weights where EMA is on, in the main process only.
         weights: one weight per sample, for drawing with replacement.
-        resume: go on from the newest whole checkpoint, from the beginning where there is none yet.
+        resume: continue from the newest whole checkpoint, from the beginning where there is none yet.
         worker_init: called with the worker's number in each loading process.
 
     Raises:

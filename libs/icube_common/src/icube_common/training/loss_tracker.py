@@ -53,15 +53,15 @@ class LossTracker:
                 self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> tuple[dict[str, float], dict[str, int]]:
-        """Sums and counts since the last call, which starts them anew."""
+        """Sums and counts since the last call, which resets them."""
         taken = self.sums, self.counts
         self.sums, self.counts = {}, {}
         return taken
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs so that a resumed run logs the same means."""
+        """State for a checkpoint, so that a resumed run logs the same means."""
         return {"sums": self.sums, "counts": self.counts}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore a `state`."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])

@@ -67,7 +67,7 @@ def check_same_data(out: str | Path, *, fingerprint: str, selection: Mapping[str
             for key, value in before.items()
             if value
         ]
-        raise InputError(f"{run.path}: was begun with {' '.join(words) or 'all samples'}; resume with the same")
+        raise InputError(f"{run.path}: was started with {' '.join(words) or 'all samples'}; resume with the same")
 
 
 def trained_on(fold: Fold) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Which samples each optimiser step sees: a function of the seed and the step alone, so any step can be resumed.
+"""Samples of each optimiser step: a function of the seed and the step alone, so any step can be resumed.
 
 The samples form one endless stream, the concatenation of one shuffled pass per epoch; step ``s`` takes the items
 ``[s * B, (s + 1) * B)`` of it, across the borders of epochs, so no sample is dropped and a data set may be smaller than
@@ -152,7 +152,7 @@ class StepRandom:
     """Draws for one micro-batch of one optimiser step.
 
     Every method draws for the whole global micro-batch, on the CPU, and returns this process's rows on its device: two
-    processes see together what one would see, and a GPU sees what a CPU would. A step must therefore make the same
+    processes together get the numbers of one, and a GPU those of a CPU. A step must therefore make the same
     calls with the same shapes in every process.
 
     Args:

@@ -1,4 +1,4 @@
-"""The pieces of a training put together: accelerator, model on its device, optimiser, average."""
+"""State of a training: accelerator, model on its device, optimiser, moving average."""
 
 from __future__ import annotations
 

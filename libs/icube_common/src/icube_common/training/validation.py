@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a run folder exists, and the making or reopening of that folder."""
+"""Checks of a training before its run folder exists, and creating or reopening that folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from icube_common.training.sampler import local_rows
 
 
 def check_config(config: TrainConfig) -> str:
-    """Hold a configuration against this machine and launch; call it before anything is written.
+    """Check a configuration for this machine and launch; call it before anything is written.
 
     Returns:
         The device type to train on, ``"cpu"`` or ``"cuda"``.
@@ -48,12 +48,12 @@ def check_config(config: TrainConfig) -> str:
 
 
 def check_start(config: TrainConfig, out: str | Path, *, resume: bool, overwrite: bool) -> None:
-    """Before any work is done: hold the configuration against this machine, and see that the run folder is free.
+    """Check, before any work is done, the configuration for this machine and that the run folder is free.
 
     Args:
         config: the training section of the run's configuration.
         out: the run folder.
-        resume: the folder is to be gone on with, and has to be there: `open_run` sees to that.
+        resume: the folder is reopened; `open_run` checks that it exists.
         overwrite: it may be replaced.
 
     Raises:

@@ -25,7 +25,7 @@ _PROBE = "A person sits down, slowly; then (after 3.5 s) rises & shrugs nonchala
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Where the weights come from, so that every output can say it.
+    """Source of the weights, which every output names.
 
     Attributes:
         name: the architecture as the user named it.
@@ -151,7 +151,7 @@ class FrozenVLM(nn.Module):
 
     @property
     def padding_cuttable(self) -> bool:
-        """Whether trailing padding can be left away without changing a text's feature."""
+        """True where trailing padding can be left away without changing a text's feature."""
         return self._tower.cuttable
 
     @property
@@ -169,7 +169,7 @@ class FrozenVLM(nn.Module):
 
     @property
     def logit_bias(self) -> Float[Tensor, ""]:
-        """What SigLIP adds to its logits, 0 for the others."""
+        """Bias of SigLIP's logits, 0 for other models."""
         bias: Tensor | None = getattr(self.model, "logit_bias", None)
         return torch.zeros((), device=self.device) if bias is None else bias.detach().float().reshape(())
 
@@ -184,7 +184,7 @@ class FrozenVLM(nn.Module):
 
     @functools.cached_property
     def tokens(self) -> TextTokens:
-        """How token ids are laid out for this model's text tower; raises as `tokenizer` does."""
+        """Layout of token ids of this model's text encoder; raises as `tokenizer` does."""
         return read_tokens(self.tokenizer, self.context_length)
 
     @property
@@ -246,8 +246,8 @@ class FrozenVLM(nn.Module):
     def text_fingerprint(self) -> str:
         """SHA-256 over the text tower's weights and configuration, and what its tokenizer makes of a sentence.
 
-        Library versions are not in it: a model that was trained on the embeddings knows its encoder by this, on other
-        machines too.
+        Library versions are not in it: a model that was trained on the embeddings identifies its encoder by
+        this, on other machines too.
         """
         digest = hashlib.sha256(f"{self.context_length} {self.tokenize(_PROBE).tolist()}".encode())
         digest.update(as_json(describe_text(self.config)))

@@ -43,7 +43,7 @@ class _BuiltIn:
 
 
 def minilm_folder() -> Path:
-    """Where the installed package keeps the sentence encoder's files.
+    """Folder of the sentence encoder's files in the installed package.
 
     Raises:
         InputError: the package is not installed.

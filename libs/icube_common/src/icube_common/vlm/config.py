@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VLMConfig(Config):
-    """Which frozen vision-language model to stand on."""
+    """Frozen vision-language model."""
 
     name: str = option(
         "icube-minilm", "open_clip name, hf-hub:org/name, a folder, or a built-in (icube-minilm, icube-tiny)"
     )
-    pretrained: str | None = option(None, "open_clip tag, weight file or folder; none: random weights, said so")
+    pretrained: str | None = option(None, "open_clip tag, weight file or folder; none: random weights, with a warning")
     weights_of: str | None = option(
         None, "open_clip tag that a weight file is of: its activation and image preprocessing are taken"
     )

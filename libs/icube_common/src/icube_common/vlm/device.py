@@ -20,17 +20,17 @@ def device_type(choice: str = "auto") -> str:
             ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        InputError: ``"cuda"``, and torch sees none.
+        InputError: ``"cuda"``, and torch finds none.
     """
     if choice == "auto":
         return "cuda" if torch.cuda.is_available() and not is_set("ACCELERATE_USE_CPU") else "cpu"
     if choice == "cuda" and not torch.cuda.is_available():
-        raise InputError("device=cuda: torch sees no CUDA device here; take device=cpu or device=auto")
+        raise InputError("device=cuda: torch finds no CUDA device here; take device=cpu or device=auto")
     return choice
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable of accelerate is switched on."""
+    """True where an environment variable of accelerate is switched on."""
     return os.environ.get(variable, "").lower() in ("1", "true", "yes")
 
 

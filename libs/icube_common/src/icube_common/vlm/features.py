@@ -1,7 +1,7 @@
 """A cache of frozen towers' features on disk, addressed by what they were computed from.
 
 A key is the SHA-256 of everything that decides the features (`feature_key`); its file ``ab/ab12....safetensors`` holds
-the tensors and their own checksum, so that one file appears whole or not at all, and a damaged one is noticed.
+the tensors and their own checksum, so that a file is written atomically, and a damaged one is noticed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STALE_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What lies in a cache's folder, and what its object has met so far."""
+    """Size of a cache's folder, and hits and misses of its object."""
 
     files: int
     bytes: int
@@ -162,7 +162,7 @@ class FeatureCache:
     def prune(self, max_bytes: int) -> int:
         """Delete the files that have not been used for longest until ``max_bytes`` remain; returns the bytes freed.
 
-        Also what killed writers have left. Another process that wants a deleted file computes it again.
+        Also what killed writers have left. Another process computes a deleted file again.
         """
         for path in self.folder.glob("[0-9a-f][0-9a-f]/.*.safetensors"):
             with contextlib.suppress(FileNotFoundError):

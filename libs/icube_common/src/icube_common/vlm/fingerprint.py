@@ -1,7 +1,7 @@
 """Fingerprints of frozen models: weights, model configuration and preprocessing, but no library versions.
 
 Versions of the libraries are recorded beside a fingerprint. Other versions may compute the last digits otherwise, which
-is worth a warning; another configuration or other weights are another model.
+gives a warning; another configuration or other weights are another model.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def warn_other_versions(where: object, recorded: Mapping[str, Any], vlm: FrozenV
 
 
 def name_difference(recorded: Mapping[str, Any], vlm: FrozenVLM) -> str:
-    """Why the fingerprint of a record is another one, in brackets, where its description does not show it."""
+    """Reason for another fingerprint of a record, in brackets, where its description does not show it."""
     if "versions" not in recorded:
         return " (recorded by an earlier release, whose fingerprints cannot be compared: make it again)"
     if recorded.get("description") != str(vlm.origin):

@@ -55,7 +55,7 @@ def load_vlm(
             ``open_clip_config.json`` (``"local-dir:..."`` or its path), or a built-in: ``"icube-minilm"`` (a trained
             sentence encoder with an untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
         pretrained: an open_clip tag, a weight file, or a folder that holds one; None: random weights from ``seed``,
-            which every output then says. Hub names and folders bring their own weights. Files may be of
+            which every output then names. Hub names and folders bring their own weights. Files may be of
             `torch.save`, TorchScript or safetensors; `icube_common.vlm.checkpoints.weights` lists the layouts.
         weights_of: the tag that a weight file is of, or was fine-tuned from.
         tokenizer: folder of a Hugging Face tokenizer, for towers whose own tokenizer lies on a hub.
@@ -63,7 +63,7 @@ def load_vlm(
             of the computation by autocast.
         device: where to put it.
         seed: of random weights; torch's global generator is left as it was.
-        only_text: no image will be encoded, so that an untrained image tower is not worth a warning, and preprocessing
+        only_text: no image will be encoded, so that an untrained image encoder needs no warning, and preprocessing
             does not matter.
         assume_preprocessing: for a weight file without ``weights_of`` or configuration: take open_clip's default
             preprocessing and the activation of ``name``, with a warning; False: refuse it.
@@ -194,7 +194,7 @@ def _make_preprocess(config: dict[str, Any], name: str) -> Any:
     try:
         return image_transform_v2(PreprocessCfg(**config), is_train=False)
     except (AssertionError, TypeError, ValueError) as error:
-        raise InputError(f"{name}: preprocess_cfg {config} is none that open_clip knows ({one_line(error)})") from error
+        raise InputError(f"{name}: preprocess_cfg {config} is none of open_clip ({one_line(error)})") from error
 
 
 def _make_tokenizer(open_clip: Any, name: str, source: str, folder: str | Path | None, length: int) -> Any:
@@ -219,9 +219,9 @@ def _make_tokenizer(open_clip: Any, name: str, source: str, folder: str | Path |
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What goes wrong here ends in one line of this library's own.
+    """Silence other libraries' logs: errors end in one line of this library.
 
-    open_clip speaks through the root logger (random weights too, which `load_vlm` says itself), the hub's client prints
+    open_clip logs to the root logger (random weights too, which `load_vlm` reports itself), the hub's client prints
     each of its attempts.
     """
     loggers = [logging.getLogger(), logging.getLogger("huggingface_hub.utils._http")]

@@ -64,7 +64,7 @@ class TextEncoder:
 
     @property
     def cuttable(self) -> bool:
-        """Whether trailing padding can be left away without changing the feature."""
+        """True where trailing padding can be left away without changing the feature."""
         return self.padding != ATTENDED
 
     def __call__(
@@ -123,7 +123,7 @@ _PROBE = "a photo of two people"
 
 @dataclass(frozen=True)
 class TextTokens:
-    """How a text tower wants its token ids laid out: ``prefix + words + suffix + padding``.
+    """Layout of token ids for a text encoder: ``prefix + words + suffix + padding``.
 
     Attributes:
         prefix: ids before the words (start of text, ``[CLS]``; none for SigLIP).
@@ -143,7 +143,7 @@ class TextTokens:
 
     @property
     def budget(self) -> int:
-        """How many ids are left for words."""
+        """Number of ids left for words."""
         return self.length - len(self.prefix) - len(self.suffix)
 
     def wrap(self, words: Sequence[int]) -> list[int]:
@@ -192,7 +192,7 @@ def read_tokens(tokenizer: Any, length: int) -> TextTokens:
         start = next((i for i in range(length) if own[i : i + len(plain)] == plain), None)
         specials = len(inner(tokenizer.clean_fn(_PROBE)).input_ids) - len(plain)
         if start is None:
-            raise InputError(f"{type(tokenizer).__name__}: its ids cannot be told into words and special tokens")
+            raise InputError(f"{type(tokenizer).__name__}: its ids cannot be divided into words and special tokens")
         end = start + len(plain)
         found = TextTokens(
             prefix=tuple(own[:start]),

@@ -7,20 +7,20 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
 from motiondiff.augmentation.config import FilterConfig
-from motiondiff.augmentation.filter import MotionFilter, Verdict, choose
+from motiondiff.augmentation.filter import FilterDecision, MotionFilter, choose
 from motiondiff.augmentation.generators import Generator, load_generator
 from motiondiff.augmentation.videos import render_store
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
-from motiondiff.evaluation.evaluate import refuse_other_data
-from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion, canonicalise
+from motiondiff.training.diffusion import check_same_data
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ def augment(
     out: str | Path,
     config: FilterConfig | None = None,
     *,
-    recogniser: RecogniserConfig | None = None,
+    classifier: ClassifierConfig | None = None,
     render: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Generate motions of every class, keep those that pass, and write them as a store.
 
-    The recogniser, the physical limits and the distance to training come from the training split of ``data`` alone.
+    The classifier, the physical limits and the distance to training come from the training split of ``data`` alone.
     ``rejected.csv`` of the store says of every other motion why it is not there; ``augment.json`` holds the limits and
     what was found.
 
@@ -50,7 +50,7 @@ def augment(
         data: the store that it was trained on.
         out: the store to make.
         config: how many, and how strict.
-        recogniser: settings of the filter's recogniser.
+        classifier: settings of the filter's classifier.
         render: also draw each kept motion, into ``videos/<class>/<clip>.mp4``.
         overwrite: replace an existing ``out``.
 
@@ -61,32 +61,32 @@ def augment(
         InputError: a bad run, store or setting, another store than the run's, or a class of which too few pass (with
             ``fill``: of which all are copies); nothing is written then.
     """
-    config, recogniser = config or FilterConfig(), recogniser or RecogniserConfig()
+    config, classifier = config or FilterConfig(), classifier or ClassifierConfig()
     check_output_path(out, overwrite=overwrite)
     store = MotionStore(data)
-    refuse_other_data(run, store)
+    check_same_data(run, store)
     generator, kind = load_generator(run, config, store)
-    motion_filter = MotionFilter(store, config, recogniser)
-    motions, verdicts = _generate(generator, motion_filter, config)
+    motion_filter = MotionFilter(store, config, classifier)
+    motions, decisions = _generate(generator, motion_filter, config)
     actions = [str(motion.action) for motion in motions]
-    kept, filled, left_out = choose(verdicts, actions, config.per_class, fill=config.fill)
-    _refuse_short(kept, actions, verdicts, config, generator.actions)
+    kept, filled, left_out = choose(decisions, actions, config.per_class, fill=config.fill)
+    _check_complete(kept, actions, decisions, config, generator.actions)
     names = _names(actions)
     rejected = [(names[row], left_out[row]) for row in sorted(left_out)]
-    counts = Counter(verdict.kind or "passed" for verdict in verdicts)
+    counts = Counter(decision.kind or "passed" for decision in decisions)
     facts = {
         "generator": kind,
-        "strength": config.strength,
+        "noise_strength": config.noise_strength,
         "trained_on": store.fingerprint,
         "generated": len(motions),
         "kept": len(kept),
         "filled": len(filled),
-        "share_passed": counts["passed"] / len(verdicts),
+        "share_passed": counts["passed"] / len(decisions),
         "first_reason": {name: count for name, count in counts.items() if name != "passed"},
         "per_class": {
             action: {
                 "generated": actions.count(action),
-                "passed": sum(not verdicts[row].kind for row, own in enumerate(actions) if own == action),
+                "passed": sum(not decisions[row].kind for row, own in enumerate(actions) if own == action),
                 "kept": sum(actions[row] == action for row in kept),
                 "filled": sum(actions[row] == action for row in filled),
             }
@@ -107,55 +107,59 @@ def augment(
                 motion, placement = canonicalise(motions[row], floor=0.0)
                 writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
             writer.finish(about=about, rejected=rejected)
-        settings = {"filter": config_to_dict(config), "recogniser": config_to_dict(recogniser)}
+        settings = {"filter": config_to_dict(config), "classifier": config_to_dict(classifier)}
         write_json(folder / "augment.json", {**facts, "settings": settings})
         if render:
             render_store(MotionStore(folder), folder / VIDEOS)
-    result = {"store": str(out), **facts}
-    return {**result, "videos": str(Path(out) / VIDEOS)} if render else result
+    result = Results({"store": str(out), **facts})
+    if render:
+        result["videos"] = str(Path(out) / VIDEOS)
+    return result
 
 
 def _generate(
     generator: Generator, motion_filter: MotionFilter, config: FilterConfig
-) -> tuple[list[Motion], list[Verdict]]:
+) -> tuple[list[Motion], list[FilterDecision]]:
     """Motions of every class, class by class, and more of those that fall short."""
-    amount = math.ceil(config.per_class * config.overgenerate)
+    amount = math.ceil(config.per_class * config.oversample_factor)
     wanted = [action for action in generator.actions for _ in range(amount)]
     motions: list[Motion] = []
-    verdicts: list[Verdict] = []
+    decisions: list[FilterDecision] = []
     for turn in range(1 if config.fill else ROUNDS):
         numbers = range(len(motions), len(motions) + len(wanted))
         new = list(generator.generate(wanted, numbers, config.seed))
         motions += new
-        verdicts += motion_filter.verdicts(new)
-        passed = Counter(motion.action for motion, verdict in zip(motions, verdicts, strict=True) if not verdict.kind)
+        decisions += motion_filter.decisions(new)
+        passed = Counter(
+            motion.action for motion, decision in zip(motions, decisions, strict=True) if not decision.kind
+        )
         short = [action for action in generator.actions if passed[action] < config.per_class]
         if not short:
             break
         logger.info("round %d: short of %s", turn + 1, ", ".join(f"{a} ({passed[a]})" for a in short))
         wanted = [action for action in short for _ in range(amount)]
-    return motions, verdicts
+    return motions, decisions
 
 
-def _refuse_short(
-    kept: list[int], actions: list[str], verdicts: list[Verdict], config: FilterConfig, wanted: list[str]
+def _check_complete(
+    kept: list[int], actions: list[str], decisions: list[FilterDecision], config: FilterConfig, wanted: list[str]
 ) -> None:
     """InputError for the first class that has too few."""
     counts = Counter(actions[row] for row in kept)
     for action in wanted:
         if counts[action] < config.per_class:
             rows = [row for row, own in enumerate(actions) if own == action]
-            reasons = Counter(verdicts[row].kind for row in rows if verdicts[row].kind)
+            reasons = Counter(decisions[row].kind for row in rows if decisions[row].kind)
             told = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
             raise InputError(
                 f"class {action!r}: {counts[action]} of {len(rows)} generated motions pass, {config.per_class} wanted "
-                f"(rejected for: {told}); train longer, loosen --min-confidence or --slack, or take --fill"
+                f"(rejected for: {told}); train longer, loosen --min-confidence or --tolerance, or take --fill"
             )
 
 
 def _names(actions: list[str]) -> list[str]:
     """``generated-walk-007``: the clip's id says that nobody was recorded."""
-    from motiondiff.sample import slug
+    from motiondiff.pipelines.sampling import slug
 
     numbers: Counter[str] = Counter()
     names = []

@@ -7,46 +7,48 @@ from dataclasses import dataclass, fields
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.training.config import TrainConfig
-from motiondiff.actor.config import ActorConfig, ActorModelConfig
-from motiondiff.config import DataConfig, ModelConfig, MotionDiffConfig, TextConfig
-from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.schedulers import SCHEDULERS
+from motiondiff.config import (
+    ActorConfig,
+    ActorModelConfig,
+    ClassifierConfig,
+    DataConfig,
+    ModelConfig,
+    MotionDiffConfig,
+    SamplerConfig,
+    TextConfig,
+)
 
-METHODS = ("ours", "variations", "actor")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerConfig(Config):
-    """How motions are drawn from a trained generator."""
-
-    steps: int = option(20, "denoising steps (a diffusion model)", ge=1)
-    scheduler: str = option("dpmsolver++", "diffusion sampler", choices=tuple(SCHEDULERS))
-    guidance: float = option(2.5, "classifier-free guidance, 1 = none (a diffusion model)", ge=0, lt=1000)
-    mix_styles: bool = option(False, "each motion with a style of its own, any of a diffusion model's; else left open")
-    device: str = option("cpu", "torch device of the generator")
-    seed: int = option(0, "of the motions", ge=0)
+METHODS = ("motiondiff", "sdedit", "actor")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig(SamplerConfig):
-    """How many motions are generated, and which are kept; the seed is the filter's recogniser's, too."""
+    """Number of generated motions and filter criteria; the seed is also the one of the filter's classifier."""
 
     per_class: int = option(30, "motions kept of every class", ge=1)
-    overgenerate: float = option(3.0, "motions generated for each one kept", ge=1)
-    min_confidence: float = option(0.5, "least probability that the recogniser gives the class asked for", ge=0, le=1)
-    quantile: float = option(0.95, "of the training clips' foot skate, jitter, bone drift and penetration", gt=0, le=1)
-    slack: float = option(1.25, "a motion may exceed that quantile by this factor", ge=1)
-    copy_share: float = option(
-        0.1, "nearer to a training clip than this share of training clips' median distance is a copy", ge=0
-    )
-    fill: bool = option(False, "fill a class that falls short with the most confident of its rejected, except copies")
-    strength: float = option(
-        1.0,
-        "1: motions from noise; below: variations of training clips, noised this share of the way (a diffusion model)",
+    oversample_factor: float = option(3.0, "motions generated for each one kept", ge=1)
+    min_confidence: float = option(0.5, "minimum probability of the target class by the classifier", ge=0, le=1)
+    quantile: float = option(
+        0.95,
+        "quantile of the training clips' foot skate, jitter, bone drift and penetration that bounds motions",
         gt=0,
         le=1,
     )
-    mirror: float = option(0.0, "share of variations that begin from a clip seen in a mirror", ge=0, le=1)
+    tolerance: float = option(1.25, "factor by which a motion may exceed that quantile", ge=1)
+    copy_threshold: float = option(
+        0.1,
+        "distance to a training clip below which a motion is a copy, as a share of training clips' median distance",
+        ge=0,
+    )
+    fill: bool = option(False, "fill a class with too few motions with its most confident rejected ones, except copies")
+    noise_strength: float = option(
+        1.0,
+        "share of the noise schedule (SDEdit), 1: motions from noise; below: variations of training clips",
+        gt=0,
+        le=1,
+    )
+    mirror: float = option(0.0, "share of variations of mirrored training clips", ge=0, le=1)
+    mix_styles: bool = option(False, "sample the style of each motion from the styles of a diffusion model")
     batch_size: int = option(32, "motions generated together", ge=1)
 
 
@@ -55,50 +57,56 @@ class AugmentConfig(Config):
     """All sections of ``motiondiff augment``."""
 
     filter: FilterConfig = section(FilterConfig)
-    recogniser: RecogniserConfig = section(RecogniserConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(SamplerConfig):
-    """How the motions of a cell are made."""
+    """Sampling of a trial's motions."""
 
     per_class: int = option(20, "motions of every class", ge=2)
+    mix_styles: bool = option(False, "sample the style of each motion from the model's styles")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellConfig(MotionDiffConfig):
-    """All sections of one cell of ``motiondiff ablate`` and ``tune``: a training, and how its motions are judged."""
+class TrialConfig(MotionDiffConfig):
+    """All sections of a trial of ``motiondiff ablate`` and ``tune``: a training and the evaluation of its motions."""
 
     sample: SampleConfig = section(SampleConfig)
-    recogniser: RecogniserConfig = section(RecogniserConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
 
 
-def unused_keys(config: CellConfig) -> dict[str, str]:
-    """Keys of a trial that have no effect under its configuration -> why."""
-    found = {"recogniser.extra_share": "a trial's recogniser has no further clips"}
+def unused_keys(config: TrialConfig) -> dict[str, str]:
+    """Keys of a trial that have no effect under its configuration, with the reason."""
+    unused = {"classifier.synthetic_fraction": "a trial's classifier has no further clips"}
     if not config.text.enabled:
-        found |= {key: "text.enabled=false" for key in _TEXT_KEYS}
-    return found
+        unused |= {key: "text.enabled=false" for key in _TEXT_KEYS}
+    return unused
 
 
-_TEXT_KEYS = (*(f"text.{field.name}" for field in fields(TextConfig) if field.name != "enabled"), "diffusion.drop_text")
+_TEXT_KEYS = (
+    *(f"text.{field.name}" for field in fields(TextConfig) if field.name != "enabled"),
+    "diffusion.text_dropout",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(Config):
     """All sections of ``motiondiff augmentation-study``; generators have three minutes for each fraction."""
 
-    fractions: list[float] = option([0.1, 0.25, 0.5, 1.0], "shares of the real training clips", gt=0, le=1)
-    seeds: int = option(5, "recogniser seeds of every row, 0, 1, 2 ...", ge=2)
+    fractions: list[float] = option(
+        [0.1, 0.25, 0.5, 1.0], "shares of the real training clips that subsets hold", gt=0, le=1
+    )
+    seeds: int = option(5, "number of classifier seeds of every arm, from 0", ge=2)
     methods: list[str] = option(
         list(METHODS),
-        "what to compare: motions of our model from noise, its variations of the real clips, ACTOR's",
+        "compared generators: the diffusion model from noise, its variations of real clips, ACTOR",
         choices=METHODS,
     )
-    strength: float = option(0.5, "filter.strength of the variations", gt=0, lt=1)
-    test_subjects: list[str] = option([], "held out; the store's test split where none is named")
-    draw_seed: int = option(0, "which clips a fraction draws", ge=0)
-    ours: MotionDiffConfig = section(
+    noise_strength: float = option(0.5, "noise noise_strength of the variations", gt=0, lt=1)
+    test_subjects: list[str] = option([], "subjects of the test set (default: the test split of the store)")
+    subset_seed: int = option(0, "random seed of the subsets of real clips", ge=0)
+    motiondiff: MotionDiffConfig = section(
         MotionDiffConfig,
         train=TrainConfig(
             max_steps=700,
@@ -133,7 +141,7 @@ class StudyConfig(Config):
         data=DataConfig(max_frames=120),
     )
     filter: FilterConfig = section(FilterConfig, fill=True)
-    recogniser: RecogniserConfig = section(RecogniserConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
+from motiondiff.config import ClassifierConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.memorisation import SMALLEST_COPY, TrainingMemory
+from motiondiff.evaluation.memorisation import MIN_COPY_DISTANCE, TrainingMemory
 from motiondiff.evaluation.physics import clip_physics
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.config import RecogniserConfig
-from motiondiff.recognition.train import fit_recogniser
+from motiondiff.recognition.training import fit_classifier
 from motiondiff.skeleton.motion import Motion
 
 COPY = "copy"
@@ -27,7 +27,7 @@ TOLERANCE = {"bone_length_drift": 0.001, "penetration": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class FilterDecision:
     """What was found of one motion.
 
     Attributes:
@@ -47,37 +47,37 @@ class MotionFilter:
     """Made from the training split of a store and nothing else.
 
     Args:
-        store: its training split gives the recogniser, the physical limits, and the clips not to copy.
+        store: its training split gives the classifier, the physical limits, and the clips not to copy.
         config: thresholds.
-        recogniser: settings of the recogniser.
+        classifier: settings of the classifier.
 
     Raises:
-        InputError: no labelled training clips, or a class that a recogniser cannot learn.
+        InputError: no labelled training clips, or a class that a classifier cannot learn.
     """
 
-    def __init__(self, store: MotionStore, config: FilterConfig, recogniser: RecogniserConfig) -> None:
+    def __init__(self, store: MotionStore, config: FilterConfig, classifier: ClassifierConfig) -> None:
         self.config = config
         self.real = ClipSet.from_store(store, split="train")
-        self.recogniser = fit_recogniser(self.real, recogniser, config.seed)
+        self.classifier = fit_classifier(self.real, classifier, config.seed)
         self.limits = {
             # a clip without a foot on the floor has no skate
-            name: max(TOLERANCE.get(name, 0.0), config.slack * float(np.nanquantile(values, config.quantile)))
+            name: max(TOLERANCE.get(name, 0.0), config.tolerance * float(np.nanquantile(values, config.quantile)))
             for name, values in physics_of(self.real).items()
             if np.isfinite(values).any()
         }
         self.memory = TrainingMemory(self.real)
         # motions near the mean of a class are nearer to its clips than these are to each other, and no copies
-        self.copy_limit = max(SMALLEST_COPY, config.copy_share * float(np.median(self.memory.own.distance)))
+        self.copy_limit = max(MIN_COPY_DISTANCE, config.copy_threshold * float(np.median(self.memory.own.distance)))
 
-    def verdicts(self, motions: Sequence[Motion]) -> list[Verdict]:
-        """A verdict on each motion; its action is the class that was asked for."""
+    def decisions(self, motions: Sequence[Motion]) -> list[FilterDecision]:
+        """A decision on each motion; its action is the class that was asked for."""
         clips = ClipSet.from_motions(motions, self.real.class_names)
-        probabilities = self.recogniser.predict(clips)
+        probabilities = self.classifier.predict(clips)
         asked = probabilities[np.arange(len(clips)), clips.labels]
         distances = self.memory.nearest(clips).distance
         physics = physics_of(clips)
         return [
-            self._verdict(
+            self._decide(
                 float(asked[row]),
                 clips.class_names[int(probabilities[row].argmax())],
                 float(distances[row]),
@@ -86,7 +86,7 @@ class MotionFilter:
             for row in range(len(clips))
         ]
 
-    def _verdict(self, confidence: float, seen_as: str, distance: float, physics: dict[str, float]) -> Verdict:
+    def _decide(self, confidence: float, seen_as: str, distance: float, physics: dict[str, float]) -> FilterDecision:
         """The first rule that is broken: copies first, which nothing excuses."""
         kind, reason = "", ""
         if distance < self.copy_limit:
@@ -98,7 +98,7 @@ class MotionFilter:
         if not kind and confidence < self.config.min_confidence:
             kind = UNSURE
             reason = f"confidence: {confidence:.3f} below {self.config.min_confidence:g}, seen as {seen_as!r}"
-        return Verdict(confidence=confidence, distance=distance, kind=kind, reason=reason)
+        return FilterDecision(confidence=confidence, distance=distance, kind=kind, reason=reason)
 
     def to_dict(self) -> dict[str, Any]:
         """The limits, for the record."""
@@ -112,14 +112,14 @@ def physics_of(clips: ClipSet) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def choose(
-    verdicts: Sequence[Verdict], actions: Sequence[str], per_class: int, *, fill: bool
+    decisions: Sequence[FilterDecision], actions: Sequence[str], per_class: int, *, fill: bool
 ) -> tuple[list[int], list[int], dict[int, str]]:
     """Which motions are kept: the first ``per_class`` of each class that pass, in the order they were made.
 
     Not the most confident ones: those would be the least varied.
 
     Args:
-        verdicts: of each motion.
+        decisions: of each motion.
         actions: of each motion.
         per_class: how many of each class.
         fill: complete a class with its most confident rejected ones, never with copies.
@@ -129,16 +129,16 @@ def choose(
     """
     kept: list[int] = []
     filled: list[int] = []
-    left_out = {row: verdict.reason for row, verdict in enumerate(verdicts) if verdict.kind}
+    left_out = {row: decision.reason for row, decision in enumerate(decisions) if decision.kind}
     for action in dict.fromkeys(actions):
         rows = [row for row, own in enumerate(actions) if own == action]
-        good = [row for row in rows if not verdicts[row].kind]
+        good = [row for row in rows if not decisions[row].kind]
         for row in good[per_class:]:
             left_out[row] = f"not needed: {per_class} of {action!r} are there"
         kept += good[:per_class]
         if fill and len(good) < per_class:
-            rest = [row for row in rows if verdicts[row].kind and verdicts[row].kind != COPY]
-            rest.sort(key=lambda row: -verdicts[row].confidence)
+            rest = [row for row in rows if decisions[row].kind and decisions[row].kind != COPY]
+            rest.sort(key=lambda row: -decisions[row].confidence)
             filled += rest[: per_class - len(good)]
     for row in filled:
         del left_out[row]

@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from motiondiff.actor.generate import FOLDER as ACTOR_FOLDER
-from motiondiff.actor.generate import ActorGenerator
+from icube_common.vlm.device import named_device
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.data.store import MotionStore
-from motiondiff.devices import put_on
-from motiondiff.pipeline import MotionDiffusionPipeline
-from motiondiff.sample import clip_generator, load_pipeline, move_to, sample_style
+from motiondiff.pipelines.actor import FOLDER as ACTOR_FOLDER
+from motiondiff.pipelines.actor import ActorGenerator
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import GUIDANCE, STEPS, clip_generator, load_pipeline, move_to, resolve, sample_style
 from motiondiff.skeleton.mirror import mirror, mirror_labels
 from motiondiff.skeleton.motion import Motion
 
@@ -42,8 +42,8 @@ class DiffusionGenerator:
 
     Args:
         pipeline: trained with actions.
-        config: of the filter; with a ``strength`` below 1 a motion begins from a training clip of its action, as in
-            DA-Fusion (Trabucco et al., "Effective Data Augmentation With Diffusion Models", ICLR 2024).
+        config: settings of the filter; with a ``noise_strength`` below 1 a motion starts from a training clip of its
+            action, as in DA-Fusion (Trabucco et al., "Effective Data Augmentation With Diffusion Models", ICLR 2024).
         store: whose training split these clips are from.
     """
 
@@ -55,9 +55,11 @@ class DiffusionGenerator:
         self.config = config
         self.styles = list(pipeline.denoiser.config.styles) if config.mix_styles else []
         self.sources: dict[str, list[Motion]] = {}
-        if config.strength < 1:
+        if config.noise_strength < 1:
             if store is None:
-                raise InputError(f"strength {config.strength:g}: variations need the clips that they are of")
+                raise InputError(
+                    f"noise_strength {config.noise_strength:g}: variations need the clips that they are of"
+                )
             for clip in store.select("train").tolist():
                 motion = store[clip]
                 self.sources.setdefault(str(motion.action), []).append(motion)
@@ -79,10 +81,10 @@ class DiffusionGenerator:
             output = self.pipeline(
                 actions=[wanted[row] for row in rows],
                 styles=[sample_style(self.styles, seed, numbers[row]) for row in rows],
-                num_inference_steps=self.config.steps,
-                guidance_scale=self.config.guidance,
-                variations_of=varied,
-                strength=self.config.strength,
+                num_inference_steps=self.config.steps or STEPS,
+                guidance_scale=GUIDANCE if self.config.guidance is None else self.config.guidance,
+                init_motions=varied,
+                noise_strength=self.config.noise_strength,
                 generator=[clip_generator(seed, numbers[row]) for row in rows],
                 return_dict=False,
             )
@@ -131,11 +133,14 @@ def load_generator(run: str | Path, config: FilterConfig, store: MotionStore) ->
     """
     for folder in (Path(run) / "model", Path(run)):
         if (folder / ACTOR_FOLDER).is_dir():
-            if config.strength < 1:
-                raise InputError(f"strength {config.strength:g}: ACTOR makes no variations of clips; leave it at 1")
+            if config.noise_strength < 1:
+                raise InputError(
+                    f"noise_strength {config.noise_strength:g}: ACTOR makes no variations of clips; leave it at 1"
+                )
             model = ActorGenerator.from_pretrained(folder)
-            put_on(model.vae, config.device)
+            model.vae.to(named_device(config.device))
             return VaeGenerator(model, config), "ACTOR"
+    config = resolve(run, config)
     generator = DiffusionGenerator(load_pipeline(run, config.scheduler), config, store)
     if not generator.actions:
         raise InputError(f"{run}: was trained without actions: it cannot make a set of labelled motions")

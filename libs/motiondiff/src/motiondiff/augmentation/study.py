@@ -1,7 +1,7 @@
 """``motiondiff augmentation-study``: does generated motion help recognition, and at which amount of real data?
 
 For each share of the real training clips and each generator one *source* cell trains the generator on that share alone
-and makes a filtered set with it; then each *row* (share, training set) is learnt by recognisers with several seeds and
+and makes a filtered set with it; then each *row* (share, training set) is learnt by classifiers with several seeds and
 tested on held-out subjects. Both kinds of cells are `icube_common.experiments` cells: finished ones are not run again.
 """
 
@@ -32,15 +32,16 @@ from icube_common.experiments.runner.trial_run import (
     read_result,
     trial_run_folder,
 )
-from motiondiff.augmentation.cells import finished_run
 from motiondiff.augmentation.config import StudyConfig
-from motiondiff.augmentation.fractions import draw_fraction, real_and_test, refuse_same_fractions, write_subset
-from motiondiff.augmentation.rows import METRIC, REAL, SYNTHETIC, rows_of, source_name
+from motiondiff.augmentation.experiment import finished_run
+from motiondiff.augmentation.study_arms import METRIC, REAL, SYNTHETIC, source_name, study_arms
+from motiondiff.augmentation.subsets import check_distinct_subsets, sample_subset, split_real_and_test, write_subset
 from motiondiff.augmentation.summary import StudySummary, summarise, write_report
+from motiondiff.config import MotionDiffConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.recognition.clips import ClipSet
-from motiondiff.recognition.recognise import predictions_of
-from motiondiff.recognition.train import fit_recogniser
+from motiondiff.recognition.train_and_test import classifier_predictions
+from motiondiff.recognition.training import fit_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def augmentation_study(
     """Run or go on with a study, and write ``table.*``, ``plot.*``, ``predictions.csv`` of every cell, ``report.html``.
 
     The generator, the filter and all statistics of a row are made from a store that holds exactly the row's share of
-    the real training clips; the recogniser of a row reads those clips, what the generator made, and the held-out
+    the real training clips; the classifier of a row reads those clips, what the generator made, and the held-out
     subjects' clips to be tested on.
 
     Args:
@@ -73,13 +74,13 @@ def augmentation_study(
         overwrite: delete the study that is there and start afresh.
 
     Raises:
-        InputError: a bad store or split (`real_and_test`), fractions that draw the same clips
-            (`refuse_same_fractions`), another study in the folder, or no cell that could be run.
+        InputError: a bad store or split (`split_real_and_test`), fractions that draw the same clips
+            (`check_distinct_subsets`), another study in the folder, or no cell that could be run.
     """
     config = config or StudyConfig()
     store = MotionStore(data)
-    real, test = real_and_test(store, config.test_subjects)
-    refuse_same_fractions(store, real, config.fractions, config.draw_seed)
+    real, test = split_real_and_test(store, config.test_subjects)
+    check_distinct_subsets(store, real, config.fractions, config.subset_seed)
     fixed = {"data": store.fingerprint, "config": _asked(config)}
     free = {"seeds": config.seeds, "fractions": config.fractions, "methods": config.methods}
     with open_study(out, kind="augmentation", fixed=fixed, free=free, resume=True, overwrite=overwrite) as folder:
@@ -95,15 +96,15 @@ def augmentation_study(
         cells = [
             _cell(where, row.name, row.settings(), seed, METRIC)
             for seed in range(config.seeds)  # seed by seed: a study that is stopped early has every row
-            for row in rows_of(config)
+            for row in study_arms(config)
             if not row.method or source_name(row.fraction, row.method) not in broken
         ]
-        run_row = functools.partial(run_recogniser, study=str(where), **bind)
-        results = _run_all(run_row, cells, executor, workers, retry_failed, "recognisers")
+        run_row = functools.partial(run_arm, study=str(where), **bind)
+        results = _run_all(run_row, cells, executor, workers, retry_failed, "classifiers")
         if all(result.error is not None for result in results.values()):
             first = next(iter(results.values()))
-            raise InputError(f"{folder}: all {len(results)} recognisers failed, {first.name}: {first.error}")
-        summary = summarise(folder, store, config, rows_of(config), made, results, test_subjects=_names(store, test))
+            raise InputError(f"{folder}: all {len(results)} classifiers failed, {first.name}: {first.error}")
+        summary = summarise(folder, store, config, study_arms(config), made, results, test_subjects=_names(store, test))
         write_report(summary)
     logger.info("%s: %d real clips in the pool, %d test clips", folder, len(real), len(test))
     return summary
@@ -114,7 +115,7 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
 
     Args:
         overrides: ``fraction`` and ``method``.
-        seed: not used: one generator serves all recogniser seeds.
+        seed: not used: one generator serves all classifier seeds.
         folder: ``real`` (the share as a store), ``generator`` (its run, unless another cell has it) and ``synthetic``
             (its set) come to lie here.
         data: the whole store.
@@ -123,62 +124,62 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
     from motiondiff.augmentation.augment import augment
 
     store = MotionStore(data)
-    real, _ = real_and_test(store, config.test_subjects)
-    rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
+    real, _ = split_real_and_test(store, config.test_subjects)
+    rows = sample_subset(store, real, float(overrides["fraction"]), config.subset_seed)
     share = write_subset(store, rows, folder / REAL, {"fraction": overrides["fraction"]})
-    ours = overrides["method"] != "actor"
-    known = finished_run(folder, GENERATOR, config_to_yaml(config.ours if ours else config.actor), share)
+    settings = config.actor if overrides["method"] == "actor" else config.motiondiff
+    known = finished_run(folder, GENERATOR, config_to_yaml(settings), share)
     run = folder / GENERATOR if known is None else known.path
     if known is not None:
-        last = known.read_metrics()[-1]
-        trained = {"steps": last["step"], "seconds": last["seconds"]}
-    elif ours:
-        from motiondiff.train import train
-
-        trained = train(share.path, run, config.ours)
+        steps, seconds = (known.read_metrics()[-1][name] for name in ("step", "seconds"))
     else:
-        from motiondiff.actor.train import train_actor
+        from motiondiff.training.actor import train_actor
+        from motiondiff.training.diffusion import train
 
-        trained = train_actor(share.path, run, config.actor)
-    strength = config.strength if overrides["method"] == "variations" else config.filter.strength
-    settings = replace(config.filter, strength=strength)
-    made = augment(run, share.path, folder / SYNTHETIC, settings, recogniser=config.recogniser)
+        if isinstance(settings, MotionDiffConfig):
+            fit = train(None, share.path, settings, out=run).fit
+        else:
+            fit = train_actor(share.path, run, settings).fit
+        steps, seconds = fit.steps, round(fit.seconds, 1)
+    noise_strength = config.noise_strength if overrides["method"] == "sdedit" else config.filter.noise_strength
+    sampling = replace(config.filter, noise_strength=noise_strength)
+    made = augment(run, share.path, folder / SYNTHETIC, sampling, classifier=config.classifier)
     return Outcome(
         metrics={
             "passed": made["share_passed"],
             "real_clips": len(rows),
             "synthetic_clips": made["kept"],
             "filled": made["filled"],
-            "steps": trained["steps"],
-            "training_seconds": trained["seconds"],
+            "steps": steps,
+            "training_seconds": seconds,
         }
     )
 
 
-def run_recogniser(
+def run_arm(
     overrides: Mapping[str, Any], seed: int, folder: Path, *, study: str, data: str, config: StudyConfig
 ) -> Outcome:
-    """Train a recogniser on a row's clips and test it on the held-out subjects.
+    """Train a classifier on a row's clips and test it on the held-out subjects.
 
     Args:
         overrides: as `Row.settings`.
-        seed: of the recogniser.
+        seed: of the classifier.
         folder: ``predictions.csv`` comes to lie here.
         study: folder of the study, where the source cells are.
         data: the whole store.
         config: of the study.
     """
     store = MotionStore(data)
-    real, test = real_and_test(store, config.test_subjects)
-    rows = draw_fraction(store, real, float(overrides["fraction"]), config.draw_seed)
+    real, test = split_real_and_test(store, config.test_subjects)
+    rows = sample_subset(store, real, float(overrides["fraction"]), config.subset_seed)
     parts = [ClipSet.from_store(store, rows=rows)] if overrides["real"] else []
     if overrides["method"]:
         source = trial_run_folder(Path(study), source_name(overrides["fraction"], overrides["method"]), 0) / SYNTHETIC
         parts.append(ClipSet.from_store(MotionStore(source), class_names=store.actions))
     training = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
-    recogniser = fit_recogniser(training, config.recogniser, seed)
+    classifier = fit_classifier(training, config.classifier, seed)
     held_out = ClipSet.from_store(store, rows=test)
-    predictions = predictions_of(recogniser, held_out, repeat=0)
+    predictions = classifier_predictions(classifier, held_out, repeat=0)
     return Outcome(
         metrics={
             METRIC: find_metric(METRIC)(predictions.labels, predictions.probabilities),

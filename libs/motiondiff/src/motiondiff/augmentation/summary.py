@@ -17,7 +17,7 @@ from icube_common.experiments.results.tables import P, Table
 from icube_common.experiments.runner.trial_run import TrialRunResult, trial_run_folder
 from icube_common.io.reports import Report
 from motiondiff.augmentation.config import StudyConfig
-from motiondiff.augmentation.rows import METRIC, Row, source_name
+from motiondiff.augmentation.study_arms import METRIC, StudyArm, source_name
 from motiondiff.data.store import MotionStore
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowResult:
+class ArmResult:
     """What came of a row.
 
     Attributes:
@@ -36,7 +36,7 @@ class RowResult:
         interval: mean and 95 % t-interval over the seeds.
     """
 
-    row: Row
+    row: StudyArm
     clips: int | None
     values: Mapping[int, float]
     errors: tuple[str, ...]
@@ -50,12 +50,12 @@ class Contrast:
     Attributes:
         first: row.
         second: row.
-        seeds: paired over recogniser seeds; None with fewer than two in common.
+        seeds: paired over classifier seeds; None with fewer than two in common.
         subjects: paired over held-out subjects, seeds averaged; None where a cell is missing.
     """
 
-    first: Row
-    second: Row
+    first: StudyArm
+    second: StudyArm
     seeds: Difference | None
     subjects: Difference | None
 
@@ -77,7 +77,7 @@ class StudySummary:
     folder: Path
     data: Mapping[str, str]
     config: StudyConfig
-    rows: tuple[RowResult, ...]
+    rows: tuple[ArmResult, ...]
     contrasts: tuple[Contrast, ...]
     sources: tuple[TrialRunResult, ...]
     test_subjects: tuple[str, ...]
@@ -97,7 +97,7 @@ class StudySummary:
         return Table(
             columns,
             tuple(cells),
-            f"{METRIC} on held-out {held_out}: mean and 95 % t-interval over recogniser seeds (not over people). "
+            f"{METRIC} on held-out {held_out}: mean and 95 % t-interval over classifier seeds (not over people). "
             "Generator, filter and statistics of a row have seen that row's share of the real clips only.",
         )
 
@@ -115,7 +115,7 @@ class StudySummary:
         return Table(
             columns,
             tuple(cells),
-            f"{METRIC}, first minus second, paired: over recogniser seeds (t), and over held-out subjects with the "
+            f"{METRIC}, first minus second, paired: over classifier seeds (t), and over held-out subjects with the "
             "seeds as repeats (sign flips; no interval with one subject).",
         )
 
@@ -165,7 +165,7 @@ def summarise(
     folder: Path,
     store: MotionStore,
     config: StudyConfig,
-    rows: Sequence[Row],
+    rows: Sequence[StudyArm],
     sources: Mapping[tuple[str, int], TrialRunResult],
     results: Mapping[tuple[str, int], TrialRunResult],
     test_subjects: Sequence[str],
@@ -178,7 +178,7 @@ def summarise(
         config: of the study.
         rows: of the table.
         sources: (name, 0) -> what came of a generator.
-        results: (row's name, seed) -> what came of a recogniser.
+        results: (row's name, seed) -> what came of a classifier.
         test_subjects: who is held out.
     """
     found = {row: _row(row, config, sources, results) for row in rows}
@@ -202,18 +202,18 @@ def summarise(
 
 
 def _row(
-    row: Row,
+    row: StudyArm,
     config: StudyConfig,
     sources: Mapping[tuple[str, int], TrialRunResult],
     results: Mapping[tuple[str, int], TrialRunResult],
-) -> RowResult:
+) -> ArmResult:
     cells = [results[row.name, seed] for seed in range(config.seeds) if (row.name, seed) in results]
     values = {cell.seed: value for cell in cells if (value := cell.metrics.get(METRIC)) is not None}
     errors = [cell.error for cell in cells if cell.error]
     if row.method and (source := sources[source_name(row.fraction, row.method), 0]).error:
         errors.append(f"generator: {source.error}")
     counts = [int(value) for cell in cells if (value := cell.metrics.get("training_clips")) is not None]
-    return RowResult(
+    return ArmResult(
         row=row,
         clips=counts[0] if counts else None,
         values=values,
@@ -222,7 +222,7 @@ def _row(
     )
 
 
-def _contrast(folder: Path, first: Row, second: Row, found: Mapping[Row, RowResult]) -> Contrast:
+def _contrast(folder: Path, first: StudyArm, second: StudyArm, found: Mapping[StudyArm, ArmResult]) -> Contrast:
     values = [found[row].values for row in (first, second)]
     shared = sorted(values[0].keys() & values[1].keys())
     subjects = None
@@ -235,7 +235,7 @@ def _contrast(folder: Path, first: Row, second: Row, found: Mapping[Row, RowResu
     return Contrast(first=first, second=second, seeds=over_seeds(*values), subjects=subjects)
 
 
-def draw_study(summary: StudySummary) -> Figure:
+def plot_study(summary: StudySummary) -> Figure:
     """Accuracy over the share of real clips, one line for each way of training, with intervals over seeds.
 
     Raises:
@@ -243,7 +243,7 @@ def draw_study(summary: StudySummary) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    lines: dict[str, list[RowResult]] = {}
+    lines: dict[str, list[ArmResult]] = {}
     for one in summary.rows:
         if one.interval:
             lines.setdefault(one.row.training, []).append(one)
@@ -273,9 +273,9 @@ def write_report(summary: StudySummary) -> None:
     tables = {"table": summary.table(), "differences": summary.contrast_table(), "generators": summary.source_table()}
     for stem, table in tables.items():
         table.save(summary.folder, stem)
-    svg = save_figure(draw_study(summary), summary.folder)
+    svg = save_figure(plot_study(summary), summary.folder)
     config = summary.config
-    report = Report("Augmentation study", subtitle=f"{summary.data['store']}, {config.seeds} recogniser seeds")
+    report = Report("Augmentation study", subtitle=f"{summary.data['store']}, {config.seeds} classifier seeds")
     report.section("Accuracy on people that nothing has seen")
     report.image(svg, alt="Accuracy over the share of real clips, a line for each way of training")
     headings = {"table": "Rows", "differences": "Paired differences", "generators": "Generators"}
@@ -288,6 +288,6 @@ def write_report(summary: StudySummary) -> None:
             report.paragraph(line)
     report.section("Settings")
     report.facts({"store": summary.data["store"], "fingerprint": summary.data["fingerprint"]})
-    for name in ("filter", "recogniser"):
+    for name in ("filter", "classifier"):
         report.facts(vars(getattr(config, name)), caption=name)
     report.save(summary.folder / "report.html")

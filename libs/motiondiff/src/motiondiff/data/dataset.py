@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,44 +18,126 @@ from motiondiff.data.captions import EmbeddedCaptions
 from motiondiff.data.store import MotionStore
 from motiondiff.skeleton.mirror import mirror_features, mirror_labels
 
+if TYPE_CHECKING:
+    from motiondiff.skeleton.motion import Motion
+
 
 class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Clips of a store as training samples.
+    """Data set of the clips of a store, as windows of up to ``config.max_frames`` frames.
 
     Args:
-        store: the prepared data.
-        clips: indices into the store.
+        store: a store, or its folder.
+        clips: indices into the store; None: the clips of ``split``.
         config: window lengths, cropping, scaling.
-        augment: random crop, scale and mirroring; False gives whole clips (cut at the end), for validation.
+        split: ``"train"``, ``"validation"`` or ``"test"``; None: all clips.
+        augment: random crops, statures and mirror images; otherwise a clip is cut at ``max_frames``.
         captions: embedded captions of all clips of the store; None for a model without text.
+
+    Raises:
+        InputError: not a store, or a split that holds no clip.
     """
 
     def __init__(
         self,
-        store: MotionStore,
-        clips: npt.NDArray[np.int64],
-        config: DataConfig,
+        store: MotionStore | str | Path,
+        clips: npt.NDArray[np.int64] | None = None,
+        config: DataConfig | None = None,
         *,
-        augment: bool,
+        split: str | None = "train",
+        augment: bool = False,
         captions: EmbeddedCaptions | None = None,
     ) -> None:
-        self.store = store
-        self.clips = clips
-        self.config = config
+        self.store = store if isinstance(store, MotionStore) else MotionStore(store)
+        self.clips = self.store.select(split) if clips is None else clips
+        self.config = config or DataConfig()
         self.augment = augment
         self.captions = captions
-        self.mirrored = mirror_class_indices(store, clips, config) if augment else {}
+        self.mirrored = mirror_class_indices(self.store, self.clips, self.config) if augment else {}
         if self.mirrored and captions is not None and captions.captions.mirrored is None:
             raise InputError("data.mirror: the captions have no mirrored texts")
+
+    @classmethod
+    def from_motions(
+        cls,
+        motions: Iterable[Motion],
+        store: str | Path,
+        *,
+        config: DataConfig | None = None,
+        split: str | None = "train",
+        overwrite: bool = False,
+        **options: Any,
+    ) -> MotionDataset:
+        """Write motions into a store and open it.
+
+        Args:
+            motions: of one skeleton topology and one frame rate, with their ``action``, ``style`` and ``subject``.
+            store: the folder to make.
+            config: of the data set.
+            split: of the data set; splits are by subject, or by style.
+            overwrite: replace an existing folder.
+            options: any field of `motiondiff.data.prepare.PrepareOptions`.
+
+        Raises:
+            InputError: the folder exists, motions of different skeletons or frame rates, or none that can be used.
+        """
+        from motiondiff.data.prepare import PrepareOptions, write_store
+        from motiondiff.data.readers.base import Clip
+
+        clips = (Clip(f"{motion.action or 'motion'}-{n:05d}", motion) for n, motion in enumerate(motions))
+        about = {"format": "motions", "source": "motions", "simulated": False}
+        made = write_store(clips, store, PrepareOptions(**options), about=about, overwrite=overwrite)
+        return cls(made, config=config, split=split)
+
+    @classmethod
+    def prepare(
+        cls,
+        format: str,
+        source: str | Path,
+        store: str | Path,
+        *,
+        config: DataConfig | None = None,
+        split: str | None = "train",
+        overwrite: bool = False,
+        **options: Any,
+    ) -> MotionDataset:
+        """Read a folder of recordings into a store and open it.
+
+        Args:
+            format: a key of `motiondiff.data.readers.FORMATS`, such as ``"bvh"``.
+            source: folder of the recordings.
+            store: the folder to make.
+            config: of the data set.
+            split: of the data set; splits are by subject, or by style.
+            overwrite: replace an existing folder.
+            options: any field of `motiondiff.data.prepare.PrepareOptions`.
+
+        Raises:
+            InputError: as `motiondiff.data.prepare.prepare`.
+        """
+        from motiondiff.data.prepare import PrepareOptions, prepare
+
+        made = prepare(format, source, store, PrepareOptions(**options), overwrite=overwrite)
+        return cls(made, config=config, split=split)
+
+    @property
+    def feature_size(self) -> int:
+        """Features of a frame: three of the root's translation, six of each joint's rotation."""
+        return 3 + 6 * len(self.store.joint_names)
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, draw: SampleRef) -> dict[str, Any]:
-        """One sample: features (T, D) unnormalised, offsets (J, 3) metres, action and style indices (-1: none).
+    def __getitem__(self, index: int | SampleRef) -> dict[str, Any]:
+        """One window: features (T, D) unnormalised, offsets (J, 3) metres, action and style indices (-1: none).
 
-        With captions also ``text`` (S,), the embedding of one caption of the clip, and ``has_text``.
+        With captions also the embedding ``text`` (S,) of one of the clip's, and ``has_text``. Windows of different
+        lengths are batched by `collate`. Augmentation follows the seed of a `SampleRef`, or torch's global generator.
         """
+        if isinstance(index, SampleRef):
+            draw = index
+        else:
+            seed = int(torch.randint(2**62, ())) if self.augment else 0
+            draw = SampleRef(range(len(self))[index], seed)
         clip = int(self.clips[draw.index])
         columns = self.store.columns
         length = int(columns["length"][clip])
@@ -137,7 +220,7 @@ def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     return batch
 
 
-def class_balanced_weights(actions: npt.NDArray[np.int32], strength: float) -> npt.NDArray[np.float64]:
+def class_balanced_weights(actions: npt.NDArray[np.int32], noise_strength: float) -> npt.NDArray[np.float64]:
     """Sampling weights ``count(action) ** -strength``: 0 for uniform clips, 1 for uniform actions."""
     _, codes, counts = np.unique(actions, return_inverse=True, return_counts=True)
-    return np.asarray(counts[codes] ** -float(strength))
+    return np.asarray(counts[codes] ** -float(noise_strength))

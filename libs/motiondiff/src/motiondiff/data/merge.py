@@ -23,6 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import check_output_path
 from motiondiff.data.labels.label_map import BUILTIN_MAPS, LabelMap, LabelMapCheck
@@ -155,17 +156,8 @@ def read_sources(file: str | Path, options: PrepareOptions) -> tuple[Skeleton, l
     Raises:
         InputError: no such file, no YAML, or an unknown key or value.
     """
-    import yaml
-
     path = Path(file)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--merge {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--merge {path}: is not YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"--merge {path}: `skeleton:` and `sources:` expected")
+    content = read_yaml(path, option="--merge")
     _known(path, "key", content, _TOP)
     named = content.get("sources")
     if not isinstance(named, dict) or not named:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from icube_common.errors import InputError
+from icube_common.io.csv import read_text
 from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.labels.label_map import LabelMap, LabelMapCheck
 from motiondiff.data.labels.metadata import Annotations, annotate
@@ -30,7 +31,6 @@ from motiondiff.data.readers import (
     make_rejection,
     read_or_reject,
 )
-from motiondiff.data.readers.base import read_text
 from motiondiff.data.split import assign_splits, choose_split_key
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter

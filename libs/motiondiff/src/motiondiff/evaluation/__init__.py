@@ -1,7 +1,7 @@
 """How good generated motions are: distances, coverage, diversity, physics, memorisation, beside real motion.
 
->>> from motiondiff.evaluation import EvaluateOptions
->>> from motiondiff.evaluation.evaluate import evaluate
+>>> from motiondiff.config import EvaluateOptions
+>>> from motiondiff.evaluation.runner import evaluate
 >>> evaluate("RUN", "STORE", "EVAL", EvaluateOptions(seeds=20, steps=10))
 """
 
@@ -10,11 +10,10 @@ from icube_common.utils import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "EvaluateOptions": "options",
-        "Judge": "figures",
-        "evaluate_sets": "figures",
+        "MotionEvaluator": "metrics",
+        "evaluate_sets": "metrics",
         "fid": "distances",
         "kid": "distances",
-        "precision_recall": "manifold",
+        "precision_recall": "precision_recall",
     },
 )

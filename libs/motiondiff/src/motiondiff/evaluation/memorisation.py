@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from motiondiff.evaluation.poses import body_lengths, describe_all, describe_parts
+from motiondiff.evaluation.pose_descriptors import body_lengths, describe_all, describe_parts
 from motiondiff.recognition.clips import ClipSet
 
 COPY_SHARE = 0.1
 """A clip is called a copy if it is this much nearer to a training clip than training clips are to each other."""
-SMALLEST_COPY = 0.001
+MIN_COPY_DISTANCE = 0.001
 """Metres: nearer than this is a copy in any case."""
 
 
@@ -22,7 +22,7 @@ class Nearest:
     """For N clips the nearest training clip.
 
     Attributes:
-        distance: (N,) metres: root mean square distance of the joints, see `motiondiff.evaluation.poses.describe`.
+        distance: (N,) metres: root mean square distance of the joints (`motiondiff.evaluation.pose_descriptors`).
         clip: (N,) the training clip's number.
     """
 
@@ -42,7 +42,7 @@ class TrainingMemory:
         self._points, self._owner = describe_parts(train, self.lengths)
         self.own = self._search(describe_all(train, self.lengths), np.arange(len(train)))
         """Each training clip's nearest *other* training clip."""
-        self.copy_distance = max(SMALLEST_COPY, COPY_SHARE * float(np.median(self.own.distance)))
+        self.copy_distance = max(MIN_COPY_DISTANCE, COPY_SHARE * float(np.median(self.own.distance)))
         """Metres below which a clip counts as a copy."""
 
     def nearest(self, clips: ClipSet) -> Nearest:
@@ -57,7 +57,7 @@ class TrainingMemory:
         return Nearest(distances[np.arange(len(points)), best], self._owner[best])
 
 
-def memorisation_figures(nearest: Nearest, copy_distance: float, held_out_p5: float) -> dict[str, float]:
+def memorisation_metrics(nearest: Nearest, copy_distance: float, held_out_p5: float) -> dict[str, float]:
     """The figures of one set.
 
     Args:

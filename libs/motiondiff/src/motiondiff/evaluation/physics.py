@@ -1,6 +1,6 @@
 """What bodies on a floor do and do not: sliding feet, floating, sinking, jerking, bones that change their length.
 
-Nothing here depends on a recogniser. Shapes: T frames, J joints. Clips have their floor at y = 0.
+Nothing here depends on a classifier. Shapes: T frames, J joints. Clips have their floor at y = 0.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def clip_physics(positions: Array, skeleton: Skeleton, fps: float) -> dict[str, 
     }
 
 
-def physics_figures(clips: ClipSet) -> dict[str, float]:
+def physics_metrics(clips: ClipSet) -> dict[str, float]:
     """Each figure of `clip_physics`: mean over the clips of a class that have it, then over classes.
 
     NaN where no clip has it.

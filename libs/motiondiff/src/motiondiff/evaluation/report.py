@@ -12,25 +12,25 @@ import numpy.typing as npt
 from icube_common.evaluation import Predictions, confusion_matrix, per_class_recall
 from icube_common.io.reports import Report, figure_svg
 from motiondiff.data.store import MotionStore
-from motiondiff.evaluation.figures import MEANING, Judge, Judged, shown
+from motiondiff.evaluation.metrics import MEANING, EvaluatedClips, MotionEvaluator, shown
 from motiondiff.evaluation.physics import MEANING as PHYSICS
-from motiondiff.evaluation.text import MEANING as TEXT_MEANING
+from motiondiff.evaluation.text_metrics import MEANING as TEXT_MEANING
 from motiondiff.export.images.render import write_contact_sheet
-from motiondiff.sample import slug
+from motiondiff.pipelines.sampling import slug
 from motiondiff.skeleton.motion import Motion
 
 SAMPLES = 3
 """Motions of each class on the page."""
 FRAMES, CELL = 5, (84, 116)  # two sheets of 420 pixels stand side by side on a page
-LARGEST_MATRIX = 40
+MAX_MATRIX = 40
 """Classes that a confusion matrix is drawn for, at most."""
 
 
 def write_report(
     folder: Path,
     result: Mapping[str, Any],
-    judge: Judge,
-    seen: Judged,
+    evaluator: MotionEvaluator,
+    seen: EvaluatedClips,
     motions: list[Motion],
     predictions: Predictions,
     store: MotionStore,
@@ -39,8 +39,8 @@ def write_report(
 
     Args:
         folder: where to.
-        result: of `motiondiff.evaluation.evaluate.evaluate`.
-        judge: what the motions were held against.
+        result: of `motiondiff.evaluation.runner.evaluate`.
+        evaluator: what the motions were held against.
         seen: what is known of the first set of motions.
         motions: that set.
         predictions: of all sets.
@@ -54,15 +54,15 @@ def write_report(
     if result["simulated"]:
         subtitle = f"simulated motions, not recordings of people: {subtitle}"
     report = Report("Motion evaluation", subtitle=subtitle)
-    for note in result["notes"]:
+    for note in result["warnings"]:
         report.paragraph(note)
-    _goals(report, result)
-    _figures(report, result)
+    _targets(report, result)
+    _metrics(report, result)
     if "text" in result:
         _texts(report, result["text"])
-    _curves(report, judge, seen, result)
-    _classes(report, judge, predictions)
-    _motions(report, folder / "sheets", judge, seen, motions, store)
+    _curves(report, evaluator, seen, result)
+    _classes(report, evaluator, predictions)
+    _motions(report, folder / "sheets", evaluator, seen, motions, store)
     report.section("Settings")
     report.facts({name: value for name, value in settings.items() if name != "evaluator"})
     report.facts(settings["evaluator"], caption="The evaluator, trained on the training split alone")
@@ -71,17 +71,17 @@ def write_report(
     report.save(folder / "report.html")
 
 
-def _goals(report: Report, result: Mapping[str, Any]) -> None:
-    report.section("Goals")
+def _targets(report: Report, result: Mapping[str, Any]) -> None:
+    report.section("Targets")
     rows = []
-    for name, goal in result["goals"].items():
-        bound = f"at least {goal['at_least']:g}" if "at_least" in goal else f"at most {goal['at_most']:g}"
-        rows.append([name, goal["meaning"], goal["value"], bound, goal["met"]])
-    report.table(["goal", "what", "value", "asked", "met"], rows)
+    for name, target in result["targets"].items():
+        bound = f"at least {target['at_least']:g}" if "at_least" in target else f"at most {target['at_most']:g}"
+        rows.append([name, target["meaning"], target["value"], bound, target["met"]])
+    report.table(["target", "meaning", "value", "bound", "met"], rows)
 
 
-def _figures(report: Report, result: Mapping[str, Any]) -> None:
-    report.section("Figures")
+def _metrics(report: Report, result: Mapping[str, Any]) -> None:
+    report.section("Metrics")
     report.paragraph(
         "Mean over seeds with a 95 % t-interval of the mean; real: held-out clips. For kid, fid, precision and recall, "
         "real compares draws of training clips with them: the floor that real motion reaches. For real accuracy the "
@@ -111,14 +111,18 @@ def _texts(report: Report, text: Mapping[str, Any]) -> None:
     )
 
 
-def _curves(report: Report, judge: Judge, seen: Judged, result: Mapping[str, Any]) -> None:
+def _curves(report: Report, evaluator: MotionEvaluator, seen: EvaluatedClips, result: Mapping[str, Any]) -> None:
     report.section("Memorisation")
     report.paragraph(
         "Distance to the nearest training clip, or part of one, on a common body. Motions that copy lie left of "
         "held-out ones; a generator that knows more than its clips lies near them."
     )
     series = {}
-    for name, found in (("generated (seed 0)", seen), ("held-out real", judge.held_out), ("training", judge.train)):
+    for name, found in (
+        ("generated (seed 0)", seen),
+        ("held-out real", evaluator.held_out),
+        ("training", evaluator.train),
+    ):
         distances = np.sort(found.nearest.distance)
         series[name] = (distances.tolist(), (np.arange(1, len(distances) + 1) / len(distances)).tolist())
     report.plot(
@@ -130,22 +134,28 @@ def _curves(report: Report, judge: Judge, seen: Judged, result: Mapping[str, Any
     )
 
 
-def _classes(report: Report, judge: Judge, predictions: Predictions) -> None:
+def _classes(report: Report, evaluator: MotionEvaluator, predictions: Predictions) -> None:
     report.section("Classes")
     names = predictions.class_names
-    real = judge.held_out
+    real = evaluator.held_out
     made = per_class_recall(predictions.labels, predictions.probabilities)
     known = per_class_recall(real.clips.labels, real.probabilities)
     report.table(
         ["action", "recognised, generated", "recognised, real", "training clips", "held-out clips"],
         [
-            [name, float(made[row]), float(known[row]), int(judge.train.clips.counts[row]), int(real.clips.counts[row])]
+            [
+                name,
+                float(made[row]),
+                float(known[row]),
+                int(evaluator.train.clips.counts[row]),
+                int(real.clips.counts[row]),
+            ]
             for row, name in enumerate(names)
         ],
     )
-    if len(names) > LARGEST_MATRIX:
+    if len(names) > MAX_MATRIX:
         return
-    alt = "Confusion matrix of the recogniser: rows what was asked for, columns what it was taken for; {}"
+    alt = "Confusion matrix of the classifier: rows what was asked for, columns what it was taken for; {}"
     report.gallery(
         [
             (_heat_map(confusion_matrix(labels, table), names), alt.format(words), words)
@@ -176,11 +186,16 @@ def _heat_map(matrix: npt.NDArray[Any], names: tuple[str, ...] | Any) -> bytes:
 
 
 def _motions(
-    report: Report, folder: Path, judge: Judge, seen: Judged, motions: list[Motion], store: MotionStore
+    report: Report,
+    folder: Path,
+    evaluator: MotionEvaluator,
+    seen: EvaluatedClips,
+    motions: list[Motion],
+    store: MotionStore,
 ) -> None:
     report.section("Motions beside their nearest training clips")
     report.paragraph(
-        "Left: the first generated motions of each action (seed 0), with what the recogniser takes them for. Right, "
+        "Left: the first generated motions of each action (seed 0), with what the classifier takes them for. Right, "
         "row by row: the training clip that each is nearest to, whole or in part."
     )
     folder.mkdir()
@@ -190,7 +205,7 @@ def _motions(
         rows = np.flatnonzero(seen.clips.labels == label)[:SAMPLES]
         best = seen.probabilities[rows].argmax(axis=1)
         made = [f"{name}: taken for {names[guess]}" for guess in best]
-        ids = [judge.train.clips.ids[seen.nearest.clip[row]] for row in rows]
+        ids = [evaluator.train.clips.ids[seen.nearest.clip[row]] for row in rows]
         near = [f"{seen.nearest.distance[row]:.3f} m: {clip}" for row, clip in zip(rows, ids, strict=True)]
         stem = f"{label:02d}-{slug(name)}"
         left = write_contact_sheet(

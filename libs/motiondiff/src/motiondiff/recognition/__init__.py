@@ -1,8 +1,9 @@
-"""Recognisers of actions in motions, trained on real motions: the yardstick of what a generator makes.
+"""Action classifiers of motions, trained on real motions: the evaluators of generated ones.
 
->>> from motiondiff.recognition import ClipSet, RecogniserConfig, fit_recogniser
->>> recogniser = fit_recogniser(ClipSet.from_store(store, split="train"), RecogniserConfig(), seed=0)
->>> probabilities = recogniser.predict(ClipSet.from_motions(motions, recogniser.class_names))
+>>> from motiondiff.config import ClassifierConfig
+>>> from motiondiff.recognition import ClipSet, fit_classifier
+>>> classifier = fit_classifier(ClipSet.from_store(store, split="train"), ClassifierConfig(), seed=0)
+>>> probabilities = classifier.predict(ClipSet.from_motions(motions, classifier.class_names))
 """
 
 from icube_common.utils import lazy_exports
@@ -11,8 +12,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ClipSet": "clips",
-        "Recogniser": "recogniser",
-        "RecogniserConfig": "config",
-        "fit_recogniser": "train",
+        "ActionClassifier": "classifier",
+        "fit_classifier": "training",
     },
 )

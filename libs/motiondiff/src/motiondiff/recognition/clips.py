@@ -108,7 +108,7 @@ class ClipSet:
         Raises:
             InputError: another skeleton, frame rate or list of classes.
         """
-        self.refuse_other_body(other.skeleton, other.fps, "the second set")
+        self.check_same_skeleton(other.skeleton, other.fps, "the second set")
         if self.class_names != other.class_names:
             raise InputError(f"clips: classes {list(self.class_names)} and {list(other.class_names)} cannot be joined")
         taken = set(self.ids)
@@ -121,7 +121,7 @@ class ClipSet:
             subjects=[*self.subjects, *other.subjects],
         )
 
-    def refuse_other_body(self, skeleton: Skeleton, fps: float, where: str) -> None:
+    def check_same_skeleton(self, skeleton: Skeleton, fps: float, where: str) -> None:
         """Hold another set's joints and frame rate against this one's.
 
         Raises:
@@ -212,7 +212,7 @@ class ClipSet:
         )
 
 
-def refuse_shared_subjects(train: ClipSet, test: ClipSet) -> None:
+def check_subject_overlap(train: ClipSet, test: ClipSet) -> None:
     """A person on both sides makes a test of remembering, not of recognising.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a recogniser is shown of a clip: a fixed number of frames, joints relative to the root, and their speed.
+"""What a classifier is shown of a clip: a fixed number of frames, joints relative to the root, and their speed.
 
 The clip's duration is left out on purpose: a generator that draws lengths as the training clips of an action have them
 would be recognised by its lengths, whatever it does. Shapes: N clips, T frames, J joints.
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from motiondiff.recognition.config import RecogniserConfig
+from motiondiff.config import ClassifierConfig
 
 Array = npt.NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def root_relative(positions: Array) -> Array:
     return np.asarray(relative)
 
 
-def stack_clips(positions: Sequence[Array], config: RecogniserConfig) -> Float[Tensor, "N T J 3"]:
+def stack_clips(positions: Sequence[Array], config: ClassifierConfig) -> Float[Tensor, "N T J 3"]:
     """Clips of any length as one tensor with `FINER` times the network's frames, metres, relative to the root."""
     return torch.from_numpy(np.stack([resample(root_relative(clip), FINER * config.frames) for clip in positions]))
 
@@ -59,14 +59,14 @@ def crop_in_time(
     return torch.cat([cut[:, :, :1] - origin, cut[:, :, 1:]], dim=2)
 
 
-def whole_clips(clips: Float[Tensor, "N T J 3"], config: RecogniserConfig) -> Float[Tensor, "N frames J 3"]:
+def whole_clips(clips: Float[Tensor, "N T J 3"], config: ClassifierConfig) -> Float[Tensor, "N frames J 3"]:
     """The network's frames of whole clips, unvaried."""
     count = len(clips)
     return crop_in_time(clips, torch.zeros(count), torch.ones(count), config.frames)
 
 
 def varied_clips(
-    clips: Float[Tensor, "N T J 3"], config: RecogniserConfig, generator: torch.Generator
+    clips: Float[Tensor, "N T J 3"], config: ClassifierConfig, generator: torch.Generator
 ) -> Float[Tensor, "N frames J 3"]:
     """The network's frames of clips that are cut, turned about y, scaled, their joints moved, each at random.
 
@@ -77,7 +77,7 @@ def varied_clips(
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
 
-    length = uniform(config.shortest_crop, 1.0)
+    length = uniform(config.min_crop, 1.0)
     start = (1 - length) * torch.rand(count, generator=generator)
     cut = crop_in_time(clips, start, start + length, config.frames)
     reach = float(np.radians(config.rotation_degrees))

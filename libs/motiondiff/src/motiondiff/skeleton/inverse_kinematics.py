@@ -10,12 +10,14 @@ z to the front.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from icube_common.data.skeleton_roles import read_joint_name
 from icube_common.errors import InputError
+from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float64]
@@ -65,7 +67,7 @@ def estimate_skeleton(clips: Sequence[npt.ArrayLike], names: Sequence[str], pare
         else:
             directions = np.array([_rest_direction(topology.names[child], in_body[:, child]) for child in children])
         for child, direction in zip(children, directions, strict=True):
-            offsets[child] = lengths[child] * _unit(direction)
+            offsets[child] = lengths[child] * unit_vectors(direction)
     return Skeleton(topology.names, topology.parents, offsets.astype(np.float32))
 
 
@@ -102,6 +104,14 @@ def fit_rotations(positions: npt.ArrayLike, skeleton: Skeleton, *, refinements: 
     return rebuilt[:, 0], rotations, np.linalg.norm(observed - rebuilt, axis=-1)
 
 
+def fit_motion(positions: npt.ArrayLike, skeleton: Skeleton, fps: float, **labels: Any) -> Motion:
+    """A motion on ``skeleton`` by `fit_rotations`, with the mean distance (m) as residual; labels are `Motion`'s."""
+    root, rotations, residual = fit_rotations(positions, skeleton)
+    return Motion(
+        root.astype(np.float32), rotations.astype(np.float32), skeleton, fps, residual=float(residual.mean()), **labels
+    )
+
+
 def body_axes(positions: Array, skeleton: Skeleton, pairs: Sequence[tuple[int, int]] | None = None) -> Array:
     """(T, 3, 3) per frame: columns left, up and front of the trunk, orthonormal.
 
@@ -122,9 +132,9 @@ def body_axes(positions: Array, skeleton: Skeleton, pairs: Sequence[tuple[int, i
     if len(pairs) > 1:
         middles = [(positions[:, a] + positions[:, b]) / 2 for a, b in pairs]
         up = middles[1] - middles[0]
-    left = _unit(left, fallback=_LEFT)
-    front = _unit(np.cross(left, up), fallback=_FRONT)
-    front = _unit(front - (front * left).sum(-1, keepdims=True) * left, fallback=_FRONT)
+    left = unit_vectors(left, fallback=_LEFT)
+    front = unit_vectors(np.cross(left, up), fallback=_FRONT)
+    front = unit_vectors(front - (front * left).sum(-1, keepdims=True) * left, fallback=_FRONT)
     axes = np.stack([left, np.cross(front, left), front], axis=-1)
     # A degenerate frame (all joints in one place) may leave axes that are not orthogonal: the nearest rotation is.
     return nearest_rotation(axes)
@@ -156,7 +166,7 @@ def swing_rotation(source: Array, target: Array) -> Array:
 
     Identity where either has no length; a half turn about any axis across where they are opposite.
     """
-    a, b = _unit(source), _unit(target)
+    a, b = unit_vectors(source), unit_vectors(target)
     defined = (np.linalg.norm(a, axis=-1) > 0.5) & (np.linalg.norm(b, axis=-1) > 0.5)
     cross, cosine = np.cross(a, b), (a * b).sum(-1)
     skew = np.zeros((len(a), 3, 3))
@@ -166,7 +176,7 @@ def swing_rotation(source: Array, target: Array) -> Array:
     scale = 1 / np.where(opposite, 1.0, 1 + cosine)
     turn = np.eye(3) + skew + skew @ skew * scale[:, None, None]
     if opposite.any():
-        across = _unit(np.cross(a, np.eye(3)[np.argmin(np.abs(a), axis=-1)]))
+        across = unit_vectors(np.cross(a, np.eye(3)[np.argmin(np.abs(a), axis=-1)]))
         turn[opposite] = (2 * across[:, :, None] * across[:, None, :] - np.eye(3))[opposite]
     turn[~defined] = np.eye(3)
     return np.asarray(turn)
@@ -218,7 +228,7 @@ def _mean_shape(vectors: Array, rounds: int = 5) -> Array:
 
 def _rest_direction(name: str, in_body: Array) -> Array:
     """Rest direction of a single bone of a joint; ``in_body`` is (T, 3), its direction in the body's axes."""
-    mean = _unit(np.median(_unit(in_body), axis=0), fallback=_UP)
+    mean = unit_vectors(np.median(unit_vectors(in_body), axis=0), fallback=_UP)
     read = read_joint_name(name)
     direction = _REST_BY_PART.get(read.part or "")
     if direction is None:
@@ -236,7 +246,7 @@ def _descendants(parents: Sequence[int]) -> list[list[int]]:
     return below
 
 
-def _unit(vectors: npt.ArrayLike, fallback: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Array:
+def unit_vectors(vectors: npt.ArrayLike, fallback: npt.ArrayLike = (0.0, 0.0, 0.0)) -> Array:
     """(..., 3) unit vectors; the fallback where there is no direction."""
     array = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(array, axis=-1, keepdims=True)

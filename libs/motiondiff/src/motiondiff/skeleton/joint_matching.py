@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -19,22 +20,15 @@ def read_joint_map(path: str | Path) -> dict[str, str | None]:
     Raises:
         InputError: it cannot be read, is not YAML, or is no map of names.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--map {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--map {path}: is not YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not content:
+    content = read_yaml(path, option="--map")
+    if not content:
         raise InputError(
             f"--map {path}: lines `left shoulder: LeftArm` expected (role or joint of the target: joint of the source)"
         )
     for key, joint in content.items():
         if joint is not None and not isinstance(joint, (str, int)):
             raise InputError(f"--map {path}: {key}: {joint!r} is not a joint name")
-    return {str(key): None if joint is None else str(joint) for key, joint in content.items()}
+    return {key: None if joint is None else str(joint) for key, joint in content.items()}
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+
+from motiondiff.skeleton.motion import Motion
 
 
 @lru_cache(maxsize=64)
@@ -86,3 +90,8 @@ def rotation_6d_to_matrix(features: Float[Tensor, "... 6"]) -> Float[Tensor, "..
 def matrix_to_rotation_6d(matrix: Float[Tensor, "... 3 3"]) -> Float[Tensor, "... 6"]:
     """The first two columns, one after the other; the inverse of `rotation_6d_to_matrix` on rotations."""
     return rearrange(matrix[..., :2], "... row column -> ... (column row)")
+
+
+def joint_speeds(motion: Motion) -> npt.NDArray[np.float32]:
+    """(T - 1, J) speeds of the joints in m/s, from each frame to the next."""
+    return np.asarray(np.linalg.norm(np.diff(motion.positions, axis=0), axis=-1) * motion.fps, dtype=np.float32)

@@ -168,7 +168,7 @@ def test_ntu_real_lists(tmp_path):
         ("S001C001P003R001A001", "0\n5\n", "line 2: more than the 0 frames that the file announces"),
         ("S001C001P003R001A001", "9" * 5000, "line 1: '9999.*' is not a number of frames"),
         ("S001C001P003R001A001", "-3\n", "line 1: '-3' is not a number of frames"),
-        ("walk", None, "the name is not SsssCcccPpppRrrrAaaa.skeleton"),
+        ("walk", None, "the name is not SsssCcccPpppRrrrAaaa"),
     ],
 )
 def test_ntu_what_is_wrong_is_named(tmp_path, name, text, message):

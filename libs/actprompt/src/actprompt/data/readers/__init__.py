@@ -6,10 +6,32 @@
 from __future__ import annotations
 
 import importlib
-from typing import cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from actprompt.data.readers.base import Reader, ReaderInfo, ReaderResult, Rejection
 from icube_common.errors import unknown
+
+if TYPE_CHECKING:
+    from actprompt.data.readers.base import Reader
+
+
+@dataclass(frozen=True)
+class ReaderInfo:
+    """A format by name, the module that reads it, one line for people.
+
+    Attributes:
+        split_files: it has official files of splits, which ``--splits`` names.
+        lists: its source is a list of clips, or one for each part of a split.
+        official: its classes are those of a published set; ``--class-names`` does not go with it.
+    """
+
+    name: str
+    module: str
+    description: str
+    split_files: bool = False
+    lists: bool = False
+    official: bool = True
+
 
 FORMATS: dict[str, ReaderInfo] = {
     info.name: info
@@ -35,7 +57,4 @@ def get_reader(name: str) -> Reader:
     """
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)
-    return cast(Reader, importlib.import_module(f"{__name__}.{FORMATS[name].module}"))
-
-
-__all__ = ["FORMATS", "Reader", "ReaderInfo", "ReaderResult", "Rejection", "get_reader"]
+    return cast("Reader", importlib.import_module(f"{__name__}.{FORMATS[name].module}"))

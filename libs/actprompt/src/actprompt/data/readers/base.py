@@ -12,27 +12,9 @@ from typing import Protocol as Interface
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.data.frame_folder import is_image
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.video.frame_folder import is_image
 from icube_common.errors import InputError
-
-
-@dataclass(frozen=True)
-class ReaderInfo:
-    """A format by name, the module that reads it, one line for people.
-
-    Attributes:
-        split_files: it has official files of splits, which ``--splits`` names.
-        lists: its source is a list of clips, or one for each part of a split.
-        official: its classes are those of a published set; ``--class-names`` does not go with it.
-    """
-
-    name: str
-    module: str
-    description: str
-    split_files: bool = False
-    lists: bool = False
-    official: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,17 +83,6 @@ class Reader(Interface):
         InputError where nothing of the format is there, or a file of splits is damaged.
         """
         ...
-
-
-def require_folder(path: Path, expected: str) -> Path:
-    """The folder, with links resolved.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; expected {expected}")
-    return path.resolve()
 
 
 def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]:

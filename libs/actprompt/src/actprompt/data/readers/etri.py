@@ -8,19 +8,18 @@ any grouped cross-validation can be made.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names
 from icube_common.data.class_lists import ETRI_ACTIVITY3D
+from icube_common.data.file_names import ETRI_NAME
+from icube_common.data.reader import require_folder
+from icube_common.errors import InputError
 
 CITATION = "Jang et al.: ETRI-Activity3D, IROS 2020, arXiv:2003.01920"
 ELDERLY = range(1, 51)
 CLASSES = ETRI_ACTIVITY3D
-
-_NAME = re.compile(r"A(?P<action>\d{3})_?P(?P<person>\d{3})_?G(?P<group>\d{3})_?C(?P<camera>\d{3})\.\w+", re.IGNORECASE)
-LIMITS = {"action": len(CLASSES), "person": 100, "camera": 8}
 
 
 def find(source: Path, splits: Path | None = None) -> ReaderResult:
@@ -48,13 +47,10 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
 
 def read_name(name: str, path: str) -> Clip | Rejection:
     """Clip of a file name, or its rejection."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return Rejection(name, path, "the name is not Aaaa_Pppp_Gggg_Cccc.mp4")
-    number = {key: int(value) for key, value in match.groupdict().items()}
-    for key, most in LIMITS.items():
-        if not 1 <= number[key] <= most:
-            return Rejection(name, path, f"{key} {number[key]} is not from 1 to {most}")
+    try:
+        number = ETRI_NAME.parse(Path(name).stem)
+    except InputError as error:
+        return Rejection(name, path, str(error))
     old = number["person"] in ELDERLY
     return Clip(
         id=name,

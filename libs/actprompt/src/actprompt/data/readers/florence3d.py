@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, require_folder, scan_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, scan_folder
 from actprompt.data.readers.lists.splits import lines_of
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, reject_media, require_folder, scan_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, reject_media, scan_folder
 from actprompt.data.readers.lists.splits import part_of
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError
 
 

@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip
-from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, ids_of, in_order, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, ids_of, in_order
 from actprompt.data.readers.lists.splits import FLAT, Splits, find_split_files, lines_of, read_class_lists
 from actprompt.data.readers.ucf101 import missing, split_protocols
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError, unknown
 
 CITATION = "Kuehne, Jhuang, Garrote, Poggio, Serre: HMDB, ICCV 2011"

@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each
 from actprompt.data.readers.lists.splits import part_of
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 

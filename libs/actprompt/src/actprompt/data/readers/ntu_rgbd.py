@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names
 from actprompt.data.readers.lists.splits import find_split_files, lines_of
 from icube_common.data.class_lists import NTU_RGBD
+from icube_common.data.file_names import NTU_RGBD_NAME
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError
 
 CITATION_60 = "Shahroudy, Liu, Ng, Wang: NTU RGB+D, CVPR 2016"
@@ -30,10 +32,7 @@ TRAIN_120 = TRAIN_60 | frozenset({
     97, 98, 100, 103,
 })  # fmt: skip
 """Training performers of the 106 of NTU 120."""
-LIMITS = {"setup": 32, "camera": 3, "performer": 106, "replication": 2, "action": 120}
 
-_SAMPLE = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
-_NAME = re.compile(rf"{_SAMPLE}(?:_rgb)?\.\w+", re.IGNORECASE)
 _MISSING = re.compile(r"NTU_RGBD(?:120)?_samples_with_missing_skeletons\.txt")
 
 
@@ -58,9 +57,9 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     clips = [replace(clip, splits={key: part for key, part in clip.splits.items() if key in columns}) for clip in clips]
     lost = missing_skeletons([require_folder(splits, "NTU's lists of missing skeletons")] if splits else [root])
     return ReaderResult(
+        root=root,
         title="NTU RGB+D 120" if whole else "NTU RGB+D",
         citation=CITATION_120 if whole else CITATION_60,
-        root=root,
         clips=clips,
         rejected=rejected,
         class_names=in_order(NTU_RGBD, clips),
@@ -71,13 +70,10 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
 
 def read_name(name: str, path: str) -> Clip | Rejection:
     """Clip of a file name with its part in each of the four protocols, or its rejection."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return Rejection(name, path, "the name is not SsssCcccPpppRrrrAaaa_rgb.avi")
-    number = {key: int(value) for key, value in match.groupdict().items()}
-    for key, most in LIMITS.items():
-        if not 1 <= number[key] <= most:
-            return Rejection(name, path, f"{key} {number[key]} is not from 1 to {most}")
+    try:
+        number = NTU_RGBD_NAME.parse(re.sub("_rgb$", "", Path(name).stem, flags=re.IGNORECASE))
+    except InputError as error:
+        return Rejection(name, path, str(error))
     splits = {
         "cross_subject_120": "train" if number["performer"] in TRAIN_120 else "test",
         "cross_setup_120": "train" if number["setup"] % 2 == 0 else "test",
@@ -105,7 +101,7 @@ def missing_skeletons(folders: list[Path]) -> set[str]:
     names = set()
     for path, _ in find_split_files(folders, _MISSING):
         for line, text in lines_of(path):
-            if not re.fullmatch(_SAMPLE, text):
+            if not NTU_RGBD_NAME.match(text):
                 raise InputError(f"{path}: line {line}: {text!r} is not SsssCcccPpppRrrrAaaa")
             names.add(text)
     return names

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, in_order, read_names
+from icube_common.data.reader import require_folder
 from icube_common.errors import unknown
 
 CITATION = "Das et al.: Toyota Smarthome, ICCV 2019"

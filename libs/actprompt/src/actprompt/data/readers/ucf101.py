@@ -12,8 +12,9 @@ import re
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each, in_order, require_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, find_videos, first_of_each, in_order
 from actprompt.data.readers.lists.splits import FLAT, Splits, find_split_files, lines_of, read_class_lists
+from icube_common.data.reader import require_folder
 from icube_common.errors import InputError, nearest
 
 CITATION = "Soomro, Zamir, Shah: UCF101, CRCV-TR-12-01, 2012"

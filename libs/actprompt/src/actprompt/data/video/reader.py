@@ -17,8 +17,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from actprompt.data import frame_folder
 from actprompt.data.frame_sampling import Sampling, sample_indices
-from actprompt.data.video import frame_folder
 from actprompt.data.video.decoding import JOINABLE, VideoError, decoded, opened
 from actprompt.data.video.display import Display
 from actprompt.data.video.seeking import packet_index, seek_frames
@@ -69,6 +69,10 @@ class VideoInfo:
         """True where frames are unevenly spaced in time."""
         steps = np.diff(self.times)
         return bool(len(steps) and np.abs(steps * self.fps - 1).max() > UNEVEN)
+
+    def measured(self) -> dict[str, Any]:
+        """The columns of a manifest that decoding measures."""
+        return {key: getattr(self, key) for key in ("n_frames", "fps", "duration", "variable_rate", "damage")}
 
 
 @dataclass(frozen=True)

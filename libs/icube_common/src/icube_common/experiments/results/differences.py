@@ -64,7 +64,7 @@ def over_groups(variant: Mapping[int, Path], baseline: Mapping[int, Path], metri
     Args:
         variant: seed -> its ``predictions.csv``.
         baseline: the same for the baseline, with the same seeds.
-        metric: a name that `icube_common.evaluation.metrics` knows.
+        metric: a metric of `icube_common.evaluation.metrics`.
 
     Raises:
         InputError: that metric is unknown there, a file cannot be read, or the two were not made on the same rows.
@@ -112,7 +112,7 @@ LEVEL = 0.05
 
 
 def out_of_reach(differences: Sequence[Difference]) -> str:
-    """Why no p-value of some tests can reach .05 after Holm's correction, in a sentence; empty where one can."""
+    """Sentence for tests whose p-values cannot reach .05 after Holm's correction; empty where one can."""
     tested = [found for found in differences if math.isfinite(found.p_value)]
     if not tested:
         return ""

@@ -1,4 +1,4 @@
-"""The two pictures of a study: dots with intervals, and the history of a search."""
+"""The two figures of a study: dots with intervals, and the history of a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison of finished runs found, as values and as tables."""
+"""Result of a comparison of finished runs, as values and as tables."""
 
 from __future__ import annotations
 

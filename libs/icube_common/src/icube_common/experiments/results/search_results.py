@@ -1,4 +1,4 @@
-"""What came of a search: its trials, the best of them, and how much each parameter mattered."""
+"""Result of a search: trials, the best of them, and the importance of each parameter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrialRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What came of a search.
+    """Result of a search.
 
     Attributes:
         folder: ``table.md`` (``.tex``, ``.csv``), ``plot.svg`` (``.png``), ``report.html``, ``study.yaml``,
@@ -73,7 +73,7 @@ class SearchResult:
         return found
 
     def count(self, state: str) -> int:
-        """How many trials ended so."""
+        """Number of trials in a state."""
         return sum(trial.state == state for trial in self.trials)
 
     def table(self) -> Table:

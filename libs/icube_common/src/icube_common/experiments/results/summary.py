@@ -1,4 +1,4 @@
-"""What came of an ablation: each variant's interval, and its difference to the baseline, as values and as a table."""
+"""Result of an ablation: each variant's interval, and its difference to the baseline, as values and as a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from icube_common.experiments.runner.trial_run import TrialRunResult, trial_run_
 
 @dataclass(frozen=True, kw_only=True)
 class VariantResult:
-    """What came of one variant.
+    """Result of one variant.
 
     Attributes:
         name: of the variant.
@@ -61,7 +61,7 @@ class VariantResult:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """What came of an ablation.
+    """Result of an ablation.
 
     Attributes:
         folder: ``table.md`` (``.tex``, ``.csv``), ``plot.svg`` (``.png``), ``report.html``, ``study.yaml`` and
@@ -91,7 +91,7 @@ class StudyResult:
 
     @property
     def failed(self) -> int:
-        """How many cells failed."""
+        """Number of failed runs."""
         return sum(len(variant.errors) for variant in self.variants)
 
     def table(self) -> Table:
@@ -189,7 +189,7 @@ def _same_figure(cell: TrialRunResult, predictions: Path, metric: str) -> None:
     """InputError where a cell's metric is not the one of its predictions: a percentage, or another part of the data."""
     told, found = cell.metrics[metric], value_of(predictions, metric)
     if told is None or not math.isclose(told, found, rel_tol=1e-4, abs_tol=1e-6):
-        raise InputError(f"{predictions}: gives {metric} {found:.6g}, the run said {told}")
+        raise InputError(f"{predictions}: gives {metric} {found:.6g}, the run's own value is {told}")
 
 
 def _variant(

@@ -74,7 +74,7 @@ class Table:
                 raise InputError(f"table: row {number} has {len(row)} cells for {len(self.columns)} columns")
 
     def texts(self) -> list[list[str]]:
-        """Every cell as a reader sees it."""
+        """Formatted text of every cell."""
         return [[cell_text(cell) for cell in row] for row in self.rows]
 
     def to_markdown(self) -> str:
@@ -136,14 +136,14 @@ class Table:
                 temporary.write_text(text, encoding="utf-8")
 
     def _right(self) -> list[bool]:
-        """Which columns are set flush right: those without any text."""
+        """True for each column of numbers, which is aligned to the right."""
         if not self.rows:
             return [False] * len(self.columns)
         return [not any(isinstance(cell, str) for cell in column) for column in zip(*self.rows, strict=True)]
 
 
 def cell_text(cell: Any) -> str:
-    """One cell as a reader sees it.
+    """Formatted text of a cell.
 
     An estimate is rounded to two significant digits of half its interval's width, a p-value to three decimals, any
     other number to four significant digits. What is absent or not a number is an en dash.
@@ -180,7 +180,7 @@ def _estimate_text(cell: Estimate) -> str:
 
 
 def _raw(cell: Any, three: bool) -> list[Any]:
-    """What CSV holds: numbers as they are, nothing where there is nothing."""
+    """Values for CSV: numbers without rounding, empty for None."""
     values = [cell.mean, cell.low, cell.high] if _is_estimate(cell) else [cell.value if isinstance(cell, P) else cell]
     values += [None] * (3 - len(values)) if three else []
     return ["" if value is None or _is_no_number(value) else value for value in values]

@@ -1,4 +1,4 @@
-"""Where the cells of a study run: in this process, in local processes, or on a Dask cluster."""
+"""Executors of a study's runs: this process, local processes, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[tuple[E
     """The executor that ``--workers`` and ``--dask`` ask for, closed when the block ends; an error ends its processes.
 
     Local processes share the cores evenly and end with the process that started them, however that ends. With Dask,
-    the study's folder has to be on a disk that every worker sees under the same path.
+    the study's folder has to be on a disk that every worker reads under the same path.
 
     Args:
         workers: local processes; 1 means this process.

@@ -23,14 +23,14 @@ _LOCK = ".lock"
 def open_study(
     out: str | Path, *, kind: str, fixed: Mapping[str, Any], free: Mapping[str, Any], resume: bool, overwrite: bool
 ) -> Iterator[Path]:
-    """The folder of a study, made or taken up again, held against a second process while the block runs.
+    """Create or resume the folder of a study, locked against a second process while the block runs.
 
     Args:
         out: the folder.
         kind: ``ablation``, ``search``.
-        fixed: what has to be the same when the study goes on.
+        fixed: values that must be equal when the study is resumed.
         free: what may change then (more seeds, more trials); the newest is written.
-        resume: go on with a study that is there.
+        resume: continue an existing study.
         overwrite: start afresh, whatever was there is deleted.
 
     Yields:
@@ -65,7 +65,7 @@ def plain(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """Eight hexadecimal digits that say whether two values are the same."""
+    """Digest of a value, eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

@@ -25,7 +25,7 @@ RESULT = "result.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run gives back, where the figures alone are not all.
+    """Result of a run with more than its metrics.
 
     Attributes:
         metrics: name -> figure.
@@ -44,7 +44,7 @@ Run = Callable[..., Mapping[str, float] | Outcome]
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRun:
-    """What is run: `overrides` and `seed`, into `folder`; `metric` has to be among its figures."""
+    """Run of a study: `overrides` and `seed`, into `folder`; `metric` is one of its results."""
 
     name: str
     overrides: Mapping[str, Any]
@@ -55,7 +55,7 @@ class TrialRun:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRunResult:
-    """What came of a cell, as ``result.json`` keeps it.
+    """Result of a run, as in ``result.json``.
 
     Attributes:
         name: of the variant.
@@ -79,11 +79,11 @@ class TrialRunResult:
 
 
 def ignore_report(step: int, value: float) -> None:
-    """The report callback where nobody prunes."""
+    """Report callback of a run without pruning."""
 
 
 def trial_run_folder(study: Path, name: str, seed: int) -> Path:
-    """Where a variant's cell lies in the folder of an ablation."""
+    """Folder of a variant's run inside an ablation."""
     return study / "cells" / folder_name(name) / f"seed-{seed}"
 
 

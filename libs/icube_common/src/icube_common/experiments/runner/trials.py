@@ -2,7 +2,7 @@
 
 Each trial fills a slot, a number from 0 on, kept as its attribute ``slot`` and as its folder ``trials/<slot>``. A trial
 that was killed is marked failed and queued again with the same parameters in the same slot, so the slots that are done
-count what the search has done. The sampler is seeded for each slot anew: a search with one worker makes the same
+count what the search has done. The sampler is seeded for each slot: a search with one worker makes the same
 proposals whether or not it was interrupted. With several workers they depend on which trial ends first.
 """
 
@@ -33,7 +33,7 @@ _STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnd:
-    """How a trial ended: ``finished`` with its value, ``pruned``, or ``failed`` with its error."""
+    """End of a trial: ``finished`` with its value, ``pruned``, or ``failed`` with its error."""
 
     state: str
     value: float | None = None
@@ -41,12 +41,12 @@ class TrialEnd:
 
 
 def trial_folder(folder: Path, slot: int) -> Path:
-    """Where a slot's runs and its ``trial.json`` lie."""
+    """Folder of a slot's runs and its ``trial.json``."""
     return folder / "trials" / f"{slot:04d}"
 
 
 def read_end(folder: Path, slot: int) -> TrialEnd | None:
-    """How the slot's trial ended; None where it has not."""
+    """End of the slot's trial; None for an unfinished one."""
     path = trial_folder(folder, slot) / _END
     return TrialEnd(**read_json(path)) if path.exists() else None
 
@@ -65,7 +65,7 @@ def done_slots(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
 def recover(study: optuna.Study, folder: Path) -> int:
     """Settle the trials that were running when the search was killed; return how many are queued again.
 
-    One whose end is on disk is told to the storage; the others are queued with their parameters and marked failed.
+    One whose end is on disk is reported to the storage; the others are queued with their parameters and marked failed.
     """
     queued = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -96,7 +96,7 @@ def ask(study: optuna.Study, search: Search, seed: int) -> optuna.Trial:
 
 
 def trial_runs_of(trial: optuna.Trial, search: Search, folder: Path) -> list[TrialRun]:
-    """What a trial runs: its parameters with every seed."""
+    """Runs of a trial: its parameters with every seed."""
     slot = trial.user_attrs["slot"]
     return [
         TrialRun(

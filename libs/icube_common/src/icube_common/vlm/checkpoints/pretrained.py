@@ -69,7 +69,7 @@ class PretrainedConfig:
 
     @property
     def trained(self) -> bool:
-        """Whether there are weights to load."""
+        """True where there are weights to load."""
         return self.weights is not None or self.tag is not None
 
 

@@ -157,7 +157,7 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def is_averaged(name: str) -> bool:
-    """Whether a key or prefix is one of averaged weights (EMA, a teacher)."""
+    """True for a key or prefix of averaged weights (EMA, a teacher)."""
     return bool(_AVERAGED.intersection(_words(name)))
 
 

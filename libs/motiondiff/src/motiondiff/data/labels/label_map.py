@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 
 NAME_SEPARATOR = " | "
@@ -70,16 +71,8 @@ class LabelMap:
         Raises:
             InputError: missing file, no YAML, or something else than a mapping of names.
         """
-        import yaml
-
-        path = Path(path)
-        try:
-            content = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise InputError(f"--labels {path}: cannot be read ({error.strerror})") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--labels {path}: is not YAML ({str(error).splitlines()[0]})") from error
-        labels = content.get("labels") if isinstance(content, dict) else None
+        content = read_yaml(path, option="--labels")
+        labels = content.get("labels")
         if not isinstance(labels, dict) or set(content) - {"labels", "strict"}:
             raise InputError(f"--labels {path}: `labels:` with a mapping of names, and optionally `strict:`, expected")
         strict = content.get("strict", False)

@@ -151,21 +151,16 @@ def subject_references(
     return [ClipRef(format, unit, (*common, *paths), unit) for unit, paths in sorted(units.items())]
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte order mark.
+def parse_numbers(words: Iterable[str], where: str) -> list[float]:
+    """Numbers of words.
 
     Raises:
-        InputError: missing, unreadable, or not UTF-8; the line is named.
+        InputError: a word is not a number; the message begins with ``where``.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}: line {line}: not UTF-8 text (byte {data[error.start]:#04x})") from error
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:

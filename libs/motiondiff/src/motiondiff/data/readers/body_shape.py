@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 from motiondiff.data.readers.motion_file import read_motion
 from motiondiff.skeleton.joint_matching import REQUIRED_ROLES
@@ -29,13 +30,8 @@ def load_body_shape(path: str | Path, mean: Skeleton) -> Skeleton:
         raise InputError(f"--shape {path}: no such file")
     if path.suffix.lower() in (".npz", ".bvh"):
         return _from_motion(path, mean)
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--shape {path}: is not YAML or JSON ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or not content or set(content) - {"scale", "bone_lengths"}:
+    content = read_yaml(path, option="--shape")
+    if not content or set(content) - {"scale", "bone_lengths"}:
         raise InputError(f"--shape {path}: `scale:` and/or `bone_lengths:` (metres by joint name) expected")
     lengths = mean.bone_lengths * _positive(path, "scale", content.get("scale", 1.0))
     named = content.get("bone_lengths") or {}

@@ -20,15 +20,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    file_references,
-    load_arrays,
-    resample,
-)
-from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, file_references, load_arrays, resample
+from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_motion
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -85,11 +78,7 @@ def read_npz(path: Path) -> Motion:
         if "rotations" in arrays:
             motion = _from_rotations(arrays, names, parents, labels)
         elif "positions" in arrays:
-            skeleton = estimate_skeleton([arrays["positions"]], names, parents)
-            root, rotations, residual = fit_rotations(arrays["positions"], skeleton)
-            motion = Motion(
-                root.astype("f4"), rotations.astype("f4"), skeleton, residual=float(residual.mean()), **labels
-            )
+            motion = fit_motion(arrays["positions"], estimate_skeleton([arrays["positions"]], names, parents), **labels)
         else:
             raise InputError("neither 'rotations' nor 'positions' in it")
     except InputError as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from actprompt.data.readers.lists.text_files import read_text
+from actprompt.data.readers.lists.splits import read_lines
 from icube_common.errors import InputError, nearest
 from icube_common.knowledge.names import name_key
 
@@ -101,7 +101,7 @@ def read_class_names(path: str | Path) -> ClassNames:
         InputError: it cannot be read, is of another form, misses a name or has one twice.
     """
     path = Path(path)
-    text = read_text(path, EXPECTED)
+    text = read_lines(path, EXPECTED)
     rows = _structured(path, text) if path.suffix.lower() in (".json", ".yaml", ".yml") else _lines(path, text)
     names: dict[str, str] = {}
     for code, name in rows:

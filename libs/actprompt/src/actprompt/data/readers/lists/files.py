@@ -19,8 +19,7 @@ from pathlib import Path
 from actprompt.data.readers.base import VIDEO_SUFFIXES
 from actprompt.data.readers.lists.class_names import NUMBER
 from actprompt.data.readers.lists.columns import DELIMITERS, Head, find_head
-from actprompt.data.readers.lists.splits import part_of
-from actprompt.data.readers.lists.text_files import read_text
+from actprompt.data.readers.lists.splits import part_of, read_lines
 from icube_common.errors import InputError
 
 EXPECTED = "a list of clips: lines '<path> <label>', or a table with the head line path,label"
@@ -57,7 +56,7 @@ def read_list(path: Path, root: Path) -> tuple[list[Row], list[str]]:
     """
     _named.cache_clear()
     locate.cache_clear()
-    text = read_text(path, EXPECTED)
+    text = read_lines(path, EXPECTED)
     if path.suffix.lower() in (".json", ".jsonl") or text.lstrip().startswith(('{"', "[{", '["')):
         raise InputError(f"{path}: JSON is not read as a list; expected {EXPECTED}")
     # Excel writes the delimiter above the table

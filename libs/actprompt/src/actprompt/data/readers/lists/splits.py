@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from icube_common.errors import InputError
+from icube_common.io.csv import read_text
 
 # whwu95/BIKE, MIT (train_rgb_split_1.txt, val_rgb_split_1.txt), and mmaction2 (ucf101_train_split_1_videos.txt)
 FLAT = re.compile(r"(?:\w+_)?(?P<part>train|val|test)(?:_rgb)?_split_?(?P<number>[123])(?:_videos|_rawframes)?\.txt")
@@ -89,19 +90,18 @@ def find_split_files(folders: Iterable[Path], pattern: re.Pattern[str]) -> list[
     return []
 
 
+def read_lines(path: Path, expected: str) -> str:
+    """Text of a file whose lines end with a line feed; errors as `icube_common.io.csv.read_text`."""
+    return read_text(path, expected=expected).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def lines_of(path: Path) -> list[tuple[int, str]]:
     """(line number, text) of the lines that are not empty.
 
     Raises:
         InputError: it cannot be read, or is not UTF-8 text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
 
 
 def read_class_lists(files: Iterable[tuple[Path, Mapping[str, str | None] | re.Match[str]]]) -> Splits:

@@ -10,6 +10,8 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.data.skeleton_roles import ancestors
+
 _FOOT = re.compile(r"foot(?!step)|feet|ankle|heel|足首")
 _TOE = re.compile(r"toe|つま先")
 _HEAD = re.compile(r"head|頭")
@@ -78,24 +80,15 @@ def has_feet(names: Sequence[str]) -> bool:
     return any(word.search(name.rsplit(":", 1)[-1].lower()) for name in names for word in (_FOOT, _TOE))
 
 
-def ancestors(parents: Sequence[int], joint: int) -> list[int]:
-    """A joint, its parent and so on up to its root."""
-    path = []
-    while joint >= 0:
-        path.append(joint)
-        joint = parents[joint]
-    return path
-
-
 def common_ancestor(parents: Sequence[int], first: int, second: int) -> int:
     """The lowest joint above both; -1 where they are in different trees."""
-    above = set(ancestors(parents, first))
-    return next((joint for joint in ancestors(parents, second) if joint in above), -1)
+    above = {first, *ancestors(parents, first)}
+    return next((joint for joint in [second, *ancestors(parents, second)] if joint in above), -1)
 
 
 def path_below(parents: Sequence[int], top: int, joint: int) -> list[int]:
     """The joints from below ``top`` down to a joint."""
-    above = ancestors(parents, joint)
+    above = [joint, *ancestors(parents, joint)]
     return above[: above.index(top)][::-1]
 
 
@@ -112,7 +105,7 @@ def _paired_feet(plain: Sequence[str], parents: Sequence[int]) -> tuple[int, int
     """The first foot by name, and the foot with the deepest common ancestor."""
     for word in (_FOOT, _TOE):
         named = {joint for joint, name in enumerate(plain) if word.search(name)}
-        feet = sorted(joint for joint in named if not named & set(ancestors(parents, parents[joint])))
+        feet = sorted(joint for joint in named if not named & set(ancestors(parents, joint)))
         pairs = [
             (len(ancestors(parents, top)), -second, second)
             for second in feet[1:]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from icube_common.errors import InputError
+from motiondiff.data.readers.base import parse_numbers
 from motiondiff.data.readers.bvh.hierarchy import BvhJoint, parse_hierarchy
 
 Array = npt.NDArray[np.float64]
@@ -184,10 +185,7 @@ def _parse_row(line: str, channels: int, where: str) -> Array:
         words = line.replace(",", " ").split()
     if len(words) != channels:
         raise InputError(f"{where}: {len(words)} numbers, {channels} expected")
-    try:
-        return np.array(list(map(float, words)))
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
+    return np.array(parse_numbers(words, where))
 
 
 def _number(text: str, kind: type, what: str) -> Any:

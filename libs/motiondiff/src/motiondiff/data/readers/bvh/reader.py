@@ -17,14 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    check_fps,
-    file_references,
-    resample,
-)
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_references, resample
 from motiondiff.data.readers.bvh.body import find_body, take_subtree, world_transforms
 from motiondiff.data.readers.bvh.coordinates import (
     Coordinates,

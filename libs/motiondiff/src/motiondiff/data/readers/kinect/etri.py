@@ -10,29 +10,26 @@ activities of two people (45 to 48) give a clip for each, see `motiondiff.data.r
 from __future__ import annotations
 
 import csv
-import re
-from dataclasses import replace
 from pathlib import Path
 
 from icube_common.data.class_lists import ETRI_ACTIVITY3D
+from icube_common.data.file_names import ETRI_NAME
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
     TrackClip,
-    fit_clips,
     parse_file_name,
+    read_samples,
     recording_clips,
 )
 
 TWO_PEOPLE = frozenset(range(45, 49))
 """Activities of two people."""
-LIMITS = {"action": (1, len(ETRI_ACTIVITY3D)), "person": (1, 100), "camera": (1, 8)}
 COORDINATES = tuple(f"joint{joint}_3d{axis}" for joint in range(1, 26) for axis in "XYZ")
 ELDERLY = range(1, 51)
-
-_NAME = re.compile(r"A(?P<action>\d{3})_?P(?P<person>\d{3})_?G(?P<group>\d{3})_?C(?P<camera>\d{3})", re.IGNORECASE)
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
@@ -42,7 +39,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
         InputError: there is no .csv file.
     """
     files = find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)")
-    return subject_references("etri", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['person']}")
+    return subject_references("etri", files, lambda path: (m := ETRI_NAME.match(path.stem)) and f"P{m['person']}")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
@@ -55,39 +52,21 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive.
     """
-    check_fps(fps)
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
-    ages: dict[str, str] = {}
-    for path in ref.files:
-        try:
-            clips, age = _read_sample(path)
-            track_clips += clips
-            ages |= dict.fromkeys((clip.clip_id for clip in clips), age)
-        except InputError as error:
-            results.append(Rejection(path.stem, str(error)))
-    for item in fit_clips(track_clips, fps):
-        if isinstance(item, Clip):
-            item = Clip(item.clip_id, replace(item.motion, style=ages[item.clip_id]))
-        results.append(item)
-    return results
+    return read_samples(ref.files, _read_sample, fps)
 
 
-def _read_sample(path: Path) -> tuple[list[TrackClip], str]:
-    match = _NAME.fullmatch(path.stem)
-    if match is None:
-        raise InputError(f"{path}: the name is not Aaaa_Pppp_Gggg_Cccc.csv")
-    number = parse_file_name(match, LIMITS, path)
-    clips = recording_clips(
+def _read_sample(path: Path) -> list[TrackClip]:
+    number = parse_file_name(ETRI_NAME, path)
+    return recording_clips(
         read_skeleton(path),
         together=number["action"] in TWO_PEOPLE,
         clip_id=path.stem,
         action=ETRI_ACTIVITY3D[number["action"] - 1],
-        subject=f"P{match['person']}",
+        subject=f"P{number['person']:03d}",
         source=path.name,
-        camera=f"A{match['action']}G{match['group']}C{match['camera']}",
+        camera=f"A{number['action']}G{number['group']}C{number['camera']}",
+        style="elderly" if number["person"] in ELDERLY else "young",
     )
-    return clips, "elderly" if number["person"] in ELDERLY else "young"
 
 
 def read_skeleton(path: Path) -> list[Track]:

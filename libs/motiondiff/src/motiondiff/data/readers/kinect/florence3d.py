@@ -17,15 +17,15 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, parse_numbers
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,
     coordinate_error,
     fit_subject,
-    floor_height,
+    level_and_resample,
     level_camera,
-    resample_positions,
 )
 from motiondiff.skeleton.kinect import KinectJoints
 
@@ -102,11 +102,10 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     turn = level_camera([positions for _, _, positions in read], JOINTS)
     recorded = []
     for clip_id, category, positions in read:
-        levelled = positions @ turn.T
-        levelled[..., 1] -= floor_height(levelled, JOINTS)
         rate = fps or FPS
-        levelled = resample_positions(np.arange(len(levelled)) / FPS, levelled, rate)
-        recorded.append(PositionClip(clip_id, levelled, rate, ACTIONS[category - 1], ref.subject, clip_id))
+        levelled = level_and_resample(positions, np.arange(len(positions)) / FPS, turn, rate, JOINTS)
+        labels = {"action": ACTIONS[category - 1], "subject": ref.subject, "source": clip_id}
+        recorded.append(PositionClip(clip_id, levelled, rate, labels))
     return [*fit_subject(recorded, JOINTS), *results]
 
 
@@ -137,10 +136,7 @@ def _read_lines(path: Path) -> list[tuple[int, int, int, int, list[float]]]:
             raise InputError(
                 f"{where}: {len(words)} numbers, {_NUMBERS_A_LINE} expected (video, actor, category, 15 joints)"
             )
-        try:
-            values = [float(word) for word in words]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
+        values = parse_numbers(words, where)
         if coordinate_error([value / 1000 for value in values]):
             raise InputError(f"{where}: a number that is not finite, or beyond the range of a Kinect")
         video, actor, category = (int(value) if value == int(value) else -1 for value in values[:3])

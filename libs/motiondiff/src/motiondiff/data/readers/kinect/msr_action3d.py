@@ -15,15 +15,23 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import (
+    Clip,
+    ClipRef,
+    Rejection,
+    check_fps,
+    find_files,
+    parse_numbers,
+    subject_references,
+)
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,
     coordinate_error,
     fit_subject,
-    floor_height,
+    level_and_resample,
     level_camera,
-    resample_positions,
 )
 
 FPS = 15.0
@@ -96,11 +104,10 @@ def read_recorded(ref: ClipRef, fps: float | None = None) -> tuple[list[Position
     turn = level_camera([positions for _, _, _, positions in raw])
     recorded = []
     for path, action, times, positions in raw:
-        levelled = positions @ turn.T
-        levelled[..., 1] -= floor_height(levelled)
         rate = fps or FPS
-        levelled = resample_positions(times, levelled, rate)
-        recorded.append(PositionClip(path.stem, levelled, rate, action, str(ref.subject), path.name))
+        levelled = level_and_resample(positions, times, turn, rate)
+        labels = {"action": action, "subject": str(ref.subject), "source": path.name}
+        recorded.append(PositionClip(path.stem, levelled, rate, labels))
     return recorded, rejected
 
 
@@ -119,10 +126,7 @@ def _read_rows(path: Path) -> tuple[Array, Array]:
         where = f"{path}: line {number} (frame {len(rows) // 20})"
         if len(tokens) != 4:
             raise InputError(f"{where}: {len(tokens)} numbers, 4 expected (x y z confidence)")
-        try:
-            row = [float(token) for token in tokens[:3]]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
+        row = parse_numbers(tokens[:3], where)
         if problem := coordinate_error(row):
             raise InputError(f"{where}: {problem}")
         rows.append(row)

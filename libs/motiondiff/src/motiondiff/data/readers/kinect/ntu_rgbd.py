@@ -21,28 +21,26 @@ where they are beside the files: their samples are rejected.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from icube_common.data.class_lists import NTU_RGBD
+from icube_common.data.file_names import NTU_RGBD_NAME
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, find_files, parse_numbers, subject_references
 from motiondiff.data.readers.kinect.tracks import (
     Track,
     TrackBuilder,
     TrackClip,
-    fit_clips,
     parse_file_name,
+    read_samples,
     recording_clips,
 )
 
 TWO_PEOPLE = frozenset({*range(50, 61), *range(106, 121)})
 """Actions of two people."""
-LIMITS = {"setup": (1, 32), "camera": (1, 3), "performer": (1, 106), "replication": (1, 2), "action": (1, 120)}
 
 _SUFFIX = ".skeleton"
-_SAMPLE = r"S(?P<setup>\d{3})C(?P<camera>\d{3})P(?P<performer>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
-_NAME = re.compile(_SAMPLE, re.IGNORECASE)
 _LIST = "*samples_with_missing_skeletons.txt"
 _NUMBERS_A_JOINT, _NUMBERS_A_BODY, _JOINTS = 12, 10, 25
 
@@ -58,7 +56,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
     base = folder if folder.is_dir() else folder.parent
     lists = tuple(sorted(base.rglob(_LIST)))
     return subject_references(
-        "ntu-rgbd", files, lambda path: (m := _NAME.fullmatch(path.stem)) and f"P{m['performer']}", lists
+        "ntu-rgbd", files, lambda path: (m := NTU_RGBD_NAME.match(path.stem)) and f"P{m['performer']}", lists
     )
 
 
@@ -72,26 +70,20 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive, or a list of bad samples cannot be read.
     """
-    check_fps(fps)
-    bad: dict[str, str] = {}
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
+    files = [path for path in ref.files if path.suffix.lower() == _SUFFIX]
+    bad = {name.upper(): path.name for path in ref.files if path not in files for name in bad_samples(path)}
     taken: set[str] = set()
-    for path in ref.files:
-        if path.suffix.lower() != _SUFFIX:
-            bad |= {name.upper(): path.name for name in bad_samples(path)}
-            continue
+
+    def read(path: Path) -> list[TrackClip]:
         name = path.stem.upper()
-        try:
-            if name in taken:
-                raise InputError(f"{path}: another file has this name already")
-            taken.add(name)
-            if name in bad:
-                raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
-            track_clips += _read_sample(path, name)
-        except InputError as error:
-            results.append(Rejection(path.stem, str(error)))
-    return [*fit_clips(track_clips, fps), *results]
+        if name in taken:
+            raise InputError(f"{path}: another file has this name already")
+        taken.add(name)
+        if name in bad:
+            raise InputError(f"{path}: listed in {bad[name]}: its skeleton is missing or incomplete")
+        return _read_sample(path, name)
+
+    return read_samples(files, read, fps)
 
 
 def bad_samples(path: Path) -> list[str]:
@@ -103,7 +95,7 @@ def bad_samples(path: Path) -> list[str]:
     names: list[str] = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         text = line.strip()
-        if _NAME.fullmatch(text.removesuffix(_SUFFIX)):
+        if NTU_RGBD_NAME.match(text.removesuffix(_SUFFIX)):
             names.append(text.removesuffix(_SUFFIX))
         elif text and names:
             raise InputError(f"{path}: line {number}: {text[:40]!r} is not SsssCcccPpppRrrrAaaa")
@@ -113,18 +105,15 @@ def bad_samples(path: Path) -> list[str]:
 
 
 def _read_sample(path: Path, name: str) -> list[TrackClip]:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise InputError(f"{path}: the name is not SsssCcccPpppRrrrAaaa{_SUFFIX}")
-    action = parse_file_name(match, LIMITS, path)["action"]
+    number = parse_file_name(NTU_RGBD_NAME, path)
     return recording_clips(
         read_skeleton(path),
-        together=action in TWO_PEOPLE,
+        together=number["action"] in TWO_PEOPLE,
         clip_id=name,
-        action=NTU_RGBD[action - 1],
-        subject=f"P{match['performer']}",
+        action=NTU_RGBD[number["action"] - 1],
+        subject=f"P{number['performer']:03d}",
         source=path.name,
-        camera=f"S{match['setup']}C{match['camera']}",
+        camera=f"S{number['setup']}C{number['camera']}",
     )
 
 
@@ -172,10 +161,7 @@ def read_frames(path: Path) -> list[list[tuple[int, str, list[list[float]]]]]:
 
     def joint() -> list[float]:
         tokens = words(_NUMBERS_A_JOINT, "a joint")[:3]
-        try:
-            return [float(word) for word in tokens]
-        except ValueError as error:
-            raise InputError(f"{path}: line {position}: {error}") from error
+        return parse_numbers(tokens, f"{path}: line {position}")
 
     frames = []
     for _ in range(count("frames")):

@@ -18,7 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, read_text
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files
 from motiondiff.data.readers.kinect.label_ranges import LabelRange, check_ranges, median_lengths
 from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, fit_clips, recording_clips
 

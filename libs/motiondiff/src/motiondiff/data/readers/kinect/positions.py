@@ -7,17 +7,17 @@ right arm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from motiondiff.data.readers.base import Clip, frame_times
-from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations, swing_rotation
+from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_motion, swing_rotation
 from motiondiff.skeleton.kinect import KINECT_V1, KinectJoints
-from motiondiff.skeleton.motion import Motion
 
 Array = npt.NDArray[np.float64]
 
@@ -85,38 +85,32 @@ def resample_positions(times: Array, positions: Array, fps: float) -> Array:
     return np.asarray((1 - weight) * positions[before] + weight * positions[after])
 
 
+def level_and_resample(
+    positions: Array, times: Array, rotation: Array, fps: float, joints: KinectJoints = KINECT_V1
+) -> Array:
+    """(N, J, 3) positions of one clip, rotated by `level_camera`, with the floor at y = 0, at ``fps``."""
+    levelled = positions @ rotation.T
+    levelled[..., 1] -= floor_height(levelled, joints)
+    return resample_positions(times, levelled, fps)
+
+
 @dataclass(frozen=True, eq=False)
 class PositionClip:
-    """Levelled joint positions of one clip, with its labels.
+    """Levelled joint positions of one clip.
 
     Attributes:
         positions: (T, J, 3) metres, y up, at ``fps``.
         fps: frames per second.
+        labels: action, subject, source and style of the `Motion`.
     """
 
     clip_id: str
     positions: Array
     fps: float
-    action: str | None
-    subject: str | None
-    source: str
+    labels: Mapping[str, Any]
 
 
 def fit_subject(recorded: Sequence[PositionClip], joints: KinectJoints = KINECT_V1) -> list[Clip]:
-    """Each clip of one subject as a `Motion` on the subject's own skeleton; the residual is the mean distance (m)."""
+    """Each clip of one subject as a `Motion` on the subject's own skeleton."""
     skeleton = estimate_skeleton([clip.positions for clip in recorded], joints.names, joints.parents)
-    clips = []
-    for clip in recorded:
-        root, rotations, residual = fit_rotations(clip.positions, skeleton)
-        motion = Motion(
-            root=root.astype(np.float32),
-            rotations=rotations.astype(np.float32),
-            skeleton=skeleton,
-            fps=clip.fps,
-            action=clip.action,
-            subject=clip.subject,
-            source=clip.source,
-            residual=float(residual.mean()),
-        )
-        clips.append(Clip(clip.clip_id, motion))
-    return clips
+    return [Clip(clip.clip_id, fit_motion(clip.positions, skeleton, clip.fps, **clip.labels)) for clip in recorded]

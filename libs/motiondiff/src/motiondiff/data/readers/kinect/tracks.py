@@ -6,24 +6,24 @@ and right are the subject's. A frame holds up to six tracked bodies, and some of
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from einops import rearrange
 
+from icube_common.data.file_names import FileNameGrammar
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, Rejection
+from motiondiff.data.readers.base import Clip, Rejection, check_fps
 from motiondiff.data.readers.kinect.positions import (
     Array,
     PositionClip,
     coordinate_error,
     fit_subject,
-    floor_height,
+    level_and_resample,
     level_camera,
-    resample_positions,
 )
 from motiondiff.skeleton.kinect import KINECT_V2, KINECT_V2_ORDER
 
@@ -55,19 +55,18 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class TrackClip:
-    """Track of one clip, with its labels.
+    """Track of one clip.
 
     Attributes:
         camera: identifier of the camera; clips of one camera are levelled together.
+        labels: action, subject, source and style of the `Motion`.
         own_body: True for bone lengths of this clip alone (an unidentified partner), False for the subject's.
     """
 
     clip_id: str
     track: Track
-    action: str
-    subject: str | None
-    source: str
     camera: str
+    labels: Mapping[str, Any]
     own_body: bool = False
 
 
@@ -114,21 +113,20 @@ def select_performers(tracks: Iterable[Track], count: int) -> list[Track]:
     return sorted(there, key=lambda track: -float(track.positions.var(axis=0).sum()))[:count]
 
 
-def parse_file_name(name: re.Match[str], limits: Mapping[str, tuple[int, int]], path: Path) -> dict[str, int]:
-    """Numbers of a file name by group.
+def parse_file_name(grammar: FileNameGrammar, path: Path) -> dict[str, int]:
+    """Numbers of a file's name.
 
     Raises:
-        InputError: one is outside its (inclusive) limits.
+        InputError: another name, or a number out of range.
     """
-    numbers = {key: int(value) for key, value in name.groupdict().items()}
-    for key, (least, most) in limits.items():
-        if not least <= numbers[key] <= most:
-            raise InputError(f"{path}: {key} {numbers[key]} is not from {least} to {most}")
-    return numbers
+    try:
+        return grammar.parse(path.stem)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def recording_clips(
-    tracks: Iterable[Track], *, together: bool, clip_id: str, action: str, subject: str | None, source: str, camera: str
+    tracks: Iterable[Track], *, together: bool, clip_id: str, camera: str, source: str, **labels: Any
 ) -> list[TrackClip]:
     """Clips of one recording: the performer's, or two people's, the second with id ``<clip_id>.2``.
 
@@ -136,10 +134,9 @@ def recording_clips(
         tracks: the bodies of the recording.
         together: an activity of two people, who then have separate bone lengths: no set identifies the partner.
         clip_id: id of the (first) clip.
-        action: its label.
-        subject: identifier of the person.
+        camera: see `TrackClip`, as for the labels.
         source: file name, for messages.
-        camera: see `TrackClip`.
+        labels: action, subject and style.
 
     Raises:
         InputError: no frame shows a body.
@@ -148,8 +145,8 @@ def recording_clips(
     if not bodies:
         raise InputError(f"{source}: no frame shows a body")
     return [
-        TrackClip(f"{clip_id}.{number}" if number > 1 else clip_id, track, action, subject, source, camera, together)
-        for number, track in enumerate(bodies, start=1)
+        TrackClip(f"{clip_id}.{n}" if n > 1 else clip_id, track, camera, {"source": source, **labels}, together)
+        for n, track in enumerate(bodies, start=1)
     ]
 
 
@@ -161,6 +158,28 @@ def check_gaps(track: Track, fps: float = KINECT_V2_FPS) -> None:
     if lost.max() > MAX_GAP * fps:
         first = int(track.frames[int(np.argmax(lost))]) + 1
         raise InputError(f"frame {first}: {int(lost.max())} frames without the body, more than {MAX_GAP:g} s")
+
+
+def read_samples(
+    files: Iterable[Path],
+    read: Callable[[Path], list[TrackClip]],
+    fps: float | None,
+    clip_id: Callable[[Path], str] = lambda path: path.stem,
+) -> list[Clip | Rejection]:
+    """Fitted clips of one unit of reading, and a rejection for each file with an error.
+
+    Raises:
+        InputError: ``fps`` is not positive.
+    """
+    check_fps(fps)
+    clips: list[TrackClip] = []
+    rejected: list[Rejection] = []
+    for path in files:
+        try:
+            clips += read(path)
+        except InputError as error:
+            rejected.append(Rejection(clip_id(path), str(error)))
+    return [*fit_clips(clips, fps), *rejected]
 
 
 def fit_clips(tracks: Sequence[TrackClip], fps: float | None, own_fps: float = KINECT_V2_FPS) -> list[Clip | Rejection]:
@@ -178,20 +197,19 @@ def fit_clips(tracks: Sequence[TrackClip], fps: float | None, own_fps: float = K
             check_gaps(clip.track, own_fps)
             whole.append(clip)
         except InputError as error:
-            results.append(Rejection(clip.clip_id, f"{clip.source}: {error}"))
+            results.append(Rejection(clip.clip_id, f"{clip.labels['source']}: {error}"))
     seen: dict[str, list[Array]] = {}
     for clip in whole:
         seen.setdefault(clip.camera, []).append(clip.track.positions[:, KINECT_V2_ORDER])
     turns = {camera: level_camera(positions, KINECT_V2) for camera, positions in seen.items()}
     bodies: dict[str, list[PositionClip]] = {}
     for clip in whole:
-        positions = clip.track.positions[:, KINECT_V2_ORDER] @ turns[clip.camera].T
-        positions[..., 1] -= floor_height(positions, KINECT_V2)
-        times = (clip.track.frames - clip.track.frames[0]) / own_fps
-        rate = fps or own_fps
-        positions = resample_positions(times, positions, rate)
-        recorded = PositionClip(clip.clip_id, positions, rate, clip.action, clip.subject, clip.source)
-        bodies.setdefault(clip.clip_id if clip.own_body else "", []).append(recorded)
+        times, rate = (clip.track.frames - clip.track.frames[0]) / own_fps, fps or own_fps
+        positions = clip.track.positions[:, KINECT_V2_ORDER]
+        positions = level_and_resample(positions, times, turns[clip.camera], rate, KINECT_V2)
+        bodies.setdefault(clip.clip_id if clip.own_body else "", []).append(
+            PositionClip(clip.clip_id, positions, rate, clip.labels)
+        )
     for body in bodies.values():
         results += fit_subject(body, KINECT_V2)
     return results

@@ -8,14 +8,15 @@ last number: ``x y z 0`` in metres, ``u v 1`` in the colour image, ``u v 2`` in 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
+from icube_common.data.file_names import FileNameGrammar
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
-from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, fit_clips, parse_file_name
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, parse_numbers, subject_references
+from motiondiff.data.readers.kinect.tracks import Track, TrackBuilder, TrackClip, parse_file_name, read_samples
 
 ACTIONS = (
     "punching and knee lifting", "marking time and knee lifting", "jumping jack", "squatting", "forward lunging",
@@ -29,9 +30,11 @@ ACTIONS = (
     "standing gastrocnemius calf", "single leg lateral hopping", "high knees running",
 )  # fmt: skip
 """Actions 0 to 39."""
-LIMITS = {"action": (0, 39), "direction": (1, 8), "person": (1, 118), "camera": (1, 2)}
-
-_NAME = re.compile(r"a(?P<action>\d+)_d(?P<direction>\d+)_p(?P<person>\d+)_c(?P<camera>\d+)_skeleton", re.IGNORECASE)
+NAME = FileNameGrammar(
+    text="aA_dD_pPPP_cC_skeleton",
+    pattern=r"a(?P<action>\d+)_d(?P<direction>\d+)_p(?P<person>\d+)_c(?P<camera>\d+)_skeleton",
+    ranges={"action": (0, 39), "direction": (1, 8), "person": (1, 118), "camera": (1, 2)},
+)
 _EXPECTED = "UESTC skeletons (aA_dD_pPPP_cC_skeleton.txt or .mat)"
 _JOINTS = 25
 
@@ -52,7 +55,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
         raise InputError(f"{folder}: holds no {_EXPECTED}")
     ordered = [path for _, path in sorted(files.items())]
     return subject_references(
-        "uestc", ordered, lambda path: (m := _NAME.fullmatch(path.stem)) and f"p{int(m['person']):03d}"
+        "uestc", ordered, lambda path: (m := NAME.match(path.stem)) and f"p{int(m['person']):03d}"
     )
 
 
@@ -66,32 +69,24 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     Raises:
         InputError: ``fps`` is not positive.
     """
-    check_fps(fps)
-    track_clips: list[TrackClip] = []
-    results: list[Clip | Rejection] = []
-    for path in ref.files:
-        try:
-            track_clips.append(_read_sample(path, str(ref.subject)))
-        except InputError as error:
-            results.append(Rejection(path.stem.removesuffix("_skeleton"), str(error)))
-    return [*fit_clips(track_clips, fps), *results]
+    return read_samples(
+        ref.files,
+        lambda path: [_read_sample(path, str(ref.subject))],
+        fps,
+        clip_id=lambda path: path.stem.removesuffix("_skeleton"),
+    )
 
 
 def _read_sample(path: Path, subject: str) -> TrackClip:
-    match = _NAME.fullmatch(path.stem)
-    if match is None:
-        raise InputError(f"{path}: the name is not aA_dD_pPPP_cC_skeleton{path.suffix}")
-    number = parse_file_name(match, LIMITS, path)
+    number = parse_file_name(NAME, path)
     tracks = read_mat(path) if path.suffix.lower() == ".mat" else read_skeleton(path)
     if not tracks:
         raise InputError(f"{path}: no frame shows a body")
     return TrackClip(
         clip_id=path.stem.removesuffix("_skeleton"),
         track=tracks[0],
-        action=ACTIONS[number["action"]],
-        subject=subject,
-        source=path.name,
         camera=f"a{number['action']}d{number['direction']}c{number['camera']}",
+        labels={"action": ACTIONS[number["action"]], "subject": subject, "source": path.name},
     )
 
 
@@ -128,10 +123,7 @@ def read_skeleton(path: Path) -> list[Track]:
         where = f"{path}: line {number}"
         if values is None:
             raise InputError(f"{where}: '#', the start of a frame, expected, found {line.strip()[:40]!r}")
-        try:
-            numbers = [float(word) for word in words]
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from error
+        numbers = parse_numbers(words, where)
         if (len(numbers), numbers[-1]) not in ((4, 0.0), (3, 1.0), (3, 2.0)):
             raise InputError(f"{where}: 'x y z 0', 'u v 1' or 'u v 2' expected, found {line.strip()[:40]!r}")
         if numbers[-1] == 0:

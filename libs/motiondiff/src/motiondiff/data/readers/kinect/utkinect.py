@@ -20,7 +20,8 @@ import numpy as np
 from einops import rearrange
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, read_text, subject_references
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, subject_references
 from motiondiff.data.readers.kinect.label_ranges import LabelRange, check_ranges, median_lengths
 from motiondiff.data.readers.kinect.positions import (
     Array,
@@ -151,7 +152,7 @@ def _clip(label: _Label, rows: _Rows, path: Path, subject: str, fps: float) -> P
     source = f"{path.name} ids {label.first:.0f}-{label.last:.0f}"
     positions = resample_positions(times, positions, fps)
     positions[..., 1] -= floor_height(positions)
-    return PositionClip(label.clip_id, positions, fps, label.action, subject, source)
+    return PositionClip(label.clip_id, positions, fps, {"action": label.action, "subject": subject, "source": source})
 
 
 def _read_labels(path: Path) -> dict[str, list[_Label]]:

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from icube_common.errors import InputError
+from icube_common.io.csv import read_text
 from motiondiff.data.labels.label_map import NAME_SEPARATOR
-from motiondiff.data.readers.base import read_text
 
 _RENAMED = {"biomotionlab_ntroje": "bmlrub", "dfaust_67": "dfaust", "mpi_hdm05": "hdm05", "mpi_limits": "poseprior"}
 """Older names of AMASS's folders, in lower case."""

@@ -20,18 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    check_fps,
-    find_files,
-    load_array,
-    read_text,
-    resample,
-)
+from icube_common.io.csv import read_text
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, find_files, load_array, resample
 from motiondiff.skeleton.humanml3d import FPS, NUM_JOINTS, VECTOR_SIZE, vectors_to_joints
-from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_rotations
+from motiondiff.skeleton.inverse_kinematics import estimate_skeleton, fit_motion
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.smpl import JOINT_NAMES, PARENTS
 
@@ -139,16 +131,7 @@ def fit_joints(
     """
     if not np.abs(joints).max(initial=0) <= MAX_REACH:
         raise InputError("joints beyond the reach of a clip")
-    skeleton = estimate_skeleton([joints], names, parents)
-    root, rotations, residual = fit_rotations(joints, skeleton)
-    return Motion(
-        root.astype(np.float32),
-        rotations.astype(np.float32),
-        skeleton,
-        fps,
-        source=source,
-        residual=float(residual.mean()),
-    )
+    return fit_motion(joints, estimate_skeleton([joints], names, parents), fps, source=source)
 
 
 def read_captions(path: Path) -> list[Caption]:

@@ -27,17 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.data.readers.base import (
-    Clip,
-    ClipRef,
-    Rejection,
-    check_fps,
-    file_references,
-    resample,
-)
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, check_fps, file_references, resample
 from motiondiff.data.readers.pickles import load_npy
 from motiondiff.data.readers.smpl.humanml3d import fit_joints
 from motiondiff.skeleton.humanml3d import FPS, vectors_to_joints
+from motiondiff.skeleton.inverse_kinematics import unit_vectors
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.smpl import JOINT_NAMES, PARENTS
 
@@ -254,14 +248,10 @@ def _leg(joints: Array, body: _Body) -> float:
 def _handedness(joints: Array, body: _Body) -> float:
     """Mean of left . (up x front) of unit vectors: the hips, the trunk, and where the feet point from the ankles."""
     tip = "toe" if "left_toe" in body.names else "foot"
-    left = _unit(joints[:, body.index("left_hip")] - joints[:, body.index("right_hip")])
-    up = _unit(joints[:, body.index("neck")] - joints[:, body.index(body.names[0])])
+    left = unit_vectors(joints[:, body.index("left_hip")] - joints[:, body.index("right_hip")])
+    up = unit_vectors(joints[:, body.index("neck")] - joints[:, body.index(body.names[0])])
     front = sum(
-        _unit(joints[:, body.index(f"{side}_{tip}")] - joints[:, body.index(f"{side}_ankle")])
+        unit_vectors(joints[:, body.index(f"{side}_{tip}")] - joints[:, body.index(f"{side}_ankle")])
         for side in ("left", "right")
     )
-    return float((left * np.cross(up, _unit(np.asarray(front)))).sum(-1).mean())
-
-
-def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9))
+    return float((left * np.cross(up, unit_vectors(np.asarray(front)))).sum(-1).mean())

@@ -1,0 +1,259 @@
+"""All figures of sets of generated motions, beside those of held-out real motion.
+
+What depends on the number of clips or on the mixture of classes (FID, precision, recall, diversity) is computed on
+*matched* draws: of each class as many clips of every set as the smallest of the three (generated, held-out, training)
+has. KID, accuracy and physics take all clips and let every class weigh the same.
+
+The features of training clips are those of clips that the classifier was trained on, so that the floor of KID and of
+precision and recall is a little higher than real motion of further people would set it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from icube_common.errors import InputError
+from icube_common.evaluation import find_metric, group_interval, mean_interval
+from motiondiff.config import MIN_CLIPS
+from motiondiff.evaluation.distances import diversity, fid, kid, why_no_fid, within_class
+from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisation_metrics
+from motiondiff.evaluation.physics import physics_metrics
+from motiondiff.evaluation.pose_descriptors import describe_all
+from motiondiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
+from motiondiff.evaluation.targets import check_targets
+from motiondiff.recognition.classifier import ActionClassifier
+from motiondiff.recognition.clips import ClipSet, check_subject_overlap
+from motiondiff.recognition.training import check_class_sizes
+
+Table = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+Values = dict[str, float]
+
+MEANING = {
+    "kid": "kernel distance to held-out motion, on the classifier's features; 0: the same distribution",
+    "fid": "Frechet distance to held-out motion, where the counts allow it",
+    "precision": "share of motions that lie among held-out real ones (k = 3)",
+    "recall": "share of held-out real motions that lie among these (k = 3)",
+    "accuracy": "share that the classifier names as the action asked for, mean over classes",
+    "diversity": "mean distance of two motions, on the classifier's features",
+    "multimodality": "mean distance of two motions of one action, on the classifier's features",
+    "within_class_diversity": "m: mean distance of two motions of one action, root mean square over joints",
+    "nearest_training_median": "m: distance to the nearest training clip or part of one, median",
+    "nearest_training_p5": "m: the same, 5th percentile",
+    "copies": "share of motions that are nearly a training clip",
+    "below_held_out_p5": "share of motions nearer to a training clip than 95 % of held-out ones are",
+}
+FIXED = "one fixed set of clips: no seed changes it"
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedClips:
+    """What is known of a set of clips: features (N, D), probabilities (N, C), poses (N, F), nearest training clips."""
+
+    clips: ClipSet
+    features: Table
+    probabilities: Table
+    poses: Table
+    nearest: Nearest
+
+
+class MotionEvaluator:
+    """Everything that sets of motions are held against, prepared once.
+
+    Args:
+        train: the generator's training clips, and no others.
+        held_out: real clips of other people, same classes in the same order.
+        classifier: trained on ``train`` alone.
+
+    Raises:
+        InputError: a subject on both sides, other classes, or a class with fewer than two clips on a side.
+    """
+
+    def __init__(self, train: ClipSet, held_out: ClipSet, classifier: ActionClassifier) -> None:
+        check_subject_overlap(train, held_out)
+        if not train.class_names == held_out.class_names == classifier.class_names:
+            raise InputError(
+                f"evaluation: classes {list(train.class_names)}, {list(held_out.class_names)} and "
+                f"{list(classifier.class_names)} of training, held-out clips and classifier have to be the same"
+            )
+        check_class_sizes(train, MIN_CLIPS, "to train on")
+        check_class_sizes(held_out, MIN_CLIPS, "held out")
+        self.classifier = classifier
+        self.memory = TrainingMemory(train)
+        own = describe_all(train, self.memory.lengths)
+        self.train = EvaluatedClips(train, classifier.features(train), classifier.predict(train), own, self.memory.own)
+        self.held_out = self.describe(held_out)
+        self.held_out_p5 = float(np.percentile(self.held_out.nearest.distance, 5))
+
+    def describe(self, clips: ClipSet) -> EvaluatedClips:
+        """Features, probabilities, poses and nearest training clips of a set."""
+        return EvaluatedClips(
+            clips,
+            self.classifier.features(clips),
+            self.classifier.predict(clips),
+            describe_all(clips, self.memory.lengths),
+            self.memory.nearest(clips),
+        )
+
+    def matched(self, found: EvaluatedClips, reference: EvaluatedClips, seed: int) -> tuple[Index, Index]:
+        """Rows of two sets, as many of each class as the smallest of generated, held-out and training set has."""
+        generator = np.random.default_rng([seed, 17])
+        rows: tuple[list[int], list[int]] = ([], [])
+        sets = (found.clips, self.held_out.clips, self.train.clips)
+        for label in range(len(found.clips.class_names)):
+            size = min(int(clips.counts[label]) for clips in sets)
+            for chosen, clips in zip(rows, (found.clips, reference.clips), strict=True):
+                own = np.flatnonzero(clips.labels == label)
+                chosen.extend(generator.permutation(own)[:size].tolist())
+        return np.array(rows[0]), np.array(rows[1])
+
+    def distribution_metrics(self, found: EvaluatedClips, seed: int) -> Values:
+        """KID, FID (NaN where the counts do not allow it), precision, recall and diversity of a matched draw."""
+        mine, theirs = self.matched(found, self.held_out, seed)
+        features, reference = found.features[mine], self.held_out.features[theirs]
+        real = self.held_out
+        distance = kid(found.features, real.features, found.clips.labels, real.clips.labels)
+        values = {"kid": distance, "fid": math.nan, "precision": math.nan, "recall": math.nan}
+        if not why_no_fid(len(features), len(reference), features.shape[1]):
+            values["fid"] = fid(features, reference)
+        if len(features) > NEIGHBOURS:
+            values["precision"], values["recall"] = precision_recall(reference, features)
+        return {**values, "diversity": diversity(features)}
+
+    def set_metrics(self, found: EvaluatedClips) -> Values:
+        """Accuracy, what a class spans, memorisation and physics of a whole set."""
+        labels = found.clips.labels
+        return {
+            "accuracy": find_metric("mean_class_accuracy")(labels, found.probabilities),
+            "multimodality": within_class(found.features, labels),
+            "within_class_diversity": within_class(found.poses, labels),
+            **memorisation_metrics(found.nearest, self.memory.copy_distance, self.held_out_p5),
+            **physics_metrics(found.clips),
+        }
+
+    def generated(self, found: EvaluatedClips, seed: int) -> Values:
+        """All figures of one set of generated motions."""
+        check_class_sizes(found.clips, MIN_CLIPS, "generated")
+        return {**self.distribution_metrics(found, seed), **self.set_metrics(found)}
+
+    def why_undefined(self, count: int) -> dict[str, str]:
+        """Reasons for figures that are NaN, where each side of a matched draw has ``count`` clips."""
+        return {
+            "fid": why_no_fid(count, count, self.train.features.shape[1]),
+            "precision": f"{count} clips a side, more than {NEIGHBOURS} needed",
+            "recall": f"{count} clips a side, more than {NEIGHBOURS} needed",
+            "foot_skate": "no foot joint is ever near the floor, or none is named",
+            "foot_skate_share": "no foot joint is ever near the floor, or none is named",
+            "jitter": "all clips are shorter than four frames",
+        }
+
+
+def evaluate_sets(
+    generated: Sequence[ClipSet], evaluator: MotionEvaluator
+) -> tuple[dict[str, Any], list[EvaluatedClips]]:
+    """Figures of generated sets, one for each seed, beside those of held-out motion, and the goals.
+
+    Args:
+        generated: one set of motions for each seed, all with the classes of ``judge``, two clips of each at least.
+        evaluator: what they are held against.
+
+    Returns:
+        Every figure as ``{"mean", "ci95": [low, high], ...}`` (95 % t-interval of the mean over seeds; None and a
+        ``note`` where undefined); ``real``: the same for held-out clips, where KID compares the training clips
+        with them, and FID, precision and recall draws of training clips; ``training``; ``targets``; ``counts``;
+        ``warnings``. And what was seen of each set.
+
+    Raises:
+        InputError: no set, or a class with fewer than two clips.
+    """
+    if not generated:
+        raise InputError("evaluation: no set of motions given")
+    seen = [evaluator.describe(clips) for clips in generated]
+    rows = [evaluator.generated(found, seed) for seed, found in enumerate(seen)]
+    floor = [evaluator.distribution_metrics(evaluator.train, seed) for seed in range(len(seen))]
+    matched = len(evaluator.matched(seen[0], evaluator.held_out, 0)[0])
+    floor_matched = len(evaluator.matched(evaluator.train, evaluator.held_out, 0)[0])
+    reasons, floor_reasons = evaluator.why_undefined(matched), evaluator.why_undefined(floor_matched)
+    metrics = {name: _over_seeds([row[name] for row in rows], reasons.get(name, "")) for name in rows[0]}
+    real = {name: _over_seeds([row[name] for row in floor], floor_reasons.get(name, "")) for name in floor[0]}
+    mine, _ = evaluator.matched(evaluator.held_out, evaluator.held_out, 0)
+    held_out = {
+        "kid": floor[0]["kid"],
+        **evaluator.set_metrics(evaluator.held_out),
+        "diversity": diversity(evaluator.held_out.features[mine]),
+    }
+    real |= {name: _fixed(value, floor_reasons.get(name, "")) for name, value in held_out.items()}
+    clips = evaluator.held_out.clips
+    accuracy = group_interval(
+        find_metric("mean_class_accuracy"), clips.labels, evaluator.held_out.probabilities, clips.subjects
+    )
+    real["accuracy"] = {**accuracy.to_dict(), "over": "held-out subjects"}
+    own, of_training = evaluator.train.nearest.distance, evaluator.set_metrics(evaluator.train)
+    training = {
+        "nearest_training_median": float(np.median(own)),
+        "nearest_training_p5": float(np.percentile(own, 5)),
+        "copy_distance": evaluator.memory.copy_distance,
+        **{name: of_training[name] for name in ("accuracy", "within_class_diversity")},
+    }
+    result = {
+        **{name: metrics[name] for name in (*MEANING, *(name for name in metrics if name not in MEANING))},
+        "real": {name: real[name] for name in (*MEANING, *(name for name in real if name not in MEANING))},
+        "training": training,
+        "targets": check_targets(metrics, real, training["nearest_training_median"]),
+        "counts": {
+            "generated": len(seen[0].clips),
+            "held_out": len(clips),
+            "training": len(evaluator.train.clips),
+            "matched": matched,
+            "matched_real": floor_matched,
+        },
+        "warnings": copy_warnings(seen, evaluator),
+    }
+    return result, seen
+
+
+def copy_warnings(seen: Sequence[EvaluatedClips], evaluator: MotionEvaluator) -> list[str]:
+    """One line where motions are nearly verbatim copies of training clips; none otherwise."""
+    distances = np.concatenate([found.nearest.distance for found in seen])
+    copied = int((distances < evaluator.memory.copy_distance).sum())
+    if not copied:
+        return []
+    found, row = next(
+        (found, int(row))
+        for found in seen
+        for row in np.flatnonzero(found.nearest.distance < evaluator.memory.copy_distance)
+    )
+    return [
+        f"verbatim copies: {copied} of {len(distances)} motions are within {evaluator.memory.copy_distance:.4f} m of a "
+        f"training clip, the first: {found.clips.ids[row]} of {evaluator.train.clips.ids[found.nearest.clip[row]]}"
+    ]
+
+
+def _over_seeds(values: Sequence[float], reason: str) -> dict[str, Any]:
+    """``{"mean", "ci95", ...}`` over seeds; None with the reason where a value is undefined."""
+    if not np.isfinite(values).all():
+        return _undefined(reason)
+    return mean_interval(values).to_dict()
+
+
+def _fixed(value: float, reason: str) -> dict[str, Any]:
+    """The same of a value that does not vary."""
+    return {"mean": value, "ci95": [None, None], "note": FIXED} if math.isfinite(value) else _undefined(reason)
+
+
+def _undefined(reason: str) -> dict[str, Any]:
+    return {"mean": None, "ci95": [None, None], "note": reason}
+
+
+def shown(metric: Mapping[str, Any]) -> str:
+    """A figure for people: the mean, with its interval where there is one."""
+    if metric["mean"] is None:
+        return f"\N{EN DASH} ({metric['note']})"
+    low, high = metric["ci95"]
+    return f"{metric['mean']:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")

@@ -1,0 +1,165 @@
+"""The job behind ``motiondiff evaluate``: motions of many seeds made, judged, and put on a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+
+from icube_common.config import config_to_dict
+from icube_common.evaluation import Predictions
+from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, write_json
+from motiondiff.config import MIN_CLIPS, EvaluateOptions, SamplerConfig
+from motiondiff.data.store import MotionStore
+from motiondiff.evaluation.metrics import EvaluatedClips, MotionEvaluator, evaluate_sets
+from motiondiff.evaluation.report import write_report
+from motiondiff.evaluation.text_metrics import evaluate_texts
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline, resolve
+from motiondiff.recognition.clips import ClipSet, check_subject_overlap
+from motiondiff.recognition.train_and_test import drop_small_classes
+from motiondiff.recognition.training import check_class_sizes, fit_classifier
+from motiondiff.results import Results
+from motiondiff.skeleton.motion import Motion
+from motiondiff.training.diffusion import TEXT_CACHE, check_same_data
+
+logger = logging.getLogger(__name__)
+
+GENERATED = "generated"
+"""The subject of generated motions in ``predictions.csv``."""
+
+
+class EvaluationResults(Results):
+    """Results of `evaluate`."""
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Mean of every metric over the seeds; None where it is undefined."""
+        return {name: value["mean"] for name, value in self.items() if isinstance(value, dict) and "mean" in value}
+
+
+def real_clips(store: MotionStore, options: EvaluateOptions) -> tuple[ClipSet, ClipSet]:
+    """A store's training and held-out clips, every class on both sides.
+
+    Raises:
+        InputError: a split without clips, a person on both sides, or a class with fewer than two clips on a side.
+    """
+    train = ClipSet.from_store(store, split="train")
+    held_out = ClipSet.from_store(store, split=options.split)
+    check_subject_overlap(train, held_out)
+    if options.min_clips is not None:
+        train, held_out = drop_small_classes(train, held_out, options.min_clips, MIN_CLIPS)
+    check_class_sizes(train, MIN_CLIPS, "to train on")
+    check_class_sizes(held_out, MIN_CLIPS, "held out")
+    return train, held_out
+
+
+def sample_balanced_set(
+    pipeline: MotionDiffusionPipeline, classes: tuple[str, ...], sampler: SamplerConfig, *, count: int
+) -> list[Motion]:
+    """Motions of the given classes, ``count`` of each.
+
+    Raises:
+        InputError: anything that `motiondiff.pipelines.sampling.generate` refuses.
+    """
+    options = SampleOptions.from_sampler(sampler, actions=classes, count=count, per_action=None)
+    return list(generate(pipeline, options))
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    out: str | Path,
+    options: EvaluateOptions | None = None,
+    *,
+    overwrite: bool = False,
+) -> EvaluationResults:
+    """Generate motions with a trained model, from several seeds, and judge them.
+
+    The evaluator, the reference for memorisation and the statistics see the run's training split alone; held-out clips
+    are only compared with. The same call gives the same figures.
+
+    Args:
+        run: the run folder.
+        data: the store that it was trained on.
+        out: the folder to make: ``metrics.json``, ``predictions.csv`` (what the evaluator says about each motion; the
+            seed is its ``repeat``), ``report.html``, ``evaluator/`` (the classifier), ``sheets/`` (its pictures).
+        options: how motions are made and judged.
+        overwrite: replace an existing ``out``.
+
+    Returns:
+        What `motiondiff.evaluation.metrics.evaluate_sets` returns, with settings and the places of the files; for a run
+        with text also ``text``, what `motiondiff.evaluation.text_metrics.evaluate_texts` returns.
+
+    Raises:
+        InputError: a broken store, another store than the run's, a class without enough clips, a subject on both
+            sides, settings that the model cannot take, or ``out`` exists; nothing is written then.
+    """
+    check_output_path(out, overwrite=overwrite)
+    options = options or EvaluateOptions()
+    store = MotionStore(data)
+    train, held_out = real_clips(store, options)
+    options = resolve(run, options, steps=10)
+    pipeline = load_pipeline(run, options.scheduler)
+    check_same_data(run, store)
+    classes = tuple(train.class_names)
+    started = time.perf_counter()
+    # the generator first: settings that it refuses should not cost the evaluator's training
+    motions = [sample_balanced_set(pipeline, classes, options, count=options.per_action)]
+    evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
+    for seed in range(1, options.seeds):
+        own = dataclasses.replace(options, seed=options.seed + seed)
+        motions.append(sample_balanced_set(pipeline, classes, own, count=options.per_action))
+        logger.info("%d of %d sets of motions", seed + 1, options.seeds)
+    metrics, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], evaluator)
+    target = Path(out)
+    if pipeline.takes_text:
+        text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
+        metrics = {**metrics, "text": text_results}
+    result = EvaluationResults(
+        {
+            **metrics,
+            "classes": list(classes),
+            "left_out": [name for name in store.actions if name not in classes],
+            "settings": {
+                "seeds": options.seeds,
+                "per_action": options.per_action,
+                "steps": options.steps,
+                "scheduler": options.scheduler,
+                "guidance": options.guidance,
+                "mix_styles": options.mix_styles,
+                "split": options.split,
+                "evaluator": {**config_to_dict(options.classifier), "seed": options.evaluator_seed},
+            },
+            "held_out_subjects": sorted(set(held_out.subjects)),
+            "simulated": bool(store.header.get("simulated", False)),
+            "data_fingerprint": store.fingerprint,
+            "environment": describe_environment(),
+            "seconds": round(time.perf_counter() - started, 1),
+            "predictions": str(target / "predictions.csv"),
+            "report": str(target / "report.html"),
+        }
+    )
+    with atomic_folder(target, overwrite=overwrite) as folder:
+        predictions = generated_predictions(seen)
+        predictions.write_csv(folder / "predictions.csv")
+        evaluator.classifier.save(folder / "evaluator")
+        write_report(folder, result, evaluator, seen[0], motions[0], predictions, store)
+        write_json(folder / "metrics.json", result)
+    return result
+
+
+def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
+    """What the evaluator says about every motion; the seed is the repeat."""
+    return Predictions(
+        ids=[name for found in seen for name in found.clips.ids],
+        subjects=[GENERATED for found in seen for _ in found.clips.ids],
+        repeats=np.concatenate([np.full(len(found.clips), seed) for seed, found in enumerate(seen)]),
+        folds=np.zeros(sum(len(found.clips) for found in seen)),
+        labels=np.concatenate([found.clips.labels for found in seen]),
+        probabilities=np.concatenate([found.probabilities for found in seen]),
+        class_names=seen[0].clips.class_names,
+    )

@@ -1,0 +1,239 @@
+"""`MotionDenoiser`: a transformer encoder that predicts the clean motion from a noisy one.
+
+Shapes: B batch, T frames, D features per frame, J joints, N tokens of a row, M tokens of a batch without most of its
+padding, W width, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from icube_common.errors import InputError
+from motiondiff.models.conditioning import ConditionEmbedding, Conditions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from motiondiff.data.dataset import MotionDataset
+    from motiondiff.models.text_encoder import TextEncoder
+
+# packed tokens come in multiples of this
+PACKING_STEP = 256
+
+
+class MotionDenoiser(ModelMixin, ConfigMixin):
+    """Predicts x0: after Tevet et al., "Human Motion Diffusion Model", ICLR 2023, section 3.
+
+    Unlike MDM's single summed token, the timestep and every condition have a token of their own in front of the frames.
+
+    Args:
+        feature_size: D.
+        shape_size: J, numbers of the body-shape condition.
+        actions: vocabulary of the action condition, in index order.
+        styles: vocabulary of the style or subject condition, in index order.
+        width: W, features per token.
+        num_layers: transformer layers.
+        num_heads: H, must divide the width.
+        feedforward: hidden features of the feed-forward parts.
+        dropout: dropout inside the layers.
+        max_frames: longest motion, frames.
+        inpainting_input: an input for conditioned parts of the motion (`motiondiff.models.inpainting`); the prediction
+            then starts from the interpolation between them.
+        text_size: S, numbers of a text's embedding; 0: no text condition.
+        text_encoder: what the texts were embedded with: `motiondiff.models.text_encoder.TextEncoder.facts`.
+
+    Raises:
+        ValueError: the width is odd or not a multiple of the number of heads.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        feature_size: int,
+        shape_size: int,
+        actions: Sequence[str] = (),
+        styles: Sequence[str] = (),
+        width: int = 256,
+        num_layers: int = 6,
+        num_heads: int = 4,
+        feedforward: int = 1024,
+        dropout: float = 0.1,
+        max_frames: int = 160,
+        inpainting_input: bool = False,
+        text_size: int = 0,
+        text_encoder: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if width % num_heads or width % 2:
+            raise ValueError(f"model.width={width}: must be even and a multiple of model.num_heads={num_heads}")
+        self.embed_frames = nn.Linear(feature_size, width)
+        # without a bias: where nothing is held, nothing is added
+        self.embed_inpainting = nn.Linear(2 * feature_size, width, bias=False) if inpainting_input else None
+        self.timestep_features = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embed_timestep = TimestepEmbedding(width, width)
+        self.embed_conditions = ConditionEmbedding(len(actions), len(styles), shape_size, width, text_size)
+        # tells the tokens in front apart: timestep, action, style, shape, and text where there is one
+        self.token_kind = nn.Parameter(torch.randn(5 if text_size else 4, width) * 0.02)
+        # (A, S) mean embedding of each action's captions; zeros for an action without any
+        self.register_buffer("action_texts", torch.zeros(len(actions), text_size), persistent=text_size > 0)
+        self.register_buffer("frame_position", sinusoidal_positions(max_frames, width), persistent=False)
+        self.layers = nn.ModuleList(
+            [TransformerLayer(width, num_heads, feedforward, dropout) for _ in range(num_layers)]
+        )
+        self.norm = nn.LayerNorm(width)
+        self.predict = nn.Linear(width, feature_size)
+        nn.init.zeros_(self.predict.weight)
+        nn.init.zeros_(self.predict.bias)
+
+    @classmethod
+    def for_dataset(
+        cls, data: MotionDataset, *, text_encoder: TextEncoder | None = None, seed: int | None = None, **settings: Any
+    ) -> Self:
+        """A denoiser for the features, labels and bodies of a data set.
+
+        Args:
+            data: the data set.
+            text_encoder: encoder of texts, for a text condition.
+            seed: random seed of the initial weights; None: torch's global generator.
+            settings: any other argument of the class, such as ``num_layers``.
+
+        Raises:
+            InputError: a shape that cannot be, such as a width that the heads do not divide.
+        """
+        text = {"text_size": text_encoder.size, "text_encoder": text_encoder.facts} if text_encoder else {}
+        labels = {"actions": data.store.actions, "styles": data.store.styles}
+        sizes = {"feature_size": data.feature_size, "shape_size": len(data.store.joint_names)}
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            try:
+                return cls(**{"max_frames": data.config.max_frames, **sizes, **labels, **text, **settings})
+            except ValueError as error:
+                raise InputError(str(error)) from error
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> MotionDenoiser:
+        """Load weights into aligned memory: in a memory map last bits depend on the length of its header."""
+        model = super().from_pretrained(*args, **options)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return model
+
+    def forward(
+        self,
+        sample: Float[Tensor, "B T D"],
+        timestep: Tensor,
+        conditions: Conditions,
+        mask: Bool[Tensor, "B T"] | None = None,
+        inpainting: Float[Tensor, "B T 2*D"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Predict the clean features.
+
+        Args:
+            sample: noisy normalised features.
+            timestep: () or (B,) diffusion timestep.
+            conditions: B rows of conditions.
+            mask: True where a frame belongs to the clip, False where it is padding; None when none is padded. Padding
+                neither receives nor gives attention that counts: each clip gets what it would get alone.
+            inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
+        """
+        batch, frames, _ = sample.shape
+        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
+        sample = sample.masked_fill(~own[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
+        time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
+        front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
+        front = front + self.token_kind
+        embedded = self.embed_frames(sample) + self.frame_position[:frames]
+        if inpainting is not None:
+            assert self.embed_inpainting is not None, "this denoiser was trained without held parts"
+            inpainting = inpainting.masked_fill(~own[..., None], 0.0)
+            embedded = embedded + self.embed_inpainting(inpainting)
+        tokens = torch.cat([front, embedded], dim=1)
+        packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
+        packed = packing.pack(tokens)
+        for layer in self.layers:
+            packed = layer(packed, packing)
+        predicted = packing.unpack(self.predict(self.norm(packed)))[:, front.shape[1] :]
+        return predicted if inpainting is None else predicted + inpainting[..., : predicted.shape[-1]]
+
+
+class Packing:
+    """Rows of tokens with (almost) none of their padding, end to end, and back.
+
+    Only attention needs the padded form. Everything else in a layer works on single tokens, and half of a batch of
+    clips of mixed lengths is padding. Some padding stays, up to `PACKING_STEP` tokens: a library that compiles kernels
+    by size (oneDNN on CPUs) then meets a few sizes again and again instead of a new one at every step.
+
+    Args:
+        mask: (B, N) True on tokens that count.
+    """
+
+    def __init__(self, mask: Bool[Tensor, "B N"]) -> None:
+        self.batch, self.tokens = mask.shape
+        count = int(mask.sum())
+        kept = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
+        self.full = kept == mask.numel()
+        # stable: the tokens that count keep their order, then padding
+        self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:kept]
+        self.attention_mask = None if count == mask.numel() else rearrange(mask, "b keys -> b 1 1 keys")
+
+    def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:
+        """The M tokens that are kept: all that count, and some padding."""
+        flat = rearrange(padded, "b n f -> (b n) f")
+        return flat if self.full else flat.index_select(0, self.places)
+
+    def unpack(self, packed: Float[Tensor, "M F"]) -> Float[Tensor, "B N F"]:
+        """Back in rows; what stands at padding means nothing."""
+        if not self.full:
+            empty = packed.new_zeros(self.batch * self.tokens, packed.shape[1])
+            packed = empty.index_copy(0, self.places, packed)
+        return rearrange(packed, "(b n) f -> b n f", b=self.batch)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward."""
+
+    def __init__(self, width: int, num_heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.norm_attention = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, width)
+        )
+
+    def forward(self, packed: Float[Tensor, "M W"], packing: Packing) -> Float[Tensor, "M W"]:
+        """One layer on the tokens that count."""
+        query, key, value = rearrange(
+            packing.unpack(self.query_key_value(self.norm_attention(packed))),
+            "b n (three heads size) -> three b heads n size",
+            three=3,
+            heads=self.num_heads,
+        )
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=packing.attention_mask)
+        attended = self.attention_out(packing.pack(rearrange(attended, "b heads n size -> b n (heads size)")))
+        packed = packed + F.dropout(attended, self.dropout, self.training)
+        return packed + F.dropout(self.feedforward(self.norm_feedforward(packed)), self.dropout, self.training)
+
+
+def sinusoidal_positions(count: int, width: int) -> Float[Tensor, "N W"]:
+    """Sine and cosine position code (Vaswani et al., NeurIPS 2017, section 3.5)."""
+    position = torch.arange(count, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10000.0) / width))
+    return rearrange(
+        torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1), "n f two -> n (f two)"
+    )

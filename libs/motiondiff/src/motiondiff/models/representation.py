@@ -1,0 +1,143 @@
+"""From motions to the numbers that are diffused, and back.
+
+Shapes: B batch, T frames, J joints, D = 3 + 6 J features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from motiondiff.skeleton.kinematics import forward_kinematics, matrix_to_rotation_6d, rotation_6d_to_matrix
+from motiondiff.skeleton.motion import Motion
+from motiondiff.skeleton.skeleton import Skeleton
+
+# a feature that hardly moves is scaled as if it moved this much: its noise must not count as much as real motion
+MIN_STD = 0.05
+# bone lengths enter the shape condition in units of this many metres around the mean body
+SHAPE_UNIT = 0.05
+
+ANY_ACTION = ""
+
+
+class MotionRepresentation(ModelMixin, ConfigMixin):
+    """Normalised per-frame features: absolute root translation and 6D rotations.
+
+    The part of a pipeline that knows the body: topology, mean rest offsets, and mean and deviation of the features,
+    all from training clips only.
+
+    Args:
+        joint_names: J names.
+        parents: J parents.
+        fps: frames per second of the training data.
+        feet: joints that touch the ground.
+        action_frames: action -> rising quantiles of its training clips' lengths in frames, to draw lengths from; under
+            `ANY_ACTION` where the training clips name no action.
+        simulated: whether the training data were simulated.
+        format_version: of the saved model.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        joint_names: Sequence[str],
+        parents: Sequence[int],
+        fps: float,
+        feet: Sequence[int] = (),
+        action_frames: dict[str, list[int]] | None = None,
+        simulated: bool = False,
+        format_version: int | None = None,
+    ) -> None:
+        super().__init__()
+        joints = len(joint_names)
+        self.parents = tuple(parents)
+        self.feet = tuple(feet)
+        self.register_buffer("feet_index", torch.tensor(self.feet, dtype=torch.long), persistent=False)
+        self.register_buffer("mean", torch.zeros(3 + 6 * joints))
+        self.register_buffer("std", torch.ones(3 + 6 * joints))
+        self.register_buffer("offsets", torch.zeros(joints, 3))
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The mean training body."""
+        return Skeleton(tuple(self.config.joint_names), self.parents, self.offsets.cpu().numpy())
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    def set_statistics(self, mean: Tensor, std: Tensor, offsets: Tensor) -> None:
+        """Fix mean (D,), standard deviation (D,) and mean rest offsets (J, 3) of the training clips."""
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=MIN_STD))
+        # turning a body to another heading must not change how its path is scaled
+        self.std[[0, 2]] = self.std[[0, 2]].mean()
+        self.offsets.copy_(offsets)
+
+    def normalise(self, features: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
+        """Metres and rotation columns to zero mean and unit deviation."""
+        return (features - self.mean) / self.std
+
+    def denormalise(self, normalised: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
+        """The inverse of `normalise`."""
+        return normalised * self.std + self.mean
+
+    def split(self, features: Float[Tensor, "*B T D"]) -> tuple[Float[Tensor, "*B T 3"], Float[Tensor, "*B T J 3 3"]]:
+        """Unnormalised features to root translation (m) and proper rotation matrices."""
+        six = rearrange(features[..., 3:], "... (joints six) -> ... joints six", six=6)
+        return features[..., :3], rotation_6d_to_matrix(six)
+
+    def positions(self, features: Float[Tensor, "B T D"], offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B T J 3"]:
+        """World positions (m) of unnormalised features on bodies with the given rest offsets (m)."""
+        root, rotations = self.split(features)
+        return forward_kinematics(root, rotations, offsets[:, None], self.parents)[0]
+
+    def shape_condition(self, offsets: Float[Tensor, "B J 3"]) -> Float[Tensor, "B J"]:
+        """Bone lengths relative to the mean training body, in units of `SHAPE_UNIT`."""
+        return (offsets.norm(dim=-1) - self.offsets.norm(dim=-1)) / SHAPE_UNIT
+
+    def encode(self, motion: Motion) -> Float[Tensor, "T D"]:
+        """Normalised features of a motion in the common frame."""
+        rotations = matrix_to_rotation_6d(torch.from_numpy(motion.rotations))
+        features = torch.cat([torch.from_numpy(motion.root), rearrange(rotations, "t j six -> t (j six)")], dim=-1)
+        return self.normalise(features.to(self.mean))
+
+    def decode(
+        self,
+        normalised: Float[Tensor, "T D"],
+        skeleton: Skeleton,
+        *,
+        action: str | None = None,
+        style: str | None = None,
+        text: str | None = None,
+    ) -> Motion:
+        """Normalised features back to a motion on the given body."""
+        root, rotations = self.split(self.denormalise(normalised.float()))
+        return Motion(
+            root=root.cpu().numpy(),
+            rotations=rotations.cpu().numpy(),
+            skeleton=skeleton,
+            fps=float(self.config.fps),
+            action=action,
+            style=style,
+            texts=() if text is None else (text,),
+            source="simulated training data" if self.config.simulated else "generated",
+        )
+
+    def sample_length(self, action: str | None, generator: np.random.Generator) -> int:
+        """A clip length in frames as the training clips of an action (of one drawn at random, for None) have it."""
+        table = self.config.action_frames or {}
+        if not table:
+            return round(3 * self.config.fps)
+        quantiles = table[action] if action in table else table[str(generator.choice(sorted(table)))]
+        return round(float(np.interp(generator.uniform(0, len(quantiles) - 1), range(len(quantiles)), quantiles)))

@@ -1,0 +1,326 @@
+"""Training a motion diffusion model on a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from icube_common.config import config_to_dict, config_to_yaml, load_config
+from icube_common.errors import InputError
+from icube_common.io.runs import RunFolder, atomic_folder, read_json
+from icube_common.training import SampleRef, StepRandom, TrainingResult, check_start, finish_run, fit, open_run
+from icube_common.training.config import TrainConfig
+from icube_common.vlm.device import default_device
+from icube_common.vlm.features import FeatureCache
+from motiondiff.config import DataConfig, MotionDiffConfig, TextConfig
+from motiondiff.data.captions import EmbeddedCaptions, store_captions
+from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate, to_common_frame
+from motiondiff.data.store import MotionStore
+from motiondiff.models.custom_denoiser import CustomDenoiser
+from motiondiff.models.denoiser import MotionDenoiser
+from motiondiff.models.representation import ANY_ACTION, MotionRepresentation
+from motiondiff.models.text_encoder import TextEncoder, load_text_encoder
+from motiondiff.pipelines.actor import ActorGenerator
+from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
+from motiondiff.pipelines.sampling import MODEL_FORMAT
+from motiondiff.training.diffusion_loss import DiffusionLoss, make_noise_schedule
+from motiondiff.training.report import run_report
+
+logger = logging.getLogger(__name__)
+
+# clips that the feature statistics are taken from, at most
+STATISTICS_CLIPS = 4000
+VALIDATION_BATCH = 32
+VALIDATION_SEED = 20_000
+TEXT_CACHE = "text_cache"
+"""Folder of a run with the embeddings of its captions."""
+
+
+def fit_representation(store: MotionStore, clips: npt.NDArray[np.int64], config: DataConfig) -> MotionRepresentation:
+    """The representation of a store: mean and deviation of features from the given (training) clips only."""
+    chosen = clips[np.linspace(0, len(clips) - 1, min(len(clips), STATISTICS_CLIPS)).round().astype(int)]
+    count, total, squares = 0, 0.0, 0.0
+    for clip in chosen:
+        features = to_common_frame(store.frames(int(clip), 0, config.max_frames)).astype(np.float64)
+        count += len(features)
+        total = total + features.sum(0)
+        squares = squares + (features**2).sum(0)
+    mean = np.asarray(total / count)
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    skeleton = store.skeleton(int(clips[0]))
+    lengths = np.minimum(store.columns["length"][clips], config.max_frames)
+    actions = store.columns["action"][clips]
+    quantiles = {store.actions[code]: _quantiles(lengths[actions == code]) for code in np.unique(actions[actions >= 0])}
+    representation = MotionRepresentation(
+        joint_names=list(skeleton.names),
+        parents=list(skeleton.parents),
+        fps=store.fps,
+        feet=list(skeleton.feet),
+        action_frames=quantiles or {ANY_ACTION: _quantiles(lengths)},
+        simulated=bool(store.header.get("simulated", False)),
+        format_version=MODEL_FORMAT,
+    )
+    bodies = np.bincount(store.columns["skeleton"][clips], minlength=len(store.offsets))
+    offsets = np.average(store.offsets, axis=0, weights=bodies)
+    representation.set_statistics(
+        torch.tensor(mean, dtype=torch.float32),
+        torch.tensor(deviation, dtype=torch.float32),
+        torch.tensor(offsets, dtype=torch.float32),
+    )
+    return representation
+
+
+def _quantiles(lengths: npt.NDArray[np.int64]) -> list[int]:
+    """Eleven rising lengths in frames: the deciles, with shortest and longest."""
+    return [round(float(value)) for value in np.quantile(lengths, np.linspace(0, 1, 11))]
+
+
+def embed_captions(
+    store: MotionStore, config: TextConfig, encoder: TextEncoder, cache: FeatureCache | None, *, mirror: bool = False
+) -> EmbeddedCaptions:
+    """The captions of a store with their embeddings, those from the cache that are there.
+
+    With ``mirror`` the captions of motions seen in a mirror as well.
+
+    Raises:
+        InputError: no clip has a text or an action.
+    """
+    captions = store_captions(store, labels=config.labels, mirror=mirror)
+    cut = [text for text in captions.texts if encoder.too_long(text)]
+    if cut:
+        logger.warning("%d captions are longer than %s reads and are cut: %r ...", len(cut), config.encoder, cut[0])
+    vectors = encoder.embed(captions.texts, cache).numpy()
+    return EmbeddedCaptions(captions, vectors, noise=config.noise, blend=config.blend)
+
+
+def make_validation(
+    store: MotionStore, step: DiffusionLoss, config: MotionDiffConfig, captions: EmbeddedCaptions | None = None
+) -> Callable[[torch.nn.Module], dict[str, float]] | None:
+    """The loss on the validation split, with the same noise every time; None where it is off.
+
+    Raises:
+        InputError: it is on, and the store has no validation split.
+    """
+    if not config.train.eval_steps:
+        return None
+    if "validation" not in store.info()["splits"]:
+        raise InputError(
+            f"train.eval_steps={config.train.eval_steps}: {store.path} has no validation split to watch (split "
+            f"by: {store.header['split_by']}); set it, and train.early_stopping_patience, to 0"
+        )
+    windows = MotionDataset(store, store.select("validation"), config.data, augment=False, captions=captions)
+
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        totals: dict[str, float] = {}
+        for number, first in enumerate(range(0, len(windows), VALIDATION_BATCH)):
+            rows = range(first, min(first + VALIDATION_BATCH, len(windows)))
+            batch = collate([windows[SampleRef(row, 0)] for row in rows])
+            random = StepRandom(VALIDATION_SEED, 0, number, rows=slice(0, len(rows)), total=len(rows), device=device)
+            batch = {name: values.to(device) for name, values in batch.items()}
+            for name, value in step(model, batch, random).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(rows) / len(windows)
+        return totals
+
+    return validate
+
+
+def check_same_data(run: str | Path, store: MotionStore) -> None:
+    """A run is judged on the store it was trained on: no other says which clips the generator has seen.
+
+    Raises:
+        InputError: another store, or a saved model without the record of its training.
+    """
+    places = [Path(run) / "environment.json", Path(run).resolve().parent / "environment.json"]
+    record = next((place for place in places if place.is_file()), None)
+    if record is None:
+        raise InputError(
+            f"{run}: has no environment.json that says what it was trained on; give a run folder of `motiondiff train`"
+        )
+    written = read_json(record).get("data_fingerprint")
+    if written != store.fingerprint:
+        raise InputError(
+            f"{store.path}: is not the data that {run} was trained on; evaluate with the same store, whose splits say "
+            "what the model has not seen"
+        )
+
+
+def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
+    """Hold a stopped run's data and settings against what it is to go on with; those of ``train`` are `fit`'s to check.
+
+    Raises:
+        InputError: other data, or the first setting that differs.
+    """
+    if not (run.environment.is_file() and run.config.is_file()):
+        return  # no run folder: `open_run` says so
+    written = read_json(run.environment).get("data_fingerprint")
+    if written != store.fingerprint:
+        raise InputError(f"{store.path}: is not the data that {run.path} was trained on; resume with the same store")
+    before = config_to_dict(load_config(MotionDiffConfig, file=run.config))
+    now = config_to_dict(config)
+    for section in ("model", "data", "diffusion", "text"):
+        for key, value in now[section].items():
+            if before[section][key] != value and key != "cache":  # where embeddings lie does not change them
+                raise InputError(
+                    f"{section}.{key}={value}: {run.path} was trained with {before[section][key]}; resume with the "
+                    f"same value (--config {run.config}) or start a new run"
+                )
+
+
+def model_card(store: MotionStore, config: MotionDiffConfig, steps: int, encoder: TextEncoder | None = None) -> str:
+    """Markdown for ``model/README.md``: what the model was trained on, and how."""
+    info = store.info()
+    simulated = "**Trained on simulated motions, not on recordings of people.**\n\n" if info["simulated"] else ""
+    actions = ", ".join(f"{name} ({count})" for name, count in info["actions"].items()) or "none"
+    texts = ""
+    if encoder is not None:
+        untrained = "" if encoder.facts["trained"] else "**untrained: its embeddings mean nothing**, "
+        texts = (
+            f"Texts by the frozen encoder `{encoder.names['encoder']}` ({untrained}fingerprint "
+            f"`{encoder.facts['fingerprint'][:16]}`), which is not part of the model.\n\n"
+        )
+    return (
+        f"# Motion diffusion model\n\n{simulated}"
+        f"Trained for {steps} steps on {info['splits'].get('train', 0)} clips ({store.fps:g} fps, {info['joints']} "
+        f"joints, data fingerprint `{store.fingerprint[:16]}`).\n\n"
+        f"Actions (clips in all splits): {actions}\n\n{texts}"
+        f"```yaml\n{config_to_yaml(config)}```\n"
+    )
+
+
+def train(
+    model: nn.Module | type[nn.Module] | None,
+    data: MotionDataset | str | Path,
+    config: TrainConfig | MotionDiffConfig | None = None,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainingResult:
+    """Train a denoiser on the clips of a data set and save a pipeline.
+
+    Args:
+        model: a `MotionDenoiser` or subclass of it, or any module that is called as `MotionDenoiser.forward` is and
+            predicts the clean features (B, T, D); a class is made for the data (`MotionDenoiser.for_dataset`, or called
+            with ``width=D``). None: a `MotionDenoiser` with the settings of ``config.model``.
+        data: the data set, or the folder of a store, whose training split is taken.
+        config: settings of the training, or of all sections.
+        out: the run folder; `icube_common.io.runs` lists its files.
+        resume: continue from the newest whole checkpoint of ``out``.
+        overwrite: replace an existing ``out``.
+
+    Raises:
+        InputError: a bad store, setting, model of another width, or output folder; nothing is written then.
+    """
+    dataset = data if isinstance(data, MotionDataset) else MotionDataset(data)
+    if not isinstance(config, MotionDiffConfig):
+        config = MotionDiffConfig(train=config or MotionDiffConfig().train, data=dataset.config)
+    check_start(config.train, out, resume=resume, overwrite=overwrite)
+    store, clips = dataset.store, dataset.clips
+    if resume:
+        check_same_run(RunFolder(out), store, config)
+    representation = fit_representation(store, clips, config.data)
+    encoder = load_text_encoder(config.text, default_device(config.train.device)) if config.text.enabled else None
+    denoiser = make_denoiser(model, dataset, config, encoder)
+    captions = None
+    cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
+    if encoder is not None:
+        # a new run's folder must not exist before all settings are checked
+        known = cache if config.text.cache or resume else None
+        captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
+        means = captions.action_means(store.columns["action"], len(store.actions), clips)
+        denoiser.action_texts.copy_(torch.from_numpy(means))
+    schedule = make_noise_schedule(config.diffusion)
+    step = DiffusionLoss(
+        representation, schedule, config.diffusion, config.data.max_frames, hide_action=config.text.hide_action
+    )
+    validate = make_validation(store, step, config, captions)
+    windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
+    run = open_run(
+        out,
+        config=config.train,
+        config_yaml=config_to_yaml(config),
+        environment={"data": str(store.path), "data_fingerprint": store.fingerprint, "seed": config.train.seed},
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if encoder is not None and captions is not None and PartialState().is_main_process:
+        encoder.embed(captions.captions.texts, cache)
+    result = fit(
+        denoiser,
+        step,
+        windows,
+        config=config.train,
+        run=run,
+        collate=collate,
+        weights=class_balanced_weights(store.columns["action"][clips], config.data.balance),
+        validate=validate,
+        resume=resume,
+    )
+    pipeline = MotionDiffusionPipeline(result.model.to("cpu"), representation.to("cpu"), schedule)
+
+    trained = pipeline.denoiser.module if isinstance(pipeline.denoiser, CustomDenoiser) else pipeline.denoiser
+    return finish_run(
+        TrainingResult(run=run, model=trained, fit=result),
+        save=lambda folder: save_model(folder, pipeline, model_card(store, config, result.steps, encoder)),
+        report=lambda: run_report(run, store, config),
+    )
+
+
+def save_model(folder: Path, model: MotionDiffusionPipeline | ActorGenerator, card: str) -> None:
+    """Write a trained model and its card, whole or not at all."""
+    with atomic_folder(folder, overwrite=True) as temporary:
+        model.save_pretrained(temporary)
+        (temporary / "README.md").write_text(card)
+
+
+def make_denoiser(
+    model: nn.Module | type[nn.Module] | None,
+    data: MotionDataset,
+    config: MotionDiffConfig,
+    encoder: TextEncoder | None = None,
+) -> MotionDenoiser | CustomDenoiser:
+    """Denoiser of a training: the given one, checked, or a new one whose weights are sampled from ``train.seed``.
+
+    Raises:
+        InputError: a model of another width, or without an input that the configuration needs.
+    """
+    size, frames = data.feature_size, config.data.max_frames
+    kind: Any = MotionDenoiser if model is None else model
+    if isinstance(kind, type) and issubclass(kind, MotionDenoiser):
+        return kind.for_dataset(  # type: ignore[attr-defined]
+            data,
+            text_encoder=encoder,
+            seed=config.train.seed,
+            max_frames=frames,
+            inpainting_input=config.diffusion.inpainting_probability > 0,
+            **config_to_dict(config.model),
+        )
+    assert model is not None
+    if isinstance(model, type):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            model = model(width=size)
+    denoiser = model if isinstance(model, MotionDenoiser) else CustomDenoiser.for_dataset(data, model)
+    known = denoiser.config
+    if known.feature_size != size:
+        raise InputError(f"model: made for {known.feature_size} features a frame, the data have {size}")
+    if (list(known.actions), list(known.styles)) != (list(data.store.actions), list(data.store.styles)):
+        raise InputError("model: made for other actions or styles than the data have; make it with for_dataset(data)")
+    if known.max_frames < frames:
+        raise InputError(f"model: takes {known.max_frames} frames at most, data.max_frames={frames}")
+    if config.diffusion.inpainting_probability and not known.inpainting_input:
+        raise InputError("diffusion.inpainting_probability: the model has no input for it (inpainting_input=True)")
+    if known.text_size != (encoder.size if encoder else 0):
+        raise InputError(
+            f"model: takes texts of {known.text_size} numbers, the encoder makes {encoder and encoder.size}"
+        )
+    return denoiser

@@ -1,0 +1,114 @@
+"""Loss of diffusion training: noise a batch, drop conditions, predict the clean motion, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from icube_common.training import StepRandom
+from motiondiff.config import DiffusionConfig
+from motiondiff.models.conditioning import Conditions
+from motiondiff.models.inpainting import inpainting_input, loss_frames, sample_inpainting_mask
+from motiondiff.models.losses import motion_losses
+from motiondiff.models.representation import MotionRepresentation
+
+
+def make_noise_schedule(config: DiffusionConfig) -> DDPMScheduler:
+    """The training noise schedule; predicts x0, clips nothing."""
+    return DDPMScheduler(
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=config.beta_schedule,
+        prediction_type="sample",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+
+
+class DiffusionLoss:
+    """One training step's losses: noise the batch, drop conditions, predict, compare.
+
+    Args:
+        representation: features and body.
+        schedule: adds the noise.
+        config: condition dropout and loss weights.
+        max_frames: noise is drawn for this many frames whatever the batch's longest clip, so that it does not depend
+            on how a batch is spread over processes.
+        hide_action: share of clips with a text whose action is left out, beyond what ``config`` drops.
+    """
+
+    def __init__(
+        self,
+        representation: MotionRepresentation,
+        schedule: DDPMScheduler,
+        config: DiffusionConfig,
+        max_frames: int,
+        hide_action: float = 0.0,
+    ) -> None:
+        self.hide_action = hide_action
+        self.representation = representation
+        self.schedule = schedule
+        self.config = config
+        self.max_frames = max_frames
+        self.weights = {
+            "simple": config.weight_simple,
+            "positions": config.weight_positions,
+            "velocity": config.weight_velocity,
+            "contact": config.weight_contact,
+        }
+
+    def __call__(self, model: torch.nn.Module, batch: Mapping[str, Tensor], random: StepRandom) -> dict[str, Tensor]:
+        """Loss terms of a batch; ``loss`` is their weighted sum."""
+        features, mask = batch["features"], batch["mask"]
+        self.representation.to(features.device)
+        clean = self.representation.normalise(features) * mask[..., None]
+        noise = random.normal(self.max_frames, clean.shape[-1])[:, : clean.shape[1]]
+        timesteps = random.integers(0, self.config.num_train_timesteps)
+        conditions = sample_conditions(batch, self.representation, self.config, self.hide_action, random)
+        noisy = self.schedule.add_noise(clean, noise, timesteps)
+        if self.config.inpainting_probability > 0:
+            conditioned = sample_inpainting_mask(
+                random, mask, self.representation.parents, self.config.inpainting_probability
+            )
+            predicted = model(
+                noisy, timesteps, conditions, mask, inpainting_input(clean, conditioned, self.representation.config.fps)
+            )
+            mask = loss_frames(mask, conditioned)
+        else:
+            predicted = model(noisy, timesteps, conditions, mask)
+        with torch.autocast(features.device.type, enabled=False):
+            terms = motion_losses(predicted, clean, mask, batch["offsets"], self.representation)
+        return {"loss": torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(), **terms}
+
+
+def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresentation) -> Conditions:
+    """All conditions that a batch of windows knows."""
+    return Conditions(
+        action=batch["action"],
+        style=batch["style"],
+        shape=representation.shape_condition(batch["offsets"]),
+        has_shape=torch.ones_like(batch["action"], dtype=torch.bool),
+        text=batch.get("text"),
+        has_text=batch.get("has_text"),
+    )
+
+
+def sample_conditions(
+    batch: Mapping[str, Tensor],
+    representation: MotionRepresentation,
+    config: DiffusionConfig,
+    hide_action: float,
+    random: StepRandom,
+) -> Conditions:
+    """A batch's conditions with some of them dropped at random, as often as the configuration says."""
+    conditions = batch_conditions(batch, representation).drop(
+        action=random.uniform() < config.action_dropout,
+        style=random.uniform() < config.style_dropout,
+        shape=random.uniform() < config.shape_dropout,
+    )
+    if conditions.has_text is not None:
+        hidden = conditions.has_text & (random.uniform() < hide_action)
+        conditions = conditions.drop(action=hidden, text=random.uniform() < config.text_dropout)
+    return conditions
