@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from act_world import LABELS, write_knowledge, write_set
-from command_line import Command, Ran, as_json, command_fixture
+from command_line import Command, CountedTrainings, Ran, as_json, command_fixture
 
 import actprompt.evaluation.baselines as baselines
 import actprompt.evaluation.runner as evaluate_module
@@ -57,17 +57,10 @@ command = command_fixture(main, "actprompt")
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the folds that evaluations train on; a training beyond ``stop_at`` of them is interrupted."""
-    names: list[str] = []
-
-    def counting(inputs: Any, fold: Any, *arguments: Any, **options: Any) -> Any:
-        if getattr(counting, "stop_at", None) == len(names):
-            raise KeyboardInterrupt
-        names.append(fold.name)
-        return train_fold(inputs, fold, *arguments, **options)
-
+    counting = CountedTrainings(train_fold)
     monkeypatch.setattr(evaluate_module, "train_fold", counting)
     monkeypatch.setattr(baselines, "_TREES", 20)
-    return names
+    return counting.names
 
 
 def refused(ran: Ran, *messages: str) -> str:

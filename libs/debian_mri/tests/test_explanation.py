@@ -80,7 +80,7 @@ def one_slice(**changes: Any) -> dict[str, Any]:
         (with_part(percentile=101.0), "must be 0 to 100"),
         ({"n_controls": 0}, "of one control or more"),
         ({"not_judged": {"x": ("T1w",)}}, "T1w is there"),
-        ({"not_judged": {"parietal_atrophy": ("SWI",)}}, "both judged and not judged"),
+        ({"not_judged": {"parietal_atrophy": ("SWI",)}}, "both computed and not computed"),
         (with_part(label="parietal atrophy"), "stands there twice"),
         (one_slice(weight=0.4), "sum to 1"),
         (one_slice(plane="oblique"), "unknown plane"),

@@ -55,7 +55,7 @@ def run(data: ScanDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("api") / "run"
     model = MriModel.for_dataset(data, CONFIG, pooling=GatedMean)
     result = train(model, data, out=out, exclude_subjects=["p00", "p01"])
-    assert result.model is model and (result.scans, result.subjects) == (14, 14)
+    assert result.model is model and (result.facts["scans"], result.facts["subjects"]) == (14, 14)
     assert result.to_dict()["steps"] == 4 and result.fit.steps == 4
     return out
 
@@ -131,13 +131,13 @@ def test_an_instance_is_copied_and_its_width_checked(data: ScanDataset, tmp_path
 
 def test_evaluation_without_a_folder(data: ScanDataset, run: Path, tmp_path: Path) -> None:
     result = evaluate(data, CONFIG, pooling=GatedMean, protocol="group-kfold", options=ProtocolOptions(folds=2))
-    assert result.folder is None and 0 <= result.metrics["auc"].mean <= 1
-    assert result.to_dict()["report"] is None and result.to_dict()["auc"]["mean"] == result.metrics["auc"].mean
+    assert result.out is None and 0 <= result.metrics["auc"].mean <= 1
+    assert "report" not in result.to_dict() and result.to_dict()["auc"]["mean"] == result.metrics["auc"].mean
     model = MriModel.from_pretrained(run, pooling=GatedMean)
     with pytest.raises(InputError, match="trained on"):
         evaluate_run(model, data, tmp_path / "judged")
     others = evaluate_run(model, data, tmp_path / "judged", subjects=["p00", "p01"])
-    assert others.folder == tmp_path / "judged" and others.to_dict()["scans"] == 2
+    assert others.out == tmp_path / "judged" and others.to_dict()["scans"] == 2
 
 
 def test_a_model_of_other_data_is_refused(run: Path, tmp_path: Path) -> None:

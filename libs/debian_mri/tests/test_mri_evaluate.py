@@ -82,9 +82,9 @@ def test_everything_on_a_tiny_cohort(place: Path, tmp_path: Path, command: Comma
     found = as_json(command("evaluate", *words, *SETTINGS))
     check_figures(found, 16)
     assert found["notice"] == "For research, not for clinical use."
-    assert found["notes"][0].startswith("Simulated images, of nobody")
-    assert any("icube-tiny (untrained backbone" in note for note in found["notes"])
-    assert not any("none asked for" in note for note in found["notes"])
+    assert found["warnings"][0].startswith("Simulated images: the figures are no evidence")
+    assert any("icube-tiny (untrained backbone" in note for note in found["warnings"])
+    assert not any("none asked for" in note for note in found["warnings"])
     rows = found["comparisons"]
     roles = {name: row["comparison"] for name, row in rows.items() if "comparison" in row}
     assert roles.pop("table") == "primary" and set(roles.values()) == {"descriptive"} and "permutation" not in roles

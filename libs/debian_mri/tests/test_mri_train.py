@@ -135,7 +135,7 @@ def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (whole["steps"], resumed["steps"], resumed["resumed_from"]) == (4, 4, 2)
     one, other = (load_model(tmp_path / name).learned() for name in ("whole", "parts"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(InputError, match="started with all people"):
+    with pytest.raises(InputError, match="all samples"):
         train(config, data, tmp_path / "parts", resume=True, exclude_subjects=["p00"])
 
 

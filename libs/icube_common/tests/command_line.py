@@ -50,3 +50,25 @@ def as_json(ran: Ran) -> Any:
     status, out, lines = ran
     assert status == 0, lines
     return json.loads(out)
+
+
+class CountedTrainings:
+    """A training function that records the folds it trains on and can be interrupted.
+
+    Args:
+        train: called with the inputs and the fold first.
+
+    Attributes:
+        names: of the folds so far.
+        stop_at: number of trainings after which the next one is interrupted.
+    """
+
+    def __init__(self, train: Callable[..., Any]) -> None:
+        self._train, self.names = train, list[str]()
+        self.stop_at: int | None = None
+
+    def __call__(self, inputs: Any, fold: Any, *arguments: Any, **options: Any) -> Any:
+        if self.stop_at == len(self.names):
+            raise KeyboardInterrupt
+        self.names.append(fold.name)
+        return self._train(inputs, fold, *arguments, **options)

@@ -19,7 +19,6 @@ RESEARCH_ONLY = "For research, not for clinical use."
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "EvaluationResult": "evaluation.report",
         "Explanation": "explanation.record",
         "Manifest": "data.manifest",
         "MriConfig": "config",
@@ -32,7 +31,6 @@ __getattr__, __dir__ = lazy_exports(
         "Scan": "data.manifest",
         "ScanDataset": "data.dataset",
         "SliceConfig": "imaging.slices",
-        "TrainingResult": "training.run",
         "evaluate": "evaluation.runner",
         "evaluate_explanations": "evaluation.explanation_eval",
         "evaluate_run": "evaluation.runner",

@@ -1,6 +1,6 @@
 """The configuration of a training: every key with its range and meaning; imports no torch.
 
-Picture only, table only and both are settings of one model: see `part_of`.
+Image only, table only and both are settings of one model: see `restrict_modality`.
 """
 
 from __future__ import annotations
@@ -24,79 +24,85 @@ MODALITIES = ("image", "table", "both")
 
 @dataclass(frozen=True, kw_only=True)
 class VisualConfig(Config):
-    """What is made of the slices' features from the frozen tower."""
+    """Image branch: slice features of the frozen image encoder, pooled and projected to the class texts."""
 
-    enabled: bool = option(True, "whether the tower's features enter at all")
+    enabled: bool = option(True, "use features of the frozen image encoder")
     pooling: str = option(
         "mean", "slices to one feature; concat: side by side, where all scans have as many", choices=POOLINGS
     )
     attention_width: int = option(32, "hidden width of the gated attention", ge=1)
-    ridge_alpha: float = option(10.0, "of the ridge regression to the class texts at which the map starts", gt=0)
-    tune: bool = option(True, "shrinkage and trust as the left-out parts of the training people tell; false: as set")
-    finetune_projection: bool = option(False, "gradient steps move the map too; false: it stays at the regression")
-    logit_weight: float = option(
-        1.0, "factor on the picture's part of the logits, where nothing is selected", ge=0, le=1
+    ridge_alpha: float = option(
+        10.0, "penalty of the ridge regression to the class texts that initialises the projection", gt=0
     )
+    tune: bool = option(
+        True, "choose ridge_alpha and logit_weight by cross-validation over the training people; false: as set"
+    )
+    finetune_projection: bool = option(
+        False, "train the projection by gradient steps; false: keep the ridge regression"
+    )
+    logit_weight: float = option(1.0, "factor on the image branch's part of the logits, with tune=false", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptConfig(Config):
-    """Signs that are measured on the image, with the direction that a publication gives."""
+    """Biomarkers measured on the image, with directions from publications."""
 
-    enabled: bool = option(True, "whether measured signs enter at all")
-    biomarkers: list[str] = option([], "signs to take; empty: all that can be measured on the images")
+    enabled: bool = option(True, "use measured biomarkers")
+    biomarkers: list[str] = option([], "biomarkers; empty: all that can be measured on the images")
     slice_geometry: str = option(
-        "auto", "where pixels of slice images lie: a known set's frame, or nowhere (auto: by the set's format)"
+        "auto", "geometry of slice images: that of a known set, or none (auto: by the set's format)"
     )
     control_class: str = option("CN", "class that scores are relative to; all people where the set has no such class")
     covariate_adjusted: bool = option(
         False, "scores given the demographics, by regression over the controls (w-scores); only where these enter"
     )
-    prior_weight: float = option(
-        0.5, "what the known directions weigh at the start, log-odds a standard deviation", gt=0
-    )
-    prior_strength: float = option(300.0, "how strongly weights are held to the known directions", ge=0)
-    learn_prior_weight: bool = option(True, "train the common weight of the known directions")
+    prior_weight: float = option(0.5, "initial weight of the published directions, log-odds a standard deviation", gt=0)
+    prior_strength: float = option(300.0, "penalty on deviations from the published directions", ge=0)
+    learn_prior_weight: bool = option(True, "train the common weight of the published directions")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemographicsConfig(Config):
-    """How the people's variables enter."""
+    """Clinical variables and their fusion."""
 
     mode: str = option(
-        "none", "linear: terms of their own; text: as sentences; film: scale and shift of the picture", choices=MODES
+        "none",
+        "linear: terms of their own; text: as sentences; film: scale and shift of the image feature",
+        choices=MODES,
     )
-    columns: list[str] = option(["age", "sex", "education"], "variables; those that a set does not have are said")
+    columns: list[str] = option(["age", "sex", "education"], "variables; a report names those that a set lacks")
     missing: str = option(
         "mean_impute",
-        "a missing value: the middle of the training values with an indicator of its own, or an error",
+        "missing values: the training mean and an indicator, or an error",
         choices=("mean_impute", "refuse"),
     )
-    shrinkage: float = option(3.0, "how strongly the weights are held to 0", ge=0)
-    allow_diagnostic: bool = option(False, "take variables close to the diagnosis (MMSE, CDR); every report is stamped")
+    shrinkage: float = option(3.0, "penalty on the weights", ge=0)
+    allow_diagnostic: bool = option(
+        False, "allow variables close to the diagnosis (MMSE, CDR); every report carries a disclaimer"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(Config):
-    """Probabilities and the threshold of confidence, from inner folds of the training people."""
+    """Calibration and confidence threshold, from inner folds of the training people."""
 
     method: str = option(
         "temperature", "temperature; bias: temperature and a bias a class", choices=("none", "temperature", "bias")
     )
     folds: int = option(5, "inner folds", ge=2, le=20)
-    coverage: float = option(0.8, "share of people that are answered; the others are abstained on", gt=0, le=1)
+    coverage: float = option(0.8, "share of people with an answer; the model abstains for the others", gt=0, le=1)
     risk: float = option(0.0, "largest share of wrong answers among the answered; 0: coverage decides", ge=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MriConfig(Config):
-    """A whole training of debian_mri."""
+    """All settings of a training."""
 
     vlm: VLMConfig = section(VLMConfig)
     knowledge: str = option("diagnoses", "class descriptions: a file or a shipped name")
     concept_file: str = option("", "concepts: a file (empty: those of the library)")
     shuffle_class_texts: int = option(
-        0, "control: texts and signs' directions are exchanged among the classes, drawn from this number; 0 = not", ge=0
+        0, "control: shuffle texts and directions among the classes by this seed; 0: do not", ge=0
     )
     prompt: PromptConfig = section(PromptConfig, init="descriptions", learn=False)
     preprocess: PreprocessConfig = section(PreprocessConfig)
@@ -126,12 +132,10 @@ class MriConfig(Config):
         if self.numeric.enabled:
             raise InputError("numeric.enabled=true: the variables enter as text by demographics.mode=text; set that")
         if not self.visual.enabled and not self.concepts.enabled and mode == "none":
-            raise InputError(
-                "visual.enabled=false, concepts.enabled=false, demographics.mode=none: nothing is left to tell by"
-            )
+            raise InputError("visual.enabled=false, concepts.enabled=false, demographics.mode=none: no input is left")
         if mode in ("text", "film") and not self.visual.enabled:
             raise InputError(
-                f"demographics.mode={mode}: joins the variables to the picture's feature, and visual.enabled=false; "
+                f"demographics.mode={mode}: joins the variables to the image feature, and visual.enabled=false; "
                 "set demographics.mode=linear"
             )
         if mode != "none" and not self.demographics.columns:
@@ -149,7 +153,7 @@ class MriConfig(Config):
 
     @property
     def needs_encoder(self) -> bool:
-        """Whether a frozen backbone takes part."""
+        """True where a frozen backbone is used."""
         return self.visual.enabled
 
     @property
@@ -194,7 +198,7 @@ def restrict_modality(config: MriConfig, part: str) -> MriConfig:
 
     Args:
         config: all settings.
-        part: ``"image"`` (picture and signs; no variable enters anywhere), ``"table"`` or ``"both"``.
+        part: ``"image"`` (image branch and biomarkers, without variables), ``"table"`` or ``"both"``.
 
     Raises:
         InputError: no such part; nothing would be left.

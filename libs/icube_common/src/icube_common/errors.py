@@ -18,8 +18,8 @@ class InputError(ValueError):
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate spelt most like ``name``, or None where nothing comes close."""
     by_lower = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.4)
-    return by_lower[found[0]] if found else None
+    result = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.4)
+    return by_lower[result[0]] if result else None
 
 
 def unknown(kind: str, name: str, candidates: Iterable[str]) -> InputError:

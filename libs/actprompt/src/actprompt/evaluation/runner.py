@@ -160,28 +160,28 @@ def evaluate(
     *,
     head: Head | None = None,
     protocol: str = "leave-one-subject-out",
-    options: ProtocolOptions | None = None,
     comparisons: bool = False,
-    features: str | Path | None = None,
-    root: str | Path | None = None,
+    options: ProtocolOptions | None = None,
     overwrite: bool = False,
+    root: str | Path | None = None,
+    features: str | Path | None = None,
 ) -> EvaluationResult:
     """Train for each fold of a protocol and evaluate the predictions of clips outside the training.
 
     Args:
-        data: a data set, or a prepared folder.
+        data: data set or prepared folder.
         config: all settings.
         out: the evaluation's folder; an interrupted evaluation of the same settings is resumed. None: nothing is kept.
         head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance that
             is copied for each fold.
         protocol: ``leave-one-subject-out``, ``k-fold``, ``few-shot``, ``base-to-new``, ``official``, or the name of one
             of the set's own.
-        options: of the sampled protocols.
         comparisons: also train on images alone, skeletons alone and shuffled class texts, and run plain baselines, on
             the same folds, with paired tests.
-        features: folder of frame features; by default below the data.
-        root: folder of the videos, where they have moved.
+        options: of the sampled protocols.
         overwrite: replace an existing ``out``.
+        root: folder of the videos, where they have moved.
+        features: folder of frame features; by default below the data.
 
     Raises:
         InputError: a bad set, setting, protocol or output folder.

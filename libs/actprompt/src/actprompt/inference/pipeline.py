@@ -21,8 +21,8 @@ from actprompt.models.action_model import ActionModel
 from actprompt.models.visual_branch import Head
 from actprompt.training.trainer import predict_probabilities
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
-from icube_common.vlm import FrozenVLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,35 +100,14 @@ class ActionPrediction:
         return save_page(path, self.to_dict(top), self.frames, overwrite=overwrite)
 
 
-class ActionPipeline:
+class ActionPipeline(PretrainedPipeline):
     """Action recognition of videos by a trained model: ``ActionPipeline.from_pretrained("RUN")("video.mp4").top(5)``.
 
     Args:
         model: a trained model.
     """
 
-    def __init__(self, model: ActionModel) -> None:
-        self.model = model.eval()
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, head: Head | None = None, vlm: FrozenVLM | None = None
-    ) -> ActionPipeline:
-        """The pipeline of a saved model.
-
-        Args:
-            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
-            head: the custom head that it was trained with.
-            vlm: the frozen backbone, where it is loaded already.
-
-        Raises:
-            InputError: as `ActionModel.from_pretrained`.
-        """
-        return cls(ActionModel.from_pretrained(source, head=head, vlm=vlm))
-
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model, as `ActionModel.save_pretrained`."""
-        self.model.save_pretrained(folder, overwrite=overwrite)
+    model_class = ActionModel
 
     def __call__(
         self,
@@ -160,7 +139,7 @@ class ActionPipeline:
         self, video: str | Path, info: VideoInfo, *, skeleton: str | Path | None, data: str | Path | None
     ) -> ActionPrediction:
         """The prediction of a decoded video."""
-        model = self.model
+        model: ActionModel = self.model
         inputs = load_video_input(model, video, info, skeleton=skeleton, data=data)
         probabilities = predict_probabilities(model, inputs.tensors)[0]
         order = np.argsort(-probabilities, kind="stable").tolist()

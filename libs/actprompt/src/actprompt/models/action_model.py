@@ -29,6 +29,7 @@ from actprompt.models.visual_branch import Head, VisualBranch
 from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.trajectory import TrajectoryEncoder
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedModel
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.prompts import ClassTexts, PromptLearner
 from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
@@ -51,11 +52,11 @@ class ActionOutput(NamedTuple):
     loss: Float[Tensor, ""] | None
 
 
-class ActionModel(nn.Module):
+class ActionModel(nn.Module, PretrainedModel):
     """Action classifier from frames, skeleton trajectories and named parameters by cosines with class prompts.
 
-    `for_dataset` makes one for a data set, `actprompt.train` trains it, `save_pretrained` and `from_pretrained` write
-    and read it.
+    `for_dataset` makes one for a data set, `actprompt.train` trains it, `save_pretrained` writes it, and
+    ``from_pretrained(source, head=None, vlm=None)`` reads it.
 
     Args:
         prompts: of the classes in the order of the logits; they hold the frozen backbone.
@@ -77,6 +78,7 @@ class ActionModel(nn.Module):
         InputError: a head that does not fit the backbone.
     """
 
+    checkpoint = "actprompt.models.checkpoint"
     trust: Tensor
 
     def __init__(
@@ -179,34 +181,6 @@ class ActionModel(nn.Module):
         prompts = texts.prompts(vlm, labels, replace(config.prompt, seed=config.train.seed))
         model = cls(prompts, config, labels, joint_names=joint_names, parameters=parameters, head=head)
         return model.to(vlm.device)
-
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write configuration, weights and a model card; see `actprompt.models.checkpoint`.
-
-        Raises:
-            InputError: the folder exists and ``overwrite`` is False.
-        """
-        from actprompt.models.checkpoint import save_model
-
-        save_model(folder, self, overwrite=overwrite)
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, head: Head | None = None, vlm: FrozenVLM | None = None
-    ) -> ActionModel:
-        """Read a trained model.
-
-        Args:
-            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
-            head: the custom head that it was trained with.
-            vlm: the frozen backbone, where it is loaded already.
-
-        Raises:
-            InputError: as `actprompt.models.checkpoint.load_model`.
-        """
-        from actprompt.models.checkpoint import load_model
-
-        return load_model(source, head=head, vlm=vlm)
 
     @property
     def vlm(self) -> FrozenVLM:

@@ -49,12 +49,12 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
     }
     FORMAT.save(
         folder,
-        config=model.config,
-        description=about,
-        tensors=model.learned(),
-        card=_card(model, about),
-        save_parts=lambda target: model.prompts.save_pretrained(target / PROMPTS),
         overwrite=overwrite,
+        save_parts=lambda target: model.prompts.save_pretrained(target / PROMPTS),
+        card=_card(model, about),
+        tensors=model.learned(),
+        description=about,
+        config=model.config,
     )
 
 

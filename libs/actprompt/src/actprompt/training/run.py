@@ -55,25 +55,25 @@ def train(
     data: VideoDataset | str | Path,
     out: str | Path,
     *,
+    overwrite: bool = False,
+    resume: bool = False,
     protocol: str | None = None,
     exclude_subjects: Sequence[str] = (),
-    features: str | Path | None = None,
     root: str | Path | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
+    features: str | Path | None = None,
 ) -> TrainingResult:
     """Train a model on a data set and save it.
 
     Args:
-        model: an untrained model of `ActionModel.for_dataset`, trained in place; or the settings of one to make.
-        data: a data set, or a prepared folder.
-        out: the run folder, as described in `icube_common.io.runs`.
+        model: a model of `ActionModel.for_dataset`, which is trained in place, or the settings of one.
+        data: data set or prepared folder.
+        out: run folder to make; its files are described in `icube_common.io.runs`.
+        overwrite: replace an existing ``out``.
+        resume: resume from the newest whole checkpoint of ``out``.
         protocol: a published split, whose training side is used; by default all clips.
         exclude_subjects: subjects without a part in the training.
-        features: folder of frame features; by default below the data.
         root: folder of the videos, where they have moved.
-        resume: resume from the newest whole checkpoint of ``out``.
-        overwrite: replace an existing ``out``.
+        features: folder of frame features; by default below the data.
 
     Raises:
         InputError: a bad set, setting or output folder, or a model of other classes; nothing is written then.

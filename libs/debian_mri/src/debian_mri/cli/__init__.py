@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import icube_common.cli
 from debian_mri import RESEARCH_ONLY, __version__
 from debian_mri.cli import data, models
 from icube_common.cli import Command
 from icube_common.knowledge.commands import knowledge_command
-
-if TYPE_CHECKING:
-    from icube_common.vlm import FrozenVLM
 
 DESCRIPTION = (
     f"Brain MRI of neurodegenerative diseases with frozen vision-language models and learnable prompts. {RESEARCH_ONLY}"
@@ -27,22 +23,9 @@ QUESTIONS = (
 )
 
 
-def _load_vlm(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
-    from icube_common.vlm import default_device, load_vlm
-
-    return load_vlm(
-        name,
-        pretrained,
-        weights_of=weights_of,
-        device=default_device(),
-        only_text=True,
-        assume_preprocessing=False,
-    )
-
-
 COMMANDS: Mapping[str, Command] = {
     **data.COMMANDS,
-    "knowledge": knowledge_command(_load_vlm, prompts=QUESTIONS, domain=DOMAIN),
+    "knowledge": knowledge_command(prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
 }
 

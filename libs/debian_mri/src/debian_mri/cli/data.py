@@ -66,9 +66,11 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         help="adni, dicom: the project's secret, made where there is none; without it keys are new each time",
     )
     parser.add_argument("--labels", metavar="MAP", default="", help="EMCI=MCI,LMCI=MCI or a CSV (from, to)")
-    parser.add_argument("--classes", metavar="A,B", default="", help="those to take, in this order (default: all)")
-    parser.add_argument("--leakage-tiers", metavar="COLUMN=TIER,...", default="", help="of columns that are not known")
-    parser.add_argument("--space", choices=("native", "mni"), default="native", help="where volumes lie (native)")
+    parser.add_argument("--classes", metavar="A,B", default="", help="classes to take, in this order (default: all)")
+    parser.add_argument(
+        "--leakage-tiers", metavar="COLUMN=TIER,...", default="", help="leakage tiers of columns without description"
+    )
+    parser.add_argument("--space", choices=("native", "mni"), default="native", help="space of the volumes (native)")
     parser.add_argument(
         "--fill-nan", action="store_true", help="NaN voxels outside the head become background (default: refused)"
     )
@@ -141,13 +143,16 @@ def _qc_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="a prepared folder")
     parser.add_argument("--out", required=True, metavar="QC.html", help="the page to write")
     parser.add_argument(
-        "--registration", choices=("none", "affine"), default="none", help="into MNI space (default: they lie there)"
+        "--registration",
+        choices=("none", "affine"),
+        default="none",
+        help="registration to MNI space (default none: they lie there)",
     )
-    parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="of what is shown (default 2)")
+    parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="spacing of the images (default 2)")
     parser.add_argument("--n4", action="store_true", help="correct the bias field")
     parser.add_argument("--limit", type=int, default=400, metavar="N", help="scans shown, outliers first (default 400)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="local processes (default 1)")
-    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
 
 
@@ -170,8 +175,10 @@ def _qc(args: argparse.Namespace) -> Mapping[str, Any]:
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DATA", help="the folder to make")
     parser.add_argument("--subjects", type=int, default=200, metavar="N", help="people, over all classes (default 200)")
-    parser.add_argument("--classes", default="CN,AD,DLB,PD", help="of CN, MCI, AD, DLB, PD (default CN,AD,DLB,PD)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything (default 0)")
+    parser.add_argument(
+        "--classes", default="CN,AD,DLB,PD", help="classes out of CN, MCI, AD, DLB, PD (default CN,AD,DLB,PD)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the cohort (default 0)")
     parser.add_argument("--spacing", type=float, default=2.0, metavar="MM", help="between voxels (default 2)")
     parser.add_argument("--sites", type=int, default=2, metavar="N", help="scanners (default 2)")
     parser.add_argument(
@@ -199,7 +206,7 @@ def _simulate(args: argparse.Namespace) -> Mapping[str, Any]:
 COMMANDS: Mapping[str, Command] = {
     "convert": Command("DICOM files to NIfTI, de-identified", _convert, _convert_arguments, _render_convert),
     "prepare": Command("make a manifest of a cohort", _prepare, _prepare_arguments, _render_info),
-    "info": Command("what a prepared set holds", _info, _info_arguments, _render_info),
+    "info": Command("summary of a prepared set", _info, _info_arguments, _render_info),
     "qc": Command("a page of all scans, outliers first", _qc, _qc_arguments, render_table),
     "simulate": Command("simulated brains of a cohort, with the truth about them", _simulate, _simulate_arguments),
 }

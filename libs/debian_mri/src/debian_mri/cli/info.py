@@ -1,4 +1,4 @@
-"""What a prepared folder holds, in under a second: neither torch nor pandas nor nibabel is loaded."""
+"""Summary of a prepared folder in under a second, without torch, pandas or nibabel."""
 
 from __future__ import annotations
 

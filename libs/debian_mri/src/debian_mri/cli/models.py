@@ -22,11 +22,11 @@ _OPTIONS = ("protocol", "folds", "repeats", "split", "protocol_seed")
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--features", metavar="FOLDER", help="of slice features (default: below DATA)")
+    parser.add_argument("--features", metavar="FOLDER", help="folder of slice features (default: below DATA)")
     parser.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
-    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects that are not trained on")
-    parser.add_argument("--resume", action="store_true", help="go on from RUN's newest whole checkpoint")
-    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--exclude-subjects", metavar="A,B", default="", help="subjects without a part in the training")
+    parser.add_argument("--resume", action="store_true", help="resume from RUN's newest whole checkpoint")
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -34,7 +34,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     from icube_common.config import load_config
 
     saved = Path(args.out) / "config.yaml"
-    # a run that goes on keeps its own settings unless told otherwise
+    # a resumed run keeps its own settings by default
     file = saved if args.resume and args.config is None and saved.is_file() else args.config
     config = load_config(MriConfig, file=file, overrides=args.overrides)
     from debian_mri.training.run import train
@@ -56,32 +56,38 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="a NIfTI volume, a DICOM folder, slice images of one person; several"
     )
-    parser.add_argument("--planes", metavar="A,B", default="", help="of slice images, in their order: coronal, axial")
     parser.add_argument(
-        "--sequence", metavar="NAME", help="MRI sequence of the image (T1w), in place of what its name or header says"
+        "--planes", metavar="A,B", default="", help="planes of slice images, in their order: coronal,axial"
+    )
+    parser.add_argument(
+        "--sequence", metavar="NAME", help="MRI sequence of the image (T1w), in place of that of its name or header"
     )
     parser.add_argument("--data", metavar="DATA", help="a prepared set: one scan of it (--id), or all (--out)")
     parser.add_argument("--id", metavar="ID", help="a scan of DATA")
     parser.add_argument(
-        "--fill-nan", action="store_true", help="of volumes: NaN voxels outside the head become background"
+        "--fill-nan", action="store_true", help="set NaN voxels of a volume outside the head to background"
     )
-    parser.add_argument("--age", metavar="YEARS", help="of the person")
-    parser.add_argument("--sex", metavar="F|M", help="of the person")
-    parser.add_argument("--education", metavar="YEARS", help="of the person")
+    parser.add_argument("--age", metavar="YEARS", help="age of the person")
+    parser.add_argument("--sex", metavar="F|M", help="sex of the person")
+    parser.add_argument("--education", metavar="YEARS", help="education of the person")
     parser.add_argument(
         "--variable",
         metavar="COLUMN=VALUE",
         action="append",
         default=[],
-        help="another variable; may be given several times",
+        help="another variable; repeatable",
     )
     parser.add_argument("--html", metavar="FILE", help="write a page: slices, bars, text")
     parser.add_argument("--tsv", metavar="FILE", help="write all numbers as a table")
     parser.add_argument("--report", metavar="FILE", help="write text and numbers, for debian-mri verify")
-    parser.add_argument("--out", metavar="PRED", help="of many scans: the folder to make")
-    parser.add_argument("--pages", action="store_true", help="with --out: a page of each scan")
-    parser.add_argument("--features", metavar="FOLDER", help="with --data and --out: of slice features (below DATA)")
-    parser.add_argument("--image-root", metavar="FOLDER", help="with --data: where the images lie now, if they moved")
+    parser.add_argument("--out", metavar="PRED", help="folder to make, for many scans")
+    parser.add_argument("--pages", action="store_true", help="write a page of each scan, with --out")
+    parser.add_argument(
+        "--features", metavar="FOLDER", help="folder of slice features, with --data and --out (below DATA)"
+    )
+    parser.add_argument(
+        "--image-root", metavar="FOLDER", help="folder of the images, where they have moved (with --data)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
@@ -166,11 +172,11 @@ def _render_prediction(result: Mapping[str, Any]) -> str:
 
 def _test_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a trained run")
-    parser.add_argument("--data", required=True, metavar="SIMULATED", help="of debian-mri simulate")
+    parser.add_argument("--data", required=True, metavar="SIMULATED", help="cohort of debian-mri simulate")
     parser.add_argument("--out", required=True, metavar="OUT", help="the folder to make")
     parser.add_argument("--draws", type=int, default=50, metavar="N", help="random choices of slices (default 50)")
-    parser.add_argument("--seed", type=int, default=0, help="of them (default 0)")
-    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choices (default 0)")
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -227,18 +233,18 @@ def _render_verification(result: Mapping[str, Any]) -> str:
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
-    parser.add_argument("--features", metavar="FOLDER", help="of slice features (default: below DATA)")
+    parser.add_argument("--features", metavar="FOLDER", help="folder of slice features (default: below DATA)")
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="a trained run; without it, models are trained per fold")
     _data_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="EVAL", help="the folder to make, or to go on with")
+    parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make or to resume")
     parser.add_argument("--protocol", metavar="NAME", help="group-kfold (default), leave-one-site-out or given")
-    parser.add_argument("--folds", type=int, metavar="N", help="of group-kfold (default 5)")
-    parser.add_argument("--repeats", type=int, metavar="N", help="of group-kfold (default 1)")
-    parser.add_argument("--split", metavar="FILE", help="of given: a table with id, fold and, where there are, repeat")
-    parser.add_argument("--protocol-seed", type=int, metavar="N", help="of the draw of folds (default 0)")
+    parser.add_argument("--folds", type=int, metavar="N", help="folds of group-kfold (default 5)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="repeats of group-kfold (default 1)")
+    parser.add_argument("--split", metavar="FILE", help="table with id, fold and repeat, for the protocol given")
+    parser.add_argument("--protocol-seed", type=int, metavar="N", help="seed of the folds (default 0)")
     parser.add_argument(
         "--comparisons",
         default="all",
@@ -247,8 +253,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "label-from-site, site-from-image, logistic-table, logistic-pixels, logistic-pixels-plain, linear-voxels, "
         "slice-mean, daft, coop, zero-shot",
     )
-    parser.add_argument("--subjects", metavar="A,B", default="", help="with RUN: only these people of DATA")
-    parser.add_argument("--image-root", metavar="FOLDER", help="where the images lie now, if they moved")
+    parser.add_argument("--subjects", metavar="A,B", default="", help="subjects of DATA to evaluate, with RUN")
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 
@@ -292,8 +298,8 @@ def _render_evaluation(result: Mapping[str, Any]) -> str:
     from debian_mri.evaluation.report import p_text
 
     lines = [
-        *result["disclaimers"],
-        *result["notes"],
+        *result.get("disclaimers", ()),
+        *result["warnings"],
         f"{'':<32}{'AUC':>7}  {'95 % interval':<16}{'model minus it':>15}{'p':>8}",
     ]
     for title, row in [("configured model", result), *((r["title"], r) for r in result["comparisons"].values())]:
@@ -314,8 +320,8 @@ def _render_evaluation(result: Mapping[str, Any]) -> str:
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
     _data_arguments(parser)
     parser.add_argument("--protocol", default="group-kfold", metavar="NAME", help="group-kfold or leave-one-site-out")
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="of group-kfold (default 5)")
-    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="of group-kfold (default 1)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of group-kfold (default 5)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="repeats of group-kfold (default 1)")
 
 
 def _make_run(args: argparse.Namespace) -> Run:
@@ -333,18 +339,21 @@ def _make_run(args: argparse.Namespace) -> Run:
 
 COMMANDS: Mapping[str, Command] = {
     "train": Command("train on a prepared set", _train, _train_arguments, config=MriConfig),
-    "predict": Command("the class of a scan, with the reasons", _predict, _predict_arguments, _render_prediction),
+    "predict": Command(
+        "predict the class of a scan, with an explanation", _predict, _predict_arguments, _render_prediction
+    ),
     "evaluate-explanations": Command(
-        "hold explanations against the truth of a simulated cohort", _test, _test_arguments, _render_test
+        "compare explanations with the truth of a simulated cohort", _test, _test_arguments, _render_test
     ),
     "demo": Command(
-        "simulated brains: prepare, look, train, evaluate, predict, pages", _demo, _demo_arguments, _render_demo
+        "run everything on simulated brains: prepare, train, evaluate, predict, pages",
+        _demo,
+        _demo_arguments,
+        _render_demo,
     ),
-    "verify": Command(
-        "check the text of reports against what was computed", _verify, _verify_arguments, _render_verification
-    ),
+    "verify": Command("check the text of reports by recomputation", _verify, _verify_arguments, _render_verification),
     "evaluate": Command(
-        "judge on unseen people: retrain for each fold, or a trained run; with baselines and checks",
+        "evaluate on unseen people: train for each fold, or a trained run; with baselines and controls",
         _evaluate,
         _evaluate_arguments,
         render=_render_evaluation,

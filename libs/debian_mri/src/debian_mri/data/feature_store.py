@@ -1,8 +1,8 @@
-"""What is computed of each scan once and kept: features of its slices from the frozen tower, and measured signs.
+"""Feature store: slice features of the frozen image encoder and measured biomarkers, computed once a scan.
 
 A folder of features holds ``features.json`` (backbone with its fingerprint, slices, preprocessing) and one file a scan
-(`icube_common.vlm.FeatureCache`), under a key of the scan's content: a job that was stopped goes on, a changed image
-is computed anew, and a folder of another backbone or other slices is refused.
+(`icube_common.vlm.FeatureCache`), under a key of the scan's content: an interrupted job is
+resumed, a changed image is encoded again, and a folder of another backbone or other slices is refused.
 
 Shapes: S slices of a scan, D width of the space that images and texts share, K signs.
 """
@@ -152,14 +152,14 @@ class SingleScanImages(ScanImages):
 
 
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
-    """Where slice features are kept: where the user says, else below the prepared set, by backbone and slices."""
+    """Folder of slice features: the given one, else below the prepared set, by backbone and slices."""
     if features is not None:
         return Path(features)
     digest = hashlib.sha256(repr(sorted(_choices(config).items())).encode()).hexdigest()
     folder = Path(data) / "features" / f"{feature_fingerprint(vlm)[:12]}-{digest[:8]}"
     if folder.is_dir() or os.access(data, os.W_OK):
         return folder
-    logger.warning("%s: cannot be written, features are computed and not kept; --features FOLDER keeps them", data)
+    logger.warning("%s: cannot be written, features are computed and not stored; --features FOLDER stores them", data)
     return None
 
 
@@ -321,11 +321,11 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
 
 
 def to_rgb(image: SliceImage) -> Image.Image:
-    """A slice as the preprocessing of a tower takes it: 8-bit RGB."""
+    """A slice for the preprocessing of an image encoder: 8-bit RGB."""
     grey = np.round(np.clip(image.image, 0, 1) * 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
 
 def _choices(config: MriConfig) -> dict[str, Any]:
-    """What decides the pictures beside the scans' content."""
+    """Settings of the slice images, beside the scans' content."""
     return {"slices": config_to_dict(config.slices), "preprocess": config_to_dict(config.preprocess)}

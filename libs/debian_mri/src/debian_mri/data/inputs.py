@@ -1,6 +1,6 @@
-"""What a model is given of each scan: slice features, measured signs, the people's variables. No label is here.
+"""Model inputs of scans: slice features, biomarkers and clinical variables, without labels.
 
-Tables are read through the views of a fold (`Inputs.part`), so that code that trains never meets a test row.
+Tables are read through the views of a fold (`Inputs.part`), so that a training never reads a test row.
 
 Shapes: S slices, D width of the features, K signs, P variables.
 """
@@ -46,13 +46,13 @@ class Inputs:
 
     Attributes:
         ids: in the manifest's order.
-        features: scan id -> ``(S, D)`` of the frozen tower.
+        features: scan id -> ``(S, D)`` of the frozen image encoder.
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
         columns: descriptions of the variables.
-        stamps: what every report must carry: variables of tier C.
-        notes: what a report has to say about the tables.
+        disclaimers: warnings for every report: variables of tier C.
+        notes: warnings about the tables.
     """
 
     ids: tuple[str, ...]
@@ -86,7 +86,7 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
     """The inputs without what a configuration does not use; for other settings of the same data.
 
     Raises:
-        InputError: the configuration wants a table that was not loaded.
+        InputError: the configuration uses a table that was not loaded.
     """
     wanted = {
         "features": config.visual.enabled,
@@ -114,7 +114,7 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
 def load_inputs(
     manifest: Manifest, config: MriConfig, vlm: FrozenVLM | None = None, *, features: str | Path | None = None
 ) -> Inputs:
-    """What a configuration uses of a set's scans.
+    """Load the inputs of a configuration for a set's scans.
 
     Args:
         manifest: the set.
@@ -205,7 +205,7 @@ def _biomarker_table(
 def demographic_table(
     participants: Participants, config: MriConfig
 ) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
-    """The wanted variables and their descriptions, stamps for those of tier C, and notes on those that are not there.
+    """The configured variables, their descriptions, disclaimers for those of tier C, and warnings about absent ones.
 
     Raises:
         InputError: none of them is there, one is of tier C without the flag, or a value is missing and

@@ -1,7 +1,7 @@
-"""What a model is held against on the same folds: parts of itself, controls of its labels, confounds, plain baselines.
+"""Baselines and controls on the same folds: single modalities, permuted labels, confounds, plain classifiers.
 
 Each comparison keeps its folds in ``comparisons/<name>/`` and all its predictions in ``comparisons/<name>.csv``. One
-that a set cannot carry is left out and says why.
+that a set does not allow is skipped with the reason.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from debian_mri.evaluation.baselines.daft import daft
 from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows, with_missing_indicators
 from debian_mri.evaluation.baselines.frozen_encoder import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
 from debian_mri.evaluation.baselines.logistic import logistic, prior
-from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of, timed
+from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
+from icube_common.evaluation.runner import cached_predictions, fold_name, training_seconds
 from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
 
@@ -36,11 +37,11 @@ _SITE_FOLDS = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing to hold a model against.
+    """A baseline or control.
 
     Attributes:
         title: in a table.
-        what: in a sentence.
+        what: description in a sentence.
         run: bench, folds and folder -> predictions on the same rows.
         paired: whether its rows have the same labels as the model's, so that the difference means something.
         check: a control, not a rival.
@@ -61,7 +62,9 @@ def each_fold(
     def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
         def one(fold: Fold) -> Predictions:
             place = folder / fold_name(fold)
-            return timed(place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ()))[0]
+            return cached_predictions(
+                place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ())
+            )[0]
 
         return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
 
@@ -76,7 +79,7 @@ def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Pred
         if config.demographics.mode != "none" and context.inputs.demographics is None:
             _ = context.tables.variables  # raises with the reason
         if part == "image" and not (config.visual.enabled or config.concepts.enabled):
-            raise InputError("neither the picture nor signs are in use")
+            raise InputError("neither the image branch nor biomarkers are in use")
         # the configured model is one of the three: its folds are not trained again
         base = context.folds if context.folds is not None and config == context.config else folder
         return concatenate(
@@ -144,25 +147,25 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
         groups=context.samples.groups,
     )
     drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
-    features, planes = _tower(context)
+    features, planes = _slice_features(context)
 
     def one(fold: Fold) -> Predictions:
-        return timed(
+        return cached_predictions(
             folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
         )[0]
 
     return concatenate([one(fold) for fold in _bar(drawn, folder)])
 
 
-def _tower(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
+def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
     """Slice features, and the plane of each slice."""
     features = context.inputs.features
-    assert features is not None, "comparisons load the tower's features"
+    assert features is not None, "comparisons load slice features"
     return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 
 
 def _slice_mean(context: EvaluationContext, fold: Fold, place: Path) -> Array:
-    return slice_mean(fold, *_tower(context))
+    return slice_mean(fold, *_slice_features(context))
 
 
 def _voxels(context: EvaluationContext, fold: Fold, place: Path) -> Array:
@@ -188,12 +191,12 @@ def _coop(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
     settings = replace(COOP_SETTINGS, device=context.config.train.device)
     run = _fresh_run(place, settings)
-    return coop(fold, _tower(context)[0], context.vlm, _names(context), run, settings=settings)
+    return coop(fold, _slice_features(context)[0], context.vlm, _names(context), run, settings=settings)
 
 
 def _zero_shot(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
-    return zero_shot(fold, _tower(context)[0], context.vlm, _names(context))
+    return zero_shot(fold, _slice_features(context)[0], context.vlm, _names(context))
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -223,7 +226,7 @@ COMPARISONS: Mapping[str, Comparison] = {
     ),
     "site-from-image": Comparison(
         "site from the image",
-        "how predictable the site is from the tower's slice means",
+        "how predictable the site is from mean slice features",
         _site_from_image,
         paired=False,
         check=True,
@@ -247,7 +250,7 @@ COMPARISONS: Mapping[str, Comparison] = {
         "logistic regression, voxels", "on voxels of about 8 mm, strength by inner folds", each_fold(_voxels)
     ),
     "slice-mean": Comparison(
-        "slice means of the frozen tower",
+        "slice means of the frozen image encoder",
         "principal components and logistic regression, in the way of Raptor",
         each_fold(_slice_mean),
     ),
@@ -306,7 +309,7 @@ def compare(
             continue
         target = folder.with_suffix(".csv")
         predictions.write_csv(target)
-        row = {**head, **metrics_of(predictions), "seconds": seconds_of(folder), "predictions": str(target)}
+        row = {**head, **metrics_of(predictions), "seconds": training_seconds(folder), "predictions": str(target)}
         if comparison.paired:
             row["difference"] = {
                 metric: difference.to_dict() for metric, difference in ours.compare(predictions, DIFFERENCES).items()
@@ -326,6 +329,6 @@ def compare(
 
 
 def holds_chance(auc: Mapping[str, Any]) -> bool | None:
-    """Whether the interval of an AUC holds 0.5; None where there is none."""
+    """True where the interval of an AUC contains 0.5; None without interval."""
     low, high = auc["ci95"]
     return None if low is None else bool(low <= 0.5 <= high)

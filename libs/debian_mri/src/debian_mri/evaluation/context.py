@@ -1,9 +1,7 @@
-"""What the folds of an evaluation have in common: the set, the settings, the tables, and where trainings are kept."""
+"""Evaluation context: data, settings, tables and training folders that the folds share."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +25,16 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
 from icube_common.evaluation.runner import cached_predictions
-from icube_common.io.runs import read_json, write_json
 from icube_common.tabular import NumericTable
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 Array = npt.NDArray[np.float64]
 Result = tuple[Predictions, tuple[str, ...]]
-_SECONDS = "seconds.json"
 
 
 class BaselineTables:
-    """What plain baselines are given of a set's scans; each table is made when first asked for.
+    """Input tables of the baselines, each computed on first access.
 
     Args:
         manifest: the set.
@@ -50,7 +46,7 @@ class BaselineTables:
 
     @cached_property
     def volumes(self) -> bool:
-        """Whether all scans are volumes."""
+        """True where all scans are volumes."""
         return all(scan.kind == "volume" for scan in self.manifest.scans)
 
     @cached_property
@@ -75,7 +71,7 @@ class BaselineTables:
 
     @cached_property
     def pictures(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Scan id -> what DAFT sees: slices (S, 64, 64), or a volume at 4 mm."""
+        """Scan id -> image for DAFT: slices (S, 64, 64), or a volume at 4 mm."""
         if self.volumes:
             return self._coarse(VOLUME_MM)
         return {name: large for name, (_, large) in self._slices.items()}
@@ -134,7 +130,7 @@ def by_id(table: NumericTable) -> dict[str, Array]:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationContext:
-    """An evaluation's material.
+    """Data, settings and backbone of an evaluation.
 
     Attributes:
         manifest: the set.
@@ -180,7 +176,7 @@ class EvaluationContext:
             config: all settings.
             out: the evaluation's folder.
             samples: some of the set's scans, with some of its classes; by default all.
-            wider: load what comparisons use beside the configured model: the tower's features and the variables.
+            wider: load what comparisons use beside the configured model: slice features and variables.
             pooling: a custom slice pooling of the configured model.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
@@ -227,26 +223,4 @@ class EvaluationContext:
             found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
             return found, trained.notes
 
-        return timed(folder, train_and_predict)
-
-
-def timed(folder: Path, compute: Callable[[], tuple[Predictions, Sequence[str]]]) -> Result:
-    """As `icube_common.evaluation.runner.kept`, with the seconds that it took written beside."""
-
-    def with_clock() -> tuple[Predictions, Sequence[str]]:
-        begun = time.monotonic()
-        result = compute()
-        write_json(folder / _SECONDS, round(time.monotonic() - begun, 2))
-        return result
-
-    return cached_predictions(folder, with_clock)
-
-
-def seconds_of(folder: Path) -> float:
-    """What all trainings below a folder took together."""
-    return round(sum(float(read_json(path)) for path in folder.glob(f"*/{_SECONDS}")), 1)
-
-
-def fold_name(fold: Fold) -> str:
-    """A fold's folder."""
-    return f"{fold.repeat:02d}-{fold.number:03d}"
+        return cached_predictions(folder, train_and_predict)

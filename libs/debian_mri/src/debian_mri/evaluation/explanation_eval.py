@@ -1,13 +1,13 @@
-"""Whether explanations point at what was really changed: on simulated brains, of which that is known.
+"""Evaluation of explanations on simulated brains, where the changed structures are known.
 
-Two questions, of people that the model was not trained on and whose class it tells:
+Two questions, on correctly classified people outside the training:
 
 a. Do the slices that a report names show the structure that the class changes most? Beside chance: as many slices drawn
    from the same set of slices; its expectation is the share of the set's slices that show the structure.
 b. Does the class lose when the named slices are taken away? Beside as many random ones of the same set, paired in each
    person.
 
-The set of slices decides what (a) can come to: where each slice shows the structure nothing can be told apart. Evenly
+The set of slices limits (a): where each slice shows the structure, named slices cannot differ from chance. Evenly
 spread slices (``slices.mode=even``) over the whole brain leave most without it. For all that a class changes, which in
 AD is in half of the brain's coronal planes, the same figures are given with the largest ratio that they could reach.
 """
@@ -54,7 +54,7 @@ MIN_PEOPLE = 3
 
 @dataclass(frozen=True, eq=False)
 class ExplanationScore:
-    """One person's explanation beside the truth.
+    """Explanation of one person compared with the truth.
 
     Attributes:
         scan: the row.
@@ -63,7 +63,7 @@ class ExplanationScore:
         chance: share of all slices that show it.
         named_any: share of the named slices that show anything the class changes.
         chance_any: of all slices.
-        attention: share that show the structure of as many slices with most attention; None without a tower.
+        attention: share that show the structure of as many slices with most attention; None without image branch.
         count: slices named.
         total: slices.
         logit_named: how far the margin of the class falls without the named slices, log-odds before calibration.
@@ -97,7 +97,7 @@ def evaluate_explanations(
     root: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Hold explanations against the truth of a simulated cohort.
+    """Compare explanations with the truth of a simulated cohort.
 
     Args:
         run: a trained run, or its ``model``.
@@ -112,7 +112,7 @@ def evaluate_explanations(
         Figures of (a) and (b), each with its interval over people, and whether they are as wanted.
 
     Raises:
-        InputError: the set is not simulated, nobody is left, or the model has no class that changes anything.
+        InputError: the set is not simulated, no person is left, or the model has no class that changes anything.
     """
     if draws < 1:
         raise InputError(f"--draws {draws}: must be at least 1")
@@ -161,7 +161,7 @@ def evaluate_explanations(
 
 
 def _read(model: MriModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterator[tuple[Scan, ScanInput]]:
-    """Scans as the model takes them, joined in the tower's batches."""
+    """Scans as the model takes them, joined in batches of the image encoder."""
     sources = [
         ScanSource(ScanImages(manifest, scan, model.config), manifest.simulated, manifest=manifest) for scan in scans
     ]
@@ -175,7 +175,9 @@ def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
     """Ill people of the model's classes that it was not trained on; and how many it was."""
     labels = [name for name in model.labels if name in manifest.class_names and most_affected_structure(name)]
     if not labels:
-        raise InputError(f"the model tells {', '.join(model.labels)}: the set has none of them that changes anything")
+        raise InputError(
+            f"the model has the classes {', '.join(model.labels)}: the set has none of them that changes anything"
+        )
     for label in labels:
         shows_change(manifest.folder, label, "coronal", 0.0)  # whether there is a truth at all
     found, seen = [], 0
@@ -257,7 +259,7 @@ def _top_share(weights: Array, truth: npt.NDArray[np.bool_], count: int) -> floa
 
 
 def figures(tried: Sequence[ExplanationScore]) -> dict[str, Any]:
-    """The figures of both questions with 95 % intervals, people drawn anew.
+    """The figures of both questions with 95 % intervals, by resampling people.
 
     Args:
         tried: the people.

@@ -1,4 +1,4 @@
-"""Which people are trained on and which tested, as folds: a person is never on both sides.
+"""Evaluation protocols: folds of people, with each person either in training or in test.
 
 ``group-kfold`` draws folds of people, stratified by diagnosis (and site where known); ``leave-one-site-out`` tests each
 site on the others; ``given`` reads folds from a table. The controls of labels that are permuted are made here too.
@@ -24,7 +24,7 @@ PROTOCOLS = ("group-kfold", "leave-one-site-out", "given")
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """What a protocol is drawn with.
+    """Settings of a protocol.
 
     Attributes:
         folds: of group-kfold.
@@ -162,8 +162,8 @@ def folds_from_table(samples: Samples, path: Path, *, seed: int, validation: flo
 def permute_labels(samples: Samples, folds: Sequence[Fold], *, seed: int) -> Iterator[tuple[Samples, Fold]]:
     """The same folds with labels that mean nothing: exchanged among the people of each test part, in each repeat.
 
-    Training and test labels are permuted alike, so that what a model knows beforehand (the direction of a sign) cannot
-    help; only a leak from test labels to training can. Inside the test parts every fold keeps its share of each class:
+    Training and test labels are permuted alike, so that prior knowledge (the direction of a biomarker) cannot help;
+    only a leak from test labels to training can. Inside the test parts every fold keeps its share of each class:
     otherwise the training part would have fewer of what its test part has more of, and the AUC would fall below 0.5.
 
     Yields:
@@ -186,7 +186,7 @@ def permute_labels(samples: Samples, folds: Sequence[Fold], *, seed: int) -> Ite
 def permute_training_labels(samples: Samples, fold: Fold, *, seed: int) -> Fold:
     """The same fold, whose training and validation labels are exchanged among its training people.
 
-    It is tested on the true ones: what a model still tells then, it has not from labels.
+    It is tested on the true ones: performance above chance then comes from prior knowledge, not from labels.
     """
     generator = np.random.default_rng([seed, fold.repeat, fold.number])
     labels = np.array(samples.labels)

@@ -1,86 +1,26 @@
-"""From predictions to figures with intervals, and the page that shows them."""
+"""Report page of an evaluation: metrics with intervals, ROC and reliability curves, comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri import RESEARCH_ONLY
-from icube_common.evaluation import Interval, Predictions
-from icube_common.evaluation.report import class_tables
+from icube_common.evaluation import EvaluationResult, Predictions
+from icube_common.evaluation.report import class_tables, evaluation_report
 from icube_common.evaluation.runner import interval_text
 from icube_common.io.reports import Report, format_value
-from icube_common.io.runs import write_json
 
 METRICS = ("auc", "balanced_accuracy", "mcc", "ece", "brier")
 DIFFERENCES = ("auc", "balanced_accuracy", "brier")
 """Metrics whose paired differences are tested."""
 _GRID = np.linspace(0, 1, 101)
 _BINS = 10
+_SHOWN = ("protocol", "folds", "repeats", "trained_on", "mode", "site_association", "training_seconds", "seconds")
 _DRAWN = ("image", "table", "logistic-pixels", "slice-mean", "daft")
 
 Array = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluationResult:
-    """Result of an evaluation.
-
-    Attributes:
-        predictions: of the configured model.
-        notes: warnings for every reader: untrained backbones, unchecked texts.
-        disclaimers: warnings for every report, such as variables close to the diagnosis.
-        details: protocol, folds, seconds.
-        comparisons: of `debian_mri.evaluation.comparisons.compare`.
-        comparison_note: how the comparisons were trained, where that is not on the same folds.
-        backbone: the frozen model.
-        folder: where ``predictions.csv`` and ``report.html`` are; None where nothing was written.
-    """
-
-    predictions: Predictions
-    notes: Sequence[str]
-    disclaimers: Sequence[str] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-    comparisons: Mapping[str, Any] = field(default_factory=dict)
-    comparison_note: str = ""
-    backbone: str = ""
-    folder: Path | None = None
-
-    @cached_property
-    def metrics(self) -> dict[str, Interval]:
-        """Metric -> value (``mean``) with its interval over people."""
-        return self.predictions.metrics(METRICS)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result for JSON: each metric as ``{"mean", "ci95", "groups", "method"}``, counts, notes, paths."""
-        return {
-            "notice": RESEARCH_ONLY,
-            "disclaimers": list(self.disclaimers),
-            **{name: interval.to_dict() for name, interval in self.metrics.items()},
-            "scans": len(set(self.predictions.ids)),
-            "subjects": len(set(self.predictions.subjects)),
-            "classes": list(self.predictions.class_names),
-            **self.details,
-            "backbone": self.backbone,
-            "notes": list(self.notes),
-            "comparisons": dict(self.comparisons),
-            "predictions": None if self.folder is None else str(self.folder / "predictions.csv"),
-            "report": None if self.folder is None else str(self.folder / "report.html"),
-        }
-
-    def write(self, folder: Path, *, title: str, settings: str) -> EvaluationResult:
-        """Write ``predictions.csv``, ``metrics.json`` and ``report.html``; returns the result with its folder."""
-        result = replace(self, folder=folder)
-        self.predictions.write_csv(folder / "predictions.csv")
-        write_json(folder / "metrics.json", result.to_dict())
-        _report(result, title, settings).save(folder / "report.html")
-        return result
 
 
 def metrics_of(predictions: Predictions) -> dict[str, Any]:
@@ -122,31 +62,29 @@ def reliability(correct: npt.NDArray[np.bool_], confidence: Array) -> list[tuple
     ]
 
 
-def _report(result: EvaluationResult, title: str, settings: str) -> Report:
+def make_report(result: EvaluationResult, *, title: str, settings: str, comparison_note: str = "") -> Report:
+    """Report page of an evaluation: metrics, curves, comparisons, classes, settings.
+
+    Args:
+        result: of the evaluation.
+        title: protocol and data set.
+        settings: the configuration as text.
+        comparison_note: how the comparisons were trained, where that is not on the same folds.
+    """
     predictions = result.predictions
-    report = Report("Evaluation", subtitle=f"{title}; {result.backbone}")
-    report.paragraph(RESEARCH_ONLY)
-    for text in (*result.disclaimers, *result.notes):
-        report.paragraph(text)
+    report = evaluation_report(result, subtitle=f"{title}; {result.facts['backbone']}")
+    report.paragraph(str(result.facts["notice"]))
     report.facts(
         {
             "scans": len(set(predictions.ids)),
             "people": len(set(predictions.subjects)),
             "classes": ", ".join(predictions.class_names),
-            **{name.replace("_", " "): value for name, value in result.details.items()},
+            **{name.replace("_", " "): result.facts[name] for name in _SHOWN if name in result.facts},
         }
-    )
-    report.table(
-        ["metric", "value", "95 % interval", "over"],
-        [
-            [name, found["mean"], interval_text(found), f"{found['groups']} people"]
-            for name, found in metrics_of(predictions).items()
-        ],
-        caption="Intervals are over people: scans of one person, and repeats, are no further evidence.",
     )
     _plots(report, result)
     if result.comparisons:
-        _comparisons(report, result)
+        _comparisons(report, result, comparison_note)
     class_tables(report, predictions, class_word="class", row_word="predictions")
     report.section("Settings")
     report.paragraph(settings)
@@ -197,11 +135,11 @@ def _plots(report: Report, result: EvaluationResult) -> None:
     )
 
 
-def _comparisons(report: Report, result: EvaluationResult) -> None:
+def _comparisons(report: Report, result: EvaluationResult, note: str) -> None:
     made = {name: row for name, row in result.comparisons.items() if "skipped" not in row}
     report.section("On the same folds")
-    if result.comparison_note:
-        report.paragraph(result.comparison_note)
+    if note:
+        report.paragraph(note)
     rows = []
     for row in (row for row in made.values() if not row["check"]):
         paired = row["difference"]["auc"]

@@ -10,15 +10,15 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
+from debian_mri import RESEARCH_ONLY
 from debian_mri.config import MriConfig
 from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.inputs import Inputs, used_by
@@ -30,23 +30,38 @@ from debian_mri.data.leakage import (
 )
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.comparisons import COMPARISONS, chosen, compare
-from debian_mri.evaluation.context import EvaluationContext, fold_name, seconds_of
+from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
-from debian_mri.evaluation.report import EvaluationResult
+from debian_mri.evaluation.report import METRICS, make_report
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions, zero_shot
-from icube_common.evaluation.runner import all_warnings, check_same_evaluation, open_folder, settings_record
+from icube_common.evaluation import (
+    EvaluationResult,
+    Fold,
+    Predictions,
+    Samples,
+    make_predictions,
+    select_groups,
+    zero_shot,
+)
+from icube_common.evaluation.runner import (
+    check_same_evaluation,
+    fold_name,
+    open_folder,
+    run_folds,
+    settings_record,
+    training_seconds,
+)
 from icube_common.tabular import NumericTable
 from icube_common.training import check_config
 from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 
-# what a fold says where nothing is validated: by design here
+# warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
 INSIDE = 5
 """With a trained run, comparisons are retrained inside the cohort on so many folds, fewer where a class is small."""
@@ -96,7 +111,7 @@ def evaluate(
                 features=features,
                 root=root,
             )
-            return replace(result, folder=None)
+            return replace(result, out=None)
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)
@@ -122,26 +137,24 @@ def evaluate(
     )
     # nothing is written, nor an earlier evaluation removed, before everything has been checked
     open_folder(out, record, overwrite=overwrite)
-    results = [context.train(fold, trainings / fold_name(fold)) for fold in tqdm(folds, desc="folds", unit="fold")]
-    predictions = concatenate(part for part, _ in results)
+    predictions, warnings = run_folds(folds, lambda fold: context.train(fold, trainings / fold_name(fold)))
     compared = compare(context, folds, predictions, names)
-    result = EvaluationResult(
+    return _finish(
+        context,
         predictions,
-        _notes(manifest, [*site_warning(samples), *all_warnings(results)]),
-        disclaimers=context.inputs.disclaimers,
-        details={
+        [*site_warning(samples), *warnings],
+        facts={
             "protocol": protocol,
             "folds": len({fold.number for fold in folds}),
             "repeats": len({fold.repeat for fold in folds}),
             "mode": _mode(config),
             "site_association": _sites(samples),
-            "training_seconds": seconds_of(trainings),
+            "training_seconds": training_seconds(trainings),
             "seconds": round(time.monotonic() - begun, 1),
         },
         comparisons=compared,
-        backbone=_backbone(context),
+        title=f"{protocol} on {manifest.about['title']}",
     )
-    return result.write(out, title=f"{protocol} on {manifest.about['title']}", settings=config_to_yaml(config))
 
 
 def evaluate_run(
@@ -181,7 +194,7 @@ def evaluate_run(
     config, labels = model.config, list(model.labels)
     manifest = ScanDataset.open(data, root=root).manifest
     subjects = as_list(subjects)
-    rows = _rows_of(manifest, subjects)
+    rows = select_groups(manifest.samples(), subjects, option="--subjects").tolist()
     trained = model.about["trained_on"]
     check_train_test_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
@@ -208,11 +221,11 @@ def evaluate_run(
     predictions = make_predictions(context.samples, fold, probabilities)
     open_folder(out, record, overwrite=overwrite)
     compared, comparison_note = _inside(context, predictions, names)
-    result = EvaluationResult(
+    return _finish(
+        context,
         predictions,
-        _notes(manifest, [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)]),
-        disclaimers=context.inputs.disclaimers,
-        details={
+        [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)],
+        facts={
             "protocol": "unseen cohort",
             "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
             "mode": _mode(config),
@@ -220,18 +233,40 @@ def evaluate_run(
         },
         comparisons=compared,
         comparison_note=comparison_note,
-        backbone=_backbone(context),
+        title=f"{Path(name).name} on {manifest.about['title']}",
     )
-    title = f"{Path(name).name} on {manifest.about['title']}"
-    return result.write(out, title=title, settings=config_to_yaml(config))
 
 
-def _rows_of(manifest: Manifest, subjects: Sequence[str]) -> list[int]:
-    """The scans of some people, or of all where none are named."""
-    there = {scan.subject for scan in manifest.scans}
-    if strange := sorted(set(subjects) - there):
-        raise InputError(f"--subjects {strange[0]}: no such subject; there are {', '.join(sorted(there)[:30])}")
-    return [row for row, scan in enumerate(manifest.scans) if not subjects or scan.subject in subjects]
+def _finish(
+    context: EvaluationContext,
+    predictions: Predictions,
+    warnings: Sequence[str],
+    *,
+    facts: Mapping[str, Any],
+    comparisons: Mapping[str, Any],
+    title: str,
+    comparison_note: str = "",
+) -> EvaluationResult:
+    """Write the result of an evaluation into its folder."""
+    result = EvaluationResult(
+        predictions=predictions,
+        metrics=predictions.metrics(METRICS),
+        facts={
+            "notice": RESEARCH_ONLY,
+            "classes": list(predictions.class_names),
+            **facts,
+            "backbone": _backbone(context),
+        },
+        warnings=_warnings(context.manifest, warnings),
+        disclaimers=context.inputs.disclaimers,
+        comparisons=comparisons,
+        sample="scans",
+    )
+    settings = config_to_yaml(context.config)
+    return result.save(
+        context.out,
+        lambda saved: make_report(saved, title=title, settings=settings, comparison_note=comparison_note),
+    )
 
 
 def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> Samples:
@@ -257,7 +292,7 @@ def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[st
 
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
-    """The tables with the model's columns, in its order; what the set lacks is missing, and the notes say so."""
+    """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
     notes = []
     wanted = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
@@ -280,7 +315,7 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
 
 
 def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:
-    """What to say where a set lacks classes of the model."""
+    """Warning where a set lacks classes of the model."""
     gone = [label for label in labels if label not in present]
     return [f"No scan of {', '.join(gone)}: predictions choose among {', '.join(present)}."] if gone else []
 
@@ -309,10 +344,9 @@ def _inside(context: EvaluationContext, ours: Predictions, names: Sequence[str])
     return compare(context, folds, ours, names), note
 
 
-def _notes(manifest: Manifest, notes: Sequence[str]) -> list[str]:
-    simulated = ["Simulated images, of nobody: nothing here says how well it works on people."]
-    said = [note for note in notes if note != _NO_VALIDATION]
-    return list(dict.fromkeys([*(simulated if manifest.simulated else []), *said]))
+def _warnings(manifest: Manifest, warnings: Sequence[str]) -> list[str]:
+    simulated = ["Simulated images: the figures are no evidence about people."] if manifest.simulated else []
+    return list(dict.fromkeys([*simulated, *(text for text in warnings if text != _NO_VALIDATION)]))
 
 
 def _backbone(context: EvaluationContext) -> str:
@@ -324,7 +358,7 @@ def _backbone(context: EvaluationContext) -> str:
 
 
 def _mode(config: MriConfig) -> str:
-    """What enters the configured model, in words."""
+    """Inputs of the configured model, in words."""
     parts = []
     if config.visual.enabled:
         parts.append(f"picture ({config.visual.pooling})")
@@ -336,7 +370,7 @@ def _mode(config: MriConfig) -> str:
 
 
 def site_warning(samples: Samples) -> list[str]:
-    """What to say first where the site tells much of the diagnosis, though no site has one class only."""
+    """Warning where site and diagnosis are strongly associated."""
     found = _sites(samples)
     if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
         return []
@@ -347,7 +381,7 @@ def site_warning(samples: Samples) -> list[str]:
 
 
 def _sites(samples: Samples) -> dict[str, Any] | str:
-    """How well the site tells the class."""
+    """Association of site and class."""
     if samples.sites is None:
         return "sites unknown"
     labels = [samples.class_names[label] for label in samples.labels]

@@ -14,9 +14,9 @@ class ConceptPart:
 
     Attributes:
         name: of `debian_mri.biomarkers.concepts.Concept`.
-        label: how a text names it.
+        label: name in a text.
         contributions: (C,) added to each class's logit.
-        score: how much the sign is there rather than its opposite; 0 is the mean of the training controls.
+        score: standard deviations above the mean of the training controls.
         percentile: share of the training controls with a lower score, 0 to 100; None where it was not computed.
         regions: where it is seen.
         requires: sequences without which it cannot be seen.
@@ -45,7 +45,7 @@ def concept_part(
     score: float,
     percentile: float | None = None,
 ) -> ConceptPart:
-    """What a prediction has computed for a concept, with all that its file says of it.
+    """A concept's part of a prediction, with its description from the concepts file.
 
     Args:
         concept: of `debian_mri.biomarkers.concepts.load_concepts`.
@@ -89,10 +89,10 @@ class DemographicPart:
 
 @dataclass(frozen=True, kw_only=True)
 class RestPart:
-    """Whatever else is added to the logits, such as what the image says beyond the concepts.
+    """Another part of the logits, such as that of the image branch.
 
     Attributes:
-        label: how a text names it.
+        label: name in a text.
         contributions: (C,) added to each class's logit.
     """
 
@@ -107,12 +107,12 @@ class SlicePart:
     Attributes:
         plane: ``axial``, ``coronal`` or ``sagittal``.
         position_mm: along z, y or x (RAS) of the space; None for an image without a place.
-        weight: share, 0 to 1; the weights of all slices sum to 1. Of evidence: of what the slices say for the predicted
-            class rather than the runner-up; all 0 where no slice speaks for it.
+        weight: share, 0 to 1; the weights of all slices sum to 1. Of evidence: of the slices' contributions to the
+            predicted class rather than the runner-up; all 0 where no slice contributes to it.
         regions: what the slice passes through.
         sequence: which image it is of.
         contributions: (C,) what the slice adds to each class's logit, before calibration; empty where it is not known.
-        attention: share in the pooled feature of the image tower; None where no tower takes part.
+        attention: share in the pooled feature; None without image branch.
     """
 
     plane: str
@@ -126,7 +126,7 @@ class SlicePart:
 
 @dataclass(frozen=True, kw_only=True)
 class Deletion:
-    """What becomes of the probability of the predicted class when slices are taken away.
+    """Fall of the predicted class's probability when slices are deleted.
 
     Attributes:
         named: how far it falls without the slices that the text names.

@@ -1,7 +1,7 @@
-"""Why: the terms that a prediction is the sum of, the slices that carried weight, the record that texts are made of.
+"""Explanation of a prediction: named terms of its logits, attribution to slices, deletion of slices.
 
-`contributions` gives every term of the logits by name, before and after calibration; `explain_inputs` gathers what a
-report may say about one scan.
+`contributions` gives every term of the logits by name, before and after calibration; `explain_inputs` and
+`explain_scan` collect the explanation of one scan.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from icube_common.errors import unknown
 
 Array = npt.NDArray[np.float64]
 
-PICTURE_LABEL = "the picture as a whole"
+IMAGE_LABEL = "the image as a whole"
 DRAWS = 20
 """Random choices of slices for the deletion check."""
 
@@ -77,7 +77,7 @@ def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | N
 
 @torch.no_grad()
 def slice_weights(model: MriModel, batch: Batch) -> Tensor | None:
-    """(B, S) share of each slice in its scan's feature; None where the picture does not enter."""
+    """(B, S) share of each slice in its scan's feature; None without image branch."""
     if model.image_branch is None:
         return None
     return model.image_branch.pooling.weights(batch["slices"])
@@ -94,7 +94,7 @@ def explain_inputs(
     concepts: ConceptSet | None = None,
     slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
-    """All that may be said about the prediction for one scan.
+    """The explanation of a prediction from tables of inputs.
 
     Args:
         model: the trained model.
@@ -219,7 +219,7 @@ def _rest(terms: Terms) -> tuple[RestPart, ...]:
     rows = [at for at, kind in enumerate(terms.kinds) if kind == DESCRIPTION]
     if not rows:
         return ()
-    return (RestPart(label=PICTURE_LABEL, contributions=tuple(terms.values[rows, 0].sum(0).tolist())),)
+    return (RestPart(label=IMAGE_LABEL, contributions=tuple(terms.values[rows, 0].sum(0).tolist())),)
 
 
 def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) -> tuple[SlicePart, ...]:
@@ -252,7 +252,7 @@ def _missing_notes(inputs: Inputs) -> list[str]:
     if inputs.demographics is not None:
         row = inputs.demographics.rows(inputs.ids)[0]
         notes += [
-            f"{name} is missing; the middle of the training values stands for it, and that it is missing is told."
+            f"{name} is missing: it is imputed by the training mean, with a missing-value indicator."
             for name, value in zip(inputs.demographics.names, row, strict=True)
             if math.isnan(value)
         ]
@@ -264,7 +264,7 @@ def _column(name: str, columns: Sequence[Column]) -> Column:
 
 
 def _shown(column: Column, name: str, value: float) -> float | str | None:
-    """A value as a reader knows it: the word of a category, None where missing."""
+    """A value for readers: the word of a category, None where missing."""
     if math.isnan(value):
         return None
     if column.kind == "category" and name == column.name:
@@ -278,7 +278,7 @@ def _values(terms: Terms, kind: str, name: str) -> tuple[float, ...]:
 
 
 def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
-    """All that may be said about a scan: the sum, its slices by evidence, the check by deletion."""
+    """The explanation of a scan: contributions, attribution to slices, and the deletion check."""
     batch = to_tensors(scan_input.inputs, model.device)
     space = model.config.preprocess.space
     plain = explain_inputs(
@@ -296,7 +296,7 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     parts = slice_parts(evidence, scan_input.infos, first, second, sequence=scan_input.scan.sequence)
     notes = [*scan_input.notes, *plain.notes]
     if model.about["data"]["simulated"]:
-        notes.append("The model was trained on simulated scans, of nobody.")
+        notes.append("The model was trained on simulated scans, not on scans of people.")
     if np.abs(evidence.unplaced).max() > 1e-9:
         notes.append("Some signs were measured where no slice is shown; the slices do not have their part.")
     found = replace(plain, slices=parts, notes=tuple(dict.fromkeys(notes)))
@@ -306,7 +306,7 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
 def _deletion(
     model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, found: Explanation, first: int
 ) -> Any:
-    """How the probability falls without the named slices, and without as many random ones."""
+    """Fall of the probability without the named slices, and without as many random ones."""
     named, total = top_slices(found), len(found.slices)
     if not named or len(named) == total:
         return None
@@ -322,7 +322,7 @@ def _deletion(
 def logits_without_slices(
     model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
 ) -> Any:
-    """(C,) logits as if some slices were not there, before calibration."""
+    """Logits (C,) without some slices, before calibration."""
     changed = mask_slices(model, batch, scan_input.infos, scan_input.measured, gone)
     return model(changed)[0].double().cpu().numpy()
 
@@ -330,5 +330,5 @@ def logits_without_slices(
 def probabilities_without_slices(
     model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, gone: Sequence[int]
 ) -> Any:
-    """(C,) calibrated probabilities as if some slices were not there."""
+    """Calibrated probabilities (C,) without some slices."""
     return model.calibration.probabilities(logits_without_slices(model, batch, scan_input, gone)[None])[0]

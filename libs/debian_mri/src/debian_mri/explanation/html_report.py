@@ -51,7 +51,7 @@ def write_page(
     attention: Sequence[SliceArray | None] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `prediction_page`, whole or not at all.
+    """Write `prediction_page` atomically.
 
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
@@ -73,9 +73,9 @@ def prediction_page(
     Args:
         explanation: of the prediction.
         images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
-            `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), as the page says which side is
-            left.
-        attention: for each slice None, or (h, w) how its attention is spread over it, laid over the picture in any
+            `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), since the page names the left
+            side.
+        attention: for each slice None, or (h, w) how its attention is spread over it, laid over the image in any
             resolution; only the ratios within a slice count.
 
     Raises:
@@ -124,7 +124,7 @@ def _unbroken(text: str) -> str:
 
 
 def _sides(explanation: Explanation) -> str:
-    """Which side of a picture is which; of an image without a position nobody can tell."""
+    """Orientation of the shown slices; unknown for an image without a position."""
     placed = {part.plane for part in explanation.slices if part.position_mm is not None}
     found = []
     if placed & {"axial", "coronal"}:
@@ -184,7 +184,7 @@ def _concepts(explanation: Explanation) -> list[dict[str, Any]]:
 
 
 def _parts(explanation: Explanation) -> list[dict[str, Any]]:
-    """What is added to the logits beside the concepts: the variables, the rest, the bias."""
+    """Parts of the logits beside the concepts: variables, other parts, bias."""
     longest = _longest(explanation)
     rows = [
         (

@@ -1,4 +1,4 @@
-"""What a prediction has computed, as one record: everything that a text or a page may say, and nothing else.
+"""Record of an explanation: all numbers and warnings of a prediction that a text or a page shows.
 
 The logit of a class is a sum: ``logits[c] = bias[c] + sum of the contributions to c`` over concepts, demographics and
 the rest. `Explanation` holds this and the other claims against each other when it is made, so that a text is never
@@ -52,12 +52,12 @@ class Explanation:
         weighting: what the slices' weights are shares of, ``attention`` or ``evidence``.
         n_controls: training controls that the percentiles refer to.
         sequences: images of the person that were used, in the words of BIDS.
-        not_judged: concept -> the sequences whose absence keeps it from being judged.
+        not_judged: concept -> the missing sequences that it requires.
         space: of the positions, ``mni`` or ``native``.
-        backbone: the image tower's name.
-        trained: whether the image tower was ever trained; of an untrained one the reasons mean nothing.
+        backbone: name of the image encoder.
+        trained: True for a trained image encoder; the explanation of an untrained one means nothing.
         simulated: whether the image was made by a program.
-        reviewer: who stands for the concepts' sentences, or that nobody does.
+        reviewer: of the concepts' sentences, or the statement that there is none.
         deletion: the check by deletion, where it was made.
         notes: whatever else a reader has to know, a sentence each.
 
@@ -123,7 +123,7 @@ class Explanation:
         return mine / total if (total := math.fsum(moved)) else 0.0
 
     def unexpected(self, concept: ConceptPart) -> bool:
-        """Whether the concept counts for the other of the two classes than its source would have it."""
+        """True where the concept contributes to the class that its source does not expect."""
         if not concept.expected:
             return False
         direction = concept.score * self.difference([float(value) for value in concept.expected])
@@ -155,7 +155,7 @@ class Explanation:
         return _make(cls, fields, "explanation")
 
     def save(self, path: str | Path) -> Path:
-        """Write `to_dict` as JSON, whole or not at all."""
+        """Write `to_dict` as JSON, atomically."""
         from icube_common.io.runs import write_json
 
         write_json(path, self.to_dict())
@@ -311,7 +311,7 @@ def _check_signs(found: Explanation) -> None:
                     f"(n_controls {found.n_controls})"
                 )
         if concept.name in found.not_judged:
-            raise InputError(f"concept {concept.name!r}: is both judged and not judged")
+            raise InputError(f"concept {concept.name!r}: is both computed and not computed")
     for name, sequences in found.not_judged.items():
         if not missing_sequences(sequences, found.sequences):
             raise InputError(f"not_judged {name!r}: {', '.join(sequences)} is there")

@@ -31,9 +31,8 @@ SPACES: Mapping[str, str] = {"mni": "MNI space", "native": "space of the scan"}
 
 TEMPLATES: dict[str, str] = {
     "notice": RESEARCH_ONLY,
-    "simulated": "The image is simulated: a program has made it, and it shows nobody.",
-    "untrained": "The image tower ({backbone}) is untrained: what follows shows the form of the reasons and means "
-    "nothing.",
+    "simulated": "The image is simulated: a program has made it, and it shows no person.",
+    "untrained": "The image encoder ({backbone}) is untrained: the explanation shows its form only and means nothing.",
     "tier_c": "Tier C was used ({variables}): values that come of the illness or its diagnosis, so that the result is "
     "not one of the image.",
     "predicted": "Scan {id}: the most probable class is {predicted}, with {kind} probability of {probability:percent}; "
@@ -53,13 +52,12 @@ TEMPLATES: dict[str, str] = {
     "demographics": "Demographics make up {share:percent} of all that moved the decision: {margin:signed} together.",
     "variable": "Of this, {variable} ({value}): {margin:signed}.",
     "no_demographics": "No demographics were used.",
-    "slices": "Slices by attention, the first {shown:count} of {total:count}; attention says where the model looked, "
-    "not what is there.",
+    "slices": "Slices by attention, the first {shown:count} of {total:count}; attention weights are no evidence.",
     "slice": "Slice {rank:count}: {sequence} {place}, through {regions}, {weight:percent} of the attention.",
-    "evidence": "Slices by evidence, the first {shown:count} of {total:count}: the share that each has in what the "
-    "slices say for {predicted} rather than {runner_up}.",
+    "evidence": "Slices by evidence, the first {shown:count} of {total:count}: the share of each in the slices' "
+    "contributions to {predicted} rather than {runner_up}.",
     "evidence_slice": "Slice {rank:count}: {sequence} {place}, through {regions}, {weight:percent} of the evidence.",
-    "no_evidence": "None of the {total:count} slices speaks for {predicted} rather than {runner_up}.",
+    "no_evidence": "None of the {total:count} slices contributes to {predicted} rather than {runner_up}.",
     "deletion": "Without the slices named above the probability of {predicted} changes by {named:signed}; without as "
     "many random ones by {random:signed} (mean of {draws:count} draws).",
     "unsure": "Of the concepts named above the source or its direction is in doubt for: {concepts}.",
@@ -92,14 +90,14 @@ _PLACE = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence of a report: which, and what stands in its places, as text."""
+    """A sentence of a report: template and values."""
 
     template: str
     values: Mapping[str, str]
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells it from the other sentences of a report."""
+        """Key among the sentences of a report."""
         return self.template, self.values.get(KEYS.get(self.template, ""), "")
 
     def text(self) -> str:
@@ -108,7 +106,7 @@ class Statement:
 
 
 def read(line: str) -> Statement | None:
-    """The sentence that a line of a report is, with what stands in its places; None for none."""
+    """Parse a line of a report; None for an unknown sentence."""
     for name, pattern in _patterns().items():
         if match := pattern.fullmatch(line):
             return Statement(name, match.groupdict())
@@ -154,9 +152,9 @@ def quantity(value: float | str | None, unit: str) -> str:
 
 
 def standing(score: float, percentile: float | None, n_controls: int) -> str:
-    """How a concept's score stands to those of the training controls: to their mean, and above how many of them.
+    """A concept's score relative to the training controls: their mean, and the share of them below it.
 
-    A sign that speaks for a class may do so by being less there than usual, which the words have to say.
+    A biomarker below the mean of the controls may contribute to a class as well.
     """
     words = "more" if score > 0 else "less" if score < 0 else "as much as"
     text = f"{words} {'' if score == 0 else 'than '}in training controls on average"
@@ -164,7 +162,7 @@ def standing(score: float, percentile: float | None, n_controls: int) -> str:
 
 
 def place(plane: str, position_mm: float | None, space: str) -> str:
-    """Where a slice lies: its plane, and its position on the RAS axis with the space it is measured in."""
+    """Location of a slice: its plane, and its position on the RAS axis with the coordinate space."""
     if position_mm is None:
         return f"{plane}, position unknown"
     text = f"{round(position_mm, 9):.1f}".replace("-", "\N{MINUS SIGN}")
@@ -203,7 +201,7 @@ def statements(explanation: Explanation) -> list[Statement]:
 
 
 def named_concepts(explanation: Explanation) -> list[ConceptPart]:
-    """The concepts that the text names: those that speak most for the class, then those that speak most against it."""
+    """The concepts that the text names: the largest contributions for the class, then those against it."""
     margins = [(explanation.difference(concept.contributions), concept) for concept in explanation.concepts]
     order = sorted(margins, key=lambda pair: -abs(pair[0]))
     helping = [concept for margin, concept in order if margin >= MIN_CONTRIBUTION]

@@ -1,17 +1,17 @@
-"""How much of a prediction comes from which slice: the evidence that each adds, and what is left without some.
+"""Attribution of a prediction to slices: the contribution of each, and the prediction without some.
 
-Attention says which slices the tower's feature was taken from, not what they said: it may lie evenly on everything, and
-signs are not of the tower at all. So a slice is weighed by what it adds to the logits. The logits are a sum:
+Attention gives the slices that the pooled feature was taken from, not their evidence: it may lie evenly on all slices,
+and biomarkers have none. So a slice is weighted by its contribution to the logits, which are a sum:
 
-- a sign is the mean over the planes on which it is measured, each plane has its share, and a plane belongs to the
+- a biomarker is the mean over the planes on which it is measured, each plane has its share, and a plane belongs to the
   slice nearest to it;
-- the picture's map is linear up to the length of the feature, which is taken as it is; where the people's variables
-  join the feature, or the largest values are pooled, its part is shared as the pooling shares the slices.
+- the projection of the image branch is linear up to the length of the feature, which is kept fixed; where the clinical
+  variables join the feature, or the pooling is no linear one, its part is shared by the weights of the pooling.
 
-Deleting slices takes the same things away: the planes no longer count, a sign that has none left is not measured, the
-tower's feature is pooled from the other slices.
+Deleting slices removes the same parts: the planes no longer count, a biomarker without any plane left is missing, and
+the feature is pooled from the other slices.
 
-Shapes: B 1, S slices, K signs, P planes, C classes, N descriptions, D width.
+Shapes: B 1, S slices, K biomarkers, P planes, C classes, N descriptions, D width.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _NEAR_MM = 15.0
 
 @dataclass(frozen=True, eq=False)
 class SliceAttribution:
-    """What the slices of one scan add.
+    """Contributions of the slices of one scan.
 
     Attributes:
         values: (S, C) added to each class's logit, before calibration.
         unplaced: (C,) of signs that were measured in the volume where no slice is shown.
-        attention: (S,) shares in the pooled feature; None where no tower takes part.
+        attention: (S,) shares in the pooled feature; None without image branch.
     """
 
     values: Array
@@ -68,7 +68,7 @@ def nearest_slices(measured: BiomarkerMeasurement, infos: Sequence[SliceInfo]) -
 def attribute_to_slices(
     model: MriModel, batch: Batch, infos: Sequence[SliceInfo], measured: BiomarkerMeasurement | None
 ) -> SliceAttribution:
-    """What each slice of a scan adds to the logits.
+    """Attribute the logits of a scan to its slices.
 
     Args:
         model: in eval mode.
@@ -92,7 +92,7 @@ def attribute_to_slices(
 
 
 def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) -> Array:
-    """(P, C) each plane's part of the signs' contributions."""
+    """(P, C) each plane's part of the biomarkers' contributions."""
     assert model.biomarkers is not None
     layer = model.biomarkers
     covariates = model.covariates(batch) if len(layer.slope) else None
@@ -110,7 +110,7 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
 
 
 def _of_image_branch(model: MriModel, batch: Batch) -> Array:
-    """(S, C) each slice's part of the picture's contributions."""
+    """(S, C) each slice's part of the image branch's contributions."""
     image_branch = model.image_branch
     assert image_branch is not None
     slices = batch["slices"]
@@ -151,7 +151,7 @@ def _slice_rows(
     deviation: Tensor,
     matrix: Float[Tensor, "f e"],
 ) -> Float[Tensor, "s e"]:
-    """What each slice adds to the feature."""
+    """Contribution of each slice to the feature."""
     filled = slices[0].nan_to_num()
     count, dim = filled.shape
     if kind == "concat":
@@ -198,7 +198,7 @@ def mask_slices(
     measured: BiomarkerMeasurement | None,
     gone: Collection[int],
 ) -> dict[str, Tensor]:
-    """The batch of a scan as if some of its slices were not there.
+    """The batch of a scan without some of its slices.
 
     Args:
         model: whose tables the batch has.

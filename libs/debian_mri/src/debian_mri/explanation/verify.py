@@ -38,18 +38,18 @@ from icube_common.errors import InputError
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 AGREE = 1e-4
-"""By how much a number may differ when a model computes it again (another machine, another order of sums)."""
+"""Tolerance of a recomputed number (another machine, another order of sums)."""
 
 Recompute = Callable[[], Explanation]
 
 
 def verify_report(text: str, explanation: Explanation, recompute: Recompute | None = None) -> list[str]:
-    """What is wrong with a report, a line for each problem; empty when nothing is.
+    """Problems of a report, a line each; empty for a correct one.
 
     Args:
-        text: of `debian_mri.explanation.report_text.explain`, or what somebody claims to be it.
+        text: of `debian_mri.explanation.report_text.explain`, or a text to check.
         explanation: what the prediction has computed.
-        recompute: computes the explanation again from scan and model; it is then held against the given one.
+        recompute: computes the explanation again from scan and model; the result is compared with the given one.
     """
     problems = [] if recompute is None else compare(explanation, recompute())
     wanted = list(expected(explanation))
@@ -92,7 +92,7 @@ def check_report(text: str, explanation: Explanation, recompute: Recompute | Non
 def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
     """A line for each sign that the text names and that was not computed, or that cannot be seen on the sequences.
 
-    What a sign needs is taken from the concepts of the library, whatever the explanation says of it.
+    Required sequences are those of the library's concepts, whatever the explanation contains.
     """
     # without invisible characters, with which a word could be cut
     seen = unicodedata.normalize("NFKC", "".join(char for char in text if unicodedata.category(char) != "Cf"))
@@ -116,7 +116,7 @@ def _known_signs() -> tuple[Concept, ...]:
 
 
 def compare(given: Explanation, computed: Explanation) -> list[str]:
-    """Where two explanations differ: numbers by more than `AGREE`, anything else at all."""
+    """Differences of two explanations: numbers by more than `AGREE`, other values if unequal."""
 
     def walk(where: str, left: Any, right: Any) -> Iterator[str]:
         if isinstance(left, Mapping) and isinstance(right, Mapping) and left.keys() == right.keys():

@@ -98,7 +98,7 @@ def predict_files(
         out: the folder to make.
         values: variables that all of them share; what differs is missing.
         fill_nan: NaN voxels outside the head become background.
-        sequence: MRI sequence of all images, in place of what their names and headers say.
+        sequence: MRI sequence of all images, in place of those of their names and headers.
         pages: write a page of each.
         overwrite: replace an existing ``out``.
 

@@ -44,7 +44,7 @@ def resolve_sequence(
         raise InputError(f"{image}: {finding.reason}: {remedy}")
     if finding.sequence is None:
         if len(trained) > 1:
-            raise InputError(f"{image}: nothing says which sequence it is: {remedy}")
+            raise InputError(f"{image}: its sequence is unknown: {remedy}")
         kind = "a T1-weighted image" if trained[0] == "T1w" else trained[0]
         return trained[0], [f"Nothing in the file says which sequence it is: it was taken for {kind}."]
     if finding.sequence not in trained:

@@ -106,7 +106,7 @@ def _open_slices(
 
 
 def check_planes(planes: Sequence[str], images: int, first: str) -> None:
-    """Whether each slice image has its plane.
+    """Check that each slice image has a plane.
 
     Raises:
         InputError: another number of them, or an unknown one.
@@ -122,7 +122,7 @@ def check_planes(planes: Sequence[str], images: int, first: str) -> None:
 
 
 def _converted(source: Path, out: Path, trained: Sequence[str], given: str | None) -> tuple[Path, SequenceFinding]:
-    """The one volume of a DICOM folder that is of the model's sequence, and what its header says."""
+    """The one volume of a DICOM folder with the model's sequence, and the finding of its header."""
     from debian_mri.dicom import convert_folder
 
     answer = convert_folder(source, out)
@@ -147,7 +147,7 @@ def _converted(source: Path, out: Path, trained: Sequence[str], given: str | Non
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file is called as volumes are."""
+    """True for the file name of a volume."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -161,7 +161,7 @@ def stem(path: Path) -> str:
 
 
 def _is_simulated(path: Path) -> bool:
-    """Whether a file lies in a prepared set that says so."""
+    """True for a file in a prepared set of simulated scans."""
     import json
 
     for folder in path.resolve().parents[:3]:

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, and where asked for a bias of each class.
+"""Calibration of probabilities: temperature scaling, with an optional bias of each class.
 
 Fitted on logits that models gave to people they had not been trained on: inner folds of the training people. Guo et
 al., "On Calibration of Modern Neural Networks", ICML 2017, sec. 4: ``softmax((z + b) / T)``.
@@ -23,7 +23,7 @@ _PRIOR = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into probabilities.
+    """Map from logits to probabilities.
 
     Attributes:
         temperature: T.

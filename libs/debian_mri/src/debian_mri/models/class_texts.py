@@ -1,4 +1,4 @@
-"""What is known of the classes in words: sentences for the prompts, and the direction of each measured sign.
+"""Class texts: sentences for the prompts, and the expected direction of each biomarker.
 
 Only what can be seen on the sequences at hand is used: sentences and concepts that need another one are left out.
 """
@@ -27,10 +27,10 @@ class MriTexts:
     """Names, sentences and directions of classes.
 
     Attributes:
-        classes: names in words and sentences, exchanged where the control is asked for.
+        classes: names in words and sentences, shuffled for the control.
         concepts: the signs' directions; None where no sign enters.
         stands_for: label -> the label whose directions it has; itself but for the control.
-        notes: what every report repeats: that nobody has checked them, that they were exchanged.
+        notes: warnings for every report: unreviewed texts, shuffled texts.
         provenance: of sentences and concepts, for the record of a run.
         made: prompts that nothing trains, with their features: all folds share them, so the text tower runs once.
     """

@@ -1,10 +1,10 @@
-"""The people's variables as numbers that a model can take, with a declared way for missing ones, and two ways in.
+"""Clinical variables: scaling, imputation of missing values, linear terms, and FiLM of the image feature.
 
 A missing value becomes 0 in the scaled space, the middle of the training values, and an indicator beside it becomes 1:
 the model can learn what missing means, and where nothing was missing in training the indicator has no weight. The
 other declared way is to refuse (``demographics.missing=refuse``).
 
-Shapes: B scans, P variables, C classes, D width of the picture's feature.
+Shapes: B scans, P variables, C classes, D width of the image feature.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REACH = 4.0
 
 
 class VariableScaler(nn.Module):
-    """Scaling and the way of missing values; `fit` sees training rows only.
+    """Scaling and imputation of missing values; `fit` takes training rows only.
 
     Args:
         names: of the P variables.
@@ -67,7 +67,7 @@ class LinearTerms(nn.Module):
         self.weight = nn.Parameter(torch.zeros(classes, 2 * variables))
 
     def forward(self, covariates: Float[Tensor, "b q"]) -> Float[Tensor, "b c p"]:
-        """What each variable, present or missing, adds to each class's logit."""
+        """Contribution of each variable, present or missing, to each class's logit."""
         values, absent = torch.einsum("bq,cq->bcq", covariates, self.weight).chunk(2, dim=-1)
         return values + absent
 
@@ -77,7 +77,7 @@ class LinearTerms(nn.Module):
 
 
 class Film(nn.Module):
-    """The picture's feature, scaled and shifted by the variables; starts at doing nothing.
+    """Scale and shift of the image feature by the variables; the identity at the start.
 
     Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", AAAI 2018, eq. 2; for MRI and
     demographics: Wolf et al., "DAFT", NeuroImage 2022.

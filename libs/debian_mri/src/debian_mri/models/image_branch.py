@@ -95,7 +95,7 @@ class ImageBranch(nn.Module):
         return self.prompts.vlm
 
     def texts(self) -> Float[Tensor, "n d"]:
-        """Features of all descriptions, normalised; the tower runs once where nothing about them is learned."""
+        """Features of all descriptions, normalised; computed once where nothing about them is learned."""
         if self.learns_prompts and (self.training or torch.is_grad_enabled()):
             self._cached = None
             found: Tensor = self.prompts(per_description=True)
@@ -141,7 +141,7 @@ class ImageBranch(nn.Module):
         return x
 
     def parts(self, feature: Float[Tensor, "b d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b n"]:
-        """What each description adds to its own class's logit."""
+        """Contribution of each description to its own class's logit."""
         classes = self.class_texts(texts)
         apart = self.prompts.shares(texts) - classes.mean(0)
         share = self.logit_weight * scale_of(self.log_scale) / self.counts(texts)[self.owner(texts)]

@@ -242,7 +242,7 @@ class MriModel(nn.Module):
 
     @torch.no_grad()
     def contributions(self, batch: Batch) -> list[Contribution]:
-        """All terms, which sum to the logits: the bias, each sign, each description, each variable."""
+        """All terms, which sum to the logits: the bias, each biomarker, each description, each variable."""
         rows = len(next(iter(batch.values())))
         found = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
         covariates = self.covariates(batch)
@@ -294,7 +294,7 @@ class MriModel(nn.Module):
         return covariates if len(self.biomarkers.slope) else None
 
     def penalty(self) -> Float[Tensor, ""]:
-        """What holds weights to what is known, and to 0: added to the sum of the rows' losses."""
+        """Penalty on weights far from the published directions, and from 0; added to the sum of the rows' losses."""
         config, total = self.config, self.bias.new_zeros(())
         if self.biomarkers is not None:
             total = total + config.concepts.prior_strength * self.biomarkers.penalty()

@@ -1,4 +1,4 @@
-"""Below which confidence nothing is said: a threshold chosen on people that the model had not been trained on.
+"""Selective prediction: abstain below a confidence threshold, chosen on people outside the training.
 
 Coverage is the share of people that are answered, risk the share of wrong answers among them (El-Yaniv and Wiener, "On
 the Foundations of Noise-free Selective Classification", JMLR 2010). Confidence is the largest probability.
@@ -18,12 +18,12 @@ ABSTAIN_ALWAYS = 1.0
 
 @dataclass(frozen=True)
 class Abstention:
-    """The threshold, and what it came to on the rows that it was chosen on.
+    """Confidence threshold, with coverage and risk on the rows that it was chosen on.
 
     Attributes:
         threshold: answers are given from this confidence on.
         coverage: share of the rows that are answered.
-        risk: share of wrong answers among these; None where nobody is answered.
+        risk: share of wrong answers among these; None without any answer.
         rows: number of rows, 0 where nothing was chosen.
     """
 

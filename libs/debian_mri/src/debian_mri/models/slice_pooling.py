@@ -59,7 +59,7 @@ class SlicePooling(nn.Module):
             return torch.stack([(winner == at).float().mean(1) for at in range(slices.shape[1])], dim=1)
         if self.value is None:
             return there / there.sum(1, keepdim=True)
-        # tower features have length 1: brought to entries near 1 for the layers
+        # slice features have length 1: brought to entries near 1 for the layers
         hidden = slices.nan_to_num() * slices.shape[-1] ** 0.5
         scores = self.score(torch.tanh(self.value(hidden)) * torch.sigmoid(self.gate(hidden))).squeeze(-1)
         return scores.masked_fill(~there, -torch.inf).softmax(1)

@@ -1,7 +1,7 @@
-"""Where the picture's map starts: at the ridge regression to the class texts, in closed form, before any gradient step.
+"""Initialisation of the image branch's projection by ridge regression to the class texts, in closed form.
 
-How much it shrinks, and how far the picture is trusted beside the signs, is what does best on people left out of the
-training people: nothing else than the training rows is looked at.
+Its penalty and the weight of the image branch beside the biomarkers are chosen by cross-validation over the training
+people; only training rows are used.
 
 Shapes: N scans, D width, C classes.
 """
@@ -39,7 +39,7 @@ _PRIOR = 1.0
 def initialise_image_branch(
     model: MriModel, rows: dict[str, Tensor], labels: Int[Tensor, " n"], groups: Sequence[str]
 ) -> list[str]:
-    """Scale the map by training rows and let it start at the ridge regression, solved on the CPU; returns notes."""
+    """Scale the projection by training rows and initialise it by ridge regression on the CPU; returns warnings."""
     image_branch, visual = model.image_branch, model.config.visual
     assert image_branch is not None
     model.eval()
@@ -84,7 +84,7 @@ def _select(
     groups: Sequence[str],
     others: Float[Tensor, "n c"] | None,
 ) -> tuple[RidgeSetting, list[str]]:
-    """Shrinkage and trust of the smallest loss on people left out, the other parts' weight fitted to each."""
+    """Penalty and weight of the smallest cross-validated loss, with the weight of the other parts fitted to each."""
     image_branch, visual = model.image_branch, model.config.visual
     assert image_branch is not None
     samples = Samples(
@@ -96,7 +96,7 @@ def _select(
     try:
         folds = list(stratified_groups(samples, np.arange(len(labels)), _FOLDS, model.config.train.seed))
     except InputError as error:
-        return RidgeSetting(1.0, visual.logit_weight), [f"Shrinkage and trust of the picture are as set: {error}."]
+        return RidgeSetting(1.0, visual.logit_weight), [f"Penalty and weight of the image branch are as set: {error}."]
     scale = float(scale_of(image_branch.log_scale))
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     logit_weights = LOGIT_WEIGHTS if others is None else LOGIT_WEIGHTS_BESIDE

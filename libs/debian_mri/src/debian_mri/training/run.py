@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from accelerate import PartialState
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.config import MriConfig
@@ -23,55 +20,21 @@ from debian_mri.models.mri_model import MriModel
 from debian_mri.training.trainer import TrainedFold, check_fold, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, train_on_all
+from icube_common.evaluation import Fold, select_groups, train_on_all
 from icube_common.io.reports import Report
-from icube_common.io.runs import RunFolder, read_json
-from icube_common.training import FitResult, check_start, load_backbone, open_run
+from icube_common.io.runs import RunFolder
+from icube_common.training import (
+    TrainingResult,
+    check_same_data,
+    check_start,
+    finish_run,
+    load_backbone,
+    open_run,
+    training_report,
+)
 from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
-    """Result of `train`.
-
-    Attributes:
-        model: the trained model, in eval mode.
-        run: the run folder; `MriModel.from_pretrained` and `MriPipeline.from_pretrained` read it.
-        scans: training scans.
-        subjects: training subjects.
-        fit: steps, seconds and last losses of the training loop.
-        notes: warnings for a reader.
-    """
-
-    model: MriModel
-    run: RunFolder
-    scans: int
-    subjects: int
-    fit: FitResult
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
-        model = self.model
-        return {
-            "notice": RESEARCH_ONLY,
-            "run": str(self.run.path),
-            "model": str(self.run.model),
-            "report": str(self.run.report),
-            "scans": self.scans,
-            "subjects": self.subjects,
-            "simulated": model.about["data"]["simulated"],
-            "backbone": None if model.image_branch is None else str(model.image_branch.vlm.origin),
-            "biomarkers": [] if model.biomarkers is None else list(model.biomarkers.names),
-            "variables": [] if model.variables is None else list(model.variables.names),
-            **self.fit.summary(self.run),
-            "temperature": model.calibration.temperature,
-            "threshold": model.abstention.threshold,
-            "disclaimers": list(model.about["disclaimers"]),
-            "notes": list(self.notes),
-        }
 
 
 def train(
@@ -104,8 +67,9 @@ def train(
     exclude_subjects = sorted(as_list(exclude_subjects))
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     manifest = ScanDataset.open(data, root=root).manifest
+    selection = {"exclude_subjects": exclude_subjects}
     if resume:
-        _check_same_run(RunFolder(out), manifest, exclude_subjects)
+        check_same_data(out, fingerprint=manifest.fingerprint, selection=selection)
     fold = training_fold(manifest, config, exclude_subjects=exclude_subjects)
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
@@ -125,7 +89,7 @@ def train(
             "notice": RESEARCH_ONLY,
             "data": str(manifest.folder),
             "data_fingerprint": manifest.fingerprint,
-            "excluded_subjects": exclude_subjects,
+            "selection": selection,
             "backbone": None if vlm is None else vlm.describe(),
             "knowledge": texts.provenance,
             "disclaimers": list(inputs.disclaimers),
@@ -136,16 +100,24 @@ def train(
     )
     trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
     describe_training(trained, manifest, fold, texts)
-    if PartialState().is_main_process:
-        trained.model.save_pretrained(run.model, overwrite=True)
-        write_training_report(run, manifest, trained)
-    return TrainingResult(
-        model=trained.model,
-        run=run,
-        scans=len(fold.train),
-        subjects=len(trained.model.about["trained_on"]["subjects"]),
-        fit=trained.result,
-        notes=trained.notes,
+    trained_model = trained.model
+    facts = {
+        "notice": RESEARCH_ONLY,
+        "scans": len(fold.train),
+        "subjects": len(trained_model.about["trained_on"]["subjects"]),
+        "simulated": manifest.simulated,
+        "backbone": None if vlm is None else str(vlm.origin),
+        "biomarkers": [] if trained_model.biomarkers is None else list(trained_model.biomarkers.names),
+        "variables": [] if trained_model.variables is None else list(trained_model.variables.names),
+        "temperature": trained_model.calibration.temperature,
+        "threshold": trained_model.abstention.threshold,
+        "disclaimers": list(trained.disclaimers),
+    }
+    result = TrainingResult(run=run, model=trained_model, fit=trained.result, facts=facts, warnings=trained.notes)
+    return finish_run(
+        result,
+        save=lambda folder: trained_model.save_pretrained(folder, overwrite=True),
+        report=lambda: make_training_report(run, manifest, trained),
     )
 
 
@@ -179,19 +151,10 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
     """The training fold of `train`: all scans but those of some subjects.
 
     Raises:
-        InputError: no such subject, nobody is left, or the site names the diagnosis.
+        InputError: no such subject, no scan is left, or the site determines the diagnosis.
     """
     samples = manifest.samples()
-    if exclude_subjects:
-        groups = samples.group_array
-        if strange := sorted(set(exclude_subjects) - set(groups)):
-            raise InputError(
-                f"--exclude-subjects {strange[0]}: no such subject; there are {', '.join(sorted(set(groups))[:8])}"
-            )
-        kept = np.flatnonzero(~np.isin(groups, list(exclude_subjects)))
-        if not len(kept):
-            raise InputError(f"--exclude-subjects {','.join(exclude_subjects)}: nobody is left to train on")
-        samples = samples.subset(kept)
+    samples = samples.subset(select_groups(samples, exclude_subjects, option="--exclude-subjects", exclude=True))
     check_site_confounding(samples)
     return train_on_all(samples, seed=config.train.seed, validation=config.validation_share)
 
@@ -215,39 +178,29 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
     }
 
 
-def write_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> None:
-    """``report.html`` of a run: what was trained, the losses, the weights of signs and variables."""
-    model = trained.model
+def make_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFold) -> Report:
+    """Report page of a run: facts, losses, weights of biomarkers and variables."""
+    model, branch = trained.model, trained.model.image_branch
     calibration, abstention = model.calibration, model.abstention
-    report = Report("Training", subtitle=str(manifest.about["title"]))
-    report.paragraph(RESEARCH_ONLY)
-    if manifest.simulated:
-        report.paragraph("The scans are simulated, not of people.")
-    for note in trained.notes:
-        report.paragraph(note)
-    report.facts(
-        {
+    simulated = ["The scans are simulated, not of people."] if manifest.simulated else []
+    report = training_report(
+        run,
+        trained.result,
+        subtitle=str(manifest.about["title"]),
+        warnings=[RESEARCH_ONLY, *simulated, *trained.notes],
+        facts={
             "classes": ", ".join(model.labels),
             "scans": len(trained.inner),
-            "steps": trained.result.steps,
-            "seconds": round(trained.result.seconds, 1),
-            "stopped because": trained.result.stopped_because,
-            "slice pooling": None if model.image_branch is None else pooling_name(model) or model.config.visual.pooling,
-            "weight of the image branch": None
-            if model.image_branch is None
-            else round(float(model.image_branch.logit_weight), 3),
+            "slice pooling": None if branch is None else pooling_name(model) or model.config.visual.pooling,
+            "weight of the image branch": None if branch is None else round(float(branch.logit_weight), 3),
             "temperature": round(calibration.temperature, 3),
-            "answers from a confidence of": round(abstention.threshold, 3),
-            "share answered, of training people left out": round(abstention.coverage, 3),
-            "wrong among these": None if abstention.risk is None else round(abstention.risk, 3),
-        }
+            "confidence threshold": round(abstention.threshold, 3),
+            "coverage, on inner test folds": round(abstention.coverage, 3),
+            "risk, on inner test folds": None if abstention.risk is None else round(abstention.risk, 3),
+        },
     )
-    report.section("Losses")
-    records = run.read_metrics()
-    names = [name for name in ("loss", "validation_loss") if any(name in record for record in records)]
-    report.metrics(records, names, alt="Losses over the steps of the training")
     _weight_tables(report, trained)
-    report.save(run.report)
+    return report
 
 
 def _weight_tables(report: Report, trained: TrainedFold) -> None:
@@ -278,20 +231,3 @@ def _weight_tables(report: Report, trained: TrainedFold) -> None:
 
 def _rounded(value: float) -> float:
     return round(value, 3)
-
-
-def _check_same_run(run: RunFolder, manifest: Manifest, exclude_subjects: Sequence[str]) -> None:
-    """Check that a resumed run has the data and the subjects of its start."""
-    if not run.environment.is_file():
-        return
-    environment: Mapping[str, Any] = read_json(run.environment)
-    recorded = environment.get("data_fingerprint")
-    if recorded != manifest.fingerprint:
-        raise InputError(
-            f"{run.path}: was trained on other data (fingerprint {str(recorded)[:12]}, here "
-            f"{manifest.fingerprint[:12]}); resume with the same set, or start a new run"
-        )
-    first = environment.get("excluded_subjects", list(exclude_subjects))
-    if first != list(exclude_subjects):
-        words = f"--exclude-subjects {','.join(first)}" if first else "all people"
-        raise InputError(f"{run.path}: was started with {words}; resume with the same")

@@ -130,7 +130,7 @@ def predict_logits(model: MriModel, inputs: Inputs) -> Array:
 
 
 def check_fold(fold: Fold, config: MriConfig) -> None:
-    """Whether a fold can be trained on, before anything is written.
+    """Check that a fold can be trained on, before anything is written.
 
     Raises:
         InputError: fewer than two classes, a class without training rows, no validation rows where they are needed.
@@ -222,7 +222,7 @@ def _train(
 
 
 def trains_text_encoder(config: MriConfig) -> bool:
-    """Whether each step runs the frozen text tower, since prompts are learned or variables are written as text."""
+    """True where each step runs the frozen text encoder: for learned prompts or variables as text."""
     return config.visual.enabled and (config.prompt.learn or config.demographics.mode == "text")
 
 
@@ -258,10 +258,10 @@ def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[st
 
 
 class TrainingStep:
-    """The loss of one step, with what holds weights to what is known.
+    """Loss of one step, with the penalties on the weights.
 
     Args:
-        model: for what its wrapper hides.
+        model: the unwrapped model.
         config: of the loss.
         class_counts: training rows of each class.
     """

@@ -152,9 +152,9 @@ def joint_roles(
         roles |= {f"{side} {part}": joint for part, joint in _arm(read, parents, side).items()}
         roles |= {f"{side} {part}": joint for part, joint in _leg(read, parents, side).items()}
         for part in ("thumb", "tip"):
-            found = next((joint for joint, name in enumerate(read) if name[:2] == (side, part)), None)
-            if found is not None:
-                roles[f"{side} {part}"] = found
+            result = next((joint for joint, name in enumerate(read) if name[:2] == (side, part)), None)
+            if result is not None:
+                roles[f"{side} {part}"] = result
     return roles | _trunk(read, parents, roles)
 
 
@@ -234,8 +234,8 @@ def _part(words: set[str], sided: bool) -> tuple[str | None, bool]:
 def _swapped_letter(name: str, present: set[str]) -> tuple[str, str] | None:
     """(letter, the rest) where a name has an L or R, at an end or alone, and its counterpart is in ``present``."""
     other = {"L": "R", "R": "L", "l": "r", "r": "l"}
-    for found in re.finditer(r"^[LRlr](?=.)|(?<=.)[LRlr]$|(?<![A-Za-z])[LRlr](?![A-Za-z])", name):
-        before, letter, after = name[: found.start()], found[0], name[found.end() :]
+    for result in re.finditer(r"^[LRlr](?=.)|(?<=.)[LRlr]$|(?<![A-Za-z])[LRlr](?![A-Za-z])", name):
+        before, letter, after = name[: result.start()], result[0], name[result.end() :]
         if before + other[letter] + after in present:
             return letter, before + after
     return None
@@ -347,9 +347,9 @@ def _trunk(read: Sequence[JointName], parents: Sequence[int], limbs: dict[str, i
     pelvis = [joint for joint in own if read[joint].part == "pelvis" and (joint in shared or not tops)]
     roles["pelvis"] = pelvis[-1] if pelvis and tops else 0
     for part in ("neck", "head"):
-        found = [joint for joint in own if read[joint].part == part]
-        plain = [joint for joint in found if [word for word in read[joint].words if word.isalpha()] == [part]]
-        first = found[0] if found else None
+        result = [joint for joint in own if read[joint].part == part]
+        plain = [joint for joint in result if [word for word in read[joint].words if word.isalpha()] == [part]]
+        first = result[0] if result else None
         if part == "neck" and plain and first is not None and "lower" in read[first].words:
             first = plain[0]
         if first is not None:

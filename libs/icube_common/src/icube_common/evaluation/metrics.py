@@ -157,8 +157,8 @@ def _class_counts(labels: Array, probabilities: Array) -> Array:
 
 def _by_class(sums: Array) -> tuple[Array, Array, Array]:
     """Rows found, predicted and true of each class, each (..., C)."""
-    found, predicted, true = np.split(sums, 3, axis=-1)
-    return found, predicted, true
+    correct, predicted, true = np.split(sums, 3, axis=-1)
+    return correct, predicted, true
 
 
 def _mean_where(values: Array, present: Array) -> Array:
@@ -168,30 +168,30 @@ def _mean_where(values: Array, present: Array) -> Array:
 @_from_sums(_class_counts)
 def mean_class_accuracy(sums: Array) -> Array:
     """Mean of the recalls of the classes that have rows; the same as balanced accuracy."""
-    found, _, true = _by_class(sums)
-    return _mean_where(found / true, true > 0)
+    correct, _, true = _by_class(sums)
+    return _mean_where(correct / true, true > 0)
 
 
 @_from_sums(_class_counts)
 def macro_f1(sums: Array) -> Array:
     """Mean F1 of the classes that are true or predicted somewhere."""
-    found, predicted, true = _by_class(sums)
-    return _mean_where(2 * found / (predicted + true), predicted + true > 0)
+    correct, predicted, true = _by_class(sums)
+    return _mean_where(2 * correct / (predicted + true), predicted + true > 0)
 
 
 @_from_sums(_class_counts)
 def weighted_f1(sums: Array) -> Array:
     """Mean F1 of the classes, weighted by how many rows each has."""
-    found, predicted, true = _by_class(sums)
-    f1 = np.where(true > 0, 2 * found / (predicted + true), 0.0)
+    correct, predicted, true = _by_class(sums)
+    f1 = np.where(true > 0, 2 * correct / (predicted + true), 0.0)
     return (f1 * true).sum(axis=-1) / true.sum(axis=-1)
 
 
 @_from_sums(_class_counts, low=-1.0)
 def mcc(sums: Array) -> Array:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where all rows have or get one class."""
-    found, predicted, true = _by_class(sums)
-    total, right = true.sum(axis=-1), found.sum(axis=-1)
+    correct, predicted, true = _by_class(sums)
+    total, right = true.sum(axis=-1), correct.sum(axis=-1)
     covariance = right * total - (predicted * true).sum(axis=-1)
     spread = (total**2 - (predicted**2).sum(axis=-1)) * (total**2 - (true**2).sum(axis=-1))
     return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
@@ -323,10 +323,10 @@ def find_metric(name: str) -> Metric:
 
 def default_names(classes: int) -> list[str]:
     """Default metrics for a number of classes: all that are informative, each once."""
-    wanted = ["top1", "mean_class_accuracy", "macro_f1", "weighted_f1", "auc", "mcc", "ece", "brier"]
+    names = ["top1", "mean_class_accuracy", "macro_f1", "weighted_f1", "auc", "mcc", "ece", "brier"]
     if classes > 5:
-        wanted.insert(1, "top5")
-    return [*wanted, "sensitivity", "specificity"] if classes == 2 else wanted
+        names.insert(1, "top5")
+    return [*names, "sensitivity", "specificity"] if classes == 2 else names
 
 
 def compute(names: Iterable[str], labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:

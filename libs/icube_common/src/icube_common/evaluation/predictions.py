@@ -226,20 +226,20 @@ def concatenate(parts: Iterable[Predictions]) -> Predictions:
     Raises:
         InputError: no part, other classes in one, or an id twice in a repeat.
     """
-    found = list(parts)
-    if not found:
+    tables = list(parts)
+    if not tables:
         raise InputError("predictions: nothing to join")
-    names = found[0].class_names
-    for part in found:
+    names = tables[0].class_names
+    for part in tables:
         if part.class_names != names:
             raise InputError(f"predictions: classes {list(names)} and {list(part.class_names)} cannot be joined")
     return Predictions(
-        ids=[name for part in found for name in part.ids],
-        subjects=[name for part in found for name in part.subjects],
-        repeats=np.concatenate([part.repeats for part in found]),
-        folds=np.concatenate([part.folds for part in found]),
-        labels=np.concatenate([part.labels for part in found]),
-        probabilities=np.concatenate([part.probabilities for part in found]),
+        ids=[name for part in tables for name in part.ids],
+        subjects=[name for part in tables for name in part.subjects],
+        repeats=np.concatenate([part.repeats for part in tables]),
+        folds=np.concatenate([part.folds for part in tables]),
+        labels=np.concatenate([part.labels for part in tables]),
+        probabilities=np.concatenate([part.probabilities for part in tables]),
         class_names=names,
     )
 
@@ -259,8 +259,8 @@ def make_predictions(samples: Samples, fold: Fold, probabilities: ArrayLike) -> 
         raise InputError(f"fold {fold.name!r}: was made from other samples")
     table = np.asarray(probabilities, dtype=np.float64)
     if table.shape != (len(fold.test), len(fold.test_classes)):
-        wanted = (len(fold.test), len(fold.test_classes))
-        raise InputError(f"fold {fold.name!r}: probabilities {table.shape}, need {wanted} (test rows, test classes)")
+        expected = (len(fold.test), len(fold.test_classes))
+        raise InputError(f"fold {fold.name!r}: probabilities {table.shape}, need {expected} (test rows, test classes)")
     return Predictions(
         ids=fold.test_ids,
         subjects=[fold.samples.groups[row] for row in fold.test],

@@ -189,7 +189,7 @@ def compare_predictions(
     """
     return {
         name: {
-            "difference": {key: found.to_dict() for key, found in predictions.compare(other, metrics).items()},
+            "difference": {key: result.to_dict() for key, result in predictions.compare(other, metrics).items()},
             "comparison": "primary" if name == primary else "descriptive",
         }
         for name, other in others.items()

@@ -74,14 +74,14 @@ class Samples:
         Raises:
             InputError: an id is not in the table, or is named twice.
         """
-        wanted = list(ids)
+        names = list(ids)
         position = {name: row for row, name in enumerate(self.ids)}
-        missing = [name for name in wanted if name not in position]
+        missing = [name for name in names if name not in position]
         if missing:
-            raise InputError(f"{missing[0]!r}: no sample has this id ({len(missing)} of {len(wanted)} are unknown)")
-        if len(set(wanted)) < len(wanted):
-            raise InputError(f"{next(name for name in wanted if wanted.count(name) > 1)!r}: this id is named twice")
-        return np.sort(np.array([position[name] for name in wanted], dtype=np.int64))
+            raise InputError(f"{missing[0]!r}: no sample has this id ({len(missing)} of {len(names)} are unknown)")
+        if len(set(names)) < len(names):
+            raise InputError(f"{next(name for name in names if names.count(name) > 1)!r}: this id is named twice")
+        return np.sort(np.array([position[name] for name in names], dtype=np.int64))
 
     def subset(self, rows: Array) -> Samples:
         """The samples of these rows, with all class names."""

@@ -89,11 +89,11 @@ def ablate(
         todo: list[TrialRun] = []
         cells = list(_cells(grid, folder.absolute()))
         for cell in cells:
-            found = read_result(cell)
-            if found is None or (retry_failed and found.error is not None):
+            done = read_result(cell)
+            if done is None or (retry_failed and done.error is not None):
                 todo.append(cell)
             else:
-                results[cell.name, cell.seed] = found
+                results[cell.name, cell.seed] = done
         if results:
             logger.info("%s: %d cells are there already, %d to run", folder, len(results), len(todo))
             _raise_failures(results.values(), strict)

@@ -55,7 +55,7 @@ def compare(
     names = _names(paths)
     tables = {name: Predictions.read_csv(_predictions(path)) for name, path in zip(names, paths, strict=True)}
     chosen = list(metrics or dict.fromkeys(m for t in tables.values() for m in default_names(len(t.class_names))))
-    intervals = {name: _intervals(table, chosen, told=metrics is not None) for name, table in tables.items()}
+    intervals = {name: _intervals(table, chosen, requested=metrics is not None) for name, table in tables.items()}
     first = tables[names[0]]
     differences: dict[str, dict[str, Difference]] = {}
     warnings: dict[str, str] = {}
@@ -118,9 +118,9 @@ def _predictions(path: Path) -> Path:
     return file
 
 
-def _intervals(predictions: Predictions, names: Sequence[str], *, told: bool) -> dict[str, Interval]:
+def _intervals(predictions: Predictions, names: Sequence[str], *, requested: bool) -> dict[str, Interval]:
     """The metrics with intervals over subjects; a default one is left out where it does not fit."""
-    fitting = names if told else [name for name in names if name in default_names(len(predictions.class_names))]
+    fitting = names if requested else [name for name in names if name in default_names(len(predictions.class_names))]
     return predictions.metrics(fitting)
 
 

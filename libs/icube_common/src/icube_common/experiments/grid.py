@@ -187,13 +187,13 @@ def read_keys(values: Mapping[str, Any], part: str, where: str, known: Container
     Raises:
         InputError: it is no mapping, or a key is given twice.
     """
-    found = values.get(part)
-    if found is None:
+    result = values.get(part)
+    if result is None:
         return {}
-    if not isinstance(found, Mapping):
-        raise InputError(f"{where}: {part}: must be a mapping of configuration keys (found {found!r})")
+    if not isinstance(result, Mapping):
+        raise InputError(f"{where}: {part}: must be a mapping of configuration keys (found {result!r})")
     try:
-        return flatten(found, known)
+        return flatten(result, known)
     except InputError as error:
         raise InputError(f"{where}: {part}: {error}") from error
 

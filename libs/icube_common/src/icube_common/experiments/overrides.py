@@ -117,10 +117,10 @@ def check_unused(
     """
     reasons = []
     for overrides in trials:
-        found = unused(load_config(schema, overrides=override_texts(overrides)))
-        if key not in found:
+        result = unused(load_config(schema, overrides=override_texts(overrides)))
+        if key not in result:
             return
-        reasons.append(found[key])
+        reasons.append(result[key])
     if reasons:
         raise InputError(f"{where}: {key} has no effect: {reasons[0]}")
 
@@ -139,8 +139,10 @@ def changed(config: Config) -> dict[str, Any]:
 
 def values_of(config: Config, names: Iterable[str]) -> dict[str, Any]:
     """The values of some keys of a loaded configuration; the name of a section selects all its keys."""
-    wanted = tuple(names)
+    expected = tuple(names)
     values = flatten(config_to_dict(config), leaves(type(config)))
     return {
-        key: value for key, value in values.items() if any(key == name or key.startswith(f"{name}.") for name in wanted)
+        key: value
+        for key, value in values.items()
+        if any(key == name or key.startswith(f"{name}.") for name in expected)
     }

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from icube_common.config import Config, ConfigType, config_to_yaml, load_saved_config
 from icube_common.errors import InputError, require
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONFIG, DESCRIPTION, WEIGHTS, CARD = "config.yaml", "model.json", "model.safetensors", "README.md"
+Model = TypeVar("Model", bound="PretrainedModel")
+Pipeline = TypeVar("Pipeline", bound="PretrainedPipeline")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -38,9 +41,9 @@ def find_model(source: str | Path, *, file: str = DESCRIPTION, command: str) -> 
     folder = Path(source)
     if not folder.exists() and isinstance(source, str) and _HUB_ID.fullmatch(source):
         folder = _download(source)
-    for found in (folder, folder / "model"):
-        if (found / file).is_file():
-            return found
+    for result in (folder, folder / "model"):
+        if (result / file).is_file():
+            return result
     raise InputError(f"{source}: no trained model in it (no {file}); give a folder that {command} has made")
 
 
@@ -115,9 +118,9 @@ class ModelFormat:
         """
         folder = find_model(source, command=self.command)
         description = read_json(folder / DESCRIPTION)
-        found = description.get("format") if isinstance(description, dict) else None
-        if found != self.version:
-            number = "an earlier" if found is None else f"number {found}"
+        result = description.get("format") if isinstance(description, dict) else None
+        if result != self.version:
+            number = "an earlier" if result is None else f"number {result}"
             raise InputError(
                 f"{folder / DESCRIPTION}: {number} format of saved models, here {self.version}: train again with "
                 f"`{self.command}`"
@@ -158,3 +161,60 @@ class ModelFormat:
             yield
         except (KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{folder}: damaged model folder ({error}); train again") from error
+
+
+class PretrainedModel:
+    """``save_pretrained`` and ``from_pretrained`` of a model class, by ``save_model`` and ``load_model`` of a module.
+
+    Attributes:
+        checkpoint: the module, such as ``"actprompt.models.checkpoint"``.
+    """
+
+    checkpoint: ClassVar[str]
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write configuration, weights and a model card.
+
+        Raises:
+            InputError: the folder exists and ``overwrite`` is False.
+        """
+        importlib.import_module(self.checkpoint).save_model(folder, self, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(cls: type[Model], source: str | Path, **parts: Any) -> Model:
+        """Read a trained model, in eval mode.
+
+        Args:
+            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
+            parts: ``vlm`` (a backbone that is loaded already) and the user's own parts of the model.
+
+        Raises:
+            InputError: no model there, a damaged one, one of an earlier format, or other parts than in its training.
+        """
+        model: Model = importlib.import_module(cls.checkpoint).load_model(source, **parts)
+        return model
+
+
+class PretrainedPipeline:
+    """Prediction by a trained model.
+
+    Args:
+        model: a trained model.
+
+    Attributes:
+        model_class: class of its models.
+    """
+
+    model_class: ClassVar[type[PretrainedModel]]
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+
+    @classmethod
+    def from_pretrained(cls: type[Pipeline], source: str | Path, **parts: Any) -> Pipeline:
+        """The pipeline of a saved model; arguments and errors as `PretrainedModel.from_pretrained`."""
+        return cls(cls.model_class.from_pretrained(source, **parts))
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model, as `PretrainedModel.save_pretrained`."""
+        self.model.save_pretrained(folder, overwrite=overwrite)

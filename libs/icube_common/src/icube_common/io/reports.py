@@ -143,10 +143,10 @@ class Report:
         """
         series = {}
         for name in names:
-            found = [record for record in records if name in record and x in record]
-            if not found:
+            result = [record for record in records if name in record and x in record]
+            if not result:
                 raise unknown("metric", name, {key for record in records for key in record if key != x})
-            series[name] = ([record[x] for record in found], [record[name] for record in found])
+            series[name] = ([record[x] for record in result], [record[name] for record in result])
         self.plot(series, alt=alt, x_label=x, log_y=log_y, caption=caption)
 
     def html(self) -> str:

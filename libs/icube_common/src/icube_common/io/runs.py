@@ -205,6 +205,6 @@ class RunFolder:
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what was logged after ``step``: a resumed run logs those steps again."""
-        kept = [record for record in self.read_metrics() if record.get("step", 0) <= step]
+        remaining = [record for record in self.read_metrics() if record.get("step", 0) <= step]
         with atomic_file(self.metrics) as temporary:
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in remaining))

@@ -75,7 +75,7 @@ class ClassKnowledge:
             check_text(self.domain, "domain")
         if not self.classes:
             raise InputError("classes: there is none")
-        object.__setattr__(self, "classes", {name: tuple(found) for name, found in self.classes.items()})
+        object.__setattr__(self, "classes", {name: tuple(result) for name, result in self.classes.items()})
         for name, sentences in self.classes.items():
             check_text(name, "class name")
             if not sentences:
@@ -181,13 +181,13 @@ class ClassKnowledge:
             InputError: classes that are unknown, or that have no sentence in use; all of them are listed.
         """
         chosen = self if class_names is None else self.select(class_names)
-        found = {name: chosen.texts(name, include_proposed=include_proposed) for name in chosen.class_names}
-        if empty := [name for name, texts in found.items() if not texts]:
+        result = {name: chosen.texts(name, include_proposed=include_proposed) for name in chosen.class_names}
+        if empty := [name for name, texts in result.items() if not texts]:
             remedy = (
                 "write one" if include_proposed else "accept one (`knowledge review`), or include the proposed ones"
             )
             raise InputError(f"{self._where}class {name_them(empty)}: no sentence is in use: {remedy}")
-        return found
+        return result
 
     def select(self, class_names: Sequence[str]) -> ClassKnowledge:
         """These classes only, in this order; frozen if the whole is.
@@ -206,7 +206,7 @@ class ClassKnowledge:
 
     def with_classes(self, classes: Mapping[str, Sequence[Sentence]]) -> ClassKnowledge:
         """The same head with other sentences; no longer frozen."""
-        return dataclasses.replace(self, classes={name: tuple(found) for name, found in classes.items()}, frozen=None)
+        return dataclasses.replace(self, classes={name: tuple(result) for name, result in classes.items()}, frozen=None)
 
     def class_hash(self, class_name: str) -> str:
         """SHA-256 over the sentences of a class that are in use, in their order, each with its ``meta`` if it has any.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from icube_common.cli import Command, render_table
 from icube_common.errors import InputError
@@ -16,41 +16,19 @@ from icube_common.errors import InputError
 if TYPE_CHECKING:
     from icube_common.knowledge.class_knowledge import ClassKnowledge
     from icube_common.knowledge.generate import Generator
-
-
-class TextEncoder(Protocol):
-    """Text encoder of a vision-language model, as `score_sentences` uses it."""
-
-    @property
-    def text_budget(self) -> int:
-        """Tokens that a text may have."""
-
-    @property
-    def untrained_warning(self) -> str:
-        """One line where weights are untrained, else empty."""
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of a text."""
-
-    def encode_text(self, texts: list[str]) -> Any:
-        """Normalised features ``(n, D)``."""
+    from icube_common.vlm.backbone import FrozenVLM
 
 
 WORST = 20
-EncoderLoader = Callable[[str, "str | None", "str | None"], TextEncoder]
+EncoderLoader = Callable[[str, "str | None", "str | None"], "FrozenVLM"]
 
 
-def load_encoder(name: str, pretrained: str | None, weights_of: str | None) -> TextEncoder:
+def load_encoder(name: str, pretrained: str | None, weights_of: str | None) -> FrozenVLM:
     """The text encoder of a vision-language model, on accelerate's device; raises as `icube_common.vlm.load_vlm`."""
     from icube_common.vlm import default_device, load_vlm
 
     return load_vlm(
-        name,
-        pretrained,
-        weights_of=weights_of,
-        device=default_device(),
-        only_text=True,
-        assume_preprocessing=False,
+        name, pretrained, weights_of=weights_of, device=default_device(), only_text=True, assume_preprocessing=False
     )
 
 

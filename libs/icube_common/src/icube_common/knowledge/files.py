@@ -153,12 +153,12 @@ def parse_knowledge(value: Mapping[str, Any]) -> dict[str, Any]:
     sources = _at("sources", _mapping, value.get("sources", {}))
     for name in sources:
         _at("sources", lambda key: check_text(key, "name"), name)
-    fields["sources"] = {name: _at(f"sources.{name}", parse_source, found) for name, found in sources.items()}
+    fields["sources"] = {name: _at(f"sources.{name}", parse_source, result) for name, result in sources.items()}
     if value.get("frozen") is not None:
         fields["frozen"] = _at("frozen", _parse_frozen, value["frozen"])
     fields["classes"] = {
-        name: _sentences(f"classes.{name}", found, fields["sources"])
-        for name, found in _at("classes", _mapping, value["classes"]).items()
+        name: _sentences(f"classes.{name}", result, fields["sources"])
+        for name, result in _at("classes", _mapping, value["classes"]).items()
     }
     return fields
 
@@ -198,8 +198,8 @@ def _parse_frozen(value: Any) -> dict[str, Any]:
     _check_keys(_mapping(value), FROZEN_KEYS, required=FROZEN_KEYS)
     check_text(value["hash"], "hash")
     check_text(value["date"], "date")
-    for name, found in _at("classes", _mapping, value["classes"]).items():
-        check_text(found, f"classes.{name}")
+    for name, result in _at("classes", _mapping, value["classes"]).items():
+        check_text(result, f"classes.{name}")
     return dict(value)
 
 

@@ -78,9 +78,9 @@ def compose_prompt(prompt: str, *, domain: str = "", number: int = 10, language:
     if re.search(r"[{}]", domain):
         raise InputError(f"domain {domain!r}: must not hold braces")
     about = [f"The samples are: {domain.rstrip('.')}."] if domain else []
-    wanted = f"Answer with {number} different sentences, one per line, each complete in itself"
-    wanted += "." if language == "en" else f", in the language {language!r}."
-    return one_line(" ".join([*about, prompt, wanted]))
+    expected = f"Answer with {number} different sentences, one per line, each complete in itself"
+    expected += "." if language == "en" else f", in the language {language!r}."
+    return one_line(" ".join([*about, prompt, expected]))
 
 
 def generate_sentences(

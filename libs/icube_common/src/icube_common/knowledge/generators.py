@@ -109,12 +109,12 @@ def _check_folder(model: str) -> None:
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
             raise InputError(f"model {model!r}: no such folder")
         return
-    wanted = {
+    expected = {
         "config.json": ["config.json"],
         "a tokenizer (tokenizer.json)": ["tokenizer.json", "vocab.json", "tokenizer.model"],
         "weights (model.safetensors)": ["model.safetensors", "model.safetensors.index.json"],
     }
-    lacking = [what for what, files in wanted.items() if not any((folder / file).is_file() for file in files)]
+    lacking = [what for what, files in expected.items() if not any((folder / file).is_file() for file in files)]
     if lacking:
         raise InputError(f"model {model!r}: the folder lacks {', '.join(lacking)}")
 

@@ -94,18 +94,18 @@ def import_descriptions(
         raise unknown("form", form, FORMS)
     form = form or detect_form(value, path)
     read = {"dclip": _read_dclip, "tcclip": _read_tcclip}.get(form, _read_sentences)
-    found, dropped = _clean(read(value, path))
+    result, dropped = _clean(read(value, path))
     unwanted: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     if class_names is None:
-        match_classes([], found)  # refuses two spellings of one class
-        matched = {name: name for name in found}
+        match_classes([], result)  # refuses two spellings of one class
+        matched = {name: name for name in result}
     else:
-        matched = match_classes(class_names, found)
-        unwanted = tuple(name for name in found if name not in set(matched.values()))
+        matched = match_classes(class_names, result)
+        unwanted = tuple(name for name in result if name not in set(matched.values()))
         missing = tuple(name for name in class_names if name not in matched)
         _refuse(path, unwanted, missing, class_names, allow_unknown, allow_missing)
-    if empty := [name for name, other in matched.items() if not found[other]]:
+    if empty := [name for name, other in matched.items() if not result[other]]:
         raise InputError(f"{path}: class {name_them(empty)}: has no usable sentence")
     if not matched:
         raise InputError(f"{path}: none of its classes is wanted")
@@ -118,7 +118,7 @@ def import_descriptions(
     )
     knowledge = ClassKnowledge(
         title=title or one_line(path.stem.replace("_", " ")),
-        classes={name: tuple(Sentence(text, source) for text in found[other]) for name, other in matched.items()},
+        classes={name: tuple(Sentence(text, source) for text in result[other]) for name, other in matched.items()},
         domain=domain,
         language=language,
     )
@@ -171,14 +171,14 @@ def _refuse(
     path: Path,
     unwanted: Sequence[str],
     missing: Sequence[str],
-    wanted: Sequence[str],
+    expected: Sequence[str],
     allow_unknown: bool,
     allow_missing: bool,
 ) -> None:
     """Refuse what is not allowed, all of it in one line."""
     wrong = []
     if unwanted and not allow_unknown:
-        left = missing or wanted
+        left = missing or expected
         wrong.append(f"unknown class {name_them(unwanted, left)} (--allow-unknown leaves out what is not wanted)")
     if missing and not allow_missing:
         wrong.append(f"missing class {name_them(missing)} (--allow-missing does without)")
@@ -186,12 +186,12 @@ def _refuse(
         raise InputError(f"{path}: {'; '.join(wrong)}")
 
 
-def _clean(found: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], Counter[str]]:
+def _clean(result: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], Counter[str]]:
     """One line each, without what is empty, too short, or repeated; with the number of each."""
     dropped: Counter[str] = Counter()
-    kept: dict[str, list[str]] = {}
-    for name, texts in found.items():
-        kept[name] = []
+    remaining: dict[str, list[str]] = {}
+    for name, texts in result.items():
+        remaining[name] = []
         seen = set()
         for text in map(one_line, texts):
             why = "empty" if not text else "too short" if len(text.split()) < MIN_WORDS else ""
@@ -200,14 +200,14 @@ def _clean(found: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], Co
                 dropped[why] += 1
                 continue
             seen.add(text.casefold())
-            kept[name].append(text)
-    return kept, dropped
+            remaining[name].append(text)
+    return remaining, dropped
 
 
 def _read_sentences(value: Any, path: Path) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: must hold a mapping of class to sentences (found {type(value).__name__})")
-    found = {}
+    result = {}
     for name, texts in value.items():
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list):
@@ -217,8 +217,8 @@ def _read_sentences(value: Any, path: Path) -> dict[str, list[str]]:
                 raise InputError(f"{path}: class {name!r}: {text!r:.60} is no sentence")
         if not one_line(name):
             raise InputError(f"{path}: a class has no name")
-        found[one_line(name)] = texts
-    return found
+        result[one_line(name)] = texts
+    return result
 
 
 def _read_dclip(value: Any, path: Path) -> dict[str, list[str]]:
@@ -230,10 +230,10 @@ def _read_dclip(value: Any, path: Path) -> dict[str, list[str]]:
 
 def _read_tcclip(value: Any, path: Path) -> dict[str, list[str]]:
     texts = list(value.values()) if isinstance(value, dict) else value
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for number, text in enumerate(texts if isinstance(texts, list) else [texts]):
         name, colon, sentence = text.partition(": ") if isinstance(text, str) else ("", "", "")
         if not colon or not name.strip():
             raise InputError(f'{path}: entry {number}: must be "Class: sentence" (found {text!r:.60})')
-        found.setdefault(one_line(name), []).append(sentence)
-    return found
+        result.setdefault(one_line(name), []).append(sentence)
+    return result

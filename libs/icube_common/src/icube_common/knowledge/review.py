@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError, unknown
+from icube_common.io import reports
 from icube_common.io.runs import atomic_file, read_json
 from icube_common.knowledge.class_knowledge import UNREVIEWED, ClassKnowledge, today
 from icube_common.knowledge.sentences import Sentence, check_text, one_line
@@ -295,18 +296,9 @@ def review_page(knowledge: ClassKnowledge, *, remarks: Mapping[tuple[str, str], 
         knowledge: the sentences.
         remarks: (class, text) -> what to show with the sentence, such as its score.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("icube_common", "io/templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    assert environment.loader is not None
-    script = environment.loader.get_source(environment, "review.js")[0]
-    return environment.get_template("review.html.j2").render(
+    script = (Path(reports.__file__).parent / "templates" / "review.js").read_text(encoding="utf-8")
+    return reports.render_page(
+        "review.html.j2",
         knowledge=knowledge,
         remarks=remarks or {},
         script=script,

@@ -62,13 +62,13 @@ class SentenceScore:
     @property
     def problems(self) -> tuple[str, ...]:
         """Problems of the sentence, in words."""
-        found = {
+        result = {
             "too long": self.over_budget,
             "near-duplicate in its class": self.duplicate_in_class is not None,
             "near-duplicate of another class": self.duplicate_across is not None,
             "nearer to another class": self.margin is not None and self.margin < 0,
         }
-        return tuple(name for name, holds in found.items() if holds)
+        return tuple(name for name, holds in result.items() if holds)
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def score_sentences(
         images = _check_features(image_features, len(labels), "image features")
         accuracy, baseline = _accuracies(features, classes, means, images, _label_indices(labels, names))
 
-    def duplicate(found: tuple[ndarray, ndarray], index: int, named: bool) -> str | None:
-        other, cosine = int(found[0][index]), float(found[1][index])
+    def duplicate(result: tuple[ndarray, ndarray], index: int, named: bool) -> str | None:
+        other, cosine = int(result[0][index]), float(result[1][index])
         if not cosine >= duplicate_threshold:
             return None
         return f"{names[classes[other]]}: {texts[other]}" if named else texts[other]
@@ -204,8 +204,8 @@ def names_class(text: str, class_name: str) -> bool:
     """True where the text contains the words of the class name in order, in any case."""
 
     def words(value: str) -> str:
-        kept = "".join(character if character.isalnum() else " " for character in value.casefold())
-        return f" {' '.join(kept.split())} "
+        remaining = "".join(character if character.isalnum() else " " for character in value.casefold())
+        return f" {' '.join(remaining.split())} "
 
     return words(readable_name(class_name)) in words(text)
 
@@ -259,7 +259,7 @@ def _nearest_sentences(
     features: Float[ndarray, "n d"], classes: Int[ndarray, " n"]
 ) -> tuple[tuple[ndarray, ndarray], tuple[ndarray, ndarray]]:
     """For each sentence the nearest other one of its class, and of the others: indices and cosines (-inf: none)."""
-    found: list[list[ndarray]] = [[], [], [], []]
+    result: list[list[ndarray]] = [[], [], [], []]
     for start in range(0, len(features), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(features)))
         cosines = features[rows] @ features.T
@@ -267,9 +267,9 @@ def _nearest_sentences(
         same = classes[rows][:, None] == classes[None, :]
         for offset, allowed in ((0, same), (2, ~same)):
             masked = np.where(allowed, cosines, -np.inf)
-            found[offset].append(masked.argmax(axis=1))
-            found[offset + 1].append(masked.max(axis=1))
-    inside, inside_cosine, across, across_cosine = (np.concatenate(part) for part in found)
+            result[offset].append(masked.argmax(axis=1))
+            result[offset + 1].append(masked.max(axis=1))
+    inside, inside_cosine, across, across_cosine = (np.concatenate(part) for part in result)
     return (inside, inside_cosine), (across, across_cosine)
 
 

@@ -22,18 +22,18 @@ FEW = 8
 def saved_bytes(run: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
     """Bytes that autograd keeps for the backward pass of a computation, its parameters not counted."""
     known = {value.untyped_storage().data_ptr() for value in parameters}
-    found: dict[int, int] = {}
+    matches: dict[int, int] = {}
 
     def count(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
         if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage.nbytes()
+            matches[storage.data_ptr()] = storage.nbytes()
         return value
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda value: value):
         result = run()
     del result
-    return sum(found.values())
+    return sum(matches.values())
 
 
 def chunk_size(prompts: int, graphs: int, bytes_each: int) -> int | None:

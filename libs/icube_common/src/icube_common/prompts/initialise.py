@@ -129,18 +129,18 @@ def _contexts(vlm: FrozenVLM, class_names: Sequence[str], config: PromptConfig) 
 def _template_context(vlm: FrozenVLM, class_names: Sequence[str], template: str, config: PromptConfig) -> _Context:
     """The context that starts as a template's words."""
     if PLACE in template:
-        found = _around_place(vlm, template, [fill(template, name) for name in class_names])
+        result = _around_place(vlm, template, [fill(template, name) for name in class_names])
     else:
         context = [[word] for word in vlm.tokens.words(template)]
-        found = _beside_name(vlm, class_names, context, config.place, template)
-        if not found.starts:
+        result = _beside_name(vlm, class_names, context, config.place, template)
+        if not result.starts:
             raise InputError(f"template={template!r}: holds no word")
-    if config.length not in (None, len(found.starts)):
+    if config.length not in (None, len(result.starts)):
         raise InputError(
-            f"num_context={config.num_context}: the template {template!r} has {len(found.starts)} tokens; "
+            f"num_context={config.num_context}: the template {template!r} has {len(result.starts)} tokens; "
             f"leave num_context at auto, or use init=random"
         )
-    return found
+    return result
 
 
 def _around_place(vlm: FrozenVLM, template: str, texts: Sequence[str]) -> _Context:

@@ -244,11 +244,11 @@ class PromptLearner(nn.Module):
         """For each context vector the ``count`` nearest vocabulary entries and their Euclidean distances."""
         table = self.vlm.token_embedding.weight.detach().float()
         distances = torch.cdist(self.context.detach().float(), table)
-        found, numbers = distances.topk(count, largest=False)
+        result, numbers = distances.topk(count, largest=False)
         decode = self.vlm.tokens.decode
         return [
             [(decode([number]), distance) for number, distance in zip(row, gaps, strict=True)]
-            for row, gaps in zip(numbers.tolist(), found.tolist(), strict=True)
+            for row, gaps in zip(numbers.tolist(), result.tolist(), strict=True)
         ]
 
     def _features(self, image_feature: Tensor | None, graphs: int = 1) -> Float[Tensor, "n d"]:

@@ -56,8 +56,8 @@ class ClassTexts:
     def __post_init__(self) -> None:
         check_class_names(self.names)
         if self.sentences is not None:
-            found = {label: [text] if isinstance(text, str) else text for label, text in self.sentences.items()}
-            object.__setattr__(self, "sentences", found)
+            result = {label: [text] if isinstance(text, str) else text for label, text in self.sentences.items()}
+            object.__setattr__(self, "sentences", result)
 
     def exchanged(self, number: int) -> ClassTexts:
         """The control: each class gets name and sentences of another, none keeps its own.

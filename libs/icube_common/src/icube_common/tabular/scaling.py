@@ -66,16 +66,16 @@ class Scaler:
             scale = np.where(coarse, deviation, (high - low) / _NORMAL_IQR)
         else:
             center, scale = np.nanmean(values, axis=0), deviation
-        found = cls(
+        result = cls(
             names=table.names,
             center=tuple(center.tolist()),
             scale=tuple(np.where(constant, 1.0, scale).tolist()),
             constant=tuple(name for name, flag in zip(table.names, constant, strict=True) if flag),
             coarse=tuple(name for name, flag in zip(table.names, coarse, strict=True) if flag),
         )
-        if found.constant:
-            logger.warning("numeric columns with a single value in training: %s", ", ".join(found.constant))
-        return found
+        if result.constant:
+            logger.warning("numeric columns with a single value in training: %s", ", ".join(result.constant))
+        return result
 
     def transform(self, values: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
         """Scaled values, NaN where they are missing.

@@ -61,8 +61,8 @@ def steps_on_disk(run: RunFolder) -> list[int]:
     """Steps of all folders named as checkpoints, oldest first."""
     if not run.checkpoints.is_dir():
         return []
-    found = (_NAME.fullmatch(path.name) for path in run.checkpoints.iterdir())
-    return sorted(int(match[1]) for match in found if match)
+    result = (_NAME.fullmatch(path.name) for path in run.checkpoints.iterdir())
+    return sorted(int(match[1]) for match in result if match)
 
 
 def save_checkpoint(
@@ -139,12 +139,12 @@ def copy_tensors(source: Path, loaded: Mapping[str, Tensor], target: Mapping[str
         InputError: names, shapes or types differ; nothing has been copied then.
     """
     for name in sorted({*loaded, *target}):
-        found = f"{tuple(loaded[name].shape)} {loaded[name].dtype}" if name in loaded else "absent"
-        wanted = f"{tuple(target[name].shape)} {target[name].dtype}" if name in target else "absent"
-        if found != wanted:
+        result = f"{tuple(loaded[name].shape)} {loaded[name].dtype}" if name in loaded else "absent"
+        expected = f"{tuple(target[name].shape)} {target[name].dtype}" if name in target else "absent"
+        if result != expected:
             raise InputError(
-                f"{source}: {name} is {found}, in this run's model {wanted}; resume with the same model configuration "
-                f"or start a new run"
+                f"{source}: {name} is {result}, in this run's model {expected}; resume with the same model "
+                "configuration or start a new run"
             )
     for name, value in target.items():
         value.copy_(loaded[name])
@@ -183,90 +183,90 @@ class Progress:
     bad_validations: int = 0
 
 
-def start_fresh(parts: TrainingState) -> Progress:
+def start_fresh(state: TrainingState) -> Progress:
     """Counters of a new run.
 
     Raises:
         InputError: the folder holds checkpoints.
     """
-    found = steps_on_disk(parts.run)
-    if found:
+    result = steps_on_disk(state.run)
+    if result:
         raise InputError(
-            f"{parts.run.path}: holds a checkpoint of step {found[-1]} already; --resume continues from it, "
+            f"{state.run.path}: holds a checkpoint of step {result[-1]} already; --resume continues from it, "
             "--overwrite starts again"
         )
     return Progress()
 
 
-def resume_newest(parts: TrainingState) -> Progress:
-    """Load the newest whole checkpoint into model, optimiser, average and meter."""
-    run, accelerator = parts.run, parts.accelerator
+def resume_newest(state: TrainingState) -> Progress:
+    """Load the newest whole checkpoint into model, optimiser, moving average and loss tracker."""
+    run, accelerator = state.run, state.accelerator
     step = newest_whole(run)
     if step is None:
         logger.info("%s: no checkpoint yet, the training starts from the beginning", run.path)
         return Progress()
     folder = checkpoint_folder(run, step)
-    state = read_state(run, step)
-    check_same_run(folder, state["fingerprint"], parts.fingerprint)
-    if step > parts.config.max_steps:
-        raise InputError(f"{folder}: the run is past max_steps={parts.config.max_steps} already; raise max_steps")
+    stored = read_state(run, step)
+    check_same_run(folder, stored["fingerprint"], state.fingerprint)
+    if step > state.config.max_steps:
+        raise InputError(f"{folder}: the run is past max_steps={state.config.max_steps} already; raise max_steps")
     copy_tensors(
         folder / "model.safetensors",
         read_tensors(run, step, "model"),
-        model_tensors(parts.module),
+        model_tensors(state.module),
     )
-    load_optimizer(parts.optimizer.optimizer, read_tensors(run, step, "optimizer"))
-    if parts.ema is not None:
-        copy_tensors(folder / "ema.safetensors", read_tensors(run, step, "ema"), parts.ema.average)
-    if accelerator.scaler is not None and state["scaler"]:
-        accelerator.scaler.load_state_dict(state["scaler"])
+    load_optimizer(state.optimizer.optimizer, read_tensors(run, step, "optimizer"))
+    if state.ema is not None:
+        copy_tensors(folder / "ema.safetensors", read_tensors(run, step, "ema"), state.ema.average)
+    if accelerator.scaler is not None and stored["scaler"]:
+        accelerator.scaler.load_state_dict(stored["scaler"])
     if accelerator.is_main_process:
-        parts.meter.load(state["meter"])  # holds the sums of all processes
+        state.loss_tracker.load(stored["losses"])  # holds the sums of all processes
     logger.info("%s: resumed", folder)
-    return Progress(**state["progress"])
+    return Progress(**stored["progress"])
 
 
-def reduce_sums(parts: TrainingState, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:
+def reduce_sums(state: TrainingState, sums: Mapping[str, float], counts: Mapping[str, int]) -> dict[str, Any]:
     """Sums and counts over all processes."""
-    if parts.accelerator.num_processes > 1 and sums:
+    if state.accelerator.num_processes > 1 and sums:
         names = sorted(sums)
         values = torch.tensor([[sums[name], counts[name]] for name in names], dtype=torch.float64)
-        total = parts.accelerator.reduce(values.to(parts.accelerator.device), reduction="sum").tolist()
+        total = state.accelerator.reduce(values.to(state.accelerator.device), reduction="sum").tolist()
         reduced = dict(zip(names, total, strict=True))
         sums, counts = {name: reduced[name][0] for name in sums}, {name: int(reduced[name][1]) for name in sums}
     return {"sums": sums, "counts": counts}
 
 
-def save(parts: TrainingState, progress: Progress) -> None:
+def save(state: TrainingState, progress: Progress) -> None:
     """Write a checkpoint in the main process while the others wait, then prune."""
-    parts.meter.collect()
-    meter = reduce_sums(parts, parts.meter.sums, parts.meter.counts)
-    scaler = parts.accelerator.scaler
-    if parts.accelerator.is_main_process:
+    state.loss_tracker.collect()
+    sums = reduce_sums(state, state.loss_tracker.sums, state.loss_tracker.counts)
+    scaler = state.accelerator.scaler
+    if state.accelerator.is_main_process:
         tensors = {
-            "model": model_tensors(parts.module),
-            "optimizer": optimizer_tensors(parts.optimizer.optimizer),
+            "model": model_tensors(state.module),
+            "optimizer": optimizer_tensors(state.optimizer.optimizer),
         }
-        if parts.ema is not None:
-            tensors["ema"] = parts.ema.average
-        state = {
+        if state.ema is not None:
+            tensors["ema"] = state.ema.average
+        counters = {
             "progress": dataclasses.asdict(progress),
-            "fingerprint": parts.fingerprint,
-            "meter": meter,
+            "fingerprint": state.fingerprint,
+            "losses": sums,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
-        save_checkpoint(parts.run, progress.step, tensors=tensors, state=state)
-        prune(parts.run, keep=parts.config.checkpoints_total_limit, best=progress.best_step)
-    parts.accelerator.wait_for_everyone()
+        save_checkpoint(state.run, progress.step, tensors=tensors, state=counters)
+        prune(state.run, keep=state.config.checkpoints_total_limit, best=progress.best_step)
+    state.accelerator.wait_for_everyone()
 
 
-def load_final_weights(parts: TrainingState, progress: Progress) -> None:
+def load_final_weights(state: TrainingState, progress: Progress) -> None:
     """Put what the training is for into the module: the best validation's weights, the averaged ones, or the last."""
-    if parts.config.early_stopping_patience and progress.best_step is not None:
-        for stem in ("model", "ema") if parts.ema is not None else ("model",):
-            loaded = read_tensors(parts.run, progress.best_step, stem)
-            source = checkpoint_folder(parts.run, progress.best_step) / f"{stem}.safetensors"
-            own = model_tensors(parts.module)
+    if state.config.early_stopping_patience and progress.best_step is not None:
+        for stem in ("model", "ema") if state.ema is not None else ("model",):
+            loaded = read_tensors(state.run, progress.best_step, stem)
+            source = checkpoint_folder(state.run, progress.best_step) / f"{stem}.safetensors"
+            own = model_tensors(state.module)
             copy_tensors(source, loaded, own if stem == "model" else {name: own[name] for name in loaded})
-    elif parts.ema is not None:
-        parts.ema.copy_to_model()
+    elif state.ema is not None:
+        state.ema.copy_to_model()

@@ -40,11 +40,11 @@ class MovingAverage:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The model holds the average inside the block and its own weights again afterwards."""
-        kept = {name: value.detach().clone() for name, value in self.live.items()}
+        remaining = {name: value.detach().clone() for name, value in self.live.items()}
         self.copy_to_model()
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, value in self.live.items():
-                    value.copy_(kept[name])
+                    value.copy_(remaining[name])

@@ -45,7 +45,7 @@ class FitResult:
     Attributes:
         model: the unwrapped module in eval mode: best-validation weights with early stopping, averaged ones with EMA.
         steps: optimiser steps done in all.
-        seconds: spent training, earlier parts of a resumed run included.
+        seconds: spent training, earlier state of a resumed run included.
         resumed_from: step of the checkpoint that the run was resumed from, None for a fresh run.
         stopped_because: ``"max_steps"``, ``"early_stopping_patience"`` or ``"max_minutes"``.
         best_step: step of the best validation, None without patience.
@@ -118,10 +118,10 @@ def fit(
     devices = [torch.cuda.current_device()] if device_type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
-            parts = assemble(model, config, run, accelerator, order)
-            progress = resume_newest(parts) if resume else start_fresh(parts)
+            state = assemble(model, config, run, accelerator, order)
+            progress = resume_newest(state) if resume else start_fresh(state)
             resumed_from = progress.step if resume else None
-            _record_start(parts, resumed_from)
+            _record_start(state, resumed_from)
             rows = local_rows(
                 config.batch_size,
                 gradient_accumulation_steps=config.gradient_accumulation_steps,
@@ -145,8 +145,8 @@ def fit(
                 # without its own generator the loader would draw from the global one
                 generator=torch.Generator().manual_seed(derive_seed(config.seed, progress.step)),
             )
-            stopped_because = _train(parts, progress, step, validate, iter(loader), rows)
-            _finish(parts, progress, stopped_because)
+            stopped_because = _train(state, progress, step, validate, iter(loader), rows)
+            _finish(state, progress, stopped_because)
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
@@ -164,19 +164,19 @@ def fit(
 
 
 def _train(
-    parts: TrainingState, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
+    state: TrainingState, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
 ) -> str:
     """Optimiser steps until there is a reason to stop, which is returned."""
-    config, accelerator, meter = parts.config, parts.accelerator, parts.meter
+    config, accelerator, loss_tracker = state.config, state.accelerator, state.loss_tracker
     device = accelerator.device
-    begun, earlier = time.monotonic(), progress.seconds
-    logged_at, logged_step = begun, progress.step
-    parts.wrapped.train()
-    with _progress_bar(parts, progress) as bar:
-        stop = _reason_to_stop(parts, progress, 0.0)
+    start, earlier = time.monotonic(), progress.seconds
+    logged_at, logged_step = start, progress.step
+    state.wrapped.train()
+    with _progress_bar(state, progress) as bar:
+        stop = _reason_to_stop(state, progress, 0.0)
         while stop is None:
             rate = learning_rate_at(config, progress.step)
-            for group in parts.optimizer.param_groups:
+            for group in state.optimizer.param_groups:
                 group["lr"] = rate
             for micro in range(config.gradient_accumulation_steps):
                 batch = send_to_device(_next_batch(batches), device, non_blocking=True)
@@ -189,39 +189,39 @@ def _train(
                     device=device,
                 )
                 seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
-                with accelerator.accumulate(parts.wrapped):
-                    terms = step(parts.wrapped, batch, random)
+                with accelerator.accumulate(state.wrapped):
+                    terms = step(state.wrapped, batch, random)
                     accelerator.backward(terms["loss"])
-                    meter.add(progress.step + 1, terms)
+                    loss_tracker.add(progress.step + 1, terms)
                     if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(parts.wrapped.parameters(), config.max_grad_norm or math.inf)
+                        norm = accelerator.clip_grad_norm_(state.wrapped.parameters(), config.max_grad_norm or math.inf)
                         if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
-                            meter.add(progress.step + 1, {"grad_norm": norm})
-                    parts.optimizer.step()
+                            loss_tracker.add(progress.step + 1, {"grad_norm": norm})
+                    state.optimizer.step()
                     if accelerator.sync_gradients:
-                        cap_logit_scales(parts.logit_scales)
-                    parts.optimizer.zero_grad()
-            if parts.ema is not None:
-                parts.ema.update(progress.step)
+                        cap_logit_scales(state.logit_scales)
+                    state.optimizer.zero_grad()
+            if state.ema is not None:
+                state.ema.update(progress.step)
             progress.step += 1
             if device.type == "cpu":
-                meter.collect()
+                loss_tracker.collect()
             now = time.monotonic()
-            progress.seconds = earlier + now - begun
+            progress.seconds = earlier + now - start
             bar.update()
 
-            stop = _reason_to_stop(parts, progress, now - begun)
+            stop = _reason_to_stop(state, progress, now - start)
             if stop or progress.step % config.logging_steps == 0:
                 speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
                 logged_at, logged_step = now, progress.step
-                means = _log_training(parts, progress, rate, speed)
+                means = _log_training(state, progress, rate, speed)
                 bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
             improved = False
             if validate is not None and config.eval_steps and progress.step % config.eval_steps == 0:
-                improved = _validate(parts, progress, validate)
-                stop = stop or _reason_to_stop(parts, progress, now - begun)
+                improved = _validate(state, progress, validate)
+                stop = stop or _reason_to_stop(state, progress, now - start)
             if stop or improved or progress.step % config.checkpointing_steps == 0:
-                save(parts, progress)
+                save(state, progress)
     return stop
 
 
@@ -234,8 +234,8 @@ def _next_batch(batches: Iterator[Any]) -> Any:
         raise InputError(message if marker else str(error)) from error
 
 
-def _reason_to_stop(parts: TrainingState, progress: Progress, elapsed: float) -> str | None:
-    config, accelerator = parts.config, parts.accelerator
+def _reason_to_stop(state: TrainingState, progress: Progress, elapsed: float) -> str | None:
+    config, accelerator = state.config, state.accelerator
     if config.early_stopping_patience and progress.bad_validations >= config.early_stopping_patience:
         return "early_stopping_patience"
     if progress.step >= config.max_steps:
@@ -249,8 +249,8 @@ def _reason_to_stop(parts: TrainingState, progress: Progress, elapsed: float) ->
     return None
 
 
-def _record_start(parts: TrainingState, resumed_from: int | None) -> None:
-    config, run, accelerator = parts.config, parts.run, parts.accelerator
+def _record_start(state: TrainingState, resumed_from: int | None) -> None:
+    config, run, accelerator = state.config, state.run, state.accelerator
     accelerator.wait_for_everyone()  # nobody reads a checkpoint any more
     if accelerator.is_main_process:
         values: dict[str, Any] = {
@@ -277,48 +277,48 @@ def _record_start(parts: TrainingState, resumed_from: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _progress_bar(parts: TrainingState, progress: Progress) -> Iterator[Any]:
+def _progress_bar(state: TrainingState, progress: Progress) -> Iterator[Any]:
     # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
-    silent = {} if parts.accelerator.is_main_process else {"disable": True}
+    silent = {} if state.accelerator.is_main_process else {"disable": True}
     with tqdm(
-        total=parts.config.max_steps, initial=progress.step, unit="step", desc="training", file=sys.stderr, **silent
+        total=state.config.max_steps, initial=progress.step, unit="step", desc="training", file=sys.stderr, **silent
     ) as bar:
         yield bar
 
 
-def _log_training(parts: TrainingState, progress: Progress, rate: float, speed: float) -> dict[str, float]:
-    parts.meter.collect()
-    state = reduce_sums(parts, *parts.meter.take())
-    means = {name: value / state["counts"][name] for name, value in state["sums"].items()}
+def _log_training(state: TrainingState, progress: Progress, rate: float, speed: float) -> dict[str, float]:
+    state.loss_tracker.collect()
+    sums = reduce_sums(state, *state.loss_tracker.take())
+    means = {name: value / sums["counts"][name] for name, value in sums["sums"].items()}
     record = {**means, "learning_rate": rate, "seconds": progress.seconds, "samples_per_second": speed}
-    _log(parts, progress.step, record)
+    _log(state, progress.step, record)
     return means
 
 
-def _log(parts: TrainingState, step: int, record: Mapping[str, float]) -> None:
-    if parts.accelerator.is_main_process:
-        parts.run.append_metrics({"step": step, **record})
-    parts.accelerator.log(dict(record), step=step)
+def _log(state: TrainingState, step: int, record: Mapping[str, float]) -> None:
+    if state.accelerator.is_main_process:
+        state.run.append_metrics({"step": step, **record})
+    state.accelerator.log(dict(record), step=step)
 
 
-def _validate(parts: TrainingState, progress: Progress, validate: Validate) -> bool:
+def _validate(state: TrainingState, progress: Progress, validate: Validate) -> bool:
     """Validate in the main process; whether this is the best value so far (with patience only)."""
-    parts.meter.collect()
-    accelerator, device = parts.accelerator, parts.accelerator.device
+    state.loss_tracker.collect()
+    accelerator, device = state.accelerator, state.accelerator.device
     value = torch.zeros(1, dtype=torch.float64, device=device)
     if accelerator.is_main_process:
-        averaged = parts.ema.applied() if parts.ema is not None else contextlib.nullcontext()
-        parts.module.eval()
+        averaged = state.ema.applied() if state.ema is not None else contextlib.nullcontext()
+        state.module.eval()
         with averaged, torch.no_grad():
-            terms = {name: float(number) for name, number in validate(parts.module).items()}
+            terms = {name: float(number) for name, number in validate(state.module).items()}
         for name, number in terms.items():
             if not math.isfinite(number):
                 raise InputError(f"step {progress.step}: validation {name} is {number}, the training stopped")
         value.fill_(terms["loss"])
-        parts.run.append_metrics({"step": progress.step, **{f"validation_{k}": v for k, v in terms.items()}})
+        state.run.append_metrics({"step": progress.step, **{f"validation_{k}": v for k, v in terms.items()}})
         accelerator.log({f"validation_{k}": v for k, v in terms.items()}, step=progress.step)
-    parts.wrapped.train()
-    if not parts.config.early_stopping_patience:
+    state.wrapped.train()
+    if not state.config.early_stopping_patience:
         return False
     loss = float(broadcast(value).item())
     if progress.best_value is not None and loss >= progress.best_value:
@@ -328,21 +328,21 @@ def _validate(parts: TrainingState, progress: Progress, validate: Validate) -> b
     return True
 
 
-def _finish(parts: TrainingState, progress: Progress, stopped_because: str) -> None:
+def _finish(state: TrainingState, progress: Progress, stopped_because: str) -> None:
     """Put the final weights into the module and record why the training ended."""
-    load_final_weights(parts, progress)
-    if parts.accelerator.is_main_process:
+    load_final_weights(state, progress)
+    if state.accelerator.is_main_process:
         late = stopped_because == "max_minutes"
-        parts.run.update_environment(
+        state.run.update_environment(
             stopped_because=stopped_because,
             steps=progress.step,
             training_seconds=round(progress.seconds, 1),
             budget_stopped_at=progress.step if late else None,
             reproducible=(
-                f"no: max_minutes={parts.config.max_minutes} ended it at step {progress.step}, and a clock is never "
+                f"no: max_minutes={state.config.max_minutes} ended it at step {progress.step}, and a clock is never "
                 f"the same twice; --resume with another budget goes on from there"
                 if late
                 else "from the seed, on the same machine type"
             ),
         )
-    parts.accelerator.wait_for_everyone()
+    state.accelerator.wait_for_everyone()

@@ -24,7 +24,7 @@ from icube_common.training.sampler import BatchOrder
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The pieces that steps, checkpoints and logs have in common."""
+    """State of a training, for steps, checkpoints and logs."""
 
     config: TrainConfig
     run: RunFolder
@@ -33,7 +33,7 @@ class TrainingState:
     wrapped: nn.Module
     optimizer: Any  # accelerate's wrapper of AdamW
     ema: MovingAverage | None
-    meter: LossTracker
+    loss_tracker: LossTracker
     logit_scales: Sequence[nn.Parameter]
     fingerprint: Mapping[str, Any]
 
@@ -55,7 +55,7 @@ def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> A
 def assemble(
     model: nn.Module, config: TrainConfig, run: RunFolder, accelerator: Accelerator, order: BatchOrder
 ) -> TrainingState:
-    """Model on its device, optimiser, average and meter."""
+    """Model on its device, optimiser, average and loss tracker."""
     # moved before the optimiser and the average take references
     model.to(accelerator.device)
     groups = parameter_groups(model)
@@ -78,7 +78,7 @@ def assemble(
         wrapped=wrapped,
         optimizer=prepared,
         ema=MovingAverage(model, config.ema_decay) if config.ema_decay else None,
-        meter=LossTracker(),
+        loss_tracker=LossTracker(),
         logit_scales=[
             value for name, value in model.named_parameters() if value.requires_grad and is_logit_scale(name)
         ],

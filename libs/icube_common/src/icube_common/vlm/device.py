@@ -44,13 +44,13 @@ def default_device(choice: str = "auto") -> torch.device:
         InputError: as `device_type`.
     """
     cpu = device_type(choice) == "cpu"
-    found: torch.device = PartialState(cpu=cpu).device
+    result: torch.device = PartialState(cpu=cpu).device
     # accelerate keeps the device of the first call in a process, such as of a training on the other kind
-    if cpu and found.type == "cuda":
+    if cpu and result.type == "cuda":
         return torch.device("cpu")
-    if not cpu and found.type == "cpu":
+    if not cpu and result.type == "cpu":
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    return found
+    return result
 
 
 def named_device(name: str | torch.device) -> torch.device:

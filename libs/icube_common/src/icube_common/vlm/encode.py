@@ -133,11 +133,11 @@ def encode_frames(
     """
 
     def compute() -> dict[str, Tensor]:
-        (found,) = encode_items(vlm, [(None, frames)], batch_size=batch_size)
-        if found.error is not None:
-            raise found.error
-        assert found.features is not None
-        return {"features": found.features}
+        (result,) = encode_items(vlm, [(None, frames)], batch_size=batch_size)
+        if result.error is not None:
+            raise result.error
+        assert result.features is not None
+        return {"features": result.features}
 
     if cache is None:
         return compute()["features"]

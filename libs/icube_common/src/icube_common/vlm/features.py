@@ -151,8 +151,8 @@ class FeatureCache:
 
     def get_or_compute(self, key: str, compute: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The tensors of a key, computed and stored if need be; the same values, types and device either way."""
-        found = self.get(key)
-        return self.put(key, compute()) if found is None else found
+        result = self.get(key)
+        return self.put(key, compute()) if result is None else result
 
     def stats(self) -> CacheStats:
         """Files and bytes in the folder (of both precisions), hits, misses and damaged files of this object."""

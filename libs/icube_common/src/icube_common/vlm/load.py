@@ -88,24 +88,24 @@ def load_vlm(
         source, length, config = name, BUILT_IN[name].context_length, BUILT_IN[name].config
         preprocess = default_preprocess(config)
     else:
-        found = resolve_pretrained(name, pretrained, weights_of)
-        if found.assumed:
-            _assume(found, name, only_text=only_text, allowed=assume_preprocessing)
-        file = download_weights(name, found.tag) if found.tag else found.weights
-        model = _build(open_clip, found, seed=seed)
+        result = resolve_pretrained(name, pretrained, weights_of)
+        if result.assumed:
+            _assume(result, name, only_text=only_text, allowed=assume_preprocessing)
+        file = download_weights(name, result.tag) if result.tag else result.weights
+        model = _build(open_clip, result, seed=seed)
         if file is not None:
-            base = None if found.weights_of is None else functools.partial(download_weights, name, found.weights_of)
-            load_weights(model, file, name=name, published=found.tag is not None, fine_tuned_from=base)
+            base = None if result.weights_of is None else functools.partial(download_weights, name, result.weights_of)
+            load_weights(model, file, name=name, published=result.tag is not None, fine_tuned_from=base)
         origin = ModelSource(
             name=name,
-            pretrained=found.tag or (None if file is None else str(file)),
-            image_trained=found.trained,
-            text_trained=found.trained,
+            pretrained=result.tag or (None if file is None else str(file)),
+            image_trained=result.trained,
+            text_trained=result.trained,
             seed=seed,
-            weights_of=found.weights_of,
-            preprocessing_assumed=found.assumed,
+            weights_of=result.weights_of,
+            preprocessing_assumed=result.assumed,
         )
-        source, config, preprocess = found.source, found.model, found.preprocess
+        source, config, preprocess = result.source, result.model, result.preprocess
         length = _context_length(open_clip, model, config)
     vlm = FrozenVLM(
         _cast(model, precision).to(device),
@@ -123,44 +123,44 @@ def load_vlm(
     return vlm
 
 
-def _assume(found: PretrainedConfig, name: str, *, only_text: bool, allowed: bool) -> None:
+def _assume(result: PretrainedConfig, name: str, *, only_text: bool, allowed: bool) -> None:
     """Warn of, or refuse, a weight file whose activation and preprocessing are unknown.
 
     A text tower needs no preprocessing: there, only an activation that is in doubt is.
     """
     import open_clip
 
-    if only_text and not found.doubtful_activation:
+    if only_text and not result.doubtful_activation:
         return
-    assert found.weights is not None
+    assert result.weights is not None
     tags = open_clip.list_pretrained_tags_by_model(name)
     listed = ", ".join(tags[:6]) + (", ..." if len(tags) > 6 else "")
     key = "text.weights_of=TAG or --weights-of TAG" if only_text else "vlm.weights_of=TAG"
     key = "weights_of=TAG" if allowed else key
     remedy = f"give {key}, the tag that they are of or were fine-tuned from ({listed or f'{name} has none'})"
-    remedy += f", or place their {CONFIG} in {found.weights.parent}"
+    remedy += f", or place their {CONFIG} in {result.weights.parent}"
     what = "activation" if only_text else "activation and image preprocessing"
     if not allowed:
-        raise InputError(f"{found.weights}: a weight file does not hold the {what} it was trained with; {remedy}")
-    activation = "QuickGELU" if found.model.get("quick_gelu") else "GELU"
+        raise InputError(f"{result.weights}: a weight file does not hold the {what} it was trained with; {remedy}")
+    activation = "QuickGELU" if result.model.get("quick_gelu") else "GELU"
     took = activation if only_text else f"{activation} and open_clip's default preprocessing"
-    logger.warning("%s: %s assumed, a weight file does not hold the %s; %s", found.weights, took, what, remedy)
+    logger.warning("%s: %s assumed, a weight file does not hold the %s; %s", result.weights, took, what, remedy)
 
 
-def _build(open_clip: Any, found: PretrainedConfig, *, seed: int) -> Any:
+def _build(open_clip: Any, result: PretrainedConfig, *, seed: int) -> Any:
     """The model with random weights."""
     try:
         with _quiet(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return open_clip.create_model(
-                found.build_from,
+                result.build_from,
                 load_weights=False,
                 pretrained_text=False,
-                quick_gelu=bool(found.model.get("quick_gelu", False)),
+                quick_gelu=bool(result.model.get("quick_gelu", False)),
             )
     except Exception as error:  # a dozen kinds, from socket errors to unknown keys: all are the user's to mend
         raise InputError(
-            f"{found.source}: cannot be built ({one_line(error)}); a text tower of Hugging Face needs its "
+            f"{result.source}: cannot be built ({one_line(error)}); a text tower of Hugging Face needs its "
             f"configuration from the hub, or a folder whose {CONFIG} names a local one"
         ) from error
 
@@ -225,11 +225,11 @@ def _quiet() -> Iterator[None]:
     each of its attempts.
     """
     loggers = [logging.getLogger(), logging.getLogger("huggingface_hub.utils._http")]
-    before = [found.disabled for found in loggers]
-    for found in loggers:
-        found.disabled = True
+    before = [result.disabled for result in loggers]
+    for result in loggers:
+        result.disabled = True
     try:
         yield
     finally:
-        for found, disabled in zip(loggers, before, strict=True):
-            found.disabled = disabled
+        for result, disabled in zip(loggers, before, strict=True):
+            result.disabled = disabled

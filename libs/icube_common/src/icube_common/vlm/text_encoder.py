@@ -93,11 +93,11 @@ class TextEncoder:
         if embeddings is None or where is None:
             return self._run(ids)
 
-        def put_in(module: nn.Module, inputs: tuple[Tensor, ...], found: Tensor) -> Tensor | None:
+        def put_in(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor | None:
             # CoCa and the like may look up other ids too; only the table's answer to ours is changed
             if inputs[0].shape != where.shape:
                 return None
-            return torch.where(where.unsqueeze(-1), embeddings.to(found.dtype), found)
+            return torch.where(where.unsqueeze(-1), embeddings.to(result.dtype), result)
 
         handle = self.embedding.register_forward_hook(put_in)
         try:
@@ -174,7 +174,7 @@ def read_tokens(tokenizer: Any, length: int) -> TextTokens:
     """
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:  # open_clip's own byte-pair encoding
-        found = TextTokens(
+        result = TextTokens(
             prefix=(tokenizer.sot_token_id,),
             suffix=(tokenizer.eot_token_id,),
             pad=0,
@@ -194,7 +194,7 @@ def read_tokens(tokenizer: Any, length: int) -> TextTokens:
         if start is None:
             raise InputError(f"{type(tokenizer).__name__}: its ids cannot be divided into words and special tokens")
         end = start + len(plain)
-        found = TextTokens(
+        result = TextTokens(
             prefix=tuple(own[:start]),
             suffix=tuple(own[end : end + specials - start]),
             pad=own[-1],
@@ -202,9 +202,9 @@ def read_tokens(tokenizer: Any, length: int) -> TextTokens:
             words=words,
             decode=lambda ids: inner.decode(list(ids)).strip(),
         )
-    if found.wrap(found.words(_PROBE)) != tokenizer([_PROBE], context_length=length)[0].tolist():
+    if result.wrap(result.words(_PROBE)) != tokenizer([_PROBE], context_length=length)[0].tolist():
         raise InputError(f"{type(tokenizer).__name__}: its layout of ids is not one that prompts can be put into")
-    return found
+    return result
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], length: int) -> Tensor:

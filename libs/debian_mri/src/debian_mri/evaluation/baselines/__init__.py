@@ -1,1 +1,1 @@
-"""Plain classifiers on the same folds: the figures that a model has to beat."""
+"""Baselines on the same folds: logistic regression, frozen features, CoOp, zero-shot and DAFT."""

@@ -1,7 +1,7 @@
 """DAFT: a small residual network whose feature maps are scaled and shifted by the people's variables.
 
 Poelsterl, Wolf and Wachinger, "Combining 3D Image and Tabular Data via the Dynamic Affine Feature Map Transform",
-MICCAI 2021; written from the paper. An auxiliary network sees the globally averaged feature maps of the last residual
+MICCAI 2021; written from the paper. An auxiliary network reads the globally averaged feature maps of the last residual
 block's input beside the variables, and gives each map c a scale and a shift: ``F'_c = alpha_c F_c + beta_c``.
 
 It is trained from scratch, sized for a hundred people on a processor: volumes in 3-D at 4 mm; of slices each passes the
@@ -87,7 +87,7 @@ class Residual(nn.Module):
 
 
 class AffineTransform(nn.Module):
-    """Scales and shifts feature maps by what they and the variables say.
+    """Scales and shifts feature maps by their means and the variables.
 
     Args:
         channels: C feature maps.
@@ -150,7 +150,7 @@ class Daft(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Scans:
-    """Training rows as the loop draws them: each draw moves the picture a little."""
+    """Training rows, each image shifted a little in every draw."""
 
     images: Float[Tensor, "n s *space"]
     table: Float[Tensor, "n p"]
@@ -170,7 +170,7 @@ class _Scans:
 
 def daft(
     fold: Fold,
-    pictures: Mapping[str, npt.NDArray[np.float32]],
+    scans: Mapping[str, npt.NDArray[np.float32]],
     variables: Mapping[str, npt.NDArray[np.float64]],
     run: RunFolder,
     *,
@@ -182,18 +182,18 @@ def daft(
     Args:
         fold: rows and training labels; its own validation rows stop the training, a fifth of the training people where
             it has none.
-        pictures: scan id -> slices (S, H, W), or a volume (X, Y, Z).
+        scans: scan id -> slices (S, H, W), or a volume (X, Y, Z).
         variables: scan id -> (P,), NaN where missing.
         run: folder of the training.
-        volumes: pictures are volumes, not slices.
+        volumes: True for volumes, False for slices.
         settings: of the loop; its seed is the fold's.
 
     Raises:
-        InputError: pictures of different shapes, a class without training row.
+        InputError: images of different shapes, a class without training row.
     """
-    if len(shapes := sorted({picture.shape for picture in pictures.values()})) > 1:
-        raise InputError(f"DAFT: pictures of shapes {shapes[0]} and {shapes[1]}: needs as many slices of every scan")
-    rows, table = fold_rows(fold, pictures), fold_rows(fold, variables)
+    if len(shapes := sorted({picture.shape for picture in scans.values()})) > 1:
+        raise InputError(f"DAFT: images of shapes {shapes[0]} and {shapes[1]}: needs as many slices of every scan")
+    rows, table = fold_rows(fold, scans), fold_rows(fold, variables)
     train, test = with_missing_indicators(table.train, table.test)
     held = np.arange(len(fold.train), len(rows.labels))
     learnt = np.arange(len(fold.train))
@@ -216,8 +216,8 @@ def daft(
     settings = replace(settings, seed=fold.seed, batch_size=min(settings.batch_size, len(learnt)))
     if not len(held):
         settings = replace(settings, eval_steps=0, early_stopping_patience=0)
-    scans = _Scans(images[learnt], columns[learnt], labels[learnt])
-    fit(model, step, scans, config=settings, run=run, validate=validate if len(held) else None)
+    training = _Scans(images[learnt], columns[learnt], labels[learnt])
+    fit(model, step, training, config=settings, run=run, validate=validate if len(held) else None)
     with torch.no_grad():
         logits = model(queries, torch.from_numpy(test).float())
     probabilities: Array = logits.double().softmax(-1).numpy()

@@ -1,4 +1,4 @@
-"""Rows of side tables as arrays, through a fold's views: what a plain classifier learns from, and what it predicts.
+"""Rows of side tables as arrays, through a fold's views: training and test rows of a plain classifier.
 
 N rows that are learnt from, M that are tested, P columns, C classes.
 """
@@ -77,7 +77,7 @@ def as_samples(labels: Labels, groups: npt.NDArray[np.str_], classes: int) -> Sa
 
 
 def with_missing_indicators(train: Array, test: Array) -> tuple[Array, Array]:
-    """Columns scaled by the rows that are learnt from; a missing value is the middle (0) and says so in a column.
+    """Columns scaled by the training rows; a missing value is 0, the mean, with an indicator column.
 
     Args:
         train: (N, P), NaN where missing.

@@ -1,4 +1,4 @@
-"""Baselines on the frozen tower: slice means under a linear classifier, and prompts alone."""
+"""Baselines on the frozen image encoder: slice means under a linear classifier, and prompts alone."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def slice_mean(
 
     Args:
         fold: rows and training labels.
-        features: scan id -> (S, D) of the frozen tower.
+        features: scan id -> (S, D) of the frozen image encoder.
         planes: scan id -> the plane of each slice; all scans have the same kinds of planes.
     """
     from sklearn.decomposition import PCA

@@ -1,4 +1,4 @@
-"""Pictures and volumes as few numbers: means of blocks, without anything learnt."""
+"""Images and volumes as few numbers: means of blocks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ VOXEL_MM = 8.0
 
 
 def block_means(image: Float32[np.ndarray, "h w"], blocks: int = BLOCKS) -> Float32[np.ndarray, "b b"]:
-    """The means of ``blocks`` x ``blocks`` parts of a picture, as equal as its pixels allow; pixels in full only.
+    """The means of ``blocks`` x ``blocks`` parts of an image, as equal as its pixels allow; pixels in full only.
 
-    A picture with fewer pixels than blocks along a side repeats pixels.
+    An image with fewer pixels than blocks along a side repeats pixels.
     """
     for axis in (0, 1):
         image = _means_along(image, blocks, axis)

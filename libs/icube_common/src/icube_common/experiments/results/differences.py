@@ -87,9 +87,9 @@ def _joined(files: Mapping[int, Path]) -> Predictions:
 
 def value_of(predictions: Path, metric: str) -> float:
     """The metric of a file of predictions, the mean over its repeats."""
-    found = Predictions.read_csv(predictions)
-    rows = [found.repeats == repeat for repeat in np.unique(found.repeats)]
-    values = [find_metric(metric)(found.labels[row], found.probabilities[row]) for row in rows]
+    result = Predictions.read_csv(predictions)
+    rows = [result.repeats == repeat for repeat in np.unique(result.repeats)]
+    values = [find_metric(metric)(result.labels[row], result.probabilities[row]) for row in rows]
     return math.fsum(values) / len(values)
 
 
@@ -113,10 +113,10 @@ LEVEL = 0.05
 
 def out_of_reach(differences: Sequence[Difference]) -> str:
     """Sentence for tests whose p-values cannot reach .05 after Holm's correction; empty where one can."""
-    tested = [found for found in differences if math.isfinite(found.p_value)]
+    tested = [result for result in differences if math.isfinite(result.p_value)]
     if not tested:
         return ""
-    least = min(tested, key=lambda found: found.smallest_p)
+    least = min(tested, key=lambda result: result.smallest_p)
     if least.smallest_p * len(tested) <= LEVEL:
         return ""
     reason = f"With {least.over} no p lies below {least.smallest_p:.2g}"

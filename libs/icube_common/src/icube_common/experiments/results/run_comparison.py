@@ -44,7 +44,7 @@ class RunResult:
             "rows": self.rows,
             "subjects": self.subjects,
             "metrics": {metric: interval.to_dict() for metric, interval in self.intervals.items()},
-            "differences": {metric: found.to_dict() for metric, found in self.differences.items()},
+            "differences": {metric: result.to_dict() for metric, result in self.differences.items()},
             **({"note": self.note} if self.note else {}),
         }
 
@@ -83,9 +83,9 @@ class RunComparison:
     def difference_table(self) -> Table:
         """A row for each run after the first and each metric that both have."""
         rows = tuple(
-            (run.name, metric, found.interval, found.over, P(found.p_value), P(found.p_holm))
+            (run.name, metric, result.interval, result.over, P(result.p_value), P(result.p_holm))
             for run in self.runs
-            for metric, found in run.differences.items()
+            for metric, result in run.differences.items()
         )
         head = ("run", "metric", f"difference to {self.runs[0].name}", "paired over", "p", "p (Holm)")
         caption = "Sign-flip tests over subjects, two-sided; Holm's correction over the runs, each metric by itself."

@@ -66,11 +66,11 @@ class SearchResult:
 
     def records(self) -> list[TrialRow]:
         """The finished trials that were better than all before them."""
-        found: list[TrialRow] = []
+        result: list[TrialRow] = []
         for trial in self.trials:
-            if trial.value is not None and (not found or self._better(trial.value, found[-1].value)):
-                found.append(trial)
-        return found
+            if trial.value is not None and (not result or self._better(trial.value, result[-1].value)):
+                result.append(trial)
+        return result
 
     def count(self, state: str) -> int:
         """Number of trials in a state."""
@@ -128,10 +128,10 @@ def _importance(study: optuna.Study) -> tuple[dict[str, float], str]:
     if len(set(finished)) < 2:
         return {}, f"not computable: {len(finished)} finished trials with {len(set(finished))} different figures"
     try:
-        found = optuna.importance.get_param_importances(
+        result = optuna.importance.get_param_importances(
             study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
         )
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         return {}, f"not computable: {error}"
     note = f"share of the variance of the figure, fANOVA (Hutter et al., ICML 2014), {len(finished)} finished trials"
-    return {name: float(share) for name, share in found.items()}, note
+    return {name: float(share) for name, share in result.items()}, note

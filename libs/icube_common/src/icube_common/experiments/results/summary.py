@@ -47,14 +47,14 @@ class VariantResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        found = self.difference
+        result = self.difference
         return {
             "name": self.name,
             "overrides": dict(self.overrides),
             "values": dict(self.values),
             "errors": dict(self.errors),
             "interval": self.interval and self.interval.to_dict(),
-            "difference": found and found.to_dict(),
+            "difference": result and result.to_dict(),
             "others": dict(self.others),
         }
 
@@ -108,19 +108,19 @@ class StudyResult:
                 f" The primary comparison, {self.primary}, was named before the study ran, and its p stands alone; the "
                 "other p are not corrected: descriptive."
             )
-        found = [variant.difference for variant in self.variants if variant.difference]
-        if reason := out_of_reach([one for one in found if one.role != "descriptive"]):
+        result = [variant.difference for variant in self.variants if variant.difference]
+        if reason := out_of_reach([one for one in result if one.role != "descriptive"]):
             caption += f" {reason}"
         if self.failed:
             caption += f" {self.failed} of {len(self.seeds) * len(self.variants)} cells failed and are left out."
         return Table(columns, rows, caption)
 
     def _row(self, variant: VariantResult) -> tuple[Any, ...]:
-        found = variant.difference
-        if found is None:
+        result = variant.difference
+        if result is None:
             return (variant.name, variant.interval, len(variant.values), None, "", None, "" if self.primary else None)
-        last = found.role if self.primary else P(found.p_holm)
-        paired = (found.interval, found.over, P(found.p_value), last)
+        last = result.role if self.primary else P(result.p_holm)
+        paired = (result.interval, result.over, P(result.p_value), last)
         return (variant.name, variant.interval, len(variant.values), *paired)
 
 
@@ -137,14 +137,14 @@ def summarise(grid: Grid, folder: Path, results: Mapping[tuple[str, int], TrialR
         for variant in grid.variants
         if variant.name != grid.baseline
     }
-    found = {name: difference for name, difference in differences.items() if difference}
+    result = {name: difference for name, difference in differences.items() if difference}
     if grid.primary:
-        roles = {name: "primary" if name == grid.primary else "descriptive" for name in found}
-        found = {name: replace(difference, role=roles[name]) for name, difference in found.items()}
+        roles = {name: "primary" if name == grid.primary else "descriptive" for name in result}
+        result = {name: replace(difference, role=roles[name]) for name, difference in result.items()}
     else:
-        corrected = holm([difference.p_value for difference in found.values()])
-        found = {
-            name: replace(difference, p_holm=p) for (name, difference), p in zip(found.items(), corrected, strict=True)
+        corrected = holm([difference.p_value for difference in result.values()])
+        result = {
+            name: replace(difference, p_holm=p) for (name, difference), p in zip(result.items(), corrected, strict=True)
         }
     return StudyResult(
         folder=folder,
@@ -153,7 +153,7 @@ def summarise(grid: Grid, folder: Path, results: Mapping[tuple[str, int], TrialR
         primary=grid.primary,
         seeds=grid.seeds,
         variants=tuple(
-            _variant(grid, variant, [results[variant.name, seed] for seed in grid.seeds], found.get(variant.name))
+            _variant(grid, variant, [results[variant.name, seed] for seed in grid.seeds], result.get(variant.name))
             for variant in grid.variants
         ),
     )
@@ -187,9 +187,9 @@ def _difference(
 
 def _same_figure(cell: TrialRunResult, predictions: Path, metric: str) -> None:
     """InputError where a cell's metric is not the one of its predictions: a percentage, or another part of the data."""
-    told, found = cell.metrics[metric], value_of(predictions, metric)
-    if told is None or not math.isclose(told, found, rel_tol=1e-4, abs_tol=1e-6):
-        raise InputError(f"{predictions}: gives {metric} {found:.6g}, the run's own value is {told}")
+    reported, result = cell.metrics[metric], value_of(predictions, metric)
+    if reported is None or not math.isclose(reported, result, rel_tol=1e-4, abs_tol=1e-6):
+        raise InputError(f"{predictions}: gives {metric} {result:.6g}, the run's own value is {reported}")
 
 
 def _variant(

@@ -133,23 +133,23 @@ def execute_trial_run(
     if cell.folder.exists():
         shutil.rmtree(cell.folder)
     cell.folder.mkdir(parents=True)
-    begun = time.monotonic()
+    start = time.monotonic()
     known = {"name": cell.name, "overrides": plain(cell.overrides), "seed": cell.seed}
     extra = {"report": report} if "report" in inspect.signature(run).parameters else {}
     try:
         outcome = run(dict(cell.overrides), cell.seed, cell.folder, **extra)
-        found = _checked(outcome, cell)
+        matches = _checked(outcome, cell)
     except let_pass:
         raise
     except Exception as error:
         result = TrialRunResult(
             **known,
-            seconds=round(time.monotonic() - begun, 3),
+            seconds=round(time.monotonic() - start, 3),
             error=" ".join(f"{'' if isinstance(error, InputError) else type(error).__name__ + ': '}{error}".split()),
             trace=traceback.format_exc(),
         )
     else:
-        result = TrialRunResult(**known, **found, seconds=round(time.monotonic() - begun, 3))
+        result = TrialRunResult(**known, **matches, seconds=round(time.monotonic() - start, 3))
     write_json(cell.folder / RESULT, asdict(result))
     return result
 

@@ -136,12 +136,12 @@ def _of_file(name: str, path: Path, weights_of: str | None) -> PretrainedConfig:
     if file is None and not (folder / CONFIG).is_file():
         raise InputError(f"{path}: holds 0 weight files, exactly one is needed; name the file itself")
     if (folder / CONFIG).is_file():
-        found = _of_folder(folder, name)
-        _check_architecture(name, open_clip.get_model_config(name), found.model, folder / CONFIG)
+        result = _of_folder(folder, name)
+        _check_architecture(name, open_clip.get_model_config(name), result.model, folder / CONFIG)
         if weights_of is not None:
-            _check_tag(weights_of, _of_tag(name, weights_of), found, folder / CONFIG)
+            _check_tag(weights_of, _of_tag(name, weights_of), result, folder / CONFIG)
         # without a weight file the configuration's model is random, as under its folder's own name
-        return dataclasses.replace(found, weights=file, weights_of=weights_of)
+        return dataclasses.replace(result, weights=file, weights_of=weights_of)
     common: dict[str, Any] = {"source": name, "build_from": name, "weights": file}
     if weights_of is not None:
         return PretrainedConfig(**common, weights_of=weights_of, **_of_tag(name, weights_of))
@@ -194,20 +194,21 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return model, _preprocess(model, given or {})
 
 
-def _check_architecture(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], file: Path) -> None:
+def _check_architecture(name: str, expected: Mapping[str, Any], result: Mapping[str, Any], file: Path) -> None:
     """Check that the configuration beside a file differs from the named one in its activation at most."""
-    wanted, found = ({**describe_config(config), "quick_gelu": None} for config in (wanted, found))
-    if different := [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]:
+    expected, result = ({**describe_config(config), "quick_gelu": None} for config in (expected, result))
+    if different := [key for key in sorted({*expected, *result}) if expected.get(key) != result.get(key)]:
         key = different[0]
         raise InputError(
-            f"{file}: is no {name}: {key} is {found.get(key, 'the default')} there and {wanted.get(key, 'the default')}"
-            f" in {name}; give the folder as the name, or keep the weights apart from that configuration"
+            f"{file}: is no {name}: {key} is {result.get(key, 'the default')} there and "
+            f"{expected.get(key, 'the default')} in {name}; give the folder as the name, or keep the "
+            "weights apart from that configuration"
         )
 
 
-def _check_tag(weights_of: str, entry: Mapping[str, Any], found: PretrainedConfig, file: Path) -> None:
+def _check_tag(weights_of: str, entry: Mapping[str, Any], result: PretrainedConfig, file: Path) -> None:
     """Check that tag and configuration of a weight file agree on activation and preprocessing."""
-    for one, other in ((entry["model"], found.model), (entry["preprocess"], found.preprocess)):
+    for one, other in ((entry["model"], result.model), (entry["preprocess"], result.preprocess)):
         one, other = describe_config(one), describe_config(other)
         for key in sorted({*one, *other}):
             tag, beside = (config.get(key, "the default") for config in (one, other))
@@ -226,13 +227,13 @@ def find_weights(folder: Path) -> Path | None:
     """
     if shards := sorted(folder.glob("*.index.json")):
         check_no_shards(shards[0])
-    found = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+    result = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
     for name in _PREFERRED:
-        if folder / name in found:
+        if folder / name in result:
             return folder / name
-    if len(found) > 1:
-        raise InputError(f"{folder}: holds {len(found)} weight files, exactly one is needed; name the file itself")
-    return found[0] if found else None
+    if len(result) > 1:
+        raise InputError(f"{folder}: holds {len(result)} weight files, exactly one is needed; name the file itself")
+    return result[0] if result else None
 
 
 def check_no_shards(index: Path) -> None:

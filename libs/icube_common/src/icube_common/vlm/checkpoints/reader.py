@@ -182,14 +182,14 @@ def _find(content: Mapping[Any, Any], path: Path, where: str, depth: int = 0) ->
     most = max((len(state) for state, _ in inner.values()), default=0)
     if len(own) >= most:
         return own, where
-    large = {key: found for key, found in inner.items() if len(found[0]) >= most / 2}
-    plain = {key: found for key, found in large.items() if not is_averaged(key)}
+    large = {key: result for key, result in inner.items() if len(result[0]) >= most / 2}
+    plain = {key: result for key, result in large.items() if not is_averaged(key)}
     if len(plain or large) > 1:
         raise InputError(
             f"{path}: holds several sets of weights ({', '.join(plain or large)}); save the wanted one alone"
         )
-    [(key, found)] = (plain or large).items()
+    [(key, result)] = (plain or large).items()
     if plain and len(large) > 1:
         others = ", ".join(large.keys() - plain.keys())
         logger.info("%s: the weights under %s are used, the averaged ones under %s are not", path, key, others)
-    return found
+    return result

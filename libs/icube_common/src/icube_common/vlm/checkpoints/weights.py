@@ -60,16 +60,16 @@ def load_weights(
     wrong = f"{path}: does not load as weights of {name}"
     try:
         content, where = read_state_dict(path)
-        found = convert_layout(content, model)
-        state, prefix = match_names(found, model)
+        result = convert_layout(content, model)
+        state, prefix = match_names(result, model)
     except InputError as error:
         raise InputError(f"{wrong} ({str(error).removeprefix(f'{path}: ')})") from error
     details = where + (f"; prefix {one_line(prefix, 60)!r}" if prefix else "; no prefix")
-    _ignore_or_refuse_extra(found, state, model, prefix, wrong, details)
-    tensors = {own: found[theirs] for own, theirs in state.items()}
+    _ignore_or_refuse_extra(result, state, model, prefix, wrong, details)
+    tensors = {own: result[theirs] for own, theirs in state.items()}
     _adapt(model, tensors, resize=published)
-    wanted = model.state_dict()
-    absent = [key for key in wanted if key not in tensors and key.rpartition(".")[2] not in _CONSTANTS]
+    expected = model.state_dict()
+    absent = [key for key in expected if key not in tensors and key.rpartition(".")[2] not in _CONSTANTS]
     hint = ""
     if len(absent) == 1 and absent[0].endswith("token_embedding.weight"):
         hint = ": CoOp, ViFi-CLIP and their like leave it out; give weights_of, or add that of the CLIP it started from"
@@ -80,9 +80,9 @@ def load_weights(
             logger.info("%s: holds no token embeddings; those of the weights it was fine-tuned from are used", path)
             absent = []
     if absent:
-        raise InputError(f"{wrong} ({_some(absent)} missing of {len(wanted)} tensors{hint}; {details})")
+        raise InputError(f"{wrong} ({_some(absent)} missing of {len(expected)} tensors{hint}; {details})")
     for key, value in tensors.items():
-        _check_tensor(value, wanted[key], state.get(key, key), wrong, details)
+        _check_tensor(value, expected[key], state.get(key, key), wrong, details)
     model.load_state_dict(tensors, strict=False)
 
 
@@ -92,12 +92,12 @@ def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     Raises:
         InputError: two sets of weights are in the file, or two names mean the same tensor.
     """
-    wanted = {_plain(key.split(".")): key for key in model.state_dict()}
+    expected = {_plain(key.split(".")): key for key in model.state_dict()}
     candidates: dict[str, list[tuple[str, str]]] = {}
     for key in found:
         parts = [part for part in key.split(".") if part not in _WRAPPERS]
         for start in range(len(parts)):
-            own = wanted.get(_plain(parts[start:]))
+            own = expected.get(_plain(parts[start:]))
             if own is not None:
                 candidates.setdefault(".".join(parts[:start]), []).append((own, key))
                 break
@@ -122,20 +122,20 @@ def _plain(parts: list[str]) -> str:
     return ".".join([*_TOWERS.get(parts[0], [parts[0]]), *parts[1:]])
 
 
-def _common_prefix(found: Mapping[str, Tensor]) -> str:
-    firsts = {key.split(".")[0] for key in found}
+def _common_prefix(result: Mapping[str, Tensor]) -> str:
+    firsts = {key.split(".")[0] for key in result}
     return firsts.pop() if len(firsts) == 1 else ""
 
 
 def _ignore_or_refuse_extra(
-    found: Mapping[str, Tensor], state: Mapping[str, str], model: nn.Module, prefix: str, wrong: str, details: str
+    result: Mapping[str, Tensor], state: Mapping[str, str], model: nn.Module, prefix: str, wrong: str, details: str
 ) -> None:
     """Leave out tensors beside the towers (heads, losses, prompts); refuse those that would change a tower."""
     used = set(state.values())
     towers = {*_TOWERS, "transformer", *(child for child, _ in model.named_children())}
     inside: list[str] = []
     beside: list[str] = []
-    for key in found:
+    for key in result:
         parts = [part for part in key.split(".") if part not in _WRAPPERS]
         if key in used or parts[-1] in _CONSTANTS:
             continue
@@ -152,26 +152,26 @@ def _adapt(model: nn.Module, tensors: dict[str, Tensor], *, resize: bool) -> Non
     """Adapt as open_clip's own loading does: shape of the scale, a bias of 0, and (tags only) resized positions."""
     from open_clip.model import resize_pos_embed, resize_text_pos_embed
 
-    wanted = model.state_dict()
+    expected = model.state_dict()
     for key in ("logit_scale", "logit_bias"):
         if key in tensors and tensors[key].numel() == 1:
-            tensors[key] = tensors[key].reshape(wanted[key].shape)
-    if "logit_bias" in wanted and "logit_bias" not in tensors:
-        tensors["logit_bias"] = torch.zeros_like(wanted["logit_bias"])
+            tensors[key] = tensors[key].reshape(expected[key].shape)
+    if "logit_bias" in expected and "logit_bias" not in tensors:
+        tensors["logit_bias"] = torch.zeros_like(expected["logit_bias"])
     if resize:
         resize_pos_embed(tensors, model)
         if any(key.endswith("positional_embedding") and not key.startswith("visual.") for key in tensors):
             resize_text_pos_embed(tensors, model)
 
 
-def _check_tensor(value: Tensor, wanted: Tensor, name: str, wrong: str, details: str) -> None:
-    if value.shape != wanted.shape:
-        shapes = f"{name} is {tuple(value.shape)}, wanted {tuple(wanted.shape)}"
+def _check_tensor(value: Tensor, expected: Tensor, name: str, wrong: str, details: str) -> None:
+    if value.shape != expected.shape:
+        shapes = f"{name} is {tuple(value.shape)}, wanted {tuple(expected.shape)}"
         hint = ""
         if name.endswith(("positional_embedding", "pos_embed")):
             hint = ": name the architecture of that image size or context length (such as ViT-L-14-336)"
         raise InputError(f"{wrong} ({shapes}{hint}; {details})")
-    if wanted.is_floating_point() and not value.is_floating_point():
+    if expected.is_floating_point() and not value.is_floating_point():
         raise InputError(f"{wrong} ({name} is {value.dtype}, quantised weights are not read)")
     if not torch.isfinite(value).all():
         count = int((~torch.isfinite(value)).sum())

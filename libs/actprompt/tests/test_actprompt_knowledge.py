@@ -116,7 +116,7 @@ def test_a_review_in_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatc
     out, err = capsys.readouterr()
     value = json.loads(out)
     assert value["decisions"] == {"accepted": 1, "rejected": 1} and value["still_proposed"] == 2
-    assert value["notes"] == ["not signed: 2 sentences are still proposed"] and "[1/4] WalkSlowly" in err
+    assert value["warnings"] == ["not signed: 2 sentences are still proposed"] and "[1/4] WalkSlowly" in err
     monkeypatch.setattr("sys.stdin", io.StringIO("a\na\n"))
     assert result(capsys, "review", "k.yaml", "--reviewer", "C. D.")["reviewer"].startswith("C. D., ")
 
