@@ -347,3 +347,9 @@ def test_files_with_one_part_replaced_load_or_are_refused(data: st.DataObject, t
     path = tmp_path / "k.json"
     path.write_text(json.dumps(value))
     load_or_refuse(path)
+
+
+def test_a_line_break_in_a_name_stays_out_of_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps({**json.loads(FILE), "classes": {"\n": [None]}}))
+    load_or_refuse(path)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from icube_common.errors import InputError
 from motiondiff.cli import main
 from motiondiff.data.labels.label_map import LabelMap
-from motiondiff.data.labels.metadata_table import read_rows
+from motiondiff.data.labels.metadata import read_rows
 from motiondiff.data.merge import prepare_merged
 from motiondiff.data.prepare import PrepareOptions, prepare
 from motiondiff.data.store import MotionStore

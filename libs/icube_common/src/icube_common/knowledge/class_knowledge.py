@@ -113,7 +113,8 @@ class ClassKnowledge:
                 fields["frozen"] = Frozen(**fields["frozen"])
             return cls(**fields, path=Path(path))
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            # a name may hold line breaks
+            raise InputError(f"{path}: {' '.join(str(error).split())}") from None
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> ClassKnowledge:
         """Write a knowledge file atomically; comments that a person has put into an older one are not kept.

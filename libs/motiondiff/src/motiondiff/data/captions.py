@@ -40,7 +40,6 @@ TEMPLATES = (
 LABEL_TEMPLATES = ("{label}", "a person doing: {label}", "the action {label}", "someone performs {label}")
 """For labels without phrases, which need not be verbs."""
 
-_VOWELS = "aeiou"
 _IRREGULAR = {"lie": "lying", "tie": "tying", "squat": "squatting", "repel": "repelling", "propel": "propelling"}
 
 

@@ -14,7 +14,6 @@ subjects have the source's name as prefix (``utkinect/s01``), so that subjects o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,10 +25,11 @@ from tqdm import tqdm
 from icube_common.config import read_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import check_output_path
-from motiondiff.data.labels.label_map import BUILTIN_MAPS, LabelMap, LabelMapCheck
+from motiondiff.data.labels.label_map import BUILTIN_MAPS, LabelMap
 from motiondiff.data.labels.metadata import Annotations, annotate
 from motiondiff.data.prepare import (
     PrepareOptions,
+    check_labels,
     read_all,
     read_and_check,
     read_exclusion_lists,
@@ -119,30 +119,18 @@ def prepare_merged(
             jobs += [_Job(reference, source, annotated[source.name]) for reference in references]
             if rigs:
                 about.setdefault("rigs", {})[source.name] = rigs
-        items = _checked(read_all(jobs, partial(_read, target=skeleton), pool), sources, seen)
+        items = check_labels(
+            read_all(jobs, partial(_read, target=skeleton), pool),
+            {source.name: source.options.labels for source in sources},
+            seen,
+            lambda clip_id: clip_id.split("/", 1),
+        )
         with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
             store = write_store(bar, out, options, about=about, overwrite=overwrite)
     for name, given in annotated.items():
         given.warn_unmatched(seen[name])
     warn_rejected(store)
     return store
-
-
-def _checked(
-    items: Iterable[Clip | Rejection], sources: Iterable[Source], seen: dict[str, list[str]]
-) -> Iterator[Clip | Rejection]:
-    """The items, with their ids recorded by source; at the end, a check of each label map."""
-    uses = {
-        source.name: LabelMapCheck(source.options.labels) for source in sources if source.options.labels is not None
-    }
-    for item in items:
-        name, clip_id = item.clip_id.split("/", 1)
-        seen[name].append(clip_id)
-        if name in uses and (isinstance(item, Clip) or item.label is not None):
-            uses[name].add(item.label)
-        yield item
-    for use in uses.values():
-        use.check()
 
 
 def count_sources(store: MotionStore) -> dict[str, int]:

@@ -114,30 +114,36 @@ def prepare(
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     check_output_path(out, overwrite=overwrite)
     about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
-    seen: list[str] = []
+    seen: dict[str, list[str]] = {"": []}
     with worker_pool(len(references), executor) as pool:
         references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
             about["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
-        bar = tqdm(_checked(items, options.labels, seen), desc="read", unit="clip", total=len(references))
+        bar = tqdm(check_labels(items, {"": options.labels}, seen), desc="read", unit="clip", total=len(references))
         with bar as clips:  # closed also on an error, whose message then has a line of its own
             store = write_store(clips, out, options, about=about, overwrite=overwrite)
-    annotations.warn_unmatched(seen)
+    annotations.warn_unmatched(seen[""])
     warn_rejected(store)
     return store
 
 
-def _checked(items: Iterable[Clip | Rejection], labels: LabelMap | None, seen: list[str]) -> Iterator[Clip | Rejection]:
-    """The items, with their ids recorded in ``seen``; at the end, a check of the label map."""
-    use = LabelMapCheck(labels) if labels is not None else None
+def check_labels(
+    items: Iterable[Clip | Rejection],
+    maps: Mapping[str, LabelMap | None],
+    seen: Mapping[str, list[str]],
+    split: Callable[[str], Sequence[str]] = lambda clip_id: ("", clip_id),
+) -> Iterator[Clip | Rejection]:
+    """The items, with their ids in ``seen`` by source (``split``); at the end, `LabelMapCheck` of each map."""
+    checks = {name: LabelMapCheck(labels) for name, labels in maps.items() if labels is not None}
     for item in items:
-        seen.append(item.clip_id)
-        if use is not None and (isinstance(item, Clip) or item.label is not None):
-            use.add(item.label)
+        name, clip_id = split(item.clip_id)
+        seen[name].append(clip_id)
+        if name in checks and (isinstance(item, Clip) or item.label is not None):
+            checks[name].add(item.label)
         yield item
-    if use is not None:
-        use.check()
+    for check in checks.values():
+        check.check()
 
 
 def resolve_conventions(

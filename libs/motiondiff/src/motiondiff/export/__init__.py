@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from icube_common.errors import InputError, unknown
 
@@ -12,6 +13,17 @@ if TYPE_CHECKING:
     from motiondiff.skeleton.motion import Motion
 
 FORMATS = ("bvh", "npz", "gif", "mp4", "gltf", "glb", "blend", "html", "amass")
+_WRITERS = {
+    "bvh": ("bvh", "write_bvh", "scale"),
+    "npz": ("npz", "write_npz", "clip_id"),
+    "gif": ("images.render", "write_gif", "caption"),
+    "mp4": ("images.render", "write_mp4", "caption"),
+    "gltf": ("meshes.gltf", "write_gltf", "container"),
+    "glb": ("meshes.gltf", "write_gltf", "container"),
+    "blend": ("meshes.blend", "write_blend"),
+    "amass": ("amass", "write_amass"),
+}
+"""Format -> module, function and the options it has."""
 
 
 def file_name(name: str, format: str) -> str:
@@ -32,14 +44,11 @@ def export(
 
     Args:
         motion: the clip, metres, y-up.
-        path: the file to write.
+        path: the file to write, and the result.
         format: one of `FORMATS`; by default the suffix of ``path``.
         caption: text on the images of ``gif`` and ``mp4``; by default the motion's action.
         clip_id: id of the clip, a key of ``npz`` and the heading of the ``html`` page.
         scale: file units per metre, for ``bvh`` alone: 100 for centimetres.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: unknown format, a scale for another format than ``bvh``, a skeleton that is not SMPL's for
@@ -47,39 +56,16 @@ def export(
     """
     name = Path(path).suffix.lstrip(".").lower() if format is None else format.lower()
     check_scale(name, scale)
-    if name == "bvh":
-        from motiondiff.export.bvh import write_bvh
-
-        return write_bvh(motion, path, scale=scale)
-    if name == "amass":
-        from motiondiff.export.amass import write_amass
-
-        return write_amass(motion, path)
-    if name == "npz":
-        from motiondiff.export.npz import write_npz
-
-        return write_npz(motion, path, clip_id=clip_id)
-    if name == "gif":
-        from motiondiff.export.images.render import write_gif
-
-        return write_gif(motion, path, caption=caption)
-    if name == "mp4":
-        from motiondiff.export.images.render import write_mp4
-
-        return write_mp4(motion, path, caption=caption)
-    if name in ("gltf", "glb"):
-        from motiondiff.export.meshes.gltf import write_gltf
-
-        return write_gltf(motion, path, container=name)
-    if name == "blend":
-        from motiondiff.export.meshes.blend import write_blend
-
-        return write_blend(motion, path)
+    if name not in FORMATS:
+        raise unknown("format", name, FORMATS)
     if name == "html":
         from motiondiff.export.html.page import write_html
 
         return write_html([motion], path, names=[clip_id] if clip_id else None)
-    raise unknown("format", name, FORMATS)
+    options = {"scale": scale, "clip_id": clip_id, "caption": caption, "container": name}
+    module, function, *keys = _WRITERS[name]
+    writer = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    return cast(Path, writer(motion, path, **{key: options[key] for key in keys}))
 
 
 def check_scale(format: str, scale: float) -> None:

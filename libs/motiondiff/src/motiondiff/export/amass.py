@@ -32,10 +32,7 @@ def write_amass(motion: Motion, path: str | Path) -> Path:
 
     Args:
         motion: 22 or 24 joints of SMPL.
-        path: the file to write; replaced where it exists.
-
-    Returns:
-        The path written.
+        path: the file to write, and the result; replaced where it exists.
 
     Raises:
         InputError: another skeleton or body, matrices that are no rotations, or a file that cannot be written.

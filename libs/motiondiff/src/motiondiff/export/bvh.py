@@ -37,12 +37,9 @@ def write_bvh(motion: Motion, path: str | Path, *, scale: float = 1.0, order: st
 
     Args:
         motion: the clip, metres, y-up.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         scale: file units per metre: 1 metres, 100 centimetres.
         order: order of the rotation channels; ``"ZXY"`` means ``R = Rz Rx Ry``.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: unknown order, scale not positive, matrices that are not rotations, or a file that cannot be

@@ -25,11 +25,8 @@ def write_npz(motion: Motion, path: str | Path, *, clip_id: str | None = None) -
 
     Args:
         motion: the clip.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         clip_id: id of the clip.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: the file cannot be written.

@@ -69,21 +69,11 @@ KINECT_V2 = KinectJoints(
 
 # a standing adult of about 1.7 m: offset from the parent, metres, x left, y up, z front
 _OFFSETS = {
-    "Spine": (0.0, 0.07, 0.0),
-    "ShoulderCenter": (0.0, 0.40, 0.0),
-    "SpineMid": (0.0, 0.30, 0.0),
-    "SpineShoulder": (0.0, 0.21, 0.0),
-    "Neck": (0.0, 0.07, 0.0),
-    "Shoulder": (0.17, -0.06, 0.0),
-    "Elbow": (0.26, 0.0, 0.0),
-    "Wrist": (0.24, 0.0, 0.0),
-    "Hand": (0.08, 0.0, 0.0),
-    "HandTip": (0.08, 0.0, 0.0),
-    "Thumb": (0.04, 0.0, 0.04),
-    "Knee": (0.0, -0.40, 0.0),
-    "Ankle": (0.0, -0.38, 0.0),
-    "Foot": (0.0, -0.05, 0.12),
-}
+    "Spine": (0.0, 0.07, 0.0), "ShoulderCenter": (0.0, 0.40, 0.0), "SpineMid": (0.0, 0.30, 0.0),
+    "SpineShoulder": (0.0, 0.21, 0.0), "Neck": (0.0, 0.07, 0.0), "Shoulder": (0.17, -0.06, 0.0),
+    "Elbow": (0.26, 0.0, 0.0), "Wrist": (0.24, 0.0, 0.0), "Hand": (0.08, 0.0, 0.0), "HandTip": (0.08, 0.0, 0.0),
+    "Thumb": (0.04, 0.0, 0.04), "Knee": (0.0, -0.40, 0.0), "Ankle": (0.0, -0.38, 0.0), "Foot": (0.0, -0.05, 0.12),
+}  # fmt: skip
 _OFFSETS_V1 = {**_OFFSETS, "Head": (0.0, 0.20, 0.0), "Hip": (0.08, -0.07, 0.0)}
 _OFFSETS_V2 = {**_OFFSETS, "Head": (0.0, 0.14, 0.0), "Hip": (0.08, -0.03, 0.0)}
 

@@ -35,11 +35,7 @@ _TEXTS = ("action", "tag", "subject", "clip_id")
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .npz file below a folder, or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per .npz file below a folder, or the file itself."""
     return file_references("npz", folder, ".npz", "motion files (*.npz)")
 
 

@@ -46,14 +46,11 @@ def write_html(
 
     Args:
         motions: the clips, metres, y-up, floor at y = 0; at least one.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         names: one for each motion, for the list; by default the action or a number.
         title: heading of the page; by default the first name.
         compare: show the second motion beside the first initially.
         view: initial view of two motions: ``"side"`` by side, or ``"overlay"``.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: no motions, another number of names, an unknown view, nothing to compare with, a page that is too

@@ -30,12 +30,9 @@ def write_gif(
 
     Args:
         motion: the clip, y-up, floor at y = 0.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         size: (width, height) pixels.
         caption: text in the corner; by default the motion's action, ``""`` for none.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: a size below 32 pixels, or a file that cannot be written.
@@ -57,12 +54,9 @@ def write_mp4(
 
     Args:
         motion: the clip, y-up, floor at y = 0.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         size: (width, height) pixels; odd numbers are increased by one, since the pixel format requires even ones.
         caption: text in the corner; by default the motion's action, ``""`` for none.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: a size below 32 pixels, or a file that cannot be written.
@@ -103,12 +97,9 @@ def write_contact_sheet(
     Args:
         motions: the clips, y-up, floor at y = 0.
         captions: a text above each row; by default the motions' actions.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         frames: images in a row.
         cell: (width, height) pixels of one image.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: no motions, another number of captions than motions, fewer than one frame, a cell below 32 pixels,
@@ -145,12 +136,9 @@ def write_gif_grid(
     Args:
         motions: the clips, y-up, floor at y = 0; their fps may differ.
         captions: a text on each; by default the motions' actions.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         columns: motions in a row; by default about as many as there are rows.
         cell: (width, height) pixels of one motion.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: no motions, another number of captions than motions, fewer than one column, a cell below 32

@@ -37,10 +37,7 @@ def write_blend(motion: Motion, path: str | Path) -> Path:
 
     Args:
         motion: the clip, metres, y-up.
-        path: the file to write; replaced where it exists.
-
-    Returns:
-        The path written.
+        path: the file to write, and the result; replaced where it exists.
 
     Raises:
         InputError: Blender is missing or fails, matrices that are not rotations, an unsupported frame rate (more than

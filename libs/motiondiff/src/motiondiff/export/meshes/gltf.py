@@ -35,11 +35,8 @@ def write_gltf(motion: Motion, path: str | Path, *, container: str = "glb") -> P
 
     Args:
         motion: the clip, metres, y-up.
-        path: the file to write; replaced where it exists.
+        path: the file to write, and the result; replaced where it exists.
         container: ``"glb"``, or ``"gltf"`` for JSON with embedded base64.
-
-    Returns:
-        The path written.
 
     Raises:
         InputError: unknown container, matrices that are not rotations, or a file that cannot be written.

@@ -24,20 +24,12 @@ _NAME = re.compile(r"dataset-(?P<set>\d+)_(?P<content>[^_]+)_(?P<style>[^_]+)_(?
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .bvh file below a folder, also with other names, which reading rejects.
-
-    Raises:
-        InputError: no .bvh file.
-    """
+    """One reference per .bvh file below a folder, also with other names, which reading rejects."""
     return file_references("bandai-namco", folder, ".bvh", "motion files (dataset-<set>_<content>_<style>_<take>.bvh)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The one clip of a file: `joint_Root`, a world frame, is left out: 21 joints from `Hips`.
-
-    Raises:
-        InputError: another file name, or an unreadable file (`bvh.reader.read_bvh`).
-    """
+    """The one clip of a file: `joint_Root`, a world frame, is left out: 21 joints from `Hips`."""
     path = ref.files[0]
     name = _NAME.fullmatch(path.name)
     if name is None:

@@ -85,11 +85,7 @@ class RigSurvey:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .bvh file below a folder (any case, any depth), or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per .bvh file below a folder (any case, any depth), or the file itself."""
     return file_references("bvh", folder, ".bvh", "motion files (*.bvh)")
 
 

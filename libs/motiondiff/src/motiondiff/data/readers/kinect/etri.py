@@ -33,25 +33,13 @@ ELDERLY = range(1, 51)
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per person.
-
-    Raises:
-        InputError: there is no .csv file.
-    """
+    """One reference per person."""
     files = find_files(Path(folder), ".csv", "ETRI-Activity3D skeletons (Aaaa_Pppp_Gggg_Cccc.csv)")
     return subject_references("etri", files, lambda path: (m := ETRI_NAME.match(path.stem)) and f"P{m['person']}")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One person's clips, with ids of their files, on the person's own bone lengths.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; the sensor's 30 where None.
-
-    Raises:
-        InputError: ``fps`` is not positive.
-    """
+    """One person's clips, with ids of their files, on the person's own bone lengths."""
     return read_samples(ref.files, _read_sample, fps)
 
 

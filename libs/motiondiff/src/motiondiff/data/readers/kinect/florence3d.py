@@ -56,11 +56,7 @@ _NUMBERS_A_LINE = 48
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per actor; reads the file, which is small.
-
-    Raises:
-        InputError: no such file (with the reason where only the features file is there), or an invalid line.
-    """
+    """One reference per actor; reads the file, which is small."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected Florence_dataset_WorldCoordinates.txt in it")
@@ -78,11 +74,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One actor's clips, ids ``id001_actor01_act1``, on the actor's own bone lengths.
-
-    Raises:
-        InputError: ``fps`` is not positive, or an invalid line.
-    """
+    """One actor's clips, ids ``id001_actor01_act1``, on the actor's own bone lengths."""
     check_fps(fps)
     path = ref.files[0]
     videos: dict[tuple[int, int], list[list[float]]] = {}

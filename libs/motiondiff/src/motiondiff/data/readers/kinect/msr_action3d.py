@@ -52,11 +52,7 @@ _NAME = re.compile(r"(?P<recording>a(?P<action>\d+)_(?P<subject>s\d+)_e\d+)_skel
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per subject: its recordings, and the clean list first where there is one.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per subject: its recordings, and the clean list first where there is one."""
     folder = Path(folder)
     files = find_files(folder, _SUFFIX, f"MSR-Action3D skeletons (aXX_sYY_eZZ{_SUFFIX})")
     listed = tuple(sorted(folder.rglob(CLEAN_LIST))[:1])
@@ -66,15 +62,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One subject's clips, ids ``a01_s01_e01_skeleton3D``: fitted on the subject's own bone lengths.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; the set's 15 where None.
-
-    Raises:
-        InputError: ``fps`` is not positive, or the clean list cannot be read.
-    """
+    """One subject's clips, ids ``a01_s01_e01_skeleton3D``: fitted on the subject's own bone lengths."""
     recorded, rejected = read_recorded(ref, fps)
     return [*(fit_subject(recorded) if recorded else []), *rejected]
 

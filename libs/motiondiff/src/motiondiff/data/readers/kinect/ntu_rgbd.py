@@ -46,11 +46,7 @@ _NUMBERS_A_JOINT, _NUMBERS_A_BODY, _JOINTS = 12, 10, 25
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per performer: the lists of bad samples first where there are some, then the files.
-
-    Raises:
-        InputError: there is no .skeleton file.
-    """
+    """One reference per performer: the lists of bad samples first where there are some, then the files."""
     folder = Path(folder)
     files = find_files(folder, _SUFFIX, "NTU RGB+D skeletons (SsssCcccPpppRrrrAaaa.skeleton)")
     base = folder if folder.is_dir() else folder.parent
@@ -61,15 +57,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One performer's clips, with ids of their files, on the performer's own bone lengths.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; the sensor's 30 where None.
-
-    Raises:
-        InputError: ``fps`` is not positive, or a list of bad samples cannot be read.
-    """
+    """One performer's clips, with ids of their files, on the performer's own bone lengths."""
     files = [path for path in ref.files if path.suffix.lower() == _SUFFIX]
     bad = {name.upper(): path.name for path in ref.files if path not in files for name in bad_samples(path)}
     taken: set[str] = set()

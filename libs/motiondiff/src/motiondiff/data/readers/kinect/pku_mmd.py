@@ -47,11 +47,7 @@ _EXPECTED = "PKU-MMD recordings (0002-L.txt) and label files of the same names i
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per recording: ``cross-subject.txt`` if there, then skeleton and label file of each camera.
-
-    Raises:
-        InputError: no recording, or no labels.
-    """
+    """One reference per recording: ``cross-subject.txt`` if there, then skeleton and label file of each camera."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {_EXPECTED}")
@@ -74,13 +70,6 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """The clips of one recording by all of its cameras, ids ``0002-L.003`` by the line of the label file.
 
     Clips of one person share the bone lengths of the recording's performer.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; the sensor's 30 where None.
-
-    Raises:
-        InputError: ``fps`` is not positive, or cross-subject.txt cannot be read.
     """
     check_fps(fps)
     parts: dict[str, str] = {}

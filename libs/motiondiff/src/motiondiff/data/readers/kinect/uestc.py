@@ -40,11 +40,7 @@ _JOINTS = 25
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per person; the .txt of a sample that is also there as .mat.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per person; the .txt of a sample that is also there as .mat."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {_EXPECTED}")
@@ -60,15 +56,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One person's clips, ids ``a0_d1_p001_c1``, on the person's own bone lengths.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; the sensor's 30 where None.
-
-    Raises:
-        InputError: ``fps`` is not positive.
-    """
+    """One person's clips, ids ``a0_d1_p001_c1``, on the person's own bone lengths."""
     return read_samples(
         ref.files,
         lambda path: [_read_sample(path, str(ref.subject))],

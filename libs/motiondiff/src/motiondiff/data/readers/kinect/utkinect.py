@@ -66,14 +66,7 @@ class _Rows:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per subject: actionLabel.txt, then the subject's recordings, with missing ones of the labels.
-
-    Args:
-        folder: the set's folder, its ``joints`` folder, or one above.
-
-    Raises:
-        InputError: no recording, or not exactly one actionLabel.txt.
-    """
+    """One reference per subject: actionLabel.txt, then the subject's recordings, with missing ones of the labels."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {_EXPECTED}")
@@ -93,15 +86,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """One subject's clips, ids ``joints_s01_e01_sitDown``: fitted on the subject's own bone lengths.
-
-    Args:
-        ref: from `find_clips`.
-        fps: frames per second; `DEFAULT_FPS` where None.
-
-    Raises:
-        InputError: ``fps`` is not positive, or actionLabel.txt cannot be read.
-    """
+    """One subject's clips, ids ``joints_s01_e01_sitDown``: fitted on the subject's own bone lengths."""
     recorded, rejected = read_recorded(ref, fps)
     return [*(fit_subject(recorded) if recorded else []), *rejected]
 

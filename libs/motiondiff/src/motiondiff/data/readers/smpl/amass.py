@@ -41,9 +41,6 @@ def find_clips(folder: Path) -> list[ClipRef]:
     """One reference per recording, ids ``<set>/<subject>/<recording>``: the file, then BABEL's and ``rest_joints.npy``.
 
     Files of body shapes (``shape.npz``, ``neutral_stagei.npz``) are ignored.
-
-    Raises:
-        InputError: there is none.
     """
     folder = Path(folder)
     files = find_files(folder, ".npz", "AMASS recordings (*_poses.npz or *_stageii.npz)")
@@ -64,11 +61,7 @@ def find_clips(folder: Path) -> list[ClipRef]:
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """The recording, or its labelled parts where BABEL's files are there.
-
-    Raises:
-        InputError: not such a recording, broken labels, or no label for it.
-    """
+    """The recording, or its labelled parts where BABEL's files are there."""
     check_fps(fps)
     path = ref.files[0]
     rest = next((file for file in ref.files if file.name == REST_JOINTS_FILE), None)

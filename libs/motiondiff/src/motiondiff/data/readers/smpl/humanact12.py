@@ -41,21 +41,13 @@ _UPSIDE_DOWN = np.diag([1.0, -1.0, -1.0])
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .pkl file below a folder, or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per .pkl file below a folder, or the file itself."""
     files = find_files(Path(folder), ".pkl", "HumanAct12 (humanact12poses.pkl)")
     return [ClipRef("humanact12", path.stem, (path,)) for path in files]
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """All clips of a file, ids ``humanact12poses.0000``.
-
-    Raises:
-        InputError: no readable pickle of plain data, or not this set's.
-    """
+    """All clips of a file, ids ``humanact12poses.0000``."""
     check_fps(fps)
     path = ref.files[0]
     content = load_restricted(path)

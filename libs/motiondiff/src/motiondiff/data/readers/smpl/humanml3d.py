@@ -44,14 +44,7 @@ class Caption:
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per id: the motion, then the texts where there are some.
-
-    Args:
-        folder: the set's folder, or one of `FOLDERS`.
-
-    Raises:
-        InputError: no motion, or a broken ``index.csv``.
-    """
+    """One reference per id: the motion, then the texts where there are some."""
     folder = Path(folder)
     root = folder.parent if folder.name in FOLDERS else folder
     motions: dict[str, Path] = {}
@@ -74,9 +67,6 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     """The clip of an id, and the parts of it that have sentences of their own.
 
     The body is estimated clip by clip: bone lengths of the set are the same for all clips, but not the hips.
-
-    Raises:
-        InputError: not joints or vectors of this set, or an invalid line of the texts.
     """
     check_fps(fps)
     motion = replace(read_motion(ref.files[0]), subject=ref.subject)

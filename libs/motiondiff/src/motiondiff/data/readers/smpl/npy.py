@@ -79,20 +79,12 @@ _EXPECTED = "(frames, 22, 3) joints or (frames, 263) vectors, KIT-ML's (frames, 
 
 
 def find_clips(folder: Path) -> list[ClipRef]:
-    """One reference per .npy file below a folder, or the file itself.
-
-    Raises:
-        InputError: there is none.
-    """
+    """One reference per .npy file below a folder, or the file itself."""
     return file_references("npy", folder, ".npy", "motions of text-to-motion models (*.npy)")
 
 
 def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]:
-    """Motions of a file: one with the file's id, several as ``<id>/sample00_rep00`` or ``<id>/0000``.
-
-    Raises:
-        InputError: an array or dictionary of another kind.
-    """
+    """Motions of a file: one with the file's id, several as ``<id>/sample00_rep00`` or ``<id>/0000``."""
     check_fps(fps)
     path = ref.files[0]
     content = load_npy(path)
