@@ -12,7 +12,7 @@ from cohort_files import rejected, rows_of, write_csv, write_volume
 
 from debian_mri.cli import main
 from debian_mri.cli.info import describe
-from debian_mri.cohorts.base import ReaderOptions, read_clinical_table
+from debian_mri.cohorts.base import ReaderOptions, read_rows
 from debian_mri.data.clinical_variables import describe_columns, is_missing, is_missing_name, is_plausible
 from debian_mri.data.manifest import Manifest
 from debian_mri.data.prepare import prepare
@@ -46,7 +46,7 @@ def _logs_go_nowhere() -> Iterator[None]:
 )
 def test_dialects(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    assert [cells for _, cells in read_clinical_table(tmp_path / "t.csv", ("path", "label", "subject"))] == WANTED
+    assert [cells for _, cells in read_rows(tmp_path / "t.csv", ("path", "label", "subject"))] == WANTED
 
 
 def test_spreadsheets(tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ def test_spreadsheets(tmp_path: Path) -> None:
     sheet.append(["path", "label", "subject", "age", None])
     sheet.append(["a.nii", "CN", "p1", 70.5, None])
     book.save(tmp_path / "t.xlsx")
-    assert [cells for _, cells in read_clinical_table(tmp_path / "t.xlsx", ("path", "label", "subject"))] == WANTED
+    assert [cells for _, cells in read_rows(tmp_path / "t.xlsx", ("path", "label", "subject"))] == WANTED
     (tmp_path / "bad.xlsx").write_bytes(b"PK no spreadsheet")
     with pytest.raises(InputError, match=r"bad\.xlsx: cannot be read as a spreadsheet"):
-        list(read_clinical_table(tmp_path / "bad.xlsx", ()))
+        list(read_rows(tmp_path / "bad.xlsx", ()))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_spreadsheets(tmp_path: Path) -> None:
 def test_other_tables_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        list(read_clinical_table(tmp_path / name, ("path", "label", "subject")))
+        list(read_rows(tmp_path / name, ("path", "label", "subject")))
 
 
 def test_words_and_codes_for_missing() -> None:

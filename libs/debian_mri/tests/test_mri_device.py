@@ -19,7 +19,6 @@ from accelerate.state import AcceleratorState
 from command_line import Command, as_json, command_fixture
 from model_world import FAST, drawn_brain, settings, write_slices
 
-import debian_mri.cli as cli_module
 import debian_mri.evaluation.explanation_eval as explanation_module
 from debian_mri.cli import main
 from debian_mri.data.feature_store import HEAD, ScanImages, encode_scans, features_folder
@@ -28,6 +27,7 @@ from debian_mri.data.manifest import Manifest
 from debian_mri.models.checkpoint import load_model
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
+from icube_common.knowledge.commands import load_encoder
 from icube_common.vlm import FrozenVLM, VLMConfig, load_vlm
 
 CONFIG = settings("concepts.enabled=false", "slices.planes=[coronal]")
@@ -170,7 +170,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     try:
-        assert cli_module._load_vlm("icube-tiny", None, None).device.type == "meta"
+        assert load_encoder("icube-tiny", None, None).device.type == "meta"
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
 

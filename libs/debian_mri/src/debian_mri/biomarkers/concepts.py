@@ -32,9 +32,9 @@ class Concept:
     Attributes:
         name: letters, digits and underscores.
         label: name in a text; contains one of ``mentions``.
+        regions: regions of `REGIONS`.
         sentence: text of the concept for a text encoder.
         opposite: sentence for the contrary.
-        regions: regions of `REGIONS`.
         requires: sequences that show it, by their BIDS suffix.
         source: the publication.
         sure: true if source, wording and directions are beyond doubt.
@@ -47,9 +47,9 @@ class Concept:
 
     name: str
     label: str
+    regions: tuple[str, ...]
     sentence: str
     opposite: str
-    regions: tuple[str, ...]
     requires: tuple[str, ...]
     source: str
     sure: bool

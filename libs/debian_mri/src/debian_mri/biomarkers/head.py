@@ -76,10 +76,7 @@ class BiomarkerHead(nn.Module):
         self.delta = nn.Parameter(torch.zeros(classes, count))
 
     def fit(
-        self,
-        values: Float[Tensor, "n k"],
-        controls: Bool[Tensor, " n"],
-        covariates: Float[Tensor, "n q"] | None = None,
+        self, values: Float[Tensor, "n k"], controls: Bool[Tensor, " n"], covariates: Float[Tensor, "n q"] | None = None
     ) -> str:
         """Fit mean, standard deviation and covariate slopes of the controls on training scans.
 

@@ -352,9 +352,6 @@ def local_white_matter_intensity(values: Float[np.ndarray, " n"]) -> float:
 
     In an atrophic brain many of these are CSF or grey matter, and their median is too dark. The level starts at an
     upper percentile and is updated to the median of the values within 10 % of it until it no longer changes.
-
-    Args:
-        values: intensities, 0 is black.
     """
     level = float(np.percentile(values, _WHITE_PERCENTILE, method="nearest"))
     for _ in range(_WHITE_STEPS):
@@ -368,9 +365,6 @@ def local_white_matter_intensity(values: Float[np.ndarray, " n"]) -> float:
 
 def white_matter_intensity(values: Float[np.ndarray, " n"]) -> float:
     """Intensity of white matter in a T1-weighted image: the mode of the brain's brighter part.
-
-    Args:
-        values: intensities of the brain's pixels, above 0.
 
     Raises:
         InputError: an empty brain, or one of constant intensity.

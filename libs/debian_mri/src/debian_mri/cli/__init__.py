@@ -31,12 +31,5 @@ COMMANDS: Mapping[str, Command] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        argv: the words after the program's name; by default those of the process.
-
-    Returns:
-        The exit status: 0 done, 2 wrong input, 1 anything else.
-    """
+    """Run a command; arguments and exit status as for `icube_common.cli.main`."""
     return icube_common.cli.main("debian-mri", DESCRIPTION, __version__, COMMANDS, argv)

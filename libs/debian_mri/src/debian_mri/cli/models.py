@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _OPTIONS = ("protocol", "folds", "repeats", "split", "protocol_seed")
 
 
+def _data(args: argparse.Namespace) -> Any:
+    """The prepared set of a command, opened here where its images have moved."""
+    if args.data is None or args.image_root is None:
+        return args.data
+    from debian_mri.data.dataset import ScanDataset
+
+    return ScanDataset(args.data, root=args.image_root)
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
     parser.add_argument("--features", metavar="FOLDER", help="folder of slice features (default: below DATA)")
@@ -41,11 +50,10 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
     return train(
         config,
-        args.data,
+        _data(args),
         args.out,
         exclude_subjects=tuple(name for name in args.exclude_subjects.split(",") if name),
         features=args.features,
-        root=args.image_root,
         resume=args.resume,
         overwrite=args.overwrite,
     ).to_dict()
@@ -115,11 +123,10 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         prediction = predict(
             args.run,
             args.images or None,
-            data=args.data,
+            data=_data(args),
             scan_id=args.id,
             planes=planes,
             fill_nan=args.fill_nan,
-            root=args.image_root,
             html=args.html,
             tsv=args.tsv,
             report=args.report,
@@ -134,9 +141,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.inference import batch
 
     if args.data:
-        return batch.predict_set(
-            args.run, args.data, args.out, features=args.features, root=args.image_root, pages=args.pages, **common
-        )
+        return batch.predict_set(args.run, _data(args), args.out, features=args.features, pages=args.pages, **common)
     return batch.predict_files(args.run, args.images, args.out, fill_nan=args.fill_nan, pages=args.pages, **common)
 
 
@@ -184,7 +189,7 @@ def _test(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.evaluation.explanation_eval import evaluate_explanations
 
     return evaluate_explanations(
-        args.run, args.data, args.out, draws=args.draws, seed=args.seed, root=args.image_root, overwrite=args.overwrite
+        args.run, _data(args), args.out, draws=args.draws, seed=args.seed, overwrite=args.overwrite
     )
 
 
@@ -267,7 +272,6 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     common = {
         "comparisons": args.comparisons,
         "features": args.features,
-        "root": args.image_root,
         "overwrite": args.overwrite,
     }
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
@@ -279,7 +283,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         from debian_mri.evaluation.runner import evaluate_run
 
         subjects = tuple(name for name in args.subjects.split(",") if name)
-        return evaluate_run(args.run, args.data, args.out, subjects=subjects, **common).to_dict()
+        return evaluate_run(args.run, _data(args), args.out, subjects=subjects, **common).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(MriConfig, file=args.config, overrides=args.overrides)
@@ -290,7 +294,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if "protocol_seed" in given:
         given["seed"] = given.pop("protocol_seed")
     options = ProtocolOptions(**given)
-    return evaluate(args.data, config, args.out, protocol=protocol, options=options, **common).to_dict()
+    return evaluate(_data(args), config, args.out, protocol=protocol, options=options, **common).to_dict()
 
 
 def _render_evaluation(result: Mapping[str, Any]) -> str:

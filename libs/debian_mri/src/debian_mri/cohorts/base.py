@@ -109,7 +109,7 @@ class Reader(Protocol):
         ...
 
 
-read_clinical_table = partial(read_spreadsheet, is_missing=is_missing)
+read_rows = partial(read_spreadsheet, is_missing=is_missing)
 """Rows of a table as (line number, column -> text), with words for missing values as empty cells."""
 
 
@@ -130,7 +130,7 @@ def participant_row(cells: Mapping[str, str], skip: Iterable[str]) -> dict[str, 
     return row
 
 
-def implausible_reason(row: Mapping[str, str]) -> str:
+def implausibility(row: Mapping[str, str]) -> str:
     """Reason that a person's row is implausible, empty if it is plausible."""
     age = row.get("age", "")
     # 0 and codes such as 999 are missing ages

@@ -18,9 +18,9 @@ from debian_mri.cohorts.base import (
     Candidate,
     ReaderOptions,
     ReaderResult,
-    implausible_reason,
+    implausibility,
     participant_row,
-    read_clinical_table,
+    read_rows,
     reject_duplicate_ids,
 )
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding, sequence_of
@@ -43,7 +43,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     """
     path = require_file(source, "SOURCE", "a CSV file with the head line path,label,subject,...")
     root = path.resolve().parent
-    rows = list(read_clinical_table(path, ("label", "subject")))
+    rows = list(read_rows(path, ("label", "subject")))
     if not rows:
         raise InputError(f"{path}: no row below the head line")
     column = next((name for name in ("path", "paths") if name in rows[0][1]), None)
@@ -60,7 +60,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         row = participant_row(cells, OWN)
         kind, reason = _kind(paths, planes)
         sequence, sequence_problem = _sequence(cells.get("sequence", ""), [root / part for part in paths])
-        reason = reason or implausible_reason(row) or sequence_problem
+        reason = reason or implausibility(row) or sequence_problem
         for name in (column, "label", "subject"):
             if not cells[name]:
                 reason = f"{name} is empty"

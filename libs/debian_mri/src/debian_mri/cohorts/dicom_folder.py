@@ -17,14 +17,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from debian_mri.biomarkers.knowledge import check_sequences
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    participant_row,
-    read_clinical_table,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility, participant_row, read_rows
 from debian_mri.cohorts.mri_sequence.description import SequenceFinding
 from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_reason
 from debian_mri.data.clinical_variables import is_missing_name, is_number, normalise_value
@@ -98,19 +91,13 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
     if everywhere:
         notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
-    return ReaderResult(
-        title="DICOM folder",
-        root=root,
-        candidates=candidates,
-        rejected=rejected,
-        notes=notes,
-    )
+    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, notes=notes)
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:
     """Rows by subfolder; duplicate rows and rows without a folder are rejected."""
     rows: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
-    for line, cells in read_clinical_table(table, ("subject", "label")):
+    for line, cells in read_rows(table, ("subject", "label")):
         rows[cells["subject"]].append((line, cells))
     people = {}
     rejected = []
@@ -211,7 +198,7 @@ def _subject(
             reason, by_rule = f"{sequence} was not requested (--sequences {','.join(sequences)})", True
         elif not reason and _ages_differ(own.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
-        reason = reason or implausible_reason(row)
+        reason = reason or implausibility(row)
         if reason or cells is None or sequence is None:
             rejected.append(Rejection(name, reason, by_rule=by_rule))
             continue

@@ -210,13 +210,7 @@ def is_number(text: str) -> bool:
 
 
 def column_of(name: str, cells: Sequence[str], *, leakage_tier: str | None = None) -> Column:
-    """Description of a table's column.
-
-    Args:
-        name: `canonical_name`.
-        cells: its values, `normalise_value`, empty where missing.
-        leakage_tier: tier in place of the described one; C for a variable without a description.
-    """
+    """Description of a table's column."""
     described = VARIABLES.get(name)
     if described is not None:
         return described if leakage_tier is None else replace(described, leakage_tier=leakage_tier)
@@ -329,10 +323,6 @@ def _sort_key(name: str) -> tuple[int, str]:
 
 def check_leakage_tiers(leakage_tiers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """Leakage tiers by canonical names.
-
-    Args:
-        leakage_tiers: as asked for.
-        names: variables that are there.
 
     Raises:
         InputError: as `describe_columns`.

@@ -105,9 +105,9 @@ class ScanDataset(Dataset[dict[str, Any]]):
         return cls.prepare("bids", source, out, options=reader, **options)
 
     @classmethod
-    def open(cls, data: ScanDataset | str | Path, *, root: str | Path | None = None) -> ScanDataset:
+    def open(cls, data: ScanDataset | str | Path) -> ScanDataset:
         """A data set as it is, or that of a prepared folder."""
-        return data if isinstance(data, ScanDataset) else cls(data, root=root)
+        return data if isinstance(data, ScanDataset) else cls(data)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -62,13 +62,7 @@ class SiteAssociation:
 def site_association(
     labels: Sequence[str], sites: Sequence[str | None], subjects: Sequence[str]
 ) -> SiteAssociation | None:
-    """Association of site and class; None for fewer than two sites or classes.
-
-    Args:
-        labels: class of each scan.
-        sites: site of each scan; scans without one are excluded.
-        subjects: subject of each scan.
-    """
+    """Association of site and class; None for fewer than two sites or classes."""
     people = {(subject, site, label) for label, site, subject in zip(labels, sites, subjects, strict=True) if site}
     classes, site_names = sorted({label for _, _, label in people}), sorted({str(site) for _, site, _ in people})
     if len(classes) < 2 or len(site_names) < 2:
@@ -160,9 +154,6 @@ def check_site_confounding(samples: Samples) -> None:
     classes with a balanced accuracy of 0.9 or more. A model of DLB may then be one of the scanner, and no test on these
     sites could show it. Weaker associations are reported (`site_association`).
 
-    Args:
-        samples: scans with sites; without sites there is no check.
-
     Raises:
         InputError: confounded sites, with their classes.
     """
@@ -184,9 +175,6 @@ def check_site_confounding(samples: Samples) -> None:
 
 def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
     """Check that no subject is in two parts of a split.
-
-    Args:
-        parts: name of the part -> subjects of its scans.
 
     Raises:
         InputError: a subject in two parts.
@@ -217,11 +205,6 @@ def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: M
     Images are compared in any case, by the digest of their voxels; people where their names mean the same: in the same
     set, and those of OASIS and keyed hashes everywhere (OASIS's slices and volumes show the same people).
 
-    Args:
-        manifest: the set.
-        rows: test scans.
-        trained: of `training_scans`.
-
     Raises:
         InputError: test scans among the training scans, and the way to exclude them.
     """
@@ -231,10 +214,7 @@ def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: M
     same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
     shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
     check_samples(
-        manifest.samples(),
-        rows,
-        {"ids": trained["ids"] if same_set else [], "subjects": shared_names},
-        kind="scan",
+        manifest.samples(), rows, {"ids": trained["ids"] if same_set else [], "subjects": shared_names}, kind="scan"
     )
     scans: list[Scan] = [manifest.scans[row] for row in rows]
     if same := [scan.id for scan in scans if scan.sha256 and scan.sha256 in set(trained["images"])]:
@@ -249,10 +229,6 @@ def drop_duplicates(scans: Sequence[Scan], sources: Mapping[str, str]) -> tuple[
 
     Of copies under one subject, session and diagnosis the first is kept; copies under different subjects, sessions or
     diagnoses are all rejected.
-
-    Args:
-        scans: with their digests.
-        sources: scan id -> name in a rejection.
 
     Returns:
         Unique scans, in their order, and rejections.

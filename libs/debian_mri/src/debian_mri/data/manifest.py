@@ -96,10 +96,6 @@ class Manifest(PreparedSet[Scan]):
     def load(cls, folder: str | Path, *, root: str | Path | None = None) -> Manifest:
         """Read and check a prepared folder.
 
-        Args:
-            folder: output of ``debian-mri prepare`` or ``simulate``.
-            root: new root of moved images.
-
         Raises:
             InputError: a file is missing or damaged; the file, the line and the value are named.
         """

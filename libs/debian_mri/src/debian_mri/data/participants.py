@@ -83,10 +83,6 @@ class Participants:
 
         A category of two values is one column of 0 and 1, one of more values an indicator for each (``"race = A"``).
 
-        Args:
-            names: in this order.
-            allow_diagnostic: include variables of tier C.
-
         Raises:
             InputError: unknown or repeated name, or one of tier C without the flag.
         """
@@ -118,11 +114,6 @@ class Participants:
     @classmethod
     def read(cls, path: Path, ids: Sequence[str], columns: Mapping[str, Mapping[str, Any]]) -> Participants:
         """Read ``participants.csv``.
-
-        Args:
-            path: the file.
-            ids: the manifest's scans; a scan without a row has no values.
-            columns: of ``dataset.json``, see `read_columns`.
 
         Raises:
             InputError: a column without a description, an unknown or repeated id, a value that is no number or none of

@@ -69,15 +69,6 @@ def write_qc_page(
 
     Volumes are read through the cache of preprocessed ones; unusable ones are listed with the reason.
 
-    Args:
-        data: a prepared folder.
-        out: the HTML file.
-        config: preprocessing of volumes.
-        root: new root of moved images.
-        limit: number of scans on the page, outliers first.
-        workers: local processes.
-        overwrite: replace an existing page.
-
     Returns:
         Counts of scans shown, marked and rejected, and the most outlying ones.
 

@@ -120,10 +120,6 @@ def _convert_part(
 def read_dicom_volume(geometry: VolumeGeometry, *, repetition_time: float | None = None) -> DicomVolume:
     """Read the pixels of a voxel grid.
 
-    Args:
-        geometry: of `volume_geometry`.
-        repetition_time: s, used where there are several volumes.
-
     Returns:
         Whole numbers where stored values and scaling are whole, float32 otherwise.
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.data.dataset import ScanInput, to_tensors
+from debian_mri.data.dataset import ScanDataset, ScanInput, to_tensors
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.leakage import check_train_test_overlap
 from debian_mri.data.manifest import Manifest, Scan
@@ -89,12 +89,11 @@ class ExplanationScore:
 
 def evaluate_explanations(
     run: str | Path | MriModel,
-    data: str | Path,
+    data: ScanDataset | str | Path,
     out: str | Path,
     *,
     draws: int = 50,
     seed: int = 0,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Compare explanations with the truth of a simulated cohort.
@@ -105,7 +104,6 @@ def evaluate_explanations(
         out: the folder to make: ``explanation.json``, ``explanation.tsv`` (a line a person), ``report.html``.
         draws: random choices of slices, of each person.
         seed: of them.
-        root: where the images lie now, if they moved.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -118,7 +116,7 @@ def evaluate_explanations(
         raise InputError(f"--draws {draws}: must be at least 1")
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
-    manifest = Manifest.load(data, root=root)
+    manifest = ScanDataset.open(data).manifest
     if not manifest.simulated:
         raise InputError(f"{data}: is not simulated: what is truly changed in a person's brain is not known")
     scans, seen = _candidates(model, manifest)

@@ -77,7 +77,6 @@ def evaluate(
     options: ProtocolOptions | None = None,
     comparisons: str = "none",
     features: str | Path | None = None,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> EvaluationResult:
     """Train for each fold of a protocol and evaluate the predictions of people outside the training.
@@ -92,7 +91,6 @@ def evaluate(
         options: of the protocol.
         comparisons: ``all``, ``none`` or names with commas (`debian_mri.evaluation.comparisons.COMPARISONS`).
         features: folder of slice features; by default below the data.
-        root: folder of the images, where they have moved.
         overwrite: replace an existing ``out``.
 
     Raises:
@@ -109,13 +107,12 @@ def evaluate(
                 options=options,
                 comparisons=comparisons,
                 features=features,
-                root=root,
             )
             return replace(result, out=None)
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)
-    manifest = ScanDataset.open(data, root=root).manifest
+    manifest = ScanDataset.open(data).manifest
     record = {
         "config": settings_record(config),
         "data": manifest.fingerprint,
@@ -166,7 +163,6 @@ def evaluate_run(
     subjects: Sequence[str] = (),
     comparisons: str = "none",
     features: str | Path | None = None,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> EvaluationResult:
     """Evaluate a trained model on other people than those of its training.
@@ -181,7 +177,6 @@ def evaluate_run(
         subjects: only these people of the set.
         comparisons: as for `evaluate`.
         features: folder of slice features; by default below the data.
-        root: folder of the images, where they have moved.
         overwrite: replace an existing ``out``.
 
     Raises:
@@ -192,7 +187,7 @@ def evaluate_run(
     out, names = Path(out), chosen(comparisons)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
     config, labels = model.config, list(model.labels)
-    manifest = ScanDataset.open(data, root=root).manifest
+    manifest = ScanDataset.open(data).manifest
     subjects = as_list(subjects)
     rows = select_groups(manifest.samples(), subjects, option="--subjects").tolist()
     trained = model.about["trained_on"]

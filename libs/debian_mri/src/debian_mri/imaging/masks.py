@@ -56,11 +56,7 @@ def _otsu(data: Float32[np.ndarray, "x y z"]) -> float:
 
 
 def label_image_reason(data: npt.NDArray[Any]) -> str:
-    """Reason to take a volume for a mask or label image, empty for a scan.
-
-    Args:
-        data: voxels (X, Y, Z), finite numbers.
-    """
+    """Reason to take a volume for a mask or label image, empty for a scan."""
     values = np.unique(data)
     if len(values) > MAX_PARCELS or not np.array_equal(values, np.round(values)):
         # a mask that was resampled has values between 0 and 1, nearly all of them 0 or 1

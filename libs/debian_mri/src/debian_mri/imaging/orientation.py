@@ -93,10 +93,6 @@ def similarity(volume: RawVolume, to_mni: Float64[np.ndarray, "4 4"]) -> float:
 
     Intensities of both images are ranked into 16 classes of the same size, which removes the scanner's units and the
     fraction of CSF.
-
-    Args:
-        volume: the head.
-        to_mni: matrix that takes its world (RAS, mm) to the template's.
     """
     from scipy.ndimage import affine_transform
 

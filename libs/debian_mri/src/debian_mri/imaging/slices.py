@@ -73,11 +73,6 @@ class SliceImage:
 def slice_volume(volume: Volume, config: SliceConfig, *, in_mni: bool = True) -> list[SliceImage]:
     """Slice images of a preprocessed volume.
 
-    Args:
-        volume: on an axis-aligned grid.
-        config: planes.
-        in_mni: true for a volume in MNI space.
-
     Raises:
         InputError: mode regions outside MNI space, or a region outside the volume.
     """

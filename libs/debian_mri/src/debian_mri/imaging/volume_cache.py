@@ -82,13 +82,6 @@ def preprocess_all(
 
     Unusable scans are excluded with a warning and listed in ``volumes/rejected.csv``.
 
-    Args:
-        manifest: set.
-        config: preprocessing.
-        scans: scans; by default all.
-        workers: local processes.
-        strict: stop at the first unusable scan.
-
     Returns:
         Scan id -> file, in the order of ``scans``.
 
@@ -145,13 +138,7 @@ def cached_head_rotation(path: str | Path) -> float:
 
 
 def volume_key(content: str, source: Path, config: PreprocessConfig) -> str:
-    """Cache key of a preprocessed volume.
-
-    Args:
-        content: digest of the voxels.
-        source: file, for its affine.
-        config: preprocessing.
-    """
+    """Cache key of a preprocessed volume."""
     parts = {
         "content": content,
         "affine": np.round(read_affine(source), 6).tolist(),

@@ -39,7 +39,6 @@ def predict_set(
     *,
     values: Mapping[str, str] | None = None,
     features: str | Path | None = None,
-    root: str | Path | None = None,
     sequence: str | None = None,
     pages: bool = False,
     overwrite: bool = False,
@@ -52,7 +51,6 @@ def predict_set(
         out: the folder to make.
         values: variables that are the same for all, in place of those of the set.
         features: folder of slice features; by default below ``data``.
-        root: where the images lie now, if they moved.
         sequence: MRI sequence of all scans, in place of the set's.
         pages: write a page of each scan.
         overwrite: replace an existing ``out``.
@@ -66,7 +64,7 @@ def predict_set(
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
     given = check_values(model, values or {})
-    manifest = ScanDataset.open(data, root=root).manifest
+    manifest = ScanDataset.open(data).manifest
 
     def job(scan: Scan) -> _Job:
         return _Job(

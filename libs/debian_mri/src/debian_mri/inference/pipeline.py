@@ -104,16 +104,7 @@ class MriPipeline:
     def from_pretrained(
         cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
     ) -> MriPipeline:
-        """The pipeline of a saved model.
-
-        Args:
-            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
-            pooling: the custom slice pooling that it was trained with.
-            vlm: the frozen backbone, where it is loaded already.
-
-        Raises:
-            InputError: as `MriModel.from_pretrained`.
-        """
+        """The pipeline of a saved model; arguments and errors as for `MriModel.from_pretrained`."""
         return cls(MriModel.from_pretrained(source, pooling=pooling, vlm=vlm))
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -133,7 +124,6 @@ class MriPipeline:
         planes: Sequence[str] = (),
         sequence: str | None = None,
         fill_nan: bool = False,
-        root: str | Path | None = None,
     ) -> MriPrediction:
         """Predict the class of a scan.
 
@@ -150,7 +140,6 @@ class MriPipeline:
             planes: ``axial``, ``coronal`` or ``sagittal`` of each slice image.
             sequence: MRI sequence of the image (``T1w``), in place of that of its name or header.
             fill_nan: set NaN voxels of a volume outside the head to background.
-            root: folder of the images of ``data``, where they have moved.
 
         Raises:
             InputError: an image, value or scan that cannot be used.
@@ -160,7 +149,7 @@ class MriPipeline:
         checked = check_values(self.model, {name: str(value) for name, value in given.items()})
         check_source(image, data=data, scan_id=scan_id)
         if data is not None:
-            manifest = ScanDataset.open(data, root=root).manifest
+            manifest = ScanDataset.open(data).manifest
             source = scan_of_set(self.model, manifest, manifest.row(str(scan_id)), sequence)
         else:
             assert image is not None

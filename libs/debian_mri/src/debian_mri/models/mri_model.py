@@ -189,11 +189,7 @@ class MriModel(nn.Module):
         return cls(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
 
     def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write configuration, weights and a model card; see `debian_mri.models.checkpoint`.
-
-        Raises:
-            InputError: the folder exists and ``overwrite`` is False.
-        """
+        """Write a model folder, as `debian_mri.models.checkpoint.save_model`."""
         from debian_mri.models.checkpoint import save_model
 
         save_model(folder, self, overwrite=overwrite)
@@ -202,16 +198,7 @@ class MriModel(nn.Module):
     def from_pretrained(
         cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
     ) -> MriModel:
-        """Read a trained model.
-
-        Args:
-            source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
-            pooling: the custom pooling that it was trained with.
-            vlm: the frozen backbone, where it is loaded already.
-
-        Raises:
-            InputError: as `debian_mri.models.checkpoint.load_model`.
-        """
+        """Read a trained model; arguments and errors as for `debian_mri.models.checkpoint.load_model`."""
         from debian_mri.models.checkpoint import load_model
 
         return load_model(source, pooling=pooling, vlm=vlm)

@@ -7,6 +7,5 @@ All outputs are marked as simulated.
 from icube_common.utils import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
-    __name__,
-    {"simulate_cohort": "cohort", "CohortConfig": "cohort", "CLASSES": "effects", "shows_change": "truth"},
+    __name__, {"simulate_cohort": "cohort", "CohortConfig": "cohort", "CLASSES": "effects", "shows_change": "truth"}
 )

@@ -52,12 +52,6 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
 
     The same configuration gives the same voxels, whatever the number of workers.
 
-    Args:
-        out: output folder.
-        config: cohort.
-        workers: local processes.
-        overwrite: replace an existing ``out``.
-
     Raises:
         InputError: ``out`` exists.
     """

@@ -157,12 +157,7 @@ def jacobian(field: Field) -> Scalar:
 
 
 def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
-    """Volumes of a brain's structures, mL, and total ``tissue`` and ``brain`` volumes.
-
-    Args:
-        field: `displacement`.
-        head: factor of the head's length.
-    """
+    """Volumes of a brain's structures, mL, and total ``tissue`` and ``brain`` volumes."""
     coordinates = np.indices(field.shape[1:], dtype=np.float32) + field / np.float32(COARSE)
     template = template_on_grid(COARSE)
     masks = {name: coarse_mask(name) for name in STRUCTURES}
@@ -175,13 +170,7 @@ def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
 
 
 def template_coordinates(field: Field, head: float, grid: Grid) -> Float32[np.ndarray, "3 x y z"]:
-    """Template coordinates of the voxels of a grid, MNI mm.
-
-    Args:
-        field: `displacement`.
-        head: factor of the head's length.
-        grid: axis-aligned grid of the brain.
-    """
+    """Template coordinates of the voxels of a grid, MNI mm."""
     world = np.stack(
         [np.broadcast_to(positions, grid.shape) for positions in world_axes(grid.shape, grid.affine)]
     ).astype(np.float32) / np.float32(head)

@@ -74,12 +74,6 @@ def person_truth(person: Person, measured: Mapping[str, float]) -> dict[str, Any
 def shows_change(folder: str | Path, label: str, plane: str, position_mm: float) -> bool:
     """True for a plane through a changed structure of the class.
 
-    Args:
-        folder: folder of the cohort.
-        label: class.
-        plane: "axial", "coronal" or "sagittal".
-        position_mm: along the plane's normal, MNI.
-
     Raises:
         InputError: no ground truth of this class in the folder.
     """
@@ -90,13 +84,6 @@ def shows_change(folder: str | Path, label: str, plane: str, position_mm: float)
 
 def shows_structure(folder: str | Path, label: str, structure: str, plane: str, position_mm: float) -> bool:
     """True for a plane through one changed structure of the class; see `shows_change`.
-
-    Args:
-        folder: folder of the cohort.
-        label: class.
-        structure: of `changed_structures`.
-        plane: "axial", "coronal" or "sagittal".
-        position_mm: along the plane's normal, MNI.
 
     Raises:
         InputError: no ground truth of this class in the folder.

@@ -44,7 +44,6 @@ def train(
     *,
     exclude_subjects: Sequence[str] = (),
     features: str | Path | None = None,
-    root: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainingResult:
@@ -56,7 +55,6 @@ def train(
         out: the run folder, as described in `icube_common.io.runs`.
         exclude_subjects: subjects without a part in the training.
         features: folder of slice features; by default below the data.
-        root: folder of the images, where they have moved.
         resume: resume from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
@@ -66,7 +64,7 @@ def train(
     config = model if isinstance(model, MriConfig) else model.config
     exclude_subjects = sorted(as_list(exclude_subjects))
     check_start(config.train, out, resume=resume, overwrite=overwrite)
-    manifest = ScanDataset.open(data, root=root).manifest
+    manifest = ScanDataset.open(data).manifest
     selection = {"exclude_subjects": exclude_subjects}
     if resume:
         check_same_data(out, fingerprint=manifest.fingerprint, selection=selection)

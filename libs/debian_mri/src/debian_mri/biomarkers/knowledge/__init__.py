@@ -129,10 +129,6 @@ def missing_sequences(requires: object, sequences: Collection[str]) -> tuple[str
 def check_sequences(names: Iterable[object], option: str = "") -> None:
     """Check names of sequences.
 
-    Args:
-        names: names.
-        option: option or key for the message.
-
     Raises:
         InputError: unknown name; the nearest is given.
     """

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from debian_mri.cohorts.adni.loni import parse_date
-from debian_mri.cohorts.base import read_clinical_table
+from debian_mri.cohorts.base import read_rows
 from debian_mri.data.clinical_variables import VARIABLES, canonical_name, normalise_value
 from icube_common.data.reader import require_file
 from icube_common.errors import InputError
@@ -63,7 +63,7 @@ class Visits:
             InputError: no such file, not readable, a column is missing, or a visit is there twice with other values.
         """
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        for line, cells in read_clinical_table(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
+        for line, cells in read_rows(require_file(path, "--adnimerge", "ADNIMERGE.csv"), REQUIRED):
             clean = {name: "" if text in MISSING_VALUES else text for name, text in cells.items()}
             key = (clean["PTID"], clean["VISCODE"].lower())
             if rows.setdefault(key, clean) != clean:
@@ -71,13 +71,7 @@ class Visits:
         return cls(rows)
 
     def row(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
-        """Row of a scan, empty if none matches.
-
-        Args:
-            person: PTID.
-            session: visit code of the scan.
-            scan_date: date of the scan.
-        """
+        """Row of a scan, empty if none matches."""
         return self._coded(person, session, scan_date) or self._nearest(person, scan_date)
 
     def _coded(self, person: str, session: str, scan_date: date | None) -> dict[str, str]:
@@ -105,13 +99,7 @@ class Visits:
         return bool(sex and recorded and sex != recorded)
 
     def complete(self, person: str, visit: dict[str, str], row: dict[str, str]) -> dict[str, str]:
-        """A person's row completed by ADNIMERGE's described variables (`debian_mri.data.clinical_variables`).
-
-        Args:
-            person: PTID.
-            visit: row of the scan.
-            row: of the collection's CSV.
-        """
+        """A person's row completed by ADNIMERGE's described variables (`debian_mri.data.clinical_variables`)."""
         constant = self.constant.get(person, {})
         completed = dict(row)
         for column, text in {**visit, **constant}.items():

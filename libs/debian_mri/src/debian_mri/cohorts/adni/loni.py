@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
-from debian_mri.cohorts.base import read_clinical_table
+from debian_mri.cohorts.base import read_rows
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection
 from icube_common.errors import InputError
@@ -122,7 +122,7 @@ def read_collection(path: Path) -> tuple[list[TableRow], list[Rejection]]:
     """
     by_image: dict[str, list[TableRow]] = defaultdict(list)
     rejected: list[Rejection] = []
-    for line, cells in read_clinical_table(path, COLUMNS):
+    for line, cells in read_rows(path, COLUMNS):
         row = TableRow(line, image_key(cells["Image Data ID"]), cells, parse_date(cells["Acq Date"]))
         if not row.image or not row.subject:
             rejected.append(Rejection(row.name, "has no image id or no subject"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from debian_mri.biomarkers.knowledge import check_sequences
 from debian_mri.cohorts.adni.adnimerge import BASELINE, FAMILIES, NEAREST_DAYS, Visits, diagnosis
 from debian_mri.cohorts.adni.loni import TableRow, TreeImage, contradictions, read_collection, read_tree, visit_code
-from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausible_reason
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility
 from debian_mri.cohorts.mri_sequence.description import read_description
 from debian_mri.data.clinical_variables import normalise_value
 from debian_mri.data.manifest import Rejection, Scan
@@ -172,7 +172,7 @@ def _candidates(
         elif len(volumes) > 1:
             reason = f"its folder holds {len(volumes)} NIfTI files: ambiguous"
         else:
-            reason = implausible_reason(row)
+            reason = implausibility(row)
         if reason or tree_image is None:
             rejected.append(Rejection(image.row.name, reason))
             continue

@@ -14,14 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from debian_mri.biomarkers.knowledge import SEQUENCES
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    participant_row,
-    read_clinical_table,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility, participant_row, read_rows
 from debian_mri.cohorts.bids.sessions import SESSION_COLUMNS, Row, Sessions, merge_rows
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.data.manifest import Rejection, Scan
@@ -79,7 +72,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         site = next((text for name, text in cells.items() if name.lower() in SITE_COLUMNS and text), None)
         skipped = [name for name in cells if name.lower() in SITE_COLUMNS]
         row = participant_row(cells, ("participant_id", *SESSION_COLUMNS, "acq_time", label_column, *skipped))
-        reason = reason or ("" if label else f"{label_column} is n/a") or implausible_reason(row)
+        reason = reason or ("" if label else f"{label_column} is n/a") or implausibility(row)
         if reason:
             rejected.append(Rejection(relative, reason))
             continue
@@ -172,7 +165,7 @@ def _people(table: Path) -> tuple[dict[str, Row], set[str], dict[str, Sessions]]
     people: dict[str, Row] = {}
     repeated: set[str] = set()
     sessions: dict[str, Sessions] = {}
-    for line, cells in read_clinical_table(table, ("participant_id",)):
+    for line, cells in read_rows(table, ("participant_id",)):
         person = cells["participant_id"]
         if not re.fullmatch("sub-[A-Za-z0-9]+", person):
             raise InputError(f"{table}: line {line}: participant_id {person!r} is not of the form sub-LABEL")
@@ -198,7 +191,7 @@ def _add_sessions(folder: Path, person: str, sessions: dict[str, Sessions]) -> N
         return
     earlier = sessions.get(person)
     sessions[person] = Sessions(table.name)
-    for _, cells in read_clinical_table(table, ("session_id",)):
+    for _, cells in read_rows(table, ("session_id",)):
         shared, _ = earlier.row(cells["session_id"], ()) if earlier else (None, "")
         sessions[person].add(
             cells["session_id"], {**(shared or {}), **{k: v for k, v in cells.items() if v or not shared}}

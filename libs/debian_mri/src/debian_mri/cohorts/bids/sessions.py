@@ -63,13 +63,7 @@ class Sessions:
 
 
 def merge_rows(person: Mapping[str, str], session: Row | None, columns: Iterable[str]) -> Row:
-    """Cells of a scan: the session's, and the person's constant ones and those without a session column.
-
-    Args:
-        person: of ``participants.tsv``.
-        session: of the session; None where it has no row.
-        columns: of the sessions' table.
-    """
+    """Cells of a scan: the session's, and the person's constant ones and those without a session column."""
     changing = {name for name in columns if canonical_name(name) not in TIME_INVARIANT}
     own = {name: text for name, text in person.items() if name not in changing}
     return {**own, **{name: text for name, text in (session or {}).items() if text or name in changing}}

@@ -30,11 +30,7 @@ _WORDS = {
     "MP2RAGE": r"mp2 ?rage|inv[12]|unit1|t1rho",
     "magnetisation transfer": r"mtr|gre mt|nm|neuromelanin|mtc",
 }
-_PARTS = {
-    "T1w": r"mp ?rage|f?spgr|bravo",
-    "FLAIR": r"flair",
-    "bold": r"fmri",
-}
+_PARTS = {"T1w": r"mp ?rage|f?spgr|bravo", "FLAIR": r"flair", "bold": r"fmri"}
 # words of a gradient echo or a reformat: T1w where nothing else is said; beside another contrast a reformat leaves it
 # open of what it was made, a gradient echo says nothing
 _REFORMAT = r"mpr|mpr ?r?\d*"

@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausible_reason, read_clinical_table
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility, read_rows
 from debian_mri.cohorts.oasis.ratings import CITATION, CITATION_2, NOTES, SESSION, oasis_label, oasis_row
 from debian_mri.data.manifest import Rejection, Scan
 from icube_common.data.reader import require_file, require_folder
@@ -52,7 +52,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         label, reason = ("", f"has no row in {table.name}") if cells is None else oasis_label(cells["CDR"])
         unrated = cells is not None and not cells["CDR"]
         row = oasis_row(cells or {})
-        reason = reason or implausible_reason(row)
+        reason = reason or implausibility(row)
         if session in differ:
             reason = f"{table.name} and index.csv give it different CDRs"
         if len(paths) > 1:
@@ -72,13 +72,9 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             "a left-right flip cannot be detected"
         )
     longitudinal = any(session.startswith("OAS2") for session in images)
+    title, citation = ("OASIS-2", CITATION_2) if longitudinal else ("OASIS-1", CITATION)
     return ReaderResult(
-        title="OASIS-2" if longitudinal else "OASIS-1",
-        citation=CITATION_2 if longitudinal else CITATION,
-        root=root,
-        candidates=candidates,
-        rejected=rejected,
-        notes=notes,
+        title=title, citation=citation, root=root, candidates=candidates, rejected=rejected, notes=notes
     )
 
 
@@ -86,14 +82,14 @@ def _listed(index: Path) -> dict[str, str]:
     """Start of a file's name -> session, of an ``index.csv`` where there is one."""
     if not index.is_file():
         return {}
-    rows = list(read_clinical_table(index, ("file", "ID")))
+    rows = list(read_rows(index, ("file", "ID")))
     return {re.sub(r"\.nii(\.gz)?$", "", row["file"]): row["ID"] for _, row in rows if row["file"]}
 
 
 def _add_listed(rows: dict[str, dict[str, str]], index: Path) -> set[str]:
     """Add those rows of an ``index.csv`` that the table lacks; the sessions of which both know another CDR."""
     differ = set()
-    for _, cells in read_clinical_table(index, ("ID",)) if index.is_file() else ():
+    for _, cells in read_rows(index, ("ID",)) if index.is_file() else ():
         if "CDR" in cells and rows.setdefault(cells["ID"], cells)["CDR"] != cells["CDR"]:
             differ.add(cells["ID"])
     return differ
@@ -142,7 +138,7 @@ def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, st
             )
         path = existing[0]
     rows: dict[str, dict[str, str]] = {}
-    for line, cells in read_clinical_table(path, ("CDR",)):
+    for line, cells in read_rows(path, ("CDR",)):
         session = cells.get("MRI ID") or cells.get("ID") or ""
         if not SESSION.fullmatch(session):
             raise InputError(f"{path}: line {line}: {session!r} is no session of OASIS (OAS1_0001_MR1, OAS2_0001_MR1)")

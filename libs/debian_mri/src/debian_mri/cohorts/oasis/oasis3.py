@@ -14,14 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from debian_mri.biomarkers.knowledge import check_sequences
-from debian_mri.cohorts.base import (
-    Candidate,
-    ReaderOptions,
-    ReaderResult,
-    implausible_reason,
-    participant_row,
-    read_clinical_table,
-)
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, implausibility, participant_row, read_rows
 from debian_mri.cohorts.mri_sequence.image import file_sequence
 from debian_mri.cohorts.oasis.ratings import oasis_label, oasis_row
 from debian_mri.data.clinical_variables import is_number
@@ -84,7 +77,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
             label, reason = _label(visit, options.label_column)
             row = {**participant_row(visit.cells, (*_SKIPPED, options.label_column or "")), "CDR": visit.rating, **row}
         row = _with_age(row, day)
-        if reason := reason or implausible_reason(row):
+        if reason := reason or implausibility(row):
             rejected.append(Rejection(relative, reason, by_rule=reason.startswith("CDR is blank")))
             continue
         scan = Scan(
@@ -112,7 +105,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _visits(table: Path, label_column: str | None) -> dict[str, list[_Visit]]:
     """Person -> clinical visits."""
     visits: dict[str, list[_Visit]] = defaultdict(list)
-    for line, cells in read_clinical_table(table, ()):
+    for line, cells in read_rows(table, ()):
         rating = next((name for name in RATINGS if name in cells), None)
         if rating is None:
             raise InputError(f"{table}: line 1: none of {', '.join(RATINGS)} is a column: expected OASIS-3's CDRs")
@@ -159,7 +152,7 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
     """Person -> variables, of a table of demographics beside that of CDRs; ``entry`` is the age at entry."""
     people: dict[str, dict[str, str]] = {}
     for path in sorted(table.parent.glob("*emographics*.csv")):
-        for _, cells in read_clinical_table(path, ("OASISID",)):
+        for _, cells in read_rows(path, ("OASISID",)):
             row = oasis_row(cells)
             selected = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")

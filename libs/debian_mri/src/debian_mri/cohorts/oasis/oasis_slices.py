@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, read_clinical_table, reject_duplicate_ids
+from debian_mri.cohorts.base import Candidate, ReaderOptions, ReaderResult, read_rows, reject_duplicate_ids
 from debian_mri.cohorts.oasis.ratings import CITATION, NOTES, SESSION, oasis_label, oasis_row
 from debian_mri.data.manifest import PLANES, Rejection, Scan
 from icube_common.data.reader import require_file, require_folder
@@ -24,7 +24,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     index = require_file(root / "index.csv", "index.csv", "one row a session")
     candidates: list[Candidate] = []
     rejected: list[Rejection] = []
-    for line, cells in read_clinical_table(index, ("ID", "label", "CDR", *PLANES)):
+    for line, cells in read_rows(index, ("ID", "label", "CDR", *PLANES)):
         source_name = cells["ID"] or f"line {line} of index.csv"
         match = SESSION.fullmatch(cells["ID"])
         label, reason = oasis_label(cells["CDR"])

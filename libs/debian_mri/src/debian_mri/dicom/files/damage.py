@@ -79,10 +79,6 @@ def name_pattern(path: Path) -> str:
 def candidate_series(file: DamagedFile, groups: Sequence[Sequence[ImageFile]]) -> list[int]:
     """Candidate series of a damaged file.
 
-    Args:
-        file: damaged file.
-        groups: images of each series of its folder.
-
     Returns:
         Indices of ``groups``.
     """

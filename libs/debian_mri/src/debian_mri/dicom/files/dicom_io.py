@@ -20,12 +20,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from pydicom.uid import ImplicitVRLittleEndian as ImplicitVR
 
 from debian_mri.dicom.frames import Refusal, Vector
@@ -124,10 +119,6 @@ def first_bytes(path: Path, count: int) -> bytes:
 
 def read(path: Path, *, pixels: bool) -> tuple[Dataset, bool]:
     """Read a file's header, or all of it.
-
-    Args:
-        path: file, plain or gzipped.
-        pixels: read the pixels as well.
 
     Returns:
         Data set, and true for a file with pixel data.

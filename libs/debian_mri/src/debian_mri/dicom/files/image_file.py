@@ -160,10 +160,7 @@ def _frame(path: Path, file: Dataset, frame: Dataset, index: int) -> Frame:
 def _times(header: Dataset) -> dict[str, Vector]:
     """Attributes that may distinguish the volumes of a 4-D series, by source."""
     times: dict[str, Vector] = {}
-    for source, keyword in (
-        ("temporal position", "TemporalPositionIdentifier"),
-        ("trigger time", "TriggerTime"),
-    ):
+    for source, keyword in (("temporal position", "TemporalPositionIdentifier"), ("trigger time", "TriggerTime")):
         if (found := dicom_io.number(header, keyword)) is not None:
             times[source] = (found,)
     if (acquisition := dicom_io.optional(dicom_io.whole_number, header, "AcquisitionNumber")) is not None:

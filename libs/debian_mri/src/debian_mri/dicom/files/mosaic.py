@@ -31,10 +31,6 @@ def is_mosaic(frame: Frame) -> bool:
 def split_mosaic(dataset: Dataset, whole: Frame) -> list[Frame]:
     """Split a mosaic into its slices.
 
-    Args:
-        dataset: header.
-        whole: image of the file.
-
     Returns:
         One frame for each slice, in the mosaic's order (row by row of tiles).
 

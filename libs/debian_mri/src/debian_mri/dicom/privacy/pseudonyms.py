@@ -64,10 +64,6 @@ def _digest(kind: str, text: str, salt: bytes) -> bytes:
 def hash_subject(key: str, salt: bytes) -> str:
     """Pseudonym of a subject: ``sub-`` and 16 hexadecimal digits (64 bits of HMAC-SHA256).
 
-    Args:
-        key: id of a header or a folder name, stripped.
-        salt: the project's secret, see `project_salt`.
-
     Raises:
         InputError: blank key, or a salt that is too short.
     """

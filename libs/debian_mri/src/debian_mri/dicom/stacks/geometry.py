@@ -91,7 +91,7 @@ def volume_geometry(frames: Sequence[Frame]) -> VolumeGeometry:
     Affine: DICOM PS3.3 C.7.6.2.1.1 with the step between slices taken from first and last position.
 
     Args:
-        frames: at least one, of one kind (see `debian_mri.dicom.stacks.series.split`).
+        frames: at least one, of one kind (see `debian_mri.dicom.stacks.series.split_series`).
 
     Raises:
         Refusal: mixed orientations, inconsistent sizes, missing or duplicate slices, gantry tilt, missing geometry.
@@ -208,10 +208,6 @@ def check_against_header(slices: Sequence[Sequence[Frame]], gap: float) -> None:
 
     The spacing of a header may be the free gap between slices, so positions have priority. Images with consecutive
     numbers are complete; without numbers only a spacing of slice centres counts.
-
-    Args:
-        slices: images of each slice.
-        gap: mean distance of slices, mm.
 
     Raises:
         Refusal: every second slice, or more, is missing.

@@ -294,9 +294,6 @@ def split_series(series: Series) -> list[SeriesPart]:
 
     Images of one type that are not parallel, or not of one size, are refused together, and so are parts that do not
     cover the same slices, since one of them may lack some.
-
-    Args:
-        series: one of `find_series`.
     """
     if series.refusal is not None:
         return [SeriesPart(tuple(series.frames), series.refusal)]
