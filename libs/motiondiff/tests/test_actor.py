@@ -56,12 +56,12 @@ def test_divergence_by_hand() -> None:
 def test_weights_of_the_losses(store: MotionStore, model: ActorGenerator) -> None:
     from icube_common.training import SampleRef, StepRandom
     from motiondiff.data.dataset import MotionDataset
-    from motiondiff.training.actor import ActorStep, collate_padded
+    from motiondiff.training.actor import ActorLoss, collate_padded
 
     windows = MotionDataset(store, store.select("train"), TINY.data, augment=False)
     batch = collate_padded([windows[SampleRef(row, 0)] for row in range(3)], TINY.data.max_frames)
     weights = ActorLossConfig(weight_pose=2.0, weight_positions=3.0, weight_kl=0.5)
-    step = ActorStep(model.representation, weights, TINY.model.width)
+    step = ActorLoss(model.representation, weights, TINY.model.width)
     terms = step(model.vae, batch, StepRandom(0, 0, 0, rows=slice(0, 3), total=3))
     wanted = 2 * terms["pose"] + 3 * terms["positions"] + 0.5 * terms["kl"]
     assert float(terms["loss"].detach()) == pytest.approx(float(wanted.detach())) and float(terms["kl"].detach()) > 0

@@ -28,7 +28,7 @@ from motiondiff.pipelines.editing import EditOptions, conditioned_mask, load_sou
 from motiondiff.pipelines.long_motion import plan, real_fastest
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, is_distilled, load_pipeline, resolve
-from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
+from motiondiff.pipelines.timeline import Timeline, TimelineEntry, load_timeline
 from motiondiff.schedulers import make_scheduler
 from motiondiff.skeleton.kinematics import joint_speeds
 from motiondiff.skeleton.motion import Motion, RigidTransform, apply_transform
@@ -180,12 +180,12 @@ def test_ranges_and_seams() -> None:
 
 
 def test_plan_cuts_what_the_model_cannot_make() -> None:
-    timeline = Timeline([Part("walk", 2.0), Part("run", 7.1)], transition=0.5)
+    timeline = Timeline([TimelineEntry("walk", 2.0), TimelineEntry("run", 7.1)], transition=0.5)
     segments = plan(timeline, 10, 5, 32)
     assert [segment.part for segment in segments] == [0, 1, 1, 1]
     assert [segment.frames for segment in segments] == [20, 24, 23, 24]
     with pytest.raises(InputError, match=r"entry 1 \(walk\): 0.3 s is shorter than the hand-over \(0.50 s\)"):
-        plan(Timeline([Part("walk", 0.3)]), 10, 5, 32)
+        plan(Timeline([TimelineEntry("walk", 0.3)]), 10, 5, 32)
     with pytest.raises(InputError, match="at most half"):
         plan(timeline, 10, 20, 32)
 
@@ -399,7 +399,7 @@ def test_bad_timelines(command: Command, run_path: Path, tmp_path: Path, text: s
 def test_a_timeline_as_written(tmp_path: Path) -> None:
     path = tmp_path / "t.yaml"
     path.write_text("timeline:\n- {action: walk, seconds: 3}\n- {seconds: 2.5, style: old}\n")
-    assert load_timeline(path) == Timeline([Part("walk", 3.0), Part(None, 2.5, "old")], 0.6)
+    assert load_timeline(path) == Timeline([TimelineEntry("walk", 3.0), TimelineEntry(None, 2.5, "old")], 0.6)
 
 
 def test_a_pipeline_of_before_has_no_held_input(pipeline: MotionDiffusionPipeline) -> None:

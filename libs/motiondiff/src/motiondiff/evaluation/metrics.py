@@ -26,7 +26,6 @@ from motiondiff.evaluation.memorisation import Nearest, TrainingMemory, memorisa
 from motiondiff.evaluation.physics import physics_metrics
 from motiondiff.evaluation.pose_descriptors import describe_all
 from motiondiff.evaluation.precision_recall import NEIGHBOURS, precision_recall
-from motiondiff.evaluation.targets import check_targets
 from motiondiff.recognition.classifier import ActionClassifier
 from motiondiff.recognition.clips import ClipSet, check_subject_overlap
 from motiondiff.recognition.training import check_class_sizes
@@ -257,3 +256,63 @@ def shown(metric: Mapping[str, Any]) -> str:
         return f"\N{EN DASH} ({metric['note']})"
     low, high = metric["ci95"]
     return f"{metric['mean']:.4g}" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
+
+
+# target -> (minimum, maximum, meaning)
+TARGETS: dict[str, tuple[float | None, float | None, str]] = {
+    "accuracy_ratio": (0.9, None, "accuracy of generated / of held-out real motions"),
+    "within_class_diversity_ratio": (0.6, None, "within-class diversity of generated / of held-out real motions"),
+    "nearest_training_over_held_out_p5": (
+        1.0,
+        None,
+        "median distance of generated motions to the nearest training clip / 5th percentile of held-out ones'",
+    ),
+    "nearest_training_over_training": (
+        0.5,
+        None,
+        "the same median / median distance of a training clip to the nearest other one",
+    ),
+    "foot_skate_ratio": (None, 1.5, "foot skate of generated / of held-out real motions"),
+    "jitter_ratio": (None, 1.5, "jitter of generated / of held-out real motions"),
+}
+
+
+def check_targets(
+    generated: Mapping[str, Mapping[str, Any]], real: Mapping[str, Mapping[str, Any]], training_nearest: float
+) -> dict[str, Any]:
+    """Each target as ``{"value", "at_least" or "at_most", "met", "meaning"}``; value and met are None where undefined.
+
+    Args:
+        generated: metric -> ``{"mean": ...}``.
+        real: the same of held-out motions.
+        training_nearest: median distance of a training clip to the nearest other one, metres.
+    """
+
+    def of(metrics: Mapping[str, Mapping[str, Any]], name: str) -> float:
+        value = metrics[name]["mean"]
+        return math.nan if value is None else float(value)
+
+    def ratio(name: str) -> float:
+        return _divide(of(generated, name), of(real, name))
+
+    median = of(generated, "nearest_training_median")
+    values = {
+        "accuracy_ratio": ratio("accuracy"),
+        "within_class_diversity_ratio": ratio("within_class_diversity"),
+        "nearest_training_over_held_out_p5": _divide(median, of(real, "nearest_training_p5")),
+        "nearest_training_over_training": _divide(median, training_nearest),
+        "foot_skate_ratio": ratio("foot_skate"),
+        "jitter_ratio": ratio("jitter"),
+    }
+    result = {}
+    for name, (least, most, meaning) in TARGETS.items():
+        value = values[name]
+        known = math.isfinite(value)
+        met = None if not known else (least is None or value >= least) and (most is None or value <= most)
+        bound = {"at_least": least} if least is not None else {"at_most": most}
+        result[name] = {"value": value if known else None, **bound, "met": met, "meaning": meaning}
+    return result
+
+
+def _divide(above: float, below: float) -> float:
+    return above / below if below else math.nan

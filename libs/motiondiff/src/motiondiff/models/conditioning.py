@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from icube_common.errors import unknown
+
 NULL = -1
 
 
@@ -72,6 +74,18 @@ class Conditions:
         columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Conditions)}
         given = {name: torch.cat(column) for name, column in columns.items() if column[0] is not None}
         return replace(parts[0], **given)
+
+
+def label_indices(kind: str, names: Sequence[str | None], vocabulary: Sequence[str]) -> Tensor:
+    """(B,) indices of labels in a vocabulary, `NULL` for None.
+
+    Raises:
+        InputError: an unknown label; the nearest is named.
+    """
+    for name in names:
+        if name is not None and name not in vocabulary:
+            raise unknown(kind, name, vocabulary)
+    return torch.tensor([NULL if name is None else list(vocabulary).index(name) for name in names])
 
 
 class ConditionEmbedding(nn.Module):

@@ -22,7 +22,7 @@ from icube_common.io.runs import atomic_folder, check_output_path, read_json, wr
 from motiondiff.config import SamplerConfig
 from motiondiff.data.store import MotionStore
 from motiondiff.export import export, file_name
-from motiondiff.pipelines.timeline import Part, Timeline, load_timeline
+from motiondiff.pipelines.timeline import Timeline, TimelineEntry, load_timeline
 from motiondiff.results import Results
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ComposeOptions(SamplerConfig):
 
 @dataclass(frozen=True)
 class Segment:
-    """Part of a timeline's entry that one call of the model generates.
+    """TimelineEntry of a timeline's entry that one call of the model generates.
 
     Attributes:
         part: number of the timeline's entry.
@@ -123,7 +123,7 @@ class LongMotionSampler:
         self.limits = limits
         self.calls = 0
 
-    def first_take(self, segments: Sequence[Segment], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
+    def first_take(self, segments: Sequence[Segment], parts: Sequence[TimelineEntry]) -> tuple[Motion, list[int]]:
         """The whole motion, and the first frames of all segments but the first."""
         motion: Motion | None = None
         starts: list[int] = []
@@ -142,7 +142,7 @@ class LongMotionSampler:
         assert motion is not None
         return motion, starts
 
-    def second_take(self, motion: Motion, start: int, part: Part, limit: float | None) -> Motion:
+    def second_take(self, motion: Motion, start: int, part: TimelineEntry, limit: float | None) -> Motion:
         """The transition around frame ``start`` generated again; wider, in `WIDTHS`, where it is still too fast.
 
         Without guidance: the motion on both sides is condition enough. The earlier one is kept where it is slower.
@@ -171,7 +171,7 @@ class LongMotionSampler:
                 break
         return motion
 
-    def _begin(self, frames: int, part: Part) -> Motion:
+    def _begin(self, frames: int, part: TimelineEntry) -> Motion:
         made, *_ = self.pipeline(
             actions=[part.action],
             styles=[part.style],

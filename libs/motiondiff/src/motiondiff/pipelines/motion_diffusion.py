@@ -5,6 +5,7 @@ Shapes: B motions, F the longest motion of the denoiser, T the longest of this b
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from icube_common.errors import InputError, unknown
+from icube_common.errors import InputError
 from icube_common.io.runs import read_json
-from motiondiff.models.conditioning import NULL, Conditions
+from motiondiff.models.conditioning import Conditions, label_indices
 from motiondiff.models.custom_denoiser import CustomDenoiser
 from motiondiff.models.denoiser import MotionDenoiser
 from motiondiff.models.inpainting import FADE_SECONDS, InpaintingCondition, inpainting_input, spread_correction
@@ -248,7 +249,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         else:
             begin = len(self.scheduler.timesteps) - max(1, round(noise_strength * len(self.scheduler.timesteps)))
             latents = self._noised(init_motions, latents, begin)
-        extra = {"generator": generators} if self._scheduler_draws_noise() else {}
+        extra = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
         with self.progress_bar(total=len(self.scheduler.timesteps) - begin) as progress:
             for step, timestep in enumerate(self.scheduler.timesteps[begin:]):
                 noisy = self.scheduler.scale_model_input(latents, timestep)[:, :longest]
@@ -313,8 +314,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             embeddings[has_text] = found
         offsets = torch.tensor(np.stack([skeleton.offsets for skeleton in skeletons]))
         return Conditions(
-            action=_indices("action", actions, self.denoiser.config.actions),
-            style=_indices("style", styles, self.denoiser.config.styles),
+            action=label_indices("action", actions, self.denoiser.config.actions),
+            style=label_indices("style", styles, self.denoiser.config.styles),
             shape=self.representation.shape_condition(offsets.to(self.representation.offsets)).cpu(),
             has_shape=torch.ones(len(skeletons), dtype=torch.bool),
             text=embeddings,
@@ -394,17 +395,3 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                     f"{frames} frames ({frames / fps:.2f} s): this model makes 2 to {limit} frames ({longest})"
                 )
         return lengths
-
-    def _scheduler_draws_noise(self) -> bool:
-        """True for a scheduler whose step takes a generator (DDPM, DDIM; not UniPC)."""
-        import inspect
-
-        return "generator" in inspect.signature(self.scheduler.step).parameters
-
-
-def _indices(kind: str, names: Sequence[str | None], vocabulary: Sequence[str]) -> Tensor:
-    """(B,) vocabulary indices, `NULL` for None."""
-    for name in names:
-        if name is not None and name not in vocabulary:
-            raise unknown(kind, name, vocabulary)
-    return torch.tensor([NULL if name is None else list(vocabulary).index(name) for name in names])

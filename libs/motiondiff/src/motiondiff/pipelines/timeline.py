@@ -15,7 +15,7 @@ MAX_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
-class Part:
+class TimelineEntry:
     """One entry.
 
     Attributes:
@@ -38,7 +38,7 @@ class Timeline:
         transition: how long one part blends into the next, seconds.
     """
 
-    parts: Sequence[Part]
+    parts: Sequence[TimelineEntry]
     transition: float = 0.6
 
 
@@ -71,7 +71,7 @@ def load_timeline(file: str | Path) -> Timeline:
     return Timeline(parts, float(transition))
 
 
-def _part(entry: Any, where: str) -> Part:
+def _part(entry: Any, where: str) -> TimelineEntry:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: {entry!r} is not {{action: NAME, seconds: S}}")
     for key in entry:
@@ -82,7 +82,7 @@ def _part(entry: Any, where: str) -> Part:
     for key in ("action", "style"):
         if entry.get(key) is not None and not isinstance(entry[key], str):
             raise InputError(f"{where}: {key}: {entry[key]!r} must be a name")
-    return Part(entry.get("action"), float(entry["seconds"]), entry.get("style"))
+    return TimelineEntry(entry.get("action"), float(entry["seconds"]), entry.get("style"))
 
 
 def _is_positive(value: Any) -> bool:

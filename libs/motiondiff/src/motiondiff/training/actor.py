@@ -27,7 +27,7 @@ from motiondiff.training.diffusion import fit_representation, save_model
 FRAME_STEP = 40
 
 
-class ActorStep:
+class ActorLoss:
     """One training step's losses (section 3.3): pose parameters, joints, divergence.
 
     The paper's vertices are joints here, by forward kinematics: no licensed body model is needed. Pose and joints are
@@ -118,7 +118,7 @@ def train_actor(
     )
     result = fit(
         vae,
-        ActorStep(representation, config.loss, config.model.width),
+        ActorLoss(representation, config.loss, config.model.width),
         dataset,
         config=config.train,
         run=run,
