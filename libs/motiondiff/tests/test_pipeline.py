@@ -223,7 +223,7 @@ def test_a_motion_file_sets_the_body(pipeline: Pipeline, tmp_path: Path) -> None
         ("scale: .nan", "scale: nan must be"),
         ("size: 2", "`scale:` and/or `bone_lengths:`"),
         ("", "`scale:`"),
-        ("scale: [", "is not YAML"),
+        ("scale: [", "not readable as YAML"),
     ],
 )
 def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: str, words: str) -> None:
@@ -247,7 +247,7 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
         ({"num_motions": 3, "generator": [torch.Generator()]}, "disagree"),
         ({"num_motions": 0}, "at least one motion"),
         ({"actions": []}, "at least one motion"),
-        ({"actions": "walk"}, r"'walk': a list is wanted, one entry for each motion: \['walk'\]"),
+        ({"actions": "walk"}, r"'walk': must be a list, one entry for each motion: \['walk'\]"),
         ({"num_inference_steps": 0}, "0 denoising steps: must be 1 to 50"),
         ({"num_inference_steps": 51}, "51 denoising steps: must be 1 to 50"),
         ({"shapes": [Skeleton(("a",), (-1,), np.zeros((1, 3)))]}, "its 1 joints are not the 18 joints"),
