@@ -322,7 +322,7 @@ BAD = {
     "edit: other file": ("edit {run} {timeline} --keep-frames 0:8 --out {new}", r"only \.npz, \.bvh and \.npy"),
     "edit: long file": ("edit {run} {long} --keep-frames 0:8 --out {new}", "this model takes 2 to 32"),
     "edit: other body": ("edit {run} {snake} --keep-frames 0:8 --out {new}", "its 3 joints cannot be put on"),
-    "edit: no run": ("edit {absent} {walk} --keep-frames 0:8 --out {new}", "does not exist"),
+    "edit: no run": ("edit {absent} {walk} --keep-frames 0:8 --out {new}", "no trained model in it"),
     "edit: existing": ("edit {run} {walk} --keep-frames 0:8 --out {old}", "exists already"),
     "compose: absent": ("compose {run} {absent} --out {new}", "absent"),
     "compose: no yaml": ("compose {run} {walk} --out {new}", r"walk\.npz"),

@@ -168,7 +168,7 @@ def test_a_pipeline_comes_from_a_hub(trained: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     pipeline = MotionDiffusionPipeline.from_pretrained("lab/motions", denoiser=MyDenoiser)
     assert asked == ["lab/motions"] and pipeline.denoiser.config.actions == ["walk", "wave"]
-    with pytest.raises(InputError, match="lab/other: is no folder, and cannot be loaded from the Hugging Face hub"):
+    with pytest.raises(InputError, match="lab/other: no such folder, and no download from the Hugging Face hub"):
         MotionDiffusionPipeline.from_pretrained("lab/other")
 
 

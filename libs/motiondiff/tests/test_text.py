@@ -385,7 +385,7 @@ def test_sample_text(text_run_path: Path, tmp_path: Path, capsys: pytest.Capture
     [
         (["--text", ""], "empty; describe"),
         (["--text", "walk \x07"], "control characters"),
-        (["--text", "walk " * 200], "say it shorter"),
+        (["--text", "walk " * 200], "shorten it"),
         (["--text", "walk", "--action", "wlak"], "did you mean 'walk'"),
         (["--text", "walk", "--action", "run", "--action", "walk"], "give one --action"),
         (["--text", "walk", "--per-action", "2"], "--text goes alone or with one --action"),

@@ -48,7 +48,7 @@ def test_the_loss_falls(store_path: Path, tmp_path: Path, tiny_config: ConfigMak
     )
     result = train(None, store_path, out=tmp_path / "run", config=config)
     records = RunFolder(tmp_path / "run").read_metrics()
-    assert len(records) == 60 and result.fit.steps == 60 and result.last["step"] == 60
+    assert len(records) == 60 and result.fit.steps == 60 and result.to_dict()["last"]["step"] == 60
     for name, share in (("loss", 0.5), ("simple", 0.7), ("positions", 0.5)):
         series = [record[name] for record in records]
         assert sum(series[-10:]) < share * sum(series[:10])

@@ -16,17 +16,17 @@ MIN_CLIPS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
-    """Which windows of which clips are shown."""
+    """Windows of clips: length, cropping, mirror images, balance."""
 
     max_frames: int = option(160, "longest window, frames; longer clips are cut at random", ge=8)
     min_frames: int = option(12, "shortest window that a random crop may leave, frames", ge=2)
-    crop_probability: float = option(0.25, "share of clips shown as a random window although they fit", ge=0, le=1)
-    balance: float = option(0.5, "0: as often as clips come; 1: every action equally often", ge=0, le=1)
+    crop_probability: float = option(0.25, "probability of a random crop of a clip that fits", ge=0, le=1)
+    balance: float = option(0.5, "sampling of actions: 0 as frequent as in the data, 1 equally often", ge=0, le=1)
     mirror: float = option(
-        0.0, "share of windows shown with left and right exchanged, in motion, labels and captions", ge=0, le=1
+        0.0, "share of mirrored windows: left and right exchanged in motion, labels and captions", ge=0, le=1
     )
     stature_range: float = option(
-        0.05, "bodies are scaled at random by 1 +- this, the shape condition with them", ge=0, lt=1
+        0.05, "largest random scaling of bodies, 1 +- this, and of the shape condition", ge=0, lt=1
     )
 
     def __post_init__(self) -> None:
@@ -54,15 +54,15 @@ class DiffusionConfig(Config):
     beta_schedule: str = option(
         "squaredcos_cap_v2", "diffusers' name of the noise schedule", choices=("squaredcos_cap_v2", "linear")
     )
-    action_dropout: float = option(0.1, "how often the action is replaced by its learned null", ge=0, le=1)
-    style_dropout: float = option(0.3, "how often the style is replaced by its learned null", ge=0, le=1)
+    action_dropout: float = option(0.1, "probability of replacing the action by its learned null", ge=0, le=1)
+    style_dropout: float = option(0.3, "probability of replacing the style by its learned null", ge=0, le=1)
     text_dropout: float = option(
-        0.2, "how often the text, where there is one, is replaced by its learned null", ge=0, le=1
+        0.2, "probability of replacing the text, where there is one, by its learned null", ge=0, le=1
     )
-    shape_dropout: float = option(0.1, "how often the body shape is replaced by its learned null", ge=0, le=1)
+    shape_dropout: float = option(0.1, "probability of replacing the body shape by its learned null", ge=0, le=1)
     inpainting_probability: float = option(
         0.0,
-        "share of windows shown with held frames or joints, for editing; 0: no input for them",
+        "share of windows with conditioned frames or joints, for editing; 0: no input for them",
         ge=0,
         le=1,
     )
@@ -86,9 +86,9 @@ class TextConfig(Config):
     tokenizer: str | None = option(None, "folder of a Hugging Face tokenizer, for encoders whose own one is on a hub")
     cache: str | None = option(None, "folder of cached embeddings, shared by runs; default: text_cache in the run")
     labels: bool = option(False, "captions made of the label also for clips that have texts of their own")
-    hide_action: float = option(0.5, "how often the action is left out, so that text alone has to do", ge=0, le=1)
-    noise: float = option(0.5, "deviation of noise on embeddings in training, relative to their own size", ge=0)
-    blend: float = option(0.5, "how often two captions of a clip are blended into one", ge=0, le=1)
+    hide_action: float = option(0.5, "probability of dropping the action of a clip with text", ge=0, le=1)
+    noise: float = option(0.5, "standard deviation of noise on embeddings in training, relative to their norm", ge=0)
+    blend: float = option(0.5, "probability of blending two captions of a clip into one", ge=0, le=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class ActorConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(Config):
-    """Which network, how long it trains, and how training clips are varied."""
+    """Action classifier: network, training and augmentation."""
 
     model: str = option("gru", "network", choices=CLASSIFIERS)
     device: str = option("cpu", "torch device of the network; on a CPU the same clips and seed give the same one")
@@ -165,7 +165,7 @@ class ClassifierConfig(Config):
     batch_size: int = option(32, "clips per step", ge=2)
     synthetic_fraction: float = option(
         0.5,
-        "share of the draws of a class that are further clips (--with, or generated), where it has both",
+        "share of further clips (--with, or generated) in the samples of a class that has both",
         gt=0,
         lt=1,
     )
@@ -174,10 +174,10 @@ class ClassifierConfig(Config):
     dropout: float = option(0.2, "dropout before the classifier", ge=0, lt=1)
     label_smoothing: float = option(0.1, "share of each target spread over all classes", ge=0, lt=1)
     ema_decay: float = option(0.98, "decay of the moving average of the weights, 0 = off", ge=0, lt=1)
-    rotation_degrees: float = option(30.0, "training clips are turned about y by up to this", ge=0, le=180)
-    scale_range: float = option(0.15, "and scaled by 1 +- this", ge=0, lt=1)
-    min_crop: float = option(0.7, "and cut to between this share of their length and all of it", gt=0, le=1)
-    joint_noise: float = option(0.01, "and each joint moved by a constant of this deviation, m", ge=0)
+    rotation_degrees: float = option(30.0, "largest random rotation about y, degrees", ge=0, le=180)
+    scale_range: float = option(0.15, "largest random scaling, 1 +- this", ge=0, lt=1)
+    min_crop: float = option(0.7, "shortest random crop, as a share of the length", gt=0, le=1)
+    joint_noise: float = option(0.01, "standard deviation of a random constant offset of each joint, m", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,8 @@ def augment(
     """Generate motions of every class, keep those that pass, and write them as a store.
 
     The classifier, the physical limits and the distance to training come from the training split of ``data`` alone.
-    ``rejected.csv`` of the store says of every other motion why it is not there; ``augment.json`` holds the limits and
-    what was found.
+    ``rejected.csv`` of the store lists every other motion with the reason; ``augment.json`` holds the limits and
+    counts.
 
     Args:
         run: a run folder of either generator.
@@ -158,7 +158,7 @@ def _check_complete(
 
 
 def _names(actions: list[str]) -> list[str]:
-    """``generated-walk-007``: the clip's id says that nobody was recorded."""
+    """Ids of generated clips: ``generated-walk-007``."""
     from motiondiff.pipelines.sampling import slug
 
     numbers: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""One cell of an ablation or a search: a training under some settings and a seed, and how its motions are judged."""
+"""Trial of an ablation or a search: a training under some settings and a seed, and the evaluation of its motions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from motiondiff.recognition.training import fit_classifier
 from motiondiff.training.diffusion import train
 
 SPLIT = "validation"
-"""What a cell's motions are held against: settings are chosen without a look at the test subjects."""
+"""Reference split of a trial: settings are chosen without the test subjects."""
 RATIOS = ("accuracy", "within_class_diversity", "foot_skate", "jitter")
-"""Figures that are also told as a share of held-out real motion's."""
+"""Metrics that are also reported relative to held-out real motion."""
 
 
 def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: str) -> Outcome:
-    """Train once, make a balanced set, and judge it by the store's validation split.
+    """Train once, sample a balanced set, and evaluate it on the store's validation split.
 
     Args:
         overrides: keys of `TrialConfig`.

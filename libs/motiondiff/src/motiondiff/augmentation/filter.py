@@ -1,4 +1,4 @@
-"""Which generated motions may stand in a training set: recognised, physically as good as real ones, and no copies."""
+"""Filter of generated motions for a training set: recognised, physically as good as real ones, and no copies."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from motiondiff.skeleton.motion import Motion
 COPY = "copy"
 UNSURE = "confidence"
 PHYSICS = ("foot_skate", "jitter", "bone_length_drift", "penetration")
-"""Figures of `motiondiff.evaluation.physics` that are held against real training clips."""
+"""Metrics of `motiondiff.evaluation.physics` that are compared with real training clips."""
 TOLERANCE = {"bone_length_drift": 0.001, "penetration": 0.01}
 """Metres that are always allowed: by the store's making real clips have rounding errors here and hardly more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterDecision:
-    """What was found of one motion.
+    """Result of the filter for one motion.
 
     Attributes:
-        confidence: probability of the class that was asked for.
+        confidence: probability of the target class.
         distance: to the nearest training clip or part of one, metres (`motiondiff.evaluation.memorisation`).
-        kind: what it is rejected for first; empty where it is kept.
+        kind: first criterion that rejects it; empty where it is accepted.
         reason: the same in words, with the values.
     """
 
@@ -70,7 +70,7 @@ class MotionFilter:
         self.copy_limit = max(MIN_COPY_DISTANCE, config.copy_threshold * float(np.median(self.memory.own.distance)))
 
     def decisions(self, motions: Sequence[Motion]) -> list[FilterDecision]:
-        """A decision on each motion; its action is the class that was asked for."""
+        """Decision on each motion; its action is the target class."""
         clips = ClipSet.from_motions(motions, self.real.class_names)
         probabilities = self.classifier.predict(clips)
         asked = probabilities[np.arange(len(clips)), clips.labels]
@@ -114,7 +114,7 @@ def physics_of(clips: ClipSet) -> dict[str, npt.NDArray[np.float64]]:
 def choose(
     decisions: Sequence[FilterDecision], actions: Sequence[str], per_class: int, *, fill: bool
 ) -> tuple[list[int], list[int], dict[int, str]]:
-    """Which motions are kept: the first ``per_class`` of each class that pass, in the order they were made.
+    """Choose the first ``per_class`` motions of each class that pass, in the order of generation.
 
     Not the most confident ones: those would be the least varied.
 

@@ -25,11 +25,11 @@ SOURCE_STREAM = 2
 
 
 class Generator(Protocol):
-    """Makes motions of the actions it knows."""
+    """Generator of motions of a vocabulary of actions."""
 
     @property
     def actions(self) -> list[str]:
-        """What it can be asked for."""
+        """Vocabulary of actions."""
         ...
 
     def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
@@ -71,7 +71,7 @@ class DiffusionGenerator:
 
     @property
     def actions(self) -> list[str]:
-        """What it can be asked for."""
+        """Vocabulary of actions."""
         return list(self.pipeline.denoiser.config.actions)
 
     def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
@@ -111,7 +111,7 @@ class VaeGenerator:
 
     @property
     def actions(self) -> list[str]:
-        """What it can be asked for."""
+        """Vocabulary of actions."""
         return self.model.actions
 
     def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:

@@ -58,7 +58,7 @@ def augmentation_study(
     retry_failed: bool = False,
     overwrite: bool = False,
 ) -> StudySummary:
-    """Run or go on with a study, and write ``table.*``, ``plot.*``, ``predictions.csv`` of every cell, ``report.html``.
+    """Run or resume a study, and write ``table.*``, ``plot.*``, ``predictions.csv`` of every cell, ``report.html``.
 
     The generator, the filter and all statistics of a row are made from a store that holds exactly the row's share of
     the real training clips; the classifier of a row reads those clips, what the generator made, and the held-out
@@ -66,7 +66,7 @@ def augmentation_study(
 
     Args:
         data: the store; its test split, or ``config.test_subjects``, is held out.
-        out: the study's folder; a study that is there goes on.
+        out: the study's folder; an existing study is resumed.
         config: fractions, seeds, generators, filter.
         executor: where cells run; by default in this process.
         workers: how many cells run at the same time.
@@ -219,13 +219,13 @@ def _run_all(
 
 
 def _asked(config: StudyConfig) -> dict[str, Any]:
-    """What has to be the same when a study goes on; rows and seeds may be added."""
+    """Settings that a resumed study must share; arms and seeds may be added."""
     asked = config_to_dict(config)
     return {name: value for name, value in asked.items() if name not in {"seeds", "fractions", "methods"}}
 
 
 def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
-    """Who is held out: subjects, else styles."""
+    """Held-out groups: subjects, else styles."""
     for column, names in (("subject", store.subjects), ("style", store.styles)):
         codes = np.unique(store.columns[column][clips])
         if (codes >= 0).any():

@@ -28,7 +28,7 @@ class StudyArm:
 
     @property
     def training(self) -> str:
-        """What classifiers are trained on, as the table says it."""
+        """Training set of the classifiers, as it is named in the table."""
         parts = ([REAL] if self.real else []) + ([f"{SYNTHETIC} ({self.method})"] if self.method else [])
         return " + ".join(parts)
 

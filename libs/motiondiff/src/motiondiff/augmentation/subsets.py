@@ -27,10 +27,10 @@ def split_real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -
 
     Args:
         store: the prepared data.
-        test_subjects: who is held out; by default the store's test split.
+        test_subjects: held-out subjects; by default the store's test split.
 
     Raises:
-        InputError: an unknown subject, nobody or everybody held out, a subject on both sides, a class with fewer than
+        InputError: an unknown subject, no or all subjects held out, a subject on both sides, a class with fewer than
             `MIN_CLIPS` clips to train on, or one without a test clip.
     """
     labelled = store.columns["action"] != NO_LABEL

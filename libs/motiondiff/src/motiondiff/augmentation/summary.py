@@ -1,4 +1,4 @@
-"""What came of an augmentation study: table, paired differences, plot, page."""
+"""Results of an augmentation study: table, paired differences, plot, page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
-    """What came of a row.
+    """Results of an arm.
 
     Attributes:
         row: which.
@@ -62,7 +62,7 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What came of a study.
+    """Results of a study.
 
     Attributes:
         folder: of the study.
@@ -70,8 +70,8 @@ class StudySummary:
         config: of the study.
         rows: in the order of the table.
         contrasts: for each fraction: with and without each method's motions, and the methods against each other.
-        sources: what came of the generators.
-        test_subjects: who is held out.
+        sources: results of the generators.
+        test_subjects: held-out subjects.
     """
 
     folder: Path
@@ -177,9 +177,9 @@ def summarise(
         store: the data.
         config: of the study.
         rows: of the table.
-        sources: (name, 0) -> what came of a generator.
-        results: (row's name, seed) -> what came of a classifier.
-        test_subjects: who is held out.
+        sources: (name, 0) -> result of a generator.
+        results: (name of the arm, seed) -> result of a classifier.
+        test_subjects: held-out subjects.
     """
     found = {row: _row(row, config, sources, results) for row in rows}
     contrasts = []

@@ -1,4 +1,4 @@
-"""A store as videos in class folders: what recognition from video is trained on."""
+"""Store as videos in class folders, for training recognition from video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (240, 240)
 def render_store(
     store: MotionStore, folder: str | Path, *, split: str | None = None, size: tuple[int, int] = SIZE
 ) -> int:
-    """Draw every labelled clip into ``<class>/<clip>.mp4``, without a word in the picture: that would tell the class.
+    """Draw every labelled clip into ``<class>/<clip>.mp4``, without text in the image (it names the class).
 
     Args:
         store: what is drawn.

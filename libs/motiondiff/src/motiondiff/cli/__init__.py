@@ -16,7 +16,7 @@ from motiondiff.cli import augmentation, data, evaluation, sampling, training
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="demo/motiondiff", metavar="DIR", help="folder to make (demo/motiondiff)")
-    parser.add_argument("--steps", type=int, default=None, help="training steps (default: about two minutes' worth)")
+    parser.add_argument("--steps", type=int, default=None, help="number of training steps (default: about two minutes)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
 

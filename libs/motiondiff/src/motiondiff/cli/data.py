@@ -60,7 +60,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "--split-by", metavar="subject|style", help="default: subject where there are several, else style"
     )
     parser.add_argument("--test-groups", metavar="A,B", default="", help="subjects or styles held out for testing")
-    parser.add_argument("--split-seed", type=int, default=0, help="which groups are held out, when not named")
+    parser.add_argument("--split-seed", type=int, default=0, help="random seed of held-out groups that are not named")
     parser.add_argument("--strict", action="store_true", help="stop at the first clip that cannot be used")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing store")
 
@@ -119,7 +119,7 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz, .bvh or .npy file, or a store")
-    parser.add_argument("more", nargs="*", metavar="FILE2", help="for html: more of them, two are shown side by side")
+    parser.add_argument("more", nargs="*", metavar="FILE2", help="further files, for html: two are shown side by side")
     known = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
     parser.add_argument("--to", required=True, metavar="FORMAT", help=known)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The demo: the whole way, from clips to animations, on simulated motions and in a few minutes of CPU."""
+"""Demo: from clips to animations on simulated motions, in a few minutes of CPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONFIG = MotionDiffConfig(
 
 
 def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) -> dict[str, Any]:
-    """Simulate clips, train a small model on them, sample every action, and say what to open.
+    """Simulate clips, train a small model on them, sample every action, and list the files to open.
 
     Args:
         out: folder for store, run and samples.

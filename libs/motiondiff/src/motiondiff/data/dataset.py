@@ -220,7 +220,7 @@ def collate(windows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     return batch
 
 
-def class_balanced_weights(actions: npt.NDArray[np.int32], noise_strength: float) -> npt.NDArray[np.float64]:
+def class_balanced_weights(actions: npt.NDArray[np.int32], strength: float) -> npt.NDArray[np.float64]:
     """Sampling weights ``count(action) ** -strength``: 0 for uniform clips, 1 for uniform actions."""
     _, codes, counts = np.unique(actions, return_inverse=True, return_counts=True)
-    return np.asarray(counts[codes] ** -float(noise_strength))
+    return np.asarray(counts[codes] ** -float(strength))

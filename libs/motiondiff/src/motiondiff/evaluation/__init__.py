@@ -1,4 +1,4 @@
-"""How good generated motions are: distances, coverage, diversity, physics, memorisation, beside real motion.
+"""Evaluation of generated motions: distances, coverage, diversity, physics, memorisation, beside real motion.
 
 >>> from motiondiff.config import EvaluateOptions
 >>> from motiondiff.evaluation.runner import evaluate

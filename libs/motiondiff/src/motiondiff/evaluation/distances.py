@@ -16,7 +16,7 @@ Features = Float[np.ndarray, "N D"]
 Labels = npt.NDArray[np.int64]
 
 CLIPS_PER_DIMENSION = 10
-"""FID estimates a D x D covariance on both sides: with fewer clips than this times D its bias exceeds what it tells."""
+"""Clips per feature that FID needs: it estimates a D x D covariance on both sides, with a large bias below."""
 
 
 def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labels | None = None) -> float:
@@ -86,7 +86,7 @@ def fid(x: Features, y: Features) -> float:
 
 
 def why_no_fid(generated: int, real: int, dimensions: int) -> str:
-    """Why FID may not be given for these counts; empty where it may."""
+    """Reason not to report FID for these counts; empty where there is none."""
     if generated != real:
         return f"{generated} clips on one side and {real} on the other: FID's bias differs, equal counts are needed"
     needed = CLIPS_PER_DIMENSION * dimensions
@@ -115,8 +115,8 @@ def within_class(features: Features, labels: npt.NDArray[np.int64]) -> float:
     """Mean over classes of the mean distance between two clips of the class.
 
     On a classifier's features this is Action2Motion's multimodality (of all pairs instead of 20 drawn ones). A
-    classifier is trained to give the clips of a class the same features, so that it hardly sees a class collapse to one
-    prototype: the same on poses (`motiondiff.evaluation.pose_descriptors`) does.
+    classifier is trained to give the clips of a class the same features, which hides a class that has
+    collapsed to one prototype: the same on poses (`motiondiff.evaluation.pose_descriptors`) does.
 
     Raises:
         InputError: a class with a single clip.

@@ -1,4 +1,4 @@
-"""Whether a generator gives back its training clips: distance to the nearest one, beside that of held-out clips."""
+"""Memorisation of training clips by a generator: distance to the nearest one, beside that of held-out clips."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ MEANING = {
     "fid": "Frechet distance to held-out motion, where the counts allow it",
     "precision": "share of motions that lie among held-out real ones (k = 3)",
     "recall": "share of held-out real motions that lie among these (k = 3)",
-    "accuracy": "share that the classifier names as the action asked for, mean over classes",
+    "accuracy": "share that the classifier assigns to the target action, mean over classes",
     "diversity": "mean distance of two motions, on the classifier's features",
     "multimodality": "mean distance of two motions of one action, on the classifier's features",
     "within_class_diversity": "m: mean distance of two motions of one action, root mean square over joints",
@@ -49,12 +49,12 @@ MEANING = {
     "copies": "share of motions that are nearly a training clip",
     "below_held_out_p5": "share of motions nearer to a training clip than 95 % of held-out ones are",
 }
-FIXED = "one fixed set of clips: no seed changes it"
+FIXED = "one fixed set of clips, without seeds"
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedClips:
-    """What is known of a set of clips: features (N, D), probabilities (N, C), poses (N, F), nearest training clips."""
+    """A set of clips with its features (N, D), probabilities (N, C), poses (N, F), nearest training clips."""
 
     clips: ClipSet
     features: Table
@@ -64,7 +64,7 @@ class EvaluatedClips:
 
 
 class MotionEvaluator:
-    """Everything that sets of motions are held against, prepared once.
+    """Evaluator of sets of motions: training and held-out clips, and an action classifier.
 
     Args:
         train: the generator's training clips, and no others.
@@ -161,7 +161,7 @@ def evaluate_sets(
 
     Args:
         generated: one set of motions for each seed, all with the classes of ``judge``, two clips of each at least.
-        evaluator: what they are held against.
+        evaluator: with the real clips to compare with.
 
     Returns:
         Every figure as ``{"mean", "ci95": [low, high], ...}`` (95 % t-interval of the mean over seeds; None and a

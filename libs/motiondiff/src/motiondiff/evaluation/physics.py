@@ -1,4 +1,4 @@
-"""What bodies on a floor do and do not: sliding feet, floating, sinking, jerking, bones that change their length.
+"""Physical plausibility of bodies on a floor: sliding feet, floating, sinking, jerking, bones that change their length.
 
 Nothing here depends on a classifier. Shapes: T frames, J joints. Clips have their floor at y = 0.
 """

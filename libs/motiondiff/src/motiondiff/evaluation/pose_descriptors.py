@@ -42,7 +42,7 @@ def on_body(positions: Array, parents: Sequence[int], lengths: Array) -> Array:
 
 
 def facing_front(positions: Array, skeleton: Skeleton) -> Array:
-    """The clip turned about y so that its first frame faces +z; unchanged where names do not tell left from right."""
+    """The clip turned about y so that its first frame faces +z; unchanged where no names distinguish the sides."""
     if not skeleton.left_right_pairs:
         return positions
     left = np.sum([positions[0, a] - positions[0, b] for a, b in skeleton.left_right_pairs], axis=0)

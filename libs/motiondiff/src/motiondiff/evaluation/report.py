@@ -35,13 +35,13 @@ def write_report(
     predictions: Predictions,
     store: MotionStore,
 ) -> None:
-    """Write ``report.html``, and ``sheets/`` with its pictures of motions.
+    """Write ``report.html``, and ``sheets/`` with images of motions.
 
     Args:
-        folder: where to.
+        folder: existing folder.
         result: of `motiondiff.evaluation.runner.evaluate`.
-        evaluator: what the motions were held against.
-        seen: what is known of the first set of motions.
+        evaluator: real clips and the classifier.
+        seen: features of the first set of motions.
         motions: that set.
         predictions: of all sets.
         store: the real clips.

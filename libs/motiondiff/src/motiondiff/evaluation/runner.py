@@ -1,4 +1,4 @@
-"""The job behind ``motiondiff evaluate``: motions of many seeds made, judged, and put on a page."""
+"""Evaluation of a trained model: motions of many seeds, their metrics, and a report page."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def evaluate(
     *,
     overwrite: bool = False,
 ) -> EvaluationResults:
-    """Generate motions with a trained model, from several seeds, and judge them.
+    """Generate motions with a trained model, from several seeds, and evaluate them.
 
     The evaluator, the reference for memorisation and the statistics see the run's training split alone; held-out clips
-    are only compared with. The same call gives the same figures.
+    are only compared with. The same call gives the same metrics.
 
     Args:
         run: the run folder.
         data: the store that it was trained on.
-        out: the folder to make: ``metrics.json``, ``predictions.csv`` (what the evaluator says about each motion; the
-            seed is its ``repeat``), ``report.html``, ``evaluator/`` (the classifier), ``sheets/`` (its pictures).
-        options: how motions are made and judged.
+        out: the folder to make: ``metrics.json``, ``predictions.csv`` (classifier probabilities of each motion; the
+            seed is its ``repeat``), ``report.html``, ``evaluator/`` (the classifier), ``sheets/`` (images).
+        options: sampling and evaluation.
         overwrite: replace an existing ``out``.
 
     Returns:
@@ -153,7 +153,7 @@ def evaluate(
 
 
 def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
-    """What the evaluator says about every motion; the seed is the repeat."""
+    """Classifier probabilities of every motion; the seed is the repeat."""
     return Predictions(
         ids=[name for found in seen for name in found.clips.ids],
         subjects=[GENERATED for found in seen for _ in found.clips.ids],

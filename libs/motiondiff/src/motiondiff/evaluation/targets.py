@@ -1,4 +1,4 @@
-"""What is asked of generated motion, in numbers, and whether it is reached."""
+"""Target values of the metrics of generated motion, and whether they are reached."""
 
 from __future__ import annotations
 

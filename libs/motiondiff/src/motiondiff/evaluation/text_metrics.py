@@ -1,8 +1,8 @@
-"""What a model makes of texts alone: R-precision, MM-distance, and what a classifier names the motions.
+"""Metrics of motions made from texts alone: R-precision, MM-distance, and accuracy of an action classifier.
 
-Guo et al., CVPR 2022, rank a motion's own description among 32. Where captions are made of labels, two captions of one
-action cannot be told apart by any motion: a pool then holds one caption for each action, and is as large as there are
-actions, 32 at most. Its size is written down with the figures, for chance depends on it.
+Guo et al., CVPR 2022, rank a motion's own description among 32. Where captions are made of labels, no motion can
+distinguish two captions of one action: a pool then holds one caption for each action, 32 at most. Its size is reported
+with the metrics, since chance depends on it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOP = (1, 2, 3)
 MEANING = {
     **{f"r_precision_top{k}": f"share of motions whose caption is among the {k} nearest of the pool" for k in TOP},
     "mm_distance": "distance of a motion and its caption in the space of the matching model",
-    "accuracy": "share that the classifier names as the caption's action, mean over classes",
+    "accuracy": "share that the classifier assigns to the caption's action, mean over classes",
 }
 
 
@@ -82,7 +82,7 @@ def evaluate_texts(
         cache: the run's embeddings of captions.
 
     Returns:
-        The figures of `MEANING` as ``{"mean", "ci95", ...}`` over seeds, each of which draws captions anew; ``real``;
+        The figures of `MEANING` as ``{"mean", "ci95", ...}`` over seeds, each with its own captions; ``real``;
         ``chance``; ``pool`` and ``captions``, their numbers.
 
     Raises:

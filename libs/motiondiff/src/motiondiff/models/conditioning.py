@@ -18,7 +18,7 @@ NULL = -1
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a batch is conditioned on; any part may be null for any row.
+    """Conditions of a batch; any part may be null for any row.
 
     Attributes:
         action: (B,) index into the denoiser's actions, `NULL` for not given.

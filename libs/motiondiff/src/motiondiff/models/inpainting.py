@@ -1,4 +1,4 @@
-"""Parts of a motion that are given: what a denoiser is shown of them, and how they reach into the rest.
+"""Conditioned parts of a motion: their masks, the denoiser's input, and the correction of a prediction.
 
 Shapes: B batch, T frames, J joints, D = 3 + 6 J features.
 """
@@ -18,17 +18,17 @@ from icube_common.training import StepRandom
 MAX_GAP = 0.8
 # how long the speed at the ends of a gap carries into it, seconds (chosen on Bandai-Namco's training clips)
 CARRY_SECONDS = 0.9
-# how long what is missing at the last held frame is seen beyond it, seconds
+# how long the correction at the last conditioned frame fades out, seconds
 FADE_SECONDS = 0.75
 
 
 @dataclass(frozen=True, eq=False)
 class InpaintingCondition:
-    """The parts of a batch of motions that are given.
+    """Conditioned parts of a batch of motions.
 
     Attributes:
-        values: (B, T, D) normalised features; what they are where nothing is held does not matter.
-        mask: (B, T, D) True on features that are held.
+        values: (B, T, D) normalised features; arbitrary where ``mask`` is False.
+        mask: (B, T, D) True on conditioned features.
     """
 
     values: Float[Tensor, "B T D"]
@@ -38,16 +38,16 @@ class InpaintingCondition:
 def hermite_interpolate(
     values: Float[Tensor, "B T D"], conditioned: Bool[Tensor, "B T D"], carry: float = 0.0
 ) -> Float[Tensor, "B T D"]:
-    """Held values, and curves between them over the frames that are not.
+    """Cubic Hermite interpolation of conditioned values over the other frames.
 
-    Every feature by itself: a cubic Hermite curve whose ends' speeds are a share ``exp(-(n / carry)^4)`` of the held
-    motion's there, the rest the straight line's (n: steps across the gap). Short gaps are crossed with the speed that
-    the motion has, long ones straight. Before its first held frame and after its last one a feature stays as it is
-    there, and where no frame holds it, it is 0 (the training mean, in normalised features).
+    For each feature a curve whose end speeds are a share ``exp(-(n / carry)^4)`` of the motion's own, the rest those
+    of the straight line (n: steps across the gap): short gaps keep the speed of the motion, long ones are straight.
+    Before the first and after the last conditioned frame a feature is constant; without any conditioned frame it is 0
+    (the training mean, in normalised features).
 
     Args:
-        values: what is held; anything elsewhere.
-        conditioned: True on given features.
+        values: conditioned features; arbitrary elsewhere.
+        conditioned: True on conditioned features.
         carry: how long speeds carry, frames; 0 gives straight lines.
     """
     frames = values.shape[1]
@@ -80,9 +80,9 @@ def hermite_interpolate(
 def inpainting_input(
     values: Float[Tensor, "B T D"], conditioned: Bool[Tensor, "B T D"], fps: float
 ) -> Float[Tensor, "B T 2*D"]:
-    """What `MotionDenoiser` is shown of held parts: their `bridge`, and which features are held.
+    """Input of `MotionDenoiser` for conditioned parts: their interpolation, and the mask.
 
-    The network then predicts the way from the bridge: Oreshkin et al., "Motion In-Betweening via Deep
+    The network then predicts the difference to the interpolation: Oreshkin et al., "Motion In-Betweening via Deep
     Delta-Interpolator", IEEE TVCG 2023; as a condition of diffusion, with random masks: Cohan et al., "Flexible Motion
     In-betweening with Diffusion Models", SIGGRAPH 2024.
     """
@@ -108,13 +108,13 @@ def subtrees(parents: Sequence[int]) -> Bool[Tensor, "J J"]:
 def sample_inpainting_mask(
     random: StepRandom, mask: Bool[Tensor, "B T"], parents: Sequence[int], share: float
 ) -> Bool[Tensor, "B T D"]:
-    """Random held parts for training: a gap's surroundings, a beginning, a limb or all but a limb, or both kinds.
+    """Random conditioned parts for training: a gap's surroundings, a prefix, a limb or all but a limb, or both kinds.
 
     Args:
         random: makes the same calls whatever the batch.
         mask: True on a clip's own frames.
         parents: of the J joints.
-        share: of the rows that hold anything.
+        share: share of the rows with any conditioned part.
     """
     shown, kind, size, place, joint, inverse = random.uniform(6).unbind(1)
     length = mask.sum(1)
@@ -133,7 +133,7 @@ def sample_inpainting_mask(
 
 
 def loss_frames(mask: Bool[Tensor, "B T"], conditioned: Bool[Tensor, "B T D"]) -> Bool[Tensor, "B T"]:
-    """The frames that are not wholly held, and one at each side: elsewhere there is nothing to learn."""
+    """Frames that are not wholly conditioned, and one at each side: the others carry no loss."""
     free = ~conditioned.all(-1)
     beside = free.clone()
     beside[:, 1:] |= free[:, :-1]
@@ -148,11 +148,11 @@ def spread_correction(
     *,
     fade: int,
 ) -> Float[Tensor, "B T D"]:
-    """A prediction made exact where it is held, without a step beside it.
+    """A prediction made exact on conditioned features, without a discontinuity beside them.
 
-    What is missing at the held frames is spread over the frames between by the `bridge`. Beyond the last (or before the
-    first) held frame it fades out over ``fade`` frames, except of the root's place on the floor, where it stays: who
-    starts one metre further left goes on there.
+    The correction at conditioned frames is spread over the frames between by `hermite_interpolate`. Beyond the last (or
+    before the first) conditioned frame it fades out over ``fade`` frames; for the root's position on the floor it is
+    constant.
     """
     missing = hermite_interpolate(values - predicted, conditioned)
     frames = predicted.shape[1]

@@ -30,8 +30,8 @@ ANY_ACTION = ""
 class MotionRepresentation(ModelMixin, ConfigMixin):
     """Normalised per-frame features: absolute root translation and 6D rotations.
 
-    The part of a pipeline that knows the body: topology, mean rest offsets, and mean and deviation of the features,
-    all from training clips only.
+    The part of a pipeline that holds the body: topology, mean rest offsets, and mean and standard deviation of the
+    features, all from training clips only.
 
     Args:
         joint_names: J names.
@@ -85,7 +85,7 @@ class MotionRepresentation(ModelMixin, ConfigMixin):
         self.offsets.copy_(offsets)
 
     def normalise(self, features: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:
-        """Metres and rotation columns to zero mean and unit deviation."""
+        """Metres and rotation columns to zero mean and unit standard deviation."""
         return (features - self.mean) / self.std
 
     def denormalise(self, normalised: Float[Tensor, "*B T D"]) -> Float[Tensor, "*B T D"]:

@@ -53,7 +53,7 @@ class TextEncoder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a model that was trained with it keeps: names, fingerprint, and whether it is trained at all."""
+        """Description that a model trained with it keeps: names, fingerprint, trained or not."""
         return {
             **self.names,
             "fingerprint": self.vlm.text_fingerprint,
@@ -61,7 +61,7 @@ class TextEncoder:
         }
 
     def too_long(self, text: str) -> bool:
-        """Whether the encoder would cut the text."""
+        """True for a text that the encoder would cut."""
         return self.vlm.count_tokens(text) > self.vlm.text_budget
 
     @torch.no_grad()
@@ -92,17 +92,17 @@ class TextEncoder:
         return torch.stack([self._known[text] for text in texts])
 
     def embed_request(self, texts: Sequence[str]) -> Float[Tensor, "N S"]:
-        """Embeddings of what a user asks for.
+        """Embeddings of a user's texts.
 
         Raises:
-            InputError: a text says nothing, or is longer than the encoder reads.
+            InputError: a text without words, or longer than the encoder reads.
         """
         cleaned = [normalise_text(text, "text") for text in as_list(texts)]
         for text in cleaned:
             if self.too_long(text):
                 raise InputError(
                     f"text {text[:40]!r}...: {self.vlm.count_tokens(text)} tokens, {self.names['encoder']} reads "
-                    f"{self.vlm.text_budget}: say it shorter"
+                    f"{self.vlm.text_budget}: shorten it"
                 )
         return self.embed(cleaned)
 

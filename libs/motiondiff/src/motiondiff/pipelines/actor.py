@@ -1,4 +1,4 @@
-"""`ActorGenerator`: a trained VAE with its representation, on disk and in use."""
+"""`ActorGenerator`: a trained VAE with its representation, saved and sampled from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = "actor"
 
 
 class ActorGenerator:
-    """Draws latents from the prior and decodes them.
+    """Motions decoded from latents of the prior.
 
     Args:
         vae: trained.
@@ -32,7 +32,7 @@ class ActorGenerator:
 
     @property
     def actions(self) -> list[str]:
-        """What it can be asked for."""
+        """Vocabulary of actions."""
         return list(self.vae.config.actions)
 
     def save_pretrained(self, folder: str | Path) -> None:

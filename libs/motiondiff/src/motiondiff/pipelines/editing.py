@@ -1,6 +1,6 @@
-"""Editing a person's own motion: parts of it are held exactly, the model makes the rest.
+"""Editing of a motion file: conditioned parts are kept exactly, the model generates the rest.
 
-Prefix, in-between and body part are one thing: a mask of the features that are held (`motiondiff.models.inpainting`).
+Prefix, in-between and body part are one mask of conditioned features (`motiondiff.models.inpainting`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class EditOptions(SamplerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.keep_frames and not self.keep_joints:
-            raise InputError("nothing is kept: give --keep-frames, --keep-joints, or both (`sample` makes all anew)")
+            raise InputError(
+                "nothing is kept: give --keep-frames, --keep-joints, or both (`sample` makes whole motions)"
+            )
 
 
 def parse_ranges(text: str, option: str = "--keep-frames") -> tuple[tuple[int, int], ...]:
@@ -140,11 +142,11 @@ def load_source(file: str | Path, pipeline: MotionDiffusionPipeline, cut: tuple[
 
 
 def conditioned_mask(source: Source, options: EditOptions) -> Mask:
-    """(T, J) which joints of which frames are held; a file's frame is held at the model's rate for as long as it lasts.
+    """(T, J) mask of conditioned joints; a frame of the file covers its duration at the model's frame rate.
 
     Raises:
         InputError: a frame outside the file, a range without a frame at the model's rate, an unknown joint, or
-            everything held.
+            everything kept.
     """
     motion = source.motion
     frames = len(motion)
@@ -167,12 +169,12 @@ def conditioned_mask(source: Source, options: EditOptions) -> Mask:
             raise unknown("joint", name, motion.skeleton.names)
         mask[: len(motion), motion.skeleton.index(name)] = True
     if mask.all():
-        raise InputError("everything is held: nothing is left to make")
+        raise InputError("everything is kept: nothing is left to generate")
     return mask
 
 
 def is_in_between(mask: Mask) -> bool:
-    """Whether all that is to be made lies between wholly held frames."""
+    """True where all generated frames lie between wholly conditioned ones."""
     return bool(mask[0].all() and mask[-1].all())
 
 
@@ -202,23 +204,23 @@ def inpaint(
     guidance: float,
     generators: Sequence[Any],
 ) -> list[Motion]:
-    """The motions with everything made anew that the masks do not hold.
+    """The motions with everything generated outside of the masks.
 
     Args:
         pipeline: a trained model.
         motions: in the common frame, the model's joints and frame rate.
-        masks: (T, J) held joints of each; T may be more than the motion has: it then goes on.
+        masks: (T, J) conditioned joints of each; T may be more than the motion has, to continue it.
         actions: of each, or None.
         styles: of each, or None.
         steps: denoising steps.
         guidance: classifier-free guidance scale.
         generators: one torch generator for each.
 
-    A denoiser with an input for held parts is shown them unless motion is to go on beyond all of them: there it stays
-    near the pose that it is shown, while replacement alone goes on with the action.
+    A denoiser with an input for conditioned parts gets them unless frames follow after all of them: there it would stay
+    near the last conditioned pose, while replacement alone continues the action.
 
     Returns:
-        Motions of T frames; held joints of held frames are the very numbers of the input.
+        Motions of T frames, equal to the input on the masks.
     """
     import torch
 
@@ -260,7 +262,7 @@ def restore_conditioned(original: Motion, made: Motion, mask: Mask) -> Motion:
 
 
 def seams(mask: Mask) -> npt.NDArray[np.int64]:
-    """Steps (from frame i to i + 1) at which what is held changes, and `SEAM_FRAMES` on each side."""
+    """Steps (from frame i to i + 1) at which the mask changes, and `SEAM_FRAMES` on each side."""
     changes = np.flatnonzero((mask[1:] != mask[:-1]).any(1))
     near = {step + shift for step in changes.tolist() for shift in range(-SEAM_FRAMES, SEAM_FRAMES + 1)}
     return np.array(sorted(step for step in near if 0 <= step < len(mask) - 1), dtype=np.int64)
@@ -301,13 +303,13 @@ def edit(
     formats: Sequence[str] = ("npz",),
     overwrite: bool = False,
 ) -> Results:
-    """Hold parts of a motion file, make the rest, and write the results with ``edit.json``.
+    """Keep parts of a motion file, generate the rest, and write the results with ``edit.json``.
 
     Args:
         run: a run folder or a saved model folder.
         file: an .npz or .bvh file.
         out: the folder to make.
-        options: what is held.
+        options: conditioned parts, and sampling.
         formats: any of `motiondiff.export.FORMATS`. ``original`` in the same formats is the file as the model took it.
         overwrite: replace an existing ``out``.
 

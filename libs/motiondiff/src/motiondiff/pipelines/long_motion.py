@@ -1,8 +1,8 @@
-"""Long motion from a timeline of actions, one handed over to the next.
+"""Long motion from a timeline of actions, with transitions between them.
 
 In two takes, as DoubleTake (Shafir et al., "Human Motion Diffusion as a Generative Prior", ICLR 2024, section 4.1) does
-it, with overlap inpainting: in the first take every segment is made with the end of the one before it held as its
-beginning; in the second take each hand-over is made anew as an in-between, with the motion on both sides held.
+it, with overlap inpainting: in the first take every segment is generated with the end of the one before it as its
+prefix; in the second take each transition is generated again as an in-between, conditioned on the motion on both sides.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TAKES = 4
-"""Candidates of every segment and every hand-over, from which the first that is not too fast is taken."""
+"""Candidates of every segment and every transition; the first that is not too fast is chosen."""
 WIDTHS = (1.0, 2.0, 3.0)
-"""How much of the motion the second take makes anew, in lengths of the hand-over: more where less is too fast."""
+"""Widths of the second take, in lengths of the transition: wider where a narrower one is too fast."""
 CONTEXT = 2.0
-"""Motion that is held on each side of a hand-over in the second take, in lengths of the hand-over."""
+"""Conditioned motion on each side of a transition in the second take, in lengths of the transition."""
 NAME = "motion"
 
 
@@ -50,11 +50,11 @@ class ComposeOptions(SamplerConfig):
 
 @dataclass(frozen=True)
 class Segment:
-    """What one call of the model makes.
+    """Part of a timeline's entry that one call of the model generates.
 
     Attributes:
         part: number of the timeline's entry.
-        frames: that it adds.
+        frames: new frames.
     """
 
     part: int
@@ -62,16 +62,16 @@ class Segment:
 
 
 def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Segment]:
-    """The segments of a timeline: an entry that is too long for the model is made in several of about equal length.
+    """Segments of a timeline: an entry that is too long for the model is divided into several of about equal length.
 
     Args:
-        timeline: what is wanted.
-        fps: of the model.
-        overlap: frames that a segment takes over from the one before.
+        timeline: actions and durations.
+        fps: frame rate of the model.
+        overlap: frames of a segment that are those of the one before.
         limit: longest motion that the model makes, frames.
 
     Raises:
-        InputError: an entry shorter than the hand-over, or a hand-over that leaves the model no room.
+        InputError: an entry shorter than the transition, or a transition too long for the model.
     """
     room = limit - overlap
     if room < overlap:
@@ -81,7 +81,7 @@ def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Segme
         frames = round(part.seconds * fps)
         if frames < overlap:
             raise InputError(
-                f"entry {number + 1} ({part.action}): {part.seconds:g} s is shorter than the hand-over "
+                f"entry {number + 1} ({part.action}): {part.seconds:g} s is shorter than the transition "
                 f"({overlap / fps:.2f} s)"
             )
         pieces = -(-frames // room)
@@ -91,7 +91,7 @@ def plan(timeline: Timeline, fps: float, overlap: int, limit: int) -> list[Segme
 
 
 class LongMotionSampler:
-    """Makes a timeline's motion.
+    """Sampler of the motion of a timeline.
 
     Args:
         pipeline: a trained model.
@@ -99,9 +99,8 @@ class LongMotionSampler:
         steps: denoising steps.
         guidance: classifier-free guidance scale.
         seed: the same seed gives the same motion.
-        overlap: frames of a hand-over.
-        limits: of each segment, the fastest joint (m/s) that the hand-over to it should have; None takes the first
-            candidate.
+        overlap: frames of a transition.
+        limits: of each segment, the largest joint speed (m/s) of the transition to it; None takes the first candidate.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class LongMotionSampler:
         self.calls = 0
 
     def first_take(self, segments: Sequence[Segment], parts: Sequence[Part]) -> tuple[Motion, list[int]]:
-        """The whole motion, and the frames at which segments begin but for the first."""
+        """The whole motion, and the first frames of all segments but the first."""
         motion: Motion | None = None
         starts: list[int] = []
         for segment, limit in zip(segments, self.limits, strict=True):
@@ -144,9 +143,9 @@ class LongMotionSampler:
         return motion, starts
 
     def second_take(self, motion: Motion, start: int, part: Part, limit: float | None) -> Motion:
-        """The hand-over around frame ``start`` made anew; a wider one, in `WIDTHS`, where it is still too fast.
+        """The transition around frame ``start`` generated again; wider, in `WIDTHS`, where it is still too fast.
 
-        Without guidance: what is held on both sides says enough. It stays as it was where that is slower.
+        Without guidance: the motion on both sides is condition enough. The earlier one is kept where it is slower.
         """
         from motiondiff.skeleton.kinematics import joint_speeds
 
@@ -188,7 +187,7 @@ class LongMotionSampler:
     def _inpaint(
         self, known: Motion, conditioned: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
-        """Candidates that keep what is held of ``known``, where it stands in the world."""
+        """Candidates that keep the conditioned parts of ``known``, in the world frame."""
         from motiondiff.pipelines.editing import inpaint, restore_conditioned
         from motiondiff.skeleton.motion import apply_transform, canonicalise
 
@@ -206,7 +205,7 @@ class LongMotionSampler:
         return [restore_conditioned(known, apply_transform(motion, placement), conditioned) for motion in made]
 
     def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
-        """The first candidate that is slow enough near the hand-over, else the slowest."""
+        """The first candidate that is slow enough near the transition, else the slowest."""
         from motiondiff.skeleton.kinematics import joint_speeds
 
         fastest = [float(joint_speeds(motion)[near].max()) for motion in candidates]
@@ -221,7 +220,7 @@ class LongMotionSampler:
 
 
 def _join(*motions: Motion) -> Motion:
-    """Motions one after the other, where they stand."""
+    """Concatenated motions, in the world frame."""
     return replace(
         motions[0],
         root=np.concatenate([motion.root for motion in motions]),
@@ -232,7 +231,7 @@ def _join(*motions: Motion) -> Motion:
 
 
 def real_fastest(store: MotionStore, *, actions: list[str] | None = None, quantile: float = 0.99) -> tuple[float, int]:
-    """A quantile, over the frames of a store's training clips, of the fastest joint's speed (m/s); and how many frames.
+    """Quantile, over the frames of training clips, of the fastest joint's speed (m/s), and the number of frames.
 
     Args:
         store: real motion.
@@ -251,7 +250,7 @@ def real_fastest(store: MotionStore, *, actions: list[str] | None = None, quanti
 
 
 def find_store(run: str | Path, data: str | Path | None) -> MotionStore | None:
-    """The store that a run was trained on, or the given one; None where the run's is not there any more.
+    """The store that a run was trained on, or the given one; None where the run's is missing.
 
     Raises:
         InputError: the given store cannot be read.
@@ -278,22 +277,21 @@ def compose(
     formats: Sequence[str] = ("npz",),
     overwrite: bool = False,
 ) -> Results:
-    """Make a timeline's motion and write it with ``compose.json``.
+    """Generate the motion of a timeline and write it with ``compose.json``.
 
     Args:
         run: a run folder or a saved model folder.
         timeline: a YAML file (`motiondiff.pipelines.timeline.load_timeline`).
         out: the folder to make.
-        options: how it is made.
-        data: real motion that the speed at hand-overs is held against; None: what the run was trained on, if it is
-            still there.
+        options: sampling, and the body.
+        data: real motion to compare the speed of transitions with; None: the training data, where they are present.
         formats: any of `motiondiff.export.FORMATS`.
         overwrite: replace an existing ``out``.
 
     Returns:
-        Where the motion is; ``transitions``: of each, its time, the actions, ``fastest_joint`` (m/s) within the
-        hand-over, and ``real_p99``: the 99th percentile, over frames of real training clips of its two actions, of the
-        fastest joint (None where there is no store); ``within_real``: whether all stay below.
+        Files of the motion; ``transitions``: of each, its time, the actions, ``fastest_joint`` (m/s), ``real_p99`` (the
+        99th percentile of the fastest joint over frames of real clips of its two actions; None without a store), and
+        ``within_real``: True where it stays below.
 
     Raises:
         InputError: a bad timeline, an unknown action or style, or ``out`` exists; nothing is written then.
@@ -318,8 +316,8 @@ def compose(
         raise InputError(f"{timeline}: {error}") from error
     store = find_store(run, data)
     if store is None:
-        logger.warning("%s: its training data are not there: speeds are not held against real motion (--data)", run)
-    # what is real at a hand-over: the training clips of the two actions that meet there
+        logger.warning("%s: its training data are missing: speeds are not compared with real motion (--data)", run)
+    # real speeds at a transition: those of the training clips of its two actions
     known: dict[frozenset[str], float] = {}
     limits: list[float | None] = []
     for before, after in zip([segments[0], *segments], segments, strict=False):

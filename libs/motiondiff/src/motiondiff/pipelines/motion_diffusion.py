@@ -1,6 +1,6 @@
 """`MotionDiffusionPipeline`: from conditions to motions, with diffusers' schedulers.
 
-Shapes: B motions, F the longest motion the denoiser knows, T the longest of this batch, D features, J joints.
+Shapes: B motions, F the longest motion of the denoiser, T the longest of this batch, D features, J joints.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from motiondiff.skeleton.skeleton import Skeleton
 
 @dataclass
 class MotionPipelineOutput(BaseOutput):
-    """What a call gives.
+    """Output of a call.
 
     Attributes:
-        motions: one `Motion` per clip asked for, metres, y-up, in the common frame.
+        motions: one `Motion` per requested clip, metres, y-up, in the common frame.
     """
 
     motions: list[Motion]
@@ -107,7 +107,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
     @property
     def takes_text(self) -> bool:
-        """Whether the model was trained with texts."""
+        """True for a model that was trained with texts."""
         return bool(self.denoiser.config.text_size)
 
     def use_text_encoder(self, encoder: TextEncoder) -> None:
@@ -337,7 +337,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         """The batch size that all arguments agree on."""
         for values in lists:
             if isinstance(values, str):
-                raise InputError(f"{values!r}: a list is wanted, one entry for each motion: [{values!r}]")
+                raise InputError(f"{values!r}: must be a list, one entry for each motion: [{values!r}]")
         sizes = {len(values) for values in lists if isinstance(values, Sequence)}
         if num_motions is not None:
             sizes.add(num_motions)
@@ -396,7 +396,7 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         return lengths
 
     def _scheduler_draws_noise(self) -> bool:
-        """Whether the scheduler's step takes a generator (DDPM, DDIM, ... do; UniPC does not)."""
+        """True for a scheduler whose step takes a generator (DDPM, DDIM; not UniPC)."""
         import inspect
 
         return "generator" in inspect.signature(self.scheduler.step).parameters

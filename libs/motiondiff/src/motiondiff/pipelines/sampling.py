@@ -1,4 +1,4 @@
-"""Sampling from a trained run: what to generate, in which files, and the record of it."""
+"""Sampling from a trained run: options, motions, and their files."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def check_model_format(folder: Path) -> None:
 
 
 def is_distilled(run: str | Path) -> bool:
-    """Whether a run was made by `motiondiff.training.distillation`: it samples in few steps, with guidance folded in.
+    """True for a run of `motiondiff.training.distillation`: it samples in few steps, with guidance folded in.
 
     Raises:
         InputError: no trained model is there.
@@ -184,7 +184,7 @@ def move_to(pipeline: MotionDiffusionPipeline, device: str) -> None:
 
 
 def sample_style(styles: Sequence[str], seed: int, number: int) -> str | None:
-    """The style of motion ``number`` of a call, from (seed, number) alone; None where the model knows none."""
+    """The style of motion ``number`` of a call, from (seed, number) alone; None where the model has none."""
     import numpy as np
 
     if not styles:

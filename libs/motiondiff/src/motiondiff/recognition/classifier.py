@@ -39,9 +39,9 @@ class ActionClassifier:
 
     Attributes:
         network: in eval mode.
-        config: how it was made.
+        config: its settings.
         class_names: (C,).
-        skeleton: the joints it knows.
+        skeleton: the joints of its clips.
         fps: frames per second of its training clips.
     """
 

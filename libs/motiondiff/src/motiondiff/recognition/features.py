@@ -1,4 +1,4 @@
-"""What a classifier is shown of a clip: a fixed number of frames, joints relative to the root, and their speed.
+"""Input features of a classifier: a fixed number of frames, joints relative to the root, and their speed.
 
 The clip's duration is left out on purpose: a generator that draws lengths as the training clips of an action have them
 would be recognised by its lengths, whatever it does. Shapes: N clips, T frames, J joints.

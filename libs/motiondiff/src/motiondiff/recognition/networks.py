@@ -25,7 +25,7 @@ KERNEL = 9
 class GRUClassifier(nn.Module):
     """Two recurrent layers, the last state through a tanh layer of 30 units, and a classifier.
 
-    The classifier of Guo et al., "Action2Motion", ACM MM 2020, with which ACTOR and MDM are judged; its features are
+    The classifier of Guo et al., "Action2Motion", ACM MM 2020, with which ACTOR and MDM are evaluated; its features are
     the 30 units. Two things differ: the first hidden state is zero (the published one is drawn at random, so that no
     two evaluations agree), and inputs are normalised and carry speeds.
 
@@ -45,7 +45,7 @@ class GRUClassifier(nn.Module):
         self.classify = nn.Linear(FEATURES, classes)
 
     def features(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B D"]:
-        """What distances between sets of motions are measured in."""
+        """Features before the classifier, in which distances between sets of motions are measured."""
         flat = rearrange(with_speed(clips), "b t j c -> b (j c) t")
         states, _ = self.recurrent(rearrange(self.normalise(flat), "b d t -> b t d"))
         return torch.tanh(self.shrink(states[:, -1]))
@@ -135,7 +135,7 @@ class STGCNClassifier(nn.Module):
         self.classify = nn.Linear(widths[-1], classes)
 
     def features(self, clips: Float[Tensor, "B T J 3"]) -> Float[Tensor, "B D"]:
-        """What distances between sets of motions are measured in."""
+        """Features before the classifier, in which distances between sets of motions are measured."""
         moving = with_speed(clips)
         x = self.normalise(rearrange(moving, "b t j c -> b (j c) t"))
         x = rearrange(x, "b (j c) t -> b c t j", c=CHANNELS)

@@ -1,4 +1,4 @@
-"""The job behind ``motiondiff recognise``: train on one set of people, test on another."""
+"""Action classifiers trained on some subjects and tested on others."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load_clips(
 
     Raises:
         InputError: a broken store, an action that the training store does not know, other joints or frame rate, a
-            subject on both sides, or no people told apart in one store.
+            subject on both sides, or one store without subjects.
     """
     known, tested = MotionStore(train), MotionStore(test)
     same = known.fingerprint == tested.fingerprint
@@ -89,7 +89,7 @@ def train_and_test(
     min_clips: int | None = None,
     overwrite: bool = False,
 ) -> Results:
-    """Train a classifier, from as many seeds as wanted, and write what it says about the test clips.
+    """Train classifiers with several seeds and write their predictions on the test clips.
 
     Args:
         train: store of the training clips; see `load_clips`.

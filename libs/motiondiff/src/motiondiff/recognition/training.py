@@ -21,13 +21,13 @@ from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.features import stack_clips, varied_clips
 
 MIN_CLIPS = 2
-"""Clips a class needs: of a single one a network learns the person with the action."""
+"""Training clips that a class needs: of a single one a network learns the person with the action."""
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
 
 
 def check_class_sizes(clips: ClipSet, fewest: int, where: str) -> None:
-    """A class without clips cannot be learnt or judged, one with a single clip hardly.
+    """Check that every class has enough clips to be learnt and evaluated.
 
     Raises:
         InputError: a class has fewer clips than ``fewest``; the first is named.

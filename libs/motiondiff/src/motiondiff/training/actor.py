@@ -79,7 +79,7 @@ def train_actor(
 
     Args:
         data: the store.
-        out: the run folder; `icube_common.io.runs` says what it holds.
+        out: the run folder; `icube_common.io.runs` lists its files.
         config: all settings.
         resume: go on from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.

@@ -134,7 +134,7 @@ def make_validation(
 
 
 def check_same_data(run: str | Path, store: MotionStore) -> None:
-    """A run is judged on the store it was trained on: no other says which clips the generator has seen.
+    """Check that a store is the training data of a run: no other defines the clips that the generator has not seen.
 
     Raises:
         InputError: another store, or a saved model without the record of its training.
@@ -143,18 +143,18 @@ def check_same_data(run: str | Path, store: MotionStore) -> None:
     record = next((place for place in places if place.is_file()), None)
     if record is None:
         raise InputError(
-            f"{run}: has no environment.json that says what it was trained on; give a run folder of `motiondiff train`"
+            f"{run}: has no environment.json with its training data; give a run folder of `motiondiff train`"
         )
     written = read_json(record).get("data_fingerprint")
     if written != store.fingerprint:
         raise InputError(
-            f"{store.path}: is not the data that {run} was trained on; evaluate with the same store, whose splits say "
-            "what the model has not seen"
+            f"{store.path}: is not the data that {run} was trained on; evaluate with the same store, whose splits "
+            "hold out the test clips"
         )
 
 
 def check_same_run(run: RunFolder, store: MotionStore, config: MotionDiffConfig) -> None:
-    """Hold a stopped run's data and settings against what it is to go on with; those of ``train`` are `fit`'s to check.
+    """Check that a resumed run has the data and settings of its start; `fit` checks those of ``train``.
 
     Raises:
         InputError: other data, or the first setting that differs.
@@ -276,7 +276,7 @@ def train(
 
 
 def save_model(folder: Path, model: MotionDiffusionPipeline | ActorGenerator, card: str) -> None:
-    """Write a trained model and its card, whole or not at all."""
+    """Write a trained model and its card atomically."""
     with atomic_folder(folder, overwrite=True) as temporary:
         model.save_pretrained(temporary)
         (temporary / "README.md").write_text(card)

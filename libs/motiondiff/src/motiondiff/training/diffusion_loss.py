@@ -84,7 +84,7 @@ class DiffusionLoss:
 
 
 def batch_conditions(batch: Mapping[str, Tensor], representation: MotionRepresentation) -> Conditions:
-    """All conditions that a batch of windows knows."""
+    """All conditions of a batch of windows."""
     return Conditions(
         action=batch["action"],
         style=batch["style"],
@@ -102,7 +102,7 @@ def sample_conditions(
     hide_action: float,
     random: StepRandom,
 ) -> Conditions:
-    """A batch's conditions with some of them dropped at random, as often as the configuration says."""
+    """Conditions of a batch with some of them dropped at random, with the configured probabilities."""
     conditions = batch_conditions(batch, representation).drop(
         action=random.uniform() < config.action_dropout,
         style=random.uniform() < config.style_dropout,

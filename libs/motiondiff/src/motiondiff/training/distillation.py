@@ -5,8 +5,8 @@ Latent consistency distillation (Luo et al., "Latent Consistency Models", 2023, 
 clean motion at a timestep shall be its own clean motion one skipped step earlier. No moving average on that other side
 (Song and Dhariwal, "Improved Techniques for Training Consistency Models", ICLR 2024, section 3.2).
 
-Fewer and longer skipped steps than LCM's 50, each solved by the teacher in several: what the student knows at one end
-of the schedule reaches the other end over 10 steps instead of 50, which is what makes minutes enough.
+Fewer and longer skipped steps than LCM's 50, each solved by the teacher in several: information crosses the schedule in
+10 steps instead of 50, so that minutes of training are enough.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def find_data(run: str | Path, data: str | Path | None) -> MotionStore:
     try:
         store = MotionStore(place)
     except InputError as error:
-        raise InputError(f"{error}; --data STORE says where the data of {run} are now") from error
+        raise InputError(f"{error}; --data STORE names the folder of the data of {run}") from error
     check_same_data(run, store)
     return store
 
