@@ -33,7 +33,7 @@ REFERENCES = {
 }
 REFUSED = {
     "vendors/failing/gantrytilting/001": "gantry tilt: slices are stacked at 14.00 degrees from their normal",
-    "vendors/failing/notavolume/001": "not a volume: all 4 images lie at one place (duplicate slices)",
+    "vendors/failing/notavolume/001": "not a volume: all 4 images have one position (duplicate slices)",
     "vendors/failing/sliceincrement/001": "missing slices: 10 mm between slices 3 and 4 of 4, 5 mm between others",
     "vendors/failing/sliceincrement/002": (
         "missing slices: 1.499 mm between slices 3 and 4 of 4, 0.7497 mm between others"

@@ -263,7 +263,7 @@ def _measure_rows(values: Float64[np.ndarray, "n m"]) -> list[dict[str, str]]:
     ]
 
 
-def _shown(item: ScanQuality, scores: Float64[np.ndarray, "m"]) -> dict[str, Any]:
+def _shown(item: ScanQuality, scores: Float64[np.ndarray, " m"]) -> dict[str, Any]:
     scan, worst = item.scan, int(scores.argmax())
     who = [scan.label, f"subject {scan.subject}", f"site {scan.site}" if scan.site else "", scan.sequence]
     return {

@@ -117,10 +117,9 @@ def _crosstalk() -> Float64[np.ndarray, "s s"]:
     return np.array([[float((field * mask).sum() / mask.sum()) for field in fields] for mask in masks])
 
 
-def _strengths(changes: Mapping[str, float]) -> Float64[np.ndarray, "s"]:
+def _strengths(changes: Mapping[str, float]) -> Float64[np.ndarray, " s"]:
     """Weights of the unit fields for the required changes of all structures, corrected for crosstalk."""
-    strengths: Float64[np.ndarray, "s"] = np.linalg.solve(_crosstalk(), [changes.get(name, 0.0) for name in STRUCTURES])
-    return strengths
+    return np.linalg.solve(_crosstalk(), [changes.get(name, 0.0) for name in STRUCTURES])
 
 
 def displacement(changes: Mapping[str, float], random: Field | None = None) -> Field:

@@ -67,14 +67,6 @@ class NumericTable:
                 raise unknown("id of the numeric table", name, self.ids)
         return self.values[[position[name] for name in ids]]
 
-    def with_missing(self, ids: Sequence[str]) -> NumericTable:
-        """The table of these ids, in their order; those that it does not have get a row of missing values."""
-        known = set(self.ids)
-        values = np.full((len(ids), len(self.names)), np.nan)
-        present = [row for row, name in enumerate(ids) if name in known]
-        values[present] = self.rows([ids[row] for row in present])
-        return NumericTable(ids=tuple(ids), names=self.names, values=values, units=self.units)
-
     @classmethod
     def read_csv(
         cls, path: str | Path, *, id_column: str, columns: Sequence[str], units: Mapping[str, str] | None = None

@@ -46,7 +46,7 @@ def stack_clips(positions: Sequence[Array], config: ClassifierConfig) -> Float[T
 
 
 def crop_in_time(
-    clips: Float[Tensor, "N T J 3"], start: Float[Tensor, "N"], stop: Float[Tensor, "N"], frames: int
+    clips: Float[Tensor, "N T J 3"], start: Float[Tensor, " N"], stop: Float[Tensor, " N"], frames: int
 ) -> Float[Tensor, "N frames J 3"]:
     """Each clip between two shares of its length, resampled linearly; the path starts where the cut does."""
     last = clips.shape[1] - 1
