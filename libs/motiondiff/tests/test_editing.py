@@ -184,7 +184,7 @@ def test_plan_cuts_what_the_model_cannot_make() -> None:
     segments = plan(timeline, 10, 5, 32)
     assert [segment.part for segment in segments] == [0, 1, 1, 1]
     assert [segment.frames for segment in segments] == [20, 24, 23, 24]
-    with pytest.raises(InputError, match=r"entry 1 \(walk\): 0.3 s is shorter than the hand-over \(0.50 s\)"):
+    with pytest.raises(InputError, match=r"entry 1 \(walk\): 0.3 s is shorter than the transition \(0.50 s\)"):
         plan(Timeline([TimelineEntry("walk", 0.3)]), 10, 5, 32)
     with pytest.raises(InputError, match="at most half"):
         plan(timeline, 10, 20, 32)
@@ -304,7 +304,7 @@ BAD = {
     "edit: empty range": (EDIT + "--keep-frames 5:5", "'5:5': holds no frame"),
     "edit: no frames": (EDIT + "--keep-frames ,", "names no frames"),
     "edit: outside": (EDIT + "--keep-frames 0:8,20:25", "20:25: the file has frames 0 to 23"),
-    "edit: all": (EDIT + "--keep-frames 0:24", "everything is held"),
+    "edit: all": (EDIT + "--keep-frames 0:24", "everything is kept"),
     "edit: joint": (EDIT + "--keep-joints left_elbw", "unknown joint 'left_elbw': did you mean 'left_elbow'"),
     "edit: cut": (EDIT + "--keep-frames 0:8 --cut 10:40", "--cut 10:40: .*frames 0 to 23"),
     "edit: cuts": (EDIT + "--keep-frames 0:8 --cut 1:4,5:9", "takes one range"),
@@ -383,7 +383,7 @@ def test_wrong_input_is_one_line_and_nothing_written(command: Command, places: d
         ("timeline: [{action: walk, seconds: 1e6}]", "1e.06 s in all"),
         ("timeline: [{action: wak, seconds: 1}]", "entry 1: unknown action 'wak': did you mean 'walk'"),
         ("timeline: [{action: walk, seconds: 1, style: x}]", "entry 1: unknown style 'x'"),
-        ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the hand-over"),
+        ("timeline: [{action: walk, seconds: 0.1}]", "shorter than the transition"),
         ("timeline: [{action: walk, seconds: 9}]\ntransition: 3", "at most half"),
         ("timeline: [", "timeline.yaml"),
     ],

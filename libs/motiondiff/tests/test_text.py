@@ -412,7 +412,7 @@ def test_text_for_a_model_without(run_path: Path, tmp_path: Path, capsys: pytest
 def test_a_list_of_another_length(text_pipeline: MotionDiffusionPipeline) -> None:
     with pytest.raises(InputError, match="disagree on the number of motions"):
         text_pipeline(["walk", "run"], texts=["walk"])
-    with pytest.raises(InputError, match="a list is wanted"):
+    with pytest.raises(InputError, match="must be a list"):
         text_pipeline(texts="walk")
 
 
