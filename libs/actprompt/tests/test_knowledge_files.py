@@ -101,7 +101,7 @@ def test_by_name_by_format_and_by_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("ucf11", "", r"unknown class knowledge 'ucf11': did you mean 'ucf101'\? .*describe generate"),
+        ("ucf11", "", r"unknown class knowledge 'ucf11': did you mean 'ucf101'\? .*knowledge generate"),
         ("ntu_rgbd", "", "did you mean 'ntu-rgbd'"),
         ("", "kinetics", "class knowledge: none comes with the library for the format 'kinetics': give a file .*etri"),
         ("", "", "none comes with the library for data without a format"),

@@ -186,7 +186,7 @@ def test_slices_have_weights_where_the_picture_enters(tiny: FrozenVLM) -> None:
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     for overrides, words in (
-        (("visual.enabled=false", "concepts.enabled=false"), "nothing is left"),
+        (("visual.enabled=false", "concepts.enabled=false"), "no input is left"),
         (("visual.enabled=false", "demographics.mode=film"), "mode=linear"),
         (("demographics.mode=linear", "demographics.columns=[]"), "columns is empty"),
         (("prompt.conditional=true",), "conditional"),

@@ -84,7 +84,7 @@ def test_stamps_come_each_with_its_cause() -> None:
         assert not any(statement.template == name for statement in statements(make_explanation(simulated=False))), name
     score = DemographicPart(name="MMSE", value=22.0, unit="points", leakage_tier="C", contributions=(0.0, 0.0, 0.5))
     text = explain(make_explanation(trained=False, threshold=0.9, demographics=(score,), calibrated=False))
-    assert "The image tower (made-up tower) is untrained" in text and "untrained" not in plain_text
+    assert "The image encoder (made-up tower) is untrained" in text and "untrained" not in plain_text
     assert "Tier C was used (MMSE)" in text and "Of this, MMSE (22 points): +0.500." in text
     # logits -1.15, 1.4125, 2.2875: exp of (-2.75, -0.7, 0) over 1.56051
     assert "The model abstains: 64 % for AD is below the chosen confidence of 90 %" in text

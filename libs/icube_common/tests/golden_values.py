@@ -60,10 +60,9 @@ def differences(golden: Any, value: Any, *, exact: bool, tolerance: float = TOLE
             for k, (a, b) in pairs
             for line in differences(a, b, exact=exact, tolerance=tolerance, where=f"{where}/{k}")
         ]
+    same = golden == value or (golden != golden and value != value)
     if not exact and isinstance(golden, float) and isinstance(value, (int, float)):
-        same = math.isclose(golden, value, rel_tol=tolerance, abs_tol=tolerance)
-    else:
-        same = golden == value or (golden != golden and value != value)
+        same = same or math.isclose(golden, value, rel_tol=tolerance, abs_tol=tolerance)
     return [] if same else [f"{where}: {value!r}, golden {golden!r}"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from golden_values import check
 def test_near_values_pass_by_tolerance_and_not_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, array = tmp_path / "golden.json", np.linspace(0, 1, 7)
     monkeypatch.setenv("ICUBE_GOLDEN", "write")
-    check(file, "run", {"loss": 0.25, "weights": array, "names": ["a"]})
-    near = {"loss": 0.25 * (1 + 1e-6), "weights": array * (1 + 1e-6), "names": ["a"]}
+    check(file, "run", {"loss": 0.25, "weights": array, "names": ["a"], "absent": math.nan})
+    near = {"loss": 0.25 * (1 + 1e-6), "weights": array * (1 + 1e-6), "names": ["a"], "absent": math.nan}
     monkeypatch.setenv("ICUBE_GOLDEN", "")
     check(file, "run", near)
     monkeypatch.setenv("ICUBE_GOLDEN", "exact")
-    check(file, "run", {"loss": 0.25, "weights": array, "names": ["a"]})
+    check(file, "run", {"loss": 0.25, "weights": array, "names": ["a"], "absent": math.nan})
     with pytest.raises(AssertionError, match=r"(?s)/loss: .*/weights/sha256"):
         check(file, "run", near)
 

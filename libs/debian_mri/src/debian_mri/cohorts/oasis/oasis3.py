@@ -156,7 +156,7 @@ def _demographics(table: Path) -> dict[str, dict[str, str]]:
             row = oasis_row(cells)
             selected = {name: row[name] for name in ("sex", "education", "handedness") if row.get(name)}
             entry = next((cells[name] for name in cells if name.lower() == "ageatentry"), "")
-            people[cells["OASISID"]] = {**selected, "fusion_mode": entry}
+            people[cells["OASISID"]] = {**selected, "entry": entry}
     return people
 
 
