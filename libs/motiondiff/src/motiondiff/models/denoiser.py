@@ -23,7 +23,7 @@ from icube_common.errors import InputError
 from motiondiff.models.conditioning import ConditionEmbedding, Conditions
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from motiondiff.data.dataset import MotionDataset
     from motiondiff.models.text_encoder import TextEncoder

@@ -318,7 +318,9 @@ def make_denoiser(
     if known.max_frames < frames:
         raise InputError(f"model: takes {known.max_frames} frames at most, data.max_frames={frames}")
     if config.diffusion.inpainting_probability and not known.inpainting_input:
-        raise InputError("diffusion.inpainting_probability: the model has no input for it (inpainting_input=True)")
+        raise InputError(
+            "diffusion.inpainting_probability: the model has no input for the mask; build it with inpainting_input"
+        )
     if known.text_size != (encoder.size if encoder else 0):
         raise InputError(
             f"model: takes texts of {known.text_size} numbers, the encoder makes {encoder and encoder.size}"
