@@ -182,7 +182,7 @@ class Started:
 
 
 def started(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path) -> Started:
-    """What `train_fold` would train."""
+    """The untrained model of a fold."""
     found: list[Started] = []
 
     def fit(model: Any, step: Any, clips: Any, **options: Any) -> FitResult:

@@ -38,7 +38,7 @@ _ARM_HIGH, _ARM_RAISED, _ARM_LOW, _ARM_LEVEL, _ARM_HANGS = 115.0, 85.0, 55.0, 45
 _ELBOW_WIDE, _ELBOW_STRONG, _ELBOW_BENT, _BOTH_BENT, _ELBOW_LOOSE = 100.0, 95.0, 80.0, 75.0, 60.0
 # metres of an average body
 _AT_HEAD, _HANDS_MEET, _HANDS_NEAR = 0.38, 0.3, 0.4
-# deviations from the training clips' mean from which on another parameter is worth a sentence, and how many are told
+# threshold of a further parameter in standard deviations of the training clips, and the maximum number of captions
 _FAR, _MAX_CAPTIONS = 0.8, 6
 
 

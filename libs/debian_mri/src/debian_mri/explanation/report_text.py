@@ -21,13 +21,13 @@ from debian_mri.explanation.record import Explanation
 MAX_FOR, MAX_AGAINST, MAX_SLICES = 4, 3, 3
 """Concepts and slices that a text names, at most."""
 MIN_WEIGHT = 0.005
-"""A slice of less evidence is not named: it would stand there with 0 %."""
+"""Threshold of evidence for a named slice: a smaller share would be printed as 0 %."""
 
 AXES: Mapping[str, str] = {"axial": "z", "coronal": "y", "sagittal": "x"}
 """Plane -> the RAS axis along which it lies."""
 
 SPACES: Mapping[str, str] = {"mni": "MNI space", "native": "space of the scan"}
-"""Where positions are measured -> its name in a text."""
+"""Coordinate spaces, as named in a text."""
 
 TEMPLATES: dict[str, str] = {
     "notice": RESEARCH_ONLY,
