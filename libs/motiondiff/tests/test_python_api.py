@@ -148,7 +148,7 @@ def test_a_model_of_another_width_is_refused_with_both_numbers(data: MotionDatas
         train(others, data, FEW, out=tmp_path / "run")
     with pytest.raises(InputError, match=r"takes 16 frames at most, data\.max_frames=32"):
         train(MotionDenoiser.for_dataset(data, max_frames=16, **SMALL), data, FEW, out=tmp_path / "run")
-    with pytest.raises(InputError, match="has no input for it"):
+    with pytest.raises(InputError, match="has no input for the mask"):
         config = MotionDiffConfig(train=FEW, data=data.config, diffusion=DiffusionConfig(inpainting_probability=0.5))
         train(MotionDenoiser.for_dataset(data, **SMALL), data, config, out=tmp_path / "run")
     with pytest.raises(InputError, match=r"model\.width=15: must be even"):
