@@ -148,7 +148,7 @@ def test_an_endpoint_is_asked_and_a_broken_job_goes_on(
     assert main(["knowledge", *words, "--quiet"]) == 2
     assert "endpoint: gone" in capsys.readouterr().err
     assert ClassKnowledge.load("g.yaml").class_names == ("walk",)
-    assert "--resume goes on" in refusal(capsys, *words)
+    assert "--resume continues" in refusal(capsys, *words)
     made = result(capsys, *words, "--resume", "--quiet")
     assert made["classes"] == 2 and made["fewer_than_asked"] == {} and len(asked) == 3
     assert asked[0].startswith(

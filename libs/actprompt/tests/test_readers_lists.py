@@ -346,7 +346,7 @@ def test_florence3d(fill: Fill, tmp_path: Path) -> None:
     ("row", "reason"),
     [
         ("a.mp4,1,2,drink,7", "the clip is listed before"),
-        ("b.mp4,2,2,drink,7", "features.txt says actor 1, category 2 of video 7"),
+        ("b.mp4,2,2,drink,7", "features.txt has actor 1, category 2 of video 7"),
         ("b.mp4,1,2,drink,9", "features.txt has no video 9"),
         ("b.mp4,x,2,drink,7", "actor 'x' is no number"),
         ("b.mp4,1,3,drink,", "action 'drink' has category 3, and 2 before"),

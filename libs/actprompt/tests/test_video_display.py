@@ -223,7 +223,7 @@ def test_only_a_cover(tmp_path: Path) -> None:
         silence.sample_rate, silence.pts = 16000, 0
         container.mux(sound.encode(silence))
         container.mux(sound.encode(None))
-    with pytest.raises(VideoError, match="not a video: only a cover picture in it"):
+    with pytest.raises(VideoError, match="not a video: only a cover image in it"):
         probe(path)
 
 

@@ -1,31 +1,19 @@
-"""Commands of debian_mri on the CPU and on a second device, in one process: figures of both as JSON.
-
-python device_job_mri.py OUT demographics.mode=text ...
-"""
+"""Commands of debian_mri whose figures `device_checks.run_device_job` compares between devices."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+import functools
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import device_checks
+from device_checks import device_job
 from model_world import FAST, write_slices
-from second_device import run_on_both
 
 from debian_mri.cli import main
 
-
-def call(*words: object) -> dict[str, Any]:
-    """A command's result."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        code = main([*map(str, words), "--json"])
-    assert code == 0, f"{words[0]}: exit {code}"
-    found: dict[str, Any] = json.loads(out.getvalue())
-    return found
+call = functools.partial(device_checks.call, main)
 
 
 def commands(place: Path, overrides: list[str]) -> list[Any]:
@@ -55,6 +43,4 @@ def commands(place: Path, overrides: list[str]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    write_slices(out / "data", count=16)
-    print(json.dumps(run_on_both(lambda place: commands(place, sys.argv[2:]), out)))
+    device_job(commands, lambda out: write_slices(out / "data", count=16))

@@ -164,7 +164,7 @@ def test_missing_and_impossible_values_are_counted(tmp_path: Path) -> None:
         (("M", "female", "m", "Woman"), ["M", "F", "M", "F"]),
         (("1", "2", "2", "1"), ["M", "F", "F", "M"]),
         (("0", "1", "2", "9"), ["", "M", "F", ""]),  # ISO 5218: 0 not known, 9 not applicable
-        (("0", "1", "1", "0"), ["", "", "", ""]),  # nobody says which is which
+        (("0", "1", "1", "0"), ["", "", "", ""]),  # no name gives the side
     ],
 )
 def test_sexes(tmp_path: Path, cells: tuple[str, ...], sexes: list[str]) -> None:

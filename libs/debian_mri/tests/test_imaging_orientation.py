@@ -164,5 +164,5 @@ def test_right_angles_of_a_real_head(name: str) -> None:
 def test_a_turned_head_is_said_and_a_tilted_one_is_not() -> None:
     assert rotation_notes(29.9) == []
     assert rotation_notes(147.8) == [
-        "The head lies 148 degrees from what the file's affine says; registration turned it upright."
+        "The head lies 148 degrees from the file's affine; registration turned it upright."
     ]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from command_line import Command, as_json, command_fixture
+from device_checks import rows_fixture, run_device_job
 from model_world import FAST, drawn_brain, settings, write_slices
 
 import debian_mri.evaluation.explanation_eval as explanation_module
@@ -28,7 +24,7 @@ from debian_mri.models.checkpoint import load_model
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
 from icube_common.knowledge.commands import load_encoder
-from icube_common.vlm import FrozenVLM, VLMConfig, load_vlm
+from icube_common.vlm import VLMConfig, load_vlm
 
 CONFIG = settings("concepts.enabled=false", "slices.planes=[coronal]")
 PICTURE = (*FAST, "concepts.enabled=false")
@@ -36,23 +32,7 @@ PICTURE = (*FAST, "concepts.enabled=false")
 command = command_fixture(main, "debian_mri")
 
 
-@pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Rows of each forward pass of an image tower."""
-    found: list[int] = []
-    encode = FrozenVLM.encode_image
-
-    def counting(self: FrozenVLM, pixels: torch.Tensor) -> torch.Tensor:
-        hook = self.model.visual.register_forward_pre_hook(  # type: ignore[union-attr,operator]
-            lambda _, inputs: found.append(len(inputs[0]))
-        )
-        try:
-            return encode(self, pixels)
-        finally:
-            hook.remove()
-
-    monkeypatch.setattr(FrozenVLM, "encode_image", counting)
-    yield found
+rows = rows_fixture()
 
 
 def volume(path: Path, *, seed: int) -> Path:
@@ -181,22 +161,8 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
     ids=["frozen texts", "learned prompts and text"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parents[1] / "icube_common" / "tests"), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, str(here / "device_job_mri.py"), str(tmp_path), *overrides],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if "skipped" in found:
-        pytest.skip(found["skipped"])
-    assert found["towers"] == ["image elsewhere elsewhere", "text elsewhere"]
-    for one, other in zip(found["cpu"], found["second"], strict=True):
+    cpu, second = run_device_job(Path(__file__).with_name("device_job_mri.py"), tmp_path, overrides)
+    for one, other in zip(cpu, second, strict=True):
         if isinstance(one, list) and one and isinstance(one[0], list):
             assert np.array(other) == pytest.approx(np.array(one), abs=2e-4)
         else:

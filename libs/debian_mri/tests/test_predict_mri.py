@@ -332,7 +332,7 @@ def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], t
     found = explained(world[0] / "run", folder, values={"age": "70", "sex": "F"})
     by_file = explained(world[0] / "run", path, values={"age": "70", "sex": "F"})
     assert found.probabilities == pytest.approx(by_file.probabilities, abs=0.01)
-    assert found.id == "series" and not any("which sequence it is" in note for note in found.notes)
+    assert found.id == "series" and not any("gives the sequence" in note for note in found.notes)
     other = Phantom(slices=5, rows=12, columns=12, seed=4, changes={"SeriesDescription": "t1 mprage again"})
     other.write(folder / "more")
     with pytest.raises(InputError, match="2 volumes, of which 2 are T1w"):

@@ -61,7 +61,7 @@ def test_the_text_by_hand() -> None:
         "Slice 1: T1w coronal at y = \N{MINUS SIGN}21.0 mm (MNI space), through hippocampus, medial temporal, "
         "31 % of the attention."
     ]
-    assert "Not judged for lack of FLAIR, SWI: 2 of 11 concepts." in text
+    assert "Not evaluated for lack of FLAIR, SWI: 2 of 11 concepts." in text
     assert "none (draft, not checked by a specialist)" in text
     assert text.startswith(RESEARCH_ONLY + "\n") and text.endswith(RESEARCH_ONLY + "\n")
 

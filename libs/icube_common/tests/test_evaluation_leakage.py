@@ -18,7 +18,7 @@ def test_others_are_tested() -> None:
     [
         ({"ids": ["a1"], "subjects": ["a"]}, r"subject 'a' \(1 of the set's\): .*--subjects b takes the others"),
         ({"ids": ["a2"], "subjects": []}, r"clip 'a2': .*--subjects a,b takes the others"),
-        ({"ids": [], "subjects": ["a", "b"]}, r"subject 'a' \(2 of the set's\): .*nobody else is in it"),
+        ({"ids": [], "subjects": ["a", "b"]}, r"subject 'a' \(2 of the set's\): .*it has no other subjects"),
     ],
 )
 def test_people_and_samples_of_the_training_are_refused(trained: dict[str, list[str]], message: str) -> None:

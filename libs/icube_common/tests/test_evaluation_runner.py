@@ -85,7 +85,7 @@ def test_a_training_is_computed_once(tmp_path: Path) -> None:
     ("rows", "trained", "message"),
     [
         ([0, 2], {"subjects": ["a"], "ids": []}, r"subject 'a' \(1 of the set's\).*--subjects b takes the others"),
-        ([0, 1, 2], {"subjects": ["a", "b"], "ids": []}, r"subject 'a' \(2.*nobody else is in it"),
+        ([0, 1, 2], {"subjects": ["a", "b"], "ids": []}, r"subject 'a' \(2.*it has no other subjects"),
         ([2], {"subjects": ["x"], "ids": ["b1"]}, "scan 'b1'"),
     ],
 )

@@ -36,7 +36,7 @@ SUPPORTED_CLASSES = (
     "LCMScheduler",
 )
 """Diffusers classes whose samples have the distribution that a perfect denoiser of the clean motion asks for (tested;
-LCM's with a distilled denoiser), begun at any step. Others crash, or give another distribution: Heun's is several times
+LCM's with a distilled denoiser), from any step. Others crash, or give another distribution: Heun's is several times
 too wide, SA-Solver's in few steps as well, and LMS and DEIS do not arrive when they begin at a later step."""
 
 # setting -> its values with which samples are wrong, or that crash

@@ -26,7 +26,7 @@ from icube_common.io.runs import check_output_path
 
 logger = logging.getLogger(__name__)
 
-NOTE = "simulated brains: the ICBM152 template, deformed by formulas; of nobody"
+NOTE = "simulated brains: the ICBM152 template, deformed by formulas; of no person"
 SUBJECTS = 48
 # of each class as many are not trained on
 HELD_OUT = 8

@@ -97,10 +97,10 @@ def _warnings(manifest: Manifest, people: Participants, answer: Mapping[str, Any
     if sites and sites["confounded"]:
         lines.append(f"the site determines the class: {sites['reason']}; training on this pool is refused")
     elif sites and sites["cramers_v"] >= STRONG_ASSOCIATION:
-        lines.append(f"the site tells much of the class (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
+        lines.append(f"site and class are associated (Cramer's V {sites['cramers_v']:.2f}): balance or report it")
     for name, row in classes.items():
         if row["subjects"] < MIN_CLASS_SIZE:
-            lines.append(f"class {name}: {row['subjects']} people, too few to judge anything by")
+            lines.append(f"class {name}: {row['subjects']} people, too few for an evaluation")
     means = {name: row["age"]["mean"] for name, row in classes.items() if row["age"]}
     if means and max(means.values()) - min(means.values()) > YEARS_APART:
         shown = ", ".join(f"{name} {mean:g}" for name, mean in means.items())

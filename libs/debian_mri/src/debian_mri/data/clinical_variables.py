@@ -267,7 +267,7 @@ def describe_columns(
                 table[scan_id][name] = text
     if undescribed:
         listed = ", ".join(undescribed)
-        notes.append(f"not described, so of tier C (--leakage-tiers COLUMN=A or B says otherwise): {listed}")
+        notes.append(f"not described, so of tier C (--leakage-tiers COLUMN=A or B changes it): {listed}")
     return columns, table, notes
 
 

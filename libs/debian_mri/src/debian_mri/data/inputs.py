@@ -231,7 +231,8 @@ def demographic_table(
         )
     close = [name for name in names if participants.column(name).leakage_tier == "C"]
     disclaimers = tuple(
-        f"Uses {name}, of tier C: it is close to the diagnosis by construction, so the figures say little about images."
+        f"Uses {name}, of tier C: it is close to the diagnosis by construction, "
+        "so the figures are little evidence about images."
         for name in close
     )
     notes = [f"Not in this set: {name}." for name in (*absent, *empty)]

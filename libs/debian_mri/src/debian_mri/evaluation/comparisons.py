@@ -260,7 +260,7 @@ COMPARISONS: Mapping[str, Comparison] = {
 }
 """Name -> comparison."""
 PRIMARY = "table"
-"""The comparison that is tested: whether the image adds to what the variables tell alone. Others are descriptive."""
+"""Primary comparison: gain of the image over the variables alone. Others are descriptive."""
 
 
 def chosen(words: str) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def evaluate_explanations(
         "simulated": True,
         "run": str(run),
         "people": len(tried),
-        "left_out": {"trained_on": seen, "class_not_told": wrong, "no_slice_named": silent},
+        "left_out": {"trained_on": seen, "class_not_predicted": wrong, "no_slice_named": silent},
         "classes": sorted({found.scan.label for found in tried}),
         "structures": {found.scan.label: found.structure for found in tried},
         "slices": {"of_a_scan": tried[0].total, "named_at_most": MAX_SLICES, "config": _slices(model)},
@@ -333,7 +333,7 @@ def _text(found: Mapping[str, Any]) -> str:
 def _report(path: Path, result: Mapping[str, Any], title: str) -> None:
     report = Report("Explanation test", subtitle=title)
     report.paragraph(RESEARCH_ONLY)
-    report.paragraph("The scans are simulated: they are of nobody, and what was changed in them is known.")
+    report.paragraph("The scans are simulated: they show no person, and the simulated changes are known.")
     left, slices = result["left_out"], result["slices"]
     report.facts(
         {
@@ -343,7 +343,7 @@ def _report(path: Path, result: Mapping[str, Any], title: str) -> None:
             ),
             "slices of a scan": f"{slices['of_a_scan']} ({slices['config']['mode']}, "
             f"{', '.join(slices['config']['planes'])})",
-            "left out": f"{left['trained_on']} trained on, {left['class_not_told']} whose class was not told, "
+            "left out": f"{left['trained_on']} trained on, {left['class_not_predicted']} of another predicted class, "
             f"{left['no_slice_named']} without a named slice",
         }
     )

@@ -370,7 +370,7 @@ def site_warning(samples: Samples) -> list[str]:
     if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
         return []
     return [
-        f"The site tells much of the diagnosis (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
+        f"Site and diagnosis are associated (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
         "see the checks, and --protocol leave-one-site-out."
     ]
 

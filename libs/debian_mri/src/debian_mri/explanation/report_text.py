@@ -40,7 +40,7 @@ TEMPLATES: dict[str, str] = {
     "abstained": "The model abstains: {probability:percent} for {predicted} is below the chosen confidence of "
     "{threshold:percent}, and what follows is no finding.",
     "sequences": "Sequences used: {sequences}.",
-    "not_judged": "Not judged for lack of {missing}: {count:count} of {total:count} concepts.",
+    "not_judged": "Not evaluated for lack of {missing}: {count:count} of {total:count} concepts.",
     "margin": "Between {predicted} and {runner_up} the logits differ by {margin:signed} before calibration; "
     "this is the sum of the parts below.",
     "for": "For {predicted} rather than {runner_up}: {concept}, {standing}: {margin:signed}.",
@@ -76,7 +76,7 @@ KEYS: Mapping[str, str] = {
     "evidence_slice": "rank",
     "note": "note",
 }
-"""Sentences that may come several times -> the place that tells them apart."""
+"""Sentences that may occur several times -> the field that distinguishes them."""
 
 FORMS: Mapping[str, str] = {
     "count": r"\d+",

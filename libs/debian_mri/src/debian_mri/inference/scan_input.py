@@ -173,7 +173,7 @@ def rotation_notes(rotation: float) -> list[str]:
     """A warning where registration rotated a head by more than `MAX_HEAD_ROTATION` degrees against its affine."""
     if rotation <= MAX_HEAD_ROTATION:
         return []
-    return [f"The head lies {rotation:.0f} degrees from what the file's affine says; registration turned it upright."]
+    return [f"The head lies {rotation:.0f} degrees from the file's affine; registration turned it upright."]
 
 
 def _info(image: SliceImage, regions: Mapping[str, tuple[str, ...]]) -> SliceInfo:
@@ -274,7 +274,7 @@ def _seen(model: MriModel, source: ScanSource) -> list[str]:
     manifest = source.manifest
     same_set = manifest is not None and all(manifest.about[key] == trained[key] for key in ("format", "title"))
     if (scan.sha256 and scan.sha256 in trained["images"]) or (same_set and scan.id in trained["ids"]):
-        return ["The model was trained on this image: its answer says nothing about new ones."]
+        return ["The model was trained on this image: its prediction is no evidence about new ones."]
     if same_set and scan.subject in trained["subjects"]:
         return ["The model was trained on another image of this person."]
     return []

@@ -37,7 +37,7 @@ def resolve_sequence(
         if given not in trained:
             raise InputError(f"--sequence {given}: the model was trained on {names}")
         found = finding.reason or (f"it is {finding.sequence}" if finding.sequence else "nothing")
-        differs = [] if finding.sequence == given else [f" The image itself says: {found}."]
+        differs = [] if finding.sequence == given else [f" The image itself indicates: {found}."]
         return given, [f"The sequence was given by the user: {given} (--sequence)." + "".join(differs)]
     remedy = f"the model was trained on {names} (--sequence {trained[0]} takes the image for one)"
     if finding.reason:
@@ -46,7 +46,7 @@ def resolve_sequence(
         if len(trained) > 1:
             raise InputError(f"{image}: its sequence is unknown: {remedy}")
         kind = "a T1-weighted image" if trained[0] == "T1w" else trained[0]
-        return trained[0], [f"Nothing in the file says which sequence it is: it was taken for {kind}."]
+        return trained[0], [f"Nothing in the file gives the sequence: it is assumed to be {kind}."]
     if finding.sequence not in trained:
         raise InputError(f"{image}: is {finding.sequence}: {remedy}")
     return finding.sequence, []

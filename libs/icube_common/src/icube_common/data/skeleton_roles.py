@@ -47,7 +47,7 @@ _WORDS: dict[str, str] = {
     "hip": "hip?",
     "leg": "leg?",
 }
-"""Word -> part of a limb; a question mark where only the chain of the limb can tell."""
+"""Word -> part of a limb; a question mark where the chain of the limb decides."""
 _ARM = ("collar", "shoulder?", "arm?", "upperarm", "elbow", "wrist", "hand")
 _LEG = ("helper", "hip?", "thigh", "leg?", "knee", "ankle", "foot", "toe")
 """Parts from the trunk outwards, the order in which joints of a flat list stand in a limb."""

@@ -77,5 +77,5 @@ def check_train_test_overlap(
     if people or ids:
         who = f"subject {people[0]!r} ({len(people)} of the set's)" if people else f"{kind} {ids[0]!r}"
         others = sorted({str(group) for group in samples.group_array} - set(trained_on["subjects"]))
-        remedy = f"--subjects {','.join(others[:8])} takes the others" if others else "nobody else is in it"
+        remedy = f"--subjects {','.join(others[:8])} takes the others" if others else "it has no other subjects"
         raise InputError(f"the model was trained on {who}: test it on other people ({remedy})")

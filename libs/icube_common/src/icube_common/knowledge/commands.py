@@ -131,7 +131,7 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
     from icube_common.knowledge.generate import PROMPTS, compose_prompt, generate_sentences
 
     out = check_suffix(args.out)
-    check_output_path(out, overwrite=args.overwrite or args.resume, hint="--overwrite replaces it, --resume goes on")
+    check_output_path(out, overwrite=args.overwrite or args.resume, hint="--overwrite replaces it, --resume continues")
     names = _class_names(args)
     if names is None:
         raise InputError("--classes or --classes-file: one of them must name the classes")

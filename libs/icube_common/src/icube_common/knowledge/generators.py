@@ -56,7 +56,7 @@ class LocalGenerator:
             network = transformers.AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **options)
             self._network = network.to(device).eval()
         except Exception as error:  # a dozen kinds, from socket errors to mismatching keys: all are the user's to mend
-            reason = f"not in the local cache, and the hub says: {unreachable}" if unreachable else _first_line(error)
+            reason = f"not in the local cache; hub: {unreachable}" if unreachable else _first_line(error)
             raise InputError(
                 f"model {model!r}: cannot be loaded ({reason}): give a folder with config.json, tokenizer.json and "
                 "model.safetensors, or the name of a text generation model on the hub"

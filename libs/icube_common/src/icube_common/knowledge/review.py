@@ -105,7 +105,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     if knowledge.frozen is not None:
         warnings.append(f"no longer frozen (it was on {knowledge.frozen.date}): freeze again when the review is done")
     if knowledge.signed and result.hash != knowledge.hash:
-        warnings.append(f"no longer signed ({knowledge.reviewer!r} stood for other sentences): sign again")
+        warnings.append(f"no longer signed ({knowledge.reviewer!r} approved other sentences): sign again")
         result = dataclasses.replace(result, reviewer=UNREVIEWED)
     return Reviewed(result, dict(counts), tuple(warnings))
 

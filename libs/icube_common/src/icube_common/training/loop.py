@@ -251,7 +251,7 @@ def _reason_to_stop(state: TrainingState, progress: Progress, elapsed: float) ->
 
 def _record_start(state: TrainingState, resumed_from: int | None) -> None:
     config, run, accelerator = state.config, state.run, state.accelerator
-    accelerator.wait_for_everyone()  # nobody reads a checkpoint any more
+    accelerator.wait_for_everyone()  # no process reads a checkpoint any more
     if accelerator.is_main_process:
         values: dict[str, Any] = {
             "device": str(accelerator.device),
@@ -340,7 +340,7 @@ def _finish(state: TrainingState, progress: Progress, stopped_because: str) -> N
             budget_stopped_at=progress.step if late else None,
             reproducible=(
                 f"no: max_minutes={state.config.max_minutes} ended it at step {progress.step}, and a clock is never "
-                f"the same twice; --resume with another budget goes on from there"
+                f"the same twice; --resume with another budget continues from there"
                 if late
                 else "from the seed, on the same machine type"
             ),

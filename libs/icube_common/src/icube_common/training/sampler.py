@@ -28,7 +28,7 @@ class SampleRef(NamedTuple):
             any worker. Two draws of one sample, in other epochs or by weighted drawing, have different seeds.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a draw for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which a sample never needs
     seed: int
 
 

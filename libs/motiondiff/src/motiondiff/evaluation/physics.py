@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float32]
 LOW_FOOT = 0.08
 """Metres above the floor below which a foot joint should stand (the project's older movement figures use it too)."""
 SLIDING = 0.25
-"""m/s: a low foot that is faster than this horizontally slides; the speed that the training's contact loss knows."""
+"""m/s: a low foot that is faster than this horizontally slides; the threshold of the training's contact loss."""
 FIGURES = ("foot_skate", "foot_skate_share", "float", "penetration", "jitter", "bone_length_drift")
 
 MEANING = {

@@ -115,7 +115,7 @@ def _curves(report: Report, evaluator: MotionEvaluator, seen: EvaluatedClips, re
     report.section("Memorisation")
     report.paragraph(
         "Distance to the nearest training clip, or part of one, on a common body. Motions that copy lie left of "
-        "held-out ones; a generator that knows more than its clips lies near them."
+        "held-out ones; a generator that generalises lies near them."
     )
     series = {}
     for name, found in (
@@ -155,7 +155,7 @@ def _classes(report: Report, evaluator: MotionEvaluator, predictions: Prediction
     )
     if len(names) > MAX_MATRIX:
         return
-    alt = "Confusion matrix of the classifier: rows what was asked for, columns what it was taken for; {}"
+    alt = "Confusion matrix of the classifier: rows requested, columns predicted; {}"
     report.gallery(
         [
             (_heat_map(confusion_matrix(labels, table), names), alt.format(words), words)

@@ -15,7 +15,7 @@ from motiondiff.pipelines.sampling import check_model_format
 from motiondiff.skeleton.motion import Motion
 
 FOLDER = "actor"
-"""Name of the VAE's folder in a saved model: what tells it from a diffusion pipeline."""
+"""Name of the VAE's folder in a saved model: a diffusion pipeline has none."""
 
 
 class ActorGenerator:

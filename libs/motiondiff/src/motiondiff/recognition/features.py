@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float32]
 CHANNELS = 6
 """Three coordinates and their change from frame to frame."""
 FINER = 2
-"""Clips are kept with this many times the frames that a network sees, so that a cut of one loses little."""
+"""Stored frames of a clip relative to the input of a network, so that a crop loses little."""
 
 
 def resample(positions: Array, frames: int) -> Array:

@@ -25,7 +25,7 @@ CITATION = (
     "Seidenari et al.: Recognizing Actions from Depth Cameras as Weakly Aligned Multi-Part Bag-of-Poses, CVPRW 2013"
 )
 LOST = 5.0
-"""The coordinate that stands for a joint without tracking."""
+"""Coordinate of a joint without tracking."""
 COLUMNS = ("clip", "actor", "category", "action", "feature_idvideo")
 
 Features = dict[int, tuple[int, int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]
@@ -121,5 +121,5 @@ def _problem(row: dict[str, str], clips: dict[str, Clip], features: Features, ca
         return f"features.txt has no video {row['feature_idvideo']}"
     actor, category, _, _ = features[int(row["feature_idvideo"])]
     if (actor, category) != (int(row["actor"]), int(row["category"])):
-        return f"features.txt says actor {actor}, category {category} of video {row['feature_idvideo']}"
+        return f"features.txt has actor {actor}, category {category} of video {row['feature_idvideo']}"
     return None

@@ -95,7 +95,7 @@ def picture_track(path: Path, container: Any) -> Any:
     if tracks:
         raise VideoError(f"{path}: no decoder for its video track in FFmpeg {av.ffmpeg_version_info}")
     held = "only sound" if container.streams.audio else "no picture track"
-    held = "only a cover picture" if container.streams.video else held
+    held = "only a cover image" if container.streams.video else held
     raise VideoError(f"{path}: not a video: {held} in it")
 
 

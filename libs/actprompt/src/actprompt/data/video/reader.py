@@ -31,7 +31,7 @@ UNEVEN = 0.25
 WORTH_SEEKING = 256
 """Number of a frame from which on seeking is tried: before, decoding in order is as fast."""
 READER = "2"
-"""Version of which picture frame k of a file is; part of a cache's key."""
+"""Version of the frame numbering; part of a cache's key."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 BLOCKS = 22
-"""Blocks along each side of a slice: 8 mm of a picture of 176 mm."""
+"""Blocks along each side of a slice: 8 mm of an image of 176 mm."""
 VOXEL_MM = 8.0
 """Side of a down-sampled voxel."""
 

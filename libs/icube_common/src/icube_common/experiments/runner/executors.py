@@ -93,7 +93,7 @@ def open_executor(workers: int = 1, dask: str | None = None) -> Iterator[tuple[E
         try:
             yield pool, workers
         except BaseException:
-            # hours may be left of what runs, and nobody waits for it any more
+            # hours may be left of what runs, and no caller waits for it any more
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()

@@ -22,7 +22,7 @@ from motiondiff.skeleton.kinect import KINECT_V1, KinectJoints
 Array = npt.NDArray[np.float64]
 
 MAX_REACH = 50.0
-"""Metres. A Kinect v1 sees to about 4 m, and extrapolates a little: more is another unit or a damaged number."""
+"""Metres. The range of a Kinect v1 is about 4 m, a little more by extrapolation; beyond: another unit or damage."""
 MIN_STANDING_HEIGHT = 0.97
 """Minimum height of the head above the ankles of a standing frame, relative to the 90th percentile."""
 MAX_TILT = 20.0
