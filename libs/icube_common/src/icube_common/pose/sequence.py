@@ -67,9 +67,7 @@ class PoseSequence:
         The networks give positions from the hips; the path of the hips in the image plane is added, by one scale of
         metres a pixel for the video (the ratio of the trunk's median lengths). NaN without a person.
         """
-        hips, shoulders = (
-            [INDEX[f"{side}_{joint}"] for side in ("left", "right")] for joint in ("hip", "shoulder")
-        )
+        hips, shoulders = ([INDEX[f"{side}_{joint}"] for side in ("left", "right")] for joint in ("hip", "shoulder"))
         centred = self.metres - self.metres[:, hips].mean(axis=1, keepdims=True)
         middle = self.pixels[:, hips].mean(axis=1)
         seen = self.detected
@@ -96,7 +94,16 @@ class PoseSequence:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 values = {field.name: arrays[field.name].astype(np.float64) for field in fields(cls)}
-        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise InputError(f"{path}: not a file of poses ({error})") from error
         frames = len(values["times"])
         shapes = [(frames, len(LANDMARKS), 3)] * 2 + [(frames, len(LANDMARKS)), (frames,)]
@@ -114,7 +121,9 @@ class PoseSequence:
         metres = self.metres[self.detected]
         if not len(metres):
             return dict.fromkeys(BONES, float("nan"))
-        lengths = {bone: np.linalg.norm(metres[:, end] - metres[:, start], axis=1) for bone, (start, end) in BONES.items()}
+        lengths = {
+            bone: np.linalg.norm(metres[:, end] - metres[:, start], axis=1) for bone, (start, end) in BONES.items()
+        }
         return {bone: float(length.std() / max(length.mean(), 1e-9)) for bone, length in lengths.items()}
 
     def gated(self, gates: PoseGates | None = None) -> PoseSequence:
