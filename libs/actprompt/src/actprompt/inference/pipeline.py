@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data.frame_folder import is_image
 from actprompt.data.video import VideoClip, VideoInfo, probe
+from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
 from actprompt.inference.video_input import VideoInput, load_video_input

@@ -1,7 +1,7 @@
 """Skeletons of any tracker by the roles of their joints: one body of 13 joints, and its limb directions.
 
-A Kinect, BlazePose and a motion-capture file name and number their joints differently. `icube_common.data.skeleton_roles`
-finds shoulders, elbows and so on by name; what follows depends on these roles alone.
+A Kinect, BlazePose and a motion-capture file name and number their joints differently.
+`icube_common.data.skeleton_roles` finds shoulders, elbows and so on by name; the rest depends on these roles alone.
 
 Shapes: T frames, J joints, 3 coordinates. Axes of a skeleton: x to the right of the image or of the world, y up.
 """
@@ -70,7 +70,7 @@ def limb_directions(body: Array) -> Array:
 
 
 def body_channels(body: Array) -> Array:
-    """Positions and paths of a complete body (T, 13, 3) as channels (T, 45) that do not depend on place, size or heading.
+    """Positions and paths of a complete body (T, 13, 3) as channels (T, 45), independent of place, size and heading.
 
     The 13 joints from the middle of the hips (39), then the paths of head and hips since the first frame (6), all in
     trunk lengths, turned about the vertical so that hips and shoulders lie along x in the mean of the clip.

@@ -4,9 +4,9 @@ The vector holds the channels at evenly spaced moments, and their statistics in 
 the first contains the order of movements, the second is robust to their pace.
 
 Three kinds of skeleton are understood, alone or side by side: the limb directions of `actprompt.skeleton.joint_angles`
-(joints named `LIMB_JOINTS`); positions of a body, whose joints are found by their roles (`actprompt.skeleton.roles`), so
-that skeletons of any tracker give the same channels; and positions of any other joints, which are taken from their mean
-and in units of their size.
+(joints named `LIMB_JOINTS`); positions of a body, whose joints are found by their roles (`actprompt.skeleton.roles`),
+so that skeletons of any tracker give the same channels; and positions of any other joints, which are taken from their
+mean and in units of their size.
 
 Shapes: T frames of a clip, J joints, F = (moments + rows of the pyramid) x channels.
 """

@@ -1,7 +1,7 @@
 """The 33 landmarks of BlazePose: names, connections, and the bones of a body.
 
-Source: Bazarevsky et al. 2020, *BlazePose: On-device Real-time Body Pose tracking* (arXiv:2006.10204), figure 3, and the
-model card "BlazePose GHUM 3D" for the order.
+Source: Bazarevsky et al. 2020, *BlazePose: On-device Real-time Body Pose tracking* (arXiv:2006.10204), figure 3, and
+the model card "BlazePose GHUM 3D" for the order.
 """
 
 from __future__ import annotations

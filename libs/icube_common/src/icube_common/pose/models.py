@@ -1,7 +1,7 @@
 """Files of the pose networks: location, hashes, and extraction from the published wheel of MediaPipe.
 
-The wheel ``mediapipe==0.10.21`` of PyPI holds the networks (Apache License 2.0, Copyright The MediaPipe Authors). Its own
-dependencies conflict with those of this library and newer wheels hold no networks, so only the files are taken out.
+The wheel ``mediapipe==0.10.21`` of PyPI holds the networks (Apache License 2.0, Copyright The MediaPipe Authors). Its
+own dependencies conflict with those of this library and newer wheels hold no networks, so only the files are taken out.
 """
 
 from __future__ import annotations

@@ -80,9 +80,10 @@ class PoseSequence:
         joints = (centred + path[:, None])[:, [INDEX[name] for name in SKELETON_JOINTS.values()]]
         return (joints * [1.0, -1.0, -1.0]).astype(np.float32)
 
-    def save(self, path: str | Path) -> None:
-        """Write an ``.npz`` of the four arrays, float32."""
-        np.savez(path, **{name: values.astype(np.float32) for name, values in vars(self).items()})
+    def save(self, path: str | Path, **extra: str) -> None:
+        """Write an ``.npz`` of the four arrays, float32, with further texts by name."""
+        arrays = {name: values.astype(np.float32) for name, values in vars(self).items()}
+        np.savez(path, **arrays, **{name: np.array(text) for name, text in extra.items()})
 
     @classmethod
     def load(cls, path: str | Path) -> PoseSequence:

@@ -1,7 +1,8 @@
 """Tracking of one person through a video: detect once, then follow from frame to frame.
 
-As in Bazarevsky et al. 2020 (arXiv:2006.10204), section 2: the landmarks of a frame give the region of the next one, and
-the detector runs again where the person is lost. Constants of the filters as in MediaPipe's graph `pose_landmark_filtering`.
+As in Bazarevsky et al. 2020 (arXiv:2006.10204), section 2: the landmarks of a frame give the region of the next one,
+and the detector runs again where the person is lost. Constants of the filters as in MediaPipe's graph
+`pose_landmark_filtering`.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data import frame_folder
 from actprompt.data.frame_sampling import Sampling, sample_indices
+from actprompt.data.video import frame_folder
 from actprompt.data.video.decoding import JOINABLE, VideoError, decoded, opened
 from actprompt.data.video.display import Display
 from actprompt.data.video.seeking import packet_index, seek_frames
@@ -225,7 +225,7 @@ def iterate_frames(path: str | Path, *, keep_damaged: bool = False) -> Iterator[
 
 
 def _pictures(path: Path, *, keep_damaged: bool) -> Iterator[Callable[[], npt.NDArray[np.uint8]]]:
-    """Functions that convert the frames of a file, in order, to pixels; a frame that is not wanted costs decoding only."""
+    """Functions that convert the decoded frames of a file, in order, to pixels."""
     display = None
     with opened(path) as (container, stream):
         for frame in decoded(path, container, stream, [] if keep_damaged else None):

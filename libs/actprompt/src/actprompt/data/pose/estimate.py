@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from actprompt.data.frame_folder import clip_digest
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoInfo, decoder_key, iterate_frames, probe
+from actprompt.data.video.frame_folder import clip_digest
 from actprompt.skeleton.io import Skeleton, skeleton_file
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
@@ -66,7 +65,7 @@ class PoseFolder:
         return PoseSequence.load(path).gated(self._gates) if path.is_file() else None
 
     def skeleton(self, clip: Clip) -> Skeleton | None:
-        """Joints (T, J, 3) in metres named `POSE_JOINTS`, NaN without a person, and times (T,) in s; None without any."""
+        """Joints (T, J, 3) in metres named `POSE_JOINTS`, NaN where not detected, and times (T,) in s; or None."""
         sequence = self.sequence(clip)
         if sequence is None or not sequence.detected.any():
             return None
@@ -108,8 +107,8 @@ class _Work:
             if sequence is None:
                 info = probe(path, frame_rate=clip.fps, keep_damaged=bool(clip.damage))
                 sequence = track_video(path, info, _tracker(self.models, self.smooth), keep_damaged=bool(clip.damage))
-                with atomic_file(target) as handle:
-                    np.savez(handle, key=np.array(key), **{k: v.astype(np.float32) for k, v in vars(sequence).items()})
+                with atomic_file(target) as partial:
+                    sequence.save(partial, key=key)
         except InputError as error:
             return PoseResult(clip, 0, 0, False, str(error).removeprefix(f"{path}: "))
         detected = int(sequence.gated(self.gates).detected.sum())

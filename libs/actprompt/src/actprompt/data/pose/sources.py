@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Manifest
-from actprompt.data.pose import POSE_JOINTS, PoseFolder
+from actprompt.data.pose.estimate import POSE_JOINTS, PoseFolder
 from actprompt.skeleton.features import Parameters, joint_parameters, limb_parameters, parameter_table
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from actprompt.skeleton.roles import body_joints, limb_directions
@@ -22,7 +22,6 @@ from actprompt.skeleton.trajectory_ops import resample
 from icube_common.errors import InputError
 from icube_common.tabular import TabularData
 
-SOURCES = ("auto", "recorded", "pose", "both")
 Joints = npt.NDArray[np.float32]
 
 
@@ -45,19 +44,15 @@ class SkeletonSource:
         Raises:
             InputError: the set has no skeletons of this source.
         """
-        recorded, estimated = "skeleton" in manifest.about, PoseFolder(manifest).exists
+        recorded = "skeleton" in manifest.about or "parameters" in manifest.about
+        estimated = PoseFolder(manifest).exists
         if name == "auto":
             name = "recorded" if recorded or not estimated else "pose"
         if name in ("recorded", "both") and not recorded:
-            other = "; skeleton.source=pose takes those estimated from its videos" if estimated else ""
-            raise InputError(
-                f"{manifest.folder}: this set has no recorded skeletons{other or '; estimate them from its videos with'}"
-                + ("" if other else f" `actprompt pose --data {manifest.folder}`, or set skeleton.enabled=false")
-            )
+            remedy = "set skeleton.source=pose" if estimated else f"run `actprompt pose --data {manifest.folder}`"
+            raise InputError(f"{manifest.folder}: no recorded skeletons; {remedy}, or set skeleton.enabled=false")
         if name in ("pose", "both") and not estimated:
-            raise InputError(
-                f"{manifest.folder}: no poses of its videos yet: run `actprompt pose --data {manifest.folder}`"
-            )
+            raise InputError(f"{manifest.folder}: no poses; run `actprompt pose --data {manifest.folder}`")
         return cls(manifest, name)
 
     @property
@@ -67,7 +62,11 @@ class SkeletonSource:
         return recorded if self.name == "recorded" else (*recorded, *POSE_JOINTS)
 
     def skeleton(self, clip: Clip) -> Joints:
-        """Joints (T, J, 3), NaN where not tracked; T = 0 for a clip without skeleton."""
+        """Joints (T, J, 3), NaN where not tracked; T = 0 for a clip without skeleton.
+
+        Raises:
+            InputError: a damaged file, or one of other joints.
+        """
         recorded = None if self.name == "pose" else self.manifest.skeleton(clip)
         poses = None if self.name == "recorded" else PoseFolder(self.manifest).skeleton(clip)
         parts = [
@@ -76,7 +75,11 @@ class SkeletonSource:
         ]
         if self.name != "both":
             joints, width = parts[0] if self.name == "recorded" else parts[1]
-            return np.zeros((0, width, 3), dtype=np.float32) if joints is None else joints
+            joints = np.zeros((0, width, 3), dtype=np.float32) if joints is None else joints
+            if joints.shape[1] != width:
+                folder = self.manifest.folder
+                raise InputError(f"{folder}: skeleton of {clip.id}: {joints.shape[1]} joints, {width} named")
+            return joints
         return join_skeletons(parts)
 
     @property
@@ -95,7 +98,7 @@ class SkeletonSource:
 
 
 def join_skeletons(parts: list[tuple[Joints | None, int]]) -> Joints:
-    """Sequences of one clip side by side (T, J, 3), at the moments of the longest one; absent ones (None, J) are NaN."""
+    """Sequences of one clip side by side (T, J, 3), at the moments of the longest; absent ones (None, J) are NaN."""
     frames = max((len(joints) for joints, _ in parts if joints is not None), default=0)
     if not frames:
         return np.zeros((0, sum(width for _, width in parts), 3), dtype=np.float32)
