@@ -24,9 +24,9 @@ from actprompt.data.video import VideoError, probe
 from actprompt.data.video.frame_folder import clip_digest, clip_status
 from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
+from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
-from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from actprompt.models.visual_branch import Head
 from actprompt.training.inputs import load_inputs
 from actprompt.training.run import features_folder
 from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     BaseToNew,
@@ -64,7 +64,6 @@ from icube_common.evaluation.runner import (
 from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
 from icube_common.training import check_config, load_backbone, open_run
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM
 
 

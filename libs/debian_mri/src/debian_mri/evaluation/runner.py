@@ -36,7 +36,7 @@ from debian_mri.evaluation.report import METRICS, make_report
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     EvaluationResult,
@@ -57,7 +57,6 @@ from icube_common.evaluation.runner import (
 )
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
-from icube_common.utils import as_list
 
 logger = logging.getLogger(__name__)
 
