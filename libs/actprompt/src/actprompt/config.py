@@ -78,8 +78,7 @@ class SkeletonConfig(TabularConfig):
     )
     source: str = option(
         "auto",
-        "recorded skeletons, poses estimated from the videos (actprompt pose), both, or auto: recorded ones where there "
-        "are some",
+        "recorded skeletons, poses estimated from the videos (actprompt pose), both, or auto: recorded ones if there",
         choices=SKELETON_SOURCES,
     )
     trajectory: bool = option(True, "use of the skeleton trajectory beside the named parameters")

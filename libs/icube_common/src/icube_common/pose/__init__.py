@@ -4,7 +4,7 @@
 >>> sequence = PoseTracker(find_models()).track(frames, times)
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

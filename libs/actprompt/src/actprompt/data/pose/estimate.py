@@ -14,7 +14,6 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +26,10 @@ from actprompt.data.video import VideoInfo, decoder_key, iterate_frames, probe
 from actprompt.data.video.frame_folder import clip_digest
 from actprompt.skeleton.io import Skeleton, skeleton_file
 from icube_common.data.manifest import write_rows
+from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_file, read_json, write_json
 from icube_common.pose import SKELETON_JOINTS, PoseGates, PoseModels, PoseSequence, PoseTracker, find_models
-from icube_common.utils import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +166,8 @@ def estimate_poses(
     work = _Work(folder, manifest.root, files, files.fingerprint, smooth, gates)
     start = time.perf_counter()
     results = []
-    with tqdm(_spread(work, manifest.clips, workers), desc="poses", unit="clip", total=len(manifest.clips)) as items:
+    tracked = map_in_processes(work, manifest.clips, worth_a_pool=2, chunksize=1, processes=workers)
+    with tqdm(tracked, desc="poses", unit="clip", total=len(manifest.clips)) as items:
         for item in items:
             if strict and item.reason:
                 raise InputError(f"{manifest.video(item.clip)}: {item.reason}")
@@ -191,19 +191,6 @@ def estimate_poses(
         "detected_share": round(detected / max(frames, 1), 4),
         "seconds": round(time.perf_counter() - start, 3),
     }
-
-
-def _spread(work: _Work, clips: tuple[Clip, ...], workers: int | None) -> Iterator[PoseResult]:
-    count = min(workers or available_cores(), len(clips))
-    if count == 1:
-        yield from map(work, clips)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    # forking a process that already runs threads may hang
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, clips)
 
 
 @functools.cache
