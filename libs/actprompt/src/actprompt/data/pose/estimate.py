@@ -29,7 +29,7 @@ from icube_common.data.manifest import write_rows
 from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_file, read_json, write_json
-from icube_common.pose import SKELETON_JOINTS, PoseGates, PoseModels, PoseSequence, PoseTracker, find_models
+from icube_common.pose import SKELETON_JOINTS, PoseGates, PoseModels, PoseSequence, PoseTracker, find_models, read_poses
 
 logger = logging.getLogger(__name__)
 
@@ -201,9 +201,7 @@ def _tracker(models: PoseModels, smooth: bool) -> PoseTracker:
 def _stored(path: Path, key: str) -> PoseSequence | None:
     """Poses on disk of the same video, networks and settings; None without any."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                return None
-        return PoseSequence.load(path)
-    except (OSError, KeyError, ValueError, InputError):
+        sequence, texts = read_poses(path)
+    except InputError:
         return None
+    return sequence if texts.get("key") == key else None
