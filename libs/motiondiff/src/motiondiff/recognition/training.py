@@ -16,7 +16,7 @@ from icube_common.training import SampleRef, StepRandom, TrainConfig, fit
 from icube_common.training.sampler import derive_seed
 from icube_common.vlm.device import named_device
 from motiondiff.config import MIN_CLIPS, ClassifierConfig
-from motiondiff.recognition.clips import ClipSet
+from motiondiff.data.clips import ClipSet
 from motiondiff.recognition.classifier import ActionClassifier, make_network
 from motiondiff.recognition.features import stack_clips, varied_clips
 
