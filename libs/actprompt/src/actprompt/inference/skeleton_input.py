@@ -64,7 +64,7 @@ def uses_poses(model: ActionModel) -> bool:
 
 def skeleton_source(model: ActionModel) -> str:
     """Source of the skeletons of a model's training: "recorded", "pose" or "both"."""
-    return str(model.about["data"].get("skeleton", "recorded"))
+    return str(model.description["data"].get("skeleton", "recorded"))
 
 
 def model_joints(model: ActionModel) -> tuple[str, ...]:
@@ -88,11 +88,11 @@ def recorded_joints(model: ActionModel) -> tuple[str, ...]:
 def skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipParameters | None:
     """Recorded skeleton and parameters of a clip in a prepared set; None where it has neither."""
     result = absent(model)
-    if model.parameter_names and "parameters" in manifest.about:
+    if model.parameter_names and "parameters" in manifest.description:
         table = manifest.parameters()
         _check_parameters(manifest.folder / "parameters.csv", table.names, model)
         result = replace(result, values=table.values[manifest.index[clip.id]], units=table.units)
-    if model.encoder is not None and "skeleton" in manifest.about:
+    if model.encoder is not None and "skeleton" in manifest.description:
         skeleton = manifest.skeleton(clip)
         if skeleton is not None:
             names, expected = manifest.joint_names(), recorded_joints(model)

@@ -117,7 +117,7 @@ def train(
     given = model if isinstance(model, ActionModel) else None
     trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
     describe_training(trained, manifest, fold, texts)
-    subjects = trained.model.about["trained_on"]["subjects"]
+    subjects = trained.model.description["trained_on"]["subjects"]
     result = TrainingResult(
         run=run,
         model=trained.model,
@@ -133,14 +133,14 @@ def train(
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
-    """Record data, training clips, class knowledge and warnings in ``model.about``."""
+    """Record data, training clips, class knowledge and warnings in ``model.description``."""
     skeleton = trained.model.config.skeleton
-    trained.model.about = {
+    trained.model.description = {
         "data": {
-            "format": manifest.about["format"],
+            "format": manifest.description["format"],
             "title": manifest.title,
             "fingerprint": manifest.fingerprint,
-            "simulated": bool(manifest.about.get("simulated", False)),
+            "simulated": bool(manifest.description.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
             "skeleton": SkeletonSource.choose(manifest, skeleton.source).name if skeleton.enabled else "",
         },

@@ -44,7 +44,7 @@ class SkeletonSource:
         Raises:
             InputError: the set has no skeletons of this source.
         """
-        recorded = "skeleton" in manifest.about or "parameters" in manifest.about
+        recorded = "skeleton" in manifest.description or "parameters" in manifest.description
         estimated = PoseFolder(manifest).exists
         if name == "auto":
             name = "recorded" if recorded or not estimated else "pose"
