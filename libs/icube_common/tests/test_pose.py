@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from icube_common.errors import InputError
-from icube_common.pose import LANDMARKS, OneEuroFilter, PoseGates, PoseSequence, draw_pose, fetch_models, find_models
+from icube_common.pose import LANDMARKS, OneEuroFilter, PoseGates, PoseSequence, fetch_models, find_models, overlay_pose
 from icube_common.pose import models as model_files
 from icube_common.pose.landmarks import INDEX
 from icube_common.pose.networks import _anchors, merge_overlapping, refine_by_heatmaps
@@ -156,7 +156,7 @@ def test_drawing_uses_one_colour_a_side_and_skips_invisible_landmarks() -> None:
         pixels[INDEX[name]] = (*place, 0)
         visibility[INDEX[name]] = 0.9
     visibility[INDEX["right_knee"]] = 0.1
-    drawn = draw_pose(frame, pixels, visibility, width=3)
+    drawn = overlay_pose(frame, pixels, visibility, width=3)
     assert drawn[40, 20].tolist() == [66, 135, 245]
     assert drawn[40, 70].tolist() == [0, 0, 0]
     assert frame.max() == 0

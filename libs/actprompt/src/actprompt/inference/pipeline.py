@@ -23,7 +23,7 @@ from actprompt.training.trainer import predict_probabilities
 from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
-from icube_common.pose import PoseSequence, draw_pose
+from icube_common.pose import PoseSequence, overlay_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class ActionPrediction:
         indices, frames = self.frames.indices, self.frames.frames.copy()
         for place in np.ndindex(indices.shape):
             index = indices[place]
-            frames[place] = draw_pose(frames[place], self.poses.pixels[index], self.poses.visibility[index])
+            frames[place] = overlay_pose(frames[place], self.poses.pixels[index], self.poses.visibility[index])
         return VideoClip(frames, indices)
 
 

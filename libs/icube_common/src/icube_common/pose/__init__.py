@@ -18,7 +18,7 @@ __getattr__, __dir__ = lazy_exports(
         "PoseSequence": "sequence",
         "PoseTracker": "tracker",
         "SKELETON_JOINTS": "landmarks",
-        "draw_pose": "drawing",
+        "overlay_pose": "overlay",
         "fetch_models": "models",
         "find_models": "models",
         "read_poses": "sequence",

@@ -95,7 +95,9 @@ class PersonDetector:
     def __call__(self, image: Image) -> Region | None:
         """Detect a person in an RGB image; None without one of score `MIN_DETECTION_SCORE`."""
         square = Region.whole(*image.size)
-        raw, logits = self._network(square.crop(image, _DETECTOR_SIDE).astype(np.float32) / 127.5 - 1)
+        raw, logits = self._network(
+            square.crop(image, _DETECTOR_SIDE).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        )
         scores = 1 / (1 + np.exp(-np.clip(logits[:, 0].astype(np.float64), -100, 100)))
         likely = np.flatnonzero(scores >= MIN_DETECTION_SCORE)
         if not len(likely):
@@ -123,7 +125,7 @@ class LandmarkNetwork:
 
     def __call__(self, image: Image, region: Region) -> Landmarks:
         """Landmarks of the person in ``region`` of an RGB image."""
-        crop = region.crop(image, _LANDMARK_SIDE).astype(np.float32) / 255
+        crop = region.crop(image, _LANDMARK_SIDE).astype(np.float32) / np.float32(255)
         raw, score, heatmaps, world = self._network(crop)
         values = raw.reshape(_OUTPUTS, 5).astype(np.float64)
         points = values[:, :3] / _LANDMARK_SIDE

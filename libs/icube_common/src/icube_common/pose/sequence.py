@@ -1,4 +1,4 @@
-"""Pose sequence: the landmarks of one person over a video, with the gates that tell a person from a false detection."""
+"""Pose sequence: the landmarks of one person over a video, and the gates against false detections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PoseGates:
 
 @dataclass(frozen=True)
 class PoseSequence:
-    """Landmarks of one person over T frames; NaN where nobody was detected.
+    """Landmarks of one person over T frames; NaN without a detection.
 
     Attributes:
         pixels: (T, 33, 3) as `Landmarks.pixels`.
@@ -83,7 +83,8 @@ class PoseSequence:
     def save(self, path: str | Path, **extra: str) -> None:
         """Write an ``.npz`` of the four arrays, float32, with further texts by name."""
         arrays = {name: values.astype(np.float32) for name, values in vars(self).items()}
-        np.savez(path, **arrays, **{name: np.array(text) for name, text in extra.items()})
+        texts = {name: np.array(text) for name, text in extra.items()}
+        np.savez(path, allow_pickle=False, **arrays, **texts)
 
     @classmethod
     def load(cls, path: str | Path) -> PoseSequence:

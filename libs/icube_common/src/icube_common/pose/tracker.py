@@ -53,7 +53,7 @@ class PoseTracker:
         self._visibility: npt.NDArray[np.float64] | None = None
 
     def __call__(self, frame: npt.NDArray[np.uint8], time: float) -> Landmarks | None:
-        """Landmarks in the next frame; None where nobody is visible.
+        """Landmarks in the next frame; None without a visible person.
 
         Args:
             frame: (H, W, 3) RGB.

@@ -87,7 +87,7 @@ class PoseResult(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker process needs."""
+    """Estimation of one clip in a worker process."""
 
     folder: Path
     root: Path

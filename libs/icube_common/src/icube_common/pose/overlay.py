@@ -1,4 +1,4 @@
-"""Drawing of landmarks on a frame."""
+"""Overlay of landmarks on a frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_VISIBILITY = 0.3
 """Landmarks below it are not drawn."""
 
 
-def draw_pose(
+def overlay_pose(
     frame: npt.NDArray[np.uint8], pixels: npt.ArrayLike, visibility: npt.ArrayLike, *, width: int | None = None
 ) -> npt.NDArray[np.uint8]:
     """A copy of an RGB frame (H, W, 3) with the connections of the 33 landmarks.
