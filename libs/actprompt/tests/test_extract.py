@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import actprompt.data.extract as extract_module
 import actprompt.data.feature_store as features_module
 from actprompt.cli import main
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.extract import extract, video_features
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord, Features
 from actprompt.data.frame_sampling import Sampling
@@ -72,7 +73,7 @@ def _own_logging() -> Iterator[None]:
         logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
-def run(data: Path, out: Path, **options: Any) -> dict[str, Any]:
+def run(data: VideoDataset | Path, out: Path, **options: Any) -> dict[str, Any]:
     return extract(data, out, **{"vlm": TINY, "sampling": SAMPLING, **options})
 
 
@@ -299,7 +300,7 @@ def test_no_clip_that_can_be_used_is_an_error(data: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"none of its 6 clips can be used .*rejected\.csv.*no such file"):
         run(data, tmp_path / "features")
     assert len(rows(tmp_path / "features" / "rejected.csv")) == 7
-    assert run(data, tmp_path / "features", root=tmp_path / "moved")["computed"] == 6
+    assert run(VideoDataset(data, root=tmp_path / "moved"), tmp_path / "features")["computed"] == 6
 
 
 def test_another_backbone_and_other_frames_are_refused(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:

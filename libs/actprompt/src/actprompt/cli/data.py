@@ -94,6 +94,15 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
     return describe(args.data)
 
 
+def data_set(args: argparse.Namespace) -> Any:
+    """The prepared set of a command, opened here where its videos have moved."""
+    if args.root is None:
+        return args.data
+    from actprompt.data.dataset import VideoDataset
+
+    return VideoDataset(args.data, root=args.root)
+
+
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
     parser.add_argument("--out", required=True, metavar="FEATURES", help="feature folder to make or to continue")
@@ -116,7 +125,7 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.extract import extract
 
     return extract(
-        args.data,
+        data_set(args),
         args.out,
         vlm=config.vlm,
         sampling=config.video.sampling,
@@ -124,7 +133,6 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
         shard=shard,
         strict=args.strict,
         batch_size=args.batch_size,
-        root=args.root,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actprompt.cli.data import data_set
 from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
@@ -52,8 +53,9 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
     result = train(
         config,
+        data_set(args),
         exclude_subjects=_names(args.exclude_subjects),
-        **_options(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
+        **_options(args, "out", "protocol", "features", "resume", "overwrite"),
     )
     return result.to_dict()
 
@@ -108,9 +110,8 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
             raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
         from actprompt.evaluation.runner import evaluate_run
 
-        return evaluate_run(
-            subjects=_names(args.subjects), **_options(args, "run", "data", "out", "features", "root", "overwrite")
-        ).to_dict()
+        options = _options(args, "out", "features", "overwrite")
+        return evaluate_run(args.run, data_set(args), subjects=_names(args.subjects), **options).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(ActConfig, file=args.config, overrides=args.overrides)
@@ -129,10 +130,11 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         "seed": args.protocol_seed,
     }
     return evaluate(
-        config=config,
+        data_set(args),
+        config,
         protocol=protocol,
         options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
-        **_options(args, "data", "out", "comparisons", "features", "root", "overwrite"),
+        **_options(args, "out", "comparisons", "features", "overwrite"),
     ).to_dict()
 
 
@@ -230,8 +232,8 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
-    names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
-    return evaluate_zero_shot(config=config, **_options(args, *names)).to_dict()
+    options = _options(args, "out", "features", "knowledge", "protocol", "device", "overwrite")
+    return evaluate_zero_shot(data_set(args), config=config, **options).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {

@@ -94,9 +94,9 @@ class VideoDataset(Dataset[dict[str, Any]]):
         return cls(out)
 
     @classmethod
-    def open(cls, data: VideoDataset | str | Path, *, root: str | Path | None = None) -> VideoDataset:
+    def open(cls, data: VideoDataset | str | Path) -> VideoDataset:
         """A data set as it is, or that of a prepared folder."""
-        return data if isinstance(data, VideoDataset) else cls(data, root=root)
+        return data if isinstance(data, VideoDataset) else cls(data)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_folder import clip_digest, clip_status
 from actprompt.data.frame_sampling import Sampling
@@ -80,7 +81,7 @@ class DecodedClip:
 
 
 def extract(
-    data: str | Path,
+    data: VideoDataset | str | Path,
     out: str | Path,
     *,
     vlm: VLMConfig,
@@ -89,7 +90,6 @@ def extract(
     shard: tuple[int, int] = (0, 1),
     strict: bool = False,
     batch_size: int | None = None,
-    root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compute and store the features of a prepared set's clips.
 
@@ -97,7 +97,7 @@ def extract(
     computes only what is missing. Several shards may run at once, on several machines, into one folder.
 
     Args:
-        data: a prepared folder.
+        data: data set or prepared folder.
         out: the folder of features (see `actprompt.data.feature_store`), new or of the same backbone and sampling.
         vlm: the backbone.
         sampling: the frames of a clip.
@@ -105,7 +105,6 @@ def extract(
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip that cannot be used.
         batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
-        root: folder of the videos, where they have moved.
 
     Returns:
         Counts of clips (computed, there already, rejected), seconds in all, of decoding (summed over threads) and of
@@ -121,7 +120,7 @@ def extract(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size}: must be at least 1")
     sampling = check_deterministic(sampling)
-    manifest = Manifest.load(data, root=root)
+    manifest = VideoDataset.open(data).manifest
     clips = manifest.clips[number::shards]
     tower = vlm.load(device)
     folder = FeatureFolder(out, vlm=tower, sampling=sampling)
@@ -146,7 +145,9 @@ def extract(
     if first:
         listed = folder.path / "rejected.csv"
         if count["rejected"] == len(clips):
-            raise InputError(f"{data}: none of its {len(clips)} clips can be used ({listed}); the first, {first}")
+            raise InputError(
+                f"{manifest.folder}: none of its {len(clips)} clips can be used ({listed}); the first, {first}"
+            )
         logger.warning("%d clips could not be used: see %s", count["rejected"], listed)
     return {
         "features": str(folder.path),

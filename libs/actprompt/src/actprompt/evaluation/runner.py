@@ -162,7 +162,6 @@ def evaluate(
     comparisons: bool = False,
     options: ProtocolOptions | None = None,
     overwrite: bool = False,
-    root: str | Path | None = None,
     features: str | Path | None = None,
 ) -> EvaluationResult:
     """Train for each fold of a protocol and evaluate the predictions of clips outside the training.
@@ -179,7 +178,6 @@ def evaluate(
             the same folds, with paired tests.
         options: of the sampled protocols.
         overwrite: replace an existing ``out``.
-        root: folder of the videos, where they have moved.
         features: folder of frame features; by default below the data.
 
     Raises:
@@ -189,11 +187,11 @@ def evaluate(
         with tempfile.TemporaryDirectory(prefix="actprompt-") as folder:
             result = evaluate(
                 data, config, Path(folder) / "evaluation", head=head, protocol=protocol, options=options,
-                comparisons=comparisons, features=features, root=root,
+                comparisons=comparisons, features=features,
             )  # fmt: skip
         return replace(result, out=None)
     config, options = config or ActConfig(), options or ProtocolOptions()
-    manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
+    manifest, out = VideoDataset.open(data).manifest, Path(out)
     manifest.check_classes()
     record = {
         "config": settings_record(config),
@@ -319,7 +317,6 @@ def evaluate_run(
     head: Head | None = None,
     subjects: Sequence[str] = (),
     features: str | Path | None = None,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> EvaluationResult:
     """Evaluate a trained model on other people than it was trained on.
@@ -331,7 +328,6 @@ def evaluate_run(
         head: the custom head that a run was trained with.
         subjects: only these people of the set.
         features: folder of frame features; by default below the data.
-        root: folder of the videos, where they have moved.
         overwrite: replace an existing ``out``.
 
     Raises:
@@ -341,7 +337,7 @@ def evaluate_run(
     out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
     model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head)
     config = model.config
-    manifest = VideoDataset.open(data, root=root).manifest
+    manifest = VideoDataset.open(data).manifest
     samples = manifest.samples()
     chosen = select_groups(samples, subjects, option="--subjects")
     # ids and people of another set are others, even if they are called the same
