@@ -249,7 +249,7 @@ def test_a_label_map_that_names_no_label_is_refused(recordings, tmp_path):
 
 def test_the_shipped_map_takes_own_labels_beside_those_of_the_set():
     assert "wave" not in LabelMap.load("residential", "utkinect").names
-    own = LabelMap.load("residential", "utkinect", own=True)
+    own = LabelMap.load("residential", "utkinect", user_labels=True)
     assert own.apply("wave") == "wave" and own.apply("wave hands") == "wave"
 
 

@@ -61,8 +61,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
     from icube_common.errors import InputError
 
     if format in FORMATS and not FORMATS[format].lists and (splits or len(sources) != 1):
-        given = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
-        raise InputError(f"{given}: format {format!r} takes one folder, SOURCE")
+        argument = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
+        raise InputError(f"{argument}: format {format!r} takes one folder, SOURCE")
     if not splits and len(sources) == 1:
         return sources[0]
     if splits and sources:
@@ -74,8 +74,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
         word, _, path = text.partition("=") if splits else ("", "", text)
         part = part_of(word) if splits else part_of_file(path)
         if part is None or not path:
-            given = f"--split {text}" if splits else text
-            raise InputError(f"{given}: no part of a split; name it with --split train=LIST --split test=LIST")
+            argument = f"--split {text}" if splits else text
+            raise InputError(f"{argument}: no part of a split; name it with --split train=LIST --split test=LIST")
         if part in lists:
             raise InputError(f"{path}: a second list of the part {part}, beside {lists[part]}: join them")
         lists[part] = path

@@ -101,10 +101,10 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.run is not None and "=" in args.run and not Path(args.run).exists():
         # argparse takes the first word that is no option for RUN, also a setting
         args.overrides, args.run = [args.run, *args.overrides], None
-    given = [name for name in _OPTIONS if getattr(args, name) is not None]
+    set_options = [name for name in _OPTIONS if getattr(args, name) is not None]
     if args.run is not None:
-        if args.config or args.overrides or args.comparisons or given:
-            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in given)]
+        if args.config or args.overrides or args.comparisons or set_options:
+            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in set_options)]
             extra += ["--config"] if args.config else []
             extra += ["--comparisons"] if args.comparisons else []
             raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
@@ -121,7 +121,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
     protocol = args.protocol or "leave-one-subject-out"
     draws = args.draws if args.draws is not None else (10 if protocol == "base-to-new" else 3)
-    found = {
+    settings = {
         "folds": args.folds,
         "repeats": args.repeats,
         "shots": shots,
@@ -133,7 +133,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         data_set(args),
         config,
         protocol=protocol,
-        options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
+        options=ProtocolOptions(**{name: value for name, value in settings.items() if value is not None}),
         **_options(args, "out", "comparisons", "features", "overwrite"),
     ).to_dict()
 

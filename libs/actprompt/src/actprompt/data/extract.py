@@ -130,12 +130,12 @@ def extract(
     start = time.perf_counter()
     results = _computed(manifest, clips, tower, sampling, folder, f"{number}-of-{shards}", batch_size)
     with closing(results):
-        for found in results:
-            decode_seconds += found.decode_seconds
-            tower_seconds += found.tower_seconds
-            count["rejected" if found.features is None else "cached" if found.cached else "computed"] += 1
-            if found.features is None:
-                reason = f"{manifest.video(found.clip)}: {found.record.reason}"
+        for result in results:
+            decode_seconds += result.decode_seconds
+            tower_seconds += result.tower_seconds
+            count["rejected" if result.features is None else "cached" if result.cached else "computed"] += 1
+            if result.features is None:
+                reason = f"{manifest.video(result.clip)}: {result.record.reason}"
                 if strict:
                     raise InputError(reason)
                 first = first or reason
@@ -211,13 +211,13 @@ def video_features(
     if missing:
         results = _computed(manifest, missing, vlm, sampling, store, "as-needed", batch_size)
         with closing(results):
-            for found in results:
-                if found.features is not None:
-                    features[found.clip.id] = found.features.float()
+            for result in results:
+                if result.features is not None:
+                    features[result.clip.id] = result.features.float()
                 elif strict:
-                    raise InputError(f"{manifest.video(found.clip)}: {found.record.reason}: prepare the set again")
+                    raise InputError(f"{manifest.video(result.clip)}: {result.record.reason}: prepare the set again")
                 else:
-                    logger.warning("%s: left out: %s", manifest.video(found.clip), found.record.reason)
+                    logger.warning("%s: left out: %s", manifest.video(result.clip), result.record.reason)
     return {clip.id: features[clip.id] for clip in clips if clip.id in features}
 
 
@@ -253,14 +253,14 @@ def read_pixels(
     Raises:
         VideoError: the file cannot be used.
     """
-    found = read_clip(
+    video = read_clip(
         path,
         sampling,
         n_frames=clip.n_frames,
         variable_rate=clip.variable_rate,
         keep_damaged=bool(clip.damage),
     )
-    return preprocess(found.frames, vlm)
+    return preprocess(video.frames, vlm)
 
 
 def preprocess(
@@ -387,7 +387,7 @@ def _computed(
     with nullcontext() if store is None else store.job(manifest, job) as record:
         results = _encoded(manifest, clips, vlm, sampling, cache, batch_size)
         with closing(results):
-            for found in results:
+            for result in results:
                 if record is not None:
-                    record.add(found.record)
-                yield found
+                    record.add(result.record)
+                yield result

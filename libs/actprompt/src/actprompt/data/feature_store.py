@@ -112,8 +112,12 @@ class FeatureFolder:
                 f"{_words(self.description['decoder'])}; name another folder, or delete this one"
             )
 
-    def _write_head(self, manifest: Manifest, **found: int) -> None:
-        head = {**self.description, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
+    def _write_head(self, manifest: Manifest, **counts: int) -> None:
+        head = {
+            **self.description,
+            "manifest": manifest.fingerprint,
+            "counts": {"clips": len(manifest.clips), **counts},
+        }
         write_json(self.path / "features.json", head)
 
     def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:
@@ -122,7 +126,7 @@ class FeatureFolder:
         Raises:
             InputError: a job's file is damaged.
         """
-        found: dict[str, FeatureRecord] = {}
+        newest: dict[str, FeatureRecord] = {}
         for part in self._parts(manifest, only):
             for line, row in read_table(part, _COLUMNS, strip=False):
                 try:
@@ -130,9 +134,9 @@ class FeatureFolder:
                 except ValueError as error:
                     raise InputError(f"{part}: line {line}: {error}; delete this file and extract again") from error
                 record = FeatureRecord(row["id"], row["path"], row["key"], reason=row["reason"], **numbers)
-                if record.id not in found or found[record.id].seen <= record.seen:
-                    found[record.id] = record
-        return {clip.id: found[clip.id] for clip in manifest.clips if clip.id in found}
+                if record.id not in newest or newest[record.id].seen <= record.seen:
+                    newest[record.id] = record
+        return {clip.id: newest[clip.id] for clip in manifest.clips if clip.id in newest}
 
     @contextmanager
     def job(self, manifest: Manifest, name: str) -> Iterator[Recorder]:
@@ -182,8 +186,8 @@ class FeatureFolder:
 
     def _stamp(self, manifest: Manifest) -> list[tuple[str, int, int]]:
         """Changes when a job's file is written."""
-        found = [(part.name, part.stat()) for part in self._parts(manifest)]
-        return [(name, status.st_ino, status.st_mtime_ns) for name, status in found]
+        statuses = [(part.name, part.stat()) for part in self._parts(manifest)]
+        return [(name, status.st_ino, status.st_mtime_ns) for name, status in statuses]
 
 
 class Recorder:
@@ -266,11 +270,11 @@ class Features:
                 f"{self.folder}: no features of clip {clip_id!r} among its {len(self)} clips; see its rejected.csv, "
                 f"or run actprompt extract again"
             )
-        found = self._cache.get(self._index[clip_id])
-        if found is None:
+        entry = self._cache.get(self._index[clip_id])
+        if entry is None:
             path = self._cache.path(self._index[clip_id])
             raise InputError(f"{path}: the features of clip {clip_id!r} are gone; run actprompt extract again")
-        return found["features"].float()
+        return entry["features"].float()
 
 
 def read_features_json(folder: str | Path) -> dict[str, Any]:
@@ -283,10 +287,10 @@ def read_features_json(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder}: no folder of features (no features.json in it): make one with actprompt extract")
     description = read_json(path)
-    known = isinstance(description, dict) and all(
+    complete = isinstance(description, dict) and all(
         isinstance(description.get(k), dict) for k in ("backbone", "sampling", "decoder")
     )
-    if not known or not all(isinstance(description["backbone"].get(k), str) for k in ("description", "fingerprint")):
+    if not complete or not all(isinstance(description["backbone"].get(k), str) for k in ("description", "fingerprint")):
         raise InputError(f"{path}: backbone, sampling or decoder is missing: delete the folder and extract again")
     return description
 

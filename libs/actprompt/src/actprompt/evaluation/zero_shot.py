@@ -76,14 +76,14 @@ def evaluate_zero_shot(
     check_class_names(manifest.class_texts)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
-    wanted = knowledge is not None or config.prompt.init == "descriptions"
-    bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if wanted else None
+    uses_knowledge = knowledge is not None or config.prompt.init == "descriptions"
+    bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if uses_knowledge else None
     descriptions = class_descriptions(manifest, bank, config.prompt)
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
     clips = [manifest.clips[row] for row in fold.test]
-    found = video_features(manifest, clips, vlm, sampling, folder=features)
-    probabilities = predict(learner, [found[clip.id] for clip in clips])
+    frame_features = video_features(manifest, clips, vlm, sampling, folder=features)
+    probabilities = predict(learner, [frame_features[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
     warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]

@@ -79,7 +79,7 @@ def load_video_input(
     """
     path = Path(video)
     clip = Clip(id=path.name, path=str(path), label="", **info.measured())
-    found, warnings = None, []
+    parameters, warnings = None, []
     if info.damage:
         warnings.append(f"The video is not whole ({info.damage}): only these frames are used.")
     if data is not None:
@@ -88,13 +88,13 @@ def load_video_input(
         if manifest.video(listed).resolve() != path.resolve():
             warnings.append(f"Taken for clip {listed.id} of {data} by its name: the set has another path of it.")
         clip = replace(clip, id=listed.id)
-        found = _skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
+        parameters = _skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
     elif skeleton is not None:
-        found, note = _skeleton_of_file(model, Path(skeleton), info.duration)
+        parameters, note = _skeleton_of_file(model, Path(skeleton), info.duration)
         warnings += [note] if note else []
     if skeleton is not None and not uses_skeleton(model):
         warnings.append("The skeleton is not used: this run uses frames only.")
-    if found is None and uses_skeleton(model):
+    if parameters is None and uses_skeleton(model):
         missing = "no skeleton was given" if data is None else f"{data} has no skeleton of {clip.id}"
         if model.visual is None:
             remedy = "give --skeleton FILE, or --data SET with the video's skeleton"
@@ -107,8 +107,8 @@ def load_video_input(
         variable_rate=clip.variable_rate,
         keep_damaged=bool(clip.damage),
     )
-    found = found or _absent(model)
-    return VideoInput(clip.id, frames, _tensors(model, clip, frames, found), found.units, tuple(warnings))
+    parameters = parameters or _absent(model)
+    return VideoInput(clip.id, frames, _tensors(model, clip, frames, parameters), parameters.units, tuple(warnings))
 
 
 def uses_skeleton(model: ActionModel) -> bool:
@@ -156,12 +156,12 @@ def model_joints(model: ActionModel) -> tuple[str, ...]:
 
 def _skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipParameters | None:
     """Skeleton and parameters of a clip in a prepared set; None where it has neither."""
-    found, has = _absent(model), False
+    parameters, has = _absent(model), False
     if model.parameter_names and "parameters" in manifest.description:
         table = manifest.parameters()
         _check_parameters(manifest.folder / "parameters.csv", table.names, model)
-        found = replace(found, values=table.values[manifest.index[clip.id]], units=table.units)
-        has = not np.isnan(found.values).all()
+        parameters = replace(parameters, values=table.values[manifest.index[clip.id]], units=table.units)
+        has = not np.isnan(parameters.values).all()
     if model.encoder is not None and "skeleton" in manifest.description:
         skeleton = manifest.skeleton(clip)
         if skeleton is not None:
@@ -171,8 +171,8 @@ def _skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> Clip
                     f"{manifest.folder}: skeletons of other joints ({', '.join(names)}) than this run was trained on "
                     f"({', '.join(model.encoder.joint_names)}); leave --data away to use the frames only"
                 )
-            found, has = replace(found, joints=skeleton[0]), has or bool(len(skeleton[0]))
-    return found if has else None
+            parameters, has = replace(parameters, joints=skeleton[0]), has or bool(len(skeleton[0]))
+    return parameters if has else None
 
 
 def _skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters, str]:
@@ -190,16 +190,16 @@ def _skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[
         )
     if names == LIMB_JOINTS and abs(float(np.nanmean(np.linalg.norm(joints, axis=2))) - 1) > _UNIT:
         raise InputError(f"{path}: its joints are no unit directions, as this run was trained on")
-    found = _absent(model)
+    parameters = _absent(model)
     if model.parameter_names:
         named = _named(model, names, joints, duration)
         _check_parameters(path, tuple(named), model)
         values, units = zip(*named.values(), strict=True)
-        found = replace(found, values=np.array(values, dtype=np.float64), units=tuple(units))
+        parameters = replace(parameters, values=np.array(values, dtype=np.float64), units=tuple(units))
     span = float(time[-1] - time[0])
     odd = abs(span - duration) > max(0.5, 0.25 * duration)
     note = f"The skeleton spans {span:.2f} s, the video {duration:.2f} s: is it this video's?" if odd else ""
-    return replace(found, joints=joints), note
+    return replace(parameters, joints=joints), note
 
 
 def _named(model: ActionModel, names: tuple[str, ...], joints: Joints, duration: float) -> Parameters:
@@ -228,7 +228,7 @@ def _absent(model: ActionModel) -> ClipParameters:
     return ClipParameters(joints, np.full(len(names), np.nan), ("",) * len(names))
 
 
-def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: ClipParameters) -> ClipTensors:
+def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, measured: ClipParameters) -> ClipTensors:
     """Tensors of this clip, in the precision of a training."""
     ids = (clip.id,)
     features = pixels = parameters = None
@@ -239,7 +239,9 @@ def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: ClipParam
         else:
             pixels = {clip.id: prepared.half().float()}
     if model.parameter_names:
-        parameters = TabularData(ids=ids, names=model.parameter_names, values=found.values[None], units=found.units)
-    skeletons = None if model.encoder is None else {clip.id: found.joints}
+        parameters = TabularData(
+            ids=ids, names=model.parameter_names, values=measured.values[None], units=measured.units
+        )
+    skeletons = None if model.encoder is None else {clip.id: measured.joints}
     inputs = Inputs(ids, features, pixels, skeletons, model_joints(model), parameters)
     return model.clip_tensors(ids, inputs)

@@ -29,10 +29,10 @@ def read_skeleton(path: str | Path, *, remedy: str) -> Skeleton:
         raise InputError(f"{path}: no such file: {remedy}")
     try:
         with path.open("rb") as handle:
-            found = np.load(handle, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
+            archive = np.load(handle, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("one array, not an .npz of several")
-            with found as arrays:
+            with archive as arrays:
                 joints, time = (np.asarray(arrays[name], dtype=np.float32) for name in ("joints", "time"))
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a skeleton file ({error}): {remedy}") from error

@@ -90,11 +90,11 @@ def read_skeletons(manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
         InputError: the set has no skeletons, or a file is damaged.
     """
     names = manifest.joint_names()
-    found = {}
+    skeletons = {}
     for clip in manifest.clips:
         skeleton = manifest.skeleton(clip)
         joints = np.zeros((0, len(names), 3), dtype=np.float32) if skeleton is None else skeleton[0]
         if joints.shape[1] != len(names):
             raise InputError(f"{manifest.folder}: skeleton of {clip.id}: {joints.shape[1]} joints, {len(names)} named")
-        found[clip.id] = joints
-    return found
+        skeletons[clip.id] = joints
+    return skeletons

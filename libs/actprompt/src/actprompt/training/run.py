@@ -111,8 +111,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    given = model if isinstance(model, ActionModel) else None
-    trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
+    untrained = model if isinstance(model, ActionModel) else None
+    trained = train_fold(inputs, fold, config, vlm, texts, run, model=untrained, resume=resume)
     describe_training(trained, manifest, fold, texts)
     subjects = trained.model.description["trained_on"]["subjects"]
     result = TrainingResult(

@@ -179,18 +179,18 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         return FeatureCache(folder, half=True)
     recorded = read_json(folder / HEAD)
     try:
-        kept, chosen = recorded["backbone"], recorded["chosen"]
-        fingerprint, description = kept["fingerprint"], kept["description"]
+        stored, chosen = recorded["backbone"], recorded["chosen"]
+        fingerprint, description = stored["fingerprint"], stored["description"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
-    check_same_precision(folder, kept, vlm)
+    check_same_precision(folder, stored, vlm)
     if fingerprint != backbone["fingerprint"]:
         raise InputError(
             f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
-            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(kept, vlm)}; choose that backbone, or another "
-            "folder for this one"
+            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(stored, vlm)}; choose that backbone, or "
+            "another folder for this one"
         )
-    warn_other_versions(folder, kept, vlm)
+    warn_other_versions(folder, stored, vlm)
     if other := [key for key, value in header["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
             f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {header['chosen'][other[0]]}; "
@@ -285,10 +285,10 @@ def _tensors(features: Float[Tensor, "s d"], images: Sequence[SliceImage]) -> di
     }
 
 
-def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
+def _infos(features: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
     in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
     infos = []
-    rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
+    rows = zip(features["plane"].tolist(), features["place"].tolist(), features["placed"].tolist(), strict=True)
     for number, place, placed in rows:
         position = place / _MICROMETRES if placed else None
         regions = regions_on_plane(PLANES[number], position) if in_mni and position is not None else ()
@@ -312,11 +312,11 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
     boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
-    found = cache.get_or_compute(
+    arrays = cache.get_or_compute(
         feature_key("biomarkers", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
     )
-    values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
-    values[found["measured"].numpy() == 0] = np.nan
+    values: npt.NDArray[np.float64] = arrays["values"].double().numpy().copy()
+    values[arrays["measured"].numpy() == 0] = np.nan
     return values
 
 

@@ -94,9 +94,9 @@ def _permutation(context: EvaluationContext, folds: Sequence[Fold], folder: Path
     parts = []
     drawn = list(permute_labels(context.samples, folds, seed=PERMUTATION_SEED))
     for samples, fold in _bar(drawn, folder):
-        found, _ = context.train(fold, folder / fold_name(fold), samples=samples)
+        predictions, _ = context.train(fold, folder / fold_name(fold), samples=samples)
         # each repeat has labels of its own, and an id has one label in a table
-        parts.append(replace(found, ids=[f"{name} (draw {fold.repeat})" for name in found.ids]))
+        parts.append(replace(predictions, ids=[f"{name} (draw {fold.repeat})" for name in predictions.ids]))
     return concatenate(parts)
 
 
@@ -295,7 +295,7 @@ def compare(
         Name -> metrics, ``difference`` (metric -> interval and p), ``comparison`` (``primary`` or ``descriptive``),
         ``what``, ``seconds``; or ``skipped`` with the reason.
     """
-    found: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     for name in names:
         comparison = COMPARISONS[name]
         folder = context.out / "comparisons" / name
@@ -305,7 +305,7 @@ def compare(
         try:
             predictions = comparison.run(context, folds, folder)
         except InputError as error:
-            found[name] = {**head, "skipped": str(error)}
+            compared[name] = {**head, "skipped": str(error)}
             continue
         target = folder.with_suffix(".csv")
         predictions.write_csv(target)
@@ -324,8 +324,8 @@ def compare(
             and restrict_modality(context.config, name) == context.config
         ):
             row["configured"] = True
-        found[name] = row
-    return found
+        compared[name] = row
+    return compared
 
 
 def holds_chance(auc: Mapping[str, Any]) -> bool | None:

@@ -175,8 +175,8 @@ class Fold:
             missing = [key for key in visible if key not in table]
             if missing:
                 raise InputError(f"side table: no row for {missing[0]!r} ({len(missing)} of {len(visible)} missing)")
-        known = frozenset(self.samples.groups if by == "group" else self.samples.ids)
-        return TableView(visible, table, known, part)
+        all_keys = frozenset(self.samples.groups if by == "group" else self.samples.ids)
+        return TableView(visible, table, all_keys, part)
 
 
 def make_fold(

@@ -203,10 +203,10 @@ def _parse_frozen(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _check_keys(value: Mapping[str, Any], known: tuple[str, ...], *, required: tuple[str, ...]) -> None:
+def _check_keys(value: Mapping[str, Any], allowed: tuple[str, ...], *, required: tuple[str, ...]) -> None:
     for key in value:
-        if key not in known:
-            raise unknown("key", key, known)
+        if key not in allowed:
+            raise unknown("key", key, allowed)
     for key in required:
         if key not in value:
             raise InputError(f"{key!r} is missing")

@@ -81,7 +81,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """
     classes = {name: list(sentences) for name, sentences in knowledge.classes.items()}
     counts: Counter[str] = Counter()
-    seen = set()
+    decided = set()
     for decision in decisions:
         if decision.class_name not in classes:
             raise unknown("class", decision.class_name, classes)
@@ -90,9 +90,9 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
         before = [sentence.text for sentence in knowledge.classes[decision.class_name]]
         if decision.text not in before:
             raise InputError(f"class {decision.class_name!r}: has no sentence {decision.text!r}; was it edited since?")
-        if (decision.class_name, decision.text) in seen:
+        if (decision.class_name, decision.text) in decided:
             raise InputError(f"class {decision.class_name!r}: {decision.text!r} is decided on twice")
-        seen.add((decision.class_name, decision.text))
+        decided.add((decision.class_name, decision.text))
         index = before.index(decision.text)
         changed = _decided(sentences[index], decision)
         if changed != sentences[index]:
@@ -194,12 +194,12 @@ def _parse_decision(value: Any) -> Decision:
     return Decision(value["class"], value["text"], value["decision"], value.get("edited"), value.get("reason"))
 
 
-def _check_keys(value: Any, known: Sequence[str], *, required: Sequence[str]) -> None:
+def _check_keys(value: Any, allowed: Sequence[str], *, required: Sequence[str]) -> None:
     if not isinstance(value, dict):
         raise InputError(f"must hold a mapping with {', '.join(map(repr, required))} (found {value!r:.60})")
     for key in value:
-        if key not in known:
-            raise unknown("key", key, known)
+        if key not in allowed:
+            raise unknown("key", key, allowed)
     for key in required:
         if key not in value:
             raise InputError(f"{key!r} is missing")

@@ -111,10 +111,10 @@ def evaluate(
     motions = [sample_balanced_set(pipeline, classes, options, count=options.per_action)]
     evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
     for seed in range(1, options.seeds):
-        own = dataclasses.replace(options, seed=options.seed + seed)
-        motions.append(sample_balanced_set(pipeline, classes, own, count=options.per_action))
+        seed_options = dataclasses.replace(options, seed=options.seed + seed)
+        motions.append(sample_balanced_set(pipeline, classes, seed_options, count=options.per_action))
         logger.info("%d of %d sets of motions", seed + 1, options.seeds)
-    metrics, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], evaluator)
+    metrics, evaluated = evaluate_sets([ClipSet.from_motions(generated, classes) for generated in motions], evaluator)
     target = Path(out)
     if pipeline.takes_text:
         text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
@@ -144,22 +144,22 @@ def evaluate(
         }
     )
     with atomic_folder(target, overwrite=overwrite) as folder:
-        predictions = generated_predictions(seen)
+        predictions = generated_predictions(evaluated)
         predictions.write_csv(folder / "predictions.csv")
         evaluator.classifier.save(folder / "evaluator")
-        write_report(folder, result, evaluator, seen[0], motions[0], predictions, store)
+        write_report(folder, result, evaluator, evaluated[0], motions[0], predictions, store)
         write_json(folder / "metrics.json", result)
     return result
 
 
-def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
+def generated_predictions(evaluated: list[EvaluatedClips]) -> Predictions:
     """Classifier probabilities of every motion; the seed is the repeat."""
     return Predictions(
-        ids=[name for found in seen for name in found.clips.ids],
-        subjects=[GENERATED for found in seen for _ in found.clips.ids],
-        repeats=np.concatenate([np.full(len(found.clips), seed) for seed, found in enumerate(seen)]),
-        folds=np.zeros(sum(len(found.clips) for found in seen)),
-        labels=np.concatenate([found.clips.labels for found in seen]),
-        probabilities=np.concatenate([found.probabilities for found in seen]),
-        class_names=seen[0].clips.class_names,
+        ids=[name for clips in evaluated for name in clips.clips.ids],
+        subjects=[GENERATED for clips in evaluated for _ in clips.clips.ids],
+        repeats=np.concatenate([np.full(len(clips.clips), seed) for seed, clips in enumerate(evaluated)]),
+        folds=np.zeros(sum(len(clips.clips) for clips in evaluated)),
+        labels=np.concatenate([clips.clips.labels for clips in evaluated]),
+        probabilities=np.concatenate([clips.probabilities for clips in evaluated]),
+        class_names=evaluated[0].clips.class_names,
     )

@@ -23,13 +23,13 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
         InputError: no folder, no video in it, or folders of parts beside folders of classes.
     """
     root = require_folder(source, "a folder with one folder of videos per class")
-    found = scan_folder(root, frames=True)
-    files = [*found.files, *found.frame_folders]
+    scan = scan_folder(root, frames=True)
+    files = [*scan.files, *scan.frame_folders]
     if not files:
-        seen = f" ({len(found.images)} images in no folder of frames)" if found.images else ""
-        raise InputError(f"{root}: no video in it{seen}; expected one folder of videos per class")
+        images = f" ({len(scan.images)} images in no folder of frames)" if scan.images else ""
+        raise InputError(f"{root}: no video in it{images}; expected one folder of videos per class")
     parted = _has_parts(root, files)
-    clips, rejected, deep = [], reject_media(found, root), 0
+    clips, rejected, deep = [], reject_media(scan, root), 0
     for path, name in ids_of(files, root).items():
         parts = path.relative_to(root).parts
         names = parts[1:] if parted else parts
@@ -37,12 +37,12 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
             rejected.append(Rejection(name, "/".join(parts), "in no class folder"))
             continue
         deep += len(names) > 2
-        given = {"split": part_of(parts[0]) or ""} if parted else {}
-        clips.append(Clip(id=name, path="/".join(parts), label=names[0], splits=given))
+        part_of_clip = {"split": part_of(parts[0]) or ""} if parted else {}
+        clips.append(Clip(id=name, path="/".join(parts), label=names[0], splits=part_of_clip))
     warnings = [f"{deep} clips lie in folders below their class folder, whose name is their class"] if deep else []
-    if found.empty:
-        listed = ", ".join(path.name for path in found.empty[:5]) + (", ..." if len(found.empty) > 5 else "")
-        warnings.append(f"{len(found.empty)} folders hold no video: {listed}")
+    if scan.empty:
+        listed = ", ".join(path.name for path in scan.empty[:5]) + (", ..." if len(scan.empty) > 5 else "")
+        warnings.append(f"{len(scan.empty)} folders hold no video: {listed}")
     where = "folders train, val and test of the source"
     return ReaderResult(
         title=root.name,

@@ -161,8 +161,8 @@ def read_clip(
     indices = sample_indices(count, sampling, seed=seed)
     if info is not None and info.variable_rate:
         indices = indices_at(info, indices)
-    wanted, place = np.unique(indices, return_inverse=True)
-    frames = read_frames(path, wanted.tolist(), n_frames=count, keep_damaged=keep_damaged)
+    unique, place = np.unique(indices, return_inverse=True)
+    frames = read_frames(path, unique.tolist(), n_frames=count, keep_damaged=keep_damaged)
     return VideoClip(frames[place.reshape(indices.shape)], indices)
 
 
@@ -187,26 +187,26 @@ def read_frames(
         VideoError: the file cannot be read, is found damaged on the way (unless ``keep_damaged``), or holds fewer
             frames.
     """
-    path, wanted = Path(path), list(indices)
-    assert wanted == sorted(set(wanted)) and wanted[0] >= 0
+    path, frames = Path(path), list(indices)
+    assert frames == sorted(set(frames)) and frames[0] >= 0
     if os.path.isdir(path):
         with _as_video_error():
-            return frame_folder.read_frames(path, wanted)
-    if n_frames is not None and wanted[-1] >= WORTH_SEEKING:
-        found = _read_by_seeking(path, wanted, n_frames)
-        if found is not None:
-            return found
+            return frame_folder.read_frames(path, frames)
+    if n_frames is not None and frames[-1] >= WORTH_SEEKING:
+        images = _read_by_seeking(path, frames, n_frames)
+        if images is not None:
+            return images
     with opened(path) as (container, stream):
-        kept: list[npt.NDArray[np.uint8]] = []
+        images_in_order: list[npt.NDArray[np.uint8]] = []
         display, count = None, 0
         for frame in decoded(path, container, stream, [] if keep_damaged else None):
             display = display or _display(path, frame, stream)
-            if count == wanted[len(kept)]:
-                kept.append(display.picture(frame))
-                if len(kept) == len(wanted):
-                    return np.stack(kept)
+            if count == frames[len(images_in_order)]:
+                images_in_order.append(display.picture(frame))
+                if len(images_in_order) == len(frames):
+                    return np.stack(images_in_order)
             count += 1
-    raise VideoError(f"{path}: frame {wanted[-1]} is wanted and {count} decode: prepare the set again")
+    raise VideoError(f"{path}: frame {frames[-1]} is wanted and {count} decode: prepare the set again")
 
 
 def decoder_key() -> dict[str, str]:
@@ -246,7 +246,7 @@ def _display(path: Path, frame: Any, stream: Any) -> Display:
         raise VideoError(f"{path}: {error}") from error
 
 
-def _read_by_seeking(path: Path, wanted: Sequence[int], n_frames: int) -> npt.NDArray[np.uint8] | None:
+def _read_by_seeking(path: Path, frames: Sequence[int], n_frames: int) -> npt.NDArray[np.uint8] | None:
     """The frames as decoding in order gives them; None where seeking cannot promise that."""
     with opened(path) as (container, stream):
         index = packet_index(container, stream, n_frames)
@@ -258,6 +258,6 @@ def _read_by_seeking(path: Path, wanted: Sequence[int], n_frames: int) -> npt.ND
             return None
         display = _display(path, first, stream)
         try:
-            return np.stack([display.picture(frame) for frame in seek_frames(container, stream, index, wanted)])
+            return np.stack([display.picture(frame) for frame in seek_frames(container, stream, index, frames)])
         except LookupError:
             return None

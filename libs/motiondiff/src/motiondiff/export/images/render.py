@@ -170,8 +170,8 @@ def _scene(motion: Motion, size: tuple[int, int], caption: str | None, *, follow
 def _captions(motions: Sequence[Motion], captions: Sequence[str] | None) -> Sequence[str]:
     if not motions:
         raise InputError("no motions to draw")
-    own = (motion.action or " ".join(motion.texts[:1]) for motion in motions)
-    texts = list(own) if captions is None else captions
+    defaults = (motion.action or " ".join(motion.texts[:1]) for motion in motions)
+    texts = list(defaults) if captions is None else captions
     if len(texts) != len(motions):
         raise InputError(f"{len(texts)} captions for {len(motions)} motions: give one for each")
     return texts
@@ -195,9 +195,9 @@ def _palette(samples: Sequence[Image.Image]) -> Image.Image:
     """128 colours of the samples, among them the exact colours of the drawing: the background must be white."""
     palette = tile(samples, columns=1).quantize(128, dither=Image.Dither.NONE)
     colours = rearrange(np.array(palette.getpalette()), "(colour channel) -> colour channel", channel=3)
-    for wanted in PALETTE:
-        distance = np.abs(colours - wanted).max(axis=-1)
+    for colour in PALETTE:
+        distance = np.abs(colours - colour).max(axis=-1)
         # all near ones: Pillow looks colours up in steps of four, and an almost-white beside white would win
-        colours[distance <= max(6, distance.min())] = wanted
+        colours[distance <= max(6, distance.min())] = colour
     palette.putpalette(colours.flatten().tolist())
     return palette
