@@ -86,7 +86,7 @@ def stored(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("[0-9a-f][0-9a-f]/*.half.safetensors")}
 
 
-def test_what_is_stored_is_what_the_tower_says(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:
+def test_stored_features_equal_the_encoder_output(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:
     out = tmp_path / "features"
     result = run(data, out)
     assert (result["clips"], result["computed"], result["there_already"], result["rejected"]) == (6, 6, 0, 0)
@@ -138,7 +138,7 @@ def test_a_second_run_decodes_nothing(
     assert stored(tmp_path / "features") == before
 
 
-def test_a_killed_run_is_gone_on_with(data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]) -> None:
+def test_killed_run_resumes(data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]) -> None:
     """Killed by the hardest signal right after the fourth clip is on the disk; no table has been written by then.
 
     With one clip in a batch the bytes are the same.
@@ -212,7 +212,7 @@ def test_two_shards_at_once_are_one_run(data: Path, tmp_path: Path) -> None:
     assert counts == {"clips": 6, "features": 6, "rejected": 0}
 
 
-def test_the_tables_hold_what_a_job_writes_while_they_are_merged(
+def test_merged_tables_hold_concurrent_writes(
     data: Path, tmp_path: Path, vlm: FrozenVLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = Manifest.load(data)
@@ -247,7 +247,7 @@ def break_some(data: Path, make_video: MakeVideo) -> Manifest:
     return manifest
 
 
-def test_what_cannot_be_decoded_is_listed_and_the_job_goes_on(
+def test_undecodable_clips_are_listed(
     data: Path, tmp_path: Path, vlm: FrozenVLM, make_video: MakeVideo, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = break_some(data, make_video)

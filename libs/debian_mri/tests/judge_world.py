@@ -1,4 +1,4 @@
-"""A tiny simulated cohort of slice images, for the tests of evaluation: of nobody, and easy to tell apart."""
+"""A tiny simulated cohort of slice images, for the tests of evaluation: invented, with well separated classes."""
 
 from __future__ import annotations
 
