@@ -54,7 +54,7 @@ def write_cohort(
         labels: the classes.
         sites: "even": two, of which each has both classes; "named": each class has a site of its own; else none.
         prefix: of the people's names.
-        seed: of the pictures.
+        seed: of the images.
         columns: the variables.
     """
     generator = np.random.default_rng(seed)
