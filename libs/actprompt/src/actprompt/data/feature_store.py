@@ -25,10 +25,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from actprompt.data.frame_folder import clip_status
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.video import decoder_key
+from actprompt.data.video.frame_folder import clip_status
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 from icube_common.io.runs import atomic_file, read_json, write_json
