@@ -20,8 +20,6 @@ from typing import Any, NoReturn
 from icube_common.config import Config, describe_config
 from icube_common.errors import InputError, nearest, unknown
 
-logger = logging.getLogger(__name__)
-
 
 class _Parser(argparse.ArgumentParser):
     """argparse that answers wrong usage as every other wrong input is answered: one line, exit 2."""

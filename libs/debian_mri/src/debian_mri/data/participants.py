@@ -52,15 +52,6 @@ class Participants:
                 return column
         raise unknown("column of participants", name, self.names)
 
-    def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
-        """Names of the variables of a leakage tier that are not missing everywhere."""
-        missing = self.missing()
-        return tuple(
-            column.name
-            for column in self.columns
-            if column.leakage_tier == leakage_tier and missing[column.name] < len(self.ids)
-        )
-
     def missing(self) -> dict[str, int]:
         """Name -> number of scans without a value."""
         counts = np.isnan(self.values).sum(axis=0)

@@ -6,7 +6,6 @@ An evaluation's folder holds ``predictions.csv`` (one row for each scan and repe
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections import Counter
@@ -58,8 +57,6 @@ from icube_common.evaluation.runner import (
 from icube_common.tabular import NumericTable
 from icube_common.training import check_config
 from icube_common.utils import as_list
-
-logger = logging.getLogger(__name__)
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"

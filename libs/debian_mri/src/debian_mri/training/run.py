@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +32,6 @@ from icube_common.training import (
     training_report,
 )
 from icube_common.utils import as_list
-
-logger = logging.getLogger(__name__)
 
 
 def train(
