@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import logging
 import math
@@ -50,6 +51,16 @@ class Command:
 
     def __post_init__(self) -> None:
         assert (self.run is None) == bool(self.commands), f"{self.help!r}: either runs or holds commands"
+
+
+def options_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options of a command line as keyword arguments of the same names."""
+    return {name: getattr(args, name) for name in names}
+
+
+def lazy(module: str, name: str) -> Callable[[Any], Any]:
+    """A function of one argument whose module is imported when it is called."""
+    return lambda value: getattr(importlib.import_module(module), name)(value)
 
 
 def render_table(result: Mapping[str, Any]) -> str:

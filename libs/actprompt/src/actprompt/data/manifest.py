@@ -14,7 +14,6 @@ Written by `actprompt.data.prepare`; reading needs neither torch nor pandas.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -32,6 +31,7 @@ from icube_common.data.manifest import (
     PreparedSet,
     read_description,
     read_manifest_rows,
+    write_description,
     write_rows,
 )
 from icube_common.errors import InputError, unknown
@@ -353,9 +353,8 @@ def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]
         **about,
         "class_texts": {name: about.get("class_texts", {}).get(name) or readable(name) for name in names},
         "counts": {**count_clips(clips), **about.get("counts", {})},
-        "manifest_sha256": file_digest(folder / "manifest.csv"),
     }
-    (folder / "dataset.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_description(folder, about)
 
 
 def readable(label: str) -> str:
