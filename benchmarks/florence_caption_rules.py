@@ -12,7 +12,7 @@ The clip's feature in three forms:
 
 - "plain": the mean feature of its sentences; nothing comes from other clips;
 - "centred": the same minus the mean of the clips of the other actors, without their labels: what is left of the model
-  with visual.enabled=false, numeric.trajectory=false, ridge_init.enabled=false, numeric.fusion_mode=captions, whose
+  with visual.enabled=false, skeleton.trajectory=false, ridge_init.enabled=false, skeleton.fusion_mode=captions, whose
   other maps are zero, and no step of training;
 - "centred by sentence": each sentence's feature minus that mean, normalised, then their mean.
 
@@ -121,7 +121,7 @@ def run(data: str) -> dict[str, Any]:
     config = load_config(ActConfig, file=CONFIG)
     samples, vlm = manifest.samples(), load_vlm("icube-minilm")
     actors, labels = np.asarray(samples.group_array), np.asarray(samples.labels)
-    table = manifest.numeric()
+    table = manifest.parameters()
     captioner = Captioner.fit(table.names, table.values)
     told = [captioner.sentences(row) for row in table.values]
     with torch.no_grad():

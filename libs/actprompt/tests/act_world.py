@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from actprompt.config import ActConfig, ActLossConfig, MotionConfig, RidgeInitConfig, VideoConfig, VisualConfig
+from actprompt.config import ActConfig, ActLossConfig, RidgeInitConfig, SkeletonConfig, VideoConfig, VisualConfig
 from actprompt.data.dataset import Inputs
 from actprompt.data.manifest import Clip, Protocol, write_manifest
-from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.evaluation import Samples
@@ -58,12 +58,12 @@ def directions(label: str, generator: np.random.Generator, *, frames: int = 9, n
 
 
 def settings(**sections: Any) -> ActConfig:
-    """A configuration for tests; a section's keys as a mapping: ``numeric={"enabled": True}``."""
+    """A configuration for tests; a section's keys as a mapping: ``skeleton={"enabled": True}``."""
     kinds = {
         "prompt": (PromptConfig, {"init": "descriptions"}),
         "video": (VideoConfig, {"frames": FRAMES}),
         "visual": (VisualConfig, {}),
-        "numeric": (MotionConfig, {"frames": 8, "num_time_warps": 1}),
+        "skeleton": (SkeletonConfig, {"frames": 8, "num_time_warps": 1}),
         "ridge_init": (RidgeInitConfig, {}),
         "loss": (ActLossConfig, {}),
         "train": (
@@ -85,14 +85,14 @@ class World:
 
     def seen_by(self, config: ActConfig) -> Inputs:
         """The tables that a configuration uses."""
-        inputs, numeric = self.inputs, config.numeric.enabled
+        inputs, skeleton = self.inputs, config.skeleton.enabled
         pictures = config.visual.enabled
         return replace(
             inputs,
             frames=inputs.frames if pictures and not config.visual.prompts else None,
             pixels=inputs.pixels if pictures and config.visual.prompts else None,
-            skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
-            parameters=inputs.parameters if numeric else None,
+            skeletons=inputs.skeletons if skeleton and config.skeleton.trajectory else None,
+            parameters=inputs.parameters if skeleton else None,
         )
 
 
@@ -227,7 +227,7 @@ def write_set(
     }
     if skeletons:
         table = parameter_table([clip.id for clip in clips], rows)
-        about["numeric"] = write_numeric(folder, table)
+        about["parameters"] = write_parameters(folder, table)
         about["skeleton"] = {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)}
     write_manifest(folder, clips, about)
     return folder

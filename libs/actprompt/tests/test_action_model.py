@@ -68,7 +68,7 @@ def batch(dim: int) -> dict[str, Tensor]:
 
 def test_exchanged_texts_exchange_the_logits(tiny: FrozenVLM) -> None:
     """No weight of the model belongs to a class: with its text a class gives away all its logits."""
-    config = settings(numeric={"enabled": True})
+    config = settings(skeleton={"enabled": True})
     order = [2, 0, 3, 1]
     others = {LABELS[place]: list(SENTENCES[LABELS[source]]) for place, source in enumerate(order)}
     model, exchanged = make(tiny, config), make(tiny, config, prompts(tiny, others))
@@ -83,12 +83,12 @@ def test_exchanged_texts_exchange_the_logits(tiny: FrozenVLM) -> None:
 def test_one_text_for_all_classes_tells_nothing(tiny: FrozenVLM) -> None:
     same = prompts(tiny, {label: ["a person"] for label in LABELS})
     with torch.no_grad():
-        logits = make(tiny, settings(numeric={"enabled": True}), same)(batch(64)).logits
+        logits = make(tiny, settings(skeleton={"enabled": True}), same)(batch(64)).logits
     torch.testing.assert_close(logits, logits[:, :1].expand(-1, 4), atol=1e-5, rtol=0)
 
 
 def test_logits_are_cosines_averaged_over_sentences(tiny: FrozenVLM) -> None:
-    model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
+    model, given = make(tiny, settings(skeleton={"enabled": True})), batch(64)
     with torch.no_grad():
         out, sample = model(given), model.sample(given)
         texts = [tiny.encode_text(list(SENTENCES[label])) for label in LABELS]
@@ -99,7 +99,7 @@ def test_logits_are_cosines_averaged_over_sentences(tiny: FrozenVLM) -> None:
 
 
 def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
-    model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
+    model, given = make(tiny, settings(skeleton={"enabled": True})), batch(64)
     with torch.no_grad():
         shares, sample = dict(model.shares(given)), model.sample(given)
     assert list(shares) == ["image", "trajectory", "parameters", "captions of the parameters"]
@@ -109,10 +109,10 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
     assert all(share.norm(dim=1).max() > 0.1 for share in shares.values())
 
 
-@pytest.mark.parametrize("enabled", ["visual", "numeric"])
+@pytest.mark.parametrize("enabled", ["visual", "skeleton"])
 def test_what_is_off_is_not_asked_for(tiny: FrozenVLM, enabled: str) -> None:
-    config = settings(visual={"enabled": enabled == "visual"}, numeric={"enabled": enabled == "numeric"})
-    model = ActionModel(prompts(tiny), config, LABELS, joint_names=JOINTS if enabled == "numeric" else ()).eval()
+    config = settings(visual={"enabled": enabled == "visual"}, skeleton={"enabled": enabled == "skeleton"})
+    model = ActionModel(prompts(tiny), config, LABELS, joint_names=JOINTS if enabled == "skeleton" else ()).eval()
     wanted = {"frames"} if enabled == "visual" else {"trajectory"}
     with torch.no_grad():
         assert model({key: value for key, value in batch(64).items() if key in wanted}).logits.shape == (5, 4)
@@ -206,26 +206,26 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},
     "visual prompts and transformer": {"visual": {"prompts": 1, "head": "transformer", "summary_prompt": False}},
-    "captions": {"numeric": ON},
-    "captions alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
-    "trajectory alone": {"numeric": {**ON, "num_time_warps": 0}, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
-    "memory": {"numeric": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
-    "fusion": {"numeric": {**ON, "fusion_mode": "fusion"}},
-    "fusion by a network": {"numeric": {**ON, "fusion_mode": "fusion", "fusion": "mlp"}},
+    "captions": {"skeleton": ON},
+    "captions alone": {"skeleton": {**ON, "trajectory": False}, "visual": OFF},
+    "trajectory alone": {"skeleton": {**ON, "num_time_warps": 0}, "visual": OFF},
+    "contrastive": {"skeleton": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"skeleton": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
+    "fusion": {"skeleton": {**ON, "fusion_mode": "fusion"}},
+    "fusion by a network": {"skeleton": {**ON, "fusion_mode": "fusion", "fusion": "mlp"}},
     "random": {"prompt": {"init": "random", "num_context": "4"}},
     "template": {"prompt": {"init": "template"}},
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
     "descriptions": {"prompt": {"class_token": "end"}},
     "knowledge": {"prompt": {"init": "knowledge"}},
     "conditional": {"prompt": {"init": "template", "conditional": True}},
-    "contrastive loss": {"loss": {"contrastive": 0.5}, "numeric": ON},
+    "contrastive loss": {"loss": {"contrastive": 0.5}, "skeleton": ON},
     "kgcoop": {"loss": {"kgcoop": 1.0}},
     "graded": {"loss": {"name": "focal_ordinal", "class_balanced_beta": 0.9}},
-    "without ridge": {"ridge_init": {"enabled": False}, "numeric": ON},
+    "without ridge": {"ridge_init": {"enabled": False}, "skeleton": ON},
     "transformer without ridge": {"ridge_init": {"enabled": False}, "visual": {"head": "transformer"}},
     "visual prompts without ridge": {"ridge_init": {"enabled": False}, "visual": {"prompts": 1}},
-    "conditional, captions": {"prompt": {"init": "template", "conditional": True}, "numeric": ON},
+    "conditional, captions": {"prompt": {"init": "template", "conditional": True}, "skeleton": ON},
     "fixed prompts": {"prompt": {"learn": False}},
 }
 
@@ -261,13 +261,13 @@ def test_nothing_that_is_trained_is_dead(name: str, tiny: FrozenVLM, tmp_path: P
 
 @pytest.mark.parametrize("entry", ["contrastive", "memory", "fusion"])
 def test_a_meta_net_that_would_be_dead_is_refused(entry: str) -> None:
-    with pytest.raises(InputError, match=f"conditional=true: numeric.fusion_mode={entry}"):
-        settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": True, "fusion_mode": entry})
-    settings(prompt={"init": "template", "conditional": True}, numeric={"enabled": False, "fusion_mode": entry})
+    with pytest.raises(InputError, match=f"conditional=true: skeleton.fusion_mode={entry}"):
+        settings(prompt={"init": "template", "conditional": True}, skeleton={"enabled": True, "fusion_mode": entry})
+    settings(prompt={"init": "template", "conditional": True}, skeleton={"enabled": False, "fusion_mode": entry})
 
 
 def test_what_is_known_counts_in_full_where_a_class_was_never_trained(tiny: FrozenVLM) -> None:
-    model, given = make(tiny, settings(numeric={"enabled": True})), batch(64)
+    model, given = make(tiny, settings(skeleton={"enabled": True})), batch(64)
     model.trust.fill_(0.0)
     with torch.no_grad():
         own = model(given)

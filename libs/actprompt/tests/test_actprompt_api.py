@@ -92,12 +92,12 @@ def test_skeletons_come_with_a_data_set(place: Path) -> None:
     assert found is not None and found[0].shape == (6, 8, 3) and found[1].shape == (6,)
 
 
-@pytest.mark.parametrize("numeric", [False, True])
+@pytest.mark.parametrize("skeleton", [False, True])
 @pytest.mark.parametrize("made", [False, True], ids=["class", "instance"])
-def test_a_custom_head_is_trained_saved_and_used(place: Path, tmp_path: Path, made: bool, numeric: bool) -> None:
+def test_a_custom_head_is_trained_saved_and_used(place: Path, tmp_path: Path, made: bool, skeleton: bool) -> None:
     data = VideoDataset(place / "data")
     head: Any = LastFrame(64, out=5) if made else LastFrame
-    chosen = config(place, numeric={"enabled": numeric})
+    chosen = config(place, skeleton={"enabled": skeleton})
     model = ActionModel.for_dataset(data, chosen, head=head)
     assert model.visual is not None and isinstance(model.visual.head, LastFrame)
     before = model.visual.head.linear.weight.clone()

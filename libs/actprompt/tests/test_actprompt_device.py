@@ -32,7 +32,7 @@ from icube_common.vlm import VLMConfig
 MakeVideo = Callable[..., Path]
 TINY = ("vlm.name=icube-tiny", "video.frames=8")
 FAST = (
-    "numeric.enabled=false",
+    "skeleton.enabled=false",
     "train.max_steps=1",
     "train.batch_size=2",
     "train.report_to=none",
@@ -140,7 +140,7 @@ def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monke
 
     monkeypatch.setattr(PromptedTower, "forward", counting)
     made = world(pixels=96, subjects=3, takes=1)
-    config = act_settings(visual={"prompts": 1}, numeric={"enabled": False}, train={"max_steps": 1, "batch_size": 2})
+    config = act_settings(visual={"prompts": 1}, skeleton={"enabled": False}, train={"max_steps": 1, "batch_size": 2})
     vlm = VLMConfig(name="icube-tiny", batch_size=7).load("cpu")
     fold = next(iter(leave_one_group_out(made.samples, seed=0)))
     inputs, run = made.seen_by(config), RunFolder.create(tmp_path / "run", config_yaml="", environment={})
@@ -163,7 +163,7 @@ def test_describe_scores_on_the_device_of_the_process(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "overrides",
-    [("numeric.enabled=true",), ("visual.prompts=1", "numeric.enabled=true", "numeric.fusion_mode=fusion")],
+    [("skeleton.enabled=true",), ("visual.prompts=1", "skeleton.enabled=true", "skeleton.fusion_mode=fusion")],
     ids=["sentences", "visual prompts and fusion"],
 )
 def test_all_commands_run_on_the_device_of_the_process(tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from icube_common.experiments import Grid
 
 NEEDS: dict[str, dict[str, Any]] = {
     "prompt.": {"prompt.init": "template"},
-    "visual.enabled": {"numeric.enabled": True},
+    "visual.enabled": {"skeleton.enabled": True},
     "loss.label_smoothing": {},
 }
 REFUSED = frozenset({"prompt.seed"})
@@ -39,7 +39,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
     [
         ({"prompt.template": "a video of {}"}, "other: prompt.template has no effect: prompt.init=descriptions"),
         ({"visual.layers": 2}, "other: visual.layers has no effect: visual.head=mean"),
-        ({"numeric.caption_weight": 0.0}, "other: numeric.caption_weight has no effect: numeric.enabled=false"),
+        ({"skeleton.caption_weight": 0.0}, "other: skeleton.caption_weight has no effect: skeleton.enabled=false"),
         (
             {"ridge_init.enabled": False, "ridge_init.visual_alpha": 1.0},
             "other: ridge_init.visual_alpha has no effect: ridge_init.enabled=false",

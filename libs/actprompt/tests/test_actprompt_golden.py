@@ -29,7 +29,12 @@ STEPS, RATE, BATCH, CHECKPOINT, LOG, TRACKERS = (
 )
 VALIDATE, PATIENCE = "train.eval_steps", "train.early_stopping_patience"
 HEAD, MESSAGES, STATISTICS = "visual.head", "cross_frame", "mean_std"
-NUMBERS, ENTRY, WARPS, COURSE = "numeric.enabled", "numeric.fusion_mode", "numeric.num_time_warps", "numeric.trajectory"
+NUMBERS, ENTRY, WARPS, COURSE = (
+    "skeleton.enabled",
+    "skeleton.fusion_mode",
+    "skeleton.num_time_warps",
+    "skeleton.trajectory",
+)
 EXCHANGED, RIDGE = "shuffle_class_texts", "ridge_init.enabled"
 LEAVE_OUT = "--exclude-subjects"
 SMALL = (f"{STEPS}=3", f"{CHECKPOINT}=3", f"{WARPS}=2", f"{LOG}=1", "train.device=cpu")
@@ -92,10 +97,10 @@ def few_clips(data: Path, out: Path, *, subjects: Sequence[str], takes: int) -> 
         if row[subject] in subjects and seen[key] <= takes:
             kept.append(row)
     names = {row[0] for row in kept}
-    numbers, *values = read(data / "numeric.csv")
+    numbers, *values = read(data / "parameters.csv")
     for name, lines in (
         ("manifest", [head, *kept]),
-        ("numeric", [numbers, *(row for row in values if row[0] in names)]),
+        ("parameters", [numbers, *(row for row in values if row[0] in names)]),
     ):
         with (out / f"{name}.csv").open("w", newline="") as handle:
             csv.writer(handle, lineterminator="\n").writerows(lines)
@@ -214,7 +219,7 @@ def test_simulated_training_and_prediction(simulated: Path, command: Command, tm
         "simulated training",
         {
             "manifest": table(data / "manifest.csv"),
-            "parameters": table(data / "numeric.csv"),
+            "parameters": table(data / "parameters.csv"),
             "losses": losses(run),
             "tensors": tensors(run / "model"),
             "clips": judged["clips"],
@@ -302,7 +307,7 @@ def test_real_clips(florence: Path, command: Command, tmp_path: Path) -> None:
         "florence",
         {
             "manifest": table(florence / "all" / "manifest.csv"),
-            "parameters": table(florence / "all" / "numeric.csv"),
+            "parameters": table(florence / "all" / "parameters.csv"),
             "evaluation": evaluation(out),
             "tensors": tensors(next(iter(sorted((florence / "few" / "features").iterdir())))),
         },

@@ -32,12 +32,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "transformer": {"visual": {"head": "transformer", "layers": 2}},
     "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},
-    "captions": {"numeric": ON},
-    "captions alone": {"numeric": {**ON, "trajectory": False}, "visual": OFF},
-    "numbers alone": {"numeric": ON, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
-    "memory": {"numeric": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
-    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
+    "captions": {"skeleton": ON},
+    "captions alone": {"skeleton": {**ON, "trajectory": False}, "visual": OFF},
+    "numbers alone": {"skeleton": ON, "visual": OFF},
+    "contrastive": {"skeleton": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"skeleton": {**ON, "fusion_mode": "memory", "kind": "mlp"}},
+    "fusion": {"skeleton": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "random": {"prompt": {"init": "random", "num_context": "4"}},
     "template": {"prompt": {"init": "template"}},
     "own contexts": {"prompt": {"init": "template", "class_specific": True}},
@@ -68,7 +68,7 @@ def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[ActionModel, Ca
 
 @pytest.fixture
 def model(tiny: FrozenVLM, tmp_path: Path) -> Path:
-    save(tmp_path / "model", tiny, numeric=ON)
+    save(tmp_path / "model", tiny, skeleton=ON)
     return tmp_path / "model"
 
 

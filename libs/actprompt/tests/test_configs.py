@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 def test_the_best_configuration_for_florence3d() -> None:
     config = load_config(ActConfig, file=CONFIGS / "florence3d.yaml")
-    assert config.numeric.enabled and config.visual.enabled and config.prompt.init == "descriptions"
+    assert config.skeleton.enabled and config.visual.enabled and config.prompt.init == "descriptions"
     assert config.prompt.learn and config.shuffle_class_texts == 0
 
 
@@ -23,7 +23,7 @@ def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema
     grid = Grid.load(CONFIGS / "ablation_florence3d.yaml", ActConfig, unused=unused_keys)
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 20
     factors = {key for variant in grid.variants for key in variant.changes}
-    wanted = {"prompt.init", "prompt.num_context", "shuffle_class_texts", "visual.head", "numeric.enabled", "vlm.name"}
+    wanted = {"prompt.init", "prompt.num_context", "shuffle_class_texts", "visual.head", "skeleton.enabled", "vlm.name"}
     assert wanted | {"loss.class_balanced_beta", "loss.contrastive", "visual.prompts", "ridge_init.enabled"} <= factors
 
 

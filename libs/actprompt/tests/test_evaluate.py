@@ -42,8 +42,8 @@ def settings(place: Path) -> list[str]:
         "vlm.name=icube-tiny",
         f"knowledge={place / 'knowledge.yaml'}",
         "video.frames=2",
-        "numeric.frames=8",
-        "numeric.num_time_warps=1",
+        "skeleton.frames=8",
+        "skeleton.num_time_warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
         "train.report_to=none",
@@ -97,8 +97,8 @@ def run(place: Path) -> Path:
         "vlm.name=icube-tiny",
         f"knowledge={place / 'knowledge.yaml'}",
         "video.frames=2",
-        "numeric.enabled=true",
-        "numeric.num_time_warps=1",
+        "skeleton.enabled=true",
+        "skeleton.num_time_warps=1",
         "train.max_steps=2",
         "train.batch_size=8",
         "train.report_to=none",
@@ -195,7 +195,7 @@ def test_a_run_has_its_settings(command: Command, run: Path, place: Path, tmp_pa
     refused(command("evaluate", place / "data", *words[2:]), "no trained model in it")
     # the run looks at skeletons, and this set has none
     ran = command("evaluate", run, "--data", place / "pictures", "--out", tmp_path / "eval")
-    refused(ran, "has no numeric parameters")
+    refused(ran, "has no named parameters")
     assert not (tmp_path / "eval").exists()
 
 
@@ -261,7 +261,7 @@ def test_few_shot(command: Command, place: Path, tmp_path: Path, settings: list[
 
 def test_base_to_new(command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]) -> None:
     out = tmp_path / "eval"
-    words = ["--protocol", "base-to-new", "--draws", "2", "--json", "numeric.enabled=true"]
+    words = ["--protocol", "base-to-new", "--draws", "2", "--json", "skeleton.enabled=true"]
     result = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     found = result["base_to_new"]
     assert len(fitted) == 6 and len(found["draws"]) == 2
@@ -284,7 +284,7 @@ def test_base_to_new(command: Command, place: Path, tmp_path: Path, settings: li
 
 def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]) -> None:
     out = tmp_path / "eval"
-    words = ["--protocol", "cross-subject", "--comparisons", "--json", "numeric.enabled=true"]
+    words = ["--protocol", "cross-subject", "--comparisons", "--json", "skeleton.enabled=true"]
     result = as_json(command("evaluate", "--data", place / "data", "--out", out, *words, *settings))
     found = result["comparisons"]
     names = ["images only", "skeletons only", "class texts shuffled", "nearest neighbour", "randomised trees"]
@@ -373,7 +373,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
     (["visual.enabled=false"], ["no input is left"]),
-    (["numeric.enabled=true", "--data", "PICTURES"], ["has no numeric parameters"]),
+    (["skeleton.enabled=true", "--data", "PICTURES"], ["has no named parameters"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),
     (["--shots", "9", "--protocol", "few-shot"], ["9 shots: class 'bow' has 4 training rows"]),
@@ -392,7 +392,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["train.mixed_precision=fp16"], ["fp16"]),
     (["--features", "OTHER"], ["fingerprint"]),
     (
-        ["numeric.fusion_mode=memory", "numeric.trajectory=false", "numeric.enabled=true", "visual.enabled=false"],
+        ["skeleton.fusion_mode=memory", "skeleton.trajectory=false", "skeleton.enabled=true", "visual.enabled=false"],
         ["is none"],
     ),
     (["prompt.num_context=-3"], ["num_context=-3"]),

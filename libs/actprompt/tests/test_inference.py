@@ -35,14 +35,14 @@ ON, OFF = {"enabled": True}, {"enabled": False}
 NO_COURSE = {**ON, "trajectory": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "picture": {},
-    "mean_std": {"visual": {"head": "mean_std"}, "numeric": ON},
-    "cross_frame": {"visual": {"head": "cross_frame"}, "numeric": ON},
+    "mean_std": {"visual": {"head": "mean_std"}, "skeleton": ON},
+    "cross_frame": {"visual": {"head": "cross_frame"}, "skeleton": ON},
     "visual prompts": {"visual": {"prompts": 2}},
-    "numbers alone": {"numeric": ON, "visual": OFF},
-    "sentences and parameters": {"numeric": NO_COURSE, "visual": OFF},
-    "contrastive": {"numeric": {**ON, "fusion_mode": "contrastive"}},
-    "memory": {"numeric": {**ON, "fusion_mode": "memory"}},
-    "fusion": {"numeric": {**ON, "fusion_mode": "fusion", "missing": "word"}},
+    "numbers alone": {"skeleton": ON, "visual": OFF},
+    "sentences and parameters": {"skeleton": NO_COURSE, "visual": OFF},
+    "contrastive": {"skeleton": {**ON, "fusion_mode": "contrastive"}},
+    "memory": {"skeleton": {**ON, "fusion_mode": "memory"}},
+    "fusion": {"skeleton": {**ON, "fusion_mode": "fusion", "missing": "word"}},
     "conditional": {"prompt": {"init": "template", "conditional": True}},
 }
 
@@ -95,7 +95,7 @@ def test_shares_add_up_to_the_margin(name: str, tmp_path: Path, vlm: FrozenVLM) 
 
 def test_margin_by_hand(tmp_path: Path, vlm: FrozenVLM) -> None:
     made = world(subjects=2, takes=1)
-    trained = fitted(tmp_path, vlm, made, visual=OFF, numeric=NO_COURSE)
+    trained = fitted(tmp_path, vlm, made, visual=OFF, skeleton=NO_COURSE)
     case = case_of(trained, made, made.inputs.ids[0])
     model, batch = case.model, case.views[0].batch
     with torch.no_grad():
@@ -168,7 +168,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_set(folder / "data", takes=1)
     write_set(folder / "bare", takes=1, skeletons=False)
     knowledge = str(write_knowledge(folder / "knowledge.yaml"))
-    for name, sections in {"both": {"numeric": ON}, "picture": {}, "numbers": {"numeric": ON, "visual": OFF}}.items():
+    for name, sections in {"both": {"skeleton": ON}, "picture": {}, "numbers": {"skeleton": ON, "visual": OFF}}.items():
         train(settings(knowledge=knowledge, **sections), data, folder / name, exclude_subjects=["p1"])
     return folder
 
@@ -207,7 +207,7 @@ def test_result(place: Path, video: Path) -> None:
     for row in reasons["frames"]:
         assert row["time"] == pytest.approx(row["index"] / 10, abs=1e-3)
     manifest = Manifest.load(place / "data")
-    table = manifest.numeric()
+    table = manifest.parameters()
     own = dict(zip(table.names, zip(table.values[manifest.index[video.name]], table.units, strict=True), strict=True))
     assert reasons["numbers"]
     for row in reasons["numbers"]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from actprompt.data.manifest import Clip, Manifest, Protocol, describe, readable, skeleton_file, write_manifest
-from actprompt.skeleton.features import write_numeric
+from actprompt.skeleton.features import write_parameters
 from actprompt.skeleton.io import write_skeleton
 from icube_common.errors import InputError
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 CLIPS = (
     Clip(
@@ -66,10 +66,13 @@ def about() -> dict[str, object]:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    numeric = NumericTable(
+    parameters = TabularData(
         ("a.mp4", "c/d.mp4"), ("speed", "angle, last"), np.array([[1, 2], [np.nan, 4]]), ("m/s", "degrees")
     )
-    entries = {"numeric": write_numeric(folder, numeric), "skeleton": {"joints": ["j"], "unit": "m", "clips": 1}}
+    entries = {
+        "parameters": write_parameters(folder, parameters),
+        "skeleton": {"joints": ["j"], "unit": "m", "clips": 1},
+    }
     joints = np.array([[[1, 2, np.nan]], [[4, 5, 6]]], dtype=np.float32)
     write_skeleton(folder, "c/d.mp4", joints, np.array([0, 0.5], dtype=np.float32))
     write_manifest(folder, CLIPS, {**about(), **entries})
@@ -98,9 +101,9 @@ def test_protocols(data: Path) -> None:
         manifest.groups("cross-subject")
 
 
-def test_numeric_parameters_and_skeletons(data: Path) -> None:
+def test_named_parameters_and_skeletons(data: Path) -> None:
     manifest = Manifest.load(data)
-    table = manifest.numeric()
+    table = manifest.parameters()
     assert (table.names, table.units) == (("speed", "angle, last"), ("m/s", "degrees"))
     np.testing.assert_array_equal(table.values, [[1, 2], [np.nan, np.nan], [np.nan, 4]])
     assert manifest.skeleton(CLIPS[0]) is None
@@ -111,8 +114,8 @@ def test_numeric_parameters_and_skeletons(data: Path) -> None:
     (data / "skeleton" / skeleton_file("a.mp4")).write_bytes(b"no archive")
     with pytest.raises(InputError, match="not a skeleton file"):
         manifest.skeleton(CLIPS[0])
-    with pytest.raises(InputError, match="this set has no numeric parameters"):
-        Manifest("/nowhere", about(), CLIPS).numeric()
+    with pytest.raises(InputError, match="this set has no named parameters"):
+        Manifest("/nowhere", about(), CLIPS).parameters()
 
 
 def test_two_ids_never_share_a_skeleton_file() -> None:
@@ -129,7 +132,7 @@ def test_describe_counts_and_sees_an_edit(data: Path) -> None:
     told = describe(data)
     assert told["clips"] == 3 and told["frames"] == 18 and told["subjects"] == 2 and told["cameras"] == 1
     assert told["classes"] == {"wave": 2, "sit": 1} and told["splits"] == {"cs": {"train": 1, "test": 1}}
-    assert told["variable_rate"] == 1 and told["edited_by_hand"] is False and told["numeric_parameters"] == 2
+    assert told["variable_rate"] == 1 and told["edited_by_hand"] is False and told["parameters"] == 2
     assert told["protocols"]["cross-subject"] == "split by cs, mean_class_accuracy (a paper)"
     lines = (data / "manifest.csv").read_text().splitlines(keepends=True)
     (data / "manifest.csv").write_text("".join(lines[:-1]))
@@ -193,10 +196,10 @@ def test_a_damaged_dataset_json_is_named(data: Path, key: str, value: object, me
     ],
 )
 def test_damaged_numbers_are_named(data: Path, old: str, new: str, message: str) -> None:
-    path = data / "numeric.csv"
+    path = data / "parameters.csv"
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(InputError) as caught:
-        Manifest.load(data).numeric()
+        Manifest.load(data).parameters()
     assert str(caught.value).startswith(f"{path}: ") and message in str(caught.value)
 
 

@@ -17,7 +17,7 @@ from actprompt.data.prepare import prepare
 
 Fill = Callable[[Path, Sequence[str]], None]
 SETTINGS = (
-    "vlm.name=icube-tiny", "prompt.init=template", "video.frames=3", "numeric.enabled=false", "train.max_steps=2",
+    "vlm.name=icube-tiny", "prompt.init=template", "video.frames=3", "skeleton.enabled=false", "train.max_steps=2",
     "train.report_to=none", "train.device=cpu",
 )  # fmt: skip
 

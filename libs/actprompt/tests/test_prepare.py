@@ -125,9 +125,9 @@ def test_the_real_florence3d(florence3d: Path, tmp_path: Path) -> None:
     joints, time = manifest.skeleton(manifest.clips[0]) or (None, None)
     assert joints is not None and time is not None and joints.shape == (27, 8, 3)
     assert time[-1] == pytest.approx(26 / 20, abs=1e-4)  # the last of 27 frames at 20 fps
-    numeric = manifest.numeric()
-    assert numeric.ids == tuple(clip.id for clip in manifest.clips) and numeric.values.shape[0] == 129
-    column = {name: numeric.values[:, at] for at, name in enumerate(numeric.names)}
+    parameters = manifest.parameters()
+    assert parameters.ids == tuple(clip.id for clip in manifest.clips) and parameters.values.shape[0] == 129
+    column = {name: parameters.values[:, at] for at, name in enumerate(parameters.names)}
     labels = np.array([clip.label for clip in manifest.clips])
 
     def typical(name: str, label: str) -> float:

@@ -74,7 +74,7 @@ def test_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made.clips) == 10 and made.class_names == tuple(ACTIONS)
     assert made.about["simulated"] is True and made.about["format"] == "simulated"
     assert "Simulated" in made.about["title"] and {clip.subject for clip in made.clips} == {"figure-1", "figure-2"}
-    table = made.numeric()
+    table = made.parameters()
     assert table.values.shape == (10, len(table.names)) and not np.isnan(table.values).any()
     for clip in made.clips:
         info = probe(made.video(clip))
@@ -83,7 +83,7 @@ def test_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert skeleton is not None and skeleton[0].shape == (clip.n_frames, len(LIMB_JOINTS), 3)
         assert skeleton[1][-1] == pytest.approx((clip.n_frames - 1) / simulate_module.FPS, abs=1e-3)
     again = write_simulated(tmp_path / "again", takes=1)
-    assert (tmp_path / "again" / "numeric.csv").read_bytes() == (tmp_path / "data" / "numeric.csv").read_bytes()
+    assert (tmp_path / "again" / "parameters.csv").read_bytes() == (tmp_path / "data" / "parameters.csv").read_bytes()
     assert again.fingerprint == made.fingerprint
     with pytest.raises(InputError, match="exists already"):
         write_simulated(tmp_path / "data")

@@ -22,7 +22,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, base_to_new, few_shot, leave_one_group_out, make_predictions
 from icube_common.io.runs import RunFolder
 from icube_common.prompts import ClassTexts
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ON = {"enabled": True}
@@ -72,7 +72,7 @@ class Guarded(Mapping[str, Any]):
         return len(self.table)
 
 
-class GuardedNumbers(NumericTable):
+class GuardedNumbers(TabularData):
     """The same for named parameters."""
 
     barred: frozenset[str] = frozenset()
@@ -101,7 +101,7 @@ def guarded(inputs: Inputs, barred: Sequence[str]) -> Inputs:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"numeric": ON}, {"numeric": {**ON, "fusion_mode": "fusion"}}, {"visual": {"prompts": 1}}],
+    [{"skeleton": ON}, {"skeleton": {**ON, "fusion_mode": "fusion"}}, {"visual": {"prompts": 1}}],
     ids=["captions", "fusion", "visual prompts"],
 )
 def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
 @pytest.mark.parametrize(
     "sections",
     [
-        {"numeric": ON, "visual": {"head": "mean_std"}},
-        {"numeric": {**ON, "fusion_mode": "memory", "scaling": "standard"}},
-        {"numeric": {**ON, "fusion_mode": "fusion", "trajectory": False}},
-        {"numeric": {**ON, "fusion_mode": "contrastive"}},
+        {"skeleton": ON, "visual": {"head": "mean_std"}},
+        {"skeleton": {**ON, "fusion_mode": "memory", "scaling": "standard"}},
+        {"skeleton": {**ON, "fusion_mode": "fusion", "trajectory": False}},
+        {"skeleton": {**ON, "fusion_mode": "contrastive"}},
     ],
     ids=["captions", "memory", "fusion", "contrastive"],
 )
@@ -145,7 +145,7 @@ def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: Fr
             name: generator.normal(size=(4, 8, 3)).astype(np.float32) if name in barred else joints
             for name, joints in inputs.skeletons.items()
         },
-        parameters=NumericTable(inputs.parameters.ids, inputs.parameters.names, values, inputs.parameters.units),
+        parameters=TabularData(inputs.parameters.ids, inputs.parameters.names, values, inputs.parameters.units),
     )
     first = fit(made, config, tiny, tmp_path, fold)
     second = fit(replace(made, inputs=wild), config, tiny, tmp_path, fold)
@@ -168,9 +168,9 @@ def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold:
     [
         ({}, 0.9),
         ({"visual": {"head": "transformer"}, "ridge_init": {"enabled": False}, "train": {"max_steps": 60}}, 0.9),
-        ({"visual": {"enabled": False}, "numeric": ON}, 0.9),
-        ({"visual": {"enabled": False}, "numeric": {**ON, "trajectory": False}}, 0.9),
-        ({"numeric": {**ON, "fusion_mode": "fusion"}}, 0.9),
+        ({"visual": {"enabled": False}, "skeleton": ON}, 0.9),
+        ({"visual": {"enabled": False}, "skeleton": {**ON, "trajectory": False}}, 0.9),
+        ({"skeleton": {**ON, "fusion_mode": "fusion"}}, 0.9),
     ],
     ids=["picture", "picture without ridge", "numbers", "named parameters", "fusion"],
 )
@@ -188,7 +188,7 @@ def test_nothing_is_learned_from_noise(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=6)
     generator = np.random.default_rng(4)
     made = replace(made, samples=replace(made.samples, labels=generator.permutation(made.samples.labels)))
-    config = settings(numeric=ON)
+    config = settings(skeleton=ON)
     shares = [accuracy(made, config, tiny, tmp_path, fold) for fold in folds(made)]
     assert np.mean(shares) < 0.5
 
@@ -218,7 +218,7 @@ def test_exchanged_texts_hurt_where_texts_carry_information(trained_clip: Frozen
 
 def test_exchanged_texts_change_an_untrained_towers_predictions(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world()
-    config = settings(visual={"enabled": False}, numeric={**ON, "trajectory": False})
+    config = settings(visual={"enabled": False}, skeleton={**ON, "trajectory": False})
     fold = next(few_shot(made.samples, shots=(1,), seeds=(0,), validation=0))
     found = []
     for number in range(2):
@@ -246,7 +246,10 @@ def test_every_class_gets_the_texts_of_another() -> None:
 
 @pytest.mark.parametrize(
     "sections",
-    [{"numeric": ON, "visual": {"head": "cross_frame", "dropout": 0.2}}, {"numeric": {**ON, "fusion_mode": "fusion"}}],
+    [
+        {"skeleton": ON, "visual": {"head": "cross_frame", "dropout": 0.2}},
+        {"skeleton": {**ON, "fusion_mode": "fusion"}},
+    ],
     ids=["captions", "fusion"],
 )
 def test_the_same_seed_gives_the_same_weights(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
@@ -263,7 +266,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
 ) -> None:
     made = world(subjects=3)
     config = settings(
-        numeric=ON,
+        skeleton=ON,
         visual={"head": "transformer", "dropout": 0.1},
         train={"max_steps": 6, "batch_size": 8, "checkpointing_steps": 2, "eval_steps": 3, "ema_decay": 0.5},
     )
@@ -309,7 +312,7 @@ def about() -> dict[str, Any]:
 def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=5)
     train = {"max_steps": 40, "batch_size": 8, "learning_rate": 2.0, "eval_steps": 1, "early_stopping_patience": 2}
-    config = settings(numeric=ON, train=train)
+    config = settings(skeleton=ON, train=train)
     fold = folds(made, validation=0.25)[0]
     assert len(fold.validation)
     folder = run_folder(tmp_path / "run")
@@ -329,13 +332,13 @@ def test_patience_stops_a_training_that_gets_worse(tiny: FrozenVLM, tmp_path: Pa
     [
         ("class", "class 'wave' has no training clip"),
         ("validation", "eval_steps=1: no validation rows: 1 training groups, 3 are needed; set it to 0"),
-        ("skeletons", "no training clip has a skeleton; set numeric.trajectory=false"),
+        ("skeletons", "no training clip has a skeleton; set skeleton.trajectory=false"),
     ],
 )
 def test_folds_that_cannot_be_trained_on(change: str, message: str, tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=2)
     train = {"max_steps": 1, "eval_steps": int(change == "validation")}
-    config = settings(numeric=ON, train=train)
+    config = settings(skeleton=ON, train=train)
     fold = folds(made, validation=0.2 * (change == "validation"))[0]
     if change == "class":
         fold = replace(fold, train=fold.train[fold.train_labels != 3])

@@ -19,7 +19,7 @@ from debian_mri.data.manifest import Scan, write_manifest
 from debian_mri.models.class_texts import MriTexts
 from icube_common.config import load_config
 from icube_common.evaluation import Samples
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 LABELS = ("CN", "AD")
 BIOMARKERS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_enlargement")
@@ -62,8 +62,8 @@ def people(count: int = 24, *, slices: int = 3, dim: int = 64, seed: int = 0) ->
         ids,
         features,
         dict.fromkeys(ids, tuple(SliceInfo("coronal", float(place), ()) for place in range(slices))),
-        NumericTable(ids=ids, names=BIOMARKERS, values=biomarkers, units=("log share of fluid",) * len(BIOMARKERS)),
-        NumericTable(ids=ids, names=VARIABLE_NAMES, values=np.stack([ages, sexes], 1), units=("years", "")),
+        TabularData(ids=ids, names=BIOMARKERS, values=biomarkers, units=("log share of fluid",) * len(BIOMARKERS)),
+        TabularData(ids=ids, names=VARIABLE_NAMES, values=np.stack([ages, sexes], 1), units=("years", "")),
         tuple(VARIABLES[name] for name in VARIABLE_NAMES),
     )
     samples = Samples(ids=list(ids), labels=labels, class_names=list(LABELS), groups=[f"p{name}" for name in ids])

@@ -14,7 +14,7 @@ from icube_common.experiments import Grid, override_texts
 from icube_common.experiments.overrides import SET_BY_STUDY
 
 NEEDS: dict[str, dict[str, Any]] = {"prompt.": {"prompt.init": "template"}}
-REFUSED = frozenset({"prompt.seed", "prompt.conditional", "numeric.enabled", "numeric.fusion_mode"})
+REFUSED = frozenset({"prompt.seed", "prompt.conditional", "tabular.enabled", "tabular.fusion_mode"})
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -54,8 +54,8 @@ def test_every_key_of_a_training_arrives_in_the_trial(tmp_path: Path, monkeypatc
     [
         ("prompt.seed", 3),
         ("prompt.conditional", True),
-        ("numeric.enabled", True),
-        ("numeric.fusion_mode", "memory"),
+        ("tabular.enabled", True),
+        ("tabular.fusion_mode", "memory"),
         ("train.seed", 3),
         ("train.report_to", "wandb"),
     ],
@@ -68,7 +68,7 @@ def test_keys_that_a_training_cannot_use_are_refused(key: str, value: Any, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"numeric.hidden": 8}, "other: numeric.hidden has no effect: demographics.mode=none"),
+        ({"tabular.hidden": 8}, "other: tabular.hidden has no effect: demographics.mode=none"),
         ({"demographics.columns": ["age"]}, "other: demographics.columns has no effect: demographics.mode=none"),
         ({"visual.enabled": False, "vlm.name": "icube-tiny"}, "other: vlm.name has no effect: visual.enabled=false"),
         (

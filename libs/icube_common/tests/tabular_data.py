@@ -1,4 +1,4 @@
-"""What the tests of the numeric branch share: a table with holes and a fold over it."""
+"""Shared by the tests of the tabular branch: a table with holes and a fold over it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 NAMES = ("walking speed", "step length", "cadence", "age")
 UNITS = ("m/s", "m", "steps/min", "years")
@@ -36,20 +36,20 @@ FOLD = Rows([f"walk-{row}" for row in range(9)], np.array(LABELS[:9]))
 """The last three of the twelve rows are for testing."""
 
 
-def make_table(*, seed: int = 0) -> NumericTable:
+def make_table(*, seed: int = 0) -> TabularData:
     """Twelve simulated walkers of three classes; one of the training rows has no step length."""
     generator = np.random.default_rng(seed)
     values = generator.normal([1.0, 0.6, 110.0, 70.0], [0.2, 0.1, 12.0, 8.0], (12, 4))
     values -= np.array(LABELS)[:, None] * [0.2, 0.1, 5.0, -3.0]
     values[4, 1] = np.nan
-    return NumericTable(ids=tuple(f"walk-{row}" for row in range(12)), names=NAMES, values=values, units=UNITS)
+    return TabularData(ids=tuple(f"walk-{row}" for row in range(12)), names=NAMES, values=values, units=UNITS)
 
 
-def with_values(table: NumericTable, values: np.ndarray) -> NumericTable:
-    return NumericTable(ids=table.ids, names=table.names, values=values, units=table.units)
+def with_values(table: TabularData, values: np.ndarray) -> TabularData:
+    return TabularData(ids=table.ids, names=table.names, values=values, units=table.units)
 
 
-def with_other_test_rows(table: NumericTable) -> NumericTable:
+def with_other_test_rows(table: TabularData) -> TabularData:
     """The same training rows; what is outside of them is another world."""
     values = table.values.copy()
     values[9:] = [[1e6, -1e6, 0.0, 3.0], [np.nan] * 4, [5.0, 5.0, 5.0, 5.0]]

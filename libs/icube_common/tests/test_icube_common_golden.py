@@ -41,7 +41,7 @@ from icube_common.prompts.ridge_init import (
     initialise_ridge,
     select_by_group_cv,
 )
-from icube_common.tabular import NumericBranch, NumericConfig
+from icube_common.tabular import TabularBranch, TabularConfig
 from icube_common.training import SampleRef, TrainConfig, fit, open_run
 from icube_common.vlm import load_vlm
 
@@ -170,8 +170,8 @@ def test_numbers_as_text() -> None:
     values: dict[str, Any] = {}
     for way in ("contrastive", "memory", "fusion"):
         for kind in ("sinusoidal", "mlp"):
-            config = NumericConfig(enabled=True, group_size=2, fusion_mode=way, kind=kind)
-            branch = NumericBranch.fit(vlm, config, table, FOLD, generator=torch.Generator().manual_seed(0))
+            config = TabularConfig(enabled=True, group_size=2, fusion_mode=way, kind=kind)
+            branch = TabularBranch.fit(vlm, config, table, FOLD, generator=torch.Generator().manual_seed(0))
             optimizer = torch.optim.AdamW(branch.parameters(), lr=1e-2)
             losses = []
             for _ in range(3):

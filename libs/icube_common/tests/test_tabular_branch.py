@@ -1,4 +1,4 @@
-"""The numeric branch as a whole: it learns, it sees training rows only, it is saved and loaded."""
+"""Tabular branch: training, training rows only, saving and loading."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from icube_common.config import load_config
 from icube_common.errors import InputError
-from icube_common.tabular import ClassPrototypeMemory, NumericBranch, NumericConfig, NumericTable, Scaler
+from icube_common.tabular import ClassPrototypeMemory, Scaler, TabularBranch, TabularConfig, TabularData
 from icube_common.vlm import FrozenVLM, load_vlm
 
 from .tabular_data import FOLD, LABELS, NAMES, UNITS, Rows, make_table, seeded, with_other_test_rows, with_values
@@ -31,10 +31,10 @@ def vlm() -> FrozenVLM:
     return load_vlm("icube-tiny")
 
 
-def make_branch(vlm: FrozenVLM, **config: object) -> NumericBranch:
-    return NumericBranch.fit(
+def make_branch(vlm: FrozenVLM, **config: object) -> TabularBranch:
+    return TabularBranch.fit(
         vlm,
-        NumericConfig(enabled=True, group_size=2, **config),
+        TabularConfig(enabled=True, group_size=2, **config),
         make_table(),
         FOLD,
         generator=seeded(),
@@ -51,7 +51,7 @@ def configurations() -> Iterator[dict[str, object]]:
     yield {"fusion_mode": "memory", "scaling": "standard"}
 
 
-def logits_of(branch: NumericBranch, values: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def logits_of(branch: TabularBranch, values: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
     dim = branch.text.per_group(torch.zeros(1, 4)).shape[-1]
     sample = F.normalize(torch.randn(len(values), dim, generator=seeded(3)), dim=1)
     classes = F.normalize(torch.randn(3, dim, generator=seeded(4)), dim=1)
@@ -97,9 +97,9 @@ def test_every_parameter_learns_within_two_steps(vlm: FrozenVLM, config: dict[st
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_a_fitted_branch_knows_nothing_of_test_rows(vlm: FrozenVLM, entry: str) -> None:
-    config = NumericConfig(fusion_mode=entry)
+    config = TabularConfig(fusion_mode=entry)
     first, second = (
-        NumericBranch.fit(vlm, config, table, FOLD, generator=seeded())
+        TabularBranch.fit(vlm, config, table, FOLD, generator=seeded())
         for table in (make_table(), with_other_test_rows(make_table()))
     )
     assert first.to_dict() == second.to_dict()
@@ -108,7 +108,7 @@ def test_a_fitted_branch_knows_nothing_of_test_rows(vlm: FrozenVLM, entry: str) 
     # the same with another training row: it does look
     changed = make_table().values.copy()
     changed[1] = changed[0] * 3
-    third = NumericBranch.fit(vlm, config, with_values(make_table(), changed), FOLD, generator=seeded())
+    third = TabularBranch.fit(vlm, config, with_values(make_table(), changed), FOLD, generator=seeded())
     assert third.to_dict() != first.to_dict()
 
 
@@ -136,7 +136,7 @@ def test_raw_values_are_scaled_inside(vlm: FrozenVLM) -> None:
     other = with_values(table, table.values * factor + shift)
     logits = []
     for own in (table, other):
-        branch = NumericBranch.fit(vlm, NumericConfig(fusion_mode="fusion"), own, FOLD, generator=seeded())
+        branch = TabularBranch.fit(vlm, TabularConfig(fusion_mode="fusion"), own, FOLD, generator=seeded())
         with torch.no_grad():
             logits.append(logits_of(branch, torch.from_numpy(own.values), None)[0])
     torch.testing.assert_close(*logits, atol=1e-3, rtol=0)
@@ -147,7 +147,7 @@ def test_saved_and_loaded(vlm: FrozenVLM, tmp_path: Path, config: dict[str, obje
     branch = make_branch(vlm, **config).eval()
     save_file(branch.state_dict(), tmp_path / "branch.safetensors", metadata={"format": "pt"})
     record = json.loads(json.dumps(branch.to_dict()))
-    again = NumericBranch.from_dict(vlm, record)
+    again = TabularBranch.from_dict(vlm, record)
     again.load_state_dict(load_file(tmp_path / "branch.safetensors"))
     again.eval()
     values = torch.from_numpy(make_table().values)
@@ -162,9 +162,9 @@ def test_numbers_tell_apart_what_images_cannot(vlm: FrozenVLM) -> None:
     """Simulated: samples without any information in their features, classes that differ in their numbers only."""
     labels = np.arange(200) % 2
     values = np.random.default_rng(0).normal(size=(200, 4)) + 1.5 * labels[:, None]
-    table = NumericTable(ids=tuple(map(str, range(200))), names=NAMES, values=values, units=UNITS)
-    config = NumericConfig(fusion_mode="fusion")
-    branch = NumericBranch.fit(vlm, config, table, Rows(table.ids[:40]), generator=seeded())
+    table = TabularData(ids=tuple(map(str, range(200))), names=NAMES, values=values, units=UNITS)
+    config = TabularConfig(fusion_mode="fusion")
+    branch = TabularBranch.fit(vlm, config, table, Rows(table.ids[:40]), generator=seeded())
     sample = F.normalize(torch.ones(200, vlm.embed_dim), dim=1)
     classes = F.normalize(torch.randn(2, vlm.embed_dim, generator=seeded(5)), dim=1)
     truth, numbers = torch.from_numpy(labels), torch.from_numpy(values)
@@ -182,10 +182,10 @@ def test_numbers_tell_apart_what_images_cannot(vlm: FrozenVLM) -> None:
 
 
 def test_configuration_by_keys() -> None:
-    config = load_config(NumericConfig, overrides=["enabled=true", "fusion_mode=memory", "kind=mlp", "group_size=3"])
+    config = load_config(TabularConfig, overrides=["enabled=true", "fusion_mode=memory", "kind=mlp", "group_size=3"])
     assert (config.enabled, config.fusion_mode, config.kind, config.group_size) == (True, "memory", "mlp", 3)
     with pytest.raises(InputError, match="unknown value of fusion_mode 'sum'"):
-        load_config(NumericConfig, overrides=["fusion_mode=sum"])
+        load_config(TabularConfig, overrides=["fusion_mode=sum"])
 
 
 def test_scaler_of_the_branch_is_the_folds(vlm: FrozenVLM) -> None:
@@ -204,8 +204,8 @@ def test_with_a_real_fold(vlm: FrozenVLM) -> None:
     train, validation, test = np.arange(9), np.array([9]), np.array([10, 11])
     fold = make_fold(samples, name="one", train=train, validation=validation, test=test)
     for entry in ENTRIES:
-        config = NumericConfig(fusion_mode=entry)
-        real, plain = (NumericBranch.fit(vlm, config, table, rows, generator=seeded()) for rows in (fold, FOLD))
+        config = TabularConfig(fusion_mode=entry)
+        real, plain = (TabularBranch.fit(vlm, config, table, rows, generator=seeded()) for rows in (fold, FOLD))
         assert real.to_dict() == plain.to_dict()
         for name, value in real.state_dict().items():
             assert torch.equal(value, plain.state_dict()[name]), name

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from icube_common.errors import InputError
-from icube_common.tabular import NumericConfig, NumericTable, Scaler, group_features
+from icube_common.tabular import Scaler, TabularConfig, TabularData, group_features
 from icube_common.tabular.fusion import class_means
 from icube_common.tabular.groups import spearman
 
@@ -24,14 +24,14 @@ from .tabular_data import FOLD, Rows, make_table, with_other_test_rows, with_val
 NAN = float("nan")
 
 
-def one_column(*values: float) -> NumericTable:
+def one_column(*values: float) -> TabularData:
     ids = tuple(str(row) for row in range(len(values)))
-    return NumericTable(ids=ids, names=("speed",), values=np.array(values)[:, None], units=("m/s",))
+    return TabularData(ids=ids, names=("speed",), values=np.array(values)[:, None], units=("m/s",))
 
 
 def test_configuration_and_tables_need_no_torch() -> None:
     code = (
-        "import sys; from icube_common.tabular import NumericConfig, NumericTable, Scaler; NumericConfig();"
+        "import sys; from icube_common.tabular import TabularConfig, TabularData, Scaler; TabularConfig();"
         "print('torch' in sys.modules, 'scipy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -41,15 +41,13 @@ def test_configuration_and_tables_need_no_torch() -> None:
 def test_read_csv(tmp_path: Path) -> None:
     file = tmp_path / "walks.csv"
     file.write_text("\ufeffid,note,walking_speed,age\na,x,0.92,74\nb,y,,n/a\nc,z,1e0, 61 \n", encoding="utf-8")
-    table = NumericTable.read_csv(
-        file, id_column="id", columns=["age", "walking_speed"], units={"walking_speed": "m/s"}
-    )
+    table = TabularData.read_csv(file, id_column="id", columns=["age", "walking_speed"], units={"walking_speed": "m/s"})
     assert table.ids == ("a", "b", "c")
     assert table.names == ("age", "walking speed")
     assert table.units == ("", "m/s")
     np.testing.assert_array_equal(table.values, [[74, 0.92], [NAN, NAN], [61, 1]])
     np.testing.assert_array_equal(table.rows(["c", "a"]), [[61, 1], [74, 0.92]])
-    with pytest.raises(InputError, match="unknown id of the numeric table 'd'"):
+    with pytest.raises(InputError, match="unknown id of the tabular data 'd'"):
         table.rows(["a", "d"])
 
 
@@ -68,9 +66,9 @@ def test_read_csv_refuses(tmp_path: Path, text: str, columns: list[str], message
     file = tmp_path / "walks.csv"
     file.write_text(text)
     with pytest.raises(InputError, match=message):
-        NumericTable.read_csv(file, id_column="id", columns=columns)
+        TabularData.read_csv(file, id_column="id", columns=columns)
     with pytest.raises(InputError, match="unknown column with a unit 'x'"):
-        NumericTable.read_csv(file, id_column="id", columns=columns, units={"x": "m"})
+        TabularData.read_csv(file, id_column="id", columns=columns, units={"x": "m"})
 
 
 @given(st.binary(max_size=60))
@@ -79,7 +77,7 @@ def test_whatever_a_file_holds(tmp_path_factory: pytest.TempPathFactory, content
     file = tmp_path_factory.getbasetemp() / "any.csv"
     file.write_bytes(b"id,age\n" + content)
     try:
-        table = NumericTable.read_csv(file, id_column="id", columns=["age"])
+        table = TabularData.read_csv(file, id_column="id", columns=["age"])
     except InputError:
         return
     assert len(table.ids) == len(table.values) and not np.isinf(table.values).any()
@@ -89,9 +87,9 @@ def test_tables_refuse() -> None:
     with pytest.raises(InputError, match="is infinite"):
         one_column(1.0, float("inf"))
     with pytest.raises(InputError, match=r"values of shape \(2, 1\) for 3 ids"):
-        NumericTable(ids=("a", "b", "c"), names=("x",), values=np.zeros((2, 1)), units=("",))
+        TabularData(ids=("a", "b", "c"), names=("x",), values=np.zeros((2, 1)), units=("",))
     with pytest.raises(InputError, match="column 'x' comes 2 times"):
-        NumericTable(ids=("a",), names=("x", "x"), values=np.zeros((1, 2)), units=("", ""))
+        TabularData(ids=("a",), names=("x", "x"), values=np.zeros((1, 2)), units=("", ""))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,7 @@ def test_correlation_that_is_not_defined_counts_as_full() -> None:
 def groups_of(columns: list[list[float]], **options: float) -> tuple[tuple[int, ...], ...]:
     values = np.array(columns, dtype=float).T
     names = tuple(f"n{j}" for j in range(len(columns)))
-    table = NumericTable(ids=tuple(map(str, range(len(values)))), names=names, values=values, units=("",) * len(names))
+    table = TabularData(ids=tuple(map(str, range(len(values)))), names=names, values=values, units=("",) * len(names))
     return group_features(table, Rows(table.ids), **options)  # type: ignore[arg-type]
 
 
@@ -208,4 +206,4 @@ def test_class_means_by_hand() -> None:
 )
 def test_templates_are_checked(template: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        NumericConfig(template=template)
+        TabularConfig(template=template)

@@ -12,9 +12,9 @@ from icube_common.losses import info_nce
 from icube_common.tabular import (
     ClassPrototypeMemory,
     Fusion,
-    NumericConfig,
-    NumericText,
+    TabularConfig,
     TabularContrastiveLoss,
+    TabularText,
     ValueEmbedding,
 )
 from icube_common.vlm import FrozenVLM, load_vlm
@@ -30,8 +30,8 @@ def vlm() -> FrozenVLM:
     return load_vlm("icube-tiny")
 
 
-def make_text(vlm: FrozenVLM, **config: object) -> NumericText:
-    return NumericText(vlm, NAMES, UNITS, groups=[[0, 2], [1, 3]], config=NumericConfig(**config), generator=seeded())
+def make_text(vlm: FrozenVLM, **config: object) -> TabularText:
+    return TabularText(vlm, NAMES, UNITS, groups=[[0, 2], [1, 3]], config=TabularConfig(**config), generator=seeded())
 
 
 def some_values() -> Tensor:
@@ -55,7 +55,7 @@ def test_sentences_have_a_place_for_each_value(vlm: FrozenVLM) -> None:
         places = (text.column[row] >= 0).nonzero().flatten().tolist()
         assert text.ids[row, places].tolist() == [one, one]
         assert text.column[row, places].tolist() == group
-    bare = NumericText(vlm, ["age"], [""], config=NumericConfig(template="{value} = {name} {unit}"))
+    bare = TabularText(vlm, ["age"], [""], config=TabularConfig(template="{value} = {name} {unit}"))
     assert bare.sentences == ["<value> = age"]
 
 
@@ -167,7 +167,7 @@ def test_each_number_moves_its_own_sentence_only(vlm: FrozenVLM) -> None:
 
 def test_text_refuses(vlm: FrozenVLM) -> None:
     with pytest.raises(InputError, match=r"tokens do not fit into the 75 .*take a smaller group_size"):
-        NumericText(vlm, [f"length of walk number {j}" for j in range(12)], ["m"] * 12)
+        TabularText(vlm, [f"length of walk number {j}" for j in range(12)], ["m"] * 12)
 
 
 def test_first_weights_come_from_the_generator(vlm: FrozenVLM) -> None:

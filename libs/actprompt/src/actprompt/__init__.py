@@ -9,7 +9,7 @@
 
 import logging
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __version__ = "0.1.0"
 

@@ -10,7 +10,7 @@ from icube_common.config import Config, option, section
 from icube_common.errors import InputError
 from icube_common.losses import LossConfig
 from icube_common.prompts import PromptConfig
-from icube_common.tabular import NumericConfig
+from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -67,7 +67,7 @@ class VisualConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MotionConfig(NumericConfig):
+class SkeletonConfig(TabularConfig):
     """Skeleton branch: named parameters of a clip and the trajectory of its joints."""
 
     fusion_mode: str = option(
@@ -83,10 +83,10 @@ class MotionConfig(NumericConfig):
     jitter: float = option(0.1, "standard deviation of a copy's joints, in their unit (directions have length 1)", ge=0)
     caption_weight: float = option(1.0, "captions: norm of the captions' term in the clip feature", ge=0)
 
-    def plain(self) -> NumericConfig:
+    def plain(self) -> TabularConfig:
         """The keys of the base class, for the modules of icube_common."""
-        names = [field.name for field in dataclasses.fields(NumericConfig)]
-        return NumericConfig(**{name: getattr(self, name) for name in names})
+        names = [field.name for field in dataclasses.fields(TabularConfig)]
+        return TabularConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class ActConfig(Config):
     prompt: PromptConfig = section(PromptConfig, init="descriptions")
     video: VideoConfig = section(VideoConfig)
     visual: VisualConfig = section(VisualConfig)
-    numeric: MotionConfig = section(MotionConfig)
+    skeleton: SkeletonConfig = section(SkeletonConfig)
     ridge_init: RidgeInitConfig = section(RidgeInitConfig)
     loss: ActLossConfig = section(ActLossConfig)
     train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpointing_steps=100)
@@ -131,19 +131,19 @@ class ActConfig(Config):
         super().__post_init__()
         if self.prompt.seed:
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
-        if not self.visual.enabled and not self.numeric.enabled:
-            raise InputError("visual.enabled=false with numeric.enabled=false: no input is left")
-        joins = self.numeric.enabled and self.numeric.fusion_mode != "captions"
+        if not self.visual.enabled and not self.skeleton.enabled:
+            raise InputError("visual.enabled=false with skeleton.enabled=false: no input is left")
+        joins = self.skeleton.enabled and self.skeleton.fusion_mode != "captions"
         if joins and self.prompt.conditional:
             raise InputError(
-                f"prompt.conditional=true: numeric.fusion_mode={self.numeric.fusion_mode} takes class features that do "
-                "not depend on the clip, so the meta-net would never be trained; take numeric.fusion_mode=captions or "
-                "set it false"
+                f"prompt.conditional=true: skeleton.fusion_mode={self.skeleton.fusion_mode} takes class features "
+                "that do not depend on the clip, so the meta-net would never be trained; take "
+                "skeleton.fusion_mode=captions or set it false"
             )
-        if joins and not self.visual.enabled and not self.numeric.trajectory:
+        if joins and not self.visual.enabled and not self.skeleton.trajectory:
             raise InputError(
-                f"numeric.fusion_mode={self.numeric.fusion_mode}: fuses parameters with a clip feature, and there is "
-                "none; set visual.enabled or numeric.trajectory, or take numeric.fusion_mode=captions"
+                f"skeleton.fusion_mode={self.skeleton.fusion_mode}: fuses parameters with a clip feature, and there is "
+                "none; set visual.enabled or skeleton.trajectory, or take skeleton.fusion_mode=captions"
             )
 
 
@@ -153,7 +153,7 @@ _TEXT_KEYS = ("kind", "missing", "template", "scaling", "max_correlation", "grou
 
 def unused_keys(config: ActConfig) -> dict[str, str]:
     """Keys of a training without effect under its other keys -> the reason."""
-    visual, numeric, prompt = config.visual, config.numeric, config.prompt
+    visual, skeleton, prompt = config.visual, config.skeleton, config.prompt
     found = {f"prompt.{key}": why for key, why in prompt.unused_keys().items()}
     found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
     if prompt.init in ("random", "template"):
@@ -164,18 +164,18 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
         found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
         found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
-    entry = f"numeric.fusion_mode={numeric.fusion_mode}"
-    if numeric.fusion_mode == "captions":
-        found |= {f"numeric.{key}": entry for key in (*_TEXT_KEYS, "label_aware", "weight", "fusion")}
+    entry = f"skeleton.fusion_mode={skeleton.fusion_mode}"
+    if skeleton.fusion_mode == "captions":
+        found |= {f"skeleton.{key}": entry for key in (*_TEXT_KEYS, "label_aware", "weight", "fusion")}
     else:
-        found |= {"numeric.caption_weight": entry, "ridge_init.parameters_alpha": entry}
-        if numeric.fusion_mode != "contrastive":
-            found |= {"numeric.label_aware": entry, "numeric.weight": entry}
-        if numeric.fusion_mode != "fusion":
-            found["numeric.fusion"] = entry
-    if not numeric.trajectory:
-        found |= {f"numeric.{key}": "numeric.trajectory=false" for key in _TRAJECTORY_KEYS}
-        found["ridge_init.trajectory_alpha"] = "numeric.trajectory=false"
+        found |= {"skeleton.caption_weight": entry, "ridge_init.parameters_alpha": entry}
+        if skeleton.fusion_mode != "contrastive":
+            found |= {"skeleton.label_aware": entry, "skeleton.weight": entry}
+        if skeleton.fusion_mode != "fusion":
+            found["skeleton.fusion"] = entry
+    if not skeleton.trajectory:
+        found |= {f"skeleton.{key}": "skeleton.trajectory=false" for key in _TRAJECTORY_KEYS}
+        found["ridge_init.trajectory_alpha"] = "skeleton.trajectory=false"
     if not config.ridge_init.enabled:
         found |= {
             f"ridge_init.{field.name}": "ridge_init.enabled=false" for field in dataclasses.fields(RidgeInitConfig)
@@ -187,7 +187,7 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
             visual,
             ("ridge_init.visual_alpha", *(f"video.{field.name}" for field in dataclasses.fields(VideoConfig))),
         ),
-        ("numeric", numeric, ("ridge_init.trajectory_alpha", "ridge_init.parameters_alpha")),
+        ("skeleton", skeleton, ("ridge_init.trajectory_alpha", "ridge_init.parameters_alpha")),
     ):
         if not part.enabled:
             keys = (f"{name}.{field.name}" for field in dataclasses.fields(part) if field.name != "enabled")

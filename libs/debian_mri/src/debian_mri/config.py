@@ -13,7 +13,7 @@ from icube_common.config import Config, option, section
 from icube_common.errors import InputError, unknown
 from icube_common.losses import LossConfig
 from icube_common.prompts import PromptConfig
-from icube_common.tabular import NumericConfig
+from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
@@ -110,7 +110,7 @@ class MriConfig(Config):
     visual: VisualConfig = section(VisualConfig)
     concepts: ConceptConfig = section(ConceptConfig)
     demographics: DemographicsConfig = section(DemographicsConfig)
-    numeric: NumericConfig = section(NumericConfig, fusion_mode="fusion", scaling="standard")
+    tabular: TabularConfig = section(TabularConfig, fusion_mode="fusion", scaling="standard")
     loss: LossConfig = section(LossConfig)
     calibration: CalibrationConfig = section(CalibrationConfig)
     train: TrainConfig = section(
@@ -129,8 +129,8 @@ class MriConfig(Config):
         mode = self.demographics.mode
         if self.prompt.seed:
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
-        if self.numeric.enabled:
-            raise InputError("numeric.enabled=true: the variables enter as text by demographics.mode=text; set that")
+        if self.tabular.enabled:
+            raise InputError("tabular.enabled=true: the variables enter as text by demographics.mode=text; set that")
         if not self.visual.enabled and not self.concepts.enabled and mode == "none":
             raise InputError("visual.enabled=false, concepts.enabled=false, demographics.mode=none: no input is left")
         if mode in ("text", "film") and not self.visual.enabled:
@@ -146,9 +146,9 @@ class MriConfig(Config):
             raise InputError(
                 "prompt.conditional=true: each description's share of a logit would depend on the scan twice; set false"
             )
-        if self.numeric.fusion_mode != "fusion":
+        if self.tabular.fusion_mode != "fusion":
             raise InputError(
-                f"numeric.fusion_mode={self.numeric.fusion_mode}: must be fusion, which demographics.mode=text takes"
+                f"tabular.fusion_mode={self.tabular.fusion_mode}: must be fusion, which demographics.mode=text takes"
             )
 
     @property
@@ -167,7 +167,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     visual, mode = config.visual, config.demographics.mode
     found = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
     found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
-    found |= {f"numeric.{key}": "numeric.fusion_mode=fusion" for key in ("label_aware", "weight")}
+    found |= {f"tabular.{key}": "tabular.fusion_mode=fusion" for key in ("label_aware", "weight")}
     if config.prompt.init in ("random", "template"):
         found["knowledge"] = f"prompt.init={config.prompt.init}"
     if visual.pooling != "attention":
@@ -175,7 +175,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     if visual.tune:
         found["visual.logit_weight"] = "visual.tune=true"
     if mode != "text":
-        found |= {f"numeric.{field.name}": f"demographics.mode={mode}" for field in fields(NumericConfig)}
+        found |= {f"tabular.{field.name}": f"demographics.mode={mode}" for field in fields(TabularConfig)}
     if mode == "none":
         keys = (field.name for field in fields(DemographicsConfig) if field.name != "mode")
         found |= {f"demographics.{key}": "demographics.mode=none" for key in keys}

@@ -9,7 +9,7 @@
 
 import logging
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 # at once: the folder of this name would otherwise stand in place of the function
 from motiondiff.export import export as export

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from actprompt.config import ActConfig, MotionConfig, VisualConfig
+from actprompt.config import ActConfig, SkeletonConfig, VisualConfig
 from actprompt.data.extract import extract
 from actprompt.data.synthetic import ACTIONS, NOTE, PEOPLE, write_simulated
 from actprompt.evaluation.runner import evaluate
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 TAKES = 3
 CONFIG = ActConfig(
     visual=VisualConfig(head="mean_std"),
-    numeric=MotionConfig(enabled=True),
+    skeleton=SkeletonConfig(enabled=True),
     train=TrainConfig(max_steps=20, batch_size=32, learning_rate=1e-3, checkpointing_steps=20, logging_steps=5),
 )
 SENTENCES: Mapping[str, Sequence[str]] = {

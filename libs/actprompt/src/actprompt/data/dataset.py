@@ -24,7 +24,7 @@ from actprompt.data.video import read_clip
 from actprompt.skeleton.captions import Captioner
 from actprompt.skeleton.io import Skeleton
 from actprompt.skeleton.trajectory import TrajectoryEncoder
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 from icube_common.training import SampleRef
 from icube_common.vlm import FrozenVLM
 
@@ -161,7 +161,7 @@ class Inputs:
     pixels: Mapping[str, Tensor] | None = None
     skeletons: Mapping[str, npt.NDArray[np.float32]] | None = None
     joint_names: tuple[str, ...] = ()
-    parameters: NumericTable | None = None
+    parameters: TabularData | None = None
     warnings: list[str] = field(default_factory=list)
 
 

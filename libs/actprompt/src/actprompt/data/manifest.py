@@ -5,7 +5,7 @@ A prepared folder holds
 - ``manifest.csv``: id, path, label, subject, camera, setup, one column a split, n_frames, fps, duration, variable_rate,
   and damage where files are used that are not whole (``--keep-damaged``);
 - ``dataset.json``: format, root, class names and their texts, protocols, counts, where it all comes from;
-- ``numeric.csv``: named numeric parameters a clip, where the set has a skeleton (units in ``dataset.json``);
+- ``parameters.csv``: named parameters a clip, where the set has a skeleton (units in ``dataset.json``);
 - ``skeleton/<id>.npz``: ``joints`` (T, J, 3) float32 with NaN where a joint was not tracked, and ``time`` (T,) in s;
 - ``rejected.csv``: what could not be used, and why.
 
@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actprompt.skeleton.features import read_numeric
+from actprompt.skeleton.features import read_parameters
 from actprompt.skeleton.io import Skeleton, read_skeleton, skeleton_file
 from icube_common.data.manifest import (
     DESCRIPTION,
@@ -36,7 +36,7 @@ from icube_common.data.manifest import (
 )
 from icube_common.errors import InputError, unknown
 from icube_common.io.csv import file_digest
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
@@ -194,15 +194,17 @@ class Manifest(PreparedSet[Clip]):
                 raise InputError(f"{self.folder / 'manifest.csv'}: {clip.id} names no {protocol.column}")
         return groups
 
-    def numeric(self) -> NumericTable:
-        """The numeric parameters, one row a clip in the manifest's order; a clip without any has a row of NaN.
+    def parameters(self) -> TabularData:
+        """The named parameters, one row a clip in the manifest's order; a clip without any has a row of NaN.
 
         Raises:
-            InputError: the set has none, or ``numeric.csv`` is damaged.
+            InputError: the set has none, or ``parameters.csv`` is damaged.
         """
-        if "numeric" not in self.about:
-            raise InputError(f"{self.folder}: this set has no numeric parameters (its format has no skeleton)")
-        return read_numeric(self.folder / "numeric.csv", [clip.id for clip in self.clips], self.about["numeric"])
+        if "parameters" not in self.about:
+            reason = "earlier format: prepare it again" if "skeleton" in self.about else "no skeletons"
+            raise InputError(f"{self.folder}: this set has no named parameters ({reason})")
+        ids = [clip.id for clip in self.clips]
+        return read_parameters(self.folder / "parameters.csv", ids, self.about["parameters"])
 
     def joint_names(self) -> tuple[str, ...]:
         """The joints of the set's skeletons.
@@ -211,7 +213,7 @@ class Manifest(PreparedSet[Clip]):
             InputError: the set has no skeletons.
         """
         if "skeleton" not in self.about:
-            raise InputError(f"{self.folder}: this set has no skeletons; set numeric.trajectory=false")
+            raise InputError(f"{self.folder}: this set has no skeletons; set skeleton.trajectory=false")
         return tuple(self.about["skeleton"]["joints"])
 
     def skeleton(self, clip: Clip) -> Skeleton | None:
@@ -272,7 +274,7 @@ def describe(folder: str | Path) -> dict[str, Any]:
             row["name"]: f"{row['kind']} by {row['column']}, {row['metric']} ({row['source']})"
             for row in about["protocols"]
         },
-        "numeric_parameters": len(about["numeric"]["units"]) if "numeric" in about else 0,
+        "parameters": len(about["parameters"]["units"]) if "parameters" in about else 0,
         "skeletons": about["skeleton"]["clips"] if "skeleton" in about else 0,
     }
 

@@ -22,11 +22,11 @@ from actprompt.data.readers import FORMATS, get_reader
 from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_order, scan_folder
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
-from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
+from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
-from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +251,7 @@ def _probe_clip(root: Path, frame_rate: float | None, keep_damaged: bool, clip: 
 
 
 def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) -> dict[str, object]:
-    """Write ``skeleton/`` and ``numeric.csv`` of the clips with joints; returns their entries of ``dataset.json``."""
+    """Write ``skeleton/`` and ``parameters.csv`` of clips with joints; returns their entries of ``dataset.json``."""
     with_joints = [clip for clip in clips if clip.id in skeletons.sequences]
     if not with_joints:
         return {}
@@ -262,7 +262,7 @@ def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) 
         rows.append(limb_parameters(joints, clip.duration))
     table = parameter_table([clip.id for clip in with_joints], rows)
     return {
-        "numeric": write_numeric(folder, table),
+        "parameters": write_parameters(folder, table),
         "skeleton": {"joints": list(skeletons.joint_names), "unit": skeletons.unit, "clips": len(with_joints)},
     }
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from actprompt.data.manifest import Clip, Manifest, write_manifest
 from actprompt.data.video import probe
-from actprompt.skeleton.features import limb_parameters, parameter_table, write_numeric
+from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
 from actprompt.skeleton.joint_angles import (
     FOREARM,
@@ -326,7 +326,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
             "root": str(out.resolve()),
             "class_names": list(ACTIONS),
             "protocols": [],
-            "numeric": write_numeric(folder, table),
+            "parameters": write_parameters(folder, table),
             "skeleton": {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)},
         }
         write_manifest(folder, clips, about)

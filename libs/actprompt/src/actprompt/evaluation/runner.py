@@ -35,7 +35,7 @@ from actprompt.models.visual_branch import Head
 from actprompt.training.inputs import load_inputs
 from actprompt.training.run import features_folder
 from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     BaseToNew,
@@ -65,7 +65,6 @@ from icube_common.evaluation.runner import (
 from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
 from icube_common.training import check_config, load_backbone, open_run
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM
 
 
@@ -143,13 +142,13 @@ class EvaluationContext:
 
 def used_by(inputs: Inputs, config: ActConfig) -> Inputs:
     """The inputs that a configuration uses."""
-    numeric = config.numeric.enabled
+    skeleton = config.skeleton.enabled
     return replace(
         inputs,
         frames=inputs.frames if config.visual.enabled else None,
         pixels=inputs.pixels if config.visual.enabled else None,
-        skeletons=inputs.skeletons if numeric and config.numeric.trajectory else None,
-        parameters=inputs.parameters if numeric else None,
+        skeletons=inputs.skeletons if skeleton and config.skeleton.trajectory else None,
+        parameters=inputs.parameters if skeleton else None,
         warnings=inputs.warnings if config.visual.enabled else [],
     )
 
@@ -289,10 +288,10 @@ def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions
     config = context.config
     found: dict[str, Predictions] = {}
     variants: dict[str, ActConfig] = {}
-    if config.visual.enabled and config.numeric.enabled:
-        off = replace(config.numeric, enabled=False)  # type: ignore[call-arg]  # a key of its base class
-        variants["images only"] = replace(config, numeric=off)
-        if config.numeric.fusion_mode == "captions" or config.numeric.trajectory:
+    if config.visual.enabled and config.skeleton.enabled:
+        off = replace(config.skeleton, enabled=False)  # type: ignore[call-arg]  # a key of its base class
+        variants["images only"] = replace(config, skeleton=off)
+        if config.skeleton.fusion_mode == "captions" or config.skeleton.trajectory:
             variants["skeletons only"] = replace(config, visual=replace(config.visual, enabled=False))
     variants[PRIMARY] = replace(config, shuffle_class_texts=config.shuffle_class_texts + 1)
     target = context.out / "comparisons"

@@ -148,7 +148,7 @@ class Explanation:
         found = {
             name: _mean([float(view.shares[name] @ self.difference(view)) for view in self.views]) for name in names
         }
-        if self.model.branch is not None and self.model.config.numeric.fusion_mode == "fusion":
+        if self.model.branch is not None and self.model.config.skeleton.fusion_mode == "fusion":
             found["numbers"] = self.margin() - sum(found.values())
         return [{"source": name, "margin": value} for name, value in found.items()]
 

@@ -20,7 +20,7 @@ from actprompt.skeleton.features import Parameters, joint_parameters, limb_param
 from actprompt.skeleton.io import read_skeleton
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 Joints = npt.NDArray[np.float32]
 
@@ -113,7 +113,7 @@ def load_video_input(
 
 def uses_skeleton(model: ActionModel) -> bool:
     """True where a clip's own parameters or trajectory enter a prediction, not only the training."""
-    entry = model.config.numeric.fusion_mode
+    entry = model.config.skeleton.fusion_mode
     return model.encoder is not None or bool(model.parameter_names and entry in ("captions", "fusion"))
 
 
@@ -157,9 +157,9 @@ def model_joints(model: ActionModel) -> tuple[str, ...]:
 def _skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipParameters | None:
     """Skeleton and parameters of a clip in a prepared set; None where it has neither."""
     found, has = _absent(model), False
-    if model.parameter_names and "numeric" in manifest.about:
-        table = manifest.numeric()
-        _check_parameters(manifest.folder / "numeric.csv", table.names, model)
+    if model.parameter_names and "parameters" in manifest.about:
+        table = manifest.parameters()
+        _check_parameters(manifest.folder / "parameters.csv", table.names, model)
         found = replace(found, values=table.values[manifest.index[clip.id]], units=table.units)
         has = not np.isnan(found.values).all()
     if model.encoder is not None and "skeleton" in manifest.about:
@@ -239,7 +239,7 @@ def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: ClipParam
         else:
             pixels = {clip.id: prepared.half().float()}
     if model.parameter_names:
-        parameters = NumericTable(ids=ids, names=model.parameter_names, values=found.values[None], units=found.units)
+        parameters = TabularData(ids=ids, names=model.parameter_names, values=found.values[None], units=found.units)
     skeletons = None if model.encoder is None else {clip.id: found.joints}
     inputs = Inputs(ids, features, pixels, skeletons, model_joints(model), parameters)
     return model.clip_tensors(ids, inputs)

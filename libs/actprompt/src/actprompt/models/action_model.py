@@ -33,7 +33,7 @@ from icube_common.io.pretrained import PretrainedModel
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.prompts import ClassTexts, PromptLearner
 from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -44,7 +44,7 @@ class ActionOutput(NamedTuple):
     Attributes:
         logits: (B, C).
         sample: (B, D) the clips' features, normalised.
-        loss: a term of the numeric branch, where it has one.
+        loss: a term of the tabular branch, where it has one.
     """
 
     logits: Float[Tensor, "b c"]
@@ -65,7 +65,7 @@ class ActionModel(nn.Module, PretrainedModel):
         joint_names: joints of the skeletons, empty where these do not enter.
         parameters: names of the P parameters, empty where these do not enter.
         head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance.
-        branch: the numeric branch of the entries ``contrastive``, ``memory`` and ``fusion``.
+        branch: the tabular branch of the fusion modes ``contrastive``, ``memory`` and ``fusion``.
 
     Attributes:
         encoder: from skeletons to trajectory vectors, fitted by a training; None where they do not enter.
@@ -90,7 +90,7 @@ class ActionModel(nn.Module, PretrainedModel):
         joint_names: Sequence[str] = (),
         parameters: Sequence[str] = (),
         head: Head | None = None,
-        branch: NumericBranch | None = None,
+        branch: TabularBranch | None = None,
     ) -> None:
         super().__init__()
         self.prompts = prompts
@@ -106,14 +106,14 @@ class ActionModel(nn.Module, PretrainedModel):
         self.encoder: TrajectoryEncoder | None = None
         self.trajectory: LinearProjection | None = None
         if joint_names:
-            self.encoder = TrajectoryEncoder.unfitted(joint_names, config.numeric.frames)
+            self.encoder = TrajectoryEncoder.unfitted(joint_names, config.skeleton.frames)
             self.trajectory = LinearProjection(self.encoder.width, vlm.embed_dim)
         self.captioner: Captioner | None = None
         self.parameters_map: LinearProjection | None = None
         self.stated: CaptionTerm | None = None
-        if parameters and config.numeric.fusion_mode == "captions":
+        if parameters and config.skeleton.fusion_mode == "captions":
             self.parameters_map = LinearProjection(len(parameters), vlm.embed_dim)
-            self.stated = CaptionTerm(vlm.embed_dim, weight=config.numeric.caption_weight)
+            self.stated = CaptionTerm(vlm.embed_dim, weight=config.skeleton.caption_weight)
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
@@ -146,9 +146,9 @@ class ActionModel(nn.Module, PretrainedModel):
         manifest.check_classes()
         joints: Sequence[str] = ()
         names: Sequence[str] = ()
-        if config.numeric.enabled:
-            names = manifest.numeric().names
-            joints = manifest.joint_names() if config.numeric.trajectory else ()
+        if config.skeleton.enabled:
+            names = manifest.parameters().names
+            joints = manifest.joint_names() if config.skeleton.trajectory else ()
         texts = class_texts(manifest, config)
         vlm = vlm or load_backbone(config.vlm, config.train)
         return cls.for_classes(

@@ -1,6 +1,6 @@
 """Trained models on disk: configuration, weights, prompts and the record of the training.
 
-Files of `icube_common.io.pretrained`: ``model.json`` has labels, names, the records of encoder, captioner and numeric
+Files of `icube_common.io.pretrained`: ``model.json`` has labels, names, the records of encoder, captioner and tabular
 branch, and the training clips; ``model.safetensors`` projections, heads and visual prompts; ``prompts/`` the prompts.
 """
 
@@ -19,13 +19,13 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
 PROMPTS = "prompts"
 FORMAT = ModelFormat(
-    version=2,
+    version=3,
     command="actprompt train",
     keys=("labels", "parameters", "encoder", "captioner", "branch", "data", "trained_on", "warnings"),
 )
@@ -88,7 +88,7 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
             joint_names=() if encoder is None else encoder.joint_names,
             parameters=about["parameters"],
             head=head,
-            branch=None if about["branch"] is None else NumericBranch.from_dict(vlm, about["branch"]),
+            branch=None if about["branch"] is None else TabularBranch.from_dict(vlm, about["branch"]),
         )
         model.encoder = encoder
         model.captioner = None if about["captioner"] is None else Captioner.from_dict(about["captioner"])

@@ -19,7 +19,7 @@ from actprompt.skeleton.trajectory_ops import fill_gaps
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 Array = npt.NDArray[np.float64]
 Parameters = dict[str, tuple[float, str]]
@@ -85,7 +85,7 @@ def joint_parameters(
     return found
 
 
-def parameter_table(ids: Sequence[str], rows: Sequence[Parameters]) -> NumericTable:
+def parameter_table(ids: Sequence[str], rows: Sequence[Parameters]) -> TabularData:
     """Table of the parameters of clips; all rows have the same names.
 
     Args:
@@ -95,7 +95,7 @@ def parameter_table(ids: Sequence[str], rows: Sequence[Parameters]) -> NumericTa
     names = tuple(rows[0])
     assert all(tuple(row) == names for row in rows)
     values = np.array([[row[name][0] for name in names] for row in rows], dtype=np.float64)
-    return NumericTable(tuple(ids), names, values, tuple(unit for _, unit in rows[0].values()))
+    return TabularData(tuple(ids), names, values, tuple(unit for _, unit in rows[0].values()))
 
 
 def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
@@ -110,8 +110,8 @@ def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
     }
 
 
-def read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> NumericTable:
-    """``numeric.csv`` in the order of ``ids``.
+def read_parameters(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> TabularData:
+    """``parameters.csv`` in the order of ``ids``.
 
     Args:
         path: the file.
@@ -135,14 +135,14 @@ def read_numeric(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> Nu
             if math.isinf(value):
                 raise InputError(f"{path}: line {line}: {name}: must be finite, or empty where missing")
             values[index[row["id"]], column] = value
-    return NumericTable(tuple(ids), tuple(names), values, tuple(about["units"].values()))
+    return TabularData(tuple(ids), tuple(names), values, tuple(about["units"].values()))
 
 
-def write_numeric(folder: Path, table: NumericTable) -> dict[str, Any]:
-    """Write ``numeric.csv``; returns its entry of ``dataset.json``."""
+def write_parameters(folder: Path, table: TabularData) -> dict[str, Any]:
+    """Write ``parameters.csv``; returns its entry of ``dataset.json``."""
     rows = (
         [name, *("" if math.isnan(value) else f"{value:.6g}" for value in row)]
         for name, row in zip(table.ids, table.values, strict=True)
     )
-    write_rows(folder / "numeric.csv", ["id", *table.names], rows)
+    write_rows(folder / "parameters.csv", ["id", *table.names], rows)
     return {"units": dict(zip(table.names, table.units, strict=True))}

@@ -56,7 +56,7 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
 
     Args:
         manifest: the set.
-        config: visual and numeric sections.
+        config: sections ``visual`` and ``skeleton``.
         vlm: the backbone of frame features.
         features: folder of features; missing ones are computed and stored there. None: nothing is stored.
 
@@ -74,9 +74,9 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:
             frames = video_features(manifest, manifest.clips, vlm, config.video.sampling, folder=features)
-    if config.numeric.enabled:
-        parameters = manifest.numeric()
-        if config.numeric.trajectory:
+    if config.skeleton.enabled:
+        parameters = manifest.parameters()
+        if config.skeleton.trajectory:
             joint_names = manifest.joint_names()
             skeletons = read_skeletons(manifest)
     ids = tuple(clip.id for clip in manifest.clips)

@@ -16,7 +16,7 @@ from actprompt.models.class_texts import class_texts
 from actprompt.training.folds import training_fold
 from actprompt.training.inputs import load_inputs
 from actprompt.training.trainer import TrainedFold, check_fold, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.io.reports import Report
@@ -31,7 +31,6 @@ from icube_common.training import (
     trained_on,
     training_report,
 )
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss, supervised_contrastive
 from icube_common.prompts import ClassTexts, PromptLearner
 from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, select_by_group_cv
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM
@@ -120,7 +120,7 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
     if inputs.skeletons is not None:
         rows = fold.training_rows(inputs.skeletons)
         if not any(len(joints) for joints in rows.values()):
-            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set numeric.trajectory=false")
+            raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set skeleton.trajectory=false")
 
 
 def _visible(inputs: Inputs, view: Any) -> Inputs:
@@ -137,16 +137,16 @@ def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
     ids = [fold.samples.ids[row] for row in fold.train]
     if inputs.skeletons is not None:
         present = [inputs.skeletons[name] for name in ids if len(inputs.skeletons[name])]
-        model.encoder = TrajectoryEncoder.fit(present, inputs.joint_names, config.numeric.frames)
-    if inputs.parameters is not None and config.numeric.fusion_mode == "captions":
+        model.encoder = TrajectoryEncoder.fit(present, inputs.joint_names, config.skeleton.frames)
+    if inputs.parameters is not None and config.skeleton.fusion_mode == "captions":
         model.captioner = Captioner.fit(inputs.parameters.names, training_values(inputs.parameters, fold))
     elif inputs.parameters is not None:
         generator = torch.Generator().manual_seed(config.train.seed)
-        model.branch = NumericBranch.fit(
-            model.vlm, config.numeric.plain(), inputs.parameters, fold, generator=generator
+        model.branch = TabularBranch.fit(
+            model.vlm, config.skeleton.plain(), inputs.parameters, fold, generator=generator
         )
     tensors = model.clip_tensors(
-        ids, inputs, copies=config.numeric.num_time_warps, jitter=config.numeric.jitter, seed=config.train.seed
+        ids, inputs, copies=config.skeleton.num_time_warps, jitter=config.skeleton.jitter, seed=config.train.seed
     )
     device = model.device
     if model.trajectory is not None and tensors.trajectories is not None:
@@ -230,7 +230,7 @@ class ActionLoss:
             )
             terms["loss"] = terms["loss"] + self._config.contrastive * terms["contrastive"]
         if out.loss is not None:
-            terms["numeric"] = out.loss
+            terms["tabular"] = out.loss
             terms["loss"] = terms["loss"] + out.loss
         return terms
 

@@ -24,9 +24,9 @@ from debian_mri.data.clinical_variables import is_missing_name, is_number, norma
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from icube_common.data.processes import map_in_processes
 from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
-from icube_common.utils import map_in_processes
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -32,7 +32,7 @@ from debian_mri.data.feature_store import (
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from icube_common.errors import InputError, unknown
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
 
 UNMEASURED = "Not measured on these images: "
@@ -58,8 +58,8 @@ class Inputs:
     ids: tuple[str, ...]
     features: Mapping[str, Float[Tensor, "s d"]] | None = None
     slices: Mapping[str, tuple[SliceInfo, ...]] = field(default_factory=dict)
-    biomarkers: NumericTable | None = None
-    demographics: NumericTable | None = None
+    biomarkers: TabularData | None = None
+    demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -70,11 +70,11 @@ class Inputs:
         biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
         table = features if features is not None else biomarkers or demographics
         assert table is not None
-        ids = table.ids if isinstance(table, NumericTable) else tuple(table)
+        ids = table.ids if isinstance(table, TabularData) else tuple(table)
         return replace(self, ids=ids, features=features, biomarkers=biomarkers, demographics=demographics)
 
 
-def _through(table: NumericTable | None, view: View) -> NumericTable | None:
+def _through(table: TabularData | None, view: View) -> TabularData | None:
     if table is None:
         return None
     rows = view(dict(zip(table.ids, table.values, strict=True)))
@@ -100,7 +100,7 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
     biomarkers = kept["biomarkers"]
     if biomarkers is not None and config.concepts.biomarkers:
         places = [_place(name, biomarkers.names) for name in config.concepts.biomarkers]
-        kept["biomarkers"] = NumericTable(
+        kept["biomarkers"] = TabularData(
             ids=biomarkers.ids,
             names=tuple(config.concepts.biomarkers),
             values=biomarkers.values[:, places],
@@ -160,7 +160,7 @@ def load_inputs(
     biomarkers = None
     if config.concepts.enabled:
         biomarkers, notes = _biomarker_table(manifest, config, names, np.stack(rows))
-    demographics: NumericTable | None = None
+    demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
     if config.demographics.mode != "none":
@@ -182,7 +182,7 @@ def load_inputs(
 
 def _biomarker_table(
     manifest: Manifest, config: MriConfig, names: tuple[str, ...], values: Float[np.ndarray, "n k"]
-) -> tuple[NumericTable | None, list[str]]:
+) -> tuple[TabularData | None, list[str]]:
     """The signs that can be measured on this set, and which not and why."""
     for row, scan in enumerate(manifest.scans):
         if scan.sequence != "T1w":
@@ -198,13 +198,13 @@ def _biomarker_table(
         raise InputError(f"{manifest.folder}: concepts.biomarkers: {notes[0]}")
     kept = tuple(name for name, found in zip(names, there, strict=True) if found)
     ids = tuple(scan.id for scan in manifest.scans)
-    table = NumericTable(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
+    table = TabularData(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
     return table, notes
 
 
 def demographic_table(
     participants: Participants, config: MriConfig
-) -> tuple[NumericTable, tuple[Column, ...], tuple[str, ...], list[str]]:
+) -> tuple[TabularData, tuple[Column, ...], tuple[str, ...], list[str]]:
     """The configured variables, their descriptions, disclaimers for those of tier C, and warnings about absent ones.
 
     Raises:

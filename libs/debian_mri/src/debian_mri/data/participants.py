@@ -16,7 +16,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_table
 
 if TYPE_CHECKING:
-    from icube_common.tabular import NumericTable
+    from icube_common.tabular import TabularData
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,7 +69,7 @@ class Participants:
             return column.values[int(value)]
         return f"{value:g} {column.unit}".strip()
 
-    def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> NumericTable:
+    def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> TabularData:
         """Variables as numbers, NaN if missing (no imputation).
 
         A category of two values is one column of 0 and 1, one of more values an indicator for each (``"race = A"``).
@@ -77,7 +77,7 @@ class Participants:
         Raises:
             InputError: unknown or repeated name, or one of tier C without the flag.
         """
-        from icube_common.tabular import NumericTable
+        from icube_common.tabular import TabularData
 
         titles: list[str] = []
         units: list[str] = []
@@ -100,7 +100,7 @@ class Participants:
                 units.append(column.unit)
                 parts.append(values)
         stacked = np.stack(parts, axis=1) if parts else np.zeros((len(self.ids), 0))
-        return NumericTable(ids=self.ids, names=tuple(titles), values=stacked, units=tuple(units))
+        return TabularData(ids=self.ids, names=tuple(titles), values=stacked, units=tuple(units))
 
     @classmethod
     def read(cls, path: Path, ids: Sequence[str], columns: Mapping[str, Mapping[str, Any]]) -> Participants:

@@ -28,10 +28,10 @@ from debian_mri.data.manifest import Manifest, Rejection, Scan, write_manifest
 from debian_mri.dicom.frames import Refusal
 from debian_mri.imaging.masks import label_image_reason
 from debian_mri.imaging.nifti import UnusableImage, check_voxels, open_volume, slices_digest, volume_digest
+from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.csv import read_spreadsheet
 from icube_common.io.runs import atomic_folder, check_output_path
-from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, make_predictions
 from icube_common.evaluation.runner import FoldResult, cached_predictions
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
@@ -122,7 +122,7 @@ def _all_missing(people: Any, name: str) -> bool:
     return people.missing()[name] == len(people.ids)
 
 
-def by_id(table: NumericTable) -> dict[str, Array]:
+def by_id(table: TabularData) -> dict[str, Array]:
     """Rows of a table by id."""
     return dict(zip(table.ids, table.values, strict=True))
 

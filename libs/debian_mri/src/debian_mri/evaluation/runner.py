@@ -35,7 +35,7 @@ from debian_mri.evaluation.report import METRICS, make_report
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     EvaluationResult,
@@ -55,9 +55,8 @@ from icube_common.evaluation.runner import (
     settings_record,
     training_seconds,
 )
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 from icube_common.training import check_config
-from icube_common.utils import as_list
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -288,7 +287,7 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     }
     tables: dict[str, Any] = {}
     for kind, names in wanted.items():
-        table: NumericTable | None = getattr(inputs, kind)
+        table: TabularData | None = getattr(inputs, kind)
         if table is None:
             continue
         values = np.full((len(table.ids), len(names)), np.nan)
@@ -298,7 +297,7 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
             else:
                 notes.append(f"Not in this set, though the model uses it: {name}.")
         units = tuple(table.units[table.names.index(name)] if name in table.names else "" for name in names)
-        tables[kind] = NumericTable(ids=table.ids, names=tuple(names), values=values, units=units)
+        tables[kind] = TabularData(ids=table.ids, names=tuple(names), values=values, units=units)
     return replace(inputs, **tables), notes
 
 

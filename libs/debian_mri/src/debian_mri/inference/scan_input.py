@@ -41,7 +41,7 @@ from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown
-from icube_common.tabular import NumericTable
+from icube_common.tabular import TabularData
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def load_scan_input(
                 "space (preprocess.registration=affine brings them there), or slices of a known geometry"
             )
         units = ("log share",) * len(model.biomarkers.names)
-        table = NumericTable(ids=(scan.id,), names=model.biomarkers.names, values=measured.values[None], units=units)
+        table = TabularData(ids=(scan.id,), names=model.biomarkers.names, values=measured.values[None], units=units)
     found: dict[str, Tensor] | None = None
     if model.image_branch is not None:
         if encoded is None or encoded.features is None:
@@ -194,7 +194,7 @@ def without_sides(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in whole | alone)
 
 
-def _person(model: MriModel, source: ScanSource, given: Mapping[str, str]) -> NumericTable | None:
+def _person(model: MriModel, source: ScanSource, given: Mapping[str, str]) -> TabularData | None:
     """The clinical variables of the model, NaN where missing."""
     if model.variables is None:
         return None

@@ -28,12 +28,12 @@ from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
 FORMAT = ModelFormat(
-    version=2,
+    version=3,
     command="debian-mri train",
     keys=("data", "trained_on", "notes", "disclaimers", "labels", "biomarkers", "variables", "columns", "image_branch"),
 )
@@ -139,7 +139,7 @@ def _untrained(
             config,
             slices=branch["slices"],
             covariates=variables.width if film and variables is not None else 0,
-            branch=None if branch["branch"] is None else NumericBranch.from_dict(vlm, branch["branch"]),
+            branch=None if branch["branch"] is None else TabularBranch.from_dict(vlm, branch["branch"]),
             pooling=pooling,
         )
     return MriModel(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)

@@ -25,7 +25,7 @@ from debian_mri.models.slice_pooling import CustomPooling, Pooling, SlicePooling
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.ridge_init import LinearProjection
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.vlm import FrozenVLM
 
 
@@ -55,7 +55,7 @@ class ImageBranch(nn.Module):
         *,
         slices: int,
         covariates: int = 0,
-        branch: NumericBranch | None = None,
+        branch: TabularBranch | None = None,
         pooling: Pooling | None = None,
         features: Float[Tensor, "n d"] | None = None,
     ) -> None:

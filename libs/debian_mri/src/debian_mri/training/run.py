@@ -17,7 +17,7 @@ from debian_mri.models.checkpoint import pooling_name
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.mri_model import MriModel
 from debian_mri.training.trainer import TrainedFold, check_fold, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, select_groups, train_on_all
 from icube_common.io.reports import Report
@@ -31,7 +31,6 @@ from icube_common.training import (
     open_run,
     training_report,
 )
-from icube_common.utils import as_list
 
 
 def train(

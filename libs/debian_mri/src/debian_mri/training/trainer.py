@@ -28,7 +28,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, grouped_k_fold
 from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss
-from icube_common.tabular import NumericBranch
+from icube_common.tabular import TabularBranch
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM, default_device
 
@@ -224,7 +224,7 @@ def trains_text_encoder(config: MriConfig) -> bool:
 
 
 def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[str, Tensor]) -> list[str]:
-    """Fit scaling, control distributions and the numeric branch to training rows; returns warnings.
+    """Fit scaling, control distributions and the tabular branch to training rows; returns warnings.
 
     Args:
         model: untrained, on the CPU.
@@ -248,8 +248,8 @@ def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[st
         if config.demographics.mode == "text":
             assert inputs.demographics is not None
             generator = torch.Generator().manual_seed(config.train.seed)
-            model.image_branch.branch = NumericBranch.fit(
-                model.image_branch.vlm, config.numeric, inputs.demographics, fold, generator=generator
+            model.image_branch.branch = TabularBranch.fit(
+                model.image_branch.vlm, config.tabular, inputs.demographics, fold, generator=generator
             )
     return notes
 

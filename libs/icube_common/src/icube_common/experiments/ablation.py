@@ -56,7 +56,7 @@ def ablate(
 
                 base: {train.max_steps: 2000}
                 grid: {prompt.num_context: [4, 16], prompt.initialise: [random, descriptions]}
-                variants: [{name: no-numbers, numeric.use: false}]
+                variants: [{name: no-numbers, tabular.use: false}]
                 seeds: [0, 1, 2]
                 metric: top1
                 baseline: num_context=4,initialise=random

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from icube_common.config import read_yaml
+from icube_common.config import as_list, read_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import default_names, find_metric
@@ -19,7 +19,6 @@ from icube_common.experiments.results.run_comparison import RunComparison, RunRe
 from icube_common.experiments.runner.study import write_yaml
 from icube_common.experiments.runner.trial_run import RESULT
 from icube_common.io.runs import atomic_folder, read_json
-from icube_common.utils import as_list
 
 _PREDICTIONS = "predictions.csv"
 

@@ -5,7 +5,7 @@
       prompt.num_context: [4, 16]
       prompt.initialise: [random, descriptions]
     variants:                             # and these, each one a change of the base
-      - {name: no-numbers, numeric.use: false}
+      - {name: no-numbers, tabular.use: false}
       - {name: short, train.max_steps: 200}
     seeds: [0, 1, 2]
     metric: top1

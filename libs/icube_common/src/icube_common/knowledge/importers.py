@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icube_common.config import as_list
 from icube_common.errors import InputError, unknown
 from icube_common.knowledge.class_knowledge import ClassKnowledge, today
 from icube_common.knowledge.files import read_json_text
 from icube_common.knowledge.names import match_classes, name_them, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
-from icube_common.utils import as_list
 
 FORMS = {
     "cupl": "{class: [sentences]}",

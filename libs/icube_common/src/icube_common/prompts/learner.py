@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts.chunks import FEW, chunk_size, saved_bytes
@@ -32,7 +33,6 @@ from icube_common.prompts.context_nets import Shift
 from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
 from icube_common.prompts.layout import lay_out
-from icube_common.utils import as_list
 from icube_common.vlm.backbone import FrozenVLM
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.text_encoder import trim_padding

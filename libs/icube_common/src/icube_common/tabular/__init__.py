@@ -1,9 +1,9 @@
 """Tabular branch: measurements as sentences for a frozen text encoder, each value an embedding of its own.
 
->>> from icube_common.tabular import NumericBranch, NumericConfig, NumericTable
+>>> from icube_common.tabular import TabularBranch, TabularConfig, TabularData
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -11,10 +11,10 @@ __getattr__, __dir__ = lazy_exports(
         "ClassPrototypeMemory": "fusion",
         "TabularContrastiveLoss": "fusion",
         "Fusion": "fusion",
-        "NumericBranch": "branch",
-        "NumericConfig": "config",
-        "NumericTable": "table",
-        "NumericText": "text",
+        "TabularBranch": "branch",
+        "TabularConfig": "config",
+        "TabularData": "table",
+        "TabularText": "text",
         "Scaler": "scaling",
         "TrainingFold": "table",
         "ValueEmbedding": "embedding",

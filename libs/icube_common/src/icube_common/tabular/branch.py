@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.tabular.config import NumericConfig
+from icube_common.tabular.config import TabularConfig
 from icube_common.tabular.fusion import ClassPrototypeMemory, Fusion, TabularContrastiveLoss, class_means
 from icube_common.tabular.groups import group_features
 from icube_common.tabular.scaling import Scaler
-from icube_common.tabular.table import NumericTable, TrainingFold
-from icube_common.tabular.text import NumericText
+from icube_common.tabular.table import TabularData, TrainingFold
+from icube_common.tabular.text import TabularText
 
 if TYPE_CHECKING:
     from icube_common.vlm.backbone import FrozenVLM
 
 
-class NumericOutput(NamedTuple):
+class TabularOutput(NamedTuple):
     """Output of the branch: features for the logits, and its weighted loss term where it has one."""
 
     sample: Float[Tensor, "n d"]
@@ -30,7 +30,7 @@ class NumericOutput(NamedTuple):
     loss: Float[Tensor, ""] | None
 
 
-class NumericBranch(nn.Module):
+class TabularBranch(nn.Module):
     """Measured numbers in, features out; `fit` makes one for a fold, `from_dict` for saved weights.
 
     Args:
@@ -49,7 +49,7 @@ class NumericBranch(nn.Module):
     def __init__(
         self,
         vlm: FrozenVLM,
-        config: NumericConfig,
+        config: TabularConfig,
         *,
         scaler: Scaler,
         units: Sequence[str],
@@ -64,7 +64,7 @@ class NumericBranch(nn.Module):
         self.groups = tuple(tuple(group) for group in groups)
         self.register_buffer("center", torch.tensor(scaler.center), persistent=False)
         self.register_buffer("scale", torch.tensor(scaler.scale), persistent=False)
-        self.text = NumericText(vlm, scaler.names, units, groups=groups, config=config, generator=generator)
+        self.text = TabularText(vlm, scaler.names, units, groups=groups, config=config, generator=generator)
         self.fusion: TabularContrastiveLoss | ClassPrototypeMemory | Fusion
         if config.fusion_mode == "contrastive":
             self.fusion = TabularContrastiveLoss(label_aware=config.label_aware)
@@ -79,12 +79,12 @@ class NumericBranch(nn.Module):
     def fit(
         cls,
         vlm: FrozenVLM,
-        config: NumericConfig,
-        table: NumericTable,
+        config: TabularConfig,
+        table: TabularData,
         fold: TrainingFold,
         *,
         generator: torch.Generator | None = None,
-    ) -> NumericBranch:
+    ) -> TabularBranch:
         """The branch of a fold: scaling, groups and class means see its training rows only.
 
         Args:
@@ -115,7 +115,7 @@ class NumericBranch(nn.Module):
         *,
         labels: Int[Tensor, " n"] | None = None,
         class_rows: Int[Tensor, " k"] | None = None,
-    ) -> NumericOutput:
+    ) -> TabularOutput:
         """Let the numbers in.
 
         Args:
@@ -132,14 +132,14 @@ class NumericBranch(nn.Module):
         """
         scaled = (values.to(self.center) - self.center) / self.scale
         if isinstance(self.fusion, ClassPrototypeMemory):
-            return NumericOutput(sample, self.fusion(classes, self.text, rows=class_rows), None)
+            return TabularOutput(sample, self.fusion(classes, self.text, rows=class_rows), None)
         if isinstance(self.fusion, Fusion):
-            return NumericOutput(self.fusion(sample, self.text(scaled)), classes, None)
+            return TabularOutput(self.fusion(sample, self.text(scaled)), classes, None)
         if not self.training:
-            return NumericOutput(sample, classes, None)
+            return TabularOutput(sample, classes, None)
         present = ~scaled.isnan().all(1)
         loss = self.fusion(sample, self.text(scaled), labels=labels, present=present)
-        return NumericOutput(sample, classes, self.config.weight * loss)
+        return TabularOutput(sample, classes, self.config.weight * loss)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values that, with the `state_dict`, `from_dict` restores."""
@@ -152,13 +152,13 @@ class NumericBranch(nn.Module):
         }
 
     @classmethod
-    def from_dict(cls, vlm: FrozenVLM, record: Mapping[str, Any]) -> NumericBranch:
+    def from_dict(cls, vlm: FrozenVLM, record: Mapping[str, Any]) -> TabularBranch:
         """The branch of a `record`, ready for `load_state_dict`."""
         scaler = Scaler.from_dict(record["scaler"])
         classes = record["num_classes"]
         return cls(
             vlm,
-            NumericConfig(**record["config"]),
+            TabularConfig(**record["config"]),
             scaler=scaler,
             units=record["units"],
             groups=record["groups"],

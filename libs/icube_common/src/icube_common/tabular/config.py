@@ -1,4 +1,4 @@
-"""The keys of the numeric branch, with their ranges and meanings; imports no torch."""
+"""The keys of the tabular branch, with their ranges and meanings; imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from icube_common.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumericConfig(Config):
+class TabularConfig(Config):
     """Numbers as text, and their fusion with the features.
 
     Raises:

@@ -20,8 +20,8 @@ from icube_common.errors import InputError
 from icube_common.losses.contrastive import info_nce
 from icube_common.losses.logit_scale import scale_of
 from icube_common.tabular.scaling import Scaler
-from icube_common.tabular.table import NumericTable, TrainingFold, training_values
-from icube_common.tabular.text import NumericText
+from icube_common.tabular.table import TabularData, TrainingFold, training_values
+from icube_common.tabular.text import TabularText
 
 # CLIP's (Radford et al., ICML 2021, sec. 2.5)
 _FIRST_TEMPERATURE = 0.07
@@ -73,7 +73,7 @@ class TabularContrastiveLoss(nn.Module):
         return info_nce(sample, numbers, scale=scale_of(self.log_scale), labels=labels if self.label_aware else None)
 
 
-def class_means(table: NumericTable, fold: TrainingFold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
+def class_means(table: TabularData, fold: TrainingFold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
     """Mean scaled numbers of each of a fold's classes over its training rows; NaN where a class has no value.
 
     Args:
@@ -116,7 +116,7 @@ class ClassPrototypeMemory(nn.Module):
             self.map.weight.copy_(_FIRST_SHARE * torch.eye(dim))
 
     def forward(
-        self, classes: Float[Tensor, "k *s d"], text: NumericText, *, rows: Int[Tensor, " k"] | None = None
+        self, classes: Float[Tensor, "k *s d"], text: TabularText, *, rows: Int[Tensor, " k"] | None = None
     ) -> Float[Tensor, "k *s d"]:
         """Class features, of one or of several descriptions per class, with their numbers.
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from icube_common.errors import InputError
-from icube_common.tabular.table import NumericTable, TrainingFold, training_values
+from icube_common.tabular.table import TabularData, TrainingFold, training_values
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Scaler:
     coarse: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, table: NumericTable, fold: TrainingFold, *, method: str = "robust") -> Scaler:
+    def fit(cls, table: TabularData, fold: TrainingFold, *, method: str = "robust") -> Scaler:
         """Centre and spread of a fold's training rows; there is no way in for others.
 
         Args:
@@ -54,9 +54,7 @@ class Scaler:
         absent = np.isnan(values).all(axis=0)
         if absent.any():
             name = table.names[int(np.argmax(absent))]
-            raise InputError(
-                f"numeric column {name!r}: has no value in any of the {len(values)} training rows; leave it out"
-            )
+            raise InputError(f"column {name!r}: has no value in any of the {len(values)} training rows; leave it out")
         deviation = np.nanstd(values, axis=0)
         constant = np.nanmax(values, axis=0) == np.nanmin(values, axis=0)
         coarse = np.zeros_like(constant)
@@ -74,7 +72,7 @@ class Scaler:
             coarse=tuple(name for name, flag in zip(table.names, coarse, strict=True) if flag),
         )
         if result.constant:
-            logger.warning("numeric columns with a single value in training: %s", ", ".join(result.constant))
+            logger.warning("columns with a single value in training: %s", ", ".join(result.constant))
         return result
 
     def transform(self, values: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

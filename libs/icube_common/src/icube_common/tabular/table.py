@@ -20,7 +20,7 @@ _MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
 
 
 @dataclass(frozen=True, eq=False)
-class NumericTable:
+class TabularData:
     """Numbers of samples.
 
     Attributes:
@@ -41,16 +41,16 @@ class NumericTable:
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.ids), len(self.names)) or len(self.units) != len(self.names):
             raise InputError(
-                f"numeric table: values of shape {self.values.shape} for {len(self.ids)} ids, {len(self.names)} names "
+                f"tabular data: values of shape {self.values.shape} for {len(self.ids)} ids, {len(self.names)} names "
                 f"and {len(self.units)} units"
             )
         for what, words in (("id", self.ids), ("column", self.names)):
             word, count = next(iter(Counter(words).most_common(1)), ("", 0))
             if count > 1:
-                raise InputError(f"numeric table: {what} {word!r} comes {count} times")
+                raise InputError(f"tabular data: {what} {word!r} comes {count} times")
         if np.isinf(self.values).any():
             row, column = np.argwhere(np.isinf(self.values))[0]
-            raise InputError(f"numeric table: {self.names[column]!r} of {self.ids[row]!r} is infinite")
+            raise InputError(f"tabular data: {self.names[column]!r} of {self.ids[row]!r} is infinite")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,13 +64,13 @@ class NumericTable:
         position = {name: row for row, name in enumerate(self.ids)}
         for name in ids:
             if name not in position:
-                raise unknown("id of the numeric table", name, self.ids)
+                raise unknown("id of the tabular data", name, self.ids)
         return self.values[[position[name] for name in ids]]
 
     @classmethod
     def read_csv(
         cls, path: str | Path, *, id_column: str, columns: Sequence[str], units: Mapping[str, str] | None = None
-    ) -> NumericTable:
+    ) -> TabularData:
         """Read a table with one header line.
 
         Args:
@@ -121,7 +121,7 @@ class TrainingFold(Protocol):
         """A view of a table (id -> value) that holds the training rows only, in their order."""
 
 
-def training_values(table: NumericTable, fold: TrainingFold) -> Float[np.ndarray, "m p"]:
+def training_values(table: TabularData, fold: TrainingFold) -> Float[np.ndarray, "m p"]:
     """The training rows' values, in the fold's order.
 
     Raises:
@@ -129,7 +129,7 @@ def training_values(table: NumericTable, fold: TrainingFold) -> Float[np.ndarray
     """
     view = fold.training_rows(dict(zip(table.ids, table.values, strict=True)))
     if not view:
-        raise InputError(f"numeric table of {len(table)} rows: the fold has no training row")
+        raise InputError(f"tabular data of {len(table)} rows: the fold has no training row")
     return np.stack([view[name] for name in view])
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
-from icube_common.tabular.config import NumericConfig
+from icube_common.tabular.config import TabularConfig
 from icube_common.tabular.embedding import ValueEmbedding
 from icube_common.vlm.text_encoder import trim_padding
 
@@ -30,7 +30,7 @@ _WRITTEN = ("1", "2")
 _UNKNOWN = "unknown"
 
 
-class NumericText(nn.Module):
+class TabularText(nn.Module):
     """Scaled numbers -> text features.
 
     Args:
@@ -60,12 +60,12 @@ class NumericText(nn.Module):
         units: Sequence[str],
         *,
         groups: Sequence[Sequence[int]] | None = None,
-        config: NumericConfig | None = None,
+        config: TabularConfig | None = None,
         generator: torch.Generator | None = None,
         chunk_size: int = 256,
     ) -> None:
         super().__init__()
-        config = config or NumericConfig()
+        config = config or TabularConfig()
         self._frozen = (vlm,)  # in a tuple, so that it is not registered as a part
         self.chunk_size = chunk_size
         groups = groups or [range(len(names))]

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
-from icube_common.utils import as_list
 from motiondiff.skeleton.skeleton import Skeleton
 
 if TYPE_CHECKING:

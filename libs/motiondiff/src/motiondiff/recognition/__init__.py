@@ -6,7 +6,7 @@
 >>> probabilities = classifier.predict(ClipSet.from_motions(motions, classifier.class_names))
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
