@@ -288,7 +288,6 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         apply_decisions,
         review_in_terminal,
         save_review_page,
-        sign,
     )
 
     knowledge = ClassKnowledge.load(args.file)  # also refuses a wrong file before anything is asked
@@ -311,8 +310,7 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         note = f"not signed: {reviewed.proposed} sentences are still proposed"
         reviewed = Reviewed(reviewed.knowledge, reviewed.counts, (*reviewed.warnings, note))
     elif args.reviewer:
-        signed = sign(reviewed.knowledge, args.reviewer, role=args.role)
-        reviewed = Reviewed(signed, reviewed.counts, (f"signed by {signed.reviewer}, and frozen",))
+        reviewed = reviewed.sign(args.reviewer, role=args.role)
     if reviewed.knowledge != ClassKnowledge.load(args.file):
         reviewed.knowledge.save(args.file, overwrite=True)
     return {
