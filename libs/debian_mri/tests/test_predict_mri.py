@@ -14,6 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from cohort_files import cell
 from dicom_phantoms import Phantom
 from model_world import SIGNS_ONLY, settings, write_slices
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +119,4 @@ def _thumbnail(pixels: np.ndarray[Any, Any]) -> str:
     """A frame as a small JPEG in a data URI."""
     image = Image.fromarray(pixels)
     image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return jpeg_uri(image, quality=82)

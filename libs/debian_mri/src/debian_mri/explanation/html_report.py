@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from debian_mri.explanation.report_text import (
     top_slices,
 )
 from icube_common.errors import InputError
-from icube_common.io.reports import render_page
+from icube_common.io.reports import jpeg_uri, render_page
 from icube_common.io.runs import atomic_file
 
 IMAGE_SIZE = (320, 320)
@@ -220,9 +218,7 @@ def _slice_image(image: SliceArray) -> str:
     scale = min(IMAGE_SIZE[0] / grey.width, IMAGE_SIZE[1] / grey.height)
     size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
     picture = grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return jpeg_uri(picture, quality=85)
 
 
 def _contribution_rows(explanation: Explanation) -> list[tuple[str, list[str]]]:
