@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from actprompt.data.video import VideoClip
-from icube_common.io.reports import format_value, render_page
+from icube_common.io.reports import format_value, jpeg_uri, render_page
 from icube_common.io.runs import atomic_file
 
 THUMBNAIL = (240, 240)
