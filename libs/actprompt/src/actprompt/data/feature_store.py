@@ -83,14 +83,14 @@ class FeatureFolder:
     def __init__(self, path: str | Path, *, vlm: FrozenVLM, sampling: Sampling) -> None:
         self.path = Path(path)
         self.cache = FeatureCache(self.path, half=True)
-        self.about = {"backbone": describe_backbone(vlm), "sampling": sampling.key(), "decoder": decoder_key()}
-        recorded = read_head(self.path, tuple(self.about))
+        self.description = {"backbone": describe_backbone(vlm), "sampling": sampling.key(), "decoder": decoder_key()}
+        recorded = read_head(self.path, tuple(self.description))
         if recorded is None:
             return
-        if recorded["sampling"] != self.about["sampling"]:
+        if recorded["sampling"] != self.description["sampling"]:
             raise InputError(
                 f"{self.path}: its features are of the frames {_words(recorded['sampling'])}; wanted are "
-                f"{_words(self.about['sampling'])}; choose those, or another folder for these"
+                f"{_words(self.description['sampling'])}; choose those, or another folder for these"
             )
         check_same_backbone(self.path, recorded["backbone"], vlm)
 
@@ -100,17 +100,17 @@ class FeatureFolder:
         Raises:
             InputError: what is there was decoded by another decoder; reading it is no mistake, adding to it is.
         """
-        recorded = read_head(self.path, tuple(self.about))
+        recorded = read_head(self.path, tuple(self.description))
         if recorded is None:
             self._write_head(manifest, features=0, rejected=0)
-        elif recorded["decoder"] != self.about["decoder"]:
+        elif recorded["decoder"] != self.description["decoder"]:
             raise InputError(
                 f"{self.path}: its frames were decoded by {_words(recorded['decoder'])}, here it is "
-                f"{_words(self.about['decoder'])}; name another folder, or delete this one"
+                f"{_words(self.description['decoder'])}; name another folder, or delete this one"
             )
 
     def _write_head(self, manifest: Manifest, **found: int) -> None:
-        head = {**self.about, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
+        head = {**self.description, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
         write_json(self.path / HEAD, head)
 
     def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:

@@ -74,7 +74,7 @@ class ScanImages:
 
     def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
         self.scan, self.config = scan, config
-        self.format = str(manifest.about["format"])
+        self.format = str(manifest.description["format"])
         self.paths = manifest.paths_of(scan)
         self._manifest = manifest
 
@@ -168,16 +168,16 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
     """
     folder = Path(folder)
-    about = {"backbone": describe_backbone(vlm), "chosen": _choices(config)}
-    recorded = read_head(folder, tuple(about))
+    header = {"backbone": describe_backbone(vlm), "chosen": _choices(config)}
+    recorded = read_head(folder, tuple(header))
     if recorded is None:
-        write_json(folder / HEAD, about)
+        write_json(folder / HEAD, header)
         return FeatureCache(folder, half=True)
     check_same_backbone(folder, recorded["backbone"], vlm)
     chosen = recorded["chosen"]
-    if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
+    if other := [key for key, value in header["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
-            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "
+            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {header['chosen'][other[0]]}; "
             "choose those, or another folder for these"
         )
     return FeatureCache(folder, half=True)

@@ -95,7 +95,9 @@ def check_distinct_subsets(store: MotionStore, real: Index, fractions: Sequence[
         drawn[count] = fraction
 
 
-def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[str, Any] | None = None) -> MotionStore:
+def write_subset(
+    store: MotionStore, rows: Index, out: str | Path, description: dict[str, Any] | None = None
+) -> MotionStore:
     """Some clips of a store as a store of its own, all of them in the training split.
 
     Raises:
@@ -105,5 +107,5 @@ def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[s
     with atomic_folder(out) as folder, StoreWriter(folder) as writer:
         for row in rows.tolist():
             writer.append(store[row], store.world_transform(row), clip_id=store.clip_ids[row])
-        writer.finish(about={**kept, "split_by": "none", "subset_of": store.fingerprint, **(about or {})})
+        writer.finish(description={**kept, "split_by": "none", "subset_of": store.fingerprint, **(description or {})})
     return MotionStore(out)

@@ -113,16 +113,16 @@ def prepare(
     references = get_reader(format).find_clips(Path(source))
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     check_output_path(out, overwrite=overwrite)
-    about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
+    description: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: dict[str, list[str]] = {"": []}
     with worker_pool(len(references), executor) as pool:
         references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
-            about["rigs"] = rigs
+            description["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
         bar = tqdm(check_labels(items, {"": options.labels}, seen), desc="read", unit="clip", total=len(references))
         with bar as clips:  # closed also on an error, whose message then has a line of its own
-            store = write_store(clips, out, options, about=about, overwrite=overwrite)
+            store = write_store(clips, out, options, description=description, overwrite=overwrite)
     annotations.warn_unmatched(seen[""])
     warn_rejected(store)
     return store
@@ -192,7 +192,7 @@ def write_store(
     out: str | Path,
     options: PrepareOptions,
     *,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     overwrite: bool = False,
 ) -> MotionStore:
     """Write clips in the common frame one by one, and split them at the end.
@@ -220,7 +220,7 @@ def write_store(
             rejected.append(item)
         if not subjects:
             first = f"; the first: {rejected[0].reason}" if rejected else ""
-            raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
+            raise InputError(f"{description['source']}: none of its {len(rejected)} clips can be used{first}")
         split_by = choose_split_key(subjects, styles, options.split_by)
         if split_by is None and options.test_groups:
             raise InputError("test groups given, but the clips have neither subjects nor styles to split by")
@@ -232,7 +232,7 @@ def write_store(
         writer.finish(
             splits=splits,
             rejected=[(item.clip_id, item.reason) for item in rejected],
-            about={**about, "split_by": split_by or "none"},
+            description={**description, "split_by": split_by or "none"},
         )
     return MotionStore(out)
 
