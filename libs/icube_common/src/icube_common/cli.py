@@ -63,6 +63,20 @@ def lazy(module: str, name: str) -> Callable[[Any], Any]:
     return lambda value: getattr(importlib.import_module(module), name)(value)
 
 
+def demo_command(help: str, module: str, out: str, render: Callable[[Mapping[str, Any]], str] | None = None) -> Command:
+    """Command ``demo``: a library's whole path on simulated data, by ``demo(out, overwrite=...)`` of a module."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out", default=out, metavar="DIR", help=f"folder to make ({out})")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        result: Mapping[str, Any] = importlib.import_module(module).demo(args.out, overwrite=args.overwrite)
+        return result
+
+    return Command(help, run, arguments, render)
+
+
 def render_table(result: Mapping[str, Any]) -> str:
     """``key: value`` lines, nested mappings indented, for a terminal."""
     lines: list[str] = []

@@ -188,17 +188,6 @@ def _make_run(args: argparse.Namespace) -> Run:
     return functools.partial(run_trial, **cli.options_of(args, "data", "protocol", "features"))
 
 
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/actprompt", metavar="DIR", help="folder to make (demo/actprompt)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.cli.demo import demo
-
-    return demo(args.out, overwrite=args.overwrite)
-
-
 def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
     parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make")
@@ -244,7 +233,7 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
-    "demo": cli.Command(
-        "run everything on simulated videos: prepare, train, evaluate, predict", _demo, _demo_arguments
+    "demo": cli.demo_command(
+        "run everything on simulated videos: prepare, train, evaluate, predict", "actprompt.cli.demo", "demo/actprompt"
     ),
 }

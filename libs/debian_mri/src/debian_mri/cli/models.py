@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debian_mri.config import MriConfig, unused_keys
-from icube_common.cli import Command, lazy, options_of
+from icube_common.cli import Command, demo_command, lazy, options_of
 from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
 
@@ -186,17 +186,6 @@ def _test(args: argparse.Namespace) -> Mapping[str, Any]:
     return evaluate_explanations(args.run, _data(args), args.out, **options_of(args, "draws", "seed", "overwrite"))
 
 
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/debian_mri", metavar="DIR", help="folder to make (demo/debian_mri)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.cli.demo import demo
-
-    return demo(args.out, overwrite=args.overwrite)
-
-
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", metavar="REPORT", help="a report (.json), or a folder that is searched for reports")
 
@@ -322,10 +311,10 @@ COMMANDS: Mapping[str, Command] = {
         _test_arguments,
         lazy("debian_mri.evaluation.explanation_eval", "render"),
     ),
-    "demo": Command(
+    "demo": demo_command(
         "run everything on simulated brains: prepare, train, evaluate, predict, pages",
-        _demo,
-        _demo_arguments,
+        "debian_mri.cli.demo",
+        "demo/debian_mri",
         lazy("debian_mri.cli.demo", "render"),
     ),
     "verify": Command("check the text of reports by recomputation", _verify, _verify_arguments, _render_verification),

@@ -23,14 +23,7 @@ from typing import TYPE_CHECKING, Any
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.clinical_variables import Column, is_missing_name
 from debian_mri.data.participants import Participants, read_columns
-from icube_common.data.manifest import (
-    DESCRIPTION,
-    PreparedSet,
-    read_description,
-    read_manifest_rows,
-    write_description,
-    write_rows,
-)
+from icube_common.data.manifest import PreparedSet, read_description, read_manifest_rows, write_description, write_rows
 from icube_common.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,7 +145,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     }
     kinds |= {"simulated": bool, "citation": str, "manifest_sha256": str, "space": str}
     description = read_description(folder, kinds, command="debian-mri prepare")
-    path = Path(folder) / DESCRIPTION
+    path = Path(folder) / "dataset.json"
     if description["space"] not in SPACES:
         raise InputError(f"{path}: space: {description['space']!r} is none of {', '.join(SPACES)}")
     names = description["class_names"]
