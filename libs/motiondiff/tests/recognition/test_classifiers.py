@@ -13,11 +13,12 @@ import pytest
 
 from icube_common.errors import InputError
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips, simulate_motion
-from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
+from motiondiff.recognition import ActionClassifier, fit_classifier
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.train_and_test import train_and_test
 

@@ -38,7 +38,8 @@ from motiondiff.data.prepare import (
     worker_pool,
     write_store,
 )
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, make_rejection
+from motiondiff.data.readers import get_reader
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, make_rejection
 from motiondiff.data.readers.body_shape import target_skeleton
 from motiondiff.data.store import MotionStore
 from motiondiff.skeleton.retarget import retarget
