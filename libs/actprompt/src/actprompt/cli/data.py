@@ -82,6 +82,41 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="prepared folder")
 
 
+def _pose_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DATA", help="prepared folder, to which the poses of its videos are added")
+    parser.add_argument(
+        "--fetch-models", action="store_true", help="fetch the pose networks by pip into the cache folder, once"
+    )
+    parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    parser.add_argument("--no-smoothing", action="store_true", help="landmarks without the one-euro filter")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip without a person")
+
+
+def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.errors import InputError
+
+    if not args.data and not args.fetch_models:
+        raise InputError("--data DATA or --fetch-models is required")
+    from icube_common.pose import fetch_models
+
+    files = fetch_models(args.pose_models) if args.fetch_models else None
+    if not args.data:
+        assert files is not None
+        return {"pose_models": str(files.detector.parent), "fingerprint": files.fingerprint}
+    from actprompt.data.pose.estimate import estimate_poses
+
+    return estimate_poses(
+        args.data,
+        models=args.pose_models,
+        smooth=not args.no_smoothing,
+        workers=args.workers,
+        strict=args.strict,
+        root=args.root,
+    )
+
+
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
     parser.add_argument("--out", required=True, metavar="FEATURES", help="feature folder to make or to continue")
@@ -128,6 +163,7 @@ DATA_COMMANDS: Mapping[str, cli.Command] = {
         lambda args: cli.lazy("actprompt.data.manifest", "describe")(args.data),
         _info_arguments,
     ),
+    "pose": cli.Command("estimate the poses of a prepared set's videos once", _pose, _pose_arguments),
     "extract": cli.Command(
         "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig
     ),

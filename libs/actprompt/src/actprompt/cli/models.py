@@ -159,6 +159,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--skeleton", metavar="FILE", help="skeleton file: .npz with joints (T, J, 3) and time (T,) in s"
     )
     parser.add_argument("--data", metavar="DATA", help="prepared set that holds VIDEO and its skeleton")
+    parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="number of actions to list (default 5)")
     parser.add_argument("--html", metavar="FILE", help="page to write: frames, bars, sentences")
     parser.add_argument(
@@ -170,7 +171,18 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.inference.pipeline import predict
 
-    names = ("run", "video", "skeleton", "data", "frame_rate", "top", "html", "overwrite", "keep_damaged")
+    names = (
+        "run",
+        "video",
+        "skeleton",
+        "data",
+        "frame_rate",
+        "top",
+        "html",
+        "overwrite",
+        "keep_damaged",
+        "pose_models",
+    )
     prediction = predict(**cli.options_of(args, *names))
     return {**prediction.to_dict(args.top), "html": args.html}
 

@@ -22,10 +22,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from actprompt.data.frame_folder import clip_status
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.video import decoder_key
+from actprompt.data.video.frame_folder import clip_status
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 from icube_common.io.runs import atomic_file, write_json
