@@ -45,13 +45,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         args.format,
         _source(args.format, args.source, args.split),
         args.out,
-        splits=args.splits,
-        root=args.root,
-        class_names=args.class_names,
-        frame_rate=args.frame_rate,
-        strict=args.strict,
-        overwrite=args.overwrite,
-        keep_damaged=args.keep_damaged,
+        **cli.options_of(args, "splits", "root", "class_names", "frame_rate", "strict", "overwrite", "keep_damaged"),
     )
     return describe(args.out)
 
@@ -86,12 +80,6 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="prepared folder")
-
-
-def _info(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.data.manifest import describe
-
-    return describe(args.data)
 
 
 def data_set(args: argparse.Namespace) -> Any:
@@ -160,13 +148,10 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
 
     return extract(
         data_set(args),
-        args.out,
         vlm=config.vlm,
         sampling=config.video.sampling,
-        device=args.device,
         shard=shard,
-        strict=args.strict,
-        batch_size=args.batch_size,
+        **cli.options_of(args, "out", "device", "strict", "batch_size"),
     )
 
 
@@ -182,7 +167,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 DATA_COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("prepare a set of videos: manifest, checked files, skeletons", _prepare, _prepare_arguments),
-    "info": cli.Command("summarise a prepared set", _info, _info_arguments),
+    "info": cli.Command(
+        "summarise a prepared set",
+        lambda args: cli.lazy("actprompt.data.manifest", "describe")(args.data),
+        _info_arguments,
+    ),
     "pose": cli.Command("estimate the poses of a prepared set's videos once", _pose, _pose_arguments),
     "extract": cli.Command(
         "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig
