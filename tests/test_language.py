@@ -185,7 +185,7 @@ def sources(library: str) -> list[Path]:
     return sorted((ROOT / "libs" / library / "src").rglob("*.py"))
 
 
-def tests_of(library: str) -> list[Path]:
+def paths_of_tests(library: str) -> list[Path]:
     """Test files of a library, or those of the repository for an empty name."""
     return sorted((ROOT / "libs" / library / "tests" if library else ROOT / "tests").rglob("*.py"))
 
@@ -202,7 +202,7 @@ def test_local_names_are_nouns(library: str) -> None:
 
 @pytest.mark.parametrize("library", ("", *LIBRARIES))
 def test_tests_use_plain_english(library: str) -> None:
-    assert [fault for path in tests_of(library) for fault in faults_of_tests(path)] == []
+    assert [fault for path in paths_of_tests(library) for fault in faults_of_tests(path)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -235,7 +235,7 @@ if __name__ == "__main__":
         for path in sources(library)
         for fault in (*faults_of_source(path), *faults_of_locals(path))
     ]
-    lines += [fault for library in chosen for path in tests_of(library) for fault in faults_of_tests(path)]
+    lines += [fault for library in chosen for path in paths_of_tests(library) for fault in faults_of_tests(path)]
     pages = [page for page in PAGES if not sys.argv[1:] or any(library in page.parts for library in chosen)]
     lines += [fault for page in pages for fault in faults_of_page(page)]
     print("\n".join(lines), f"{len(lines)} faults", sep="\n")
