@@ -195,7 +195,7 @@ def test_a_run_has_its_settings(command: Command, run: Path, place: Path, tmp_pa
     refused(command("evaluate", place / "data", *words[2:]), "no trained model in it")
     # the run looks at skeletons, and this set has none
     ran = command("evaluate", run, "--data", place / "pictures", "--out", tmp_path / "eval")
-    refused(ran, "has no named parameters")
+    refused(ran, "no recorded skeletons; run `actprompt pose")
     assert not (tmp_path / "eval").exists()
 
 
@@ -373,7 +373,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
     (["visual.enabled=false"], ["no input is left"]),
-    (["skeleton.enabled=true", "--data", "PICTURES"], ["has no named parameters"]),
+    (["skeleton.enabled=true", "--data", "PICTURES"], ["no recorded skeletons; run `actprompt pose"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),
     (["--shots", "9", "--protocol", "few-shot"], ["9 shots: class 'bow' has 4 training rows"]),
