@@ -32,7 +32,7 @@ from actprompt.data.video import decoder_key
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
 from icube_common.io.runs import atomic_file, read_json, write_json
-from icube_common.vlm import FeatureCache, FrozenVLM, feature_fingerprint
+from icube_common.vlm import FeatureCache, FrozenVLM, ImageOutput, feature_fingerprint, select_output
 from icube_common.vlm.encode import check_same_precision
 from icube_common.vlm.fingerprint import name_difference, warn_other_versions
 
@@ -255,8 +255,8 @@ class Features:
     def __contains__(self, clip_id: object) -> bool:
         return clip_id in self._index
 
-    def get(self, clip_id: str) -> Float[Tensor, "views frames d"]:
-        """The features of a clip, float32 on the CPU.
+    def get(self, clip_id: str, *, output: ImageOutput = "features") -> Float[Tensor, "views frames w"]:
+        """The features of a clip, float32 on the CPU: for learned heads, or the ``"joint"`` ones for texts.
 
         Raises:
             InputError: there are none of this clip, or their file is missing or damaged.
@@ -270,7 +270,7 @@ class Features:
         if found is None:
             path = self._cache.path(self._index[clip_id])
             raise InputError(f"{path}: the features of clip {clip_id!r} are gone; run actprompt extract again")
-        return found["features"].float()
+        return select_output(found, output).float()
 
 
 def read_features_json(folder: str | Path) -> dict[str, Any]:
