@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cohort_files import SHAPE, rejected, voxels, write_csv, write_volume
+from cohort_files import SHAPE, cell, rejected, voxels, write_csv, write_volume
 
 from debian_mri.cli import main
 from debian_mri.cli.info import describe
@@ -45,8 +45,8 @@ def _logs_go_nowhere() -> Iterator[None]:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    about = {"format": "csv", "title": "Simulated", "root": ".", "class_names": ["CN", "AD"], "simulated": True}
-    write_manifest(folder, about, SCANS, ROWS, [Rejection("line 9", "broken")], columns=COLUMNS)
+    description = {"format": "csv", "title": "Simulated", "root": ".", "class_names": ["CN", "AD"], "simulated": True}
+    write_manifest(folder, description, SCANS, ROWS, [Rejection("line 9", "broken")], columns=COLUMNS)
     return folder
 
 
@@ -58,7 +58,10 @@ def test_written_and_read_it_is_the_same(data: Path) -> None:
     samples = manifest.samples()
     assert samples.groups == ("p1", "p1", "p2") and samples.labels.tolist() == [0, 1, 1]
     assert samples.sites == ("x", "x", "unknown")  # a blank one is a site of its own
-    assert manifest.about["counts"]["classes"] == {"CN": 1, "AD": 2} and manifest.about["counts"]["rejected"] == 1
+    assert (
+        manifest.description["counts"]["classes"] == {"CN": 1, "AD": 2}
+        and manifest.description["counts"]["rejected"] == 1
+    )
     assert len(manifest.fingerprint) == 64 and manifest.row("s2") is manifest.scans[1]
     with pytest.raises(InputError, match=r"unknown id 's4'"):
         manifest.row("s4")
@@ -68,9 +71,9 @@ def test_numbers_of_people(data: Path) -> None:
     people = Manifest.load(data).participants()
     nan = np.nan
     np.testing.assert_array_equal(people.values, [[70.5, 0, 29, 2], [nan, 1, nan, 0], [nan] * 4])
-    assert people.missing() == {"age": 2, "sex": 1, "MMSE": 2, "race": 1} and people.with_leakage_tier("C") == ("MMSE",)
-    assert [people.cell("s1", name) for name in people.names] == ["70.5 years", "F", "29", "c"]
-    assert people.cell("s3", "age") == ""
+    assert people.missing() == {"age": 2, "sex": 1, "MMSE": 2, "race": 1}
+    assert [cell(people, "s1", name) for name in people.names] == ["70.5 years", "F", "29", "c"]
+    assert cell(people, "s3", "age") == ""
     table = people.select(["sex", "age"])
     assert table.names == ("sex", "age") and table.units == ("", "years") and table.ids == ("s1", "s2", "s3")
     np.testing.assert_array_equal(table.values, [[0, 70.5], [1, nan], [nan, nan]])
@@ -287,7 +290,7 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([*command, "--overwrite", "--space", "mni"]) == 0
-    assert Manifest.load(tmp_path / "data").about["space"] == "mni"
+    assert Manifest.load(tmp_path / "data").description["space"] == "mni"
 
 
 @pytest.mark.parametrize(

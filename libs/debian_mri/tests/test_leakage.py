@@ -14,7 +14,6 @@ from debian_mri.cli import main
 from debian_mri.cli.info import describe
 from debian_mri.data.leakage import (
     check_site_confounding,
-    check_subject_overlap,
     check_train_test_overlap,
     site_association,
     training_scans,
@@ -137,19 +136,13 @@ def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
         for n in range(8)
     ]
     scans.append(Scan(id="s8", subject="p8", label="CN", paths=("8.nii",)))
-    about = {"format": "csv", "title": "Pool", "root": ".", "class_names": ["CN", "AD"]}
-    write_manifest(tmp_path, about, scans, {})
+    description = {"format": "csv", "title": "Pool", "root": ".", "class_names": ["CN", "AD"]}
+    write_manifest(tmp_path, description, scans, {})
     for command in (["train", "--out", str(tmp_path / "run")], ["evaluate", "--out", str(tmp_path / "eval")]):
         assert main([*command, "--data", str(tmp_path)]) == 2
     with pytest.raises(InputError, match="the site determines the class"):
         check_site_confounding(Manifest.load(tmp_path).samples())
     assert any("the site determines the class" in line for line in describe(tmp_path)["warnings"])
-
-
-def test_a_person_in_two_parts() -> None:
-    check_subject_overlap({"train": ["p", "p", "q"], "test": ["r"]})
-    with pytest.raises(InputError, match="subject 'q' is in train and in test"):
-        check_subject_overlap({"train": ["p", "q"], "test": ["q", "r"]})
 
 
 def _manifest(folder: Path, title: str, *rows: tuple[str, str, str]) -> Manifest:

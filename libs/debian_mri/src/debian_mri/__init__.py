@@ -11,7 +11,7 @@ For research, not for clinical use.
 
 import logging
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __version__ = "0.1.0"
 RESEARCH_ONLY = "For research, not for clinical use."

@@ -5,61 +5,77 @@
 
 import importlib
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __version__ = "0.1.0"
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
-# name -> its module, imported with the first use
-_EXPORTS = {
-    "ClassKnowledge": "knowledge",
-    "ClassTexts": "prompts",
-    "Config": "config",
-    "EvaluationResult": "evaluation",
-    "FeatureCache": "vlm",
-    "FitResult": "training",
-    "Fold": "evaluation",
-    "FrozenVLM": "vlm",
-    "Grid": "experiments",
-    "InputError": "errors",
-    "Interval": "evaluation",
-    "LinearProjection": "prompts",
-    "LossConfig": "losses",
-    "TabularBranch": "tabular",
-    "TabularConfig": "tabular",
-    "TabularData": "tabular",
-    "Predictions": "evaluation",
-    "PreparedSet": "data.manifest",
-    "Projection": "prompts",
-    "PromptConfig": "prompts",
-    "PromptLearner": "prompts",
-    "Report": "io.reports",
-    "RunFolder": "io.runs",
-    "SampleRef": "training",
-    "Samples": "evaluation",
-    "Search": "experiments",
-    "StepRandom": "training",
-    "TestLeakageError": "evaluation",
-    "TrainConfig": "training",
-    "TrainingResult": "training",
-    "VLMConfig": "vlm",
-    "ablate": "experiments",
-    "compare": "experiments",
-    "fit": "training",
-    "load_config": "config",
-    "load_vlm": "vlm",
-    "make_loss": "losses",
-    "open_run": "training",
-    "tune": "experiments",
-}
+
+def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make a module-level ``__getattr__`` and ``__dir__`` for ``package`` (PEP 562).
+
+    Args:
+        package: the importing package's ``__name__``.
+        names: public name -> the submodule that defines it, relative to ``package`` (``"pipeline"``).
+
+    Returns:
+        The pair ``(__getattr__, __dir__)`` to bind in the package's ``__init__``.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
+
+    def __dir__() -> list[str]:
+        return sorted(names)
+
+    return __getattr__, __dir__
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_EXPORTS)
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ClassKnowledge": "knowledge",
+        "ClassTexts": "prompts",
+        "Config": "config",
+        "EvaluationResult": "evaluation",
+        "FeatureCache": "vlm",
+        "FitResult": "training",
+        "Fold": "evaluation",
+        "FrozenVLM": "vlm",
+        "Grid": "experiments",
+        "InputError": "errors",
+        "Interval": "evaluation",
+        "LinearProjection": "prompts",
+        "LossConfig": "losses",
+        "Predictions": "evaluation",
+        "PreparedSet": "data.manifest",
+        "Projection": "prompts",
+        "PromptConfig": "prompts",
+        "PromptLearner": "prompts",
+        "Report": "io.reports",
+        "RunFolder": "io.runs",
+        "SampleRef": "training",
+        "Samples": "evaluation",
+        "Search": "experiments",
+        "StepRandom": "training",
+        "TabularBranch": "tabular",
+        "TabularConfig": "tabular",
+        "TabularData": "tabular",
+        "TestLeakageError": "evaluation",
+        "TrainConfig": "training",
+        "TrainingResult": "training",
+        "VLMConfig": "vlm",
+        "ablate": "experiments",
+        "compare": "experiments",
+        "fit": "training",
+        "load_config": "config",
+        "load_vlm": "vlm",
+        "make_loss": "losses",
+        "open_run": "training",
+        "tune": "experiments",
+    },
+)

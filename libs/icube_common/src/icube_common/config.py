@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,11 @@ _BOUNDS = {
     "le": (lambda value, bound: value <= bound, "at most"),
     "lt": (lambda value, bound: value < bound, "less than"),
 }
+
+
+def as_list(texts: str | Iterable[str]) -> list[str]:
+    """The texts of an argument as a list; a single string becomes a list of one."""
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def option(

@@ -9,7 +9,7 @@
 
 import logging
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 # at once: the folder of this name would otherwise stand in place of the function
 from motiondiff.export import export as export
@@ -20,6 +20,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ActionClassifier": "recognition.classifier",
+        "ClipSet": "data.clips",
         "ComposeOptions": "pipelines.long_motion",
         "EditOptions": "pipelines.editing",
         "EvaluateOptions": "config",

@@ -16,17 +16,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from actprompt.data.frame_folder import clip_digest, clip_status
 from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest, write_manifest
 from actprompt.data.readers import FORMATS, get_reader
 from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_order, scan_folder
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
+from actprompt.data.video.frame_folder import clip_digest, clip_status
 from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
+from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
-from icube_common.utils import map_in_processes
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def prepare(
     if strict and len(about_copies) > 1:
         raise InputError(f"{where}: {about_copies[-1]}")
     warnings = [*found.warnings, *about_copies, *_about_classes(found, clips)]
-    about: dict[str, Any] = {
+    description: dict[str, Any] = {
         "format": format,
         "title": found.title,
         "citation": found.citation,
@@ -104,16 +104,16 @@ def prepare(
         "protocols": [vars(protocol) for protocol in found.protocols],
         "counts": {"rejected": len(rejected)},
         "warnings": warnings,
-        **found.notes,
+        **found.description,
     }
     if not FORMATS[format].lists:
-        about["counts"]["side_files"] = scan_folder(found.root).side_files
+        description["counts"]["side_files"] = scan_folder(found.root).side_files
     if copies:
-        about["copies"] = [[clip.id for clip in group] for group in copies]
+        description["copies"] = [[clip.id for clip in group] for group in copies]
     with atomic_folder(out, overwrite=overwrite) as folder:
         if found.skeletons:
-            about |= _write_skeletons(folder, clips, found.skeletons)
-        write_manifest(folder, clips, about)
+            description |= _write_skeletons(folder, clips, found.skeletons)
+        write_manifest(folder, clips, description)
         with (folder / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(["id", "path", "reason"])

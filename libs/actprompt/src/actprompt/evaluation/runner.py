@@ -6,8 +6,8 @@ and, where models were trained, ``folds/<name>/`` with each training's records. 
 
 from __future__ import annotations
 
+import functools
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from actprompt.models.visual_branch import Head
 from actprompt.training.inputs import load_inputs
 from actprompt.training.run import features_folder
 from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     BaseToNew,
@@ -57,6 +57,7 @@ from icube_common.evaluation.runner import (
     check_same_evaluation,
     compare_predictions,
     fold_name,
+    in_temporary_folder,
     open_folder,
     run_folds,
     settings_record,
@@ -64,7 +65,6 @@ from icube_common.evaluation.runner import (
 from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
 from icube_common.training import check_config, load_backbone, open_run
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM
 
 
@@ -187,12 +187,8 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="actprompt-") as folder:
-            result = evaluate(
-                data, config, Path(folder) / "evaluation", head=head, protocol=protocol, options=options,
-                comparisons=comparisons, features=features, root=root,
-            )  # fmt: skip
-        return replace(result, out=None)
+        rest: dict[str, Any] = {"options": options, "comparisons": comparisons, "features": features, "root": root}
+        return in_temporary_folder(functools.partial(evaluate, data, config, head=head, protocol=protocol, **rest))
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
     manifest.check_classes()
@@ -346,8 +342,8 @@ def evaluate_run(
     samples = manifest.samples()
     chosen = select_groups(samples, subjects, option="--subjects")
     # ids and people of another set are others, even if they are called the same
-    if manifest.about["format"] == model.about["data"]["format"]:
-        check_train_test_overlap(samples, chosen, model.about["trained_on"], kind="clip")
+    if manifest.description["format"] == model.description["data"]["format"]:
+        check_train_test_overlap(samples, chosen, model.description["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     name = "the model" if isinstance(run, ActionModel) else str(run)
     if unknown := sorted(classes - set(model.labels)):
@@ -373,4 +369,6 @@ def evaluate_run(
     out.mkdir(parents=True)
     write_json(out / RECORD, {"run": name, "data": manifest.fingerprint})
     title = f"{Path(name).name} on {manifest.title}"
-    return _save(out, predictions, model.about["warnings"], model.vlm, config, title=title, facts={"metric": "top1"})
+    return _save(
+        out, predictions, model.description["warnings"], model.vlm, config, title=title, facts={"metric": "top1"}
+    )

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from actprompt.config import ActConfig
 from actprompt.data.dataset import Batch, ClipTensors, Inputs, VideoDataset
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.models.class_texts import class_texts
 from actprompt.models.visual_branch import Head, VisualBranch
 from actprompt.skeleton.captions import Captioner
@@ -71,8 +72,8 @@ class ActionModel(nn.Module, PretrainedModel):
         encoder: from skeletons to trajectory vectors, fitted by a training; None where they do not enter.
         captioner: from parameters to sentences, fitted by a training; None where these do not enter.
         trust: weight of the clip feature without training.
-        about: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids),
-            ``warnings``, ``knowledge`` (provenance of the sentences).
+        description: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips,
+            ids), ``warnings``, ``knowledge`` (provenance of the sentences).
 
     Raises:
         InputError: a head that does not fit the backbone.
@@ -117,7 +118,7 @@ class ActionModel(nn.Module, PretrainedModel):
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
-        self.about: dict[str, Any] = {}
+        self.description: dict[str, Any] = {}
         self._cached: tuple[PromptLearner, Tensor] | None = None
 
     @classmethod
@@ -147,8 +148,9 @@ class ActionModel(nn.Module, PretrainedModel):
         joints: Sequence[str] = ()
         names: Sequence[str] = ()
         if config.skeleton.enabled:
-            names = manifest.parameters().names
-            joints = manifest.joint_names() if config.skeleton.trajectory else ()
+            source = SkeletonSource.choose(manifest, config.skeleton.source)
+            names = source.parameters().names
+            joints = source.joint_names if config.skeleton.trajectory else ()
         texts = class_texts(manifest, config)
         vlm = vlm or load_backbone(config.vlm, config.train)
         return cls.for_classes(

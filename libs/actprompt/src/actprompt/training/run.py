@@ -10,13 +10,14 @@ from pathlib import Path
 from actprompt.config import ActConfig
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Manifest
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.models.action_model import ActionModel, check_inputs
 from actprompt.models.checkpoint import head_name
 from actprompt.models.class_texts import class_texts
 from actprompt.training.folds import training_fold
 from actprompt.training.inputs import load_inputs
 from actprompt.training.trainer import TrainedFold, check_fold, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
 from icube_common.io.reports import Report
@@ -31,7 +32,6 @@ from icube_common.training import (
     trained_on,
     training_report,
 )
-from icube_common.utils import as_list
 from icube_common.vlm import FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def train(
     given = model if isinstance(model, ActionModel) else None
     trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
     describe_training(trained, manifest, fold, texts)
-    subjects = trained.model.about["trained_on"]["subjects"]
+    subjects = trained.model.description["trained_on"]["subjects"]
     result = TrainingResult(
         run=run,
         model=trained.model,
@@ -133,14 +133,16 @@ def train(
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
-    """Record data, training clips, class knowledge and warnings in ``model.about``."""
-    trained.model.about = {
+    """Record data, training clips, class knowledge and warnings in ``model.description``."""
+    skeleton = trained.model.config.skeleton
+    trained.model.description = {
         "data": {
-            "format": manifest.about["format"],
+            "format": manifest.description["format"],
             "title": manifest.title,
             "fingerprint": manifest.fingerprint,
-            "simulated": bool(manifest.about.get("simulated", False)),
+            "simulated": bool(manifest.description.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
+            "skeleton": SkeletonSource.choose(manifest, skeleton.source).name if skeleton.enabled else "",
         },
         "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},
         "knowledge": dict(texts.provenance),

@@ -24,9 +24,9 @@ from debian_mri.data.clinical_variables import is_missing_name, is_number, norma
 from debian_mri.data.manifest import Rejection, Scan
 from debian_mri.dicom.frames import Frame
 from debian_mri.dicom.privacy.pseudonyms import hash_subject
+from icube_common.data.processes import map_in_processes
 from icube_common.data.reader import require_file, require_folder
 from icube_common.errors import InputError
-from icube_common.utils import map_in_processes
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -88,10 +88,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         made, refused = _subject(key, people.get(folder), subject_volumes, shared, options.sequences)
         candidates += made
         rejected += refused
-    notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
+    warnings = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
     if everywhere:
-        notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
-    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, notes=notes)
+        warnings.append("the headers give all subjects one id: the same person under two folders cannot be detected")
+    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, warnings=warnings)
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:

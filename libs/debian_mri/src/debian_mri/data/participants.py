@@ -52,31 +52,10 @@ class Participants:
                 return column
         raise unknown("column of participants", name, self.names)
 
-    def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
-        """Names of the variables of a leakage tier that are not missing everywhere."""
-        missing = self.missing()
-        return tuple(
-            column.name
-            for column in self.columns
-            if column.leakage_tier == leakage_tier and missing[column.name] < len(self.ids)
-        )
-
     def missing(self) -> dict[str, int]:
         """Name -> number of scans without a value."""
         counts = np.isnan(self.values).sum(axis=0)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
-
-    def cell(self, scan_id: str, name: str) -> str:
-        """Value as text with its unit (``"74 years"``, ``"F"``); empty if missing."""
-        column = self.column(name)
-        if scan_id not in self.ids:
-            raise unknown("scan of participants", scan_id, self.ids)
-        value = float(self.values[self.ids.index(scan_id), self.names.index(name)])
-        if math.isnan(value):
-            return ""
-        if column.kind == "category":
-            return column.values[int(value)]
-        return f"{value:g} {column.unit}".strip()
 
     def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> TabularData:
         """Variables as numbers, NaN if missing (no imputation).
@@ -148,14 +127,14 @@ def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[
     """
     keys = {"leakage_tier", "unit", "kind", "values", "meaning"}
     described = []
-    for name, about in columns.items():
+    for name, entry in columns.items():
         location = f"{path.parent / 'dataset.json'}: columns: {name}"
-        if not isinstance(about, Mapping) or set(about) != keys:
+        if not isinstance(entry, Mapping) or set(entry) != keys:
             raise InputError(f"{location}: must have exactly the keys {', '.join(sorted(keys))}: prepare the set again")
         for key, choices in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
-            if about[key] not in choices:
-                raise InputError(f"{location}: {key}: {about[key]!r} is none of {', '.join(choices)}")
-        described.append(Column(name=name, **{**about, "values": tuple(about["values"])}))
+            if entry[key] not in choices:
+                raise InputError(f"{location}: {key}: {entry[key]!r} is none of {', '.join(choices)}")
+        described.append(Column(name=name, **{**entry, "values": tuple(entry["values"])}))
     return tuple(described)
 
 

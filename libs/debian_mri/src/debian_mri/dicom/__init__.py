@@ -5,7 +5,7 @@ series -> parts -> volume geometry -> NIfTI. Coordinates of headers are LPS (DIC
 affines RAS (NIfTI), both in mm.
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

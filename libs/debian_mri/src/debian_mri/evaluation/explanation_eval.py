@@ -15,7 +15,6 @@ AD is in half of the brain's coronal planes, the same figures are given with the
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
 from icube_common.io.reports import Report
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
-
-logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 
@@ -154,7 +151,7 @@ def evaluate_explanations(
     with atomic_folder(out, overwrite=overwrite) as temporary:
         write_json(temporary / "explanation.json", result)
         _table(temporary / "explanation.tsv", tried)
-        _report(temporary / "report.html", result, str(manifest.about["title"]))
+        _report(temporary / "report.html", result, str(manifest.description["title"]))
     return {**result, "out": str(out), "report": str(Path(out) / "report.html")}
 
 
@@ -183,7 +180,7 @@ def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
         if scan.label not in labels:
             continue
         try:
-            check_train_test_overlap(manifest, [row], model.about["trained_on"])
+            check_train_test_overlap(manifest, [row], model.description["trained_on"])
         except InputError:
             seen += 1
         else:

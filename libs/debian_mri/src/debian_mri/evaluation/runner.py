@@ -6,8 +6,7 @@ An evaluation's folder holds ``predictions.csv`` (one row for each scan and repe
 
 from __future__ import annotations
 
-import logging
-import tempfile
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ from debian_mri.evaluation.report import METRICS, make_report
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
     EvaluationResult,
@@ -50,6 +49,7 @@ from icube_common.evaluation import (
 from icube_common.evaluation.runner import (
     check_same_evaluation,
     fold_name,
+    in_temporary_folder,
     open_folder,
     run_folds,
     settings_record,
@@ -57,9 +57,6 @@ from icube_common.evaluation.runner import (
 )
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
-from icube_common.utils import as_list
-
-logger = logging.getLogger(__name__)
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -97,18 +94,13 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
-            result = evaluate(
-                data,
-                config,
-                Path(folder) / "evaluation",
-                pooling=pooling,
-                protocol=protocol,
-                options=options,
-                comparisons=comparisons,
-                features=features,
-            )
-            return replace(result, out=None)
+        rest: dict[str, Any] = {
+            "pooling": pooling,
+            "options": options,
+            "comparisons": comparisons,
+            "features": features,
+        }
+        return in_temporary_folder(functools.partial(evaluate, data, config, protocol=protocol, **rest))
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)
@@ -150,7 +142,7 @@ def evaluate(
             "seconds": round(time.monotonic() - begun, 1),
         },
         comparisons=compared,
-        title=f"{protocol} on {manifest.about['title']}",
+        title=f"{protocol} on {manifest.description['title']}",
     )
 
 
@@ -190,7 +182,7 @@ def evaluate_run(
     manifest = ScanDataset.open(data).manifest
     subjects = as_list(subjects)
     rows = select_groups(manifest.samples(), subjects, option="--subjects").tolist()
-    trained = model.about["trained_on"]
+    trained = model.description["trained_on"]
     check_train_test_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
     name = "the model" if isinstance(run, MriModel) else str(run)
@@ -209,7 +201,7 @@ def evaluate_run(
     check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
     context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
-    inputs, column_notes = align_columns(used_by(context.inputs, config), model)
+    inputs, column_warnings = align_columns(used_by(context.inputs, config), model)
     fold = zero_shot(context.samples)
     logits = predict_logits(model, inputs.part(fold.test_inputs))
     probabilities = restrict_classes(model.calibration.probabilities(logits), labels, samples.class_names)
@@ -219,7 +211,7 @@ def evaluate_run(
     return _finish(
         context,
         predictions,
-        [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)],
+        [*model.description["warnings"], *column_warnings, *_absent(labels, samples.class_names)],
         facts={
             "protocol": "unseen cohort",
             "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
@@ -228,7 +220,7 @@ def evaluate_run(
         },
         comparisons=compared,
         comparison_note=comparison_note,
-        title=f"{Path(name).name} on {manifest.about['title']}",
+        title=f"{Path(name).name} on {manifest.description['title']}",
     )
 
 
@@ -288,7 +280,7 @@ def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[st
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
-    notes = []
+    warnings = []
     wanted = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
         "demographics": () if model.variables is None else model.variables.names,
@@ -303,10 +295,10 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
             if name in table.names:
                 values[:, place] = table.values[:, table.names.index(name)]
             else:
-                notes.append(f"Not in this set, though the model uses it: {name}.")
+                warnings.append(f"Not in this set, though the model uses it: {name}.")
         units = tuple(table.units[table.names.index(name)] if name in table.names else "" for name in names)
         tables[kind] = TabularData(ids=table.ids, names=tuple(names), values=values, units=units)
-    return replace(inputs, **tables), notes
+    return replace(inputs, **tables), warnings
 
 
 def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:

@@ -21,11 +21,17 @@ from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanInput, to_tensors
 from debian_mri.data.inputs import UNMEASURED, Inputs, used_by
-from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
+from debian_mri.explanation.contributions import (
+    ConceptPart,
+    Deletion,
+    DemographicPart,
+    RestPart,
+    SlicePart,
+    concept_part,
+)
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import top_slices
 from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices, slice_parts
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, Batch, MriModel
 from icube_common.errors import unknown
 
@@ -57,22 +63,16 @@ class Terms:
         return total
 
 
-def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | None = None) -> Terms:
+def contributions(model: MriModel, batch: Batch) -> Terms:
     """Every term of the logits.
 
     Args:
         model: in eval mode.
         batch: B scans.
-        calibration: where given, the terms sum to the logits that the probabilities are the softmax of: all are
-            divided by the temperature, and the calibration's bias joins that of the model.
     """
     found = model.contributions(batch)
     values = np.stack([term.values.double().cpu().numpy() for term in found])
-    kinds, names = tuple(term.kind for term in found), tuple(term.name for term in found)
-    if calibration is not None:
-        values[kinds.index(BIAS)] += np.array(calibration.bias)
-        values /= calibration.temperature
-    return Terms(kinds, names, values)
+    return Terms(tuple(term.kind for term in found), tuple(term.name for term in found), values)
 
 
 @torch.no_grad()
@@ -91,7 +91,6 @@ def explain_inputs(
     sequences: Sequence[str] = ("T1w",),
     space: str = "mni",
     simulated: bool = False,
-    concepts: ConceptSet | None = None,
     slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """The explanation of a prediction from tables of inputs.
@@ -103,7 +102,6 @@ def explain_inputs(
         sequences: images of the person that were used.
         space: of the slices' positions.
         simulated: whether the image was made by a program.
-        concepts: the file's that the model was trained with; read again where not given.
         slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the image
             encoder with its attention.
 
@@ -119,10 +117,8 @@ def explain_inputs(
     logits = terms.logits
     probabilities = model.calibration.probabilities(logits)
     confident = bool(model.abstention.answered(probabilities)[0])
-    notes = [*model.about["disclaimers"], *_counted(model.about["notes"]), *_missing_notes(inputs)]
-    bank = concepts
-    if bank is None and model.biomarkers is not None:
-        bank = load_concepts(config.concept_file or None)
+    warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
+    bank = None if model.biomarkers is None else load_concepts(config.concept_file or None)
     plain_temperature = not any(model.calibration.bias)
     backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
     return Explanation(
@@ -149,7 +145,7 @@ def explain_inputs(
         trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
         simulated=simulated,
         reviewer="" if bank is None else bank.reviewer,
-        notes=tuple(dict.fromkeys(notes)),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
@@ -163,19 +159,13 @@ def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet
     for at, name in enumerate(model.biomarkers.names):
         if bool(batch["biomarkers"][0, at].isnan()):
             continue  # it was not measured and adds nothing; a note says so
-        concept = bank[name]
         parts.append(
-            ConceptPart(
-                name=name,
-                label=concept.label,
+            concept_part(
+                bank[name],
+                model.labels,
                 contributions=_values(terms, BIOMARKER, name),
                 score=float(scores[0, at]),
                 percentile=float(percentiles[0, at]) if int(model.biomarkers.control_count) else None,
-                regions=concept.regions,
-                requires=concept.requires,
-                expected=tuple(concept.direction(label) for label in model.labels),
-                sure=concept.sure,
-                source=concept.source,
             )
         )
     return tuple(parts)
@@ -233,30 +223,30 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
     )
 
 
-def _counted(notes: Sequence[str]) -> list[str]:
-    """The notes of the training, signs that its images do not show counted in place of named."""
-    absent = [note for note in notes if note.startswith(UNMEASURED)]
-    kept = [note for note in notes if note not in absent]
+def _counted(warnings: Sequence[str]) -> list[str]:
+    """The warnings of the training, signs that its images do not show counted in place of named."""
+    absent = [note for note in warnings if note.startswith(UNMEASURED)]
+    kept = [note for note in warnings if note not in absent]
     return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
 
 
-def _missing_notes(inputs: Inputs) -> list[str]:
-    notes = []
+def _missing_warnings(inputs: Inputs) -> list[str]:
+    warnings = []
     if inputs.biomarkers is not None:
         row = inputs.biomarkers.rows(inputs.ids)[0]
-        # a report names no sign that was not computed, in notes neither
+        # a report names no sign that was not computed, in warnings neither
         if count := sum(map(math.isnan, row)):
-            notes.append(
+            warnings.append(
                 f"{count} of the {len(row)} signs of the model could not be measured on this scan: they add 0."
             )
     if inputs.demographics is not None:
         row = inputs.demographics.rows(inputs.ids)[0]
-        notes += [
+        warnings += [
             f"{name} is missing: it is imputed by the training mean, with a missing-value indicator."
             for name, value in zip(inputs.demographics.names, row, strict=True)
             if math.isnan(value)
         ]
-    return notes
+    return warnings
 
 
 def _column(name: str, columns: Sequence[Column]) -> Column:
@@ -294,12 +284,12 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     first = plain.classes.index(plain.predicted)
     second = plain.classes.index(plain.runner_up)
     parts = slice_parts(evidence, scan_input.infos, first, second, sequence=scan_input.scan.sequence)
-    notes = [*scan_input.notes, *plain.notes]
-    if model.about["data"]["simulated"]:
-        notes.append("The model was trained on simulated scans, not on scans of people.")
+    warnings = [*scan_input.warnings, *plain.warnings]
+    if model.description["data"]["simulated"]:
+        warnings.append("The model was trained on simulated scans, not on scans of people.")
     if np.abs(evidence.unplaced).max() > 1e-9:
-        notes.append("Some signs were measured where no slice is shown; the slices do not have their part.")
-    found = replace(plain, slices=parts, notes=tuple(dict.fromkeys(notes)))
+        warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
+    found = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
     return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
 
 

@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
@@ -25,7 +24,7 @@ PLANES = ("axial", "coronal", "sagittal")
 LEAKAGE_TIERS = ("A", "B", "C")
 SPACES = ("mni", "native")
 WEIGHTINGS = ("attention", "evidence")
-FORMAT = "debian-mri explanation 1"
+FORMAT = "debian-mri explanation 2"
 TOLERANCE = 1e-4
 """By how much sums may differ: float32 adds in another order than the check does."""
 
@@ -59,7 +58,7 @@ class Explanation:
         simulated: whether the image was made by a program.
         reviewer: of the concepts' sentences, or the statement that there is none.
         deletion: the check by deletion, where it was made.
-        notes: whatever else a reader has to know, a sentence each.
+        warnings: whatever else a reader has to know, a sentence each.
 
     Raises:
         InputError: fields that do not fit each other; the message begins with the scan's id.
@@ -89,7 +88,7 @@ class Explanation:
     simulated: bool = False
     reviewer: str = ""
     deletion: Deletion | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -153,27 +152,6 @@ class Explanation:
                 name: tuple(_list(item, "not_judged")) for name, item in fields["not_judged"].items()
             }
         return _make(cls, fields, "explanation")
-
-    def save(self, path: str | Path) -> Path:
-        """Write `to_dict` as JSON, atomically."""
-        from icube_common.io.runs import write_json
-
-        write_json(path, self.to_dict())
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Explanation:
-        """Read what `save` has written.
-
-        Raises:
-            InputError: the file is missing, or as `from_dict`.
-        """
-        from icube_common.io.runs import read_json
-
-        try:
-            return cls.from_dict(read_json(path))
-        except InputError as error:
-            raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
 
     def _index(self, class_name: str) -> int:
         if class_name not in self.classes:
@@ -249,7 +227,7 @@ def _texts(found: Explanation) -> list[str]:
         for text, count in Counter(texts).items():
             if count > 1:
                 raise InputError(f"{kind} {text!r}: stands there twice")
-    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.notes]
+    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.warnings]
 
 
 def _numbers(values: Sequence[float], count: int, what: str) -> None:

@@ -78,17 +78,6 @@ def verify_report(text: str, explanation: Explanation, recompute: Recompute | No
     return problems + list(named_signs(text, explanation))
 
 
-def check_report(text: str, explanation: Explanation, recompute: Recompute | None = None) -> None:
-    """Refuse a report that `verify_report` finds fault with.
-
-    Raises:
-        InputError: the first problem and how many there are.
-    """
-    if problems := verify_report(text, explanation, recompute):
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"report on {explanation.id!r}: {problems[0]}{more}")
-
-
 def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
     """A line for each sign that the text names and that was not computed, or that cannot be seen on the sequences.
 
@@ -221,7 +210,7 @@ def expected(given: Explanation) -> Iterator[Statement]:
         yield say("unsure", concepts=listed(doubtful, ""))
     if given.concepts:
         yield say("review", reviewer=given.reviewer or "not stated")
-    for note in given.notes:
+    for note in given.warnings:
         yield say("note", note=note)
     yield say("notice")
 

@@ -4,7 +4,7 @@ They replace scans of subjects where none are available, and test explanations, 
 All outputs are marked as simulated.
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__, {"simulate_cohort": "cohort", "CohortConfig": "cohort", "CLASSES": "effects", "shows_change": "truth"}

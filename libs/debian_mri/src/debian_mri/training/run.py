@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,23 +17,14 @@ from debian_mri.models.checkpoint import pooling_name
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.mri_model import MriModel
 from debian_mri.training.trainer import TrainedFold, check_fold, train_fold
-from icube_common.config import config_to_yaml
+from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, select_groups, train_on_all
 from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder
-from icube_common.training import (
-    TrainingResult,
-    check_same_data,
-    check_start,
-    finish_run,
-    load_backbone,
-    open_run,
-    training_report,
-)
-from icube_common.utils import as_list
-
-logger = logging.getLogger(__name__)
+from icube_common.training import TrainingResult, finish_run, training_report
+from icube_common.training.run import check_same_data, load_backbone
+from icube_common.training.validation import check_start, open_run
 
 
 def train(
@@ -102,7 +92,7 @@ def train(
     facts = {
         "notice": RESEARCH_ONLY,
         "scans": len(fold.train),
-        "subjects": len(trained_model.about["trained_on"]["subjects"]),
+        "subjects": len(trained_model.description["trained_on"]["subjects"]),
         "simulated": manifest.simulated,
         "backbone": None if vlm is None else str(vlm.origin),
         "biomarkers": [] if trained_model.biomarkers is None else list(trained_model.biomarkers.names),
@@ -111,7 +101,7 @@ def train(
         "threshold": trained_model.abstention.threshold,
         "disclaimers": list(trained.disclaimers),
     }
-    result = TrainingResult(run=run, model=trained_model, fit=trained.result, facts=facts, warnings=trained.notes)
+    result = TrainingResult(run=run, model=trained_model, fit=trained.result, facts=facts, warnings=trained.warnings)
     return finish_run(
         result,
         save=lambda folder: trained_model.save_pretrained(folder, overwrite=True),
@@ -158,12 +148,12 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: MriTexts) -> None:
-    """Record data, training scans, class knowledge and warnings in ``model.about``."""
+    """Record data, training scans, class knowledge and warnings in ``model.description``."""
     rows = [manifest.index[fold.samples.ids[row]] for row in np.concatenate([fold.train, fold.validation])]
-    trained.model.about = {
+    trained.model.description = {
         "data": {
-            "format": manifest.about["format"],
-            "title": manifest.about["title"],
+            "format": manifest.description["format"],
+            "title": manifest.description["title"],
             "fingerprint": manifest.fingerprint,
             "simulated": manifest.simulated,
             "classes": {label: texts.classes.names[label] for label in trained.model.labels},
@@ -172,7 +162,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
         "trained_on": training_scans(manifest, rows),
         "knowledge": dict(texts.provenance),
         "disclaimers": list(trained.disclaimers),
-        "notes": list(trained.notes),
+        "warnings": list(trained.warnings),
     }
 
 
@@ -184,8 +174,8 @@ def make_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFol
     report = training_report(
         run,
         trained.result,
-        subtitle=str(manifest.about["title"]),
-        warnings=[RESEARCH_ONLY, *simulated, *trained.notes],
+        subtitle=str(manifest.description["title"]),
+        warnings=[RESEARCH_ONLY, *simulated, *trained.warnings],
         facts={
             "classes": ", ".join(model.labels),
             "scans": len(trained.inner),

@@ -3,7 +3,7 @@
 >>> from icube_common.evaluation import Samples, grouped_k_fold, make_predictions, Predictions
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -17,7 +17,6 @@ __getattr__, __dir__ = lazy_exports(
         "Samples": "samples",
         "TestLeakageError": "leakage",
         "base_to_new": "protocols",
-        "compute": "metrics",
         "concatenate": "predictions",
         "confusion_matrix": "metrics",
         "train_on_all": "protocols",

@@ -5,7 +5,7 @@ Studies are independent of the task. A library passes ``run(overrides, seed, fol
 >>> from icube_common.experiments import Grid, ablate, compare, tune
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -5,7 +5,7 @@
 >>> knowledge.descriptions(["walk", "run"])  # doctest: +SKIP
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

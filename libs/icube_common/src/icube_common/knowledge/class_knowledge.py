@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icube_common.config import as_list
 from icube_common.errors import InputError, unknown
 from icube_common.knowledge.files import parse_knowledge, read_mapping, write_mapping
 from icube_common.knowledge.names import name_them
 from icube_common.knowledge.sentences import STATUSES, Sentence, Source, check_text
-from icube_common.utils import as_list
 
 UNREVIEWED = "none (draft, not checked by a specialist)"
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.knowledge.class_knowledge import ClassKnowledge, today
 from icube_common.knowledge.names import match_classes, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
-from icube_common.utils import as_list
 
 PROMPTS = (
     "Describe what {name} looks like.",

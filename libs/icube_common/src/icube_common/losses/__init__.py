@@ -3,7 +3,7 @@
 >>> from icube_common.losses import LossConfig, make_loss
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.layout import PromptParts, Slots
 from icube_common.prompts.template import PLACE, fill
-from icube_common.utils import as_list
 from icube_common.vlm.backbone import FrozenVLM
 
 # as in CoOp (Zhou et al., IJCV 2022)

@@ -9,7 +9,7 @@ Shapes: N samples, F numbers of a sample, D width of the text space, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,6 +174,69 @@ def solve_ridge(
     return [(part / (factor * block.ridge_penalty) ** 0.5).float() for part, block in zip(parts, blocks, strict=True)]
 
 
+def leave_groups_out(
+    blocks: Sequence[RidgeBlock],
+    targets: Float[Tensor, "m k"],
+    members: Sequence[Int[Tensor, " g"]],
+    factors: Sequence[float],
+    *,
+    copies: int = 1,
+) -> Iterator[Float[Tensor, "n k"]]:
+    """Predictions of `solve_ridge` for each sample without the rows of its group, in closed form; float64.
+
+    With the hat matrix H of all rows and the residuals r of one fit, the residuals of a group G without its rows are
+    ``(I - H_GG)^-1 r_G`` (Cook and Weisberg, "Residuals and Influence in Regression", 1982), so that one decomposition
+    for each factor serves all groups.
+
+    Args:
+        blocks: projections with their rows, the copies of all samples one after the other: ``M = copies N`` rows.
+        targets: (M, K).
+        members: samples of each group; each sample belongs to one.
+        factors: on all penalties, each multiplied by ``copies``; one result for each.
+        copies: rows of each sample; the first is predicted, and all are left out together.
+    """
+    unit = torch.eye(copies, dtype=torch.float64)
+    basis = torch.linalg.qr(torch.cat([torch.ones_like(unit[:, :1]), unit[:, 1:]], dim=1)).Q
+    rows, equal = _rotate_copies(blocks, basis)
+    y = torch.einsum("ca,cnk->ank", basis, targets.double().unflatten(0, (copies, -1)))
+    first, rest = rows[0], rows[1:, :, equal:]
+    gram, moments = first.T @ first, first.T @ y[0]
+    gram[equal:, equal:] += rest.flatten(0, 1).T @ rest.flatten(0, 1)
+    moments[equal:] += rest.flatten(0, 1).T @ y[1:].flatten(0, 1)
+    predicted = torch.empty_like(y)
+    for factor in factors:
+        lower = torch.linalg.cholesky(gram + factor * torch.eye(len(gram), dtype=torch.float64))
+        weights = torch.cholesky_solve(moments, lower)
+        for group in members:
+            copied, target = rest[:, group].flatten(0, 1), y[:, group].flatten(0, 1)
+            residual = target - torch.cat([first[group] @ weights, copied @ weights[equal:]])
+            # H_GG = half.T @ half
+            half = torch.zeros(len(gram), len(target), dtype=torch.float64)
+            half[:, : len(group)] = torch.linalg.solve_triangular(lower, first[group].T, upper=False)
+            half[equal:, len(group) :] = torch.linalg.solve_triangular(lower[equal:, equal:], copied.T, upper=False)
+            left_out = torch.linalg.solve(torch.eye(len(target), dtype=torch.float64) - half.T @ half, residual)
+            predicted[:, group] = (target - left_out).unflatten(0, (copies, -1))
+        yield torch.einsum("a,ank->nk", basis[0], predicted)
+
+
+def _rotate_copies(
+    blocks: Sequence[RidgeBlock], basis: Float[Tensor, "copies copies"]
+) -> tuple[Float[Tensor, "copies n f"], int]:
+    """Rows, divided by the roots of the penalties, in a basis of the copies; count of numbers that are equal in all.
+
+    An orthonormal basis changes neither hat matrix nor residuals of a group. Its first vector is constant, so that the
+    numbers that are equal in all copies of a sample, put first here, are zero in all other rows.
+    """
+    stacks = [(b.rows.double() / (len(basis) * b.ridge_penalty) ** 0.5).unflatten(0, (len(basis), -1)) for b in blocks]
+    equal = [stack for stack in stacks if bool((stack == stack[:1]).all())]
+    varied = [stack for stack in stacks if not bool((stack == stack[:1]).all())]
+    rows = torch.einsum("ca,cnf->anf", basis, torch.cat([*equal, *varied], dim=2))
+    if rows.shape[0] * rows.shape[1] <= rows.shape[2]:
+        # fewer rows than numbers: as many numbers as rows give the same kernel
+        return torch.linalg.qr(rows.flatten(0, 1).T, mode="r").R.T.unflatten(0, (len(basis), -1)), 0
+    return rows, sum(stack.shape[2] for stack in equal)
+
+
 def select_by_group_cv(
     blocks: Sequence[RidgeBlock],
     targets: Float[Tensor, "n d"],
@@ -203,24 +266,20 @@ def select_by_group_cv(
     names = sorted(set(groups))
     if len(names) < 3:
         return settings[0]
-    accuracies: dict[RidgeSetting, list[float]] = {setting: [] for setting in settings}
-    count, width = len(labels), targets.shape[1]
-    for name in names:
-        test = torch.tensor([group == name for group in groups])
-        train = (~test).repeat(copies)
-        inner = [RidgeBlock(block.rows[train], block.ridge_penalty, block.projection) for block in blocks]
-        both = torch.cat([targets, prior], dim=1)[train]
-        for factor in dict.fromkeys(setting.factor for setting in settings):
-            # the solution is linear in targets and prior: one serves every prior weight
-            weights = solve_ridge(inner, both, copies * factor)
-            predicted = sum(block.rows[:count][test] @ weight for block, weight in zip(blocks, weights, strict=True))
-            assert isinstance(predicted, Tensor)
-            for setting in settings:
-                if setting.factor == factor:
-                    feature = predicted[:, :width] + setting.prior_weight * (prior[:count][test] - predicted[:, width:])
-                    correct = (feature @ classes.T).argmax(1).eq(labels[test])
-                    accuracies[setting].append(correct.float().mean().item())
-    return max(settings, key=lambda setting: sum(accuracies[setting]))
+    members = [torch.tensor([row for row, group in enumerate(groups) if group == name]) for name in names]
+    # the solution is linear in targets and prior: their cosines with the classes serve every prior weight
+    scores = torch.cat([targets, prior], dim=1).double().unflatten(1, (2, -1)) @ classes.double().T
+    fixed = scores[: len(labels), 1]
+    accuracies: dict[RidgeSetting, float] = {}
+    factors = list(dict.fromkeys(setting.factor for setting in settings))
+    held_out = leave_groups_out(blocks, scores.flatten(1), members, factors, copies=copies)
+    for factor, values in zip(factors, held_out, strict=True):
+        predicted, of_prior = values.chunk(2, dim=1)
+        for setting in settings:
+            if setting.factor == factor:
+                correct = (predicted + setting.prior_weight * (fixed - of_prior)).argmax(1).eq(labels)
+                accuracies[setting] = sum(correct[rows].float().mean().item() for rows in members)
+    return max(settings, key=accuracies.__getitem__)
 
 
 class Projection(nn.Module):

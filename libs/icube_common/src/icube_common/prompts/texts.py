@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
 from icube_common.prompts.config import PromptConfig
 from icube_common.prompts.learner import PromptLearner
-from icube_common.utils import as_list
 from icube_common.vlm.backbone import FrozenVLM
 
 

@@ -3,7 +3,7 @@
 >>> from icube_common.tabular import TabularBranch, TabularConfig, TabularData
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -16,7 +16,6 @@ __getattr__, __dir__ = lazy_exports(
         "TabularData": "table",
         "TabularText": "text",
         "Scaler": "scaling",
-        "TrainingFold": "table",
         "ValueEmbedding": "embedding",
         "group_features": "groups",
     },

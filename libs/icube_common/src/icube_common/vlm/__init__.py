@@ -3,7 +3,7 @@
 >>> from icube_common.vlm import load_vlm
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
@@ -17,7 +17,7 @@ __getattr__, __dir__ = lazy_exports(
         "default_device": "device",
         "encode_frames": "encode",
         "encode_items": "encode",
-        "feature_fingerprint": "encode",
+        "feature_fingerprint": "features",
         "feature_key": "features",
         "load_vlm": "load",
         "select_output": "encode",

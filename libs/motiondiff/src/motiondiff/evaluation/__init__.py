@@ -5,7 +5,7 @@
 >>> evaluate("RUN", "STORE", "EVAL", EvaluateOptions(seeds=20, steps=10))
 """
 
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 __getattr__, __dir__ = lazy_exports(
     __name__,

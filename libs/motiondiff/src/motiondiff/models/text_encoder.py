@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icube_common.config import as_list
 from icube_common.errors import InputError, require
-from icube_common.utils import as_list
 from icube_common.vlm.features import FeatureCache, feature_key
 from motiondiff.config import TextConfig
 from motiondiff.data.captions import normalise_text

@@ -11,11 +11,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from icube_common.config import option
+from icube_common.config import as_list, option
 from icube_common.errors import InputError, unknown
 from icube_common.io.pretrained import find_model
 from icube_common.io.runs import atomic_folder, check_output_path, read_json
-from icube_common.utils import as_list
 from motiondiff.config import SamplerConfig
 from motiondiff.export import FORMATS, export, file_name
 from motiondiff.results import Results

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from icube_common.config import as_list
 from icube_common.errors import InputError
-from icube_common.utils import as_list
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]

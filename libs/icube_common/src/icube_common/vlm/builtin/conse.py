@@ -29,19 +29,19 @@ def conse(
 
 
 def class_embeddings(
-    names: Sequence[Sequence[str]], encode: Callable[[list[str]], Float[Tensor, "n d"]], *, batch_size: int = 64
+    class_texts: Sequence[Sequence[str]], encode: Callable[[list[str]], Float[Tensor, "n d"]], *, batch_size: int = 64
 ) -> Float[Tensor, "c d"]:
-    """Mean embedding of each class's names, not centred.
+    """Mean embedding of each class's texts, not centred.
 
     Args:
-        names: of each class.
+        class_texts: of each class.
         encode: normalised embeddings of texts.
         batch_size: texts in a call; they are sorted by length, which needs the least padding.
     """
-    texts = sorted({name for group in names for name in group}, key=lambda text: (len(text), text))
+    texts = sorted({text for group in class_texts for text in group}, key=lambda text: (len(text), text))
     parts = [encode(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
     found = dict(zip(texts, torch.cat(parts), strict=True))
-    return torch.stack([torch.stack([found[name] for name in group]).mean(0) for group in names])
+    return torch.stack([torch.stack([found[text] for text in group]).mean(0) for group in class_texts])
 
 
 class ClassifierTower(nn.Module):
@@ -49,7 +49,7 @@ class ClassifierTower(nn.Module):
 
     Args:
         classifier: a timm model with ``forward_features`` and ``forward_head``.
-        embeddings: of its classes, centred; part of no state dict, since they follow from weights and names.
+        embeddings: of its classes, centred; part of no state dict, since they follow from weights and texts.
         top: classes that an embedding combines.
     """
 

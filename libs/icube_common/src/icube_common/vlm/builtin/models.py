@@ -1,7 +1,7 @@
 """The backbones that need no hub: two trained towers, a trained text tower alone, and a small random model for tests.
 
 ``icube-lite``: EfficientNet-Lite0 trained on ImageNet beside the text tower of ``icube-minilm``, aligned without pairs
-by the names of the classes (`icube_common.vlm.builtin.conse`). It compares images of objects with texts; it is no CLIP:
+by the texts of the classes (`icube_common.vlm.builtin.conse`). It compares images of objects with texts; it is no CLIP:
 actions and scenes are not among its classes. Its image features before the alignment serve learned heads.
 
 ``icube-tiny``: a small open_clip configuration with random weights of a seed. It has seen nothing: for tests.
@@ -56,7 +56,7 @@ _LITE: dict[str, Any] = {
         "timm_model_name": imagenet.ARCHITECTURE,
         "image_size": 224,
         "alignment": "ConSE",
-        "classes": "ImageNet lemmas, mean embedding a class, centred",
+        "classes": "WordNet lemmas, and lemmas with gloss: mean embedding, centred",
         "top_classes": TOP_CLASSES,
     },
     "text_cfg": {**_MINILM["text_cfg"], "centred": True},
@@ -116,20 +116,20 @@ def _lite() -> ConSEModel:
 
 def _imagenet_embeddings(text: nn.Module) -> Tensor:
     """Embeddings of ImageNet's classes (C, D), kept in the user's cache: they take some seconds."""
-    names = imagenet.class_names()
+    texts = imagenet.class_texts()
     digest = hashlib.sha256()
     digest_tensors(digest, text.state_dict())
-    key = feature_key(digest.hexdigest(), "ImageNet", {"names": names, "tokens": _MINILM_TOKENS})
+    key = feature_key(digest.hexdigest(), "ImageNet", {"texts": texts, "tokens": _MINILM_TOKENS})
     tokenizer = _minilm_tokenizer(_MINILM_TOKENS)
 
     @torch.no_grad()
-    def encode(texts: list[str]) -> Tensor:
-        found: Tensor = text(trim_padding(tokenize(tokenizer, texts, _MINILM_TOKENS)))
+    def encode(batch: list[str]) -> Tensor:
+        found: Tensor = text(trim_padding(tokenize(tokenizer, batch, _MINILM_TOKENS)))
         return F.normalize(found, dim=-1)
 
     def compute() -> dict[str, Tensor]:
-        logger.info("Encoding the names of ImageNet's classes, once")
-        return {"embeddings": class_embeddings(names, encode)}
+        logger.info("Encoding the texts of ImageNet's classes, once")
+        return {"embeddings": class_embeddings(texts, encode)}
 
     cache = FeatureCache(user_cache() / "class_embeddings")
     found = cache.get(key) or compute()

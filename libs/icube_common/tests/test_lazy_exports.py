@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import icube_common
-from icube_common.utils import lazy_exports
+from icube_common import lazy_exports
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def package(tmp_path: Path) -> Path:
     folder = tmp_path / "lazy_example"
     folder.mkdir()
     (folder / "__init__.py").write_text(
-        "from icube_common.utils import lazy_exports\n"
+        "from icube_common import lazy_exports\n"
         "__getattr__, __dir__ = lazy_exports(__name__, {'Thing': 'inner.heavy'})\n"
     )
     (folder / "inner").mkdir()

@@ -1,42 +1,13 @@
-"""Utilities of all libraries: lazy exports (PEP 562), one text or several, work spread over processes."""
+"""Work spread over processes: reading and checking the files of a data set."""
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-
-def lazy_exports(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make a module-level ``__getattr__`` and ``__dir__`` for ``package``.
-
-    Args:
-        package: the importing package's ``__name__``.
-        names: public name -> the submodule that defines it, relative to ``package`` (``"pipeline"``).
-
-    Returns:
-        The pair ``(__getattr__, __dir__)`` to bind in the package's ``__init__``.
-    """
-
-    def __getattr__(name: str) -> Any:
-        if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{names[name]}"), name)
-
-    def __dir__() -> list[str]:
-        return sorted(names)
-
-    return __getattr__, __dir__
-
-
-def as_list(texts: str | Iterable[str]) -> list[str]:
-    """The texts as a list; a single string becomes a list of one."""
-    return [texts] if isinstance(texts, str) else list(texts)
-
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,6 +25,7 @@ def map_in_processes(
     executor: Executor | None = None,
     worth_a_pool: int = 256,
     chunksize: int = 16,
+    processes: int | None = None,
 ) -> Iterator[Result]:
     """``work`` of each item, in order.
 
@@ -63,8 +35,9 @@ def map_in_processes(
         executor: where; by default a local process pool that ends with the iteration.
         worth_a_pool: below this many items, starting processes takes longer than the work.
         chunksize: items sent to a process at once.
+        processes: of the pool; by default one for each core.
     """
-    processes = available_cores()
+    processes = processes or available_cores()
     if executor is not None:
         yield from executor.map(work, items, chunksize=chunksize)
     elif len(items) < worth_a_pool or processes == 1:
