@@ -7,8 +7,8 @@ The stamps (GPL) are read from the unpacked package and copied nowhere. ``zero_s
 names, by a rule that looks at no image: stamps whose English line is "A(n) <one word>.", outside the folders cartoon,
 people, symbols and military; the first stamp of a name in alphabetical order; without nine names of a sex, of a young
 one, or synonymous with another (drake, bull, ram, doe, dromedary, bunny, chick, headstone, tombstone). The column
-``imagenet`` holds a lemma of the ImageNet class of that name, of a kind of it, or of the kind that it is of, and nothing
-for names outside ImageNet. PNG are read by Pillow, SVG drawn by CairoSVG (pip install cairosvg).
+``imagenet`` holds a lemma of the ImageNet class of that name, of a kind of it, or of the kind that it is of; none for
+names outside ImageNet. PNG are read by Pillow, SVG drawn by CairoSVG (pip install cairosvg).
 
 An object is centred on a white square, with a margin of a tenth of its longer side. Text features are those of the
 library's default prompt ("a photo of a <name>."). Recall@1 is the share of stamps whose own name has the highest cosine

@@ -72,10 +72,10 @@ def class_texts() -> list[list[str]]:
     """Two texts of each of the 1,000 classes, in the order of the classifier: all its lemmas, and these with the gloss.
 
     Lemmas and glosses are WordNet's, by timm: ``"tench, Tinca tinca"`` and ``"tench, Tinca tinca: freshwater dace-like
-    game fish of Europe ..."``. Together they tell the crane that flies from the one that lifts.
+    game fish of Europe ..."``. The gloss separates the bird crane from the machine.
 
     Raises:
-        InputError: timm has other texts than those that the model's configuration stands for.
+        InputError: timm has other texts than the model was configured with.
     """
     timm = require("timm", package="icube-common", extra="vlm")
     from timm.data.imagenet_info import ImageNetInfo
