@@ -82,11 +82,11 @@ def evaluate_zero_shot(
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
     clips = [manifest.clips[row] for row in fold.test]
-    frame_features = video_features(manifest, clips, vlm, sampling, folder=features)
+    frame_features = video_features(manifest, clips, vlm, sampling, folder=features, output="joint")
     probabilities = predict(learner, [frame_features[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
-    warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]
+    warnings = [warning for warning in (vlm.weights_warning, *learner.warnings) if warning]
     if manifest.description.get("simulated"):
         warnings.append("simulated videos, not recordings of people")
     if bank is not None:
