@@ -203,7 +203,7 @@ VIDEO_SUFFIXES = (
     ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm",
     ".wmv", ".xvid",
 )  # fmt: skip
-"""The usual file_names of videos: what a list that names no suffix may mean, and what comes first among equal names."""
+"""The usual suffixes of videos: what a list that names no suffix may mean, and what comes first among equal names."""
 AUDIO_SUFFIXES = (".aac", ".aif", ".aiff", ".amr", ".flac", ".m4a", ".mp3", ".oga", ".opus", ".wav", ".wma")
 SIDE_SUFFIXES = (
     ".ass", ".bat", ".bvh", ".c3d", ".cfg", ".cff", ".csv", ".doc", ".docx", ".eaf", ".h5", ".hdf5", ".htm", ".html",

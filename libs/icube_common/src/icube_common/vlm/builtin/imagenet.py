@@ -83,6 +83,6 @@ def class_texts() -> list[list[str]]:
     info = ImageNetInfo("imagenet-1k")
     texts = [[info.index_to_description(k, detailed=gloss) for gloss in (False, True)] for k in range(1000)]
     digest = hashlib.sha256("\n".join(text for _, text in texts).encode()).hexdigest()
-    if result != TEXTS_SHA256:
+    if digest != TEXTS_SHA256:
         raise InputError(f"timm {timm.__version__}: other texts of ImageNet's classes than in timm 1.0; take that one")
     return texts
