@@ -101,7 +101,7 @@ def config(name: str | Path = "icube-tiny", **prompt: Any) -> ZeroShotConfig:
 
 def test_features_that_are_those_of_the_prompts_give_everything(data: Path, tmp_path: Path, model: Path) -> None:
     manifest, vlm = Manifest.load(data), load_vlm(str(model))
-    assert vlm.untrained_warning == ""
+    assert vlm.weights_warning == ""
     texts = {"Wave": "a photo of a wave.", "SitDown": "a photo of a sit down.", "Drink": "a photo of a drink."}
     folder = FeatureFolder(tmp_path / "features", vlm=vlm, sampling=SAMPLING)
     with folder.job(manifest, "planted") as record:
@@ -206,7 +206,7 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     return {name: found for name, found in result.items() if isinstance(found, dict) and "ci95" in found}
 
 
-def test_what_is_written(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_written_files(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["zeroshot", "--data", data, "--out", tmp_path / "eval", "--features", tmp_path / "f", "--json"]
     words += ["--knowledge", knowledge, "vlm.name=icube-tiny", "video.frames=2", "prompt.init=descriptions"]
     assert main([str(word) for word in words]) == 0
@@ -284,7 +284,7 @@ def test_wrong_input(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest
     assert (tmp_path / "eval" / "mine.txt").exists()
 
 
-def test_knowledge_that_is_not_used_is_said(data: Path, tmp_path: Path, knowledge: Path) -> None:
+def test_unused_knowledge_gives_a_warning(data: Path, tmp_path: Path, knowledge: Path) -> None:
     result = evaluate_zero_shot(data, tmp_path / "eval", config(), knowledge=knowledge).to_dict()
     assert f"{knowledge}: not used, as prompt.init=template" in result["warnings"]
     assert read_json(tmp_path / "eval" / "environment.json")["knowledge"] is None

@@ -14,9 +14,8 @@ from debian_mri.config import MriConfig, restrict_modality
 from debian_mri.data.dataset import pad, to_tensors
 from debian_mri.data.inputs import used_by
 from debian_mri.explanation.explain import contributions, slice_weights
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.clinical_fusion import LinearTerms, VariableScaler
-from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, MriModel
+from debian_mri.models.mri_model import BIOMARKER, DESCRIPTION, JOINED, VARIABLE, MriModel
 from debian_mri.models.slice_pooling import SlicePooling
 from debian_mri.training.ridge_init import initialise_image_branch
 from debian_mri.training.trainer import fit_statistics
@@ -85,19 +84,8 @@ def test_the_terms_sum_to_the_logits(name: str, tiny: FrozenVLM) -> None:
     assert (JOINED in kinds) == (name in ("film", "text"))
 
 
-def test_calibrated_terms_sum_to_what_the_probabilities_are_the_softmax_of(tiny: FrozenVLM) -> None:
-    model, rows = shaken(settings("demographics.mode=linear"), tiny)
-    calibration = Calibration(1.7, (0.4, -0.4))
-    plain, found = contributions(model, rows), contributions(model, rows, calibration=calibration)
-    wanted = calibration.probabilities(plain.logits)
-    powers = np.exp(found.logits)
-    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), wanted, atol=1e-9)
-    np.testing.assert_allclose(found.values[1:], plain.values[1:] / 1.7)
-    assert found.kinds[0] == BIAS
-
-
 @pytest.mark.parametrize("mode", ["film", "text"])
-def test_without_any_variable_nothing_is_said_of_them(mode: str, tiny: FrozenVLM) -> None:
+def test_report_without_variables_names_none(mode: str, tiny: FrozenVLM) -> None:
     model, rows = shaken(settings(f"demographics.mode={mode}"), tiny)
     rows["variables"][:] = NAN
     terms = contributions(model, rows)
@@ -105,7 +93,7 @@ def test_without_any_variable_nothing_is_said_of_them(mode: str, tiny: FrozenVLM
 
 
 def test_only_variables_that_enter_matter(tiny: FrozenVLM) -> None:
-    """Picture only is blind to the table, even where scores are adjusted where it is there."""
+    """The image branch alone ignores the table, even where scores are adjusted where it is there."""
     config = restrict_modality(settings("demographics.mode=linear", "concepts.covariate_adjusted=true"), "image")
     model, rows = shaken(config, tiny)
     assert model.variables is None and "variables" not in rows
@@ -175,7 +163,7 @@ def test_pooling_by_hand() -> None:
         SlicePooling("concat", 2, slices=2)(slices)
 
 
-def test_slices_have_weights_where_the_picture_enters(tiny: FrozenVLM) -> None:
+def test_slices_have_weights_with_the_image_branch(tiny: FrozenVLM) -> None:
     model, rows = shaken(settings("visual.pooling=attention"), tiny)
     weights = slice_weights(model, rows)
     assert weights is not None and weights.shape == (24, 3)
@@ -205,7 +193,7 @@ def test_directions_follow_the_classes_and_the_control_exchanges_them() -> None:
     assert any("Control" in note for note in exchanged.warnings)
 
 
-def test_a_changed_row_is_what_the_helper_changes() -> None:
+def test_helper_changes_one_row() -> None:
     _, inputs = people(4)
     other = changed(inputs, "s02")
     assert inputs.biomarkers is not None and other.biomarkers is not None

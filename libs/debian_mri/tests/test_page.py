@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from made_up import draw_slices, make_explanation
-from PIL import Image
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.explanation.contributions import SlicePart
@@ -23,7 +19,7 @@ from icube_common.errors import InputError
 
 
 class Words(HTMLParser):
-    """The text that a reader sees, and the tags."""
+    """The visible text, and the tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -82,21 +78,6 @@ def test_bars_by_hand() -> None:
     ]  # fmt: skip
 
 
-def test_attention_lies_over_the_slices() -> None:
-    found = make_explanation(slices=(SlicePart(plane="axial", position_mm=0.0, weight=1.0),))
-    image = np.full((40, 40), 0.5, dtype=np.float32)
-    spread = np.zeros((4, 4))
-    spread[0, 0] = 0.2
-
-    def picture(attention: Any) -> Image.Image:
-        page = prediction_page(found, [image], attention=attention)
-        return Image.open(io.BytesIO(base64.b64decode(re.findall(r"base64,([^\"]+)", page)[0])))
-
-    plain, hot = np.asarray(picture(None), dtype=int), np.asarray(picture([spread]), dtype=int)
-    assert plain.shape == (320, 320, 3) and np.abs(plain - 128).max() < 4
-    assert hot[20, 20, 0] - hot[20, 20, 2] > 80 and np.abs(hot[250, 250] - 128).max() < 8
-
-
 def test_an_abstaining_page() -> None:
     found = make_explanation(threshold=0.9, trained=False, n_controls=120)
     page = prediction_page(found, draw_slices(found))
@@ -104,7 +85,7 @@ def test_an_abstaining_page() -> None:
     assert "is untrained" in page and "below the chosen 90\N{NO-BREAK SPACE}%" in page
 
 
-def test_it_says_which_side_is_left() -> None:
+def test_page_states_the_left_side() -> None:
     page = prediction_page(make_explanation(), draw_slices(make_explanation()))
     assert "person&#39;s left on the left. Sagittal slices have the front on the right." in page
     assert "not known" not in page

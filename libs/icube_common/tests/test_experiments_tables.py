@@ -6,17 +6,17 @@ import csv
 import io
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from icube_common.errors import InputError
+from icube_common.evaluation.intervals import Interval
 from icube_common.experiments.results.plots import Dots, plot_history, plot_intervals, save_figure
 from icube_common.experiments.results.tables import P, Table, cell_text, escape_latex
 
 
-def estimate(mean: float, low: float, high: float) -> SimpleNamespace:
-    return SimpleNamespace(mean=mean, low=low, high=high)
+def estimate(mean: float, low: float, high: float) -> Interval:
+    return Interval(mean, low, high, groups=3, method="t")
 
 
 TABLE = Table(
@@ -77,7 +77,7 @@ def test_csv_keeps_the_numbers_unrounded() -> None:
         (True, "yes"),
     ],
 )
-def test_a_cell_as_a_reader_sees_it(cell: object, text: str) -> None:
+def test_cell_formatting(cell: object, text: str) -> None:
     assert cell_text(cell) == text
 
 
@@ -112,7 +112,7 @@ def test_the_history_keeps_the_best_until_the_end() -> None:
     assert figure.axes[0].get_lines()[1].get_xydata().tolist() == [[0, 0.2], [1, 0.5], [4, 0.5]]
 
 
-def test_nothing_to_draw_is_refused() -> None:
+def test_empty_figure_is_refused() -> None:
     with pytest.raises(InputError, match="no line has a figure"):
         plot_intervals([Dots("a", None)], x_label="")
     with pytest.raises(InputError, match="no trial has a figure"):

@@ -104,7 +104,7 @@ def test_sentences_of_a_mapping(tmp_path: Path) -> None:
     }
 
 
-def test_what_a_file_does_not_say_is_not_stated(tmp_path: Path) -> None:
+def test_absent_provenance_is_not_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"walk": "A person walks."})
     source = import_descriptions(path, date="2020-01-02").knowledge.classes["walk"][0].source
     assert source.model == "not stated" and source.reference == "imported from a.json (cupl form)"
@@ -125,7 +125,7 @@ def test_a_descriptor_as_a_sentence(descriptor: str, sentence: str) -> None:
     assert descriptor_sentence("old_dog", descriptor) == sentence
 
 
-def test_descriptors_are_told_from_sentences(tmp_path: Path) -> None:
+def test_descriptors_and_sentences_are_distinguished(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"beagle": ["short-haired dog", "floppy ears", ""], "boxer": ["a stubby tail"]})
     imported = import_descriptions(path)
     assert imported.form == "dclip" and imported.dropped == {"empty": 1}
@@ -184,7 +184,12 @@ def test_another_file_is_refused(value: Any, form: str | None, message: str, tmp
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "is not JSON"), (b"\xff", "is not JSON"), (b"[" * 100_000, "is not JSON"), (b'{"a": 1, "a": 2}', "twice")],
+    [
+        (b"{", "is not JSON"),
+        (b"\xff", "not text in UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": 1, "a": 2}', "twice"),
+    ],
 )
 def test_no_json_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)

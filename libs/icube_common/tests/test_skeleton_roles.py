@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from icube_common.data.skeleton_roles import ground_joints, joint_roles, joint_side, mirror_order
+from icube_common.data.skeleton_roles import ground_joints, joint_roles, mirror_order, read_joint_name
 
 ARM = ("shoulder", "elbow", "wrist")
 LEG = ("hip", "knee", "ankle", "foot")
@@ -358,7 +358,7 @@ def test_ground_joints_of_rigs(rig: str) -> None:
     ],
 )  # fmt: skip
 def test_side_of_a_name(name: str, side: str | None) -> None:
-    assert joint_side(name) == side
+    assert read_joint_name(name).side == side
 
 
 def test_names_alone_where_there_is_no_tree() -> None:
@@ -377,8 +377,8 @@ def test_names_alone_where_there_is_no_tree() -> None:
 
 
 @pytest.mark.parametrize("front", [1, -1])
-def test_sides_by_the_rest_pose_where_no_name_says_one(front: int) -> None:
-    """Toes show the front, and left is where front and up say."""
+def test_sides_by_the_rest_pose_without_names(front: int) -> None:
+    """Toes show the front, and left follows from front and up."""
     names = ["Hips", "UpLeg", "Leg", "Foot", "Toe", "UpLeg2", "Leg2", "Foot2", "Toe2"]
     parents = [-1, 0, 1, 2, 3, 0, 5, 6, 7]
     offsets = np.array([[0, -0.4, 0]] * 9)

@@ -1,4 +1,4 @@
-"""Weight files as training code writes them: each gives the model's features, or one line that says what is wrong."""
+"""Weight files as training code writes them: each gives the model's features, or one line with the fault."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_layouts(layout: str, folder: Path) -> None:
     exact = layout != "half"
     for key, value in loaded.model.state_dict().items():
         assert torch.equal(value, state[key]) if exact else torch.allclose(value, state[key], atol=1e-2), key
-    assert not loaded.untrained_warning
+    assert not loaded.weights_warning
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pth"])
@@ -274,7 +274,7 @@ def test_values_that_are_not_finite(folder: Path) -> None:
         assert "visual.proj holds 1 values that are NaN or infinite" in broken(folder, {"model": put("module.", state)})
 
 
-def test_what_does_not_fit_is_named(folder: Path) -> None:
+def test_mismatched_weights_are_named(folder: Path) -> None:
     state = weights(folder)
     short = {key: value for key, value in state.items() if key != "visual.ln_post.bias"}
     message = broken(folder, {"model": put("module.", short), "epoch": 1})
@@ -336,7 +336,7 @@ def test_a_bias_that_the_file_lacks_is_zero(tmp_path: Path) -> None:
     """As in open_clip: SigLIP's bias on weights of a CLIP."""
     folder = write_folder("ViT-B-16-SigLIP", tmp_path)
     torch.save({k: v for k, v in weights(folder).items() if k != "logit_bias"}, folder / "weights.pt")
-    assert float(load_vlm(str(folder)).logit_bias) == 0
+    assert float(load_vlm(str(folder)).model.logit_bias) == 0
 
 
 def test_a_hugging_face_text_tower(tmp_path: Path) -> None:

@@ -45,13 +45,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         args.format,
         _source(args.format, args.source, args.split),
         args.out,
-        splits=args.splits,
-        root=args.root,
-        class_names=args.class_names,
-        frame_rate=args.frame_rate,
-        strict=args.strict,
-        overwrite=args.overwrite,
-        keep_damaged=args.keep_damaged,
+        **cli.options_of(args, "splits", "root", "class_names", "frame_rate", "strict", "overwrite", "keep_damaged"),
     )
     return describe(args.out)
 
@@ -61,8 +55,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
     from icube_common.errors import InputError
 
     if format in FORMATS and not FORMATS[format].lists and (splits or len(sources) != 1):
-        given = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
-        raise InputError(f"{given}: format {format!r} takes one folder, SOURCE")
+        argument = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
+        raise InputError(f"{argument}: format {format!r} takes one folder, SOURCE")
     if not splits and len(sources) == 1:
         return sources[0]
     if splits and sources:
@@ -74,8 +68,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
         word, _, path = text.partition("=") if splits else ("", "", text)
         part = part_of(word) if splits else part_of_file(path)
         if part is None or not path:
-            given = f"--split {text}" if splits else text
-            raise InputError(f"{given}: no part of a split; name it with --split train=LIST --split test=LIST")
+            argument = f"--split {text}" if splits else text
+            raise InputError(f"{argument}: no part of a split; name it with --split train=LIST --split test=LIST")
         if part in lists:
             raise InputError(f"{path}: a second list of the part {part}, beside {lists[part]}: join them")
         lists[part] = path
@@ -88,10 +82,13 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="prepared folder")
 
 
-def _info(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.data.manifest import describe
+def data_set(args: argparse.Namespace) -> Any:
+    """The prepared set of a command, opened here where its videos have moved."""
+    if args.root is None:
+        return args.data
+    from actprompt.data.dataset import VideoDataset
 
-    return describe(args.data)
+    return VideoDataset(args.data, root=args.root)
 
 
 def _pose_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,12 +117,11 @@ def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.pose.estimate import estimate_poses
 
     return estimate_poses(
-        args.data,
+        data_set(args),
         models=args.pose_models,
         smooth=not args.no_smoothing,
         workers=args.workers,
         strict=args.strict,
-        root=args.root,
     )
 
 
@@ -151,15 +147,11 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.extract import extract
 
     return extract(
-        args.data,
-        args.out,
+        data_set(args),
         vlm=config.vlm,
         sampling=config.video.sampling,
-        device=args.device,
         shard=shard,
-        strict=args.strict,
-        batch_size=args.batch_size,
-        root=args.root,
+        **cli.options_of(args, "out", "device", "strict", "batch_size"),
     )
 
 
@@ -175,7 +167,11 @@ def _shard(text: str) -> tuple[int, int]:
 
 DATA_COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("prepare a set of videos: manifest, checked files, skeletons", _prepare, _prepare_arguments),
-    "info": cli.Command("summarise a prepared set", _info, _info_arguments),
+    "info": cli.Command(
+        "summarise a prepared set",
+        lambda args: cli.lazy("actprompt.data.manifest", "describe")(args.data),
+        _info_arguments,
+    ),
     "pose": cli.Command("estimate the poses of a prepared set's videos once", _pose, _pose_arguments),
     "extract": cli.Command(
         "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig

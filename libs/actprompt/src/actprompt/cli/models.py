@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actprompt.cli.data import data_set
 from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
@@ -52,8 +53,9 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
     result = train(
         config,
+        data_set(args),
         exclude_subjects=_names(args.exclude_subjects),
-        **_options(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
+        **cli.options_of(args, "out", "protocol", "features", "resume", "overwrite"),
     )
     return result.to_dict()
 
@@ -99,18 +101,17 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.run is not None and "=" in args.run and not Path(args.run).exists():
         # argparse takes the first word that is no option for RUN, also a setting
         args.overrides, args.run = [args.run, *args.overrides], None
-    given = [name for name in _OPTIONS if getattr(args, name) is not None]
+    set_options = [name for name in _OPTIONS if getattr(args, name) is not None]
     if args.run is not None:
-        if args.config or args.overrides or args.comparisons or given:
-            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in given)]
+        if args.config or args.overrides or args.comparisons or set_options:
+            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in set_options)]
             extra += ["--config"] if args.config else []
             extra += ["--comparisons"] if args.comparisons else []
             raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
         from actprompt.evaluation.runner import evaluate_run
 
-        return evaluate_run(
-            subjects=_names(args.subjects), **_options(args, "run", "data", "out", "features", "root", "overwrite")
-        ).to_dict()
+        options = cli.options_of(args, "out", "features", "overwrite")
+        return evaluate_run(args.run, data_set(args), subjects=_names(args.subjects), **options).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(ActConfig, file=args.config, overrides=args.overrides)
@@ -120,7 +121,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
     protocol = args.protocol or "leave-one-subject-out"
     draws = args.draws if args.draws is not None else (10 if protocol == "base-to-new" else 3)
-    found = {
+    settings = {
         "folds": args.folds,
         "repeats": args.repeats,
         "shots": shots,
@@ -129,10 +130,11 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         "seed": args.protocol_seed,
     }
     return evaluate(
-        config=config,
+        data_set(args),
+        config,
         protocol=protocol,
-        options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
-        **_options(args, "data", "out", "comparisons", "features", "root", "overwrite"),
+        options=ProtocolOptions(**{name: value for name, value in settings.items() if value is not None}),
+        **cli.options_of(args, "out", "comparisons", "features", "overwrite"),
     ).to_dict()
 
 
@@ -144,11 +146,6 @@ def _shots(text: str) -> tuple[int, ...]:
     if shots[0] < 1:
         raise InputError(f"--shots {text}: must be positive whole numbers, such as 1,2,4")
     return shots
-
-
-def _options(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Options as keyword arguments of the same names."""
-    return {name: getattr(args, name) for name in names}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -187,14 +184,8 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         "keep_damaged",
         "pose_models",
     )
-    prediction = predict(**_options(args, *names))
+    prediction = predict(**cli.options_of(args, *names))
     return {**prediction.to_dict(args.top), "html": args.html}
-
-
-def _render_prediction(result: Mapping[str, Any]) -> str:
-    from actprompt.inference.pipeline import render
-
-    return render(result)
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,18 +198,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 def _make_run(args: argparse.Namespace) -> Run:
     from actprompt.evaluation.experiment import run_trial
 
-    return functools.partial(run_trial, **_options(args, "data", "protocol", "features"))
-
-
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/actprompt", metavar="DIR", help="folder to make (demo/actprompt)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.cli.demo import demo
-
-    return demo(args.out, overwrite=args.overwrite)
+    return functools.partial(run_trial, **cli.options_of(args, "data", "protocol", "features"))
 
 
 def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -242,8 +222,8 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
-    names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
-    return evaluate_zero_shot(config=config, **_options(args, *names)).to_dict()
+    options = cli.options_of(args, "out", "features", "knowledge", "protocol", "device", "overwrite")
+    return evaluate_zero_shot(data_set(args), config=config, **options).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {
@@ -258,12 +238,15 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
         config=ActConfig,
     ),
     "predict": cli.Command(
-        "recognise the action of a video, with an explanation", _predict, _predict_arguments, render=_render_prediction
+        "recognise the action of a video, with an explanation",
+        _predict,
+        _predict_arguments,
+        cli.lazy("actprompt.inference.pipeline", "render"),
     ),
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
-    "demo": cli.Command(
-        "run everything on simulated videos: prepare, train, evaluate, predict", _demo, _demo_arguments
+    "demo": cli.demo_command(
+        "run everything on simulated videos: prepare, train, evaluate, predict", "actprompt.cli.demo", "demo/actprompt"
     ),
 }

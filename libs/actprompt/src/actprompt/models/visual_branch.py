@@ -1,6 +1,7 @@
 """Visual branch: frame features to a clip feature in the space of the texts, with a temporal head of the user's choice.
 
-Shapes: B clips, T frames, D width of the space that images and texts share, F of what a temporal head returns.
+Shapes: B clips, T frames, W width of the backbone's image features, D of the space that images and texts share (equal
+unless the backbone has separate features), F of what a temporal head returns.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 Head: TypeAlias = "type[nn.Module] | nn.Module"
-"""A temporal head of the user: a class, called with ``width=D``, or an instance that is copied for each training."""
+"""A temporal head of the user: a class, called with ``width=W``, or an instance that is copied for each training."""
 
 
 def build_custom_head(head: Head, width: int, *, frames: int, seed: int) -> tuple[nn.Module, int]:
-    """A user's temporal head for frame features (B, T, D), and the width F of its clip features (B, F).
+    """A user's temporal head for frame features (B, T, W), and the width F of its clip features (B, F).
 
     Args:
         head: class or instance.
-        width: D.
+        width: W.
         frames: T, for a trial run.
         seed: of a class's weights; the global generator is left as it is.
 
@@ -41,28 +42,29 @@ def build_custom_head(head: Head, width: int, *, frames: int, seed: int) -> tupl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = head(width=width) if isinstance(head, type) else copy.deepcopy(head)
-    own = getattr(made, "width", width)
-    if own != width:
-        raise InputError(f"head {name}: takes frame features of width {own}, those of the backbone have {width}")
+    head_width = getattr(made, "width", width)
+    if head_width != width:
+        raise InputError(f"head {name}: takes frame features of width {head_width}, those of the backbone have {width}")
     parameter = next(made.parameters(), torch.zeros(()))
     training = made.training
     try:
         with torch.no_grad():
-            found = made.eval()(torch.zeros(2, frames, width, device=parameter.device, dtype=parameter.dtype))
+            output = made.eval()(torch.zeros(2, frames, width, device=parameter.device, dtype=parameter.dtype))
     except RuntimeError as error:
         raise InputError(f"head {name}: does not take frame features of width {width} ({error})") from error
     made.train(training)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"head {name}: returns {shape} for features (2, {frames}, {width}), need (2, F)")
-    return made, found.shape[1]
+    return made, output.shape[1]
 
 
 class VisualBranch(nn.Module):
     """Clip feature from frames: temporal head, then a linear projection into the space of the texts.
 
     Of an image tower that was trained together with the text tower, the frames' mean already lies in that space, and
-    the projection adds to it; the features of an untrained tower are projected altogether.
+    the projection adds to it; the features of other towers (untrained, or trained apart from the texts) are projected
+    altogether.
 
     Args:
         vlm: the frozen backbone; referred to, not owned.
@@ -79,8 +81,8 @@ class VisualBranch(nn.Module):
         self, vlm: FrozenVLM, config: VisualConfig, *, frames: int, seed: int, head: Head | None = None
     ) -> None:
         super().__init__()
-        dim = vlm.embed_dim
-        self.trained = vlm.origin.image_trained
+        dim = vlm.feature_dim
+        self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
         self.tower = (
             PromptedTower(
                 vlm,
@@ -93,14 +95,14 @@ class VisualBranch(nn.Module):
             if config.prompts
             else None
         )
-        self.dim = dim
+        self.dim, self.joint_dim = dim, vlm.embed_dim
         self.custom = head is not None
         if head is None:
             self.head = make_head(config.head, dim, layers=config.layers, dropout=config.dropout, seed=seed)
             width = 2 * dim if config.head == "mean_std" else dim
         else:
             self.head, width = build_custom_head(head, dim, frames=frames, seed=seed)
-        self.map = LinearProjection(width, dim)
+        self.map = LinearProjection(width, self.joint_dim)
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
         """Clip features before the projection; the mean frame stands before those of a custom head."""
@@ -108,17 +110,18 @@ class VisualBranch(nn.Module):
         pooled: Tensor = self.head(frames)
         return torch.cat([frames.float().mean(1), pooled.float()], dim=-1) if self.custom else pooled
 
-    def encoded(self, batch: Batch) -> Float[Tensor, "b t d"]:
+    def encoded(self, batch: Batch) -> Float[Tensor, "b t w"]:
         """The frames' features: as they come, or of pixels by the tower with its prompts."""
         if self.tower is None or "pixels" not in batch:
             return batch["frames"]
-        found: Tensor = self.tower(batch["pixels"])
-        return found
+        features: Tensor = self.tower(batch["pixels"])
+        return features
 
     def prior(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
-        """The clip feature without training: the mean frame of a trained tower, zero otherwise."""
-        mean = pooled[:, : self.dim]
-        return F.normalize(mean, dim=-1) if self.trained else torch.zeros_like(mean)
+        """The clip feature without training: the mean frame of a tower trained with the texts, zero otherwise."""
+        if self.trained:
+            return F.normalize(pooled[:, : self.dim], dim=-1)
+        return pooled.new_zeros(len(pooled), self.joint_dim)
 
     def head_features(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
         """The input of the projection: all of `pooled`, for a custom head its own features."""

@@ -4,7 +4,8 @@ A folder of features holds ``features.json`` (backbone with its fingerprint, sli
 (`icube_common.vlm.FeatureCache`), under a key of the scan's content: an interrupted job is
 resumed, a changed image is encoded again, and a folder of another backbone or other slices is refused.
 
-Shapes: S slices of a scan, D width of the space that images and texts share, K signs.
+Shapes: S slices of a scan, D width of the space that images and texts share, W of slice features for the image
+branch (D where the encoder has no others), K signs.
 """
 
 from __future__ import annotations
@@ -35,14 +36,12 @@ from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.io.runs import read_json, write_json
+from icube_common.io.runs import write_json
 from icube_common.vlm import FeatureCache, FrozenVLM, encode_items, feature_fingerprint, feature_key
-from icube_common.vlm.encode import check_same_precision
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.vlm.features import HEAD, check_same_backbone, describe_backbone, read_head
 
 logger = logging.getLogger(__name__)
 
-HEAD = "features.json"
 Item = TypeVar("Item")
 _MICROMETRES = 1000
 
@@ -170,27 +169,13 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
     """
     folder = Path(folder)
-    backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
-    header = {"backbone": backbone, "chosen": _choices(config)}
-    if not (folder / HEAD).is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
+    header = {"backbone": describe_backbone(vlm), "chosen": _choices(config)}
+    recorded = read_head(folder, tuple(header))
+    if recorded is None:
         write_json(folder / HEAD, header)
         return FeatureCache(folder, half=True)
-    recorded = read_json(folder / HEAD)
-    try:
-        kept, chosen = recorded["backbone"], recorded["chosen"]
-        fingerprint, description = kept["fingerprint"], kept["description"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
-    check_same_precision(folder, kept, vlm)
-    if fingerprint != backbone["fingerprint"]:
-        raise InputError(
-            f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
-            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(kept, vlm)}; choose that backbone, or another "
-            "folder for this one"
-        )
-    warn_other_versions(folder, kept, vlm)
+    check_same_backbone(folder, recorded["backbone"], vlm)
+    chosen = recorded["chosen"]
     if other := [key for key, value in header["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
             f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {header['chosen'][other[0]]}; "
@@ -206,14 +191,16 @@ class ScanFeatures(Generic[Item]):
     Attributes:
         item: what the scan belongs to, as it was given.
         images: its images; None where there are none to encode.
-        features: ``(S, D)`` in half precision, whether they come from the cache or not.
+        features: ``(S, W)`` in half precision, whether they come from the cache or not.
+        joint: ``(S, D)`` in the space of the texts, where the encoder has separate features.
         slices: what they are of.
         error: why there are none: an image that cannot be used.
     """
 
     item: Item
     images: ScanImages | None
-    features: Float[Tensor, "s d"] | None = None
+    features: Float[Tensor, "s w"] | None = None
+    joint: Float[Tensor, "s d"] | None = None
     slices: tuple[SliceInfo, ...] = ()
     error: InputError | None = None
 
@@ -254,7 +241,7 @@ def encode_scans(
         elif encoded.features is not None:
             assert result.images is not None
             try:
-                stored = _tensors(encoded.features, result.images.slices)
+                stored = _tensors(encoded.tensors, result.images.slices)
                 if cache is not None:
                     stored = cache.put(looked.key, stored)
             except InputError as error:
@@ -262,6 +249,7 @@ def encode_scans(
         if stored is not None:
             assert result.images is not None
             result.features, result.slices = stored["features"].half().float(), _infos(stored, result.images)
+            result.joint = stored["joint"].half().float() if "joint" in stored else None
         yield result
 
 
@@ -274,21 +262,21 @@ class _Looked(Generic[Item]):
     stored: dict[str, Tensor] | None = None
 
 
-def _tensors(features: Float[Tensor, "s d"], images: Sequence[SliceImage]) -> dict[str, Tensor]:
-    """Stored preprocessing of a scan."""
+def _tensors(features: Mapping[str, Tensor], images: Sequence[SliceImage]) -> dict[str, Tensor]:
+    """Features and places of a scan's slices as they are stored."""
     places = [image.position_mm for image in images]
     return {
-        "features": features,
+        **features,
         "plane": torch.tensor([PLANES.index(image.plane) for image in images]),
         "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
         "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),
     }
 
 
-def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
+def _infos(features: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
     in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
     infos = []
-    rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
+    rows = zip(features["plane"].tolist(), features["place"].tolist(), features["placed"].tolist(), strict=True)
     for number, place, placed in rows:
         position = place / _MICROMETRES if placed else None
         regions = regions_on_plane(PLANES[number], position) if in_mni and position is not None else ()
@@ -312,11 +300,11 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
     boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
-    found = cache.get_or_compute(
+    arrays = cache.get_or_compute(
         feature_key("biomarkers", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
     )
-    values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
-    values[found["measured"].numpy() == 0] = np.nan
+    values: npt.NDArray[np.float64] = arrays["values"].double().numpy().copy()
+    values[arrays["measured"].numpy() == 0] = np.nan
     return values
 
 

@@ -117,9 +117,9 @@ def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
     )
 
 
-def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+def _recall(first: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     """Share of the subjects of a group whose site has, without them, more of their group than of the other."""
-    mine, theirs = own.sum(axis=1), other.sum(axis=1)
+    mine, theirs = first.sum(axis=1), other.sum(axis=1)
     mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
     right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
     return float((mine * right).sum() / mine.sum())
@@ -171,20 +171,6 @@ def check_site_confounding(samples: Samples) -> None:
         f"the site determines the class ({shown}): {association.reason}; disease and scanner are confounded: "
         "add people of other classes from the same sites, or take one site alone"
     )
-
-
-def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
-    """Check that no subject is in two parts of a split.
-
-    Raises:
-        InputError: a subject in two parts.
-    """
-    first: dict[str, str] = {}
-    for part, subjects in parts.items():
-        for subject in sorted(set(subjects)):
-            if subject in first:
-                raise InputError(f"subject {subject!r} is in {first[subject]} and in {part}: divide people, not scans")
-            first[subject] = part
 
 
 def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:

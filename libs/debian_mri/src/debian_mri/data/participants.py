@@ -52,31 +52,10 @@ class Participants:
                 return column
         raise unknown("column of participants", name, self.names)
 
-    def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
-        """Names of the variables of a leakage tier that are not missing everywhere."""
-        missing = self.missing()
-        return tuple(
-            column.name
-            for column in self.columns
-            if column.leakage_tier == leakage_tier and missing[column.name] < len(self.ids)
-        )
-
     def missing(self) -> dict[str, int]:
         """Name -> number of scans without a value."""
         counts = np.isnan(self.values).sum(axis=0)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
-
-    def cell(self, scan_id: str, name: str) -> str:
-        """Value as text with its unit (``"74 years"``, ``"F"``); empty if missing."""
-        column = self.column(name)
-        if scan_id not in self.ids:
-            raise unknown("scan of participants", scan_id, self.ids)
-        value = float(self.values[self.ids.index(scan_id), self.names.index(name)])
-        if math.isnan(value):
-            return ""
-        if column.kind == "category":
-            return column.values[int(value)]
-        return f"{value:g} {column.unit}".strip()
 
     def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> TabularData:
         """Variables as numbers, NaN if missing (no imputation).
@@ -122,7 +101,7 @@ class Participants:
         described = read_columns(columns, path)
         rows = {scan_id: row for row, scan_id in enumerate(ids)}
         values = np.full((len(ids), len(described)), np.nan)
-        seen: set[str] = set()
+        seen_ids: set[str] = set()
         try:
             table = list(read_table(path, ("id", *(column.name for column in described))))
         except InputError as error:
@@ -131,10 +110,10 @@ class Participants:
             location = f"{path}: line {line}"
             if extra := set(row) - {"id"} - {column.name for column in described}:
                 raise InputError(f"{path}: line 1: column {sorted(extra)[0]!r} is not described in dataset.json")
-            if row["id"] not in rows or row["id"] in seen:
-                problem = "occurs twice" if row["id"] in seen else "is not in the manifest"
+            if row["id"] not in rows or row["id"] in seen_ids:
+                problem = "occurs twice" if row["id"] in seen_ids else "is not in the manifest"
                 raise InputError(f"{location}: id {row['id']!r} {problem}")
-            seen.add(row["id"])
+            seen_ids.add(row["id"])
             for index, column in enumerate(described):
                 values[rows[row["id"]], index] = _number(column, row[column.name], location)
         return cls(ids=tuple(ids), columns=described, values=values)

@@ -23,14 +23,13 @@ from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import predict_test, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
-from icube_common.evaluation.runner import cached_predictions
+from icube_common.evaluation import Fold, Samples, make_predictions
+from icube_common.evaluation.runner import FoldResult, cached_predictions
 from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 Array = npt.NDArray[np.float64]
-Result = tuple[Predictions, tuple[str, ...]]
 
 
 class BaselineTables:
@@ -51,11 +50,11 @@ class BaselineTables:
 
     @cached_property
     def _slices(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        found = {}
+        arrays = {}
         for scan in tqdm(self.manifest.scans, desc="slices", unit="scan", leave=False):
             images = [picture.image for picture in ScanImages(self.manifest, scan, self.config).slices]
-            found[scan.id] = (stacked(images, blocks=BLOCKS), stacked(images, blocks=SLICE_SIDE))
-        return found
+            arrays[scan.id] = (stacked(images, blocks=BLOCKS), stacked(images, blocks=SLICE_SIDE))
+        return arrays
 
     @cached_property
     def pixels(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -82,11 +81,11 @@ class BaselineTables:
         return {name: volume.reshape(-1) for name, volume in self._coarse(VOXEL_MM).items()}
 
     def _coarse(self, mm: float) -> dict[str, npt.NDArray[np.float32]]:
-        found = {}
+        arrays = {}
         for scan in tqdm(self.manifest.scans, desc="volumes", unit="scan", leave=False):
             volume = load_volume(cached_volume(self.manifest, scan, self.config.preprocess))
-            found[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
-        return found
+            arrays[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
+        return arrays
 
     @cached_property
     def variables(self) -> dict[str, Array]:
@@ -198,13 +197,13 @@ class EvaluationContext:
         inputs = load_inputs(manifest, loaded, vlm, features=features)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
-            note = vlm.untrained_warning
+            note = vlm.weights_warning
             inputs = replace(inputs, warnings=tuple(text for text in inputs.warnings if not note or note not in text))
         return cls(manifest, samples, config, vlm, texts, inputs, BaselineTables(manifest, config), out, pooling, folds)
 
     def train(
         self, fold: Fold, folder: Path, *, config: MriConfig | None = None, samples: Samples | None = None
-    ) -> Result:
+    ) -> FoldResult:
         """Train a model on a fold and predict its test rows; what is done is not repeated.
 
         Args:
@@ -215,12 +214,12 @@ class EvaluationContext:
         """
         config = config or self.config
 
-        def train_and_predict() -> Result:
+        def train_and_predict() -> FoldResult:
             # an interrupted training of a fold is begun again: it takes seconds
             run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
             pooling = self.pooling if config.visual.enabled else None
             trained = train_fold(self.inputs, fold, config, self.vlm, self.texts, run, pooling=pooling)
-            found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
-            return found, trained.warnings
+            predictions = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
+            return predictions, trained.warnings
 
         return cached_predictions(folder, train_and_predict)

@@ -6,8 +6,7 @@ An evaluation's folder holds ``predictions.csv`` (one row for each scan and repe
 
 from __future__ import annotations
 
-import logging
-import tempfile
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ from icube_common.evaluation import (
 from icube_common.evaluation.runner import (
     check_same_evaluation,
     fold_name,
+    in_temporary_folder,
     open_folder,
     run_folds,
     settings_record,
@@ -57,8 +57,6 @@ from icube_common.evaluation.runner import (
 )
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
-
-logger = logging.getLogger(__name__)
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -96,18 +94,13 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
-            result = evaluate(
-                data,
-                config,
-                Path(folder) / "evaluation",
-                pooling=pooling,
-                protocol=protocol,
-                options=options,
-                comparisons=comparisons,
-                features=features,
-            )
-            return replace(result, out=None)
+        rest: dict[str, Any] = {
+            "pooling": pooling,
+            "options": options,
+            "comparisons": comparisons,
+            "features": features,
+        }
+        return in_temporary_folder(functools.partial(evaluate, data, config, protocol=protocol, **rest))
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)
@@ -281,19 +274,19 @@ def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> 
 
 def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
     """Probabilities (N, C) over all labels as those among some of them, (N, P), which sum to one."""
-    kept = probabilities[:, [labels.index(label) for label in present]]
-    return kept / kept.sum(axis=1, keepdims=True)
+    restricted = probabilities[:, [labels.index(label) for label in present]]
+    return restricted / restricted.sum(axis=1, keepdims=True)
 
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
     warnings = []
-    wanted = {
+    names_by_kind = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
         "demographics": () if model.variables is None else model.variables.names,
     }
     tables: dict[str, Any] = {}
-    for kind, names in wanted.items():
+    for kind, names in names_by_kind.items():
         table: TabularData | None = getattr(inputs, kind)
         if table is None:
             continue
@@ -365,12 +358,12 @@ def _mode(config: MriConfig) -> str:
 
 def site_warning(samples: Samples) -> list[str]:
     """Warning where site and diagnosis are strongly associated."""
-    found = _sites(samples)
-    if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
+    association = _sites(samples)
+    if isinstance(association, str) or association["cramers_v"] < STRONG_ASSOCIATION:
         return []
     return [
-        f"Site and diagnosis are associated (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
-        "see the checks, and --protocol leave-one-site-out."
+        f"Site and diagnosis are associated (Cramer's V {association['cramers_v']:.2f}): figures may be of the "
+        "scanner; see the checks, and --protocol leave-one-site-out."
     ]
 
 
@@ -379,5 +372,5 @@ def _sites(samples: Samples) -> dict[str, Any] | str:
     if samples.sites is None:
         return "sites unknown"
     labels = [samples.class_names[label] for label in samples.labels]
-    found = site_association(labels, samples.sites, samples.group_array.tolist())
-    return "one site" if found is None else found.to_dict()
+    association = site_association(labels, samples.sites, samples.group_array.tolist())
+    return "one site" if association is None else association.to_dict()

@@ -21,11 +21,17 @@ from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanInput, to_tensors
 from debian_mri.data.inputs import UNMEASURED, Inputs, used_by
-from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
+from debian_mri.explanation.contributions import (
+    ConceptPart,
+    Deletion,
+    DemographicPart,
+    RestPart,
+    SlicePart,
+    concept_part,
+)
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import top_slices
 from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices, slice_parts
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, Batch, MriModel
 from icube_common.errors import unknown
 
@@ -57,22 +63,16 @@ class Terms:
         return total
 
 
-def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | None = None) -> Terms:
+def contributions(model: MriModel, batch: Batch) -> Terms:
     """Every term of the logits.
 
     Args:
         model: in eval mode.
         batch: B scans.
-        calibration: where given, the terms sum to the logits that the probabilities are the softmax of: all are
-            divided by the temperature, and the calibration's bias joins that of the model.
     """
-    found = model.contributions(batch)
-    values = np.stack([term.values.double().cpu().numpy() for term in found])
-    kinds, names = tuple(term.kind for term in found), tuple(term.name for term in found)
-    if calibration is not None:
-        values[kinds.index(BIAS)] += np.array(calibration.bias)
-        values /= calibration.temperature
-    return Terms(kinds, names, values)
+    terms = model.contributions(batch)
+    values = np.stack([term.values.double().cpu().numpy() for term in terms])
+    return Terms(tuple(term.kind for term in terms), tuple(term.name for term in terms), values)
 
 
 @torch.no_grad()
@@ -91,7 +91,6 @@ def explain_inputs(
     sequences: Sequence[str] = ("T1w",),
     space: str = "mni",
     simulated: bool = False,
-    concepts: ConceptSet | None = None,
     slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """The explanation of a prediction from tables of inputs.
@@ -103,7 +102,6 @@ def explain_inputs(
         sequences: images of the person that were used.
         space: of the slices' positions.
         simulated: whether the image was made by a program.
-        concepts: the file's that the model was trained with; read again where not given.
         slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the image
             encoder with its attention.
 
@@ -120,9 +118,7 @@ def explain_inputs(
     probabilities = model.calibration.probabilities(logits)
     confident = bool(model.abstention.answered(probabilities)[0])
     warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
-    bank = concepts
-    if bank is None and model.biomarkers is not None:
-        bank = load_concepts(config.concept_file or None)
+    bank = None if model.biomarkers is None else load_concepts(config.concept_file or None)
     plain_temperature = not any(model.calibration.bias)
     backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
     return Explanation(
@@ -163,19 +159,13 @@ def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet
     for at, name in enumerate(model.biomarkers.names):
         if bool(batch["biomarkers"][0, at].isnan()):
             continue  # it was not measured and adds nothing; a note says so
-        concept = bank[name]
         parts.append(
-            ConceptPart(
-                name=name,
-                label=concept.label,
+            concept_part(
+                bank[name],
+                model.labels,
                 contributions=_values(terms, BIOMARKER, name),
                 score=float(scores[0, at]),
                 percentile=float(percentiles[0, at]) if int(model.biomarkers.control_count) else None,
-                regions=concept.regions,
-                requires=concept.requires,
-                expected=tuple(concept.direction(label) for label in model.labels),
-                sure=concept.sure,
-                source=concept.source,
             )
         )
     return tuple(parts)
@@ -236,8 +226,8 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
 def _counted(warnings: Sequence[str]) -> list[str]:
     """The warnings of the training, signs that its images do not show counted in place of named."""
     absent = [note for note in warnings if note.startswith(UNMEASURED)]
-    kept = [note for note in warnings if note not in absent]
-    return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
+    remaining = [note for note in warnings if note not in absent]
+    return [*remaining, f"Signs that images of this kind do not show: {len(absent)}."] if absent else remaining
 
 
 def _missing_warnings(inputs: Inputs) -> list[str]:
@@ -273,7 +263,7 @@ def _shown(column: Column, name: str, value: float) -> float | str | None:
 
 
 def _values(terms: Terms, kind: str, name: str) -> tuple[float, ...]:
-    at = next(at for at, found in enumerate(zip(terms.kinds, terms.names, strict=True)) if found == (kind, name))
+    at = next(at for at, key in enumerate(zip(terms.kinds, terms.names, strict=True)) if key == (kind, name))
     return tuple(terms.values[at, 0].tolist())
 
 
@@ -299,19 +289,19 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
     if np.abs(evidence.unplaced).max() > 1e-9:
         warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
-    found = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
-    return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
+    explanation = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
+    return replace(explanation, deletion=_deletion(model, batch, scan_input, explanation, first))
 
 
 def _deletion(
-    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, found: Explanation, first: int
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, explanation: Explanation, first: int
 ) -> Any:
     """Fall of the probability without the named slices, and without as many random ones."""
-    named, total = top_slices(found), len(found.slices)
+    named, total = top_slices(explanation), len(explanation.slices)
     if not named or len(named) == total:
         return None
-    before = found.probabilities[first]
-    seed = int.from_bytes(hashlib.sha256(found.id.encode()).digest()[:8], "big")
+    before = explanation.probabilities[first]
+    seed = int.from_bytes(hashlib.sha256(explanation.id.encode()).digest()[:8], "big")
     generator = np.random.default_rng(seed)
     draws = [generator.choice(total, len(named), replace=False).tolist() for _ in range(DRAWS)]
     after = [probabilities_without_slices(model, batch, scan_input, gone)[first] for gone in (named, *draws)]

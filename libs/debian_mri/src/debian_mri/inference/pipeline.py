@@ -18,8 +18,8 @@ from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
-from icube_common.vlm import FrozenVLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,26 +90,14 @@ class MriPrediction:
         return save_report(path, self.explanation, overwrite=overwrite)
 
 
-class MriPipeline:
+class MriPipeline(PretrainedPipeline):
     """Prediction of scans by a trained model: ``MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74).label``.
 
     Args:
         model: a trained model.
     """
 
-    def __init__(self, model: MriModel) -> None:
-        self.model = model.eval()
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
-    ) -> MriPipeline:
-        """The pipeline of a saved model; arguments and errors as for `MriModel.from_pretrained`."""
-        return cls(MriModel.from_pretrained(source, pooling=pooling, vlm=vlm))
-
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model, as `MriModel.save_pretrained`."""
-        self.model.save_pretrained(folder, overwrite=overwrite)
+    model_class = MriModel
 
     def __call__(
         self,
@@ -145,8 +133,8 @@ class MriPipeline:
             InputError: an image, value or scan that cannot be used.
         """
         named = {"age": age, "sex": sex, "education": education}
-        given = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
-        checked = check_values(self.model, {name: str(value) for name, value in given.items()})
+        variables = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
+        checked = check_values(self.model, {name: str(value) for name, value in variables.items()})
         check_source(image, data=data, scan_id=scan_id)
         if data is not None:
             manifest = ScanDataset.open(data).manifest

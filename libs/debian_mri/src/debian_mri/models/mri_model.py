@@ -34,6 +34,7 @@ from debian_mri.models.image_branch import ImageBranch
 from debian_mri.models.selective_prediction import no_threshold
 from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedModel
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -64,11 +65,11 @@ class Contribution(NamedTuple):
     values: Float[Tensor, "b c"]
 
 
-class MriModel(nn.Module):
+class MriModel(nn.Module, PretrainedModel):
     """Classifier of brain MRI from biomarkers, slice features and clinical variables by named contributions.
 
-    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` and `from_pretrained` write
-    and read it.
+    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` writes it, and
+    ``from_pretrained(source, pooling=None, vlm=None)`` reads it.
 
     Args:
         config: all settings.
@@ -84,6 +85,8 @@ class MriModel(nn.Module):
         description: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words),
             ``trained_on`` (see `debian_mri.data.leakage`), ``warnings``, ``disclaimers``, ``knowledge``.
     """
+
+    checkpoint = "debian_mri.models.checkpoint"
 
     def __init__(
         self,
@@ -188,21 +191,6 @@ class MriModel(nn.Module):
             )
         return cls(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
 
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write a model folder, as `debian_mri.models.checkpoint.save_model`."""
-        from debian_mri.models.checkpoint import save_model
-
-        save_model(folder, self, overwrite=overwrite)
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
-    ) -> MriModel:
-        """Read a trained model; arguments and errors as for `debian_mri.models.checkpoint.load_model`."""
-        from debian_mri.models.checkpoint import load_model
-
-        return load_model(source, pooling=pooling, vlm=vlm)
-
     @property
     def device(self) -> torch.device:
         """Device of the learned parts, and of the frozen backbone where the image branch is on."""
@@ -231,17 +219,17 @@ class MriModel(nn.Module):
     def contributions(self, batch: Batch) -> list[Contribution]:
         """All terms, which sum to the logits: the bias, each biomarker, each description, each variable."""
         rows = len(next(iter(batch.values())))
-        found = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
+        terms = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
         covariates = self.covariates(batch)
         if self.biomarkers is not None:
             parts = self.biomarkers(batch["biomarkers"], self._adjusting(covariates))
-            found += [Contribution(BIOMARKER, name, parts[..., at]) for at, name in enumerate(self.biomarkers.names)]
+            terms += [Contribution(BIOMARKER, name, parts[..., at]) for at, name in enumerate(self.biomarkers.names)]
         if self.image_branch is not None:
-            found += self._of_image_branch(batch, covariates)
+            terms += self._of_image_branch(batch, covariates)
         if self.linear is not None and self.variables is not None and covariates is not None:
             parts = self.linear(covariates)
-            found += [Contribution(VARIABLE, name, parts[..., at]) for at, name in enumerate(self.variables.names)]
-        return found
+            terms += [Contribution(VARIABLE, name, parts[..., at]) for at, name in enumerate(self.variables.names)]
+        return terms
 
     def _of_image_branch(self, batch: Batch, covariates: Tensor | None) -> list[Contribution]:
         """Each description's share without the variables, then what these change where they join the feature."""
@@ -252,19 +240,19 @@ class MriModel(nn.Module):
             absent = torch.full_like(batch["variables"], torch.nan)
             plain = {**batch, "variables": absent}
         parts = image_branch.parts(self._feature(plain, texts, self.covariates(plain)), texts)
-        found = []
+        terms = []
         for at, (text, owner) in enumerate(
             zip(image_branch.prompts.texts, image_branch.prompts.owner.tolist(), strict=True)
         ):
             values = parts.new_zeros(len(parts), len(self.labels))
             values[:, owner] = parts[:, at]
-            found.append(Contribution(DESCRIPTION, text, values))
+            terms.append(Contribution(DESCRIPTION, text, values))
         if joined:
             whole = image_branch.parts(self._feature(batch, texts, covariates), texts)
             assert self.variables is not None
             name = ", ".join(self.variables.names)
-            found.append(Contribution(JOINED, name, image_branch.to_classes(whole - parts)))
-        return found
+            terms.append(Contribution(JOINED, name, image_branch.to_classes(whole - parts)))
+        return terms
 
     def _feature(self, batch: Batch, texts: Tensor, covariates: Tensor | None) -> Float[Tensor, "b d"]:
         assert self.image_branch is not None

@@ -26,15 +26,15 @@ class TestLeakageError(RuntimeError):
 class TableView(Mapping[str, Value], Generic[Value]):
     """The rows of a side table that one part of a fold may see, in that part's order.
 
-    A mapping from id (or group) to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
+    A mapping from id to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
 
     Raises:
         TestLeakageError: on reading a row of another part.
         KeyError: on reading an id that is in no sample.
     """
 
-    def __init__(self, visible: Mapping[str, Any], table: Any, known: frozenset[str], part: str) -> None:
-        self._visible, self._table, self._known, self._part = visible, table, known, part
+    def __init__(self, visible: Mapping[str, Any], table: Any, all_keys: frozenset[str], part: str) -> None:
+        self._visible, self._table, self._known, self._part = visible, table, all_keys, part
 
     def __getitem__(self, name: str) -> Value:
         if name in self._visible:

@@ -66,12 +66,12 @@ class Predictions:
         if off.max() > SUM_TOLERANCE:
             worst = int(off.argmax())
             raise InputError(f"predictions: {ids[worst]!r} sums to {probabilities[worst].sum():.4f}, need 1")
-        seen: set[tuple[str, int]] = set()
+        seen_pairs: set[tuple[str, int]] = set()
         facts: dict[str, tuple[str, int]] = {}
         for name, subject, repeat, label in zip(ids, subjects, repeats.tolist(), labels.tolist(), strict=True):
-            if (name, repeat) in seen:
+            if (name, repeat) in seen_pairs:
                 raise InputError(f"predictions: {name!r} is there twice in repeat {repeat}, need one row")
-            seen.add((name, repeat))
+            seen_pairs.add((name, repeat))
             if facts.setdefault(name, (subject, label)) != (subject, label):
                 raise InputError(f"predictions: {name!r} has two subjects or two labels")
         values = (ids, subjects, repeats, folds, labels, probabilities, tuple(map(str, self.class_names)))
@@ -86,9 +86,7 @@ class Predictions:
         """Number of the most probable class, (N,), the first of equals."""
         return self.probabilities.argmax(axis=1)
 
-    def metrics(
-        self, names: Iterable[str] | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-    ) -> dict[str, Interval]:
+    def metrics(self, names: Iterable[str] | None = None) -> dict[str, Interval]:
         """The named metrics, or those that fit the number of classes, with intervals over subjects.
 
         Repeats are averaged, see `icube_common.evaluation.intervals`.
@@ -98,27 +96,12 @@ class Predictions:
         """
         return {
             name: group_interval(
-                find_metric(name),
-                self.labels,
-                self.probabilities,
-                self.subjects,
-                repeats=self.repeats,
-                level=level,
-                resamples=resamples,
-                seed=seed,
+                find_metric(name), self.labels, self.probabilities, self.subjects, repeats=self.repeats
             )
             for name in (default_names(len(self.class_names)) if names is None else names)
         }
 
-    def compare(
-        self,
-        other: Predictions,
-        names: Iterable[str] | None = None,
-        *,
-        level: float = 0.95,
-        resamples: int = 2000,
-        seed: int = 0,
-    ) -> dict[str, Comparison]:
+    def compare(self, other: Predictions, names: Iterable[str] | None = None) -> dict[str, Comparison]:
         """Each metric of this run minus that of another on the same ids and repeats, paired by subject.
 
         Raises:
@@ -145,9 +128,6 @@ class Predictions:
                 other.probabilities[b],
                 groups,
                 repeats=self.repeats[a],
-                level=level,
-                resamples=resamples,
-                seed=seed,
             )
             for name in (default_names(len(self.class_names)) if names is None else names)
         }

@@ -123,16 +123,16 @@ class Grid:
             InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; a key has no
                 effect; two variants have one name; the baseline is none of them.
         """
-        known = leaves(schema)
+        keys_of_schema = leaves(schema)
         for key in values:
             if key not in _KEYS:
                 raise InputError(f"{where}: {unknown('key', key, _KEYS)}")
-        base = read_keys(values, "base", where, known)
+        base = read_keys(values, "base", where, keys_of_schema)
         factors = {
             key: _distinct(choices, f"{where}: grid: {key}")
-            for key, choices in read_keys(values, "grid", where, known).items()
+            for key, choices in read_keys(values, "grid", where, keys_of_schema).items()
         }
-        variants = [*_combinations(factors), *_named(values.get("variants"), where, known)]
+        variants = [*_combinations(factors), *_named(values.get("variants"), where, keys_of_schema)]
         if not variants:
             raise InputError(f"{where}: varies nothing: give grid (key: [values]) or variants (a list with names)")
         for variant in variants:
@@ -141,21 +141,18 @@ class Grid:
         names = [variant.name for variant in variants]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"{where}: two variants have the name {twice[0]!r}: give each its own")
-        baseline = values.get("baseline", names[0])
-        if baseline not in names:
-            raise InputError(f"{where}: {unknown('baseline', str(baseline), names)}")
-        primary = values.get("primary") or ""
-        if primary and (primary not in names or primary == baseline):
-            others = [name for name in names if name != baseline]
-            raise InputError(f"{where}: {unknown('primary', str(primary), others)}")
-        grid = cls(
-            base={**(below or {}), **base, **(above or {})},
-            variants=tuple(variants),
-            seeds=read_seeds(values, where),
-            metric=read_metric(values, where),
-            baseline=baseline,
-            primary=primary,
-        )
+        seeds, metric = read_seeds(values, where), read_metric(values, where)
+        try:
+            grid = cls(
+                base={**(below or {}), **base, **(above or {})},
+                variants=tuple(variants),
+                seeds=seeds,
+                metric=metric,
+                baseline=str(values.get("baseline", names[0])),
+                primary=str(values.get("primary") or ""),
+            )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         if schema is not None:
             check_overrides(schema, grid.base, where=f"{where}: base")
             for variant in variants:
@@ -181,7 +178,7 @@ def folder_name(name: str) -> str:
     return f"{safe[:80].lstrip('.')}-{digest(name)}"
 
 
-def read_keys(values: Mapping[str, Any], part: str, where: str, known: Container[str] = ()) -> dict[str, Any]:
+def read_keys(values: Mapping[str, Any], part: str, where: str, leaf_keys: Container[str] = ()) -> dict[str, Any]:
     """A part of the file (``base``) as dotted keys; none where the part is absent or has nothing behind it.
 
     Raises:
@@ -193,7 +190,7 @@ def read_keys(values: Mapping[str, Any], part: str, where: str, known: Container
     if not isinstance(result, Mapping):
         raise InputError(f"{where}: {part}: must be a mapping of configuration keys (found {result!r})")
     try:
-        return flatten(result, known)
+        return flatten(result, leaf_keys)
     except InputError as error:
         raise InputError(f"{where}: {part}: {error}") from error
 
@@ -251,7 +248,7 @@ def _word(value: Any) -> str:
     return f"[{' '.join(map(_word, value))}]" if isinstance(value, list) else str(value)
 
 
-def _named(variants: Any, where: str, known: frozenset[str]) -> list[Variant]:
+def _named(variants: Any, where: str, leaf_keys: frozenset[str]) -> list[Variant]:
     """The list ``variants``: a name each, the rest are configuration keys."""
     if variants is None:
         return []
@@ -264,6 +261,6 @@ def _named(variants: Any, where: str, known: frozenset[str]) -> list[Variant]:
         name = entry.get("name")
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{where}: variants: entry {number} has no name (found {name!r})")
-        own = {key: value for key, value in entry.items() if key != "name"}
-        named.append(Variant(name=name, changes=read_keys({name: own}, name, f"{where}: variants", known)))
+        changes = {key: value for key, value in entry.items() if key != "name"}
+        named.append(Variant(name=name, changes=read_keys({name: changes}, name, f"{where}: variants", leaf_keys)))
     return named

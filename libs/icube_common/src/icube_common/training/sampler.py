@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class BatchOrder:
         """Sample indices of one epoch, shape (size,)."""
         if number not in self._epochs:
             # a batch reads at most the end of one epoch and the start of the next, unless the data set is tiny
-            for old in [known for known in self._epochs if known != number - 1]:
+            for old in [epoch for epoch in self._epochs if epoch != number - 1]:
                 del self._epochs[old]
             generator = np.random.default_rng([self.seed, number])
             if self.probabilities is None:
@@ -103,6 +104,7 @@ def local_rows(batch_size: int, *, gradient_accumulation_steps: int, rank: int, 
     return slice(rank * share, (rank + 1) * share)
 
 
+@dataclass(frozen=True)
 class MicroBatches:
     """Batch sampler: this process's draws of every micro-batch from step ``start`` up to step ``stop``.
 
@@ -115,22 +117,12 @@ class MicroBatches:
         stop: steps in all.
     """
 
-    def __init__(
-        self,
-        order: BatchOrder,
-        *,
-        batch_size: int,
-        gradient_accumulation_steps: int,
-        rows: slice,
-        start: int,
-        stop: int,
-    ) -> None:
-        self.order = order
-        self.batch_size = batch_size
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.rows = rows
-        self.start = start
-        self.stop = stop
+    order: BatchOrder
+    batch_size: int
+    gradient_accumulation_steps: int
+    rows: slice
+    start: int
+    stop: int
 
     def __len__(self) -> int:
         return (self.stop - self.start) * self.gradient_accumulation_steps

@@ -10,13 +10,16 @@ __getattr__, __dir__ = lazy_exports(
     {
         "FeatureCache": "features",
         "FrozenVLM": "backbone",
+        "ImageOutput": "backbone",
+        "ImageOutputs": "backbone",
         "TextTokens": "text_encoder",
         "VLMConfig": "config",
         "default_device": "device",
         "encode_frames": "encode",
         "encode_items": "encode",
-        "feature_fingerprint": "encode",
+        "feature_fingerprint": "features",
         "feature_key": "features",
         "load_vlm": "load",
+        "select_output": "encode",
     },
 )

@@ -95,7 +95,7 @@ def resolve_pretrained(
                 raise InputError(f"{key}={value}: {name} brings its own weights; leave {key} away")
         return _of_folder(folder, name) if is_folder else _of_hub(name)
     if name not in open_clip.list_models():
-        from icube_common.vlm.builtin import BUILT_IN
+        from icube_common.vlm.builtin.models import BUILT_IN
 
         raise unknown("vision-language model", name, [*BUILT_IN, *open_clip.list_models()])
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -121,11 +121,11 @@ def _of_tag(name: str, tag: str) -> dict[str, Any]:
     import open_clip
 
     model, entry = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, tag)
-    own = bool(model.get("quick_gelu", False))
-    quick = _QUICK_GELU.get((name, tag), own or bool(entry.get("quick_gelu", False)))
-    if quick != own:
+    configured = bool(model.get("quick_gelu", False))
+    quick = _QUICK_GELU.get((name, tag), configured or bool(entry.get("quick_gelu", False)))
+    if quick != configured:
         logger.info("%s with the weights %s: activation QuickGELU, which they were trained with", name, tag)
-    return {"model": {**model, "quick_gelu": quick}, "preprocess": _preprocess(model, entry)}
+    return {"model": {**model, "quick_gelu": quick}, "preprocess": preprocess_config(model, entry)}
 
 
 def _of_file(name: str, path: Path, weights_of: str | None) -> PretrainedConfig:
@@ -186,12 +186,14 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(model, dict) or not all(isinstance(model.get(k), dict) for k in ("vision_cfg", "text_cfg")):
         raise InputError(f"{file}: no model_cfg with vision_cfg and text_cfg in it; give a file that open_clip wrote")
     model = {**model, "quick_gelu": bool(model.get("quick_gelu", False))}
-    given = content.get("preprocess_cfg")
-    if given is None:
+    preprocess = content.get("preprocess_cfg")
+    if preprocess is None:
         logger.info("%s: no preprocess_cfg, which means open_clip's default preprocessing", file)
-    elif not isinstance(given, dict):
-        raise InputError(f"{file}: preprocess_cfg is {given!r}, it has to map mean, std, interpolation and the like")
-    return model, _preprocess(model, given or {})
+    elif not isinstance(preprocess, dict):
+        raise InputError(
+            f"{file}: preprocess_cfg is {preprocess!r}, it has to map mean, std, interpolation and the like"
+        )
+    return model, preprocess_config(model, preprocess or {})
 
 
 def _check_architecture(name: str, expected: Mapping[str, Any], result: Mapping[str, Any], file: Path) -> None:
@@ -245,14 +247,14 @@ def check_no_shards(index: Path) -> None:
 
 def default_preprocess(model: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's preprocessing where nothing else is known."""
-    return _preprocess(model, {})
+    return preprocess_config(model, {})
 
 
-def _preprocess(model: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def preprocess_config(model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's preprocessing by a table entry or configuration, at the size of the model's image tower."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), dict(given))
+    merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), dict(settings))
     size = model["vision_cfg"].get("image_size", 224)
     merged["size"] = [size, size] if isinstance(size, int) else list(size)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}

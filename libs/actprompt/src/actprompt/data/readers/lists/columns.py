@@ -27,6 +27,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "camera": ("camera", "cameraid", "cam", "view", "viewid", "viewpoint"),
     "setup": ("setup", "setupid"),
+    "skeleton": ("skeleton", "skeletonpath", "skeletonfile"),
     "split": ("split", "subset", "partition", "set", "part", "phase", "usage"),
     "n_frames": ("nframes", "numframes", "totalframes", "framecount", "numberofframes", "frames"),
 }  # fmt: skip
@@ -108,5 +109,5 @@ def _places(delimiter: str, cells: Sequence[str]) -> Head:
     for at, cell in enumerate(cells):
         if kind := _KNOWN.get(plain(cell)):
             places.setdefault(kind, []).append((COLUMNS[kind].index(plain(cell)), at))
-    ordered = {kind: tuple(at for _, at in sorted(found)) for kind, found in places.items()}
+    ordered = {kind: tuple(at for _, at in sorted(candidates)) for kind, candidates in places.items()}
     return Head(delimiter, tuple(cells), ordered)
