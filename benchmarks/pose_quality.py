@@ -3,8 +3,8 @@
     python benchmarks/pose_quality.py FLORENCE [--reference REFERENCE.npz]
 
 FLORENCE is the folder of the set. The overhead is the time of everything but the two networks' ``invoke`` (crop,
-decoding, heat maps, filter), as a share of it, in one run on one thread. REFERENCE.npz holds, for some clips, MediaPipe's own
-landmarks (T, 33, 2) in pixels, NaN without a person; it is made in an environment of its own by
+decoding, heat maps, filter), as a share of it, in one run on one thread. REFERENCE.npz holds, for some clips,
+MediaPipe's own landmarks (T, 33, 2) in pixels, NaN without a person; it is made in an environment of its own by
 
     python benchmarks/pose_quality.py FLORENCE --make-reference REFERENCE.npz --frames FRAMES.npz
 
