@@ -14,7 +14,7 @@ from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
-HEADS = ("mean", "mean_std", "transformer", "cross_frame")
+HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
 ENTRIES = ("captions", "contrastive", "memory", "fusion")
 
 
@@ -160,7 +160,7 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
         found["knowledge"] = f"prompt.init={prompt.init}"
     if not config.loss.contrastive:
         found["loss.temperature"] = "loss.contrastive=0"
-    if visual.head in ("mean", "mean_std"):
+    if visual.head not in ("transformer", "cross_frame"):
         found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
         found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
