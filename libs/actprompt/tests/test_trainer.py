@@ -120,11 +120,12 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
     "sections",
     [
         {"skeleton": ON, "visual": {"head": "mean_std"}},
+        {"skeleton": ON, "visual": {"head": "segment_difference"}, "ridge_init": {"fusion": "late"}},
         {"skeleton": {**ON, "fusion_mode": "memory", "scaling": "standard"}},
         {"skeleton": {**ON, "fusion_mode": "fusion", "trajectory": False}},
         {"skeleton": {**ON, "fusion_mode": "contrastive"}},
     ],
-    ids=["captions", "memory", "fusion", "contrastive"],
+    ids=["captions", "late fusion", "memory", "fusion", "contrastive"],
 )
 def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     """Scales, stand-ins, shrinkage, ridge, memory, groups of numbers: nothing knows what the test rows hold."""

@@ -15,6 +15,7 @@ from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
 HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
+FUSIONS = ("joint", "late")
 ENTRIES = ("captions", "contrastive", "memory", "fusion")
 
 
@@ -97,6 +98,12 @@ class RidgeInitConfig(Config):
     visual_alpha: float = option(10.0, "ridge penalty of the projection of the frames' feature", gt=0)
     trajectory_alpha: float = option(0.1, "ridge penalty of the projection of the skeleton trajectory", gt=0)
     parameters_alpha: float = option(3.0, "ridge penalty of the projection of the named parameters", gt=0)
+    fusion: str = option(
+        "joint",
+        "joint: one regression of all inputs; late: one of each, and a sum with weights selected by leaving out each "
+        "training subject in turn",
+        choices=FUSIONS,
+    )
     tune: bool = option(
         True, "select the penalties and the weight of the captions by leaving out each training subject in turn"
     )
@@ -131,6 +138,8 @@ class ActConfig(Config):
         super().__post_init__()
         if self.prompt.seed:
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
+        if self.ridge_init.fusion == "late" and not self.ridge_init.tune:
+            raise InputError("ridge_init.fusion=late: its weights are always selected; set ridge_init.tune=true")
         if not self.visual.enabled and not self.skeleton.enabled:
             raise InputError("visual.enabled=false with skeleton.enabled=false: no input is left")
         joins = self.skeleton.enabled and self.skeleton.fusion_mode != "captions"

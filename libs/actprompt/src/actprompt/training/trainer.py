@@ -27,7 +27,14 @@ from icube_common.evaluation import Fold
 from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss, supervised_contrastive
 from icube_common.prompts import ClassTexts, PromptLearner
-from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, select_by_group_cv
+from icube_common.prompts.ridge_init import (
+    RidgeBlock,
+    RidgeSetting,
+    initialise_late_fusion,
+    initialise_ridge,
+    select_by_group_cv,
+    select_late_fusion,
+)
 from icube_common.tabular import TabularBranch
 from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
@@ -198,6 +205,11 @@ def _initialise(
     # the part that all classes share does not discriminate between them
     targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
     setting = RidgeSetting()
+    if ridge.fusion == "late":
+        late = select_late_fusion(blocks, targets, prior, labels, groups, classes, copies=copies)
+        initialise_late_fusion(blocks, targets, copies=copies, factors=late.factors, weights=late.weights)
+        model.trust.fill_(late.prior_weight)
+        return
     if ridge.tune:
         setting = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
     initialise_ridge(blocks, targets, prior, copies=copies, setting=setting)

@@ -11,22 +11,33 @@ from icube_common.prompts.ridge_init.projections import CaptionTerm, LinearProje
 from icube_common.prompts.ridge_init.regression import (
     RidgeBlock,
     RidgeSetting,
+    initialise_late_fusion,
     initialise_ridge,
     leave_groups_out,
     solve_ridge,
 )
-from icube_common.prompts.ridge_init.selection import RIDGE_GRID, select_by_group_cv
+from icube_common.prompts.ridge_init.selection import (
+    RIDGE_GRID,
+    LateFusion,
+    select_by_group_cv,
+    select_late_fusion,
+    stacking_weights,
+)
 
 __all__ = [
     "RIDGE_GRID",
     "CaptionTerm",
+    "LateFusion",
     "LinearProjection",
     "Projection",
     "RidgeBlock",
     "RidgeSetting",
+    "initialise_late_fusion",
     "initialise_ridge",
     "leave_groups_out",
     "mean_and_std",
     "select_by_group_cv",
+    "select_late_fusion",
     "solve_ridge",
+    "stacking_weights",
 ]

@@ -65,6 +65,28 @@ def initialise_ridge(
         block.projection.gain.fill_(GAIN_FROM_RIDGE)
 
 
+def initialise_late_fusion(
+    blocks: Sequence[RidgeBlock],
+    targets: Float[Tensor, "n d"],
+    *,
+    copies: int,
+    factors: Sequence[float],
+    weights: Sequence[float],
+) -> None:
+    """Initialise each projection by a ridge regression of its own, times its weight.
+
+    Args:
+        blocks: projections with their training rows.
+        targets: (N, D).
+        copies: as for `initialise_ridge`.
+        factors: on the penalty of each block.
+        weights: of each block's prediction in the sum.
+    """
+    for block, factor, weight in zip(blocks, factors, weights, strict=True):
+        block.projection.start.copy_(weight * solve_ridge([block], targets, copies * factor)[0])
+        block.projection.gain.fill_(GAIN_FROM_RIDGE)
+
+
 def solve_ridge(
     blocks: Sequence[RidgeBlock], targets: Float[Tensor, "n d"], factor: float
 ) -> list[Float[Tensor, "f d"]]:
