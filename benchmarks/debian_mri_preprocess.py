@@ -75,8 +75,8 @@ def main() -> None:
         folder = Path(temporary)
         source = Path(args.volume).resolve() if args.volume else simulated(folder / "brain.nii.gz")
         scan = Scan(id="one", subject="one", label="CN", paths=(str(source),), sha256="0" * 64)
-        about = {"format": "benchmark", "title": "One volume", "root": ".", "class_names": ["CN"]}
-        write_manifest(folder, about, [scan], {})
+        description = {"format": "benchmark", "title": "One volume", "root": ".", "class_names": ["CN"]}
+        write_manifest(folder, description, [scan], {})
         manifest = Manifest.load(folder)
         print(f"{source.name}: {source.stat().st_size / 1e6:.1f} MB, {nibabel.load(source).shape}")
         for spacing in (1.0, 2.0):

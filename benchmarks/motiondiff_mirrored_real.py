@@ -20,8 +20,9 @@ from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
 from motiondiff.augmentation.subsets import sample_subset, split_real_and_test
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import ClipSet, fit_classifier
+from motiondiff.recognition import fit_classifier
 from motiondiff.skeleton.mirror import mirror
 
 if __name__ == "__main__":

@@ -32,10 +32,11 @@ from icube_common.evaluation import mean_interval
 from icube_common.io.runs import describe_environment, write_json
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import Captions, store_captions
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline
-from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
+from motiondiff.recognition import ActionClassifier, fit_classifier
 from motiondiff.training.diffusion import check_same_data
 
 TARGETS = {"over_chance": 3.0, "ratio": 0.6}

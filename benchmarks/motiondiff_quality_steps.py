@@ -26,11 +26,12 @@ import torch
 from icube_common.evaluation import mean_interval
 from icube_common.io.runs import write_json
 from motiondiff.config import EvaluateOptions
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.runner import real_clips, sample_balanced_set
 from motiondiff.pipelines.sampling import SampleOptions, load_pipeline
-from motiondiff.recognition import ClipSet, fit_classifier
+from motiondiff.recognition import fit_classifier
 from motiondiff.training.diffusion import check_same_data
 
 # scheduler, steps, precision of the denoiser

@@ -20,8 +20,9 @@ from scipy.spatial.distance import cdist
 
 from icube_common.evaluation import Predictions, concatenate
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition import ClipSet, fit_classifier
+from motiondiff.recognition import fit_classifier
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.train_and_test import classifier_predictions
 
@@ -61,7 +62,7 @@ def run(store_path: str, models: list[str], seeds: int) -> dict[str, Any]:
         for seed in range(seeds):
             for train, test in folds:
                 classifier = fit_classifier(train, ClassifierConfig(model=model), seed)
-                parts.append(classifier_predictions(classifier, test, repeat=seed))
+                parts.append(classifier_predictions(test, classifier.predict(test), repeat=seed))
         seconds = (time.perf_counter() - started) / len(parts)
         found = concatenate(parts)
         result[model] = {**found.metrics(["top1"])["top1"].to_dict(), "seeds": seeds, "seconds": round(seconds, 1)}

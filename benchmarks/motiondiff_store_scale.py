@@ -53,7 +53,7 @@ def make_store(path: Path, clips: int) -> None:
         writer = StoreWriter(folder)
         for number in range(clips):
             writer.append(*motions[number % DISTINCT], clip_id=f"simulated-{number:08d}")
-        writer.finish(about={"format": "simulated", "split_by": "none", "simulated": True})
+        writer.finish(description={"format": "simulated", "split_by": "none", "simulated": True})
 
 
 def measure_info(store: Path) -> dict[str, Any]:

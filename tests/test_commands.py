@@ -113,7 +113,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motiondiff.data.synthetic import simulate_clips
 
     path = tmp_path_factory.mktemp("commands") / "store"
-    write_store(simulate_clips(24), path, PrepareOptions(), about={"format": "simulated", "simulated": True})
+    write_store(simulate_clips(24), path, PrepareOptions(), description={"format": "simulated", "simulated": True})
     return path
 
 
@@ -134,10 +134,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from actprompt.data.manifest import Clip, write_manifest
 
     path = tmp_path_factory.mktemp("videos")
-    about = {"format": "folder", "root": "videos", "class_names": ["wave"], "protocols": []}
+    description = {"format": "folder", "root": "videos", "class_names": ["wave"], "protocols": []}
     # as many as Kinetics-700 has for half of its classes
     clip = {"label": "wave", "n_frames": 300, "fps": 30.0, "duration": 10.0}
-    write_manifest(path, [Clip(id=f"{n}.mp4", path=f"wave/{n}.mp4", **clip) for n in range(300_000)], about)
+    write_manifest(path, [Clip(id=f"{n}.mp4", path=f"wave/{n}.mp4", **clip) for n in range(300_000)], description)
     return path
 
 

@@ -21,8 +21,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
-    about = {"format": "simulated", "source": "simulated", "simulated": True}
-    write_store(simulate_clips(25), folder / "store", PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "simulated", "simulated": True}
+    write_store(simulate_clips(25), folder / "store", PrepareOptions(), description=description)
     config = MotionDiffConfig(
         train=TrainConfig(max_steps=2, batch_size=4, report_to="none", device="cpu"),
         model=ModelConfig(num_layers=1, width=16, num_heads=2, feedforward=16),

@@ -14,8 +14,8 @@ from motiondiff.data.synthetic import simulate_clips
 
 
 def test_rendered_videos_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    store = write_store(simulate_clips(10, fps=10), tmp_path / "store", PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    store = write_store(simulate_clips(10, fps=10), tmp_path / "store", PrepareOptions(), description=description)
     assert render_store(store, tmp_path / "videos", size=(64, 64)) == 10
     capsys.readouterr()
     words = ["prepare", str(tmp_path / "videos"), "--format", "folder", "--out", str(tmp_path / "data"), "--json"]

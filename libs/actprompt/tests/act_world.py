@@ -213,7 +213,7 @@ def write_set(
                 rows.append(limb_parameters(joints, 0.6))
                 if skeletons:
                     write_skeleton(folder, name, joints, np.linspace(0, 0.5, 6).astype(np.float32))
-    about: dict[str, Any] = {
+    description: dict[str, Any] = {
         "format": format,
         "title": "simulated shapes",
         "simulated": True,
@@ -227,9 +227,9 @@ def write_set(
     }
     if skeletons:
         table = parameter_table([clip.id for clip in clips], rows)
-        about["parameters"] = write_parameters(folder, table)
-        about["skeleton"] = {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)}
-    write_manifest(folder, clips, about)
+        description["parameters"] = write_parameters(folder, table)
+        description["skeleton"] = {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)}
+    write_manifest(folder, clips, description)
     return folder
 
 

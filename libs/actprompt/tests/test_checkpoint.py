@@ -58,7 +58,7 @@ def save(folder: Path, vlm: FrozenVLM, **sections: Any) -> tuple[ActionModel, Ca
     texts = made.texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else made.texts
     run = RunFolder.create(folder.parent / "run", config_yaml="", environment={}, overwrite=True)
     model = train_fold(inputs, train_on_all(made.samples), config, vlm, texts, run).model
-    model.about = ABOUT
+    model.description = ABOUT
     model.save_pretrained(folder)
 
     def probabilities(found: ActionModel) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_a_loaded_model_says_the_same(name: str, tiny: FrozenVLM, tmp_path: Path
     loaded = ActionModel.from_pretrained(tmp_path / "model", vlm=tiny)
     np.testing.assert_array_equal(probabilities(loaded), probabilities(saved))
     assert loaded.config == saved.config and not loaded.training
-    assert loaded.labels == LABELS and loaded.about["warnings"] == ABOUT["warnings"]
+    assert loaded.labels == LABELS and loaded.description["warnings"] == ABOUT["warnings"]
     files = {str(path.relative_to(tmp_path / "model")) for path in (tmp_path / "model").rglob("*") if path.is_file()}
     assert files == {
         "config.yaml",
@@ -154,9 +154,9 @@ def test_a_configuration_that_was_cut_between_two_lines(model: Path, tiny: Froze
     ["labels", "parameters", "encoder", "captioner", "branch", "data", "trained_on", "warnings"],
 )
 def test_a_record_without_a_key(model: Path, tiny: FrozenVLM, key: str) -> None:
-    about = json.loads((model / "model.json").read_text())
-    del about[key]
-    (model / "model.json").write_text(json.dumps(about))
+    description = json.loads((model / "model.json").read_text())
+    del description[key]
+    (model / "model.json").write_text(json.dumps(description))
     with pytest.raises(InputError, match=f"damaged model folder.*{key}"):
         ActionModel.from_pretrained(model, vlm=tiny)
 

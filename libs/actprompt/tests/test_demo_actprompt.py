@@ -54,12 +54,12 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert result["clips"] == len(PEOPLE) * len(ACTIONS) and result["seconds"] > 0
 
     made = Manifest.load(out / "data")
-    assert made.about["simulated"] is True and len(made.clips) == result["clips"]
+    assert made.description["simulated"] is True and len(made.clips) == result["clips"]
     assert len(list((out / "data" / "videos").glob("*.mp4"))) == result["clips"]
     assert read_json(out / "features" / "features.json")["counts"]["features"] == result["clips"]
-    about = read_json(out / "run" / "model" / "model.json")
-    assert about["data"]["simulated"] is True
-    assert about["trained_on"]["subjects"] == [person.name for person in PEOPLE[:-1]]
+    description = read_json(out / "run" / "model" / "model.json")
+    assert description["data"]["simulated"] is True
+    assert description["trained_on"]["subjects"] == [person.name for person in PEOPLE[:-1]]
 
     figure = result["top1 on figures left out"]
     assert figure["groups"] == len(PEOPLE) and figure["mean"] >= 0.6

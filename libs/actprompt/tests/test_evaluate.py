@@ -125,11 +125,11 @@ def run(place: Path) -> Path:
 def test_train_writes_a_run(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "environment.json", "metrics.jsonl", "model", "report.html", "checkpoints"} <= names
-    about = read_json(run / "model" / "model.json")
-    assert about["trained_on"]["subjects"] == ["p1", "p2"] and about["trained_on"]["clips"] == 16
-    assert about["data"]["simulated"] is True and about["labels"] == list(LABELS)
+    description = read_json(run / "model" / "model.json")
+    assert description["trained_on"]["subjects"] == ["p1", "p2"] and description["trained_on"]["clips"] == 16
+    assert description["data"]["simulated"] is True and description["labels"] == list(LABELS)
     environment = read_json(run / "environment.json")
-    assert environment["data_fingerprint"] == about["data"]["fingerprint"]
+    assert environment["data_fingerprint"] == description["data"]["fingerprint"]
     assert environment["knowledge"]["hash"]
     page = (run / "report.html").read_text()
     assert "untrained backbone" in page and "not checked by a specialist" in page
@@ -229,8 +229,8 @@ def test_leave_one_subject_out(
     table = rows(out / "predictions.csv")
     assert len({row[0] for row in table[1:]}) == 24 == len(table) - 1
     assert {row[1]: row[3] for row in table[1:]} == {"p1": "0", "p2": "1", "p3": "2"}
-    notes = " ".join(result["warnings"])
-    assert "untrained backbone" in notes and "not checked by a specialist" in notes
+    warnings = " ".join(result["warnings"])
+    assert "untrained backbone" in warnings and "not checked by a specialist" in warnings
     assert sorted(path.name for path in (out / "folds").iterdir()) == ["00-000", "00-001", "00-002"]
 
 
@@ -458,9 +458,9 @@ def test_a_person_on_both_sides_of_a_split_by_subject(
     command: Command, place: Path, tmp_path: Path, settings: list[str]
 ) -> None:
     data = write_set(tmp_path / "data", people=("p1", "p2"), takes=1)
-    about = read_json(data / "dataset.json")
-    about["protocols"][2]["name"] = "cross-people"
-    (data / "dataset.json").write_text(json.dumps(about))
+    description = read_json(data / "dataset.json")
+    description["protocols"][2]["name"] = "cross-people"
+    (data / "dataset.json").write_text(json.dumps(description))
     table = (data / "manifest.csv").read_text().splitlines()
     changed = [line.replace(",test,6,", ",train,6,") if "wave" in line else line for line in table]
     (data / "manifest.csv").write_text("\n".join(changed) + "\n")
@@ -484,9 +484,9 @@ def test_classes_of_one_name_are_refused_before_the_backbone_is_loaded(
     monkeypatch.setattr(VLMConfig, "load", load)
     data = tmp_path / "data"
     shutil.copytree(place / "data", data)
-    about = json.loads((data / "dataset.json").read_text())
-    about["class_texts"] |= {LABELS[0]: "Walk", LABELS[2]: "walk"}
-    (data / "dataset.json").write_text(json.dumps(about))
+    description = json.loads((data / "dataset.json").read_text())
+    description["class_texts"] |= {LABELS[0]: "Walk", LABELS[2]: "walk"}
+    (data / "dataset.json").write_text(json.dumps(description))
     words = [] if job == "zeroshot" else [word for word in settings if word.startswith("knowledge=")]
     ran = command(job, "--data", str(data), "--out", str(tmp_path / "out"), "vlm.name=icube-tiny", *words)
     refused(ran, f"classes '{LABELS[0]}' and '{LABELS[2]}': both are called 'walk'")

@@ -103,10 +103,10 @@ def test_what_is_stored_is_what_the_tower_says(data: Path, tmp_path: Path, vlm: 
         torch.testing.assert_close(found.norm(dim=-1), torch.ones(1, 3), atol=2e-3, rtol=0)
     key = dict(rows(out / "index.csv"))["3.avi"]
     assert load_file(out / key[:2] / f"{key}.half.safetensors")["features"].dtype == torch.float16
-    about = read_json(out / "features.json")
-    assert about["backbone"]["fingerprint"] == vlm.fingerprint and about["sampling"] == SAMPLING.key()
-    assert about["manifest"] == manifest.fingerprint and "av" in about["decoder"]
-    assert about["counts"] == {"clips": 6, "features": 6, "rejected": 0}
+    description = read_json(out / "features.json")
+    assert description["backbone"]["fingerprint"] == vlm.fingerprint and description["sampling"] == SAMPLING.key()
+    assert description["manifest"] == manifest.fingerprint and "av" in description["decoder"]
+    assert description["counts"] == {"clips": 6, "features": 6, "rejected": 0}
     assert rows(out / "rejected.csv") == [["id", "path", "reason"]]
 
 
@@ -333,10 +333,10 @@ def test_features_of_other_versions_of_the_libraries_are_used(
     out = tmp_path / "features"
     run(data, out)
     head = out / "features.json"
-    about = read_json(head)
-    here = about["backbone"]["versions"]["torch"]
-    about["backbone"]["versions"]["torch"] = "1.13.0"
-    write_json(head, about)
+    description = read_json(head)
+    here = description["backbone"]["versions"]["torch"]
+    description["backbone"]["versions"]["torch"] = "1.13.0"
+    write_json(head, description)
     assert Features.open(out, vlm=vlm, sampling=SAMPLING)
     assert f"{out}: made with other versions (torch 1.13.0, here {here})" in caplog.text
     caplog.clear()

@@ -92,8 +92,10 @@ def test_every_file_is_used_listed_or_counted(fill: Fill, tmp_path: Path, capsys
     assert reasons["wave/frame.bin"] == "not a video: a still image"
     assert reasons["wave/screen.asc"] == "not a video: text"
     assert reasons["walk/broken.avi"] == "no such file" and reasons["wave/voice.wav"] == "an audio file, not a video"
-    assert manifest.about["counts"]["side_files"] == 9 and re.search(r"side_files +9\n", shown)  # .hidden.avi is one
-    assert "1 folders hold no video: empty" in manifest.about["warnings"]
+    assert manifest.description["counts"]["side_files"] == 9 and re.search(
+        r"side_files +9\n", shown
+    )  # .hidden.avi is one
+    assert "1 folders hold no video: empty" in manifest.description["warnings"]
 
 
 def test_containers_that_are_no_videos() -> None:
@@ -130,7 +132,9 @@ def test_parts_of_a_split_above_the_classes(fill: Fill, tmp_path: Path) -> None:
     ]
     assert manifest.split("given") == {"train": [0, 1], "validation": [3], "test": [2]}
     assert rejected(tmp_path / "data") == {"Train/stray.avi": "in no class folder"}
-    assert "1 clips lie in folders below their class folder, whose name is their class" in manifest.about["warnings"]
+    assert (
+        "1 clips lie in folders below their class folder, whose name is their class" in manifest.description["warnings"]
+    )
 
 
 def test_parts_of_a_split_without_classes_or_beside_them(fill: Fill, tmp_path: Path) -> None:
@@ -194,7 +198,7 @@ def test_copies_are_recorded_and_said(
     make_video(tmp_path / "3.avi", 7)
     (tmp_path / "list.csv").write_text("path,label,split\n1.avi,walk,train\n2.avi,walk,test\n3.avi,sit,test\n")
     manifest = prepare("csv", tmp_path / "list.csv", tmp_path / "data")
-    assert manifest.about["copies"] == [["1.avi", "2.avi"]] and len(manifest.clips) == 3
+    assert manifest.description["copies"] == [["1.avi", "2.avi"]] and len(manifest.clips) == 3
     assert "copies that contradict each other: 1, such as 1.avi and 2.avi, in split as train and as test" in caplog.text
     with pytest.raises(InputError, match="copies that contradict each other"):
         prepare("csv", tmp_path / "list.csv", tmp_path / "strict", strict=True)
@@ -214,5 +218,5 @@ def test_a_class_without_a_usable_clip_is_said(fill: Fill, tmp_path: Path) -> No
     (tmp_path / "source" / "wave").mkdir()
     (tmp_path / "source" / "wave" / "3.avi").touch()
     manifest = prepare("folder", tmp_path / "source", tmp_path / "data")
-    assert manifest.about["warnings"][-1] == "1 of 3 classes have no usable clip: wave"
+    assert manifest.description["warnings"][-1] == "1 of 3 classes have no usable clip: wave"
     assert manifest.class_names == ("sit", "walk")

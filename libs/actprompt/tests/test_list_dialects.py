@@ -106,7 +106,7 @@ def test_columns_that_are_not_read_are_named(videos: Path, caplog: pytest.LogCap
         ("7", {"split": "train"}),
         ("8", {"split": "test"}),
     ]
-    assert "list.csv: columns that are not read: fps, note" in manifest.about["warnings"]
+    assert "list.csv: columns that are not read: fps, note" in manifest.description["warnings"]
     assert "columns that are not read: fps, note" in caplog.text
 
 
@@ -132,7 +132,7 @@ def test_numbers_without_names_are_refused(videos: Path) -> None:
         prepare("folder", fill_folders, videos / "data")
     manifest = prepare("folder", fill_folders, videos / "data", class_names=videos / "names.txt")
     assert labels_of(manifest) == {"0.avi": "walk", "1.avi": "sit down"}
-    assert any("1 of 3 classes have no usable clip: wave" in text for text in manifest.about["warnings"])
+    assert any("1 of 3 classes have no usable clip: wave" in text for text in manifest.description["warnings"])
 
 
 @pytest.mark.parametrize("number", ["3", "-1", "99"])

@@ -53,7 +53,7 @@ PROTOCOLS = (
 )
 
 
-def about() -> dict[str, object]:
+def description() -> dict[str, object]:
     return {
         "format": "csv",
         "root": "/data",
@@ -75,7 +75,7 @@ def data(tmp_path: Path) -> Path:
     }
     joints = np.array([[[1, 2, np.nan]], [[4, 5, 6]]], dtype=np.float32)
     write_skeleton(folder, "c/d.mp4", joints, np.array([0, 0.5], dtype=np.float32))
-    write_manifest(folder, CLIPS, {**about(), **entries})
+    write_manifest(folder, CLIPS, {**description(), **entries})
     return folder
 
 
@@ -115,7 +115,7 @@ def test_named_parameters_and_skeletons(data: Path) -> None:
     with pytest.raises(InputError, match="not a skeleton file"):
         manifest.skeleton(CLIPS[0])
     with pytest.raises(InputError, match="this set has no named parameters"):
-        Manifest("/nowhere", about(), CLIPS).parameters()
+        Manifest("/nowhere", description(), CLIPS).parameters()
 
 
 def test_two_ids_never_share_a_skeleton_file() -> None:
@@ -124,7 +124,7 @@ def test_two_ids_never_share_a_skeleton_file() -> None:
 
 def test_a_manifest_of_two_runs_is_the_same(data: Path, tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
-    write_manifest(tmp_path / "again", CLIPS, about())
+    write_manifest(tmp_path / "again", CLIPS, description())
     assert Manifest.load(tmp_path / "again").fingerprint == Manifest.load(data).fingerprint
 
 

@@ -46,7 +46,7 @@ def test_a_set_of_one_class_is_refused(
 ) -> None:
     fill(tmp_path / "source", ["wave/1.avi", "wave/2.avi"])
     manifest = prepare("folder", tmp_path / "source", tmp_path / "data")
-    assert manifest.about["warnings"][-1].startswith("one class ('wave'): a model needs two")
+    assert manifest.description["warnings"][-1].startswith("one class ('wave'): a model needs two")
     capsys.readouterr()
     command, *settings = words
     assert main([command, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *settings]) == 2

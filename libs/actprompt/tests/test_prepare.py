@@ -106,7 +106,7 @@ def test_official_splits_survive_into_the_manifest(fill: Fill, tmp_path: Path) -
     manifest = Manifest.load(tmp_path / "data")
     assert manifest.split("cross-subject-60") == {"train": [0], "validation": [], "test": [1]}
     assert manifest.split("cross-view-60") == {"train": [1], "validation": [], "test": [0]}
-    assert manifest.class_names == ("drink water",) and manifest.about["counts"]["rejected"] == 1
+    assert manifest.class_names == ("drink water",) and manifest.description["counts"]["rejected"] == 1
 
 
 def test_smarthome_keeps_its_metric_and_its_words(fill: Fill, tmp_path: Path) -> None:

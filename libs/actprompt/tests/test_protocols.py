@@ -49,8 +49,8 @@ def manifest(
         for label in labels
         for take in range(takes)
     ]
-    about = {"root": ".", "class_names": labels, "class_texts": {}, "protocols": [vars(row) for row in protocols]}
-    return Manifest(Path("data"), about, clips)
+    description = {"root": ".", "class_names": labels, "class_texts": {}, "protocols": [vars(row) for row in protocols]}
+    return Manifest(Path("data"), description, clips)
 
 
 def plain(made: Manifest, protocol: str, config: Any = CONFIG, **options: Any) -> list[Fold]:

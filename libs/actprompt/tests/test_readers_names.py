@@ -103,7 +103,7 @@ def test_ntu_samples_without_skeleton_are_kept_and_named(fill: Fill, tmp_path: P
     listed = lists / "NTU_RGBD_samples_with_missing_skeletons.txt"
     listed.write_text("S001C002P005R002A008\nS001C002P006R001A008\n")
     found = ntu_rgbd.find(tmp_path / "videos", lists)
-    assert len(found.clips) == 2 and found.notes["missing_skeletons"] == ["S001C002P005R002A008_rgb.avi"]
+    assert len(found.clips) == 2 and found.description["missing_skeletons"] == ["S001C002P005R002A008_rgb.avi"]
     listed.write_text("S001C002P005R002A008\nS001C002\n")
     with pytest.raises(InputError, match=r"line 2: 'S001C002' is not SsssCcccPpppRrrrAaaa"):
         ntu_rgbd.find(tmp_path / "videos", lists)

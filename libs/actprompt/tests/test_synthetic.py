@@ -72,8 +72,12 @@ def test_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate_module, "PEOPLE", PEOPLE[:2])
     made = write_simulated(tmp_path / "data", takes=1)
     assert len(made.clips) == 10 and made.class_names == tuple(ACTIONS)
-    assert made.about["simulated"] is True and made.about["format"] == "simulated"
-    assert "Simulated" in made.about["title"] and {clip.subject for clip in made.clips} == {"figure-1", "figure-2"}
+    assert made.description["simulated"] is True and made.description["format"] == "simulated"
+    assert "Simulated" in made.description["title"]
+    assert {clip.subject for clip in made.clips} == {
+        "figure-1",
+        "figure-2",
+    }
     table = made.parameters()
     assert table.values.shape == (10, len(table.names)) and not np.isnan(table.values).any()
     for clip in made.clips:

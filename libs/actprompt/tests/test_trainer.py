@@ -295,13 +295,13 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(
     assert resumed.result.resumed_from == 4 and len(calls) == 8
     assert same(whole, resumed)
     for name, found in (("a", whole), ("b", resumed)):
-        found.model.about = about()
+        found.model.description = description()
         found.model.save_pretrained(tmp_path / name)
     for file in ("model.safetensors", "prompts/model.safetensors", "model.json", "README.md"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def about() -> dict[str, Any]:
+def description() -> dict[str, Any]:
     return {
         "data": {"format": "simulated", "title": "simulated", "classes": {}},
         "trained_on": {"clips": 1, "subjects": ["p1"], "ids": []},

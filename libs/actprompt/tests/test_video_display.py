@@ -167,17 +167,17 @@ def two_tracks(path: Path, first: dict[str, Any], second: dict[str, Any]) -> Pat
     """Two picture tracks: numbers from 0 in the first, from 500 in the second."""
     with av.open(str(path), "w") as container:
         streams: list[Any] = []
-        for about in (first, second):
-            stream: Any = container.add_stream(about.get("codec", "mpeg4"), rate=25)
-            stream.width, stream.height = about.get("size", (96, 64))
-            stream.pix_fmt = about.get("pix_fmt", "yuv420p")
+        for description in (first, second):
+            stream: Any = container.add_stream(description.get("codec", "mpeg4"), rate=25)
+            stream.width, stream.height = description.get("size", (96, 64))
+            stream.pix_fmt = description.get("pix_fmt", "yuv420p")
             stream.bit_rate = 2_000_000
-            stream.disposition = about.get("disposition", 0)
+            stream.disposition = description.get("disposition", 0)
             streams.append(stream)
         for at in range(20):
-            for stream, about, start in zip(streams, (first, second), (0, 500), strict=True):
-                if at < about.get("frames", 20):
-                    pixels = picture(start + at, about.get("size", (96, 64)))
+            for stream, description, start in zip(streams, (first, second), (0, 500), strict=True):
+                if at < description.get("frames", 20):
+                    pixels = picture(start + at, description.get("size", (96, 64)))
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         for stream in streams:
             container.mux(stream.encode(None))

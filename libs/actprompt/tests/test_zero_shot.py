@@ -1,4 +1,4 @@
-"""Zero-shot recognition: planted solutions, protocols, notes, wrong input."""
+"""Zero-shot recognition: planted solutions, protocols, warnings, wrong input."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def test_weights_that_solve_the_task_solve_it_from_the_videos(data: Path, tmp_pa
     save_weights(vlm, model)
     result = evaluate_zero_shot(data, tmp_path / "eval", config(model), protocol="given").to_dict()
     assert result["top1"]["mean"] == 1.0 and result["clips"] == 6
-    about = read_json(tmp_path / "eval" / "environment.json")
-    assert about["backbone"]["image_trained"] and about["data_fingerprint"] == manifest.fingerprint
+    description = read_json(tmp_path / "eval" / "environment.json")
+    assert description["backbone"]["image_trained"] and description["data_fingerprint"] == manifest.fingerprint
     other = evaluate_zero_shot(
         data,
         tmp_path / "file",

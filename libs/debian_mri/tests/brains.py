@@ -36,8 +36,8 @@ def prepared(folder: Path, scans: Sequence[Scan]) -> Manifest:
     """A prepared folder of files that lie in it."""
     folder.mkdir(exist_ok=True)
     labels = list(dict.fromkeys(scan.label for scan in scans))
-    about = {"format": "test", "title": "Test", "root": ".", "class_names": labels, "space": "mni"}
-    write_manifest(folder, about, scans, {})
+    description = {"format": "test", "title": "Test", "root": ".", "class_names": labels, "space": "mni"}
+    write_manifest(folder, description, scans, {})
     return Manifest.load(folder)
 
 

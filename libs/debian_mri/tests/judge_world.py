@@ -80,11 +80,11 @@ def write_cohort(
             age = str(70 + 3 * place + int(generator.integers(8)))
             values = {"age": age, "sex": "FM"[number // 2 % 2], "MMSE": str(29 - 6 * place)}
             rows[name] = {column: values[column] for column in columns}
-    about = {
+    description = {
         "format": "csv", "title": "Simulated discs", "root": ".", "class_names": list(labels), "simulated": True,
         "space": "native",
     }  # fmt: skip
-    write_manifest(folder, about, scans, rows, columns=[VARIABLES[column] for column in columns])
+    write_manifest(folder, description, scans, rows, columns=[VARIABLES[column] for column in columns])
     return Manifest.load(folder)
 
 

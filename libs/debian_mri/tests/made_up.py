@@ -89,7 +89,7 @@ def make_explanation(sequences: Sequence[str] = ("T1w",), *, temperature: float 
         "backbone": "made-up tower",
         "simulated": True,
         "reviewer": bank.reviewer,
-        "notes": ("All numbers of this example are invented.",),
+        "warnings": ("All numbers of this example are invented.",),
         **changes,
     }
     parts = [*fields["concepts"], *fields["demographics"], *fields["rest"]]

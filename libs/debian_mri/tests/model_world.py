@@ -122,7 +122,7 @@ def write_slices(folder: Path, *, count: int = 16, with_missing: bool = False) -
         )
         age = "" if with_missing and number == 3 else str(65 + number)
         rows[name] = {"age": age, "sex": "FM"[number // 2 % 2], "MMSE": str(29 - 3 * (number % 2))}
-    about = {
+    description = {
         "format": "oasis-slices",
         "title": "Simulated slices",
         "root": ".",
@@ -130,5 +130,5 @@ def write_slices(folder: Path, *, count: int = 16, with_missing: bool = False) -
         "simulated": True,
     }
     columns = [VARIABLES[name] for name in ("age", "sex", "MMSE")]
-    write_manifest(folder, about, scans, rows, columns=columns)
+    write_manifest(folder, description, scans, rows, columns=columns)
     return folder

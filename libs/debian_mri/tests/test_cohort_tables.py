@@ -103,10 +103,10 @@ def test_values_that_can_be(name: str, possible: tuple[str, ...], impossible: tu
 
 
 def _column(name: str, *cells: str) -> tuple[list[str], list[str]]:
-    """Cells as written, and notes."""
+    """Cells as written, and warnings."""
     rows = {str(at): {name: cell} for at, cell in enumerate(cells)}
-    _, table, notes = describe_columns(rows, {})
-    return [table[str(at)].get(name, "") for at in range(len(cells))], notes
+    _, table, warnings = describe_columns(rows, {})
+    return [table[str(at)].get(name, "") for at in range(len(cells))], warnings
 
 
 @pytest.mark.parametrize(
@@ -149,13 +149,13 @@ def test_missing_and_impossible_values_are_counted(tmp_path: Path) -> None:
     assert [list(row.values())[1:] for row in rows_of(tmp_path / "data" / "participants.csv")] == [
         *(["70", "M", "29", "0"], ["", "F", "", ""], ["", "", "", "0.5"], ["", "", "", "1"])
     ]
-    notes = "\n".join(describe(tmp_path / "data")["notes"])
-    assert "sex: 1 values of no known word count as unknown" in notes
+    warnings = "\n".join(describe(tmp_path / "data")["warnings"])
+    assert "sex: 1 values of no known word count as unknown" in warnings
     assert (
-        "MMSE: 2 values outside 0 to 30, or codes, count as missing" in notes
-        and "CDR: 1 values outside 0 to 3" in notes
+        "MMSE: 2 values outside 0 to 30, or codes, count as missing" in warnings
+        and "CDR: 1 values outside 0 to 3" in warnings
     )
-    assert "age: 3 values outside" in notes and manifest.participants().missing()["sex"] == 2
+    assert "age: 3 values outside" in warnings and manifest.participants().missing()["sex"] == 2
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_the_sequence_of_a_list_by_its_files(tmp_path: Path) -> None:
         "line 6": "a mask or label image by its name",
         "line 7": "sequence FLAIR in the table, T1w by the file",
     }
-    assert any("assumed T1w" in note for note in manifest.about["notes"])
+    assert any("assumed T1w" in note for note in manifest.description["warnings"])
 
 
 # --- BIDS sessions

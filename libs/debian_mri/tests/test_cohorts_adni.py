@@ -123,8 +123,8 @@ def test_the_manifest_is_exactly_this(download: Path) -> None:
     assert manifest.class_names == ("CN", "EMCI", "MCI", "AD")
     assert [row["age"] for row in rows_of(download / "data" / "participants.csv")] == ["70", "70", "72", "65", ""]
     assert [row["sex"] for row in rows_of(download / "data" / "participants.csv")] == ["F", "F", "F", "F", "M"]
-    assert manifest.about["conversions"] == [{"subject": one, "labels": {"bl": "CN", "m24": "MCI"}}]
-    assert any("1 subjects change their group" in note for note in manifest.about["notes"])
+    assert manifest.description["conversions"] == [{"subject": one, "labels": {"bl": "CN", "m24": "MCI"}}]
+    assert any("1 subjects change their group" in note for note in manifest.description["warnings"])
     assert all(path.is_file() for scan in manifest.scans for path in manifest.paths_of(scan))
 
 
@@ -228,9 +228,11 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
     assert {column.name: column.leakage_tier for column in people.columns} == {
         **{"age": "A", "sex": "A", "education": "A", "APOE4": "B", "Hippocampus": "B", "MMSE": "C"}
     }
-    assert any("1 scans: Group is not ADNIMERGE's diagnosis" in note for note in manifest.about["notes"])
-    assert any(note.startswith("1 scans take the row of ADNIMERGE whose date") for note in manifest.about["notes"])
-    assert "EXAMDATE" not in json.dumps(manifest.about)
+    assert any("1 scans: Group is not ADNIMERGE's diagnosis" in note for note in manifest.description["warnings"])
+    assert any(
+        note.startswith("1 scans take the row of ADNIMERGE whose date") for note in manifest.description["warnings"]
+    )
+    assert "EXAMDATE" not in json.dumps(manifest.description)
 
 
 def test_the_diagnosis_of_the_visit_as_label(download: Path) -> None:

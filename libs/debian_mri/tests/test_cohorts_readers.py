@@ -38,8 +38,8 @@ def _people(manifest: Manifest, *names: str) -> list[list[str]]:
 def bids(tmp_path: Path) -> Path:
     root = tmp_path / "bids"
     root.mkdir()
-    about = {"Name": "Simulated", "BIDSVersion": "1.9.0", "HowToAcknowledge": "nobody"}
-    (root / "dataset_description.json").write_text(json.dumps(about))
+    description = {"Name": "Simulated", "BIDSVersion": "1.9.0", "HowToAcknowledge": "nobody"}
+    (root / "dataset_description.json").write_text(json.dumps(description))
     write_csv(
         root / "participants.tsv",
         ("participant_id", "age", "sex", "diagnosis", "site", "ledd"),
@@ -82,7 +82,7 @@ def test_bids(bids: Path, tmp_path: Path) -> None:
         "sex": "A",
         "ledd": "C",
     }
-    assert (manifest.about["title"], manifest.about["citation"]) == ("Simulated", "nobody")
+    assert (manifest.description["title"], manifest.description["citation"]) == ("Simulated", "nobody")
     assert rejected(tmp_path / "data") == {
         "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz": "FLAIR was not requested (--sequences T1w)",
         "sub-03/anat/sub-03_T1w.nii.gz": "diagnosis is n/a",
@@ -264,9 +264,15 @@ def test_real_oasis(tmp_path: Path) -> None:
     if not (DATA / "oasis1_slices").is_dir():
         pytest.skip(f"{DATA / 'oasis1_slices'} is not there (ICUBE_DATA names the folder with the data)")
     slices = prepare("oasis-slices", DATA / "oasis1_slices", tmp_path / "slices")
-    assert slices.about["counts"]["classes"] == {"CN": 69, "AD": 69} and slices.about["counts"]["subjects"] == 138
+    assert (
+        slices.description["counts"]["classes"] == {"CN": 69, "AD": 69}
+        and slices.description["counts"]["subjects"] == 138
+    )
     volumes = prepare("oasis1", DATA / "oasis1_t1_2mm", tmp_path / "volumes")
-    assert volumes.about["counts"]["classes"] == {"CN": 4, "AD": 2} and volumes.about["counts"]["rejected"] == 8
+    assert (
+        volumes.description["counts"]["classes"] == {"CN": 4, "AD": 2}
+        and volumes.description["counts"]["rejected"] == 8
+    )
 
 
 # --- DICOM
@@ -350,7 +356,7 @@ def test_an_anonymisers_id_is_nobodys(tmp_path: Path, patient: str) -> None:
     manifest = prepare("dicom", tmp_path / "dicom", tmp_path / "data", options=options)
     assert [scan.label for scan in manifest.scans] == ["AD", "CN"]
     assert list(rejected(tmp_path / "data").values()) == ["the description names no sequence that is known"]
-    assert any("one id" in note for note in manifest.about["notes"]) == (patient != "anonymous")
+    assert any("one id" in note for note in manifest.description["warnings"]) == (patient != "anonymous")
 
 
 # --- CSV
@@ -390,9 +396,9 @@ def test_a_csv_list(tmp_path: Path) -> None:
     leakage_tiers = {column.name: column.leakage_tier for column in people.columns}
     assert leakage_tiers == {"age": "A", "sex": "A", "MOCA": "C", "grade": "B"}
     assert people.missing() == {"age": 1, "sex": 1, "MOCA": 1, "grade": 0}
-    notes = "\n".join(manifest.about["notes"])
-    assert "MOCA: 1 values that are no number" in notes and "column 'name' is excluded" in notes
-    assert "column 'visit day' is excluded: holds dates" in notes
+    warnings = "\n".join(manifest.description["warnings"])
+    assert "MOCA: 1 values that are no number" in warnings and "column 'name' is excluded" in warnings
+    assert "column 'visit day' is excluded: holds dates" in warnings
     assert "Anna" not in (tmp_path / "data" / "participants.csv").read_text()
 
 
@@ -401,7 +407,7 @@ def test_what_is_not_described_is_of_tier_c(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "l.csv", ("path", "label", "subject", "gait"), [("v.nii.gz", "PD", "a", "0.7")])
     manifest = prepare("csv", table, tmp_path / "data")
     assert manifest.participants().column("gait").leakage_tier == "C"
-    assert any("not described, so of tier C" in note and "gait" in note for note in manifest.about["notes"])
+    assert any("not described, so of tier C" in note and "gait" in note for note in manifest.description["warnings"])
     with pytest.raises(InputError, match="MMSE"):
         table = write_csv(tmp_path / "m.csv", ("path", "label", "subject", "mmse"), [("v.nii.gz", "PD", "a", "20")])
         prepare("csv", table, tmp_path / "data2", leakage_tiers={"MMSE": "A"})

@@ -45,8 +45,8 @@ def _logs_go_nowhere() -> Iterator[None]:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    about = {"format": "csv", "title": "Simulated", "root": ".", "class_names": ["CN", "AD"], "simulated": True}
-    write_manifest(folder, about, SCANS, ROWS, [Rejection("line 9", "broken")], columns=COLUMNS)
+    description = {"format": "csv", "title": "Simulated", "root": ".", "class_names": ["CN", "AD"], "simulated": True}
+    write_manifest(folder, description, SCANS, ROWS, [Rejection("line 9", "broken")], columns=COLUMNS)
     return folder
 
 
@@ -58,7 +58,10 @@ def test_written_and_read_it_is_the_same(data: Path) -> None:
     samples = manifest.samples()
     assert samples.groups == ("p1", "p1", "p2") and samples.labels.tolist() == [0, 1, 1]
     assert samples.sites == ("x", "x", "unknown")  # a blank one is a site of its own
-    assert manifest.about["counts"]["classes"] == {"CN": 1, "AD": 2} and manifest.about["counts"]["rejected"] == 1
+    assert (
+        manifest.description["counts"]["classes"] == {"CN": 1, "AD": 2}
+        and manifest.description["counts"]["rejected"] == 1
+    )
     assert len(manifest.fingerprint) == 64 and manifest.row("s2") is manifest.scans[1]
     with pytest.raises(InputError, match=r"unknown id 's4'"):
         manifest.row("s4")
@@ -287,7 +290,7 @@ def test_prepare_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
     assert main([*command, "--overwrite", "--space", "mni"]) == 0
-    assert Manifest.load(tmp_path / "data").about["space"] == "mni"
+    assert Manifest.load(tmp_path / "data").description["space"] == "mni"
 
 
 @pytest.mark.parametrize(

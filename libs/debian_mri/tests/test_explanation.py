@@ -87,7 +87,7 @@ def one_slice(**changes: Any) -> dict[str, Any]:
         (one_slice(sequence="SWI"), "is not among the sequences"),
         (one_slice(regions=("lateral ventricles",)), "must be a name such as"),
         ({"space": "talairach"}, "unknown space"),
-        ({"notes": ("two\nlines",)}, "one line of text"),
+        ({"warnings": ("two\nlines",)}, "one line of text"),
         ({"id": ""}, "one line of text"),
     ],
 )

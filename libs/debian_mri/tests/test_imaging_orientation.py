@@ -22,7 +22,7 @@ from debian_mri.imaging.orientation import (
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.registration import MIN_SIMILARITY, register_affine
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume
-from debian_mri.inference.scan_input import rotation_notes
+from debian_mri.inference.scan_input import rotation_warnings
 from icube_common.errors import InputError
 
 DATA = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
@@ -162,7 +162,7 @@ def test_right_angles_of_a_real_head(name: str) -> None:
 
 
 def test_a_turned_head_is_said_and_a_tilted_one_is_not() -> None:
-    assert rotation_notes(29.9) == []
-    assert rotation_notes(147.8) == [
+    assert rotation_warnings(29.9) == []
+    assert rotation_warnings(147.8) == [
         "The head lies 148 degrees from the file's affine; registration turned it upright."
     ]

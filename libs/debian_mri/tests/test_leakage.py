@@ -137,8 +137,8 @@ def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
         for n in range(8)
     ]
     scans.append(Scan(id="s8", subject="p8", label="CN", paths=("8.nii",)))
-    about = {"format": "csv", "title": "Pool", "root": ".", "class_names": ["CN", "AD"]}
-    write_manifest(tmp_path, about, scans, {})
+    description = {"format": "csv", "title": "Pool", "root": ".", "class_names": ["CN", "AD"]}
+    write_manifest(tmp_path, description, scans, {})
     for command in (["train", "--out", str(tmp_path / "run")], ["evaluate", "--out", str(tmp_path / "eval")]):
         assert main([*command, "--data", str(tmp_path)]) == 2
     with pytest.raises(InputError, match="the site determines the class"):

@@ -86,7 +86,7 @@ def test_few_people_are_neither_calibrated_nor_abstained_on(tmp_path: Path) -> N
     config = settings(*SIGNS_ONLY, "calibration.folds=4")
     found = trained(tmp_path / "run", inputs, train_on_all(samples), config, None)
     assert found.model.calibration.rows == 0 and found.model.abstention.rows == 0
-    assert any(note.startswith("Not calibrated") for note in found.notes)
+    assert any(note.startswith("Not calibrated") for note in found.warnings)
 
 
 def test_the_best_validation_is_kept(tmp_path: Path) -> None:
@@ -156,6 +156,6 @@ def test_a_cognitive_score_needs_the_flag_and_stamps_the_report(tmp_path: Path) 
     assert len(inputs.disclaimers) == 1 and "MMSE" in inputs.disclaimers[0]
     config = settings(*linear, "demographics.allow_diagnostic=true")
     found = trained(tmp_path / "run", inputs, train_on_all(manifest.samples()), config, None)
-    assert found.disclaimers == inputs.disclaimers and inputs.disclaimers[0] in found.notes
+    assert found.disclaimers == inputs.disclaimers and inputs.disclaimers[0] in found.warnings
     # without the table nothing is stamped
     assert used_by(inputs, settings(*SIGNS_ONLY)).disclaimers == ()

@@ -202,7 +202,7 @@ def test_directions_follow_the_classes_and_the_control_exchanges_them() -> None:
     assert found == [[-1.0] * 3, [1.0] * 3]
     exchanged = texts(replace(config, shuffle_class_texts=1))
     assert exchanged.directions(BIOMARKERS, LABELS) == [[1.0] * 3, [-1.0] * 3]
-    assert any("Control" in note for note in exchanged.notes)
+    assert any("Control" in note for note in exchanged.warnings)
 
 
 def test_a_changed_row_is_what_the_helper_changes() -> None:

@@ -268,7 +268,7 @@ def test_names_of_what_is_no_weighted_image(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "about", "sequence"),
+    ("name", "sidecar", "sequence"),
     [
         ("scan", {"SeriesDescription": "Sag MPRAGE"}, "T1w"),
         ("scan", {"SeriesDescription": "series 4", "ProtocolName": "t2_flair"}, "FLAIR"),
@@ -280,8 +280,8 @@ def test_names_of_what_is_no_weighted_image(tmp_path: Path, name: str) -> None:
         ("sub-01_T1w", {"SeriesDescription": "AX T1 FLAIR", "EchoTime": 0.009}, "T1w"),  # BIDS first
     ],
 )
-def test_sidecars(tmp_path: Path, name: str, about: dict[str, object], sequence: str | None) -> None:
-    (tmp_path / f"{name}.json").write_text(json.dumps(about))
+def test_sidecars(tmp_path: Path, name: str, sidecar: dict[str, object], sequence: str | None) -> None:
+    (tmp_path / f"{name}.json").write_text(json.dumps(sidecar))
     found = file_sequence(tmp_path / f"{name}.nii.gz")
     assert found.sequence == sequence and bool(found.reason) == (sequence is None)
 

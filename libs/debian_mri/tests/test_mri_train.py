@@ -30,7 +30,7 @@ ABOUT = {
     "trained_on": {"format": "f", "title": "t", "ids": [], "subjects": [], "images": []},
     "knowledge": {},
     "disclaimers": [],
-    "notes": [],
+    "warnings": [],
 }
 
 
@@ -64,7 +64,7 @@ def test_a_model_that_is_read_back_predicts_the_same_to_the_last_bit(
     vlm = tiny if config.needs_encoder else None
     found: TrainedFold = train_fold(inputs, train_on_all(samples), config, vlm, texts(config), run)
     seen = used_by(inputs, config)
-    found.model.about = ABOUT
+    found.model.description = ABOUT
     found.model.save_pretrained(run.model)
     again = load_model(run.path, vlm=vlm)
     one, other = predict_logits(found.model, seen), predict_logits(again, seen)
@@ -84,13 +84,15 @@ def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
     config = settings("visual.enabled=false")
     run = RunFolder.create(tmp_path / "run", config_yaml="", environment={})
     found = train_fold(inputs, train_on_all(samples), config, None, texts(config), run)
-    found.model.about = ABOUT
+    found.model.description = ABOUT
     found.model.save_pretrained(run.model)
-    about = json.loads((run.model / "model.json").read_text())
-    (run.model / "model.json").write_text(json.dumps({**about, "labels": ["CN", "AD", "DLB"]}))
+    description = json.loads((run.model / "model.json").read_text())
+    (run.model / "model.json").write_text(json.dumps({**description, "labels": ["CN", "AD", "DLB"]}))
     with pytest.raises(InputError, match="damaged model folder"):
         load_model(run.path)
-    (run.model / "model.json").write_text(json.dumps({key: about[key] for key in about if key != "calibration"}))
+    (run.model / "model.json").write_text(
+        json.dumps({key: description[key] for key in description if key != "calibration"})
+    )
     with pytest.raises(InputError, match=r"damaged.*calibration"):
         load_model(run.path)
 
@@ -116,14 +118,14 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
     missing = explain_inputs(saved, inputs, "scan03", simulated=True)
     age, sex = missing.demographics
     assert (age.name, age.value, age.leakage_tier, sex.value) == ("age", None, "A", "M")
-    assert any(note.startswith("age is missing") for note in missing.notes)
+    assert any(note.startswith("age is missing") for note in missing.warnings)
     assert missing.classes == LABELS and missing.n_controls == 0  # seven are too few
     assert {part.percentile for part in missing.concepts} == {None}
     assert missing.not_judged["swallow_tail_loss"] == ("SWI",)
     # the people of the training are no people to test it on
-    check_train_test_overlap(manifest, [0, 1], saved.about["trained_on"])
+    check_train_test_overlap(manifest, [0, 1], saved.description["trained_on"])
     with pytest.raises(InputError, match="trained on subject 'p02'"):
-        check_train_test_overlap(manifest, [0, 2], saved.about["trained_on"])
+        check_train_test_overlap(manifest, [0, 2], saved.description["trained_on"])
 
 
 def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:

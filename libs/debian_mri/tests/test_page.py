@@ -114,7 +114,7 @@ def test_it_says_which_side_is_left() -> None:
 
 
 def test_words_are_escaped() -> None:
-    found = make_explanation(id="<script>x</script>", notes=("a < b & c",))
+    found = make_explanation(id="<script>x</script>", warnings=("a < b & c",))
     page = prediction_page(found, draw_slices(found))
     assert "<script" not in page and "a &lt; b &amp; c" in page
 

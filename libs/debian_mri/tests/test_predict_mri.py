@@ -123,15 +123,15 @@ def test_a_file_and_the_same_scan_of_the_set_agree(
 def test_what_is_missing_is_said_and_what_was_trained_on_too(world: tuple[Path, dict[str, Any]]) -> None:
     out, _ = world
     _, path = volume_of(out)
-    notes = " ".join(explained(out / "run", path, values={"MMSE": "22"}).notes)
-    assert "age is missing" in notes and "sex is missing" in notes and "MMSE was given" in notes
+    warnings = " ".join(explained(out / "run", path, values={"MMSE": "22"}).warnings)
+    assert "age is missing" in warnings and "sex is missing" in warnings and "MMSE was given" in warnings
     manifest = Manifest.load(out / "data")
     known = set(read_json(out / "run" / "model" / "model.json")["trained_on"]["ids"])
     seen = next(scan for scan in manifest.scans if scan.id in known)
     found = explained(out / "run", data=out / "data", scan_id=seen.id)
-    assert any(note.startswith("The model was trained on this image") for note in found.notes)
+    assert any(note.startswith("The model was trained on this image") for note in found.warnings)
     copied = explained(out / "run", manifest.paths_of(seen)[0])
-    assert any(note.startswith("The model was trained on this image") for note in copied.notes)
+    assert any(note.startswith("The model was trained on this image") for note in copied.warnings)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_whole_set_as_it_is_one_by_one(slices: Path, tmp_path: Path) -> None:
     assert len(rows) == 16 and rows["scan03"]["label"] == "AD"
     alone = explained(slices / "run", data=slices / "data", scan_id="scan01")
     assert rows["scan01"]["probability_AD"] == pytest.approx(alone.probability("AD"), abs=1e-6)
-    assert not any("was trained on this image" in note for note in alone.notes)
-    assert "was trained on this image" in rows["scan03"]["notes"]
+    assert not any("was trained on this image" in note for note in alone.warnings)
+    assert "was trained on this image" in rows["scan03"]["warnings"]
 
 
 def test_slice_images_need_their_planes(slices: Path) -> None:
@@ -263,10 +263,10 @@ def test_explanations_beside_the_truth(world: tuple[Path, dict[str, Any]], tmp_p
     assert result["location"]["named"]["mean"] == pytest.approx(np.mean([float(row["named"]) for row in rows]))
     assert {row["total"] for row in rows} == {"24"}
     write_slices(tmp_path / "drawn", count=4)
-    about = read_json(tmp_path / "drawn" / "dataset.json")
+    description = read_json(tmp_path / "drawn" / "dataset.json")
     with pytest.raises(InputError, match="no ground truth"):
         evaluate_explanations(out / "run", tmp_path / "drawn", tmp_path / "test")
-    (tmp_path / "drawn" / "dataset.json").write_text(json.dumps({**about, "simulated": False}))
+    (tmp_path / "drawn" / "dataset.json").write_text(json.dumps({**description, "simulated": False}))
     with pytest.raises(InputError, match="is not simulated"):
         evaluate_explanations(out / "run", tmp_path / "drawn", tmp_path / "test")
 
@@ -332,7 +332,7 @@ def test_a_dicom_folder_is_converted_first(world: tuple[Path, dict[str, Any]], t
     found = explained(world[0] / "run", folder, values={"age": "70", "sex": "F"})
     by_file = explained(world[0] / "run", path, values={"age": "70", "sex": "F"})
     assert found.probabilities == pytest.approx(by_file.probabilities, abs=0.01)
-    assert found.id == "series" and not any("gives the sequence" in note for note in found.notes)
+    assert found.id == "series" and not any("gives the sequence" in note for note in found.warnings)
     other = Phantom(slices=5, rows=12, columns=12, seed=4, changes={"SeriesDescription": "t1 mprage again"})
     other.write(folder / "more")
     with pytest.raises(InputError, match="2 volumes, of which 2 are T1w"):

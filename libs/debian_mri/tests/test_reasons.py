@@ -95,7 +95,7 @@ def test_stamps_come_each_with_its_cause() -> None:
 
 
 def test_little_is_enough() -> None:
-    found = make_explanation(demographics=(), concepts=(), rest=(), slices=(), notes=(), not_judged={}, n_controls=0)
+    found = make_explanation(demographics=(), concepts=(), rest=(), slices=(), warnings=(), not_judged={}, n_controls=0)
     text = explain(found)
     # bias only: MCI .5, CN .25
     assert "the logits differ by +0.250" in text and "Without any evidence the model starts at +0.250." in text

@@ -83,8 +83,8 @@ def test_one_seed_one_brain() -> None:
 
 def test_a_cohort_is_a_prepared_set(cohort: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(cohort)
-    assert manifest.simulated and manifest.about["title"].startswith("Simulated brains")
-    assert manifest.about["space"] == "mni" and manifest.class_names == ("CN", "AD", "DLB", "PD")
+    assert manifest.simulated and manifest.description["title"].startswith("Simulated brains")
+    assert manifest.description["space"] == "mni" and manifest.class_names == ("CN", "AD", "DLB", "PD")
     assert manifest.targets().tolist() == [0, 1, 2, 3] * 2
     people = manifest.participants()
     assert people.with_leakage_tier("A") == ("age", "sex", "education") and people.with_leakage_tier("C") == ("MMSE",)

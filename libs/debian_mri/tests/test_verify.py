@@ -33,9 +33,9 @@ CASES = {
         threshold=0.95,
         demographics=(SCORE,),
         deletion=Deletion(named=0.213, random=-0.04, draws=20),
-        notes=("Read 2 times on 1 May.",),
+        warnings=("Read 2 times on 1 May.",),
     ),
-    "little": make_explanation(demographics=(), concepts=(), rest=(), slices=(), notes=(), not_judged={}),
+    "little": make_explanation(demographics=(), concepts=(), rest=(), slices=(), warnings=(), not_judged={}),
 }
 
 
@@ -129,13 +129,13 @@ def test_the_swallow_tail_is_never_named_of_t1_alone(sentence: str) -> None:
     assert any("no sentence of a report" in problem or "no such sentence" in problem for problem in problems)
 
 
-def test_signs_in_notes_are_found_as_well() -> None:
-    found = make_explanation(notes=("White-matter hyperintensities are likely.",))
+def test_signs_in_warnings_are_found_as_well() -> None:
+    found = make_explanation(warnings=("White-matter hyperintensities are likely.",))
     assert verify_report(explain(found), found) == [
         "names 'white matter hyperintensities', which cannot be seen without FLAIR"
     ]
     # visible on T1w, and not computed
-    fewer = make_explanation(concepts=make_explanation().concepts[:3], notes=("There is parietal atrophy.",))
+    fewer = make_explanation(concepts=make_explanation().concepts[:3], warnings=("There is parietal atrophy.",))
     assert list(named_signs(explain(fewer), fewer)) == [
         "names 'parietal atrophy', which the prediction has not computed"
     ]

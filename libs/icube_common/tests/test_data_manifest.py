@@ -21,16 +21,16 @@ class Clip:
     label: str
 
 
-def prepared(folder: Path, rows: list[tuple[str, str]], about: object = ABOUT) -> Path:
+def prepared(folder: Path, rows: list[tuple[str, str]], description: object = ABOUT) -> Path:
     write_rows(folder / "manifest.csv", ("id", "label"), rows)
-    (folder / "dataset.json").write_text(json.dumps(about))
+    (folder / "dataset.json").write_text(json.dumps(description))
     return folder
 
 
 def load(folder: Path) -> PreparedSet[Clip]:
-    about = read_description(folder, {"root": str, "class_names": list}, command="tool prepare")
-    rows = read_manifest_rows(folder, ("id", "label"), filled=("id", "label"), classes=about["class_names"])
-    return PreparedSet(folder, about, [Clip(**row) for _, row in rows])
+    description = read_description(folder, {"root": str, "class_names": list}, command="tool prepare")
+    rows = read_manifest_rows(folder, ("id", "label"), filled=("id", "label"), classes=description["class_names"])
+    return PreparedSet(folder, description, [Clip(**row) for _, row in rows])
 
 
 def test_a_set_comes_back_from_its_files(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_set_comes_back_from_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "about", "message"),
+    ("rows", "description", "message"),
     [
         ([("a", "")], ABOUT, r"manifest.csv: line 2: label is empty"),
         ([("a", "run"), ("a", "run")], ABOUT, r"line 3: id 'a' occurs twice"),
@@ -56,9 +56,11 @@ def test_a_set_comes_back_from_its_files(tmp_path: Path) -> None:
         ([], {"root": "x"}, r"dataset.json: class_names: None is not a list: prepare the set again"),
     ],
 )
-def test_damaged_sets_are_refused(tmp_path: Path, rows: list[tuple[str, str]], about: object, message: str) -> None:
+def test_damaged_sets_are_refused(
+    tmp_path: Path, rows: list[tuple[str, str]], description: object, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
-        load(prepared(tmp_path, rows, about))
+        load(prepared(tmp_path, rows, description))
 
 
 def test_no_set(tmp_path: Path) -> None:

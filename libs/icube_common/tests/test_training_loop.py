@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from icube_common.errors import InputError
 from icube_common.io.runs import RunFolder, read_json
-from icube_common.training import checkpoints, open_run
+from icube_common.training import checkpoints, fit, open_run
 
 from .training_job import Data, losses, make_config, make_model, step, train, weights_of
 
@@ -32,6 +33,26 @@ def test_fit_learns_logs_and_leaves_the_caller_as_it_was(tmp_path: Path) -> None
     assert {"absolute", "grad_norm", "learning_rate", "seconds", "samples_per_second"} <= set(records[0])
     environment = read_json(tmp_path / "run" / "environment.json")
     assert environment["seed"] == 7 and environment["device"] == "cpu" and environment["budget_stopped_at"] is None
+
+
+def test_without_a_run_folder_the_weights_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(ema_decay=0.9, eval_steps=10)
+    folder = train(tmp_path / "run", config, validate=lambda _: {"loss": 1.0})
+    monkeypatch.chdir(tmp_path)
+    assert "training: 100%" in capsys.readouterr().err
+    bare = fit(make_model(), step, Data(), config=config, run=None, validate=lambda _: {"loss": 1.0}, name="classifier")
+    assert "classifier: " in capsys.readouterr().err
+    assert (bare.steps, bare.stopped_because) == (20, "max_steps") and not bare.model.training
+    for name, value in weights_of(folder).items():
+        assert torch.equal(weights_of(bare)[name], value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    for change in ({"early_stopping_patience": 1}, {"report_to": "tensorboard"}):
+        with pytest.raises(InputError, match="training without a run folder"):
+            fit(make_model(), step, Data(), config=replace(config, **change), run=None, validate=lambda _: {"loss": 1})
+    with pytest.raises(InputError, match="training without a run folder"):
+        fit(make_model(), step, Data(), config=make_config(), run=None, resume=True)
 
 
 def test_logged_loss_is_the_mean_over_steps(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def real_data() -> Callable[[str], Path]:
 def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 simulated clips of five actions by five subjects, 20 to 35 frames each, at 10 fps; never written to."""
     path = tmp_path_factory.mktemp("shared") / "store"
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    write_store(simulate_clips(40, fps=10), path, PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    write_store(simulate_clips(40, fps=10), path, PrepareOptions(), description=description)
     return path
 
 

@@ -44,8 +44,8 @@ base: {train.max_steps: 1, train.batch_size: 4, train.device: cpu, model.num_lay
 def study_store(tmp_path_factory: pytest.TempPathFactory) -> MotionStore:
     """75 simulated clips: three of each action by each of five subjects, one of them validation, one test."""
     path = tmp_path_factory.mktemp("ablation") / "store"
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    return write_store(simulate_clips(75, fps=10), path, PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    return write_store(simulate_clips(75, fps=10), path, PrepareOptions(), description=description)
 
 
 def test_an_ablation_from_end_to_end(study_store: MotionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,9 @@ from motiondiff.augmentation.config import FilterConfig
 from motiondiff.augmentation.filter import PHYSICS, TOLERANCE, FilterDecision, MotionFilter, choose, physics_of
 from motiondiff.augmentation.subsets import write_subset
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.recognition.clips import ClipSet
 
 QUICK = ClassifierConfig(model="gru", frames=16, steps=5, batch_size=8)
 SMALL = FilterConfig(per_class=2, oversample_factor=1.5, steps=2, fill=True)

@@ -215,7 +215,7 @@ def write_clips(path: Path, clips: list[tuple[str, str | None, str]]) -> MotionS
         for number, (action, subject, _) in enumerate(clips):
             motion = replace(simulate_motion(action, number, fps=10, subject=0), subject=subject)
             writer.append(motion, clip_id=str(number))
-        writer.finish(about={"split_by": "subject"}, splits=[split for _, _, split in clips])
+        writer.finish(description={"split_by": "subject"}, splits=[split for _, _, split in clips])
     return MotionStore(path)
 
 

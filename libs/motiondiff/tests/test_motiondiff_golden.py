@@ -255,8 +255,8 @@ def test_classifier(run: Command, utkinect: Path, tmp_path: Path, model: str, re
 
 
 def test_simulated(run: Command, tmp_path: Path) -> None:
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    data = write_store(simulate_clips(75, fps=10), tmp_path / "store", PrepareOptions(), about=about).path
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    data = write_store(simulate_clips(75, fps=10), tmp_path / "store", PrepareOptions(), description=description).path
     check("simulated store", stored(data))
     tiny = (
         "train.max_steps=4", "train.learning_rate=0.01", *TRAIN, "train.seed=3", "model.width=16",

@@ -60,7 +60,7 @@ def test_statistics_come_from_the_training_clips_only(tmp_path: Path) -> None:
             root = clip.motion.root + (np.array([0, lift, 0]) * np.arange(len(clip.motion))[:, None] if held_out else 0)
             clips.append(replace(clip, motion=replace(clip.motion, root=root)))
         options = PrepareOptions(test_groups=("simulated-2",))
-        store = write_store(clips, tmp_path / name, options, about=ABOUT)
+        store = write_store(clips, tmp_path / name, options, description=ABOUT)
         return fit_representation(store, store.select("train"), DataConfig())
 
     plain, lifted = measure("plain", 0.0), measure("lifted", 1.0)

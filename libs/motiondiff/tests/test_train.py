@@ -128,8 +128,10 @@ def test_resuming_with_other_settings_is_refused(
 
 
 def test_resuming_on_other_data_is_refused(run_path: Path, tmp_path: Path, tiny_config: ConfigMaker) -> None:
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    other = write_store(simulate_clips(40, fps=10, seed=5), tmp_path / "other", PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    other = write_store(
+        simulate_clips(40, fps=10, seed=5), tmp_path / "other", PrepareOptions(), description=description
+    )
     run = Path(shutil.copytree(run_path, tmp_path / "run"))
     with pytest.raises(InputError, match=r"is not the data that .* was trained on"):
         train(None, other.path, out=run, config=tiny_config(), resume=True)
@@ -174,8 +176,10 @@ def test_bad_settings_leave_no_folder(
 
 
 def test_watching_a_validation_split_that_is_not_there(tmp_path: Path, tiny_config: ConfigMaker) -> None:
-    about = {"format": "simulated", "source": "tests", "simulated": True}
-    store = write_store(simulate_clips(10, fps=10, subjects=2), tmp_path / "store", PrepareOptions(), about=about)
+    description = {"format": "simulated", "source": "tests", "simulated": True}
+    store = write_store(
+        simulate_clips(10, fps=10, subjects=2), tmp_path / "store", PrepareOptions(), description=description
+    )
     for patience in (0, 2):
         with pytest.raises(InputError, match=r"eval_steps=2: .* has no validation split to watch"):
             train(

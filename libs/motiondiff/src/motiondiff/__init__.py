@@ -20,6 +20,7 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "ActionClassifier": "recognition.classifier",
+        "ClipSet": "data.clips",
         "ComposeOptions": "pipelines.long_motion",
         "EditOptions": "pipelines.editing",
         "EvaluateOptions": "config",

@@ -11,7 +11,7 @@ from motiondiff.schedulers import SCHEDULERS
 
 CLASSIFIERS = ("gru", "st-gcn")
 MIN_CLIPS = 2
-"""Clips of a class that an evaluation needs on each side: distances within a class are taken."""
+"""Clips of a class: a network learns the person from a single one, and metrics take distances within a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +123,11 @@ class DistillConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActorModelConfig(Config):
+class ActorModelConfig(ModelConfig):
     """Shape of the VAE; the paper's is 8 layers, latent width 256, 4 heads, feed-forward 1024 (section 3.3)."""
 
     num_layers: int = option(8, "transformer layers of the encoder, and as many of the decoder", ge=1)
     width: int = option(256, "features per token, which is the size of the latent", ge=8)
-    num_heads: int = option(4, "attention heads; divides width", ge=1)
-    feedforward: int = option(1024, "hidden features of a layer's feed-forward part", ge=8)
-    dropout: float = option(0.1, "dropout inside the layers", ge=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True)

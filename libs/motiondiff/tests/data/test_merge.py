@@ -278,10 +278,12 @@ def test_texts_are_kept_in_the_store(tmp_path):
 
     motion = simulate_motion("walk", 0, fps=10)
     clips = [Clip("a", replace(motion, texts=("a person walks", "jemand geht für sich"))), Clip("b", motion)]
-    about = {"format": "test", "source": "test"}
-    store = write_store(clips, tmp_path / "store", PrepareOptions(), about=about)
+    description = {"format": "test", "source": "test"}
+    store = write_store(clips, tmp_path / "store", PrepareOptions(), description=description)
     assert store[0].texts == ("a person walks", "jemand geht für sich") and store[1].texts == ()
-    other = write_store([Clip("a", motion), Clip("b", motion)], tmp_path / "other", PrepareOptions(), about=about)
+    other = write_store(
+        [Clip("a", motion), Clip("b", motion)], tmp_path / "other", PrepareOptions(), description=description
+    )
     assert other.fingerprint != store.fingerprint and not (other.path / "texts.json").exists()
     (store.path / "texts.json").write_text("[]")
     with pytest.raises(InputError, match=r"texts\.json: not a list of 2 lists"):

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from icube_common.errors import InputError
-from motiondiff.data.split import MAX_HELD_OUT_FRACTION, assign_splits, choose_split_key
+from motiondiff.data.prepare import MAX_HELD_OUT_FRACTION, assign_splits, choose_split_key
 
 GROUPS = st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), min_size=2, max_size=60)
 SEEDS = st.integers(0, 2**32 - 1)

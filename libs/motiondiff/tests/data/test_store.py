@@ -30,7 +30,7 @@ def write(folder: Path, motions: Sequence[Motion], splits: Sequence[str] | None 
     with StoreWriter(folder) as writer:
         for number, motion in enumerate(motions):
             writer.append(motion, clip_id=f"clip-{number}")
-        writer.finish(about=ABOUT, splits=splits)
+        writer.finish(description=ABOUT, splits=splits)
     return MotionStore(folder)
 
 
@@ -40,7 +40,7 @@ def test_round_trip(tmp_path: Path) -> None:
     with StoreWriter(tmp_path) as writer:
         writer.append(clip("wave"), clip_id="first")
         writer.append(common, back, clip_id="second/ä")
-        writer.finish(about=ABOUT, rejected=[("third", 'too short, it says "no"')])
+        writer.finish(description=ABOUT, rejected=[("third", 'too short, it says "no"')])
     store = MotionStore(tmp_path)
     assert len(store) == 2 and store.clip_ids == ["first", "second/ä"]
     motion = store[1]
@@ -128,7 +128,7 @@ def test_another_topology_frame_rate_or_known_id_is_refused(tmp_path: Path) -> N
         with pytest.raises(InputError, match="'a' is already taken"):
             writer.append(motion, clip_id="a")
         writer.append(clip("run"), clip_id="d")
-        writer.finish(about=ABOUT)
+        writer.finish(description=ABOUT)
     store = MotionStore(tmp_path)
     assert store.clip_ids == ["a", "d"]
     np.testing.assert_allclose(store[1].root, clip("run").root)
@@ -136,7 +136,7 @@ def test_another_topology_frame_rate_or_known_id_is_refused(tmp_path: Path) -> N
 
 def test_an_empty_store_is_refused(tmp_path: Path) -> None:
     with StoreWriter(tmp_path) as writer, pytest.raises(InputError, match="no clips to store"):
-        writer.finish(about=ABOUT)
+        writer.finish(description=ABOUT)
 
 
 def test_fingerprint_changes_with_the_data_and_not_with_time(tmp_path: Path) -> None:

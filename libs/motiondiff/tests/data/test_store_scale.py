@@ -59,7 +59,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer = StoreWriter(folder)
     for number in range(CLIPS):
         writer.append(*motions[number % DISTINCT], clip_id=f"simulated-{number:06d}")
-    writer.finish(about={"format": "simulated", "split_by": "none", "simulated": True})
+    writer.finish(description={"format": "simulated", "split_by": "none", "simulated": True})
     return folder
 
 

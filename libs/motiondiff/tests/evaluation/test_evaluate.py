@@ -138,7 +138,7 @@ def small_store(path: Path, kept: dict[str, int], *, shared: bool = False) -> Pa
                 motion = simulate_motion(action, number, fps=10, subject=subject)
                 clips.append(Clip(f"{action}-{subject}-{number}", motion))
     options = PrepareOptions(split_by="subject", test_groups=("simulated-2",))
-    write_store(iter(clips), path, options, about=ABOUT)
+    write_store(iter(clips), path, options, description=ABOUT)
     if shared:  # a damaged index: a clip of the held-out person is said to be for training
         with np.load(path / "clips.npz") as archive:
             columns = dict(archive)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion, synthetic_skeleton
 from motiondiff.evaluation.memorisation import TrainingMemory, memorisation_metrics
 from motiondiff.evaluation.metrics import check_targets
 from motiondiff.evaluation.physics import clip_physics, physics_metrics
 from motiondiff.evaluation.pose_descriptors import describe, on_body
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.skeleton.motion import Motion
 from motiondiff.skeleton.skeleton import Skeleton
 

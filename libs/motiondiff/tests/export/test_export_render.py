@@ -10,7 +10,7 @@ from PIL import Image
 from icube_common.errors import InputError
 from motiondiff.export import FORMATS, export
 from motiondiff.export.images.drawing import LEFT, RIGHT, TORSO, Camera, Scene, side_colour
-from motiondiff.export.images.render import write_contact_sheet, write_gif, write_gif_grid, write_mp4
+from motiondiff.export.images.render import write_contact_sheet, write_gif, write_mp4
 
 
 def gif_durations(path) -> list[int]:
@@ -87,18 +87,6 @@ def test_contact_sheet_has_a_row_for_each_motion(tmp_path, walker):
                 top = row * (120 + caption + 8) + caption
                 picture = sheet.crop((column * 104, top, column * 104 + 100, top + 120))
                 assert has_colour(picture, LEFT).any() and has_colour(picture, RIGHT).any()
-
-
-def test_grid_waits_for_the_longest(tmp_path, walker):
-    short, long = walker(20, 20), walker(45, 30)
-    path = write_gif_grid([short, long, short], None, tmp_path / "g.gif", cell=(100, 80))
-    assert sum(gif_durations(path)) == pytest.approx(1500, abs=10)
-    with Image.open(path) as image:
-        assert image.size == (204, 164)
-        image.seek(image.n_frames - 1)
-        waiting = image.convert("RGB").crop((0, 0, 100, 80))
-    wanted = Scene(short, (100, 80), caption="walk").draw(19, progress=True)
-    assert np.abs(np.asarray(waiting, dtype=int) - np.asarray(wanted, dtype=int)).mean() < 2
 
 
 def test_everything_stays_in_the_picture(walker):
@@ -187,11 +175,9 @@ def test_wrong_input_is_named(tmp_path, walker):
     with pytest.raises(InputError, match="no motions"):
         write_contact_sheet([], [], tmp_path / "s.png")
     with pytest.raises(InputError, match="1 captions for 2 motions"):
-        write_gif_grid([motion, motion], ["walk"], tmp_path / "g.gif")
+        write_contact_sheet([motion, motion], ["walk"], tmp_path / "s.png")
     with pytest.raises(InputError, match="frames 0"):
         write_contact_sheet([motion], None, tmp_path / "s.png", frames=0)
-    with pytest.raises(InputError, match="columns 0"):
-        write_gif_grid([motion], None, tmp_path / "g.gif", columns=0)
     (tmp_path / "file").write_text("")
     for format in ("gif", "mp4"):
         with pytest.raises(InputError, match="cannot be written"):

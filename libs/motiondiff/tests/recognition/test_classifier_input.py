@@ -12,9 +12,9 @@ import torch
 
 from icube_common.errors import InputError
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_motion
-from motiondiff.recognition.clips import ClipSet, check_subject_overlap
 from motiondiff.recognition.features import (
     crop_in_time,
     resample,

@@ -13,11 +13,12 @@ import pytest
 
 from icube_common.errors import InputError
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.prepare import PrepareOptions, write_store
 from motiondiff.data.readers.base import Clip
 from motiondiff.data.store import MotionStore
 from motiondiff.data.synthetic import simulate_clips, simulate_motion
-from motiondiff.recognition import ActionClassifier, ClipSet, fit_classifier
+from motiondiff.recognition import ActionClassifier, fit_classifier
 from motiondiff.recognition.features import resample
 from motiondiff.recognition.train_and_test import train_and_test
 
@@ -89,14 +90,14 @@ def test_one_store_is_split_by_its_subjects(store_path: Path, tmp_path: Path) ->
 def test_generated_clips_may_be_added(store_path: Path, tmp_path: Path) -> None:
     motions = [simulate_motion(action, 90 + n, fps=10, subject=9) for action in ("walk", "run") for n in range(2)]
     clips = [Clip(f"made-{n}", replace(motion, subject=None)) for n, motion in enumerate(motions)]
-    extra = write_store(iter(clips), tmp_path / "extra", PrepareOptions(), about=ABOUT)
+    extra = write_store(iter(clips), tmp_path / "extra", PrepareOptions(), description=ABOUT)
     result = train_and_test(store_path, store_path, tmp_path / "out", replace(TINY, steps=2), extra=extra.path)
     assert result["training_clips"] == MotionStore(store_path).info()["splits"]["train"] + 4
 
 
 def test_a_subject_on_both_sides_is_refused(store_path: Path, tmp_path: Path) -> None:
     other = write_store(
-        simulate_clips(10, fps=10, subjects=2, seed=50), tmp_path / "other", PrepareOptions(), about=ABOUT
+        simulate_clips(10, fps=10, subjects=2, seed=50), tmp_path / "other", PrepareOptions(), description=ABOUT
     )
     with pytest.raises(InputError, match="subject 'simulated-0' is in the training and in the test clips"):
         train_and_test(store_path, other.path, tmp_path / "out", TINY)

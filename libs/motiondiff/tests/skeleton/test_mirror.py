@@ -66,7 +66,7 @@ def sided_store(path: Path, labels: list[tuple[str, str]], texts: tuple[str, ...
         motion = replace(simulate_motion("wave", number, fps=10), action=action, style=style, texts=texts)
         clips.append(Clip(f"c{number}", replace(motion, subject=f"s{number}")))
     options = PrepareOptions(fps=10, split_by="subject", test_groups=("s0",))
-    return write_store(clips, path, options, about={"format": "npz", "source": "x", "simulated": True})
+    return write_store(clips, path, options, description={"format": "npz", "source": "x", "simulated": True})
 
 
 def test_mirrored_windows_have_the_labels_of_the_other_side(tmp_path: Path) -> None:

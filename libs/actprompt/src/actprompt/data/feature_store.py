@@ -88,7 +88,7 @@ class FeatureFolder:
         self.path = Path(path)
         self.cache = FeatureCache(self.path, half=True)
         backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
-        self.about = {"backbone": backbone, "sampling": sampling.key(), "decoder": decoder_key()}
+        self.description = {"backbone": backbone, "sampling": sampling.key(), "decoder": decoder_key()}
         if not (self.path / "features.json").is_file():
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise InputError(f"{self.path}: exists already and is no folder of features; name another folder")
@@ -106,14 +106,14 @@ class FeatureFolder:
         if not (self.path / "features.json").is_file():
             self._write_head(manifest, features=0, rejected=0)
         decoder = read_features_json(self.path)["decoder"]
-        if decoder != self.about["decoder"]:
+        if decoder != self.description["decoder"]:
             raise InputError(
                 f"{self.path}: its frames were decoded by {_words(decoder)}, here it is "
-                f"{_words(self.about['decoder'])}; name another folder, or delete this one"
+                f"{_words(self.description['decoder'])}; name another folder, or delete this one"
             )
 
     def _write_head(self, manifest: Manifest, **found: int) -> None:
-        head = {**self.about, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
+        head = {**self.description, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
         write_json(self.path / "features.json", head)
 
     def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:
@@ -282,11 +282,13 @@ def read_features_json(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "features.json"
     if not path.is_file():
         raise InputError(f"{folder}: no folder of features (no features.json in it): make one with actprompt extract")
-    about = read_json(path)
-    known = isinstance(about, dict) and all(isinstance(about.get(k), dict) for k in ("backbone", "sampling", "decoder"))
-    if not known or not all(isinstance(about["backbone"].get(k), str) for k in ("description", "fingerprint")):
+    description = read_json(path)
+    known = isinstance(description, dict) and all(
+        isinstance(description.get(k), dict) for k in ("backbone", "sampling", "decoder")
+    )
+    if not known or not all(isinstance(description["backbone"].get(k), str) for k in ("description", "fingerprint")):
         raise InputError(f"{path}: backbone, sampling or decoder is missing: delete the folder and extract again")
-    return about
+    return description
 
 
 def check_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:

@@ -117,14 +117,14 @@ class Manifest(PreparedSet[Clip]):
         Raises:
             InputError: a file is missing or damaged; the file, the line and the value are named.
         """
-        about = read_about(folder)
-        rows = list(_read_rows(folder, about["class_names"]))
+        description = read_about(folder)
+        rows = list(_read_rows(folder, description["class_names"]))
         columns = {*GROUP_COLUMNS, *(column for clip in rows for column in clip.splits)}
-        for protocol in about["protocols"]:
+        for protocol in description["protocols"]:
             if protocol["column"] not in columns:
                 where = Path(folder) / DESCRIPTION
                 raise InputError(f"{where}: protocol {protocol['name']!r}: no clip has a {protocol['column']!r}")
-        return cls(folder, about, rows, root=root)
+        return cls(folder, description, rows, root=root)
 
     @property
     def clips(self) -> tuple[Clip, ...]:
@@ -134,17 +134,17 @@ class Manifest(PreparedSet[Clip]):
     @cached_property
     def protocols(self) -> dict[str, Protocol]:
         """Published protocols by name."""
-        return {row["name"]: Protocol(**row) for row in self.about["protocols"]}
+        return {row["name"]: Protocol(**row) for row in self.description["protocols"]}
 
     @property
     def class_texts(self) -> dict[str, str]:
         """Class -> its name in words (``BandMarching`` -> ``band marching``)."""
-        return dict(self.about["class_texts"])
+        return dict(self.description["class_texts"])
 
     @property
     def title(self) -> str:
         """The set's name, or its format."""
-        return str(self.about.get("title") or self.about["format"])
+        return str(self.description.get("title") or self.description["format"])
 
     def samples(self) -> Samples:
         """Samples of an evaluation; a clip without subject is a group of its own."""
@@ -200,11 +200,11 @@ class Manifest(PreparedSet[Clip]):
         Raises:
             InputError: the set has none, or ``parameters.csv`` is damaged.
         """
-        if "parameters" not in self.about:
-            reason = "earlier format: prepare it again" if "skeleton" in self.about else "no skeletons"
+        if "parameters" not in self.description:
+            reason = "earlier format: prepare it again" if "skeleton" in self.description else "no skeletons"
             raise InputError(f"{self.folder}: this set has no named parameters ({reason})")
         ids = [clip.id for clip in self.clips]
-        return read_parameters(self.folder / "parameters.csv", ids, self.about["parameters"])
+        return read_parameters(self.folder / "parameters.csv", ids, self.description["parameters"])
 
     def joint_names(self) -> tuple[str, ...]:
         """The joints of the set's skeletons.
@@ -212,14 +212,14 @@ class Manifest(PreparedSet[Clip]):
         Raises:
             InputError: the set has no skeletons.
         """
-        if "skeleton" not in self.about:
+        if "skeleton" not in self.description:
             raise InputError(f"{self.folder}: this set has no skeletons; set skeleton.trajectory=false")
-        return tuple(self.about["skeleton"]["joints"])
+        return tuple(self.description["skeleton"]["joints"])
 
     def skeleton(self, clip: Clip) -> Skeleton | None:
         """The clip's joints (T, J, 3), NaN where not tracked, and their times (T,) in s; None where it has none.
 
-        Names and unit are in ``about["skeleton"]``.
+        Names and unit are in ``description["skeleton"]``.
 
         Raises:
             InputError: the file is damaged.
@@ -237,16 +237,16 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         InputError: no such folder, or keys are missing or not what they should be.
     """
     kinds = {"format": str, "root": str, "class_names": list, "class_texts": dict, "protocols": list, "counts": dict}
-    about = read_description(folder, {**kinds, "manifest_sha256": str}, command="actprompt prepare")
+    description = read_description(folder, {**kinds, "manifest_sha256": str}, command="actprompt prepare")
     path = Path(folder) / DESCRIPTION
     keys = set(asdict(Protocol(name="", kind="", column="")))
-    for row in about["protocols"]:
+    for row in description["protocols"]:
         if not isinstance(row, dict) or set(row) != keys:
             raise InputError(f"{path}: protocols: {row!r} must have exactly the keys {', '.join(sorted(keys))}")
         for key, choices in (("kind", KINDS), ("metric", METRICS)):
             if row[key] not in choices:
                 raise InputError(f"{path}: protocol {row['name']!r}: {unknown(key, str(row[key]), choices)}")
-    return about
+    return description
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
@@ -255,27 +255,27 @@ def describe(folder: str | Path) -> dict[str, Any]:
     Raises:
         InputError: as `Manifest.load`.
     """
-    about = read_about(folder)
+    description = read_about(folder)
     manifest = Path(folder) / "manifest.csv"
-    edited = file_digest(manifest) != about["manifest_sha256"]
-    counts = count_clips(Manifest.load(folder).clips) if edited else about["counts"]
+    edited = file_digest(manifest) != description["manifest_sha256"]
+    counts = count_clips(Manifest.load(folder).clips) if edited else description["counts"]
     shown = ("format", "title", "citation", "root", "simulated")
     return {
         "data": str(folder),
-        **{key: about[key] for key in shown if key in about},
+        **{key: description[key] for key in shown if key in description},
         **{key: value for key, value in counts.items() if key != "classes"},
         "damaged": counts.get("damaged", 0),  # absent in sets that were prepared before
-        "rejected": about["counts"].get("rejected", 0),
-        "side_files": about["counts"].get("side_files", 0),
-        "warnings": about.get("warnings", []),
+        "rejected": description["counts"].get("rejected", 0),
+        "side_files": description["counts"].get("side_files", 0),
+        "warnings": description.get("warnings", []),
         "edited_by_hand": edited,
         "classes": counts["classes"],
         "protocols": {
             row["name"]: f"{row['kind']} by {row['column']}, {row['metric']} ({row['source']})"
-            for row in about["protocols"]
+            for row in description["protocols"]
         },
-        "parameters": len(about["parameters"]["units"]) if "parameters" in about else 0,
-        "skeletons": about["skeleton"]["clips"] if "skeleton" in about else 0,
+        "parameters": len(description["parameters"]["units"]) if "parameters" in description else 0,
+        "skeletons": description["skeleton"]["clips"] if "skeleton" in description else 0,
     }
 
 
@@ -332,13 +332,13 @@ def _read_rows(folder: str | Path, classes: Sequence[str]) -> Iterator[Clip]:
         )
 
 
-def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, clips: Sequence[Clip], description: Mapping[str, Any]) -> None:
     """Write ``manifest.csv`` and ``dataset.json`` into a folder that is still being made.
 
     Args:
         folder: the (temporary) folder.
         clips: the rows; ids are unique.
-        about: format, root, class_names, protocols and whatever else belongs there; counts and texts are added.
+        description: format, root, class_names, protocols and whatever else belongs there; counts and texts are added.
     """
     assert len({clip.id for clip in clips}) == len(clips)
     columns = sorted({column for clip in clips for column in clip.splits})
@@ -350,14 +350,14 @@ def write_manifest(folder: Path, clips: Sequence[Clip], about: Mapping[str, Any]
         measured = [clip.n_frames, f"{clip.fps:.6g}", f"{clip.duration:.6g}", int(clip.variable_rate)]
         rows.append([*fixed, *parts, *measured, *([clip.damage] if damaged else [])])
     write_rows(folder / MANIFEST, [*FIXED, *columns, *MEASURED, *damaged], rows)
-    names = list(about["class_names"])
-    about = {
-        **about,
-        "class_texts": {name: about.get("class_texts", {}).get(name) or readable(name) for name in names},
-        "counts": {**count_clips(clips), **about.get("counts", {})},
+    names = list(description["class_names"])
+    description = {
+        **description,
+        "class_texts": {name: description.get("class_texts", {}).get(name) or readable(name) for name in names},
+        "counts": {**count_clips(clips), **description.get("counts", {})},
         "manifest_sha256": file_digest(folder / "manifest.csv"),
     }
-    (folder / "dataset.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def readable(label: str) -> str:

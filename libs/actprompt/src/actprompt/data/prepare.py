@@ -94,7 +94,7 @@ def prepare(
     if strict and len(about_copies) > 1:
         raise InputError(f"{where}: {about_copies[-1]}")
     warnings = [*found.warnings, *about_copies, *_about_classes(found, clips)]
-    about: dict[str, Any] = {
+    description: dict[str, Any] = {
         "format": format,
         "title": found.title,
         "citation": found.citation,
@@ -104,16 +104,16 @@ def prepare(
         "protocols": [vars(protocol) for protocol in found.protocols],
         "counts": {"rejected": len(rejected)},
         "warnings": warnings,
-        **found.notes,
+        **found.description,
     }
     if not FORMATS[format].lists:
-        about["counts"]["side_files"] = scan_folder(found.root).side_files
+        description["counts"]["side_files"] = scan_folder(found.root).side_files
     if copies:
-        about["copies"] = [[clip.id for clip in group] for group in copies]
+        description["copies"] = [[clip.id for clip in group] for group in copies]
     with atomic_folder(out, overwrite=overwrite) as folder:
         if found.skeletons:
-            about |= _write_skeletons(folder, clips, found.skeletons)
-        write_manifest(folder, clips, about)
+            description |= _write_skeletons(folder, clips, found.skeletons)
+        write_manifest(folder, clips, description)
         with (folder / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
             writer = csv.writer(handle, lineterminator="\n")
             writer.writerow(["id", "path", "reason"])

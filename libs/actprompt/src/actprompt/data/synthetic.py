@@ -318,7 +318,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
                     clips.append(clip)
                     rows.append(limb_parameters(joints, clip.duration))
         table = parameter_table([clip.id for clip in clips], rows)
-        about: dict[str, Any] = {
+        description: dict[str, Any] = {
             "format": "simulated",
             "title": "Simulated actions (stick figures drawn by formulas)",
             "citation": "actprompt.data.synthetic",
@@ -329,7 +329,7 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
             "parameters": write_parameters(folder, table),
             "skeleton": {"joints": list(LIMB_JOINTS), "unit": "unit directions", "clips": len(clips)},
         }
-        write_manifest(folder, clips, about)
+        write_manifest(folder, clips, description)
     return Manifest.load(out)
 
 

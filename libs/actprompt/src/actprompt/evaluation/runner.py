@@ -345,8 +345,8 @@ def evaluate_run(
     samples = manifest.samples()
     chosen = select_groups(samples, subjects, option="--subjects")
     # ids and people of another set are others, even if they are called the same
-    if manifest.about["format"] == model.about["data"]["format"]:
-        check_train_test_overlap(samples, chosen, model.about["trained_on"], kind="clip")
+    if manifest.description["format"] == model.description["data"]["format"]:
+        check_train_test_overlap(samples, chosen, model.description["trained_on"], kind="clip")
     classes = {samples.class_names[label] for label in samples.labels[chosen]}
     name = "the model" if isinstance(run, ActionModel) else str(run)
     if unknown := sorted(classes - set(model.labels)):
@@ -372,4 +372,6 @@ def evaluate_run(
     out.mkdir(parents=True)
     write_json(out / RECORD, {"run": name, "data": manifest.fingerprint})
     title = f"{Path(name).name} on {manifest.title}"
-    return _save(out, predictions, model.about["warnings"], model.vlm, config, title=title, facts={"metric": "top1"})
+    return _save(
+        out, predictions, model.description["warnings"], model.vlm, config, title=title, facts={"metric": "top1"}
+    )

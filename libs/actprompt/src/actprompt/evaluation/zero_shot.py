@@ -78,7 +78,7 @@ def evaluate_zero_shot(
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
     wanted = knowledge is not None or config.prompt.init == "descriptions"
-    bank = load_knowledge(str(knowledge or ""), format=str(manifest.about["format"])) if wanted else None
+    bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if wanted else None
     descriptions = class_descriptions(manifest, bank, config.prompt)
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
@@ -88,7 +88,7 @@ def evaluate_zero_shot(
     predictions = make_predictions(samples, fold, probabilities)
 
     warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]
-    if manifest.about.get("simulated"):
+    if manifest.description.get("simulated"):
         warnings.append("simulated videos, not recordings of people")
     if bank is not None:
         used = descriptions is not None

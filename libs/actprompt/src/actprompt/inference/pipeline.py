@@ -145,7 +145,7 @@ class ActionPipeline(PretrainedPipeline):
         order = np.argsort(-probabilities, kind="stable").tolist()
         views = encode_views(model, inputs.tensors)
         explanation = Explanation(model, views, order[0], order[1] if len(order) > 1 else None)
-        names = model.about["data"].get("classes", {})
+        names = model.description["data"].get("classes", {})
         words = tuple(names.get(label, label) for label in model.labels)
         other = None
         if explanation.other is not None:
@@ -238,15 +238,15 @@ def check_source(
 
 def _warnings(model: ActionModel, inputs: VideoInput) -> list[str]:
     """Warnings for a reader, the most specific first."""
-    warnings, about = list(inputs.warnings), model.about
-    if inputs.clip_id in about["trained_on"].get("ids", ()):
+    warnings, description = list(inputs.warnings), model.description
+    if inputs.clip_id in description["trained_on"].get("ids", ()):
         warnings.append(f"A clip called {inputs.clip_id} was trained on: no evidence about unseen videos.")
-    if about["data"].get("simulated"):
+    if description["data"].get("simulated"):
         warnings.append("Trained on simulated videos, not on recordings of people.")
     backbone = model.vlm.untrained_warning
     if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
         warnings.append(f"Backbone: {backbone}.")
-    return list(dict.fromkeys([*warnings, *about["warnings"]]))
+    return list(dict.fromkeys([*warnings, *description["warnings"]]))
 
 
 def _reasons(

@@ -157,15 +157,15 @@ def model_joints(model: ActionModel) -> tuple[str, ...]:
 def _skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipParameters | None:
     """Skeleton and parameters of a clip in a prepared set; None where it has neither."""
     found, has = _absent(model), False
-    if model.parameter_names and "parameters" in manifest.about:
+    if model.parameter_names and "parameters" in manifest.description:
         table = manifest.parameters()
         _check_parameters(manifest.folder / "parameters.csv", table.names, model)
         found = replace(found, values=table.values[manifest.index[clip.id]], units=table.units)
         has = not np.isnan(found.values).all()
-    if model.encoder is not None and "skeleton" in manifest.about:
+    if model.encoder is not None and "skeleton" in manifest.description:
         skeleton = manifest.skeleton(clip)
         if skeleton is not None:
-            names = tuple(manifest.about["skeleton"]["joints"])
+            names = tuple(manifest.description["skeleton"]["joints"])
             if names != model.encoder.joint_names or skeleton[0].shape[1] != len(names):
                 raise InputError(
                     f"{manifest.folder}: skeletons of other joints ({', '.join(names)}) than this run was trained on "

@@ -71,8 +71,8 @@ class ActionModel(nn.Module, PretrainedModel):
         encoder: from skeletons to trajectory vectors, fitted by a training; None where they do not enter.
         captioner: from parameters to sentences, fitted by a training; None where these do not enter.
         trust: weight of the clip feature without training.
-        about: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips, ids),
-            ``warnings``, ``knowledge`` (provenance of the sentences).
+        description: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips,
+            ids), ``warnings``, ``knowledge`` (provenance of the sentences).
 
     Raises:
         InputError: a head that does not fit the backbone.
@@ -117,7 +117,7 @@ class ActionModel(nn.Module, PretrainedModel):
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
-        self.about: dict[str, Any] = {}
+        self.description: dict[str, Any] = {}
         self._cached: tuple[PromptLearner, Tensor] | None = None
 
     @classmethod

@@ -37,8 +37,8 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
     Raises:
         InputError: the folder exists and ``overwrite`` is False.
     """
-    about = {
-        **model.about,
+    description = {
+        **model.description,
         "labels": list(model.labels),
         "parameters": list(model.parameter_names),
         "encoder": None if model.encoder is None else model.encoder.to_dict(),
@@ -51,9 +51,9 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
         folder,
         overwrite=overwrite,
         save_parts=lambda target: model.prompts.save_pretrained(target / PROMPTS),
-        card=_card(model, about),
+        card=_card(model, description),
         tensors=model.learned(),
-        description=about,
+        description=description,
         config=model.config,
     )
 
@@ -71,8 +71,8 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
         InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom head that is
             not given, or another backbone than it was trained on.
     """
-    folder, config, about = FORMAT.read(source, ActConfig)
-    name = about.get("head")
+    folder, config, description = FORMAT.read(source, ActConfig)
+    name = description.get("head")
     if name and head is None:
         raise InputError(f"{folder}: was trained with the custom head {name}; load it with head={name}")
     if head is not None and not name:
@@ -80,20 +80,20 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
     vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
     prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)
     with FORMAT.guard(folder):
-        encoder = None if about["encoder"] is None else TrajectoryEncoder.from_dict(about["encoder"])
+        encoder = None if description["encoder"] is None else TrajectoryEncoder.from_dict(description["encoder"])
         model = ActionModel(
             prompts,
             config,
-            about["labels"],
+            description["labels"],
             joint_names=() if encoder is None else encoder.joint_names,
-            parameters=about["parameters"],
+            parameters=description["parameters"],
             head=head,
-            branch=None if about["branch"] is None else TabularBranch.from_dict(vlm, about["branch"]),
+            branch=None if description["branch"] is None else TabularBranch.from_dict(vlm, description["branch"]),
         )
         model.encoder = encoder
-        model.captioner = None if about["captioner"] is None else Captioner.from_dict(about["captioner"])
+        model.captioner = None if description["captioner"] is None else Captioner.from_dict(description["captioner"])
     FORMAT.load_weights(folder, model, model.learned())
-    model.about = about
+    model.description = description
     return model.to(vlm.device).eval()
 
 
@@ -102,14 +102,14 @@ def head_name(model: ActionModel) -> str | None:
     return type(model.visual.head).__name__ if model.visual is not None and model.visual.custom else None
 
 
-def _card(model: ActionModel, about: Mapping[str, Any]) -> str:
-    trained = about["trained_on"]
+def _card(model: ActionModel, description: Mapping[str, Any]) -> str:
+    trained = description["trained_on"]
     used = [name for name, part in (("frames", model.visual), ("skeleton trajectory", model.trajectory)) if part]
     if model.parameter_names:
         used.append("named parameters")
-    warnings = "".join(f"- {warning}\n" for warning in about["warnings"]) or "- none\n"
+    warnings = "".join(f"- {warning}\n" for warning in description["warnings"]) or "- none\n"
     return (
-        f"# Action recognition: {about['data']['title']}\n\n"
+        f"# Action recognition: {description['data']['title']}\n\n"
         f"Made by actprompt. Classifies {len(model.labels)} actions by cosines with class prompts, from "
         f"{', '.join(used)}.\n\n"
         f"Backbone: {model.vlm.origin}. Trained on {trained['clips']} clips of {len(trained['subjects'])} people or "

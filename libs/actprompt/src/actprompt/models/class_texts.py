@@ -19,7 +19,7 @@ def class_texts(manifest: Manifest, config: ActConfig) -> ClassTexts:
     names = {label: manifest.class_texts.get(label, label) for label in labels}
     texts = ClassTexts(names, None, {})
     if config.prompt.init in ("descriptions", "knowledge"):
-        knowledge = load_knowledge(config.knowledge, format=str(manifest.about["format"]))
+        knowledge = load_knowledge(config.knowledge, format=str(manifest.description["format"]))
         found = knowledge.descriptions(labels)
         note = knowledge.review_warning()
         texts = ClassTexts(names, found, knowledge.provenance(), (note,) if note else ())

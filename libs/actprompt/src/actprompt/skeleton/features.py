@@ -110,18 +110,18 @@ def _angle_parameters(what: str, angle: Array, speed: Array) -> Parameters:
     }
 
 
-def read_parameters(path: Path, ids: Sequence[str], about: Mapping[str, Any]) -> TabularData:
+def read_parameters(path: Path, ids: Sequence[str], description: Mapping[str, Any]) -> TabularData:
     """``parameters.csv`` in the order of ``ids``.
 
     Args:
         path: the file.
         ids: the clips of the manifest.
-        about: of ``dataset.json``: the units by parameter.
+        description: of ``dataset.json``: the units by parameter.
 
     Raises:
         InputError: it cannot be read, names another clip, or a value is no finite number.
     """
-    names = list(about["units"])
+    names = list(description["units"])
     index = {name: row for row, name in enumerate(ids)}
     values = np.full((len(ids), len(names)), np.nan)
     for line, row in read_table(path, ("id", *names), strip=False):
@@ -135,7 +135,7 @@ def read_parameters(path: Path, ids: Sequence[str], about: Mapping[str, Any]) ->
             if math.isinf(value):
                 raise InputError(f"{path}: line {line}: {name}: must be finite, or empty where missing")
             values[index[row["id"]], column] = value
-    return TabularData(tuple(ids), tuple(names), values, tuple(about["units"].values()))
+    return TabularData(tuple(ids), tuple(names), values, tuple(description["units"].values()))
 
 
 def write_parameters(folder: Path, table: TabularData) -> dict[str, Any]:

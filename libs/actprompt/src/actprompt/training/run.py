@@ -116,7 +116,7 @@ def train(
     given = model if isinstance(model, ActionModel) else None
     trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
     describe_training(trained, manifest, fold, texts)
-    subjects = trained.model.about["trained_on"]["subjects"]
+    subjects = trained.model.description["trained_on"]["subjects"]
     result = TrainingResult(
         run=run,
         model=trained.model,
@@ -132,13 +132,13 @@ def train(
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
-    """Record data, training clips, class knowledge and warnings in ``model.about``."""
-    trained.model.about = {
+    """Record data, training clips, class knowledge and warnings in ``model.description``."""
+    trained.model.description = {
         "data": {
-            "format": manifest.about["format"],
+            "format": manifest.description["format"],
             "title": manifest.title,
             "fingerprint": manifest.fingerprint,
-            "simulated": bool(manifest.about.get("simulated", False)),
+            "simulated": bool(manifest.description.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
         },
         "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},

@@ -28,14 +28,14 @@ def describe(folder: str | Path) -> dict[str, Any]:
     """
     manifest = Manifest.load(folder)
     people = manifest.participants()
-    about = manifest.about
+    description = manifest.description
     scans = manifest.scans
     missing = people.missing()
     sites = manifest.sites and site_association([s.label for s in scans], manifest.sites, [s.subject for s in scans])
     reasons = Counter(row["reason"] for _, row in _rejected(manifest.folder))
     answer = {
         "data": str(folder),
-        **{key: about[key] for key in ("format", "title", "citation", "space", "simulated")},
+        **{key: description[key] for key in ("format", "title", "citation", "space", "simulated")},
         "root": str(manifest.root),
         "scans": len(scans),
         "subjects": len({scan.subject for scan in scans}),
@@ -51,11 +51,10 @@ def describe(folder: str | Path) -> dict[str, Any]:
         "site_and_class": sites.to_dict() if sites else None,
         "rejected": sum(reasons.values()),
         "reasons": dict(reasons.most_common(10)),
-        "edited_by_hand": manifest.fingerprint != about["manifest_sha256"],
-        "notes": list(about.get("notes", [])),
+        "edited_by_hand": manifest.fingerprint != description["manifest_sha256"],
         "notice": RESEARCH_ONLY,
     }
-    return {**answer, "warnings": _warnings(manifest, people, answer)}
+    return {**answer, "warnings": [*description.get("warnings", []), *_warnings(manifest, people, answer)]}
 
 
 def _rejected(folder: Path) -> Sequence[tuple[int, dict[str, str]]]:
@@ -149,7 +148,6 @@ def render(result: Mapping[str, Any]) -> str:
     if result["rejected"]:
         lines += ["", f"{result['rejected']} not used:"]
         lines += [f"{count:>6}  {reason}" for reason, count in result["reasons"].items()]
-    for title in ("notes", "warnings"):
-        if result[title]:
-            lines += ["", f"{title}:", *(f"  {line}" for line in result[title])]
+    if result["warnings"]:
+        lines += ["", "warnings:", *(f"  {line}" for line in result["warnings"])]
     return "\n".join([*lines, "", result["notice"]])

@@ -88,8 +88,8 @@ class ReaderResult:
         root: root of the scans' paths.
         candidates: scans.
         rejected: rejections with reasons.
-        notes: notes on labels and keys.
-        about: further entries of ``dataset.json``.
+        warnings: about labels and keys, one line each.
+        description: further entries of ``dataset.json``.
     """
 
     title: str
@@ -97,8 +97,8 @@ class ReaderResult:
     root: Path
     candidates: list[Candidate]
     rejected: list[Rejection]
-    notes: list[str] = field(default_factory=list)
-    about: Mapping[str, object] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    description: Mapping[str, object] = field(default_factory=dict)
 
 
 class Reader(Protocol):

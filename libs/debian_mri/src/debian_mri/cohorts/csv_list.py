@@ -84,8 +84,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         assumed += not sequence
         candidates.append(Candidate(scan=scan, row=row, source=location))
     unique, repeated = reject_duplicate_ids(candidates)
-    notes = [f"sequence: unknown for {assumed} scans, assumed T1w"] if assumed else []
-    return ReaderResult(title=path.stem, root=root, candidates=unique, rejected=[*rejected, *repeated], notes=notes)
+    warnings = [f"sequence: unknown for {assumed} scans, assumed T1w"] if assumed else []
+    return ReaderResult(
+        title=path.stem, root=root, candidates=unique, rejected=[*rejected, *repeated], warnings=warnings
+    )
 
 
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:

@@ -88,10 +88,10 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         made, refused = _subject(key, people.get(folder), subject_volumes, shared, options.sequences)
         candidates += made
         rejected += refused
-    notes = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
+    warnings = ["subjects are keyed hashes of the folders' names; sessions are numbered in the order of studies"]
     if everywhere:
-        notes.append("the headers give all subjects one id: the same person under two folders cannot be detected")
-    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, notes=notes)
+        warnings.append("the headers give all subjects one id: the same person under two folders cannot be detected")
+    return ReaderResult(title="DICOM folder", root=root, candidates=candidates, rejected=rejected, warnings=warnings)
 
 
 def _people(table: Path, folders: set[str]) -> tuple[dict[str, dict[str, str]], list[Rejection]]:

@@ -228,7 +228,7 @@ def column_of(name: str, cells: Sequence[str], *, leakage_tier: str | None = Non
 def describe_columns(
     rows: Mapping[str, Mapping[str, str]], leakage_tiers: Mapping[str, str]
 ) -> tuple[list[Column], dict[str, dict[str, str]], list[str]]:
-    """Columns and rows to write, and notes on excluded columns and imputed codes.
+    """Columns and rows to write, and warnings about excluded columns and imputed codes.
 
     Excluded: names, ids, dates and free text. A cell of a known number that is none, or outside the range of the
     variable, counts as missing; of a number without a description, a code such as 999 far from all other values.
@@ -245,20 +245,20 @@ def describe_columns(
     requested = check_leakage_tiers(leakage_tiers, names)
     columns: list[Column] = []
     table: dict[str, dict[str, str]] = {scan_id: {} for scan_id in rows}
-    notes: list[str] = []
+    warnings: list[str] = []
     undescribed: list[str] = []
     for name in names:
         cells = {scan_id: row.get(name, "") for scan_id, row in rows.items()}
         if reason := _private(name, list(cells.values())):
-            notes.append(f"column {name!r} is excluded: {reason}")
+            warnings.append(f"column {name!r} is excluded: {reason}")
             continue
         if name not in VARIABLES:
             codes = _codes(list(cells.values()))
             if coded := sum(text in codes for text in cells.values()):
-                notes.append(f"{name}: {coded} values {', '.join(sorted(codes))} are taken as codes for missing")
+                warnings.append(f"{name}: {coded} values {', '.join(sorted(codes))} are taken as codes for missing")
             cells = {scan_id: "" if text in codes else text for scan_id, text in cells.items()}
         column = column_of(name, list(cells.values()), leakage_tier=requested.get(name))
-        notes += _unfit(column, list(cells.values()))
+        warnings += _unfit(column, list(cells.values()))
         if name not in VARIABLES and name not in requested:
             undescribed.append(name)
         columns.append(column)
@@ -267,8 +267,8 @@ def describe_columns(
                 table[scan_id][name] = text
     if undescribed:
         listed = ", ".join(undescribed)
-        notes.append(f"not described, so of tier C (--leakage-tiers COLUMN=A or B changes it): {listed}")
-    return columns, table, notes
+        warnings.append(f"not described, so of tier C (--leakage-tiers COLUMN=A or B changes it): {listed}")
+    return columns, table, warnings
 
 
 def decode_sex_codes(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
@@ -285,18 +285,18 @@ def _unfit(column: Column, cells: list[str]) -> list[str]:
     unfit = [text for text in cells if text and not _fits(column, text)]
     outside = [text for text in unfit if column.kind == "number" and is_number(text)]
     words = len(unfit) - len(outside)
-    notes = []
+    warnings = []
     if words and column.name == "sex":
-        notes.append(
+        warnings.append(
             f"sex: {words} values of no known word count as unknown (M, F, male, female; as numbers 1 male, 2 female; "
             "a column of 0 and 1 is not read)"
         )
     elif words:
-        notes.append(f"{column.name}: {words} values that are no {column.kind} of it count as missing")
+        warnings.append(f"{column.name}: {words} values that are no {column.kind} of it count as missing")
     if outside:
         low, high = RANGES[column.name]
-        notes.append(f"{column.name}: {len(outside)} values outside {low:g} to {high:g}, or codes, count as missing")
-    return notes
+        warnings.append(f"{column.name}: {len(outside)} values outside {low:g} to {high:g}, or codes, count as missing")
+    return warnings
 
 
 def _codes(cells: list[str]) -> frozenset[str]:

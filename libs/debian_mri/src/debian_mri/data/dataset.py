@@ -220,7 +220,7 @@ class ScanInput:
         images: their pixels (H, W), 0 to 1.
         measured: its biomarkers in the model's order; None for a model without biomarkers.
         simulated: True for a simulated image.
-        notes: warnings about the input.
+        warnings: warnings about the input.
     """
 
     scan: Scan
@@ -229,4 +229,4 @@ class ScanInput:
     images: tuple[Any, ...]
     measured: BiomarkerMeasurement | None
     simulated: bool
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]

@@ -76,7 +76,7 @@ class ScanImages:
 
     def __init__(self, manifest: Manifest, scan: Scan, config: MriConfig) -> None:
         self.scan, self.config = scan, config
-        self.format = str(manifest.about["format"])
+        self.format = str(manifest.description["format"])
         self.paths = manifest.paths_of(scan)
         self._manifest = manifest
 
@@ -171,11 +171,11 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
     """
     folder = Path(folder)
     backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
-    about = {"backbone": backbone, "chosen": _choices(config)}
+    header = {"backbone": backbone, "chosen": _choices(config)}
     if not (folder / HEAD).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
-        write_json(folder / HEAD, about)
+        write_json(folder / HEAD, header)
         return FeatureCache(folder, half=True)
     recorded = read_json(folder / HEAD)
     try:
@@ -191,9 +191,9 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
             "folder for this one"
         )
     warn_other_versions(folder, kept, vlm)
-    if other := [key for key, value in about["chosen"].items() if chosen.get(key) != value]:
+    if other := [key for key, value in header["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
-            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {about['chosen'][other[0]]}; "
+            f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {header['chosen'][other[0]]}; "
             "choose those, or another folder for these"
         )
     return FeatureCache(folder, half=True)

@@ -52,7 +52,7 @@ class Inputs:
         demographics: the people's variables, NaN where missing.
         columns: descriptions of the variables.
         disclaimers: warnings for every report: variables of tier C.
-        notes: warnings about the tables.
+        warnings: warnings about the tables.
     """
 
     ids: tuple[str, ...]
@@ -62,7 +62,7 @@ class Inputs:
     demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
@@ -156,18 +156,18 @@ def load_inputs(
                     rows.append(scan_signs(one.images, names, sign_cache))
             except InputError as error:
                 raise InputError(f"scan {one.item.id}: {error}") from error
-    notes: list[str] = []
+    warnings: list[str] = []
     biomarkers = None
     if config.concepts.enabled:
-        biomarkers, notes = _biomarker_table(manifest, config, names, np.stack(rows))
+        biomarkers, warnings = _biomarker_table(manifest, config, names, np.stack(rows))
     demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
     if config.demographics.mode != "none":
         demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
-        notes += said
+        warnings += said
     if config.visual.enabled and vlm is not None and vlm.untrained_warning:
-        notes.append(f"Backbone: {vlm.untrained_warning}.")
+        warnings.append(f"Backbone: {vlm.untrained_warning}.")
     return Inputs(
         ids,
         found if config.visual.enabled else None,
@@ -176,7 +176,7 @@ def load_inputs(
         demographics,
         columns,
         disclaimers,
-        (*disclaimers, *notes),
+        (*disclaimers, *warnings),
     )
 
 
@@ -193,13 +193,13 @@ def _biomarker_table(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
             "known frame (concepts.slice_geometry); set concepts.enabled=false"
         )
-    notes = [f"{UNMEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
-    if config.concepts.biomarkers and notes:
-        raise InputError(f"{manifest.folder}: concepts.biomarkers: {notes[0]}")
+    warnings = [f"{UNMEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
+    if config.concepts.biomarkers and warnings:
+        raise InputError(f"{manifest.folder}: concepts.biomarkers: {warnings[0]}")
     kept = tuple(name for name, found in zip(names, there, strict=True) if found)
     ids = tuple(scan.id for scan in manifest.scans)
     table = TabularData(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
-    return table, notes
+    return table, warnings
 
 
 def demographic_table(
@@ -235,8 +235,8 @@ def demographic_table(
         "so the figures are little evidence about images."
         for name in close
     )
-    notes = [f"Not in this set: {name}." for name in (*absent, *empty)]
-    return table, tuple(map(participants.column, names)), disclaimers, notes
+    warnings = [f"Not in this set: {name}." for name in (*absent, *empty)]
+    return table, tuple(map(participants.column, names)), disclaimers, warnings
 
 
 def _place(name: str, known: tuple[str, ...]) -> int:

@@ -191,8 +191,8 @@ def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     """Training scans of a model, saved with it for `check_train_test_overlap`."""
     scans = [manifest.scans[row] for row in rows]
     return {
-        "format": manifest.about["format"],
-        "title": manifest.about["title"],
+        "format": manifest.description["format"],
+        "title": manifest.description["title"],
         "ids": sorted(scan.id for scan in scans),
         "subjects": sorted({scan.subject for scan in scans}),
         "images": sorted({scan.sha256 for scan in scans} - {""}),
@@ -211,7 +211,7 @@ def check_train_test_overlap(manifest: Manifest, rows: Iterable[int], trained: M
     from icube_common.evaluation import check_train_test_overlap as check_samples
 
     rows = list(rows)
-    same_set = all(manifest.about[key] == trained[key] for key in ("format", "title"))
+    same_set = all(manifest.description[key] == trained[key] for key in ("format", "title"))
     shared_names = [name for name in trained["subjects"] if same_set or _SAME_EVERYWHERE.fullmatch(name)]
     check_samples(
         manifest.samples(), rows, {"ids": trained["ids"] if same_set else [], "subjects": shared_names}, kind="scan"

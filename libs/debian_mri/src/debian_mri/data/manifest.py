@@ -99,11 +99,11 @@ class Manifest(PreparedSet[Scan]):
         Raises:
             InputError: a file is missing or damaged; the file, the line and the value are named.
         """
-        about = read_about(folder)
-        scans = list(_read_rows(folder, about["class_names"]))
+        description = read_about(folder)
+        scans = list(_read_rows(folder, description["class_names"]))
         if not scans:
             raise InputError(f"{Path(folder) / 'manifest.csv'}: holds no scan: prepare the set again")
-        return cls(folder, about, scans, root=root)
+        return cls(folder, description, scans, root=root)
 
     def paths_of(self, scan: Scan) -> tuple[Path, ...]:
         """Paths of a scan's images."""
@@ -127,7 +127,7 @@ class Manifest(PreparedSet[Scan]):
             InputError: ``participants.csv`` is damaged.
         """
         return Participants.read(
-            self.folder / "participants.csv", [scan.id for scan in self.scans], self.about["columns"]
+            self.folder / "participants.csv", [scan.id for scan in self.scans], self.description["columns"]
         )
 
 
@@ -146,15 +146,15 @@ def read_about(folder: str | Path) -> dict[str, Any]:
         "counts": dict,
     }
     kinds |= {"simulated": bool, "citation": str, "manifest_sha256": str, "space": str}
-    about = read_description(folder, kinds, command="debian-mri prepare")
+    description = read_description(folder, kinds, command="debian-mri prepare")
     path = Path(folder) / DESCRIPTION
-    if about["space"] not in SPACES:
-        raise InputError(f"{path}: space: {about['space']!r} is none of {', '.join(SPACES)}")
-    names = about["class_names"]
+    if description["space"] not in SPACES:
+        raise InputError(f"{path}: space: {description['space']!r} is none of {', '.join(SPACES)}")
+    names = description["class_names"]
     if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
         raise InputError(f"{path}: class_names: {names!r} must be different names, at least one")
-    read_columns(about["columns"], path)
-    return about
+    read_columns(description["columns"], path)
+    return description
 
 
 def _read_rows(folder: str | Path, classes: Sequence[str]) -> Iterator[Scan]:
@@ -191,7 +191,7 @@ def _read_rows(folder: str | Path, classes: Sequence[str]) -> Iterator[Scan]:
 
 def write_manifest(
     folder: str | Path,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     scans: Sequence[Scan],
     participants_rows: Mapping[str, Mapping[str, str]],
     rejected: Iterable[Rejection] = (),
@@ -202,8 +202,8 @@ def write_manifest(
 
     Args:
         folder: existing folder.
-        about: format, title, root, class_names and further entries of ``dataset.json``. Counts, the manifest's digest
-            and the defaults of ``simulated`` (false), ``citation`` (empty), ``space`` ("native") are added.
+        description: format, title, root, class_names and further entries of ``dataset.json``. Counts, the manifest's
+            digest and the defaults of ``simulated`` (false), ``citation`` (empty), ``space`` ("native") are added.
         scans: the rows; ids are unique.
         participants_rows: scan id -> variable -> text, empty or left out where missing; categories as words.
         rejected: rejections.
@@ -239,7 +239,7 @@ def write_manifest(
         "simulated": False,
         "citation": "",
         "space": "native",
-        **about,
+        **description,
         "columns": {column.name: column.to_dict() for column in columns},
         "counts": count_scans(scans) | {"rejected": len(rejected)},
         "manifest_sha256": file_digest(folder / "manifest.csv"),

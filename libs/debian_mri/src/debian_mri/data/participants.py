@@ -148,14 +148,14 @@ def read_columns(columns: Mapping[str, Mapping[str, Any]], path: Path) -> tuple[
     """
     keys = {"leakage_tier", "unit", "kind", "values", "meaning"}
     described = []
-    for name, about in columns.items():
+    for name, entry in columns.items():
         location = f"{path.parent / 'dataset.json'}: columns: {name}"
-        if not isinstance(about, Mapping) or set(about) != keys:
+        if not isinstance(entry, Mapping) or set(entry) != keys:
             raise InputError(f"{location}: must have exactly the keys {', '.join(sorted(keys))}: prepare the set again")
         for key, choices in (("leakage_tier", LEAKAGE_TIERS), ("kind", KINDS)):
-            if about[key] not in choices:
-                raise InputError(f"{location}: {key}: {about[key]!r} is none of {', '.join(choices)}")
-        described.append(Column(name=name, **{**about, "values": tuple(about["values"])}))
+            if entry[key] not in choices:
+                raise InputError(f"{location}: {key}: {entry[key]!r} is none of {', '.join(choices)}")
+        described.append(Column(name=name, **{**entry, "values": tuple(entry["values"])}))
     return tuple(described)
 
 

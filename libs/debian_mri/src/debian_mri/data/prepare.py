@@ -107,11 +107,13 @@ def prepare(
             raise InputError(f"{source}: no scan can be used{_most_frequent(rejected)}")
         _remove_unused(folder, scans)
         rows = {one.scan.id: one.row for one in candidates}
-        columns, table, notes = describe_columns({scan.id: rows[scan.id] for scan in scans}, leakage_tiers or {})
+        columns, table, column_warnings = describe_columns(
+            {scan.id: rows[scan.id] for scan in scans}, leakage_tiers or {}
+        )
         if options.salt and not options.salt_is_stored:
-            notes.append("no --salt-file: the keys of subjects cannot be reproduced by another preparation")
+            column_warnings.append("no --salt-file: the keys of subjects cannot be reproduced by another preparation")
         converted = any(one.handling != "as is" for one in candidates)
-        about = {
+        description = {
             "format": format,
             "title": cohort.title,
             # where every image is in the folder itself, it can be moved as a whole
@@ -121,10 +123,10 @@ def prepare(
             "space": space,
             "fill_nan": fill_nan,
             "labels": dict(labels or {}),
-            "notes": [*cohort.notes, *notes],
-            **cohort.about,
+            "warnings": [*cohort.warnings, *column_warnings],
+            **cohort.description,
         }
-        write_manifest(folder, about, scans, table, rejected, columns=columns)
+        write_manifest(folder, description, scans, table, rejected, columns=columns)
     if rejected:
         logger.warning("%d scans are not used: see %s", len(rejected), Path(out) / "rejected.csv")
     return Manifest.load(out)

@@ -94,7 +94,7 @@ def write_qc_page(
         "qc.html.j2",
         package="debian_mri.data",
         title="Quality of the scans",
-        subtitle=f"{manifest.about['title']}, {len(results)} scans",
+        subtitle=f"{manifest.description['title']}, {len(results)} scans",
         notice=RESEARCH_ONLY,
         simulated=manifest.simulated,
         facts=_facts(manifest, config, len(results), len(rejected), int((scores.max(axis=1) > OUTLIER_Z).sum())),
@@ -234,7 +234,7 @@ def _median_images(sets: Sequence[Sequence[SliceImage]]) -> dict[str, Float32[np
 def _facts(
     manifest: Manifest, config: PreprocessConfig, shown: int, rejected: int, marked: int
 ) -> list[tuple[str, str]]:
-    counts = manifest.about["counts"]
+    counts = manifest.description["counts"]
     steps = (
         f"space {config.space}, registration {config.registration}, {config.spacing:g} mm, N4 {format_value(config.n4)}"
     )

@@ -199,7 +199,7 @@ class EvaluationContext:
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
             note = vlm.untrained_warning
-            inputs = replace(inputs, notes=tuple(text for text in inputs.notes if not note or note not in text))
+            inputs = replace(inputs, warnings=tuple(text for text in inputs.warnings if not note or note not in text))
         return cls(manifest, samples, config, vlm, texts, inputs, BaselineTables(manifest, config), out, pooling, folds)
 
     def train(
@@ -221,6 +221,6 @@ class EvaluationContext:
             pooling = self.pooling if config.visual.enabled else None
             trained = train_fold(self.inputs, fold, config, self.vlm, self.texts, run, pooling=pooling)
             found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
-            return found, trained.notes
+            return found, trained.warnings
 
         return cached_predictions(folder, train_and_predict)

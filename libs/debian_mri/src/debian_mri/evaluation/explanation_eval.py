@@ -154,7 +154,7 @@ def evaluate_explanations(
     with atomic_folder(out, overwrite=overwrite) as temporary:
         write_json(temporary / "explanation.json", result)
         _table(temporary / "explanation.tsv", tried)
-        _report(temporary / "report.html", result, str(manifest.about["title"]))
+        _report(temporary / "report.html", result, str(manifest.description["title"]))
     return {**result, "out": str(out), "report": str(Path(out) / "report.html")}
 
 
@@ -183,7 +183,7 @@ def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
         if scan.label not in labels:
             continue
         try:
-            check_train_test_overlap(manifest, [row], model.about["trained_on"])
+            check_train_test_overlap(manifest, [row], model.description["trained_on"])
         except InputError:
             seen += 1
         else:

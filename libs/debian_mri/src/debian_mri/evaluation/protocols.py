@@ -104,13 +104,13 @@ def leave_one_site_out(samples: Samples, *, seed: int, validation: float) -> Ite
             seed=seed,
             validation=validation,
         )
-        notes = list(fold.warnings)
+        warnings = list(fold.warnings)
         if both.any():
-            notes.append(f"site {site}: {int(both.sum())} scans of its people at other sites are not trained on")
+            warnings.append(f"site {site}: {int(both.sum())} scans of its people at other sites are not trained on")
         if len(set(samples.labels[test].tolist())) == 1:
             label = samples.class_names[int(samples.labels[test[0]])]
-            notes.append(f"site {site}: all of its scans are {label!r}")
-        yield replace(fold, warnings=tuple(notes))
+            warnings.append(f"site {site}: all of its scans are {label!r}")
+        yield replace(fold, warnings=tuple(warnings))
 
 
 def folds_from_table(samples: Samples, path: Path, *, seed: int, validation: float) -> Iterator[Fold]:

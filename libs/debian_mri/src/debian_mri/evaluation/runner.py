@@ -149,7 +149,7 @@ def evaluate(
             "seconds": round(time.monotonic() - begun, 1),
         },
         comparisons=compared,
-        title=f"{protocol} on {manifest.about['title']}",
+        title=f"{protocol} on {manifest.description['title']}",
     )
 
 
@@ -189,7 +189,7 @@ def evaluate_run(
     manifest = ScanDataset.open(data).manifest
     subjects = as_list(subjects)
     rows = select_groups(manifest.samples(), subjects, option="--subjects").tolist()
-    trained = model.about["trained_on"]
+    trained = model.description["trained_on"]
     check_train_test_overlap(manifest, rows, trained)
     there = {manifest.scans[row].label for row in rows}
     name = "the model" if isinstance(run, MriModel) else str(run)
@@ -208,7 +208,7 @@ def evaluate_run(
     check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
     context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
-    inputs, column_notes = align_columns(used_by(context.inputs, config), model)
+    inputs, column_warnings = align_columns(used_by(context.inputs, config), model)
     fold = zero_shot(context.samples)
     logits = predict_logits(model, inputs.part(fold.test_inputs))
     probabilities = restrict_classes(model.calibration.probabilities(logits), labels, samples.class_names)
@@ -218,7 +218,7 @@ def evaluate_run(
     return _finish(
         context,
         predictions,
-        [*model.about["notes"], *column_notes, *_absent(labels, samples.class_names)],
+        [*model.description["warnings"], *column_warnings, *_absent(labels, samples.class_names)],
         facts={
             "protocol": "unseen cohort",
             "trained_on": f"{len(trained['subjects'])} people of {trained['title']}",
@@ -227,7 +227,7 @@ def evaluate_run(
         },
         comparisons=compared,
         comparison_note=comparison_note,
-        title=f"{Path(name).name} on {manifest.about['title']}",
+        title=f"{Path(name).name} on {manifest.description['title']}",
     )
 
 
@@ -287,7 +287,7 @@ def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[st
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
-    notes = []
+    warnings = []
     wanted = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
         "demographics": () if model.variables is None else model.variables.names,
@@ -302,10 +302,10 @@ def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
             if name in table.names:
                 values[:, place] = table.values[:, table.names.index(name)]
             else:
-                notes.append(f"Not in this set, though the model uses it: {name}.")
+                warnings.append(f"Not in this set, though the model uses it: {name}.")
         units = tuple(table.units[table.names.index(name)] if name in table.names else "" for name in names)
         tables[kind] = TabularData(ids=table.ids, names=tuple(names), values=values, units=units)
-    return replace(inputs, **tables), notes
+    return replace(inputs, **tables), warnings
 
 
 def _absent(labels: Sequence[str], present: Sequence[str]) -> list[str]:

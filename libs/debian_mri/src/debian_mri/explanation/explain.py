@@ -119,7 +119,7 @@ def explain_inputs(
     logits = terms.logits
     probabilities = model.calibration.probabilities(logits)
     confident = bool(model.abstention.answered(probabilities)[0])
-    notes = [*model.about["disclaimers"], *_counted(model.about["notes"]), *_missing_notes(inputs)]
+    warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
     bank = concepts
     if bank is None and model.biomarkers is not None:
         bank = load_concepts(config.concept_file or None)
@@ -149,7 +149,7 @@ def explain_inputs(
         trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
         simulated=simulated,
         reviewer="" if bank is None else bank.reviewer,
-        notes=tuple(dict.fromkeys(notes)),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
@@ -233,30 +233,30 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
     )
 
 
-def _counted(notes: Sequence[str]) -> list[str]:
-    """The notes of the training, signs that its images do not show counted in place of named."""
-    absent = [note for note in notes if note.startswith(UNMEASURED)]
-    kept = [note for note in notes if note not in absent]
+def _counted(warnings: Sequence[str]) -> list[str]:
+    """The warnings of the training, signs that its images do not show counted in place of named."""
+    absent = [note for note in warnings if note.startswith(UNMEASURED)]
+    kept = [note for note in warnings if note not in absent]
     return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
 
 
-def _missing_notes(inputs: Inputs) -> list[str]:
-    notes = []
+def _missing_warnings(inputs: Inputs) -> list[str]:
+    warnings = []
     if inputs.biomarkers is not None:
         row = inputs.biomarkers.rows(inputs.ids)[0]
-        # a report names no sign that was not computed, in notes neither
+        # a report names no sign that was not computed, in warnings neither
         if count := sum(map(math.isnan, row)):
-            notes.append(
+            warnings.append(
                 f"{count} of the {len(row)} signs of the model could not be measured on this scan: they add 0."
             )
     if inputs.demographics is not None:
         row = inputs.demographics.rows(inputs.ids)[0]
-        notes += [
+        warnings += [
             f"{name} is missing: it is imputed by the training mean, with a missing-value indicator."
             for name, value in zip(inputs.demographics.names, row, strict=True)
             if math.isnan(value)
         ]
-    return notes
+    return warnings
 
 
 def _column(name: str, columns: Sequence[Column]) -> Column:
@@ -294,12 +294,12 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     first = plain.classes.index(plain.predicted)
     second = plain.classes.index(plain.runner_up)
     parts = slice_parts(evidence, scan_input.infos, first, second, sequence=scan_input.scan.sequence)
-    notes = [*scan_input.notes, *plain.notes]
-    if model.about["data"]["simulated"]:
-        notes.append("The model was trained on simulated scans, not on scans of people.")
+    warnings = [*scan_input.warnings, *plain.warnings]
+    if model.description["data"]["simulated"]:
+        warnings.append("The model was trained on simulated scans, not on scans of people.")
     if np.abs(evidence.unplaced).max() > 1e-9:
-        notes.append("Some signs were measured where no slice is shown; the slices do not have their part.")
-    found = replace(plain, slices=parts, notes=tuple(dict.fromkeys(notes)))
+        warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
+    found = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
     return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
 
 

@@ -25,7 +25,7 @@ PLANES = ("axial", "coronal", "sagittal")
 LEAKAGE_TIERS = ("A", "B", "C")
 SPACES = ("mni", "native")
 WEIGHTINGS = ("attention", "evidence")
-FORMAT = "debian-mri explanation 1"
+FORMAT = "debian-mri explanation 2"
 TOLERANCE = 1e-4
 """By how much sums may differ: float32 adds in another order than the check does."""
 
@@ -59,7 +59,7 @@ class Explanation:
         simulated: whether the image was made by a program.
         reviewer: of the concepts' sentences, or the statement that there is none.
         deletion: the check by deletion, where it was made.
-        notes: whatever else a reader has to know, a sentence each.
+        warnings: whatever else a reader has to know, a sentence each.
 
     Raises:
         InputError: fields that do not fit each other; the message begins with the scan's id.
@@ -89,7 +89,7 @@ class Explanation:
     simulated: bool = False
     reviewer: str = ""
     deletion: Deletion | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -249,7 +249,7 @@ def _texts(found: Explanation) -> list[str]:
         for text, count in Counter(texts).items():
             if count > 1:
                 raise InputError(f"{kind} {text!r}: stands there twice")
-    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.notes]
+    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.warnings]
 
 
 def _numbers(values: Sequence[float], count: int, what: str) -> None:

@@ -196,7 +196,7 @@ def statements(explanation: Explanation) -> list[Statement]:
         found.append(_say("unsure", concepts=listed(doubtful, "")))
     if explanation.concepts:
         found.append(_say("review", reviewer=explanation.reviewer or "not stated"))
-    found += [_say("note", note=note) for note in explanation.notes]
+    found += [_say("note", note=note) for note in explanation.warnings]
     return [*found, Statement("notice", {})]
 
 

@@ -221,7 +221,7 @@ def expected(given: Explanation) -> Iterator[Statement]:
         yield say("unsure", concepts=listed(doubtful, ""))
     if given.concepts:
         yield say("review", reviewer=given.reviewer or "not stated")
-    for note in given.notes:
+    for note in given.warnings:
         yield say("note", note=note)
     yield say("notice")
 

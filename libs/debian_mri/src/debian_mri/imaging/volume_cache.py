@@ -45,7 +45,7 @@ def cached_volume(manifest: Manifest, scan: Scan, config: PreprocessConfig) -> P
             changed since they were cached.
     """
     source = _source(manifest, scan)
-    fill_nan = bool(manifest.about.get("fill_nan"))
+    fill_nan = bool(manifest.description.get("fill_nan"))
     raw: RawVolume | None = None
     content = scan.sha256
     if not content:

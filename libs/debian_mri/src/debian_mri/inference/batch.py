@@ -247,7 +247,7 @@ def _row(found: MriPrediction, classes: Sequence[str]) -> dict[str, Any]:
         **{f"probability_{name}": explanation.probability(name) for name in classes},
         "abstained": explanation.abstained,
         "simulated": explanation.simulated,
-        "notes": " ".join(explanation.notes),
+        "warnings": " ".join(explanation.warnings),
     }
 
 

@@ -51,13 +51,13 @@ class ScanSource:
     Attributes:
         images: of the scan.
         simulated: True for a simulated image.
-        notes: warnings about the input.
+        warnings: warnings about the input.
         manifest: the prepared set of the scan, None for a single image.
     """
 
     images: ScanImages
     simulated: bool
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     manifest: Manifest | None = None
 
     @property
@@ -78,11 +78,11 @@ def scan_of_set(model: MriModel, manifest: Manifest, scan: Scan, sequence: str |
     Raises:
         InputError: as `resolve_sequence`.
     """
-    name, notes = resolve_sequence(
-        SequenceFinding(scan.sequence), trained_sequences(model.about), image=f"scan {scan.id}", given=sequence
+    name, warnings = resolve_sequence(
+        SequenceFinding(scan.sequence), trained_sequences(model.description), image=f"scan {scan.id}", given=sequence
     )
     images = ScanImages(manifest, replace(scan, sequence=name), model.config)
-    return ScanSource(images, manifest.simulated, tuple(notes), manifest)
+    return ScanSource(images, manifest.simulated, tuple(warnings), manifest)
 
 
 def load_scan_input(
@@ -132,16 +132,16 @@ def load_scan_input(
         found = {scan.id: encoded.features}
     people = _person(model, source, values or {})
     located = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
-    notes = [
-        *source.notes,
-        *rotation_notes(images.rotation),
+    warnings = [
+        *source.warnings,
+        *rotation_warnings(images.rotation),
         *(located if geometries else []),
         *_unused(model, values or {}),
         *_seen(model, source),
     ]
     inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, model.columns)
     pixels = tuple(image.image for image in slices)
-    return ScanInput(scan, inputs, infos, pixels, measured, source.simulated, tuple(notes))
+    return ScanInput(scan, inputs, infos, pixels, measured, source.simulated, tuple(warnings))
 
 
 def encode_for_model(
@@ -169,7 +169,7 @@ def encode_for_model(
     return encode_scans(scans, vlm, None if folder is None else open_folder(folder, config, vlm))
 
 
-def rotation_notes(rotation: float) -> list[str]:
+def rotation_warnings(rotation: float) -> list[str]:
     """A warning where registration rotated a head by more than `MAX_HEAD_ROTATION` degrees against its affine."""
     if rotation <= MAX_HEAD_ROTATION:
         return []
@@ -270,9 +270,9 @@ def _unused(model: MriModel, given: Mapping[str, str]) -> list[str]:
 
 def _seen(model: MriModel, source: ScanSource) -> list[str]:
     """Warnings where the scan, or its person, was part of the training."""
-    trained, scan = model.about["trained_on"], source.scan
+    trained, scan = model.description["trained_on"], source.scan
     manifest = source.manifest
-    same_set = manifest is not None and all(manifest.about[key] == trained[key] for key in ("format", "title"))
+    same_set = manifest is not None and all(manifest.description[key] == trained[key] for key in ("format", "title"))
     if (scan.sha256 and scan.sha256 in trained["images"]) or (same_set and scan.id in trained["ids"]):
         return ["The model was trained on this image: its prediction is no evidence about new ones."]
     if same_set and scan.subject in trained["subjects"]:

@@ -12,15 +12,15 @@ from debian_mri.cohorts.mri_sequence.image import header_sequence, image_type_re
 from icube_common.errors import InputError
 
 
-def trained_sequences(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """Sequences of a saved model's training scans, from its ``about``."""
-    return tuple(about["data"].get("sequences") or ("T1w",))
+def trained_sequences(description: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sequences of a saved model's training scans, from its ``description``."""
+    return tuple(description["data"].get("sequences") or ("T1w",))
 
 
 def resolve_sequence(
     finding: SequenceFinding, trained: Sequence[str], *, image: str, given: str | None = None
 ) -> tuple[str, list[str]]:
-    """Sequence to take an image for, and notes on how it is known.
+    """Sequence to take an image for, and warnings about how it is known.
 
     Args:
         finding: of the image.

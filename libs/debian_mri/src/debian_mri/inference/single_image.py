@@ -45,7 +45,7 @@ def open_image(
     for file in files:
         if not file.exists():
             raise InputError(f"{file}: no such file or folder")
-    first, trained = files[0], trained_sequences(model.about)
+    first, trained = files[0], trained_sequences(model.description)
     if not first.is_dir() and not is_volume(first):
         return _open_slices(model, files, planes, trained, sequence)
     if planes and not first.is_dir():
@@ -56,7 +56,7 @@ def open_image(
             scan_id = first.name or "scan"
         else:
             path, finding, scan_id = first.resolve(), file_sequence(first), stem(first)
-        name, notes = resolve_sequence(finding, trained, image=str(first), given=sequence)
+        name, warnings = resolve_sequence(finding, trained, image=str(first), given=sequence)
         raw = read_volume(str(path), fill_nan=fill_nan)
     if reason := label_image_reason(raw.data):
         raise InputError(f"{first}: {reason}, not a scan")
@@ -70,7 +70,7 @@ def open_image(
         sha256=volume_digest(raw.data, raw.affine),
     )
     images = SingleScanImages(scan, model.config, format="one image", raw=raw)
-    return ScanSource(images, _is_simulated(first), tuple(notes))
+    return ScanSource(images, _is_simulated(first), tuple(warnings))
 
 
 def _open_slices(
@@ -90,7 +90,7 @@ def _open_slices(
     findings = dict.fromkeys(found for found in map(file_sequence, files) if found != SequenceFinding())
     refused = next((found for found in findings if found.sequence not in trained), SequenceFinding())
     finding = refused if refused.reason or refused.sequence else next(iter(findings), SequenceFinding())
-    sequence, notes = resolve_sequence(finding, trained, image=str(first), given=given)
+    sequence, warnings = resolve_sequence(finding, trained, image=str(first), given=given)
     scan = Scan(
         id=stem(first),
         subject="one",
@@ -101,8 +101,8 @@ def _open_slices(
         planes=tuple(planes),
         sha256=digest,
     )
-    images = SingleScanImages(scan, model.config, format=str(model.about["data"]["format"]))
-    return ScanSource(images, _is_simulated(first), tuple(notes))
+    images = SingleScanImages(scan, model.config, format=str(model.description["data"]["format"]))
+    return ScanSource(images, _is_simulated(first), tuple(warnings))
 
 
 def check_planes(planes: Sequence[str], images: int, first: str) -> None:
@@ -165,10 +165,10 @@ def _is_simulated(path: Path) -> bool:
     import json
 
     for folder in path.resolve().parents[:3]:
-        about = folder / "dataset.json"
-        if about.is_file():
+        file = folder / "dataset.json"
+        if file.is_file():
             try:
-                return bool(json.loads(about.read_text(encoding="utf-8")).get("simulated"))
+                return bool(json.loads(file.read_text(encoding="utf-8")).get("simulated"))
             except (ValueError, AttributeError, OSError):
                 return False
     return False

@@ -35,7 +35,17 @@ from icube_common.vlm import FrozenVLM
 FORMAT = ModelFormat(
     version=3,
     command="debian-mri train",
-    keys=("data", "trained_on", "notes", "disclaimers", "labels", "biomarkers", "variables", "columns", "image_branch"),
+    keys=(
+        "data",
+        "trained_on",
+        "warnings",
+        "disclaimers",
+        "labels",
+        "biomarkers",
+        "variables",
+        "columns",
+        "image_branch",
+    ),
 )
 PROMPTS = "prompts"
 
@@ -48,9 +58,9 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
     """
     branch, biomarkers, variables = model.image_branch, model.biomarkers, model.variables
     head = None if biomarkers is None else {"names": list(biomarkers.names), "covariates": len(biomarkers.slope)}
-    about = {
+    description = {
         "notice": RESEARCH_ONLY,
-        **model.about,
+        **model.description,
         "labels": list(model.labels),
         "biomarkers": head,
         "variables": None if variables is None else list(variables.names),
@@ -69,9 +79,9 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
     FORMAT.save(
         folder,
         config=model.config,
-        description=about,
+        description=description,
         tensors=model.learned(),
-        card=_card(model, about),
+        card=_card(model, description),
         save_parts=lambda temporary: branch and branch.prompts.save_pretrained(temporary / PROMPTS),
         overwrite=overwrite,
     )
@@ -90,8 +100,8 @@ def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: Froze
         InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom pooling that
             is not given, or another backbone than it was trained on.
     """
-    folder, config, about = FORMAT.read(source, MriConfig)
-    custom = (about["image_branch"] or {}).get("pooling")
+    folder, config, description = FORMAT.read(source, MriConfig)
+    custom = (description["image_branch"] or {}).get("pooling")
     if custom and pooling is None:
         raise InputError(f"{folder}: was trained with the custom pooling {custom}; load it with pooling={custom}")
     if pooling is not None and not custom:
@@ -99,12 +109,14 @@ def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: Froze
             f"{folder}: was trained with visual.pooling={config.visual.pooling}, not with a custom pooling"
         )
     with FORMAT.guard(folder):
-        model = _untrained(folder, config, about, pooling, vlm)
-        model.calibration = Calibration.from_dict(about["calibration"])
-        model.abstention = Abstention(**about["abstention"])
-        model.columns = tuple(Column(**{**record, "values": tuple(record["values"])}) for record in about["columns"])
+        model = _untrained(folder, config, description, pooling, vlm)
+        model.calibration = Calibration.from_dict(description["calibration"])
+        model.abstention = Abstention(**description["abstention"])
+        model.columns = tuple(
+            Column(**{**record, "values": tuple(record["values"])}) for record in description["columns"]
+        )
     FORMAT.load_weights(folder, model, model.learned())
-    model.about = about
+    model.description = description
     if model.image_branch is not None:
         model.to(model.image_branch.vlm.device)
     return model.eval()
@@ -117,11 +129,11 @@ def pooling_name(model: MriModel) -> str | None:
 
 
 def _untrained(
-    folder: Path, config: MriConfig, about: Mapping[str, Any], pooling: Pooling | None, vlm: FrozenVLM | None
+    folder: Path, config: MriConfig, description: Mapping[str, Any], pooling: Pooling | None, vlm: FrozenVLM | None
 ) -> MriModel:
     """The model of a folder in its shapes, without its weights."""
-    labels, head, branch = about["labels"], about["biomarkers"], about["image_branch"]
-    variables = None if about["variables"] is None else VariableScaler(about["variables"])
+    labels, head, branch = description["labels"], description["biomarkers"], description["image_branch"]
+    variables = None if description["variables"] is None else VariableScaler(description["variables"])
     biomarkers = image_branch = None
     if head is not None:
         biomarkers = BiomarkerHead(
@@ -145,21 +157,21 @@ def _untrained(
     return MriModel(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
 
 
-def _card(model: MriModel, about: Mapping[str, Any]) -> str:
-    trained, used = about["trained_on"], []
+def _card(model: MriModel, description: Mapping[str, Any]) -> str:
+    trained, used = description["trained_on"], []
     if model.image_branch is not None:
         used.append(f"slice images ({model.image_branch.vlm.origin})")
     if model.biomarkers is not None:
         used.append(f"biomarkers ({', '.join(model.biomarkers.names)})")
     if model.variables is not None:
         used.append(f"clinical variables ({', '.join(model.variables.names)})")
-    notes = "".join(f"- {note}\n" for note in (*about["disclaimers"], *about["notes"])) or "- none\n"
-    simulated = "Trained on simulated scans, not on scans of people.\n\n" if about["data"]["simulated"] else ""
+    warnings = "".join(f"- {note}\n" for note in (*description["disclaimers"], *description["warnings"])) or "- none\n"
+    simulated = "Trained on simulated scans, not on scans of people.\n\n" if description["data"]["simulated"] else ""
     return (
-        f"# Brain MRI: {about['data']['title']}\n\n{RESEARCH_ONLY}\n\n{simulated}"
+        f"# Brain MRI: {description['data']['title']}\n\n{RESEARCH_ONLY}\n\n{simulated}"
         f"Made by debian_mri. Classifies {', '.join(model.labels)} by a sum of named contributions from "
         f"{'; '.join(used)}. Trained on {len(trained['ids'])} scans of {len(trained['subjects'])} people.\n\n"
         f"Probabilities: temperature {model.calibration.temperature:.3f}, fitted on {model.calibration.rows} scans of "
         f"people outside the training folds. Abstains below a confidence of {model.abstention.threshold:.3f}.\n\n"
-        f"Warnings:\n\n{notes}\n```yaml\n{config_to_yaml(model.config)}```\n"
+        f"Warnings:\n\n{warnings}\n```yaml\n{config_to_yaml(model.config)}```\n"
     )

@@ -30,7 +30,7 @@ class MriTexts:
         classes: names in words and sentences, shuffled for the control.
         concepts: the signs' directions; None where no sign enters.
         stands_for: label -> the label whose directions it has; itself but for the control.
-        notes: warnings for every report: unreviewed texts, shuffled texts.
+        warnings: warnings for every report: unreviewed texts, shuffled texts.
         provenance: of sentences and concepts, for the record of a run.
         made: prompts that nothing trains, with their features: all folds share them, so the text tower runs once.
     """
@@ -38,7 +38,7 @@ class MriTexts:
     classes: ClassTexts
     concepts: ConceptSet | None
     direction_label: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     provenance: Mapping[str, object] = field(default_factory=dict)
     made: dict[Any, tuple[PromptLearner, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -57,25 +57,25 @@ class MriTexts:
     def make(cls, labels: Sequence[str], config: MriConfig, sequences: Sequence[str] = ("T1w",)) -> MriTexts:
         """The texts of classes; raises as `of`."""
         names = {label: readable_name(label) for label in labels}
-        classes, notes, provenance = ClassTexts(names, None, {}), [], {}
+        classes, warnings, provenance = ClassTexts(names, None, {}), [], {}
         if config.visual.enabled and config.prompt.init in ("descriptions", "knowledge"):
             knowledge, _ = restrict(load_knowledge(config.knowledge), sequences)
             if note := knowledge.review_warning():
-                notes.append(note)
+                warnings.append(note)
             provenance["descriptions"] = knowledge.provenance()
-            classes = ClassTexts(names, knowledge.descriptions(labels), knowledge.provenance(), tuple(notes))
+            classes = ClassTexts(names, knowledge.descriptions(labels), knowledge.provenance(), tuple(warnings))
         concepts = None
         if config.concepts.enabled:
             concepts = load_concepts(config.concept_file or None)
             provenance["concepts"] = {"title": concepts.title, "hash": concepts.hash, "reviewer": concepts.reviewer}
             if not concepts.signed:
-                notes.append(f"Image concepts {concepts.title!r}: drafts, not checked by a specialist.")
+                warnings.append(f"Image concepts {concepts.title!r}: drafts, not checked by a specialist.")
         direction_label = {label: label for label in labels}
         if config.shuffle_class_texts:
             exchanged = ClassTexts(direction_label, None, {}).exchanged(config.shuffle_class_texts)
             direction_label, classes = dict(exchanged.names), classes.exchanged(config.shuffle_class_texts)
-            notes += [note for note in exchanged.warnings if note not in notes]
-        return cls(classes, concepts, direction_label, tuple(notes), provenance)
+            warnings += [note for note in exchanged.warnings if note not in warnings]
+        return cls(classes, concepts, direction_label, tuple(warnings), provenance)
 
     def directions(self, biomarkers: Sequence[str], labels: Sequence[str]) -> list[list[float]]:
         """(C, K) what publications expect of each class: 1 the sign belongs to it, -1 its opposite, 0 neither.

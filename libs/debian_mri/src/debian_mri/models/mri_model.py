@@ -81,8 +81,8 @@ class MriModel(nn.Module):
         calibration: from logits to probabilities; none before a training.
         abstention: the confidence threshold; none before a training.
         columns: descriptions of the variables, with leakage tier and unit.
-        about: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words), ``trained_on``
-            (see `debian_mri.data.leakage`), ``notes``, ``disclaimers``, ``knowledge``.
+        description: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words),
+            ``trained_on`` (see `debian_mri.data.leakage`), ``warnings``, ``disclaimers``, ``knowledge``.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class MriModel(nn.Module):
         self.calibration = no_calibration(len(labels))
         self.abstention = no_threshold()
         self.columns: tuple[Column, ...] = ()
-        self.about: dict[str, Any] = {}
+        self.description: dict[str, Any] = {}
 
     @classmethod
     def for_dataset(

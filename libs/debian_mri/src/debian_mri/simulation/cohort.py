@@ -81,7 +81,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
                 results[index] = result
                 bar.update()
         scans = [results[index][0] for index in range(len(labels))]
-        about = {
+        description = {
             "format": "simulated",
             "title": f"Simulated brains ({NOTE.partition(': ')[2]})",
             "citation": "debian_mri.simulation; template: Fonov et al., NeuroImage 2011",
@@ -97,7 +97,7 @@ def simulate_cohort(out: str | Path, config: CohortConfig, *, workers: int = 1, 
             },
         }
         rows = {scan.id: row for scan, row in (results[index] for index in range(len(labels)))}
-        write_manifest(folder, about, scans, rows, columns=[VARIABLES[name] for name in _COLUMNS])
+        write_manifest(folder, description, scans, rows, columns=[VARIABLES[name] for name in _COLUMNS])
     return Manifest.load(out)
 
 
@@ -167,10 +167,10 @@ def volumes_of_template() -> dict[str, float]:
 def cohort_summary(manifest: Manifest) -> dict[str, Any]:
     """Summary of a simulated cohort for the command."""
     size = sum(path.stat().st_size for path in manifest.folder.rglob("*") if path.is_file())
-    counts = manifest.about["counts"]
+    counts = manifest.description["counts"]
     return {
         "data": str(manifest.folder),
-        "title": manifest.about["title"],
+        "title": manifest.description["title"],
         "subjects": counts["subjects"],
         "classes": counts["classes"],
         "sites": counts["sites"],

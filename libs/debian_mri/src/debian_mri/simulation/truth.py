@@ -48,13 +48,13 @@ def write_truth(folder: Path, classes: Sequence[str], spacing: float) -> None:
         boxes[name] = {"number": number, "low_mm": low.tolist(), "high_mm": high.tolist()}
     folder.mkdir(exist_ok=True)
     nifti_image(labels, template.affine, 4).to_filename(folder / "structures.nii.gz")
-    about: dict[str, Any] = {}
+    effects: dict[str, Any] = {}
     for label in classes:
         names = changed_structures(label)
         mask = np.isin(labels, [boxes[name]["number"] for name in names])
         nifti_image(mask.astype(np.uint8), template.affine, 4).to_filename(folder / f"{label}_mask.nii.gz")
-        about[label] = {"effects": dict(CLASSES[label]), "changed": list(names), "mask": f"{label}_mask.nii.gz"}
-    write_json(folder / "classes.json", {"space": "mni", "structures": boxes, "classes": about})
+        effects[label] = {"effects": dict(CLASSES[label]), "changed": list(names), "mask": f"{label}_mask.nii.gz"}
+    write_json(folder / "classes.json", {"space": "mni", "structures": boxes, "classes": effects})
 
 
 def person_truth(person: Person, measured: Mapping[str, float]) -> dict[str, Any]:

@@ -56,17 +56,17 @@ def initialise_image_branch(
     varying = known - known.mean(0)
     block = RidgeBlock(image_branch.projection.standardise(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
     choice = RidgeSetting(1.0, visual.logit_weight)
-    notes: list[str] = []
+    warnings: list[str] = []
     if visual.tune:
         others = (
             model.biomarkers(rows["biomarkers"], _covariates(model, rows)).sum(-1).cpu()
             if model.biomarkers is not None
             else None
         )
-        choice, notes = _select(model, block, wanted - varying, known, apart, labels, groups, others)
+        choice, warnings = _select(model, block, wanted - varying, known, apart, labels, groups, others)
     image_branch.logit_weight.fill_(choice.prior_weight)
     initialise_ridge([block], wanted, varying, setting=RidgeSetting(choice.factor, 1.0))
-    return notes
+    return warnings
 
 
 def _covariates(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:

@@ -101,7 +101,7 @@ def train(
     facts = {
         "notice": RESEARCH_ONLY,
         "scans": len(fold.train),
-        "subjects": len(trained_model.about["trained_on"]["subjects"]),
+        "subjects": len(trained_model.description["trained_on"]["subjects"]),
         "simulated": manifest.simulated,
         "backbone": None if vlm is None else str(vlm.origin),
         "biomarkers": [] if trained_model.biomarkers is None else list(trained_model.biomarkers.names),
@@ -110,7 +110,7 @@ def train(
         "threshold": trained_model.abstention.threshold,
         "disclaimers": list(trained.disclaimers),
     }
-    result = TrainingResult(run=run, model=trained_model, fit=trained.result, facts=facts, warnings=trained.notes)
+    result = TrainingResult(run=run, model=trained_model, fit=trained.result, facts=facts, warnings=trained.warnings)
     return finish_run(
         result,
         save=lambda folder: trained_model.save_pretrained(folder, overwrite=True),
@@ -157,12 +157,12 @@ def training_fold(manifest: Manifest, config: MriConfig, *, exclude_subjects: Se
 
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: MriTexts) -> None:
-    """Record data, training scans, class knowledge and warnings in ``model.about``."""
+    """Record data, training scans, class knowledge and warnings in ``model.description``."""
     rows = [manifest.index[fold.samples.ids[row]] for row in np.concatenate([fold.train, fold.validation])]
-    trained.model.about = {
+    trained.model.description = {
         "data": {
-            "format": manifest.about["format"],
-            "title": manifest.about["title"],
+            "format": manifest.description["format"],
+            "title": manifest.description["title"],
             "fingerprint": manifest.fingerprint,
             "simulated": manifest.simulated,
             "classes": {label: texts.classes.names[label] for label in trained.model.labels},
@@ -171,7 +171,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
         "trained_on": training_scans(manifest, rows),
         "knowledge": dict(texts.provenance),
         "disclaimers": list(trained.disclaimers),
-        "notes": list(trained.notes),
+        "warnings": list(trained.warnings),
     }
 
 
@@ -183,8 +183,8 @@ def make_training_report(run: RunFolder, manifest: Manifest, trained: TrainedFol
     report = training_report(
         run,
         trained.result,
-        subtitle=str(manifest.about["title"]),
-        warnings=[RESEARCH_ONLY, *simulated, *trained.notes],
+        subtitle=str(manifest.description["title"]),
+        warnings=[RESEARCH_ONLY, *simulated, *trained.warnings],
         facts={
             "classes": ", ".join(model.labels),
             "scans": len(trained.inner),

@@ -45,14 +45,14 @@ class TrainedFold:
     Attributes:
         model: in eval mode, on the device of its training, with calibration and confidence threshold.
         inner: out-of-fold logits (N, C) of the training rows by inner models, NaN where there were none.
-        notes: warnings for a reader.
+        warnings: warnings for a reader.
         disclaimers: warnings for every report, such as variables close to the diagnosis.
         result: of the training loop.
     """
 
     model: MriModel
     inner: Array
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     disclaimers: tuple[str, ...]
     result: FitResult
 
@@ -91,8 +91,10 @@ def train_fold(
     check_fold(fold, config)
     if model is not None and model.image_branch is not None:
         pooling = model.image_branch.custom_pooling
-    trained, notes, result = _train(inputs, fold, config, vlm, texts, run, model=model, pooling=pooling, resume=resume)
-    inner, inner_notes = inner_logits(inputs, fold, config, vlm, texts, pooling=pooling)
+    trained, warnings, result = _train(
+        inputs, fold, config, vlm, texts, run, model=model, pooling=pooling, resume=resume
+    )
+    inner, inner_warnings = inner_logits(inputs, fold, config, vlm, texts, pooling=pooling)
     labels = fold.train_labels
     done = ~np.isnan(inner).any(axis=1)
     if done.any():
@@ -104,7 +106,7 @@ def train_fold(
             risk=config.calibration.risk,
         )
     trained.columns = inputs.columns if trained.variables is not None else ()
-    whole = tuple(dict.fromkeys([*fold.warnings, *inputs.notes, *texts.notes, *notes, *inner_notes]))
+    whole = tuple(dict.fromkeys([*fold.warnings, *inputs.warnings, *texts.warnings, *warnings, *inner_warnings]))
     return TrainedFold(trained, inner, whole, inputs.disclaimers, result)
 
 
@@ -149,7 +151,7 @@ def inner_logits(
     *,
     pooling: Pooling | None = None,
 ) -> tuple[Array, list[str]]:
-    """Logits (N, C) of the training rows, each by a model that was trained without its group, and notes.
+    """Logits (N, C) of the training rows, each by a model that was trained without its group, and warnings.
 
     NaN for all rows where there are too few groups for inner folds.
     """
@@ -200,14 +202,14 @@ def _train(
     counts = np.bincount(fold.train_labels, minlength=len(fold.train_classes)).tolist()
     if model is None:
         model = MriModel.for_inputs(train, fold.train_class_names, config, vlm, texts, pooling=pooling)
-    notes = fit_statistics(model.cpu(), inputs, fold, rows)
+    warnings = fit_statistics(model.cpu(), inputs, fold, rows)
     model.to(default_device(config.train.device))
     groups = [fold.samples.groups[row] for row in fold.train]
     with torch.no_grad():
         share = torch.tensor(counts, dtype=torch.float64).log()
         model.bias.copy_(share - share.mean())
         if model.image_branch is not None:
-            notes += initialise_image_branch(model, rows, labels, groups)
+            warnings += initialise_image_branch(model, rows, labels, groups)
     result = fit(
         model,
         TrainingStep(model, config, counts),
@@ -218,7 +220,7 @@ def _train(
         validate=_validation(inputs, fold) if config.train.eval_steps else None,
         resume=resume,
     )
-    return model.to(default_device(config.train.device)), notes, result
+    return model.to(default_device(config.train.device)), warnings, result
 
 
 def trains_text_encoder(config: MriConfig) -> bool:
@@ -235,7 +237,7 @@ def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[st
         fold: rows and labels.
         rows: the training rows as tensors.
     """
-    notes: list[str] = []
+    warnings: list[str] = []
     config, covariates = model.config, None
     if model.variables is not None:
         model.variables.fit(rows["variables"])
@@ -245,16 +247,16 @@ def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[st
         control = torch.tensor([names[number] == label for number in fold.train_labels])
         adjusted = covariates if len(model.biomarkers.slope) else None
         if note := model.biomarkers.fit(rows["biomarkers"], control, adjusted):
-            notes.append(note)
+            warnings.append(note)
     if model.image_branch is not None:
-        notes += model.image_branch.prompts.warnings
+        warnings += model.image_branch.prompts.warnings
         if config.demographics.mode == "text":
             assert inputs.demographics is not None
             generator = torch.Generator().manual_seed(config.train.seed)
             model.image_branch.branch = TabularBranch.fit(
                 model.image_branch.vlm, config.tabular, inputs.demographics, fold, generator=generator
             )
-    return notes
+    return warnings
 
 
 class TrainingStep:

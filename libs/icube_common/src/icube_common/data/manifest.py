@@ -44,19 +44,19 @@ class PreparedSet(Generic[Row]):
 
     Args:
         folder: the prepared folder.
-        about: the content of ``dataset.json``.
+        description: the content of ``dataset.json``.
         rows: one for each sample, in the order of ``manifest.csv``.
         root: base of relative paths, where the files have moved; by default ``root`` of ``dataset.json``, itself
             relative to the folder.
     """
 
     def __init__(
-        self, folder: str | Path, about: Mapping[str, Any], rows: Sequence[Row], *, root: str | Path | None = None
+        self, folder: str | Path, description: Mapping[str, Any], rows: Sequence[Row], *, root: str | Path | None = None
     ) -> None:
         self.folder = Path(folder)
-        self.about = dict(about)
+        self.description = dict(description)
         self.rows = tuple(rows)
-        self.root = Path(root) if root is not None else self.folder / str(about["root"])
+        self.root = Path(root) if root is not None else self.folder / str(description["root"])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,12 +64,12 @@ class PreparedSet(Generic[Row]):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes in the set's own order."""
-        return tuple(self.about["class_names"])
+        return tuple(self.description["class_names"])
 
     @property
     def simulated(self) -> bool:
         """True for simulated samples."""
-        return bool(self.about.get("simulated", False))
+        return bool(self.description.get("simulated", False))
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -138,13 +138,13 @@ def read_description(folder: str | Path, kinds: Mapping[str, type], *, command: 
     path = Path(folder) / DESCRIPTION
     if not path.is_file():
         raise InputError(f"{folder}: not a prepared set (no {DESCRIPTION} in it): make one with {command}")
-    about = read_json(path)
-    if not isinstance(about, dict):
+    description = read_json(path)
+    if not isinstance(description, dict):
         raise InputError(f"{path}: must hold an object")
     for key, kind in kinds.items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{path}: {key}: {about.get(key)!r} is not a {kind.__name__}: prepare the set again")
-    return about
+        if not isinstance(description.get(key), kind):
+            raise InputError(f"{path}: {key}: {description.get(key)!r} is not a {kind.__name__}: prepare the set again")
+    return description
 
 
 def read_manifest_rows(

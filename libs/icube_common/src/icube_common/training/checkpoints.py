@@ -189,8 +189,7 @@ def start_fresh(state: TrainingState) -> Progress:
     Raises:
         InputError: the folder holds checkpoints.
     """
-    result = steps_on_disk(state.run)
-    if result:
+    if state.run is not None and (result := steps_on_disk(state.run)):
         raise InputError(
             f"{state.run.path}: holds a checkpoint of step {result[-1]} already; --resume continues from it, "
             "--overwrite starts again"
@@ -201,6 +200,7 @@ def start_fresh(state: TrainingState) -> Progress:
 def resume_newest(state: TrainingState) -> Progress:
     """Load the newest whole checkpoint into model, optimiser, moving average and loss tracker."""
     run, accelerator = state.run, state.accelerator
+    assert run is not None
     step = newest_whole(run)
     if step is None:
         logger.info("%s: no checkpoint yet, the training starts from the beginning", run.path)
@@ -238,11 +238,13 @@ def reduce_sums(state: TrainingState, sums: Mapping[str, float], counts: Mapping
 
 
 def save(state: TrainingState, progress: Progress) -> None:
-    """Write a checkpoint in the main process while the others wait, then prune."""
+    """Write a checkpoint in the main process while the others wait, then prune; nothing without a run folder."""
+    if state.run is None:
+        return
     state.loss_tracker.collect()
     sums = reduce_sums(state, state.loss_tracker.sums, state.loss_tracker.counts)
     scaler = state.accelerator.scaler
-    if state.accelerator.is_main_process:
+    if state.output is not None:
         tensors = {
             "model": model_tensors(state.module),
             "optimizer": optimizer_tensors(state.optimizer.optimizer),
@@ -255,14 +257,15 @@ def save(state: TrainingState, progress: Progress) -> None:
             "losses": sums,
             "scaler": None if scaler is None else scaler.state_dict(),
         }
-        save_checkpoint(state.run, progress.step, tensors=tensors, state=counters)
-        prune(state.run, keep=state.config.checkpoints_total_limit, best=progress.best_step)
+        save_checkpoint(state.output, progress.step, tensors=tensors, state=counters)
+        prune(state.output, keep=state.config.checkpoints_total_limit, best=progress.best_step)
     state.accelerator.wait_for_everyone()
 
 
 def load_final_weights(state: TrainingState, progress: Progress) -> None:
     """Put what the training is for into the module: the best validation's weights, the averaged ones, or the last."""
     if state.config.early_stopping_patience and progress.best_step is not None:
+        assert state.run is not None
         for stem in ("model", "ema") if state.ema is not None else ("model",):
             loaded = read_tensors(state.run, progress.best_step, stem)
             source = checkpoint_folder(state.run, progress.best_step) / f"{stem}.safetensors"

@@ -77,12 +77,13 @@ def fit(
     dataset: Any,
     *,
     config: TrainConfig,
-    run: RunFolder,
+    run: RunFolder | None,
     collate: Callable[[list[Any]], Any] | None = None,
     validate: Validate | None = None,
     weights: Sequence[float] | NDArray[Any] | None = None,
     resume: bool = False,
     worker_init: Callable[[int], None] | None = None,
+    name: str = "training",
 ) -> FitResult:
     """Train a model.
 
@@ -96,7 +97,8 @@ def fit(
             local rows. ``model`` is the wrapped module: call it, and reach attributes through your own reference.
         dataset: has ``__len__`` and ``__getitem__(draw: Draw)``.
         config: how to train.
-        run: an existing run folder (`open_run` makes one).
+        run: an existing run folder (`open_run` makes one); None for a training of seconds that leaves no files:
+            neither checkpoints nor logs.
         collate: list of samples -> batch, torch's default otherwise. Tensors in lists, tuples and mappings, and
             objects with ``.to(device)``, are moved to the device.
         validate: ``validate(module) -> {"loss": ..., ...}``, called in eval mode, without gradients, on the averaged
@@ -104,14 +106,17 @@ def fit(
         weights: one weight per sample, for drawing with replacement.
         resume: continue from the newest whole checkpoint, from the beginning where there is none yet.
         worker_init: called with the worker's number in each loading process.
+        name: for the progress bar, which is removed at the end of a training without a run folder.
 
     Raises:
         InputError: a configuration that does not fit the machine or the data; a loss that is not finite; a checkpoint
-            of another run; checkpoints in the folder without ``resume``.
+            of another run; checkpoints in the folder without ``resume``; without a run folder, what needs one.
     """
     device_type = check_config(config)
     if config.eval_steps and validate is None:
         raise InputError(f"eval_steps={config.eval_steps}: there is no validation set here; set it to 0")
+    if run is None and (resume or config.early_stopping_patience or config.report_to != "none"):
+        raise InputError("training without a run folder: no resume, early_stopping_patience=0 and report_to=none only")
     order = BatchOrder(len(dataset), seed=config.seed, weights=weights)
     accelerator = make_accelerator(config, run, device_type)
     accelerator.wait_for_everyone()  # the main process makes the run folder
@@ -145,7 +150,8 @@ def fit(
                 # without its own generator the loader would draw from the global one
                 generator=torch.Generator().manual_seed(derive_seed(config.seed, progress.step)),
             )
-            stopped_because = _train(state, progress, step, validate, iter(loader), rows)
+            with _progress_bar(state, progress, name) as bar:
+                stopped_because = _train(state, progress, step, validate, iter(loader), rows, bar)
             _finish(state, progress, stopped_because)
     finally:
         for tracker in accelerator.trackers:
@@ -164,7 +170,13 @@ def fit(
 
 
 def _train(
-    state: TrainingState, progress: Progress, step: Step, validate: Validate | None, batches: Iterator[Any], rows: slice
+    state: TrainingState,
+    progress: Progress,
+    step: Step,
+    validate: Validate | None,
+    batches: Iterator[Any],
+    rows: slice,
+    bar: Any,
 ) -> str:
     """Optimiser steps until there is a reason to stop, which is returned."""
     config, accelerator, loss_tracker = state.config, state.accelerator, state.loss_tracker
@@ -172,56 +184,55 @@ def _train(
     start, earlier = time.monotonic(), progress.seconds
     logged_at, logged_step = start, progress.step
     state.wrapped.train()
-    with _progress_bar(state, progress) as bar:
-        stop = _reason_to_stop(state, progress, 0.0)
-        while stop is None:
-            rate = learning_rate_at(config, progress.step)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            for micro in range(config.gradient_accumulation_steps):
-                batch = send_to_device(_next_batch(batches), device, non_blocking=True)
-                random = StepRandom(
-                    config.seed,
-                    progress.step,
-                    micro,
-                    rows=rows,
-                    total=config.batch_size // config.gradient_accumulation_steps,
-                    device=device,
-                )
-                seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
-                with accelerator.accumulate(state.wrapped):
-                    terms = step(state.wrapped, batch, random)
-                    accelerator.backward(terms["loss"])
-                    loss_tracker.add(progress.step + 1, terms)
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(state.wrapped.parameters(), config.max_grad_norm or math.inf)
-                        if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
-                            loss_tracker.add(progress.step + 1, {"grad_norm": norm})
-                    state.optimizer.step()
-                    if accelerator.sync_gradients:
-                        cap_logit_scales(state.logit_scales)
-                    state.optimizer.zero_grad()
-            if state.ema is not None:
-                state.ema.update(progress.step)
-            progress.step += 1
-            if device.type == "cpu":
-                loss_tracker.collect()
-            now = time.monotonic()
-            progress.seconds = earlier + now - start
-            bar.update()
+    stop = _reason_to_stop(state, progress, 0.0)
+    while stop is None:
+        rate = learning_rate_at(config, progress.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        for micro in range(config.gradient_accumulation_steps):
+            batch = send_to_device(_next_batch(batches), device, non_blocking=True)
+            random = StepRandom(
+                config.seed,
+                progress.step,
+                micro,
+                rows=rows,
+                total=config.batch_size // config.gradient_accumulation_steps,
+                device=device,
+            )
+            seed_global(config.seed, progress.step, micro, accelerator.process_index, device)
+            with accelerator.accumulate(state.wrapped):
+                terms = step(state.wrapped, batch, random)
+                accelerator.backward(terms["loss"])
+                loss_tracker.add(progress.step + 1, terms)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(state.wrapped.parameters(), config.max_grad_norm or math.inf)
+                    if accelerator.scaler is None:  # the fp16 scaler overflows on purpose and skips such steps
+                        loss_tracker.add(progress.step + 1, {"grad_norm": norm})
+                state.optimizer.step()
+                if accelerator.sync_gradients:
+                    cap_logit_scales(state.logit_scales)
+                state.optimizer.zero_grad()
+        if state.ema is not None:
+            state.ema.update(progress.step)
+        progress.step += 1
+        if device.type == "cpu":
+            loss_tracker.collect()
+        now = time.monotonic()
+        progress.seconds = earlier + now - start
+        bar.update()
 
-            stop = _reason_to_stop(state, progress, now - start)
-            if stop or progress.step % config.logging_steps == 0:
-                speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
-                logged_at, logged_step = now, progress.step
-                means = _log_training(state, progress, rate, speed)
-                bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
-            improved = False
-            if validate is not None and config.eval_steps and progress.step % config.eval_steps == 0:
-                improved = _validate(state, progress, validate)
-                stop = stop or _reason_to_stop(state, progress, now - start)
-            if stop or improved or progress.step % config.checkpointing_steps == 0:
-                save(state, progress)
+        stop = _reason_to_stop(state, progress, now - start)
+        if stop or progress.step % config.logging_steps == 0:
+            speed = (progress.step - logged_step) * config.batch_size / max(now - logged_at, 1e-9)
+            logged_at, logged_step = now, progress.step
+            means = _log_training(state, progress, rate, speed)
+            bar.set_postfix(loss=f"{means['loss']:.4g}", refresh=False)
+        improved = False
+        if validate is not None and config.eval_steps and progress.step % config.eval_steps == 0:
+            improved = _validate(state, progress, validate)
+            stop = stop or _reason_to_stop(state, progress, now - start)
+        if stop or improved or progress.step % config.checkpointing_steps == 0:
+            save(state, progress)
     return stop
 
 
@@ -250,9 +261,9 @@ def _reason_to_stop(state: TrainingState, progress: Progress, elapsed: float) ->
 
 
 def _record_start(state: TrainingState, resumed_from: int | None) -> None:
-    config, run, accelerator = state.config, state.run, state.accelerator
+    config, run, accelerator = state.config, state.output, state.accelerator
     accelerator.wait_for_everyone()  # no process reads a checkpoint any more
-    if accelerator.is_main_process:
+    if run is not None:
         values: dict[str, Any] = {
             "device": str(accelerator.device),
             "processes": accelerator.num_processes,
@@ -266,24 +277,28 @@ def _record_start(state: TrainingState, resumed_from: int | None) -> None:
             run.truncate_metrics(resumed_from)
             checkpoints.sweep(run)
         run.update_environment(**values)
-    if config.report_to != "none":
+    if state.run is not None and config.report_to != "none":
         options = {
             # curves that a killed run drew past its last checkpoint are drawn again
             "tensorboard": {"purge_step": resumed_from},
-            "wandb": {"dir": str(run.path), "name": run.path.name},
+            "wandb": {"dir": str(state.run.path), "name": state.run.path.name},
         }
         project = "tensorboard" if config.report_to == "tensorboard" else "icube"
         accelerator.init_trackers(project, init_kwargs={config.report_to: options[config.report_to]})
 
 
-@contextlib.contextmanager
-def _progress_bar(state: TrainingState, progress: Progress) -> Iterator[Any]:
+def _progress_bar(state: TrainingState, progress: Progress, name: str) -> Any:
     # `disable` is only passed where it is True: TQDM_DISABLE rules otherwise
     silent = {} if state.accelerator.is_main_process else {"disable": True}
-    with tqdm(
-        total=state.config.max_steps, initial=progress.step, unit="step", desc="training", file=sys.stderr, **silent
-    ) as bar:
-        yield bar
+    return tqdm(
+        total=state.config.max_steps,
+        initial=progress.step,
+        unit="step",
+        desc=name,
+        leave=state.run is not None,
+        file=sys.stderr,
+        **silent,
+    )
 
 
 def _log_training(state: TrainingState, progress: Progress, rate: float, speed: float) -> dict[str, float]:
@@ -296,8 +311,8 @@ def _log_training(state: TrainingState, progress: Progress, rate: float, speed: 
 
 
 def _log(state: TrainingState, step: int, record: Mapping[str, float]) -> None:
-    if state.accelerator.is_main_process:
-        state.run.append_metrics({"step": step, **record})
+    if state.output is not None:
+        state.output.append_metrics({"step": step, **record})
     state.accelerator.log(dict(record), step=step)
 
 
@@ -315,8 +330,7 @@ def _validate(state: TrainingState, progress: Progress, validate: Validate) -> b
             if not math.isfinite(number):
                 raise InputError(f"step {progress.step}: validation {name} is {number}, the training stopped")
         value.fill_(terms["loss"])
-        state.run.append_metrics({"step": progress.step, **{f"validation_{k}": v for k, v in terms.items()}})
-        accelerator.log({f"validation_{k}": v for k, v in terms.items()}, step=progress.step)
+        _log(state, progress.step, {f"validation_{k}": v for k, v in terms.items()})
     state.wrapped.train()
     if not state.config.early_stopping_patience:
         return False
@@ -331,9 +345,9 @@ def _validate(state: TrainingState, progress: Progress, validate: Validate) -> b
 def _finish(state: TrainingState, progress: Progress, stopped_because: str) -> None:
     """Put the final weights into the module and record why the training ended."""
     load_final_weights(state, progress)
-    if state.accelerator.is_main_process:
+    if state.output is not None:
         late = stopped_because == "max_minutes"
-        state.run.update_environment(
+        state.output.update_environment(
             stopped_because=stopped_because,
             steps=progress.step,
             training_seconds=round(progress.seconds, 1),

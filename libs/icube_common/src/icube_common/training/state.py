@@ -27,7 +27,7 @@ class TrainingState:
     """State of a training, for steps, checkpoints and logs."""
 
     config: TrainConfig
-    run: RunFolder
+    run: RunFolder | None
     accelerator: Accelerator
     module: nn.Module
     wrapped: nn.Module
@@ -37,8 +37,13 @@ class TrainingState:
     logit_scales: Sequence[nn.Parameter]
     fingerprint: Mapping[str, Any]
 
+    @property
+    def output(self) -> RunFolder | None:
+        """The run folder in the process that writes it, the main one; None elsewhere, or without a run folder."""
+        return self.run if self.accelerator.is_main_process else None
 
-def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> Accelerator:
+
+def make_accelerator(config: TrainConfig, run: RunFolder | None, device_type: str) -> Accelerator:
     """A fresh accelerator, whatever trained earlier in this process."""
     # accelerate keeps precision and device in process-wide state and refuses a second training that differs
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -48,12 +53,12 @@ def make_accelerator(config: TrainConfig, run: RunFolder, device_type: str) -> A
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         cpu=device_type == "cpu",
         log_with=None if config.report_to == "none" else config.report_to,
-        project_dir=str(run.path),
+        project_dir=None if run is None else str(run.path),
     )
 
 
 def assemble(
-    model: nn.Module, config: TrainConfig, run: RunFolder, accelerator: Accelerator, order: BatchOrder
+    model: nn.Module, config: TrainConfig, run: RunFolder | None, accelerator: Accelerator, order: BatchOrder
 ) -> TrainingState:
     """Model on its device, optimiser, average and loss tracker."""
     # moved before the optimiser and the average take references

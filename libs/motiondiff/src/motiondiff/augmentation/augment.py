@@ -94,7 +94,7 @@ def augment(
         },
         "limits": motion_filter.to_dict(),
     }
-    about = {
+    description = {
         "format": "generated",
         "source": f"{kind} model",
         "generated": True,
@@ -106,7 +106,7 @@ def augment(
             for row in kept:
                 motion, placement = canonicalise(motions[row], floor=0.0)
                 writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
-            writer.finish(about=about, rejected=rejected)
+            writer.finish(description=description, rejected=rejected)
         settings = {"filter": config_to_dict(config), "classifier": config_to_dict(classifier)}
         write_json(folder / "augment.json", {**facts, "settings": settings})
         if render:

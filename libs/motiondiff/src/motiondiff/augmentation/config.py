@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from icube_common.config import Config, option, section
 from icube_common.errors import InputError
@@ -90,6 +90,20 @@ _TEXT_KEYS = (
 )
 
 
+_SHORT_TRAINING = TrainConfig(
+    max_steps=700,
+    max_minutes=3.0,
+    batch_size=32,
+    learning_rate=1e-3,
+    warmup_steps=50,
+    lr_scheduler="cosine",
+    ema_decay=0.99,
+    mixed_precision="bf16",
+    report_to="none",
+    checkpointing_steps=10_000,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(Config):
     """All sections of ``motiondiff augmentation-study``; generators have three minutes for each fraction."""
@@ -108,35 +122,13 @@ class StudyConfig(Config):
     subset_seed: int = option(0, "random seed of the subsets of real clips", ge=0)
     motiondiff: MotionDiffConfig = section(
         MotionDiffConfig,
-        train=TrainConfig(
-            max_steps=700,
-            max_minutes=3.0,
-            batch_size=32,
-            learning_rate=1e-3,
-            warmup_steps=50,
-            lr_scheduler="cosine",
-            ema_decay=0.99,
-            mixed_precision="bf16",
-            report_to="none",
-            checkpointing_steps=10_000,
-        ),
+        train=_SHORT_TRAINING,
         model=ModelConfig(num_layers=4, width=128, feedforward=512, dropout=0.0),
         data=DataConfig(max_frames=120),
     )
     actor: ActorConfig = section(
         ActorConfig,
-        train=TrainConfig(
-            max_steps=600,
-            max_minutes=3.0,
-            batch_size=20,
-            learning_rate=1e-3,
-            warmup_steps=50,
-            lr_scheduler="cosine",
-            ema_decay=0.99,
-            mixed_precision="bf16",
-            report_to="none",
-            checkpointing_steps=10_000,
-        ),
+        train=replace(_SHORT_TRAINING, max_steps=600, batch_size=20),
         model=ActorModelConfig(num_layers=4, width=128, feedforward=512),
         data=DataConfig(max_frames=120),
     )

@@ -15,12 +15,12 @@ from icube_common.experiments import Outcome, trial_config
 from icube_common.io.runs import RunFolder, read_json
 from motiondiff.augmentation.config import TrialConfig
 from motiondiff.config import ClassifierConfig, EvaluateOptions, MotionDiffConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.runner import real_clips, sample_balanced_set
 from motiondiff.pipelines.sampling import load_pipeline, resolve
 from motiondiff.recognition.classifier import ActionClassifier
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.training import fit_classifier
 from motiondiff.training.diffusion import train
 

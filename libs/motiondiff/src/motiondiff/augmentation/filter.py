@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from motiondiff.augmentation.config import FilterConfig
 from motiondiff.config import ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.memorisation import MIN_COPY_DISTANCE, TrainingMemory
 from motiondiff.evaluation.physics import clip_physics
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.training import fit_classifier
 from motiondiff.skeleton.motion import Motion
 

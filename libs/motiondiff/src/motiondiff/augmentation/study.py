@@ -38,8 +38,8 @@ from motiondiff.augmentation.study_arms import METRIC, REAL, SYNTHETIC, source_n
 from motiondiff.augmentation.subsets import check_distinct_subsets, sample_subset, split_real_and_test, write_subset
 from motiondiff.augmentation.summary import StudySummary, summarise, write_report
 from motiondiff.config import MotionDiffConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.train_and_test import classifier_predictions
 from motiondiff.recognition.training import fit_classifier
 
@@ -179,7 +179,7 @@ def run_arm(
     training = parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
     classifier = fit_classifier(training, config.classifier, seed)
     held_out = ClipSet.from_store(store, rows=test)
-    predictions = classifier_predictions(classifier, held_out, repeat=0)
+    predictions = classifier_predictions(held_out, classifier.predict(held_out), repeat=0)
     return Outcome(
         metrics={
             METRIC: find_metric(METRIC)(predictions.labels, predictions.probabilities),
@@ -226,8 +226,5 @@ def _asked(config: StudyConfig) -> dict[str, Any]:
 
 def _names(store: MotionStore, clips: np.ndarray) -> list[str]:
     """Held-out groups: subjects, else styles."""
-    for column, names in (("subject", store.subjects), ("style", store.styles)):
-        codes = np.unique(store.columns[column][clips])
-        if (codes >= 0).any():
-            return [names[code] for code in codes if code >= 0]
-    return []
+    subjects, styles = (sorted(set(store.names(column, clips)) - {""}) for column in ("subject", "style"))
+    return subjects or styles

@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
 from icube_common.io.runs import atomic_folder
+from motiondiff.config import MIN_CLIPS
 from motiondiff.data.store import NO_LABEL, SPLITS, MotionStore
 from motiondiff.data.store_writer import StoreWriter
 
 Index = npt.NDArray[np.int64]
-
-MIN_CLIPS = 2
-"""Clips of a class that every fraction keeps: classifiers refuse to learn a class from one."""
 
 
 def split_real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -> tuple[Index, Index]:
@@ -46,11 +44,9 @@ def split_real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -
     if not len(real) or not len(test):
         raise InputError(f"{store.path}: {len(real)} clips to train on, {len(test)} held out: both are needed")
     column = "style" if store.header.get("split_by") == "style" and not test_subjects else "subject"
-    groups, names = store.columns[column], store.styles if column == "style" else store.subjects
-    both = np.intersect1d(groups[real], groups[test])
-    both = both[both != NO_LABEL]
-    if len(both):
-        raise InputError(f"{store.path}: {column} {names[both[0]]!r} has clips on both sides of the split")
+    both = (set(store.names(column, real)) & set(store.names(column, test))) - {""}
+    if both:
+        raise InputError(f"{store.path}: {column} {min(both)!r} has clips on both sides of the split")
     for code, action in enumerate(store.actions):
         count, held = (int((store.columns["action"][rows] == code).sum()) for rows in (real, test))
         if count < MIN_CLIPS:
@@ -95,7 +91,9 @@ def check_distinct_subsets(store: MotionStore, real: Index, fractions: Sequence[
         drawn[count] = fraction
 
 
-def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[str, Any] | None = None) -> MotionStore:
+def write_subset(
+    store: MotionStore, rows: Index, out: str | Path, description: dict[str, Any] | None = None
+) -> MotionStore:
     """Some clips of a store as a store of its own, all of them in the training split.
 
     Raises:
@@ -105,5 +103,5 @@ def write_subset(store: MotionStore, rows: Index, out: str | Path, about: dict[s
     with atomic_folder(out) as folder, StoreWriter(folder) as writer:
         for row in rows.tolist():
             writer.append(store[row], store.world_transform(row), clip_id=store.clip_ids[row])
-        writer.finish(about={**kept, "split_by": "none", "subset_of": store.fingerprint, **(about or {})})
+        writer.finish(description={**kept, "split_by": "none", "subset_of": store.fingerprint, **(description or {})})
     return MotionStore(out)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from icube_common.errors import InputError
-from motiondiff.data.store import NO_LABEL, MotionStore
+from motiondiff.data.store import MotionStore
 from motiondiff.export.images.render import write_mp4
 
 SIZE = (240, 240)
@@ -31,16 +31,15 @@ def render_store(
         InputError: a clip without an action, an action or id that is no file name, or a file that cannot be written.
     """
     clips = store.select(split)
-    for clip in clips.tolist():
-        code = int(store.columns["action"][clip])
-        if code == NO_LABEL:
-            raise InputError(f"{store.path}: clip {store.clip_ids[clip]!r} names no action: it has no class folder")
-        for name in (store.actions[code], store.clip_ids[clip]):
+    store.check_actions(clips, "it has no class folder")
+    actions = store.names("action", clips)
+    for clip, action in zip(clips.tolist(), actions, strict=True):
+        for name in (action, store.clip_ids[clip]):
             if name != Path(name).name or name in {".", ".."} or "\\" in name:
                 raise InputError(f"{store.path}: {name!r} cannot name a folder or file; rename it (prepare --labels)")
-    with tqdm(clips.tolist(), desc="render", unit="clip") as bar:
-        for clip in bar:
-            path = Path(folder) / store.actions[int(store.columns["action"][clip])] / f"{store.clip_ids[clip]}.mp4"
+    with tqdm(zip(clips.tolist(), actions, strict=True), desc="render", unit="clip", total=len(clips)) as bar:
+        for clip, action in bar:
+            path = Path(folder) / action / f"{store.clip_ids[clip]}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_mp4(store[clip], path, size=size, caption="")
     return len(clips)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icube_common import cli
+from motiondiff.cli.options import values_of
 from motiondiff.data.readers import FORMATS as READER_FORMATS
 from motiondiff.export import FORMATS as EXPORT_FORMATS
 from motiondiff.export.datasets import FORMATS as SET_FORMATS
@@ -87,18 +88,12 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
     own = bool(args.action_from or args.metadata)
     options = PrepareOptions(
-        fps=args.fps,
         labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
         exclude=read_exclusion_lists(args.exclude),
-        split_by=args.split_by,
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
-        split_seed=args.split_seed,
-        strict=args.strict,
-        action_from=args.action_from,
-        metadata=args.metadata,
-        up=args.up,
-        unit=args.unit,
-        source_fps=args.source_fps,
+        **values_of(
+            args, "fps", "split_by", "split_seed", "strict", "action_from", "metadata", "up", "unit", "source_fps"
+        ),
     )
     if args.merge:
         store = prepare_merged(args.merge, args.out, options, overwrite=args.overwrite)
@@ -144,14 +139,7 @@ def _export(args: argparse.Namespace) -> Mapping[str, Any]:
         args.source,
         args.out,
         args.to,
-        more=args.more,
-        split=args.split,
-        world=args.world,
-        scale=args.scale,
-        overwrite=args.overwrite,
-        up=args.up,
-        unit=args.unit,
-        source_fps=args.source_fps,
+        **values_of(args, "more", "split", "world", "scale", "overwrite", "up", "unit", "source_fps"),
     )
 
 

@@ -52,8 +52,10 @@ def demo(out: str | Path, *, steps: int | None = None, overwrite: bool = False) 
         raise InputError(f"--steps {steps}: must be at least 1")
     config = CONFIG if steps is None else replace(CONFIG, train=replace(CONFIG.train, max_steps=steps))
     logger.info("Simulating %d clips of %s (formulas, not recordings of people)", CLIPS, ", ".join(ACTIONS))
-    about = {"format": "simulated", "source": "motiondiff demo", "simulated": True}
-    store = write_store(simulate_clips(CLIPS), out / "store", PrepareOptions(), about=about, overwrite=overwrite)
+    description = {"format": "simulated", "source": "motiondiff demo", "simulated": True}
+    store = write_store(
+        simulate_clips(CLIPS), out / "store", PrepareOptions(), description=description, overwrite=overwrite
+    )
     logger.info("Training for %d steps", config.train.max_steps)
     trained = train(None, store.path, config, out=out / "run", overwrite=overwrite)
     logger.info("Sampling two motions of every action")

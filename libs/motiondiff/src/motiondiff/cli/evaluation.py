@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from icube_common import cli
-from motiondiff.cli.options import SAMPLER, add_options, as_options, config_of, given
+from motiondiff.cli.options import SAMPLER, add_options, as_options, config_of, given, values_of
 from motiondiff.config import CLASSIFIERS, ClassifierConfig, EvaluateOptions
 
 _EVALUATE = ("seeds", "per_action", *SAMPLER, "split", "min_clips", "evaluator_seed", "mix_styles", "batch_size")
@@ -35,10 +35,7 @@ def _train_classifier(args: argparse.Namespace) -> Mapping[str, Any]:
         args.test,
         args.out,
         config,
-        extra=args.extra,
-        seeds=args.seeds,
-        min_clips=args.min_clips,
-        overwrite=args.overwrite,
+        **values_of(args, "extra", "seeds", "min_clips", "overwrite"),
     )
 
 

@@ -49,6 +49,11 @@ def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(args, name)) is not None}
 
 
+def values_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Values of the named options, given or default."""
+    return {name: getattr(args, name) for name in names}
+
+
 def config_of(args: argparse.Namespace, schema: type[Any], *words: str) -> Any:
     """Configuration of ``--config``, ``key=value`` words and further ones."""
     return load_config(schema, file=args.config, overrides=[*args.overrides, *words])

@@ -84,8 +84,8 @@ class MotionDataset(torch.utils.data.Dataset[dict[str, Any]]):
         from motiondiff.data.readers.base import Clip
 
         clips = (Clip(f"{motion.action or 'motion'}-{n:05d}", motion) for n, motion in enumerate(motions))
-        about = {"format": "motions", "source": "motions", "simulated": False}
-        made = write_store(clips, store, PrepareOptions(**options), about=about, overwrite=overwrite)
+        description = {"format": "motions", "source": "motions", "simulated": False}
+        made = write_store(clips, store, PrepareOptions(**options), description=description, overwrite=overwrite)
         return cls(made, config=config, split=split)
 
     @classmethod

@@ -38,7 +38,8 @@ from motiondiff.data.prepare import (
     worker_pool,
     write_store,
 )
-from motiondiff.data.readers import Clip, ClipRef, Rejection, get_reader, make_rejection
+from motiondiff.data.readers import get_reader
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, make_rejection
 from motiondiff.data.readers.body_shape import target_skeleton
 from motiondiff.data.store import MotionStore
 from motiondiff.skeleton.retarget import retarget
@@ -106,7 +107,7 @@ def prepare_merged(
     }
     check_output_path(out, overwrite=overwrite)
     seen: dict[str, list[str]] = {source.name: [] for source in sources}
-    about: dict[str, Any] = {
+    description: dict[str, Any] = {
         "format": "merge",
         "source": Path(file).name,
         "sources": {source.name: source.format for source in sources},
@@ -118,7 +119,7 @@ def prepare_merged(
             references, rigs = resolve_conventions(source.format, refs, source.options, pool)
             jobs += [_Job(reference, source, annotated[source.name]) for reference in references]
             if rigs:
-                about.setdefault("rigs", {})[source.name] = rigs
+                description.setdefault("rigs", {})[source.name] = rigs
         items = check_labels(
             read_all(jobs, partial(_read, target=skeleton), pool),
             {source.name: source.options.labels for source in sources},
@@ -126,7 +127,7 @@ def prepare_merged(
             lambda clip_id: clip_id.split("/", 1),
         )
         with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
-            store = write_store(bar, out, options, about=about, overwrite=overwrite)
+            store = write_store(bar, out, options, description=description, overwrite=overwrite)
     for name, given in annotated.items():
         given.warn_unmatched(seen[name])
     warn_rejected(store)

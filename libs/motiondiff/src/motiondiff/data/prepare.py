@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,23 +16,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_text
 from icube_common.io.runs import atomic_folder, check_output_path
 from motiondiff.data.labels.label_map import LabelMap, LabelMapCheck
 from motiondiff.data.labels.metadata import Annotations, annotate
-from motiondiff.data.readers import (
-    Clip,
-    ClipRef,
-    Rejection,
-    check_conventions,
-    get_reader,
-    make_rejection,
-    read_or_reject,
-)
-from motiondiff.data.split import assign_splits, choose_split_key
+from motiondiff.data.readers import check_conventions, get_reader, read_or_reject
+from motiondiff.data.readers.base import Clip, ClipRef, Rejection, make_rejection
 from motiondiff.data.store import MotionStore
 from motiondiff.data.store_writer import StoreWriter
 from motiondiff.skeleton.motion import Motion, canonicalise
@@ -43,6 +37,8 @@ T = TypeVar("T")
 MIN_CLIPS_FOR_POOL = 64
 CHUNK_SIZE = 16
 """Units of one task of a worker process."""
+# a group with a larger fraction of the clips stays in training, which would be too small without it
+MAX_HELD_OUT_FRACTION = 0.25
 _ENDING = r"(_skeleton)?\.(skeleton|csv|avi|mp4|txt|npy|npz|bvh)$"
 
 
@@ -113,16 +109,16 @@ def prepare(
     references = get_reader(format).find_clips(Path(source))
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     check_output_path(out, overwrite=overwrite)
-    about: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
+    description: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
     seen: dict[str, list[str]] = {"": []}
     with worker_pool(len(references), executor) as pool:
         references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
-            about["rigs"] = rigs
+            description["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
         bar = tqdm(check_labels(items, {"": options.labels}, seen), desc="read", unit="clip", total=len(references))
         with bar as clips:  # closed also on an error, whose message then has a line of its own
-            store = write_store(clips, out, options, about=about, overwrite=overwrite)
+            store = write_store(clips, out, options, description=description, overwrite=overwrite)
     annotations.warn_unmatched(seen[""])
     warn_rejected(store)
     return store
@@ -192,7 +188,7 @@ def write_store(
     out: str | Path,
     options: PrepareOptions,
     *,
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     overwrite: bool = False,
 ) -> MotionStore:
     """Write clips in the common frame one by one, and split them at the end.
@@ -220,7 +216,7 @@ def write_store(
             rejected.append(item)
         if not subjects:
             first = f"; the first: {rejected[0].reason}" if rejected else ""
-            raise InputError(f"{about['source']}: none of its {len(rejected)} clips can be used{first}")
+            raise InputError(f"{description['source']}: none of its {len(rejected)} clips can be used{first}")
         split_by = choose_split_key(subjects, styles, options.split_by)
         if split_by is None and options.test_groups:
             raise InputError("test groups given, but the clips have neither subjects nor styles to split by")
@@ -232,9 +228,66 @@ def write_store(
         writer.finish(
             splits=splits,
             rejected=[(item.clip_id, item.reason) for item in rejected],
-            about={**about, "split_by": split_by or "none"},
+            description={**description, "split_by": split_by or "none"},
         )
     return MotionStore(out)
+
+
+def choose_split_key(subjects: Sequence[str | None], styles: Sequence[str | None], requested: str | None) -> str | None:
+    """Key of the split: subject where there are several, else style where there are several, else None.
+
+    Raises:
+        InputError: ``requested`` is unknown, or has fewer than two values.
+    """
+    several = {
+        "subject": len({subject for subject in subjects if subject is not None}) > 1,
+        "style": len({style for style in styles if style is not None}) > 1,
+    }
+    if requested is None:
+        return next((key for key, is_several in several.items() if is_several), None)
+    if requested not in several:
+        raise unknown("value of --split-by", requested, several)
+    if not several[requested]:
+        raise InputError(f"--split-by {requested}: the clips have fewer than two {requested}s")
+    return requested
+
+
+def assign_splits(
+    groups: Sequence[str | None],
+    *,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+    test_groups: Sequence[str] = (),
+) -> list[str]:
+    """Split (train, validation, test) of every clip, by whole groups.
+
+    Args:
+        groups: the group of each clip; clips without one train.
+        test_fraction: fraction of the *groups* in the test split, at least one group.
+        validation_fraction: the same for validation; none with fewer than four groups.
+        seed: seed of random groups.
+        test_groups: names of the test groups, instead of random ones.
+
+    Raises:
+        InputError: an unknown test group, or nothing left to train on.
+    """
+    counts = Counter(group for group in groups if group is not None)
+    if not counts:
+        return ["train"] * len(groups)
+    for name in test_groups:
+        if name not in counts:
+            raise unknown("test group", name, counts)
+    small = [name for name in sorted(counts) if counts[name] <= MAX_HELD_OUT_FRACTION * len(groups)]
+    # two or three groups only: none is small, but none that is more than half of the clips is taken either
+    small = small or [name for name in sorted(counts) if counts[name] <= len(groups) / 2] or sorted(counts)
+    shuffled = [name for name in np.random.default_rng(seed).permutation(small).tolist()]
+    test = set(test_groups) or set(shuffled[: max(1, round(test_fraction * len(counts)))])
+    left = [name for name in shuffled if name not in test]
+    validation = set(left[: max(1, round(validation_fraction * len(counts)))]) if len(counts) >= 4 else set()
+    if not set(counts) - test - validation:
+        raise InputError(f"all {len(counts)} groups are held out: nothing is left to train on")
+    return ["test" if group in test else "validation" if group in validation else "train" for group in groups]
 
 
 def read_all(

@@ -180,6 +180,23 @@ class MotionStore:
             raise InputError(f"{self.path}: the split {split!r} holds no clip (split by: {self.header['split_by']})")
         return clips
 
+    def names(self, column: str, clips: npt.ArrayLike) -> list[str]:
+        """Action, style, subject or split of clips, "" where unknown; ``column`` is one of these words."""
+        tables = {"action": self.actions, "style": self.styles, "subject": self.subjects, "split": SPLITS}
+        return [
+            "" if code == NO_LABEL else tables[column][code]
+            for code in self.columns[column][np.asarray(clips)].tolist()
+        ]
+
+    def check_actions(self, clips: Index, reason: str) -> None:
+        """Check that clips have an action.
+
+        Raises:
+            InputError: the first clip without one, with the reason why it needs one.
+        """
+        if len(without := clips[self.columns["action"][clips] == NO_LABEL]):
+            raise InputError(f"{self.path}: clip {self.clip_ids[without[0]]!r} names no action: {reason}")
+
     def frames(self, clip: int, start: int = 0, stop: int | None = None) -> Array:
         """(T, 3 + 6 J + 1) frames of one clip, read from disk.
 
@@ -205,10 +222,7 @@ class MotionStore:
 
         rows = self.frames(clip)
         features = rearrange(torch.from_numpy(rows[:, 3:-1]), "frames (joints six) -> frames joints six", six=6)
-        labels = {}
-        for name, table in (("action", self.actions), ("style", self.styles), ("subject", self.subjects)):
-            code = int(self.columns[name][clip])
-            labels[name] = None if code == NO_LABEL else table[code]
+        labels = {name: self.names(name, [clip])[0] or None for name in ("action", "style", "subject")}
         return Motion(
             root=rows[:, :3],
             rotations=rotation_6d_to_matrix(features).numpy(),

@@ -102,14 +102,14 @@ class StoreWriter:
     def finish(
         self,
         *,
-        about: Mapping[str, Any],
+        description: Mapping[str, Any],
         splits: Sequence[str] | None = None,
         rejected: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Write index, skeletons and ``rejected.csv``.
 
         Args:
-            about: provenance in ``store.json``: ``format``, ``split_by``, ``simulated``.
+            description: provenance in ``store.json``: ``format``, ``split_by``, ``simulated``.
             splits: one of `SPLITS` for each clip; all train by default.
             rejected: (clip, reason) of each rejected clip.
 
@@ -150,7 +150,7 @@ class StoreWriter:
             "rejected": len(rejected),
             "fingerprint": self._digest.hexdigest(),
             "stature_m": self._summarise_statures(columns["subject"]),
-            **about,
+            **description,
         }
         (self._folder / "store.json").write_text(json.dumps(header, indent=2) + "\n")
         with (self._folder / "rejected.csv").open("w", newline="") as handle:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from motiondiff.data.clips import ClipSet
 from motiondiff.evaluation.pose_descriptors import body_lengths, describe_all, describe_parts
-from motiondiff.recognition.clips import ClipSet
 
 COPY_SHARE = 0.1
 """A clip is called a copy if it is this much nearer to a training clip than training clips are to each other."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
-from motiondiff.recognition.clips import ClipSet
+from motiondiff.data.clips import ClipSet
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from motiondiff.recognition.clips import ClipSet
+from motiondiff.data.clips import ClipSet
 from motiondiff.recognition.features import resample
 from motiondiff.skeleton.motion import RigidTransform
 from motiondiff.skeleton.skeleton import Skeleton

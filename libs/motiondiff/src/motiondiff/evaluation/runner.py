@@ -7,20 +7,18 @@ import logging
 import time
 from pathlib import Path
 
-import numpy as np
-
 from icube_common.config import config_to_dict
-from icube_common.evaluation import Predictions
+from icube_common.evaluation import Predictions, concatenate
 from icube_common.io.runs import atomic_folder, check_output_path, describe_environment, write_json
 from motiondiff.config import MIN_CLIPS, EvaluateOptions, SamplerConfig
+from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import EvaluatedClips, MotionEvaluator, evaluate_sets
 from motiondiff.evaluation.report import write_report
 from motiondiff.evaluation.text_metrics import evaluate_texts
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate, load_pipeline, resolve
-from motiondiff.recognition.clips import ClipSet, check_subject_overlap
-from motiondiff.recognition.train_and_test import drop_small_classes
+from motiondiff.recognition.train_and_test import classifier_predictions, drop_small_classes
 from motiondiff.recognition.training import check_class_sizes, fit_classifier
 from motiondiff.results import Results
 from motiondiff.skeleton.motion import Motion
@@ -30,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 GENERATED = "generated"
 """The subject of generated motions in ``predictions.csv``."""
+_SETTINGS = ("seeds", "per_action", "steps", "scheduler", "guidance", "mix_styles", "split")
 
 
 class EvaluationResults(Results):
@@ -125,13 +124,7 @@ def evaluate(
             "classes": list(classes),
             "left_out": [name for name in store.actions if name not in classes],
             "settings": {
-                "seeds": options.seeds,
-                "per_action": options.per_action,
-                "steps": options.steps,
-                "scheduler": options.scheduler,
-                "guidance": options.guidance,
-                "mix_styles": options.mix_styles,
-                "split": options.split,
+                **{name: getattr(options, name) for name in _SETTINGS},
                 "evaluator": {**config_to_dict(options.classifier), "seed": options.evaluator_seed},
             },
             "held_out_subjects": sorted(set(held_out.subjects)),
@@ -154,12 +147,9 @@ def evaluate(
 
 def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
     """Classifier probabilities of every motion; the seed is the repeat."""
-    return Predictions(
-        ids=[name for found in seen for name in found.clips.ids],
-        subjects=[GENERATED for found in seen for _ in found.clips.ids],
-        repeats=np.concatenate([np.full(len(found.clips), seed) for seed, found in enumerate(seen)]),
-        folds=np.zeros(sum(len(found.clips) for found in seen)),
-        labels=np.concatenate([found.clips.labels for found in seen]),
-        probabilities=np.concatenate([found.probabilities for found in seen]),
-        class_names=seen[0].clips.class_names,
+    return concatenate(
+        [
+            classifier_predictions(found.clips, found.probabilities, repeat=seed, subject=GENERATED)
+            for seed, found in enumerate(seen)
+        ]
     )

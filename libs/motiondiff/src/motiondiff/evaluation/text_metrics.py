@@ -20,12 +20,12 @@ from icube_common.evaluation import find_metric, mean_interval
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import EvaluateOptions, TextConfig
 from motiondiff.data.captions import EmbeddedCaptions, store_captions
+from motiondiff.data.clips import ClipSet
 from motiondiff.data.store import MotionStore
 from motiondiff.evaluation.metrics import MotionEvaluator
 from motiondiff.evaluation.text_motion_matching import Matcher, fit_matcher, rank_own
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import SampleOptions, generate
-from motiondiff.recognition.clips import ClipSet
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from icube_common.errors import InputError
+from icube_common.training import StepRandom
 from icube_common.training.sampler import derive_seed
 from motiondiff.config import ClassifierConfig
 from motiondiff.data.captions import EmbeddedCaptions
-from motiondiff.recognition.clips import ClipSet
+from motiondiff.data.clips import ClipSet
 from motiondiff.recognition.features import stack_clips, varied_clips, whole_clips
 from motiondiff.recognition.networks import GRUClassifier
 from motiondiff.recognition.training import fit_network
@@ -48,6 +49,12 @@ class MatchingNetwork(nn.Module):
         self.text_size = text_size
         self.motion = GRUClassifier(joints, SPACE, dropout)
         self.text = nn.Sequential(nn.Linear(text_size, 2 * SPACE), nn.SiLU(), nn.Linear(2 * SPACE, SPACE))
+
+    def forward(
+        self, motions: Float[Tensor, "N frames J 3"], texts: Float[Tensor, "N S"]
+    ) -> tuple[Float[Tensor, "N E"], Float[Tensor, "N E"]]:
+        """Motions and texts in the shared space."""
+        return self.motion(motions), self.embed_texts(texts)
 
     def embed_texts(self, texts: Float[Tensor, "N S"]) -> Float[Tensor, "N E"]:
         """Texts, given as embeddings of length 1, in the shared space."""
@@ -128,15 +135,16 @@ def fit_matcher(
     numbers = np.random.default_rng([seed, 5])
     meaning = torch.from_numpy(meanings)
 
-    def loss_of(batch: Tensor, generator: torch.Generator) -> Tensor:
+    def loss_of(model: nn.Module, batch: Tensor, random: StepRandom) -> Tensor:
         drawn = [captions.sample(rows[row], numbers) for row in batch.tolist()]
         texts = torch.from_numpy(np.stack([text for text in drawn if text is not None]))
         same = meaning[batch][:, None] == meaning[batch][None]
-        motions = network.motion(varied_clips(data[batch], config, generator))
-        return contrastive_loss(motions, network.embed_texts(texts), same)
+        varied = varied_clips(data[batch], config, random.generator)
+        motions, embedded = model(varied.to(random.device), texts.to(random.device))
+        return contrastive_loss(motions, embedded, same.to(random.device))
 
     fit_network(network, loss_of, clips, config, seed, name="matching of texts and motions")
-    return Matcher(network.eval(), config)
+    return Matcher(network.cpu().eval(), config)
 
 
 def rank_own(motions: Table, texts: Table, pools: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +215,17 @@ def _export_set(
     source: Path, out: Path, format: str, *, split: str | None, world: bool, overwrite: bool
 ) -> dict[str, Any]:
     """Write a store as a data set of `motiondiff.export.datasets`."""
-    from motiondiff.export.datasets.labelled_clips import LabelledClips, class_names_file
+    from motiondiff.data.clips import ClipSet
+    from motiondiff.export.datasets.class_names import class_names_file
 
     if source.is_file():
         raise InputError(f"{source}: {format} holds a set: give a store; `motiondiff prepare` makes one")
     if world:
         raise InputError(f"--world: {format} has a frame of its own")
     store = MotionStore(source)
-    clips = LabelledClips.from_store(store, split)
+    rows = store.select(split)
+    store.check_actions(rows, "recognition formats require labels")
+    clips = replace(ClipSet.from_store(store, rows=rows), subjects=store.names("subject", rows))
     if format == "ntu-skeleton":
         with atomic_folder(out, overwrite=overwrite) as folder:
             write_set(clips, folder, format, joint_names=store.joint_names)

@@ -15,7 +15,7 @@ from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, read_json, write_json
 from motiondiff.config import ClassifierConfig
-from motiondiff.recognition.clips import ClipSet
+from motiondiff.data.clips import ClipSet
 from motiondiff.recognition.features import stack_clips, whole_clips
 from motiondiff.recognition.networks import GRUClassifier, STGCNClassifier
 from motiondiff.skeleton.skeleton import Skeleton

@@ -5,30 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions, concatenate, per_class_recall
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
-from motiondiff.config import ClassifierConfig
+from motiondiff.config import MIN_CLIPS, ClassifierConfig
+from motiondiff.data.clips import ClipSet, check_subject_overlap
 from motiondiff.data.store import MotionStore
-from motiondiff.recognition.classifier import ActionClassifier
-from motiondiff.recognition.clips import ClipSet, check_subject_overlap
-from motiondiff.recognition.training import MIN_CLIPS, fit_classifier
+from motiondiff.recognition.training import fit_classifier
 from motiondiff.results import Results
 
 METRICS = ("top1", "mean_class_accuracy", "macro_f1")
 
 
-def classifier_predictions(classifier: ActionClassifier, clips: ClipSet, *, repeat: int) -> Predictions:
-    """A classifier's answers to clips whose classes are its own, in the same order."""
+def classifier_predictions(
+    clips: ClipSet, probabilities: npt.NDArray[np.float64], *, repeat: int, subject: str | None = None
+) -> Predictions:
+    """A classifier's probabilities of clips, all of one subject or each of its own."""
     return Predictions(
         ids=clips.ids,
-        subjects=clips.subjects,
+        subjects=clips.subjects if subject is None else [subject] * len(clips),
         repeats=np.full(len(clips), repeat),
         folds=np.zeros(len(clips)),
         labels=clips.labels,
-        probabilities=classifier.predict(clips),
+        probabilities=probabilities,
         class_names=clips.class_names,
     )
 
@@ -119,7 +121,7 @@ def train_and_test(
         clips, others = drop_small_classes(clips, others, min_clips, 0)
     classifiers = [fit_classifier(clips, config, seed) for seed in range(seeds)]
     predictions = concatenate(
-        [classifier_predictions(found, others, repeat=seed) for seed, found in enumerate(classifiers)]
+        [classifier_predictions(others, found.predict(others), repeat=seed) for seed, found in enumerate(classifiers)]
     )
     recall = per_class_recall(predictions.labels, predictions.probabilities)
     target = Path(out)

@@ -1,7 +1,8 @@
-"""Training a classifier on a few hundred clips: one loop, seconds to minutes on one core."""
+"""Training of a classifier on a few hundred clips by the shared loop: seconds to minutes on one core."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -9,19 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from icube_common.errors import InputError
-from icube_common.training.ema import MovingAverage
-from icube_common.training.sampler import BatchOrder, derive_seed
+from icube_common.training import SampleRef, StepRandom, TrainConfig, fit
+from icube_common.training.sampler import derive_seed
 from icube_common.vlm.device import named_device
-from motiondiff.config import ClassifierConfig
+from motiondiff.config import MIN_CLIPS, ClassifierConfig
+from motiondiff.data.clips import ClipSet
 from motiondiff.recognition.classifier import ActionClassifier, make_network
-from motiondiff.recognition.clips import ClipSet
 from motiondiff.recognition.features import stack_clips, varied_clips
 
-MIN_CLIPS = 2
-"""Training clips that a class needs: of a single one a network learns the person with the action."""
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
 
@@ -62,11 +60,10 @@ def fit_classifier(clips: ClipSet, config: ClassifierConfig, seed: int = 0) -> A
     data = stack_clips(clips.positions, config)
     labels = torch.from_numpy(clips.labels)
     network = make_network(config, clips.skeleton, len(clips.class_names), derive_seed(seed, 1))
-    network.to(named_device(config.device))
 
-    def loss_of(rows: Tensor, generator: torch.Generator) -> Tensor:
-        logits = network(varied_clips(data[rows], config, generator).to(config.device))
-        return functional.cross_entropy(logits, labels[rows].to(config.device), label_smoothing=config.label_smoothing)
+    def loss_of(model: nn.Module, rows: Tensor, random: StepRandom) -> Tensor:
+        logits = model(varied_clips(data[rows], config, random.generator).to(random.device))
+        return functional.cross_entropy(logits, labels[rows].to(random.device), label_smoothing=config.label_smoothing)
 
     fit_network(network, loss_of, clips, config, seed, name=f"classifier ({config.model})")
     return ActionClassifier(
@@ -97,7 +94,7 @@ def sampling_weights(clips: ClipSet, synthetic_fraction: float) -> npt.NDArray[n
 
 def fit_network(
     network: nn.Module,
-    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    loss_of: Callable[[nn.Module, Tensor, StepRandom], Tensor],
     clips: ClipSet,
     config: ClassifierConfig,
     seed: int,
@@ -108,32 +105,45 @@ def fit_network(
 
     Args:
         network: ends with the moving average of its weights where ``config`` asks for it.
-        loss_of: the loss of a batch: rows of ``clips``, and the generator that varies them.
-        clips: what the rows are of.
-        config: steps, batch size, rates.
+        loss_of: the loss of a batch: the network, rows of ``clips`` on the CPU, and the random numbers that vary them.
+        clips: the training clips.
+        config: steps, batch size, rates, device.
         seed: of order, variations and dropout.
         name: for the progress bar.
     """
-    network.train()
-    order = BatchOrder(len(clips), seed=seed, weights=sampling_weights(clips, config.synthetic_fraction))
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    rate = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=max(2, config.steps), pct_start=WARMUP, cycle_momentum=False
+    device = named_device(config.device)
+    train = TrainConfig(
+        max_steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        warmup_steps=round(WARMUP * config.steps),
+        lr_scheduler="cosine",
+        ema_decay=config.ema_decay,
+        device=device.type,
+        seed=seed,
+        report_to="none",
     )
-    average = MovingAverage(network, config.ema_decay) if config.ema_decay else None
-    generator = torch.Generator().manual_seed(derive_seed(seed, 2))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, 3))  # dropout
-        for step in tqdm(range(config.steps), desc=name, unit="step", leave=False):
-            draws = order.draws(step * config.batch_size, (step + 1) * config.batch_size)
-            rows = torch.from_numpy(np.array([draw.index for draw in draws]))
-            loss = loss_of(rows, generator)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            rate.step()
-            if average is not None:
-                average.update(step)
-    if average is not None:
-        average.copy_to_model()
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        fit(
+            network,
+            lambda model, rows, random: {"loss": loss_of(model, rows.cpu(), random)},
+            _Rows(len(clips)),
+            config=train,
+            run=None,
+            weights=sampling_weights(clips, config.synthetic_fraction),
+            name=name,
+        )
+
+
+class _Rows:
+    """Rows of a set of clips, as the loop draws them."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, draw: SampleRef) -> int:
+        return draw.index

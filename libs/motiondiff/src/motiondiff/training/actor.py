@@ -13,7 +13,7 @@ from torch import Tensor
 
 from icube_common.config import config_to_dict, config_to_yaml
 from icube_common.errors import InputError
-from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, open_run, training_report
+from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, training_report
 from motiondiff.config import ActorConfig, ActorLossConfig
 from motiondiff.data.dataset import MotionDataset, class_balanced_weights, collate
 from motiondiff.data.store import MotionStore
@@ -21,7 +21,7 @@ from motiondiff.models.actor import ActorVae, kl_divergence
 from motiondiff.models.losses import motion_losses
 from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.actor import ActorGenerator
-from motiondiff.training.diffusion import fit_representation, save_model
+from motiondiff.training.diffusion import fit_representation, open_data_run, save_model
 
 # batches are padded to a multiple of this: a library that compiles kernels by size (oneDNN) then meets few sizes
 FRAME_STEP = 40
@@ -91,10 +91,7 @@ def train_actor(
     check_start(config.train, out, resume=resume, overwrite=overwrite)
     store = MotionStore(data)
     clips = store.select("train")
-    actions = store.columns["action"][clips]
-    if (actions < 0).any():
-        first = store.clip_ids[int(clips[(actions < 0).argmax()])]
-        raise InputError(f"{store.path}: clip {first!r} names no action, and ACTOR is conditioned on actions")
+    store.check_actions(clips, "ACTOR is conditioned on actions")
     representation = fit_representation(store, clips, config.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
@@ -108,14 +105,7 @@ def train_actor(
         except ValueError as error:
             raise InputError(str(error)) from error
     dataset = MotionDataset(store, clips, config.data, augment=True)
-    run = open_run(
-        out,
-        config=config.train,
-        config_yaml=config_to_yaml(config),
-        environment={"data": str(store.path), "data_fingerprint": store.fingerprint, "seed": config.train.seed},
-        resume=resume,
-        overwrite=overwrite,
-    )
+    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite)
     result = fit(
         vae,
         ActorLoss(representation, config.loss, config.model.width),
@@ -123,7 +113,7 @@ def train_actor(
         config=config.train,
         run=run,
         collate=partial(collate_padded, max_frames=config.data.max_frames),
-        weights=class_balanced_weights(actions, config.data.balance),
+        weights=class_balanced_weights(store.columns["action"][clips], config.data.balance),
         resume=resume,
     )
     generator = ActorGenerator(vae.to("cpu"), representation.to("cpu"))

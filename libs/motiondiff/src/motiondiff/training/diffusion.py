@@ -244,14 +244,7 @@ def train(
     )
     validate = make_validation(store, step, config, captions)
     windows = MotionDataset(store, clips, config.data, augment=True, captions=captions)
-    run = open_run(
-        out,
-        config=config.train,
-        config_yaml=config_to_yaml(config),
-        environment={"data": str(store.path), "data_fingerprint": store.fingerprint, "seed": config.train.seed},
-        resume=resume,
-        overwrite=overwrite,
-    )
+    run = open_data_run(out, store, config, resume=resume, overwrite=overwrite)
     if encoder is not None and captions is not None and PartialState().is_main_process:
         encoder.embed(captions.captions.texts, cache)
     result = fit(
@@ -272,6 +265,25 @@ def train(
         TrainingResult(run=run, model=trained, fit=result),
         save=lambda folder: save_model(folder, pipeline, model_card(store, config, result.steps, encoder)),
         report=lambda: run_report(run, store, config),
+    )
+
+
+def open_data_run(
+    out: str | Path, store: MotionStore, config: Any, *, resume: bool, overwrite: bool, **facts: Any
+) -> RunFolder:
+    """`icube_common.training.open_run` of a configuration with a section ``train``, with the data in its record."""
+    return open_run(
+        out,
+        config=config.train,
+        config_yaml=config_to_yaml(config),
+        environment={
+            "data": str(store.path),
+            "data_fingerprint": store.fingerprint,
+            "seed": config.train.seed,
+            **facts,
+        },
+        resume=resume,
+        overwrite=overwrite,
     )
 
 

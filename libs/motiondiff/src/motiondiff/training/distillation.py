@@ -23,7 +23,7 @@ from torch import Tensor
 from icube_common.config import config_to_yaml, load_config
 from icube_common.errors import InputError
 from icube_common.io.runs import read_json
-from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, open_run, training_report
+from icube_common.training import StepRandom, TrainingResult, check_start, finish_run, fit, training_report
 from icube_common.vlm.device import default_device
 from icube_common.vlm.features import FeatureCache
 from motiondiff.config import DistillConfig, MotionDiffConfig
@@ -37,7 +37,7 @@ from motiondiff.models.representation import MotionRepresentation
 from motiondiff.pipelines.motion_diffusion import MotionDiffusionPipeline
 from motiondiff.pipelines.sampling import is_distilled, load_pipeline
 from motiondiff.schedulers import make_scheduler
-from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, save_model
+from motiondiff.training.diffusion import TEXT_CACHE, check_same_data, embed_captions, open_data_run, save_model
 from motiondiff.training.diffusion_loss import sample_conditions
 
 logger = logging.getLogger(__name__)
@@ -207,19 +207,7 @@ def distill(
     )
     clips = store.select("train")
     mirror_class_indices(store, clips, trained.data)  # refuses before anything is written
-    folder = open_run(
-        out,
-        config=config.train,
-        config_yaml=config_to_yaml(config),
-        environment={
-            "data": str(store.path),
-            "data_fingerprint": store.fingerprint,
-            "teacher": str(run),
-            "seed": config.train.seed,
-        },
-        resume=resume,
-        overwrite=overwrite,
-    )
+    folder = open_data_run(out, store, config, resume=resume, overwrite=overwrite, teacher=str(run))
     captions = None
     if teacher.takes_text:
         cache = FeatureCache(trained.text.cache or Path(run) / TEXT_CACHE)

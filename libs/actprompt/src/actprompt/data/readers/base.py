@@ -57,7 +57,7 @@ class ReaderResult:
         class_texts: classes whose name in words is not plain from their label.
         protocols: how the set is divided.
         skeletons: its joint sequences, where it has some.
-        notes: further entries of ``dataset.json``.
+        description: further entries of ``dataset.json``.
         warnings: about the set, one line each.
     """
 
@@ -70,7 +70,7 @@ class ReaderResult:
     protocols: list[Protocol]
     class_texts: Mapping[str, str] = field(default_factory=dict)
     skeletons: Skeletons | None = None
-    notes: Mapping[str, object] = field(default_factory=dict)
+    description: Mapping[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

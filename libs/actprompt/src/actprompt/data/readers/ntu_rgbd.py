@@ -64,7 +64,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
         rejected=rejected,
         class_names=in_order(NTU_RGBD, clips),
         protocols=protocols,
-        notes={"missing_skeletons": sorted(clip.id for clip in clips if clip.id[:20].upper() in lost)},
+        description={"missing_skeletons": sorted(clip.id for clip in clips if clip.id[:20].upper() in lost)},
     )
 
 

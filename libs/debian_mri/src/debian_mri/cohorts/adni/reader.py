@@ -68,15 +68,15 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         for key, tree_image in tree.items()
         if key not in listed
     ]
-    notes, about = _notes(candidates, images, visits, label_column)
+    warnings, description = _warnings(candidates, images, visits, label_column)
     return ReaderResult(
         title="ADNI" if visits is not None else "LONI collection",
         citation="Alzheimer's Disease Neuroimaging Initiative (adni.loni.usc.edu)" if visits is not None else "",
         root=root,
         candidates=candidates,
         rejected=rejected,
-        notes=notes,
-        about=about,
+        warnings=warnings,
+        description=description,
     )
 
 
@@ -209,10 +209,10 @@ def _number_runs(candidates: Sequence[Candidate]) -> list[Candidate]:
     return numbered
 
 
-def _notes(
+def _warnings(
     candidates: Sequence[Candidate], images: Sequence[_Image], visits: Visits | None, label_column: str
 ) -> tuple[list[str], dict[str, object]]:
-    notes = [
+    warnings = [
         f"labels: {label_column} of the scan's visit",
         "subjects and sites are keyed hashes; sessions are visit codes; dates are used for order only",
     ]
@@ -225,35 +225,35 @@ def _notes(
         if len(set(labels.values())) > 1
     ]
     if changes:
-        notes.append(
+        warnings.append(
             f"{len(changes)} subjects change their group over visits (see conversions): each scan keeps its own"
         )
     repeated = Counter((one.scan.subject, one.scan.session, one.scan.sequence) for one in candidates)
     if several := sum(count > 1 for count in repeated.values()):
-        notes.append(f"{several} visits have several scans of one sequence (run-1, run-2, ...)")
+        warnings.append(f"{several} visits have several scans of one sequence (run-1, run-2, ...)")
     if visits is not None:
         of_visit = [(image, visits.row(image.row.subject, image.session, image.row.acquired)) for image in images]
         unmatched = sum(not visit for _, visit in of_visit)
         dated = sum(visits.by_date(image.row.subject, image.session, image.row.acquired) for image in images)
         if dated:
-            notes.append(
+            warnings.append(
                 f"{dated} scans take the row of ADNIMERGE whose date is nearest to theirs, {NEAREST_DAYS} days at "
                 "most: no row of their visit code is of that time"
             )
         if unmatched:
-            notes.append(
+            warnings.append(
                 f"{unmatched} scans have no row of their visit in ADNIMERGE: its scores and volumes are missing"
             )
         if any(image.session == "sc" for image in images):
-            notes.append(f"scans of the screening (sc) take the row {BASELINE} of ADNIMERGE")
+            warnings.append(f"scans of the screening (sc) take the row {BASELINE} of ADNIMERGE")
         other = sum(
             FAMILIES.get(image.row.cells["Group"], "") != FAMILIES.get(diagnosis(visit), "")
             for image, visit in of_visit
             if diagnosis(visit)
         )
         if other and label_column == "Group":
-            notes.append(
+            warnings.append(
                 f"{other} scans: Group is not ADNIMERGE's diagnosis of the visit (it is often that of enrolment); "
                 "--label-column DX takes the visit's"
             )
-    return notes, {"conversions": changes}
+    return warnings, {"conversions": changes}

@@ -94,14 +94,14 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
     if not candidates and not folders:
         raise InputError(f"{source}: no image in sub-*/[ses-*/]anat/; expected {EXPECTED}")
     unique, doubled = _one_of_each(candidates)
-    title, citation, notes = _description(root / "dataset_description.json")
+    title, citation, warnings = _description(root / "dataset_description.json")
     return ReaderResult(
         title=title or root.name,
         citation=citation,
         root=root,
         candidates=unique,
         rejected=[*rejected, *doubled],
-        notes=[*notes, f"labels: column {label_column}" + " of the session" * cohort.label_by_session],
+        warnings=[*warnings, f"labels: column {label_column}" + " of the session" * cohort.label_by_session],
     )
 
 
@@ -214,14 +214,14 @@ def _label_column(table: Path, heads: set[str], requested: str | None) -> str:
 
 
 def _description(path: Path) -> tuple[str, str, list[str]]:
-    """Title, citation and notes of ``dataset_description.json``."""
+    """Title, citation and warnings of ``dataset_description.json``."""
     if not path.is_file():
         return "", "", ["no dataset_description.json, which BIDS demands"]
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is not JSON ({type(error).__name__})") from error
-    if not isinstance(about, Mapping):
+    if not isinstance(description, Mapping):
         raise InputError(f"{path}: must hold an object")
-    citation = about.get("HowToAcknowledge") or about.get("DatasetDOI") or ""
-    return str(about.get("Name") or ""), str(citation), []
+    citation = description.get("HowToAcknowledge") or description.get("DatasetDOI") or ""
+    return str(description.get("Name") or ""), str(citation), []

@@ -83,14 +83,14 @@ def file_sequence(path: Path) -> SequenceFinding:
     """Sequence of an image file; neither a sequence nor a reason without evidence."""
     stem = _ENDINGS.sub("", path.name)
     by_name, by_suffix = _name_sequence(stem)
-    about = _sidecar(path.with_name(f"{stem}.json"))
-    if about is None:
+    sidecar = _sidecar(path.with_name(f"{stem}.json"))
+    if sidecar is None:
         return by_name
-    image_type = about.get("ImageType")
+    image_type = sidecar.get("ImageType")
     if isinstance(image_type, list) and (reason := image_type_reason(map(str, image_type))):
         return SequenceFinding(reason=f"{reason} by the JSON beside it")
-    texts = [str(about.get(key) or "") for key in ("SeriesDescription", "ProtocolName")]
-    timing = sidecar_timing(about)
+    texts = [str(sidecar.get(key) or "") for key in ("SeriesDescription", "ProtocolName")]
+    timing = sidecar_timing(sidecar)
     by_header = series_sequence(texts, timing)
     if by_name.sequence and not timing_allows(by_name.sequence, timing):
         return SequenceFinding(
@@ -126,22 +126,22 @@ def _name_sequence(stem: str) -> tuple[SequenceFinding, bool]:
 def _sidecar(path: Path) -> Mapping[str, Any] | None:
     """JSON beside an image; None where there is none, or none that can be read."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return about if isinstance(about, dict) else None
+    return sidecar if isinstance(sidecar, dict) else None
 
 
-def sidecar_timing(about: Mapping[str, Any]) -> Timing:
+def sidecar_timing(sidecar: Mapping[str, Any]) -> Timing:
     """Timing of a JSON sidecar, whose times are in seconds."""
 
     def milliseconds(key: str) -> float | None:
-        value = about.get(key)
+        value = sidecar.get(key)
         return value * 1000 if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     return Timing(
         echo=milliseconds("EchoTime"),
         repetition=milliseconds("RepetitionTime"),
         inversion=milliseconds("InversionTime"),
-        technique=str(about.get("ScanningSequence") or ""),
+        technique=str(sidecar.get("ScanningSequence") or ""),
     )

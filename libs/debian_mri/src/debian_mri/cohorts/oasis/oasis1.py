@@ -63,18 +63,18 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         scan = Scan(id=session, subject=match["subject"], session=match["session"], label=label, paths=(path,))
         handling = "analyze" if path.endswith((".hdr", ".img")) else "as is"
         candidates.append(Candidate(scan=scan, row=row, source=session, handling=handling))
-    notes = list(NOTES)
+    warnings = list(NOTES)
     if without := len(set(rows) - set(images)):
-        notes.append(f"{without} rows of {table.name} have no image here")
+        warnings.append(f"{without} rows of {table.name} have no image here")
     if any(one.handling == "analyze" for one in candidates):
-        notes.append(
+        warnings.append(
             "Analyze files have no orientation: the format's convention is assumed (first axis to the left); "
             "a left-right flip cannot be detected"
         )
     longitudinal = any(session.startswith("OAS2") for session in images)
     title, citation = ("OASIS-2", CITATION_2) if longitudinal else ("OASIS-1", CITATION)
     return ReaderResult(
-        title=title, citation=citation, root=root, candidates=candidates, rejected=rejected, notes=notes
+        title=title, citation=citation, root=root, candidates=candidates, rejected=rejected, warnings=warnings
     )
 
 

@@ -98,7 +98,7 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         root=root,
         candidates=candidates,
         rejected=rejected,
-        notes=[f"labels: {labels}, of the clinical visit nearest to the MR session, {NEAREST_DAYS} days at most"],
+        warnings=[f"labels: {labels}, of the clinical visit nearest to the MR session, {NEAREST_DAYS} days at most"],
     )
 
 

@@ -58,5 +58,5 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
         root=root,
         candidates=unique,
         rejected=[*rejected, *repeated],
-        notes=list(NOTES),
+        warnings=list(NOTES),
     )

@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from icube_common.errors import InputError, unknown
 from icube_common.io.csv import read_spreadsheet
-from motiondiff.data.readers import FORMATS, ClipRef
+from motiondiff.data.readers import FORMATS
+from motiondiff.data.readers.base import ClipRef
 from motiondiff.skeleton.motion import Motion
 
 logger = logging.getLogger(__name__)

@@ -86,17 +86,3 @@ def read_or_reject(ref: ClipRef, fps: float | None = None, **options: Any) -> li
         return get_reader(ref.format).read_clips(ref, fps, **{**ref.options, **options})
     except Exception as error:  # one bad file does not stop the folder
         return [make_rejection(ref.clip_id, error, ref.files[0])]
-
-
-__all__ = [
-    "FORMATS",
-    "Clip",
-    "ClipRef",
-    "Reader",
-    "ReaderInfo",
-    "Rejection",
-    "check_conventions",
-    "get_reader",
-    "make_rejection",
-    "read_or_reject",
-]

@@ -50,7 +50,8 @@ def read_motions(
     Raises:
         InputError: missing, another kind of file, or broken; or an option for a file that needs none.
     """
-    from motiondiff.data.readers import Rejection, check_conventions, get_reader
+    from motiondiff.data.readers import check_conventions, get_reader
+    from motiondiff.data.readers.base import Rejection
 
     path = Path(path)
     if not path.is_file():

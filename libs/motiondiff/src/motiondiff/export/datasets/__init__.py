@@ -1,26 +1,23 @@
-"""Export of data sets for action recognition: pyskl, CTR-GCN and NTU files.
-
-Each format's module also reads its files, equal to what was written.
-"""
+"""Export of data sets for action recognition: pyskl, CTR-GCN and NTU files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icube_common.errors import unknown
+from icube_common.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from motiondiff.export.datasets.labelled_clips import LabelledClips
+    from motiondiff.data.clips import ClipSet
 
 FORMATS = ("pyskl", "ctr-gcn", "ntu-skeleton")
 
 
-def export_dataset(clips: LabelledClips, path: str | Path, format: str, *, joint_names: tuple[str, ...] = ()) -> None:
+def export_dataset(clips: ClipSet, path: str | Path, format: str, *, joint_names: tuple[str, ...] = ()) -> None:
     """Write a data set: ``pyskl`` and ``ctr-gcn`` a file and a list of class names, ``ntu-skeleton`` a folder.
 
     Args:
-        clips: labelled clips.
+        clips: with unique ids and with splits.
         path: the file, or the (existing, empty) folder.
         format: one of `FORMATS`.
         joint_names: written beside the files of ``ntu-skeleton``.
@@ -28,6 +25,8 @@ def export_dataset(clips: LabelledClips, path: str | Path, format: str, *, joint
     Raises:
         InputError: an unknown format, or a data set that the format cannot represent.
     """
+    if not len(clips) or not clips.splits or len(set(clips.ids)) < len(clips):
+        raise InputError(f"data set: {len(clips)} clips; at least one, unique ids and a split of each are needed")
     if format == "pyskl":
         from motiondiff.export.datasets.pyskl import write_pyskl
 

@@ -25,10 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from icube_common.errors import InputError
-from icube_common.io.csv import read_table
-from motiondiff.data.readers.kinect.ntu_rgbd import read_frames
-from motiondiff.data.store import SPLITS
-from motiondiff.export.datasets.labelled_clips import Array, LabelledClips, read_class_names, write_class_names
+from motiondiff.data.clips import Array, ClipSet
+from motiondiff.export.datasets.class_names import write_class_names
 
 CAMERA_DISTANCE = 3.0
 CAMERA_HEIGHT = 1.0
@@ -46,12 +44,6 @@ def to_camera(positions: Array) -> Array:
     """(T, J, 3) from the common frame (facing +z, floor at 0) to the camera's: a half turn about y, then away."""
     turned = positions.astype(np.float64) * (-1.0, 1.0, -1.0)
     return np.asarray(turned + _AWAY, dtype=np.float32)
-
-
-def from_camera(positions: Array) -> Array:
-    """The inverse of `to_camera`, to the rounding of float32."""
-    shifted = positions.astype(np.float64) - _AWAY
-    return np.asarray(shifted * (-1.0, 1.0, -1.0), dtype=np.float32)
 
 
 def skeleton_text(camera: Array) -> Iterator[str]:
@@ -72,14 +64,14 @@ def _pixel(joint: Array, focal: float, centre_x: float, centre_y: float) -> str:
     return f"{centre_x - focal * x / away:.4f} {centre_y - focal * y / away:.4f}"
 
 
-def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: tuple[str, ...] = ()) -> None:
+def write_ntu_skeletons(clips: ClipSet, folder: str | Path, joint_names: tuple[str, ...] = ()) -> None:
     """Write one file for each clip, ``clips.csv``, ``classes.txt`` and ``joints.txt`` into an existing folder.
 
     Raises:
         InputError: more subjects or classes than three digits count.
     """
     folder = Path(folder)
-    subjects = sorted({subject for subject in clips.subjects if subject is not None})
+    subjects = sorted(set(clips.subjects) - {""})
     if max(len(subjects), len(clips.class_names)) > _MAX_NUMBER:
         raise InputError(
             f"{len(subjects)} subjects, {len(clips.class_names)} classes: NTU's names count to {_MAX_NUMBER}"
@@ -87,9 +79,9 @@ def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: t
     takes: dict[tuple[int, int], int] = {}
     rows = []
     for name, positions, label, split, subject in zip(
-        clips.ids, clips.positions, clips.labels, clips.splits, clips.subjects, strict=True
+        clips.ids, clips.positions, clips.labels.tolist(), clips.splits, clips.subjects, strict=True
     ):
-        person = 0 if subject is None else subjects.index(subject) + 1
+        person = subjects.index(subject) + 1 if subject else 0
         take = takes.get((person, label), 0)
         takes[person, label] = take + 1
         setup, repeat = take // _MAX_NUMBER + 1, take % _MAX_NUMBER + 1
@@ -98,7 +90,7 @@ def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: t
         file = f"S{setup:03d}C001P{person:03d}R{repeat:03d}A{label + 1:03d}.skeleton"
         with (folder / file).open("w", encoding="ascii", newline="\n") as handle:
             handle.writelines(skeleton_text(to_camera(positions)))
-        rows.append((file, name, clips.class_names[label], subject or "", split))
+        rows.append((file, name, clips.class_names[label], subject, split))
     with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(_COLUMNS)
@@ -106,41 +98,3 @@ def write_ntu_skeletons(clips: LabelledClips, folder: str | Path, joint_names: t
     write_class_names(folder / "classes.txt", clips.class_names)
     if joint_names:
         write_class_names(folder / "joints.txt", joint_names)
-
-
-def read_ntu_skeleton(path: str | Path) -> Array:
-    """(T, J, 3) float32 of the first body, metres in the camera's frame.
-
-    Raises:
-        InputError: missing, truncated, or not of this format; the line is given.
-    """
-    bodies = []
-    for number, frame in enumerate(read_frames(Path(path))):
-        if not frame:
-            raise InputError(f"{path}: frame {number} is a frame without a body")
-        bodies.append([[np.float32(value) for value in joint] for joint in frame[0][2]])
-    if not bodies or len({len(joints) for joints in bodies}) != 1:
-        raise InputError(f"{path}: no frame, or frames with different numbers of joints")
-    return np.array(bodies, dtype=np.float32)
-
-
-def read_ntu_skeletons(folder: str | Path) -> LabelledClips:
-    """Read a folder of `write_ntu_skeletons`, in the common frame.
-
-    Raises:
-        InputError: a file is missing or broken, or a split or class is unknown.
-    """
-    folder = Path(folder)
-    names = read_class_names(folder / "classes.txt")
-    rows = [row for _, row in read_table(folder / "clips.csv", _COLUMNS)]
-    for row in rows:
-        if row["split"] not in SPLITS or row["class"] not in names:
-            raise InputError(f"{folder / 'clips.csv'}: {row['file']}: unknown split or class")
-    return LabelledClips(
-        ids=tuple(row["clip"] for row in rows),
-        positions=tuple(from_camera(read_ntu_skeleton(folder / row["file"])) for row in rows),
-        labels=tuple(names.index(row["class"]) for row in rows),
-        class_names=names,
-        splits=tuple(row["split"] for row in rows),
-        subjects=tuple(row["subject"] or None for row in rows),
-    )

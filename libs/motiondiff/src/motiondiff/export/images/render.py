@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from motiondiff.export.output import output_file
 from motiondiff.skeleton.motion import Motion
 
 _GIF_FPS = 34.0  # viewers slow down GIFs with frames below 0.02 s; 0.03 s is safe and small
+_NO_DITHER = Image.Dither.NONE
 
 
 def write_gif(
@@ -40,11 +41,17 @@ def write_gif(
     scene = _scene(motion, size, caption)
     stride = math.ceil(motion.fps / _GIF_FPS)
     frames = range(0, len(motion), stride)
-
-    def picture(index: int) -> Image.Image:
-        return scene.draw(frames[index], progress=True)
-
-    return _save_gif(path, len(frames), motion.fps / stride, motion.seconds, picture)
+    starts = [round(100 * frame / motion.fps) for frame in frames] + [round(100 * motion.seconds)]
+    # the last frame of an uneven stride may be short: no frame goes below what viewers play
+    durations = [10 * max(stop - start, 2) for start, stop in itertools.pairwise(starts)]
+    samples = sorted({0, len(frames) // 2, len(frames) - 1})
+    palette = _palette([scene.draw(frames[index], progress=True) for index in samples])
+    pictures = (scene.draw(frame, progress=True).quantize(palette=palette, dither=_NO_DITHER) for frame in frames)
+    with output_file(path) as temporary:
+        next(pictures).save(
+            temporary, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0, disposal=1
+        )
+    return Path(path)
 
 
 def write_mp4(
@@ -105,7 +112,11 @@ def write_contact_sheet(
         InputError: no motions, another number of captions than motions, fewer than one frame, a cell below 32 pixels,
             or a file that cannot be written.
     """
-    texts = _captions(motions, captions)
+    if not motions:
+        raise InputError("no motions to draw")
+    texts = [motion.action or " ".join(motion.texts[:1]) for motion in motions] if captions is None else captions
+    if len(texts) != len(motions):
+        raise InputError(f"{len(texts)} captions for {len(motions)} motions: give one for each")
     if frames < 1:
         raise InputError(f"frames {frames}: a contact sheet needs at least 1")
     letters = max(12, round(cell[1] / 11))
@@ -123,77 +134,15 @@ def write_contact_sheet(
     return Path(path)
 
 
-def write_gif_grid(
-    motions: Sequence[Motion],
-    captions: Sequence[str] | None,
-    path: str | Path,
-    *,
-    columns: int | None = None,
-    cell: tuple[int, int] = (220, 220),
-) -> Path:
-    """Write several motions side by side into one animated GIF, in real time; a shorter one ends with its last pose.
-
-    Args:
-        motions: the clips, y-up, floor at y = 0; their fps may differ.
-        captions: a text on each; by default the motions' actions.
-        path: the file to write, and the result; replaced where it exists.
-        columns: motions in a row; by default about as many as there are rows.
-        cell: (width, height) pixels of one motion.
-
-    Raises:
-        InputError: no motions, another number of captions than motions, fewer than one column, a cell below 32
-            pixels, or a file that cannot be written.
-    """
-    texts = _captions(motions, captions)
-    wide = math.ceil(math.sqrt(len(motions))) if columns is None else columns
-    if wide < 1:
-        raise InputError(f"columns {columns}: a grid needs at least 1")
-    scenes = [_scene(motion, cell, text) for motion, text in zip(motions, texts, strict=True)]
-    fastest = max(motion.fps for motion in motions)
-    fps = fastest / math.ceil(fastest / _GIF_FPS)
-    seconds = max(motion.seconds for motion in motions)
-
-    def picture(index: int) -> Image.Image:
-        shown = (min(int(index / fps * motion.fps + 1e-6), len(motion) - 1) for motion in motions)
-        cells = [scene.draw(frame, progress=True) for scene, frame in zip(scenes, shown, strict=True)]
-        return tile(cells, min(wide, len(cells)))
-
-    return _save_gif(path, max(1, math.ceil(seconds * fps - 1e-6)), fps, seconds, picture)
-
-
 def _scene(motion: Motion, size: tuple[int, int], caption: str | None, *, follow: bool = False) -> Scene:
     if min(size) < 32:
         raise InputError(f"size {size[0]}x{size[1]}: an image needs at least 32x32 pixels")
     return Scene(motion, size, caption=(motion.action or "") if caption is None else caption, follow=follow)
 
 
-def _captions(motions: Sequence[Motion], captions: Sequence[str] | None) -> Sequence[str]:
-    if not motions:
-        raise InputError("no motions to draw")
-    own = (motion.action or " ".join(motion.texts[:1]) for motion in motions)
-    texts = list(own) if captions is None else captions
-    if len(texts) != len(motions):
-        raise InputError(f"{len(texts)} captions for {len(motions)} motions: give one for each")
-    return texts
-
-
-def _save_gif(path: str | Path, count: int, fps: float, seconds: float, picture: Callable[[int], Image.Image]) -> Path:
-    """Write ``count`` images, one every ``1 / fps`` s and the last until ``seconds``, with one palette."""
-    starts = [round(100 * index / fps) for index in range(count)] + [round(100 * seconds)]
-    # the last frame of an uneven stride may be short: no frame goes below what viewers play
-    durations = [10 * max(stop - start, 2) for start, stop in itertools.pairwise(starts)]
-    palette = _palette([picture(index) for index in sorted({0, count // 2, count - 1})])
-    pictures = (picture(index).quantize(palette=palette, dither=Image.Dither.NONE) for index in range(count))
-    with output_file(path) as temporary:
-        next(pictures).save(
-            temporary, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0, disposal=1
-        )
-    return Path(path)
-
-
 def _palette(samples: Sequence[Image.Image]) -> Image.Image:
     """128 colours of the samples, among them the exact colours of the drawing: the background must be white."""
-    palette = tile(samples, columns=1).quantize(128, dither=Image.Dither.NONE)
+    palette = tile(samples, columns=1).quantize(128, dither=_NO_DITHER)
     colours = rearrange(np.array(palette.getpalette()), "(colour channel) -> colour channel", channel=3)
     for wanted in PALETTE:
         distance = np.abs(colours - wanted).max(axis=-1)

@@ -152,7 +152,7 @@ def _animation(buffer: _Buffer, motion: Motion, quaternions: npt.NDArray[Any]) -
     tracks = [(0, "translation", buffer.add(motion.root.astype("<f4")))]
     for joint in range(len(motion.skeleton)):
         tracks.append((joint, "rotation", buffer.add(np.ascontiguousarray(quaternions[:, joint]))))
-    about = {"fps": motion.fps, "action": motion.action, "style": motion.style, "subject": motion.subject}
+    description = {"fps": motion.fps, "action": motion.action, "style": motion.style, "subject": motion.subject}
     return {
         "name": motion.action or "motion",
         "channels": [
@@ -160,7 +160,7 @@ def _animation(buffer: _Buffer, motion: Motion, quaternions: npt.NDArray[Any]) -
             for sampler, (node, path, _) in enumerate(tracks)
         ],
         "samplers": [{"input": times, "output": output, "interpolation": "LINEAR"} for _, _, output in tracks],
-        "extras": {name: value for name, value in about.items() if value is not None},
+        "extras": {name: value for name, value in description.items() if value is not None},
     }
 
 

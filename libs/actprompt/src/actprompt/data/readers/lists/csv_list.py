@@ -38,8 +38,8 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
     warnings: list[str] = []
     moved = 0
     for part, path in lists.items():
-        rows, notes = read_list(path, start)
-        warnings += notes
+        rows, list_warnings = read_list(path, start)
+        warnings += list_warnings
         for row in rows:
             where = f"line {row.line}" if len(lists) == 1 else f"{path.name}: line {row.line}"
             if part and row.split:

@@ -66,15 +66,15 @@ def read_list(path: Path, root: Path) -> tuple[list[Row], list[str]]:
         raise InputError(f"{path}: no row in it; expected {EXPECTED}")
     head = find_head(lines[first], path, first + 1)
     if head is not None:
-        rows, notes = _rows_below(path, head, lines, first, root)
+        rows, warnings = _rows_below(path, head, lines, first, root)
     else:
-        rows, notes = _rows_without_head(path, lines, root), []
+        rows, warnings = _rows_without_head(path, lines, root), []
     if not rows:
         raise InputError(f"{path}: no row below the head line")
     for row in rows:
         if _MANY.fullmatch(row.label):
             raise InputError(f"{path}: line {row.line}: several labels ({row.label}): a clip has one class here")
-    return [_without_missing(row) for row in rows], notes
+    return [_without_missing(row) for row in rows], warnings
 
 
 @cache

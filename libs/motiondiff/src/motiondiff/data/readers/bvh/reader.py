@@ -127,11 +127,11 @@ def choose_conventions(
     for numbers in rigs.values():
         members = {references[number].files[0]: member for number in numbers if (member := surveys[number])}
         try:
-            conventions, about = decide_conventions(members, up, unit, source_fps)
+            conventions, description = decide_conventions(members, up, unit, source_fps)
         except InputError as error:
             logger.warning("%s", error)
             continue
-        described.append(about)
+        described.append(description)
         for number in numbers:
             resolved[number] = replace(references[number], options={"rig": conventions, "source_fps": source_fps})
     return resolved, described
@@ -170,11 +170,11 @@ def decide_conventions(
         where, unit, metres, up, deepest.body,
     )  # fmt: skip
     turn_rest = max(set(rests), key=rests.count) != "y"
-    about = {
+    description = {
         "files": len(files), "joints": len(deepest.names), "body": deepest.body, "up": up, "unit": str(unit),
         "metres_per_unit": metres,
     }  # fmt: skip
-    return RigConventions(deepest.body, Coordinates(up, metres, turn_rest)), about
+    return RigConventions(deepest.body, Coordinates(up, metres, turn_rest)), description
 
 
 def _log_warnings(warnings: dict[Path, tuple[str, ...]]) -> None:

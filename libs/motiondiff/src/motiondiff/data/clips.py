@@ -1,4 +1,4 @@
-"""`ClipSet`: labelled clips as joint positions, from a store or from motions, for whatever looks at them."""
+"""`ClipSet`: labelled clips as joint positions, from a store or from motions, for recognition, metrics and export."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError, unknown
-from motiondiff.data.store import NO_LABEL, MotionStore
+from motiondiff.data.store import NO_LABEL, SPLITS, MotionStore
 from motiondiff.skeleton.motion import Motion, canonicalise
 from motiondiff.skeleton.skeleton import Skeleton
 
 Array = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
-
-UNKNOWN_GROUP = ""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -32,10 +30,12 @@ class ClipSet:
         class_names: (C,) names of the classes.
         skeleton: joint names and parents; offsets of the first clip's body.
         fps: frames per second.
+        splits: N of train, validation and test, as in the store; empty where there are none.
         extra: (N,) whether a clip came with `joined`; none by default.
 
     Raises:
-        InputError: lengths that do not fit, a label out of range, positions of another shape or not finite.
+        InputError: lengths that do not fit, a label out of range, an unknown split, positions of another shape or not
+            finite.
     """
 
     positions: Sequence[Array]
@@ -45,18 +45,24 @@ class ClipSet:
     class_names: Sequence[str]
     skeleton: Skeleton
     fps: float
+    splits: Sequence[str] = ()
     extra: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         labels = np.asarray(self.labels, dtype=np.int64)
         object.__setattr__(self, "labels", labels)
-        for name in ("positions", "ids", "subjects", "class_names"):
+        for name in ("positions", "ids", "subjects", "class_names", "splits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        lengths = {len(self.positions), len(self.ids), len(self.subjects), len(labels)}
+        lengths = {len(self.positions), len(self.ids), len(self.subjects), len(labels), len(self.splits or labels)}
         if len(lengths) > 1 or labels.ndim != 1:
-            raise InputError(f"clips: {len(self.positions)} positions, {len(labels)} labels, {len(self.ids)} ids")
+            raise InputError(
+                f"clips: {len(self.positions)} positions, {len(labels)} labels, {len(self.ids)} ids, "
+                f"{len(self.splits)} splits: as many of each are needed"
+            )
         if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
             raise InputError(f"clips: labels {labels.min()} to {labels.max()} of {len(self.class_names)} classes")
+        if unknown_splits := set(self.splits) - set(SPLITS):
+            raise unknown("split", min(unknown_splits), SPLITS)
         for name, positions in zip(self.ids, self.positions, strict=True):
             if positions.ndim != 3 or positions.shape[1:] != (len(self.skeleton), 3) or len(positions) == 0:
                 raise InputError(f"{name}: positions {positions.shape}, need (frames, {len(self.skeleton)}, 3)")
@@ -80,6 +86,7 @@ class ClipSet:
             labels=self.labels[chosen],
             ids=[self.ids[row] for row in chosen],
             subjects=[self.subjects[row] for row in chosen],
+            splits=[self.splits[row] for row in chosen if self.splits],
             extra=self.is_extra[chosen],
         )
 
@@ -118,6 +125,7 @@ class ClipSet:
             labels=np.concatenate([self.labels, other.labels]),
             ids=[*self.ids, *(f"+{name}" if name in taken else name for name in other.ids)],
             extra=np.concatenate([self.is_extra, np.ones(len(other), dtype=bool)]),
+            splits=[*self.splits, *other.splits] if self.splits and other.splits else (),
             subjects=[*self.subjects, *other.subjects],
         )
 
@@ -156,27 +164,19 @@ class ClipSet:
                 broken store.
         """
         chosen = store.select(split) if rows is None else np.asarray(rows, dtype=np.int64)
-        names = tuple(store.actions if class_names is None else class_names)
-        by_style = store.header.get("split_by") == "style"
-        positions, labels, ids, subjects = [], [], [], []
-        for row in chosen:
-            if store.columns["action"][row] == NO_LABEL:
-                continue
-            motion = store[int(row)]
-            labels.append(_number(motion, names))
-            positions.append(motion.positions)
-            ids.append(store.clip_ids[row])
-            subjects.append((motion.style if by_style else motion.subject) or UNKNOWN_GROUP)
-        if not positions:
+        chosen = chosen[store.columns["action"][chosen] != NO_LABEL]
+        if not len(chosen):
             raise InputError(f"{store.path}: no clip{f' of the split {split!r}' if split else ''} has an action")
+        names = tuple(store.actions if class_names is None else class_names)
         return cls(
-            positions=positions,
-            labels=np.array(labels),
-            ids=ids,
-            subjects=subjects,
+            positions=[store[int(row)].positions for row in chosen],
+            labels=_numbers(store.names("action", chosen), names),
+            ids=[store.clip_ids[row] for row in chosen],
+            subjects=store.names("style" if store.header.get("split_by") == "style" else "subject", chosen),
             class_names=names,
             skeleton=store.skeleton(int(chosen[0])),
             fps=store.fps,
+            splits=store.names("split", chosen),
         )
 
     @classmethod
@@ -201,11 +201,13 @@ class ClipSet:
         for motion in found:
             if not motion.skeleton.same_topology(first.skeleton) or abs(motion.fps - first.fps) > 1e-3:
                 raise InputError(f"{motion.source or 'motion'}: another skeleton or frame rate than the first motion")
+            if motion.action is None:
+                raise InputError(f"{motion.source or 'motion'}: has no action")
         return cls(
             positions=[canonicalise(motion, floor=0.0)[0].positions for motion in found],
-            labels=np.array([_number(motion, class_names) for motion in found]),
+            labels=_numbers([motion.action or "" for motion in found], class_names),
             ids=ids or [f"{motion.action}-{number}" for number, motion in enumerate(found)],
-            subjects=[motion.subject or UNKNOWN_GROUP for motion in found],
+            subjects=[motion.subject or "" for motion in found],
             class_names=class_names,
             skeleton=first.skeleton,
             fps=first.fps,
@@ -218,7 +220,7 @@ def check_subject_overlap(train: ClipSet, test: ClipSet) -> None:
     Raises:
         InputError: a subject (or style) is in both; the first is named.
     """
-    shared = sorted((set(train.subjects) & set(test.subjects)) - {UNKNOWN_GROUP})
+    shared = sorted((set(train.subjects) & set(test.subjects)) - {""})
     if shared:
         raise InputError(
             f"subject {shared[0]!r} is in the training and in the test clips ({len(shared)} such): hold them apart "
@@ -226,9 +228,9 @@ def check_subject_overlap(train: ClipSet, test: ClipSet) -> None:
         )
 
 
-def _number(motion: Motion, names: Sequence[str]) -> int:
-    if motion.action is None:
-        raise InputError(f"{motion.source or 'motion'}: has no action")
-    if motion.action not in names:
-        raise unknown("action", motion.action, names)
-    return list(names).index(motion.action)
+def _numbers(actions: Sequence[str], names: Sequence[str]) -> Index:
+    place = {name: number for number, name in enumerate(names)}
+    for action in actions:
+        if action not in place:
+            raise unknown("action", action, names)
+    return np.array([place[action] for action in actions])
