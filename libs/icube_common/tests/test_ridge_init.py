@@ -18,6 +18,7 @@ from icube_common.prompts.ridge_init import (
     LinearProjection,
     RidgeBlock,
     RidgeSetting,
+    class_targets,
     initialise_late_fusion,
     initialise_ridge,
     leave_groups_out,
@@ -175,6 +176,19 @@ def test_of_equals_the_first_and_two_groups_are_too_few() -> None:
     case = signed_case([1, 1, 1], 0.5)
     assert best_factor(case, 3.0, 1.0, 1 / 3) == 3.0
     assert best_factor(signed_case([1, 1], -1.5)) == 1.0
+
+
+def test_targets_of_classes() -> None:
+    classes = torch.tensor([[3.0, 0, 1], [0, 3, 1], [0, 2, 1]])
+    centred = classes - classes.mean(0)
+    texts, dual = class_targets(classes), class_targets(classes, one_hot=True)
+    torch.testing.assert_close(texts.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(texts[0], centred[0] / centred[0].norm())
+    # near texts: the second class is nearly as similar to its target as the third, of the dual basis it is not
+    assert (texts @ centred.T)[1, 2] > 0.5 * (texts @ centred.T)[1, 1]
+    scores = dual @ centred.T
+    torch.testing.assert_close(scores / scores[0, 0], torch.eye(3) * 1.5 - 0.5, atol=1e-5, rtol=0)
+    assert dual.norm(dim=-1).mean() == pytest.approx(1)
 
 
 def grouped_case(seed: int, copies: int, widths: Sequence[int], noise: float = 1.0) -> dict[str, object]:

@@ -16,6 +16,7 @@ from icube_common.vlm import VLMConfig
 
 HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
 FUSIONS = ("joint", "late")
+TARGETS = ("texts", "one_hot")
 ENTRIES = ("captions", "contrastive", "memory", "fusion")
 
 
@@ -98,6 +99,11 @@ class RidgeInitConfig(Config):
     visual_alpha: float = option(10.0, "ridge penalty of the projection of the frames' feature", gt=0)
     trajectory_alpha: float = option(0.1, "ridge penalty of the projection of the skeleton trajectory", gt=0)
     parameters_alpha: float = option(3.0, "ridge penalty of the projection of the named parameters", gt=0)
+    targets: str = option(
+        "texts",
+        "targets of the regression: class texts, or the one-hot dual basis of these, which holds similar texts apart",
+        choices=TARGETS,
+    )
     fusion: str = option(
         "joint",
         "joint: one regression of all inputs; late: one of each, and a sum with weights selected by leaving out each "

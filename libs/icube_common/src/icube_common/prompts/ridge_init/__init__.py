@@ -11,6 +11,7 @@ from icube_common.prompts.ridge_init.projections import CaptionTerm, LinearProje
 from icube_common.prompts.ridge_init.regression import (
     RidgeBlock,
     RidgeSetting,
+    class_targets,
     initialise_late_fusion,
     initialise_ridge,
     leave_groups_out,
@@ -32,6 +33,7 @@ __all__ = [
     "Projection",
     "RidgeBlock",
     "RidgeSetting",
+    "class_targets",
     "initialise_late_fusion",
     "initialise_ridge",
     "leave_groups_out",

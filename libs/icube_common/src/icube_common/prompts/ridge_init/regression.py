@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -35,6 +36,22 @@ class RidgeSetting:
 
     factor: float = 1.0
     prior_weight: float = 1.0
+
+
+def class_targets(classes: Float[Tensor, "c d"], *, one_hot: bool = False) -> Float[Tensor, "c d"]:
+    """Target of a sample of each class: by default its text without the mean of all, of length 1.
+
+    Args:
+        classes: text features.
+        one_hot: the dual basis of the centred texts instead, of mean length 1: cosines with all classes but the
+            sample's own are the same, so that the regression is least-squares classification however near to each
+            other some texts are.
+    """
+    centred = classes - classes.mean(0)
+    if not one_hot:
+        return F.normalize(centred, dim=-1)
+    dual = torch.linalg.pinv(centred.double(), rtol=1e-3).T
+    return (dual / dual.norm(dim=-1).mean()).float()
 
 
 def initialise_ridge(
