@@ -31,7 +31,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"config"},
         {"io"},
         {"cli"},
-        {"vlm", "evaluation", "losses"},
+        {"vlm", "evaluation", "losses", "pose"},
         {"knowledge", "data"},
         {"prompts", "tabular"},
         {"training"},

@@ -17,7 +17,7 @@ from device_checks import rows_fixture, run_device_job
 
 from actprompt.cli import main
 from actprompt.data.extract import extract, video_features
-from actprompt.data.feature_store import Features
+from actprompt.data.feature_store import FeatureFolder
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
@@ -122,12 +122,12 @@ def test_features_of_mixed_precision_are_others(data: Path, tmp_path: Path, monk
     with pytest.raises(InputError, match=r"fp32: its features.*" + message.format("no", "bf16", "no")):
         video_features(manifest, manifest.clips, half, sampling, folder=tmp_path / "fp32")
     with pytest.raises(InputError, match=r"bf16: its features.*" + message.format("bf16", "no", "bf16")):
-        Features.open(tmp_path / "bf16", vlm=whole, sampling=sampling)
+        FeatureFolder(tmp_path / "bf16", vlm=whole, sampling=sampling)
     # a folder of before there was a mixed precision
     head = read_json(tmp_path / "fp32" / "features.json")
     assert head["backbone"].pop("mixed_precision") == "no" and head["backbone"]["fingerprint"] == whole.fingerprint
     (tmp_path / "fp32" / "features.json").write_text(json.dumps(head))
-    assert len(Features.open(tmp_path / "fp32", vlm=whole, sampling=sampling)) == 5
+    assert len(FeatureFolder(tmp_path / "fp32", vlm=whole, sampling=sampling).records(manifest)) == 5
 
 
 def test_prompted_towers_see_as_many_frames_as_a_batch_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

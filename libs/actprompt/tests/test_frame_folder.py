@@ -13,11 +13,11 @@ from PIL import Image
 
 from actprompt.cli import main
 from actprompt.data.extract import video_features
-from actprompt.data.frame_folder import clip_digest, list_frames, read_frames
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.prepare import prepare
 from actprompt.data.video import VideoError, probe, read_clip
+from actprompt.data.video.frame_folder import clip_digest, list_frames, read_frames
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM
 

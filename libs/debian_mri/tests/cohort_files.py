@@ -10,6 +10,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from debian_mri.data.participants import Participants
+
 SHAPE = (10, 12, 9)
 COLLECTION = (
     *("Image Data ID", "Subject", "Group", "Sex", "Age", "Visit", "Modality", "Description", "Type", "Acq Date"),
@@ -53,3 +55,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def rejected(data: Path) -> dict[str, str]:
     return {row["source"]: row["reason"] for row in rows_of(data / "rejected.csv")}
+
+
+def cell(people: Participants, scan_id: str, name: str) -> str:
+    """Value as text with its unit (``"74 years"``, ``"F"``); empty if missing."""
+    column = people.column(name)
+    value = float(people.values[people.ids.index(scan_id), people.names.index(name)])
+    if np.isnan(value):
+        return ""
+    return column.values[int(value)] if column.kind == "category" else f"{value:g} {column.unit}".strip()

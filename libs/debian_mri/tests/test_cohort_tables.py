@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cohort_files import rejected, rows_of, write_csv, write_volume
+from cohort_files import cell, rejected, rows_of, write_csv, write_volume
 
 from debian_mri.cli import main
 from debian_mri.cli.info import describe
@@ -246,7 +246,7 @@ def test_sessions_of_other_zeros_are_the_same(tmp_path: Path) -> None:
     manifest = prepare("bids", _bids(tmp_path / "bids", PERSON, table), tmp_path / "data")
     assert _labels(manifest) == {"ses-M000": "CN", "ses-M012": "MCI"}
     people = manifest.participants()
-    cells = [[people.cell(scan.id, name) for name in ("age", "sex")] for scan in manifest.scans]
+    cells = [[cell(people, scan.id, name) for name in ("age", "sex")] for scan in manifest.scans]
     assert cells == [["70 years", "F"], ["", "F"]]  # the age at baseline is not that of a later visit
 
 
@@ -324,7 +324,7 @@ def test_oasis3_takes_the_nearest_clinical_visit(oasis3: Path, tmp_path: Path) -
         ("sub-OAS30002_ses-d0000_T1w", "OAS30002", "d0000", "CN"),
     ]
     people = manifest.participants()
-    cells = [[people.cell(scan.id, name) for name in ("age", "sex", "education", "MMSE")] for scan in manifest.scans]
+    cells = [[cell(people, scan.id, name) for name in ("age", "sex", "education", "MMSE")] for scan in manifest.scans]
     assert cells == [["65.45 years", "F", "16 years", "28"], ["69.7 years", "M", "12 years", "29"]]
     reasons = rejected(tmp_path / "data")
     assert {source.rpartition("/")[2]: reason for source, reason in reasons.items()} == {

@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from cohort_files import COLLECTION, rejected, rows_of, voxels, write_csv, write_volume
+from cohort_files import COLLECTION, cell, rejected, rows_of, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom, save_as
 
 from debian_mri.cohorts.adni import reader as adni
@@ -216,7 +216,7 @@ def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
     manifest = _prepare(download, adnimerge=table)
     people = manifest.participants()
     cells = [
-        [people.cell(scan.id, name) for name in ("age", "education", "MMSE", "Hippocampus")] for scan in manifest.scans
+        [cell(people, scan.id, name) for name in ("age", "education", "MMSE", "Hippocampus")] for scan in manifest.scans
     ]
     assert cells == [
         ["70 years", "16 years", "29", "7000.5 mm3"],
@@ -277,7 +277,7 @@ def test_the_collection_may_be_a_semicolon_table_with_sexes_in_words(download: P
     table.write_text("\ufeff" + "\n".join(";".join(row) + ";;" for row in [[*COLLECTION], *rows]) + "\n;;;\n")
     manifest = _prepare(download)
     people = manifest.participants()
-    assert [[people.cell(scan.id, name) for name in ("age", "sex")] for scan in manifest.scans] == [
+    assert [[cell(people, scan.id, name) for name in ("age", "sex")] for scan in manifest.scans] == [
         ["70 years", "F"],
         ["72.5 years", ""],
     ]

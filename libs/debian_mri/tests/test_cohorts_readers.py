@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from cohort_files import SHAPE, rejected, rows_of, voxels, write_csv, write_volume
+from cohort_files import SHAPE, cell, rejected, rows_of, voxels, write_csv, write_volume
 from dicom_phantoms import Phantom
 from PIL import Image
 
@@ -28,7 +28,7 @@ SALT = bytes(range(32))
 
 def _people(manifest: Manifest, *names: str) -> list[list[str]]:
     people = manifest.participants()
-    return [[people.cell(scan.id, name) for name in names] for scan in manifest.scans]
+    return [[cell(people, scan.id, name) for name in names] for scan in manifest.scans]
 
 
 # --- BIDS

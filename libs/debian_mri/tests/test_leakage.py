@@ -14,7 +14,6 @@ from debian_mri.cli import main
 from debian_mri.cli.info import describe
 from debian_mri.data.leakage import (
     check_site_confounding,
-    check_subject_overlap,
     check_train_test_overlap,
     site_association,
     training_scans,
@@ -144,12 +143,6 @@ def test_training_is_refused_though_one_site_is_blank(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the site determines the class"):
         check_site_confounding(Manifest.load(tmp_path).samples())
     assert any("the site determines the class" in line for line in describe(tmp_path)["warnings"])
-
-
-def test_a_person_in_two_parts() -> None:
-    check_subject_overlap({"train": ["p", "p", "q"], "test": ["r"]})
-    with pytest.raises(InputError, match="subject 'q' is in train and in test"):
-        check_subject_overlap({"train": ["p", "q"], "test": ["q", "r"]})
 
 
 def _manifest(folder: Path, title: str, *rows: tuple[str, str, str]) -> Manifest:

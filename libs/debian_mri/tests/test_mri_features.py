@@ -82,7 +82,7 @@ def test_features_of_another_backbone_or_other_slices_are_refused(tmp_path: Path
     head = json.loads((folder / HEAD).read_text())
     del head["backbone"]
     (folder / HEAD).write_text(json.dumps(head))
-    with pytest.raises(InputError, match="backbone or slices are missing"):
+    with pytest.raises(InputError, match="backbone or chosen is missing"):
         load_inputs(manifest, CONFIG, tiny, features=folder)
     with pytest.raises(InputError, match="no folder of features"):
         load_inputs(manifest, CONFIG, tiny, features=tmp_path / "data")

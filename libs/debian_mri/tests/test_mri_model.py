@@ -14,9 +14,8 @@ from debian_mri.config import MriConfig, restrict_modality
 from debian_mri.data.dataset import pad, to_tensors
 from debian_mri.data.inputs import used_by
 from debian_mri.explanation.explain import contributions, slice_weights
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.clinical_fusion import LinearTerms, VariableScaler
-from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, MriModel
+from debian_mri.models.mri_model import BIOMARKER, DESCRIPTION, JOINED, VARIABLE, MriModel
 from debian_mri.models.slice_pooling import SlicePooling
 from debian_mri.training.ridge_init import initialise_image_branch
 from debian_mri.training.trainer import fit_statistics
@@ -83,17 +82,6 @@ def test_the_terms_sum_to_the_logits(name: str, tiny: FrozenVLM) -> None:
     assert (BIOMARKER in kinds) == (model.biomarkers is not None)
     assert (VARIABLE in kinds) == (model.linear is not None)
     assert (JOINED in kinds) == (name in ("film", "text"))
-
-
-def test_calibrated_terms_sum_to_what_the_probabilities_are_the_softmax_of(tiny: FrozenVLM) -> None:
-    model, rows = shaken(settings("demographics.mode=linear"), tiny)
-    calibration = Calibration(1.7, (0.4, -0.4))
-    plain, found = contributions(model, rows), contributions(model, rows, calibration=calibration)
-    wanted = calibration.probabilities(plain.logits)
-    powers = np.exp(found.logits)
-    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), wanted, atol=1e-9)
-    np.testing.assert_allclose(found.values[1:], plain.values[1:] / 1.7)
-    assert found.kinds[0] == BIAS
 
 
 @pytest.mark.parametrize("mode", ["film", "text"])

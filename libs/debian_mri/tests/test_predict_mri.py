@@ -14,6 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from cohort_files import cell
 from dicom_phantoms import Phantom
 from model_world import SIGNS_ONLY, settings, write_slices
 
@@ -96,8 +97,8 @@ def test_a_file_and_the_same_scan_of_the_set_agree(
 ) -> None:
     out, _ = world
     scan, path = volume_of(out)
-    cell = Manifest.load(out / "data").participants()
-    age, sex = (cell.cell(scan.id, name).split()[0] for name in ("age", "sex"))
+    people = Manifest.load(out / "data").participants()
+    age, sex = (cell(people, scan.id, name).split()[0] for name in ("age", "sex"))
     files = ["--html", str(tmp_path / "p.html"), "--tsv", str(tmp_path / "p.tsv"), "--report", str(tmp_path / "p.json")]
     assert main(["predict", str(out / "run"), str(path), "--age", age, "--sex", sex, *files, "--json"]) == 0
     by_file = json.loads(capsys.readouterr().out)

@@ -6,17 +6,17 @@ import csv
 import io
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from icube_common.errors import InputError
+from icube_common.evaluation.intervals import Interval
 from icube_common.experiments.results.plots import Dots, plot_history, plot_intervals, save_figure
 from icube_common.experiments.results.tables import P, Table, cell_text, escape_latex
 
 
-def estimate(mean: float, low: float, high: float) -> SimpleNamespace:
-    return SimpleNamespace(mean=mean, low=low, high=high)
+def estimate(mean: float, low: float, high: float) -> Interval:
+    return Interval(mean, low, high, groups=3, method="t")
 
 
 TABLE = Table(

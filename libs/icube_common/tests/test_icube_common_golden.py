@@ -16,7 +16,7 @@ from torch import Tensor
 
 from icube_common.evaluation import Samples
 from icube_common.evaluation.intervals import group_interval
-from icube_common.evaluation.metrics import compute, find_metric
+from icube_common.evaluation.metrics import find_metric
 from icube_common.evaluation.predictions import make_predictions
 from icube_common.evaluation.protocols import (
     base_to_new,
@@ -234,7 +234,8 @@ def test_folds_intervals_and_comparisons() -> None:
             logits = rng.normal(size=(len(fold.test), 4)) + sharpness * np.eye(4)[table.labels[fold.test]]
             parts.append(make_predictions(table, fold, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)))
         values[f"metrics {sharpness}"] = [
-            compute(["top1", "macro_f1", "auc", "ece"], part.labels, part.probabilities) for part in parts
+            {name: find_metric(name)(part.labels, part.probabilities) for name in ("top1", "macro_f1", "auc", "ece")}
+            for part in parts
         ]
     probabilities = [rng.dirichlet(np.ones(4), 60) * 0.5 + 0.5 * np.eye(4)[table.labels] for _ in range(2)]
     for name in ("top1", "macro_f1", "auc"):

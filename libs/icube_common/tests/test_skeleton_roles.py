@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from icube_common.data.skeleton_roles import ground_joints, joint_roles, joint_side, mirror_order
+from icube_common.data.skeleton_roles import ground_joints, joint_roles, mirror_order, read_joint_name
 
 ARM = ("shoulder", "elbow", "wrist")
 LEG = ("hip", "knee", "ankle", "foot")
@@ -358,7 +358,7 @@ def test_ground_joints_of_rigs(rig: str) -> None:
     ],
 )  # fmt: skip
 def test_side_of_a_name(name: str, side: str | None) -> None:
-    assert joint_side(name) == side
+    assert read_joint_name(name).side == side
 
 
 def test_names_alone_where_there_is_no_tree() -> None:

@@ -336,7 +336,7 @@ def test_a_bias_that_the_file_lacks_is_zero(tmp_path: Path) -> None:
     """As in open_clip: SigLIP's bias on weights of a CLIP."""
     folder = write_folder("ViT-B-16-SigLIP", tmp_path)
     torch.save({k: v for k, v in weights(folder).items() if k != "logit_bias"}, folder / "weights.pt")
-    assert float(load_vlm(str(folder)).logit_bias) == 0
+    assert float(load_vlm(str(folder)).model.logit_bias) == 0
 
 
 def test_a_hugging_face_text_tower(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from icube_common.errors import InputError
 from icube_common.vlm import FrozenVLM, encode_frames, encode_items, feature_fingerprint, load_vlm
-from icube_common.vlm.encode import check_same_precision
+from icube_common.vlm.features import check_same_backbone, describe_backbone
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +147,9 @@ def test_mixed_precision_has_features_and_a_fingerprint_of_its_own(
     assert half.dtype == torch.float32 and not torch.equal(half, whole)
     assert torch.nn.functional.cosine_similarity(half, whole).min() > 0.99
     assert tiny.fingerprint == own and feature_fingerprint(tiny) != own
-    check_same_precision("features", {"mixed_precision": "bf16"}, tiny)
+    check_same_backbone("features", describe_backbone(tiny), tiny)
     with pytest.raises(InputError, match=r"features: .*mixed_precision=no, .*mixed_precision=bf16 on cpu; set train"):
-        check_same_precision("features", {}, tiny)
+        check_same_backbone("features", {}, tiny)
 
 
 class CudaTower:

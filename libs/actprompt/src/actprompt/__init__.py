@@ -22,7 +22,6 @@ __getattr__, __dir__ = lazy_exports(
         "ActionPrediction": "inference.pipeline",
         "Clip": "data.manifest",
         "EvaluationResult": "evaluation.report",
-        "Features": "data.feature_store",
         "Manifest": "data.manifest",
         "Protocol": "data.manifest",
         "ProtocolOptions": "evaluation.protocols",

@@ -14,6 +14,7 @@ from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
+SKELETON_SOURCES = ("auto", "recorded", "pose", "both")
 HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
 FUSIONS = ("joint", "late")
 TARGETS = ("texts", "one_hot")
@@ -76,6 +77,11 @@ class SkeletonConfig(TabularConfig):
         "captions",
         "fusion of named parameters: as captions of the body in the space of the texts, or by a module of icube_common",
         choices=ENTRIES,
+    )
+    source: str = option(
+        "auto",
+        "recorded skeletons, poses estimated from the videos (actprompt pose), both, or auto: recorded ones if there",
+        choices=SKELETON_SOURCES,
     )
     trajectory: bool = option(True, "use of the skeleton trajectory beside the named parameters")
     frames: int = option(16, "time points of the trajectory (at least 8, the finest parts of its pyramid)", ge=8)

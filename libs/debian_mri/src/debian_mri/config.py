@@ -66,9 +66,7 @@ class DemographicsConfig(Config):
     """Clinical variables and their fusion."""
 
     mode: str = option(
-        "none",
-        "linear: terms of their own; text: as sentences; film: scale and shift of the image feature",
-        choices=MODES,
+        "none", "linear: own terms; text: as sentences; film: scale and shift of the image feature", choices=MODES
     )
     columns: list[str] = option(["age", "sex", "education"], "variables; a report names those that a set lacks")
     missing: str = option(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import logging
 import math
@@ -19,8 +20,6 @@ from typing import Any, NoReturn
 
 from icube_common.config import Config, describe_config
 from icube_common.errors import InputError, nearest, unknown
-
-logger = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +51,30 @@ class Command:
 
     def __post_init__(self) -> None:
         assert (self.run is None) == bool(self.commands), f"{self.help!r}: either runs or holds commands"
+
+
+def options_of(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options of a command line as keyword arguments of the same names."""
+    return {name: getattr(args, name) for name in names}
+
+
+def lazy(module: str, name: str) -> Callable[[Any], Any]:
+    """A function of one argument whose module is imported when it is called."""
+    return lambda value: getattr(importlib.import_module(module), name)(value)
+
+
+def demo_command(help: str, module: str, out: str, render: Callable[[Mapping[str, Any]], str] | None = None) -> Command:
+    """Command ``demo``: a library's whole path on simulated data, by ``demo(out, overwrite=...)`` of a module."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--out", default=out, metavar="DIR", help=f"folder to make ({out})")
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        result: Mapping[str, Any] = importlib.import_module(module).demo(args.out, overwrite=args.overwrite)
+        return result
+
+    return Command(help, run, arguments, render)
 
 
 def render_table(result: Mapping[str, Any]) -> str:

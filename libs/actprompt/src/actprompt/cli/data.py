@@ -45,13 +45,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         args.format,
         _source(args.format, args.source, args.split),
         args.out,
-        splits=args.splits,
-        root=args.root,
-        class_names=args.class_names,
-        frame_rate=args.frame_rate,
-        strict=args.strict,
-        overwrite=args.overwrite,
-        keep_damaged=args.keep_damaged,
+        **cli.options_of(args, "splits", "root", "class_names", "frame_rate", "strict", "overwrite", "keep_damaged"),
     )
     return describe(args.out)
 
@@ -88,10 +82,39 @@ def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="prepared folder")
 
 
-def _info(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.data.manifest import describe
+def _pose_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DATA", help="prepared folder, to which the poses of its videos are added")
+    parser.add_argument(
+        "--fetch-models", action="store_true", help="fetch the pose networks by pip into the cache folder, once"
+    )
+    parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes (default: one for each core)")
+    parser.add_argument("--no-smoothing", action="store_true", help="landmarks without the one-euro filter")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip without a person")
 
-    return describe(args.data)
+
+def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
+    from icube_common.errors import InputError
+
+    if not args.data and not args.fetch_models:
+        raise InputError("--data DATA or --fetch-models is required")
+    from icube_common.pose import fetch_models
+
+    files = fetch_models(args.pose_models) if args.fetch_models else None
+    if not args.data:
+        assert files is not None
+        return {"pose_models": str(files.detector.parent), "fingerprint": files.fingerprint}
+    from actprompt.data.pose.estimate import estimate_poses
+
+    return estimate_poses(
+        args.data,
+        models=args.pose_models,
+        smooth=not args.no_smoothing,
+        workers=args.workers,
+        strict=args.strict,
+        root=args.root,
+    )
 
 
 def _extract_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,15 +139,10 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.extract import extract
 
     return extract(
-        args.data,
-        args.out,
         vlm=config.vlm,
         sampling=config.video.sampling,
-        device=args.device,
         shard=shard,
-        strict=args.strict,
-        batch_size=args.batch_size,
-        root=args.root,
+        **cli.options_of(args, "data", "out", "device", "strict", "batch_size", "root"),
     )
 
 
@@ -140,7 +158,12 @@ def _shard(text: str) -> tuple[int, int]:
 
 DATA_COMMANDS: Mapping[str, cli.Command] = {
     "prepare": cli.Command("prepare a set of videos: manifest, checked files, skeletons", _prepare, _prepare_arguments),
-    "info": cli.Command("summarise a prepared set", _info, _info_arguments),
+    "info": cli.Command(
+        "summarise a prepared set",
+        lambda args: cli.lazy("actprompt.data.manifest", "describe")(args.data),
+        _info_arguments,
+    ),
+    "pose": cli.Command("estimate the poses of a prepared set's videos once", _pose, _pose_arguments),
     "extract": cli.Command(
         "compute the features of the frozen image tower once", _extract, _extract_arguments, config=ExtractConfig
     ),

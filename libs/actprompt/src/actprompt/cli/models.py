@@ -53,7 +53,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     result = train(
         config,
         exclude_subjects=_names(args.exclude_subjects),
-        **_options(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
+        **cli.options_of(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
     )
     return result.to_dict()
 
@@ -109,7 +109,8 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         from actprompt.evaluation.runner import evaluate_run
 
         return evaluate_run(
-            subjects=_names(args.subjects), **_options(args, "run", "data", "out", "features", "root", "overwrite")
+            subjects=_names(args.subjects),
+            **cli.options_of(args, "run", "data", "out", "features", "root", "overwrite"),
         ).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
@@ -132,7 +133,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         config=config,
         protocol=protocol,
         options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
-        **_options(args, "data", "out", "comparisons", "features", "root", "overwrite"),
+        **cli.options_of(args, "data", "out", "comparisons", "features", "root", "overwrite"),
     ).to_dict()
 
 
@@ -144,11 +145,6 @@ def _shots(text: str) -> tuple[int, ...]:
     if shots[0] < 1:
         raise InputError(f"--shots {text}: must be positive whole numbers, such as 1,2,4")
     return shots
-
-
-def _options(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Options as keyword arguments of the same names."""
-    return {name: getattr(args, name) for name in names}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -163,6 +159,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         "--skeleton", metavar="FILE", help="skeleton file: .npz with joints (T, J, 3) and time (T,) in s"
     )
     parser.add_argument("--data", metavar="DATA", help="prepared set that holds VIDEO and its skeleton")
+    parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="number of actions to list (default 5)")
     parser.add_argument("--html", metavar="FILE", help="page to write: frames, bars, sentences")
     parser.add_argument(
@@ -174,15 +171,20 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.inference.pipeline import predict
 
-    names = ("run", "video", "skeleton", "data", "frame_rate", "top", "html", "overwrite", "keep_damaged")
-    prediction = predict(**_options(args, *names))
+    names = (
+        "run",
+        "video",
+        "skeleton",
+        "data",
+        "frame_rate",
+        "top",
+        "html",
+        "overwrite",
+        "keep_damaged",
+        "pose_models",
+    )
+    prediction = predict(**cli.options_of(args, *names))
     return {**prediction.to_dict(args.top), "html": args.html}
-
-
-def _render_prediction(result: Mapping[str, Any]) -> str:
-    from actprompt.inference.pipeline import render
-
-    return render(result)
 
 
 def _study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -195,18 +197,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 def _make_run(args: argparse.Namespace) -> Run:
     from actprompt.evaluation.experiment import run_trial
 
-    return functools.partial(run_trial, **_options(args, "data", "protocol", "features"))
-
-
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/actprompt", metavar="DIR", help="folder to make (demo/actprompt)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from actprompt.cli.demo import demo
-
-    return demo(args.out, overwrite=args.overwrite)
+    return functools.partial(run_trial, **cli.options_of(args, "data", "protocol", "features"))
 
 
 def _zeroshot_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,7 +222,7 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
     names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
-    return evaluate_zero_shot(config=config, **_options(args, *names)).to_dict()
+    return evaluate_zero_shot(config=config, **cli.options_of(args, *names)).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {
@@ -246,12 +237,15 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
         config=ActConfig,
     ),
     "predict": cli.Command(
-        "recognise the action of a video, with an explanation", _predict, _predict_arguments, render=_render_prediction
+        "recognise the action of a video, with an explanation",
+        _predict,
+        _predict_arguments,
+        cli.lazy("actprompt.inference.pipeline", "render"),
     ),
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
-    "demo": cli.Command(
-        "run everything on simulated videos: prepare, train, evaluate, predict", _demo, _demo_arguments
+    "demo": cli.demo_command(
+        "run everything on simulated videos: prepare, train, evaluate, predict", "actprompt.cli.demo", "demo/actprompt"
     ),
 }

@@ -29,10 +29,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
-from actprompt.data.frame_folder import clip_digest, clip_status
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoError, decoder_key, read_clip
+from actprompt.data.video.frame_folder import clip_digest, clip_status
 from icube_common.errors import InputError
 from icube_common.vlm import (
     FeatureCache,

@@ -22,19 +22,15 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
-from actprompt.data.frame_folder import clip_status
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Manifest
 from actprompt.data.video import decoder_key
+from actprompt.data.video.frame_folder import clip_status
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
-from icube_common.io.runs import atomic_file, read_json, write_json
-from icube_common.vlm import FeatureCache, FrozenVLM, feature_fingerprint
-from icube_common.vlm.encode import check_same_precision
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.io.runs import atomic_file, write_json
+from icube_common.vlm import FeatureCache, FrozenVLM
+from icube_common.vlm.features import HEAD, check_same_backbone, describe_backbone, read_head
 
 _COLUMNS = ("id", "path", "key", "size", "modified", "seen", "reason")
 # seconds between two writings of the tables while a job runs
@@ -73,7 +69,7 @@ class FeatureRecord:
 
 
 class FeatureFolder:
-    """A folder of features that jobs write into; `Features` only reads.
+    """A folder of features that jobs write into.
 
     Args:
         path: the folder; nothing is written before `create`.
@@ -87,15 +83,16 @@ class FeatureFolder:
     def __init__(self, path: str | Path, *, vlm: FrozenVLM, sampling: Sampling) -> None:
         self.path = Path(path)
         self.cache = FeatureCache(self.path, half=True)
-        backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
-        self.description = {"backbone": backbone, "sampling": sampling.key(), "decoder": decoder_key()}
-        if not (self.path / "features.json").is_file():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise InputError(f"{self.path}: exists already and is no folder of features; name another folder")
+        self.description = {"backbone": describe_backbone(vlm), "sampling": sampling.key(), "decoder": decoder_key()}
+        recorded = read_head(self.path, tuple(self.description))
+        if recorded is None:
             return
-        recorded = read_features_json(self.path)
-        check_sampling(self.path, recorded, sampling)
-        check_backbone(self.path, recorded, vlm)
+        if recorded["sampling"] != self.description["sampling"]:
+            raise InputError(
+                f"{self.path}: its features are of the frames {_words(recorded['sampling'])}; wanted are "
+                f"{_words(self.description['sampling'])}; choose those, or another folder for these"
+            )
+        check_same_backbone(self.path, recorded["backbone"], vlm)
 
     def create(self, manifest: Manifest) -> None:
         """Make the folder and its head, where it is not there yet.
@@ -103,18 +100,18 @@ class FeatureFolder:
         Raises:
             InputError: what is there was decoded by another decoder; reading it is no mistake, adding to it is.
         """
-        if not (self.path / "features.json").is_file():
+        recorded = read_head(self.path, tuple(self.description))
+        if recorded is None:
             self._write_head(manifest, features=0, rejected=0)
-        decoder = read_features_json(self.path)["decoder"]
-        if decoder != self.description["decoder"]:
+        elif recorded["decoder"] != self.description["decoder"]:
             raise InputError(
-                f"{self.path}: its frames were decoded by {_words(decoder)}, here it is "
+                f"{self.path}: its frames were decoded by {_words(recorded['decoder'])}, here it is "
                 f"{_words(self.description['decoder'])}; name another folder, or delete this one"
             )
 
     def _write_head(self, manifest: Manifest, **found: int) -> None:
         head = {**self.description, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
-        write_json(self.path / "features.json", head)
+        write_json(self.path / HEAD, head)
 
     def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:
         """Clip id -> what jobs on this manifest (or ``only`` that job) have found out, the newest of several.
@@ -211,115 +208,6 @@ class Recorder:
         self._folder.write_part(self._manifest, self._name, self._entries.values())
         self._folder.merge(self._manifest)
         self._flushed = time.monotonic()
-
-
-class Features:
-    """The features in a folder, by clip; `open` makes it.
-
-    Args:
-        folder: what ``actprompt extract`` made.
-        index: clip id -> key.
-    """
-
-    def __init__(self, folder: str | Path, index: Mapping[str, str]) -> None:
-        self.folder = Path(folder)
-        self._index = dict(index)
-        self._cache = FeatureCache(folder, half=True)
-
-    @classmethod
-    def open(cls, folder: str | Path, *, vlm: FrozenVLM, sampling: Sampling) -> Features:
-        """Read what is in a folder, features themselves later.
-
-        The clips are known by their ids: that a video has changed since is seen by ``actprompt extract`` and by
-        `actprompt.data.extract.video_features`, not here.
-
-        Raises:
-            InputError: no such folder, or a damaged one; it is of another backbone or other frames.
-        """
-        recorded = read_features_json(folder)
-        check_sampling(folder, recorded, sampling)
-        check_backbone(folder, recorded, vlm)
-        if not (Path(folder) / "index.csv").is_file():
-            raise InputError(f"{folder}: no index.csv in it, as its job was stopped early: run actprompt extract again")
-        rows = read_table(Path(folder) / "index.csv", ("id", "key"), strip=False)
-        return cls(folder, {row["id"]: row["key"] for _, row in rows})
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The clips whose features are there."""
-        return tuple(self._index)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __contains__(self, clip_id: object) -> bool:
-        return clip_id in self._index
-
-    def get(self, clip_id: str) -> Float[Tensor, "views frames d"]:
-        """The features of a clip, float32 on the CPU.
-
-        Raises:
-            InputError: there are none of this clip, or their file is missing or damaged.
-        """
-        if clip_id not in self._index:
-            raise InputError(
-                f"{self.folder}: no features of clip {clip_id!r} among its {len(self)} clips; see its rejected.csv, "
-                f"or run actprompt extract again"
-            )
-        found = self._cache.get(self._index[clip_id])
-        if found is None:
-            path = self._cache.path(self._index[clip_id])
-            raise InputError(f"{path}: the features of clip {clip_id!r} are gone; run actprompt extract again")
-        return found["features"].float()
-
-
-def read_features_json(folder: str | Path) -> dict[str, Any]:
-    """The head of a folder of features.
-
-    Raises:
-        InputError: there is none, or it lacks something.
-    """
-    path = Path(folder) / "features.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: no folder of features (no features.json in it): make one with actprompt extract")
-    description = read_json(path)
-    known = isinstance(description, dict) and all(
-        isinstance(description.get(k), dict) for k in ("backbone", "sampling", "decoder")
-    )
-    if not known or not all(isinstance(description["backbone"].get(k), str) for k in ("description", "fingerprint")):
-        raise InputError(f"{path}: backbone, sampling or decoder is missing: delete the folder and extract again")
-    return description
-
-
-def check_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
-    """Compare the recorded backbone with another by precision and fingerprint.
-
-    Raises:
-        InputError: they differ; both are named, and what to do.
-    """
-    backbone = recorded["backbone"]
-    check_same_precision(folder, backbone, vlm)
-    fingerprint = feature_fingerprint(vlm)
-    if backbone["fingerprint"] != fingerprint:
-        raise InputError(
-            f"{folder}: its features are of {backbone['description']}, fingerprint {backbone['fingerprint'][:12]}; "
-            f"this is {vlm.origin}, fingerprint {fingerprint[:12]}{name_difference(backbone, vlm)}; choose that "
-            "backbone, or another folder for this one"
-        )
-    warn_other_versions(folder, backbone, vlm)
-
-
-def check_sampling(folder: str | Path, recorded: Mapping[str, Any], sampling: Sampling) -> None:
-    """Hold the recorded choice of frames against another.
-
-    Raises:
-        InputError: they differ; both are named, and what to do.
-    """
-    if recorded["sampling"] != sampling.key():
-        raise InputError(
-            f"{folder}: its features are of the frames {_words(recorded['sampling'])}; wanted are "
-            f"{_words(sampling.key())}; choose those, or another folder for these"
-        )
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ Written by `actprompt.data.prepare`; reading needs neither torch nor pandas.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -32,6 +31,7 @@ from icube_common.data.manifest import (
     PreparedSet,
     read_description,
     read_manifest_rows,
+    write_description,
     write_rows,
 )
 from icube_common.errors import InputError, unknown
@@ -355,9 +355,8 @@ def write_manifest(folder: Path, clips: Sequence[Clip], description: Mapping[str
         **description,
         "class_texts": {name: description.get("class_texts", {}).get(name) or readable(name) for name in names},
         "counts": {**count_clips(clips), **description.get("counts", {})},
-        "manifest_sha256": file_digest(folder / "manifest.csv"),
     }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_description(folder, description)
 
 
 def readable(label: str) -> str:

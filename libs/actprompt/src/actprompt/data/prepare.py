@@ -16,12 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from actprompt.data.frame_folder import clip_digest, clip_status
 from actprompt.data.manifest import GROUP_COLUMNS, Clip, Manifest, write_manifest
 from actprompt.data.readers import FORMATS, get_reader
 from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_order, scan_folder
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
+from actprompt.data.video.frame_folder import clip_digest, clip_status
 from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
 from actprompt.skeleton.io import write_skeleton
 from icube_common.data.processes import map_in_processes

@@ -6,8 +6,8 @@ and, where models were trained, ``folds/<name>/`` with each training's records. 
 
 from __future__ import annotations
 
+import functools
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +57,7 @@ from icube_common.evaluation.runner import (
     check_same_evaluation,
     compare_predictions,
     fold_name,
+    in_temporary_folder,
     open_folder,
     run_folds,
     settings_record,
@@ -186,12 +187,8 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="actprompt-") as folder:
-            result = evaluate(
-                data, config, Path(folder) / "evaluation", head=head, protocol=protocol, options=options,
-                comparisons=comparisons, features=features, root=root,
-            )  # fmt: skip
-        return replace(result, out=None)
+        rest: dict[str, Any] = {"options": options, "comparisons": comparisons, "features": features, "root": root}
+        return in_temporary_folder(functools.partial(evaluate, data, config, head=head, protocol=protocol, **rest))
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
     manifest.check_classes()

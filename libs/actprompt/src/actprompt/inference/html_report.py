@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from actprompt.data.video import VideoClip
-from icube_common.io.reports import format_value, render_page
+from icube_common.io.reports import format_value, jpeg_uri, render_page
 from icube_common.io.runs import atomic_file
 
 THUMBNAIL = (240, 240)
@@ -121,6 +119,4 @@ def _thumbnail(pixels: np.ndarray[Any, Any]) -> str:
     """A frame as a small JPEG in a data URI."""
     image = Image.fromarray(pixels)
     image.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return jpeg_uri(image, quality=82)

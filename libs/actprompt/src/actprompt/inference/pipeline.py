@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data.frame_folder import is_image
 from actprompt.data.video import VideoClip, VideoInfo, probe
+from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
 from actprompt.inference.video_input import VideoInput, load_video_input
@@ -23,6 +23,7 @@ from actprompt.training.trainer import predict_probabilities
 from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
+from icube_common.pose import PoseSequence, overlay_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class ActionPrediction:
             `actprompt.inference.explain.Explanation`.
         warnings: warnings for a reader, the most specific first.
         frames: the sampled frames.
+        poses: landmarks of all frames, for a model that uses poses.
         n_frames: frames of the video.
         seconds: its duration.
         backbone: the frozen model.
@@ -52,6 +54,7 @@ class ActionPrediction:
     reasons: Mapping[str, Any]
     warnings: tuple[str, ...]
     frames: VideoClip
+    poses: PoseSequence | None
     n_frames: int
     seconds: float
     backbone: str
@@ -97,7 +100,17 @@ class ActionPrediction:
         Raises:
             InputError: the file exists and ``overwrite`` is False, or it cannot be written.
         """
-        return save_page(path, self.to_dict(top), self.frames, overwrite=overwrite)
+        return save_page(path, self.to_dict(top), self._drawn(), overwrite=overwrite)
+
+    def _drawn(self) -> VideoClip:
+        """The sampled frames with the poses drawn on them."""
+        if self.poses is None:
+            return self.frames
+        indices, frames = self.frames.indices, self.frames.frames.copy()
+        for place in np.ndindex(indices.shape):
+            index = indices[place]
+            frames[place] = overlay_pose(frames[place], self.poses.pixels[index], self.poses.visibility[index])
+        return VideoClip(frames, indices)
 
 
 class ActionPipeline(PretrainedPipeline):
@@ -117,6 +130,7 @@ class ActionPipeline(PretrainedPipeline):
         data: str | Path | None = None,
         frame_rate: float | None = None,
         keep_damaged: bool = False,
+        pose_models: str | Path | None = None,
     ) -> ActionPrediction:
         """Recognise the action of a video.
 
@@ -127,20 +141,27 @@ class ActionPipeline(PretrainedPipeline):
             data: a prepared set that holds the video, its skeleton and parameters.
             frame_rate: frames per second of a folder of frames.
             keep_damaged: use the decodable frames of a truncated or damaged video; a note reports it.
+            pose_models: folder of the pose networks, for a model that was trained on poses (default: the cache folder).
 
         Raises:
             InputError: a video, skeleton or set that cannot be used or does not fit the model.
         """
         check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
         info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
-        return self._recognise(video, info, skeleton=skeleton, data=data)
+        return self._recognise(video, info, skeleton=skeleton, data=data, pose_models=pose_models)
 
     def _recognise(
-        self, video: str | Path, info: VideoInfo, *, skeleton: str | Path | None, data: str | Path | None
+        self,
+        video: str | Path,
+        info: VideoInfo,
+        *,
+        skeleton: str | Path | None,
+        data: str | Path | None,
+        pose_models: str | Path | None,
     ) -> ActionPrediction:
         """The prediction of a decoded video."""
         model: ActionModel = self.model
-        inputs = load_video_input(model, video, info, skeleton=skeleton, data=data)
+        inputs = load_video_input(model, video, info, skeleton=skeleton, data=data, pose_models=pose_models)
         probabilities = predict_probabilities(model, inputs.tensors)[0]
         order = np.argsort(-probabilities, kind="stable").tolist()
         views = encode_views(model, inputs.tensors)
@@ -159,6 +180,7 @@ class ActionPipeline(PretrainedPipeline):
             reasons=_reasons(inputs, info, explanation, other),
             warnings=tuple(_warnings(model, inputs)),
             frames=inputs.frames,
+            poses=inputs.poses,
             n_frames=info.n_frames,
             seconds=info.duration,
             backbone=str(model.vlm.origin),
@@ -174,6 +196,7 @@ def predict(
     data: str | Path | None = None,
     frame_rate: float | None = None,
     keep_damaged: bool = False,
+    pose_models: str | Path | None = None,
     html: str | Path | None = None,
     top: int = 5,
     overwrite: bool = False,
@@ -188,6 +211,7 @@ def predict(
         data: as for `ActionPipeline`.
         frame_rate: as for `ActionPipeline`.
         keep_damaged: as for `ActionPipeline`.
+        pose_models: as for `ActionPipeline`.
         html: a page to write, with frames, bars and sentences.
         top: classes on the page.
         overwrite: replace an existing page.
@@ -205,7 +229,7 @@ def predict(
     # a bad video is refused before the model is loaded
     info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
     pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
-    prediction = pipeline._recognise(video, info, skeleton=skeleton, data=data)
+    prediction = pipeline._recognise(video, info, skeleton=skeleton, data=data, pose_models=pose_models)
     if html is not None:
         prediction.save_html(html, top=top, overwrite=overwrite)
     return prediction

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from actprompt.config import ActConfig
 from actprompt.data.dataset import Batch, ClipTensors, Inputs, VideoDataset
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.models.class_texts import class_texts
 from actprompt.models.visual_branch import Head, VisualBranch
 from actprompt.skeleton.captions import Captioner
@@ -147,8 +148,9 @@ class ActionModel(nn.Module, PretrainedModel):
         joints: Sequence[str] = ()
         names: Sequence[str] = ()
         if config.skeleton.enabled:
-            names = manifest.parameters().names
-            joints = manifest.joint_names() if config.skeleton.trajectory else ()
+            source = SkeletonSource.choose(manifest, config.skeleton.source)
+            names = source.parameters().names
+            joints = source.joint_names if config.skeleton.trajectory else ()
         texts = class_texts(manifest, config)
         vlm = vlm or load_backbone(config.vlm, config.train)
         return cls.for_classes(

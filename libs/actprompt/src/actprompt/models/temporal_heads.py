@@ -116,17 +116,25 @@ class TransformerHead(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.norm = nn.LayerNorm(dim)
+            self._make_parts(dim, heads, dropout)
             self.integrate = _Integration(dim, layers, heads, dropout)
+
+    def _make_parts(self, dim: int, heads: int, dropout: float) -> None:
+        """Further parts of a derived head."""
 
     def forward(
         self, features: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b d"]:
         """Features of clips, float32, not normalised; arguments and errors as those of `MeanHead`."""
         features, real = _real(features, mask)
-        return _masked_mean(features, real) + self.integrate(self.norm(features), real)
+        return _masked_mean(features, real) + self.integrate(self._frames(self.norm(features), real), real)
+
+    def _frames(self, frames: Float[Tensor, "b t d"], real: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """Normalised frames as the transformer takes them."""
+        return frames
 
 
-class CrossFrameHead(nn.Module):
+class CrossFrameHead(TransformerHead):
     """Messages between the frames, then a transformer over the frames, beside their mean.
 
     After Ni et al., "Expanding Language-Image Pretrained Models for General Video Recognition" (X-CLIP, ECCV 2022). A
@@ -135,40 +143,19 @@ class CrossFrameHead(nn.Module):
     of the tower exchanges messages, which join the frame's patches in its attention; on features that are cached there
     is one exchange and one token for each frame, so that the message is added to it.
 
-    Args:
-        dim: width D.
-        layers: of the integration transformer.
-        heads: of each attention; by default one for each 64 of the width.
-        dropout: probability inside the attention among messages and the encoder layers.
-        seed: of the weights.
-
-    Raises:
-        InputError: fewer than one layer, heads that do not divide the width, a dropout outside [0, 1).
+    Arguments and errors as those of `TransformerHead`; ``heads`` and ``dropout`` are of both attentions.
     """
 
-    def __init__(
-        self, dim: int, *, layers: int = 1, heads: int | None = None, dropout: float = 0.0, seed: int = 0
-    ) -> None:
-        super().__init__()
-        heads = _check(dim, layers, heads, dropout)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.norm = nn.LayerNorm(dim)
-            self.message = nn.Linear(dim, dim)
-            self.message_norm = nn.LayerNorm(dim)
-            self.exchange = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
-            self.integrate = _Integration(dim, layers, heads, dropout)
+    def _make_parts(self, dim: int, heads: int, dropout: float) -> None:
+        self.message = nn.Linear(dim, dim)
+        self.message_norm = nn.LayerNorm(dim)
+        self.exchange = nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
 
-    def forward(
-        self, features: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
-    ) -> Float[Tensor, "b d"]:
-        """Features of clips, float32, not normalised; arguments and errors as those of `MeanHead`."""
-        features, real = _real(features, mask)
-        frames = self.norm(features)
+    def _frames(self, frames: Float[Tensor, "b t d"], real: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
         messages = self.message(frames)
         sent = self.message_norm(messages)
         messages = messages + self.exchange(sent, sent, sent, key_padding_mask=~real, need_weights=False)[0]
-        return _masked_mean(features, real) + self.integrate(frames + messages, real)
+        return frames + messages
 
 
 HEADS: dict[str, Callable[..., nn.Module]] = {

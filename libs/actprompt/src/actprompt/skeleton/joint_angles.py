@@ -67,12 +67,22 @@ def torso_directions(directions: npt.ArrayLike) -> Array:
     Args:
         directions: (T, 8, 3) unit vectors.
     """
+    return _turn_lower_parts(directions, 1.0)
+
+
+def inverse_torso_directions(directions: npt.ArrayLike) -> Array:
+    """The 8 directions as the set gives them, from (T, 8, 3) in the torso's frame: inverse of `torso_directions`."""
+    return _turn_lower_parts(directions, -1.0)
+
+
+def _turn_lower_parts(directions: npt.ArrayLike, sign: float) -> Array:
+    """Directions with those of the lower parts turned by the rotation of the second axis to the upper part, or back."""
     vectors = np.array(directions, dtype=np.float64)
     upper, lower = vectors[:, _UPPER], vectors[:, _LOWER]
     cosine = upper[..., 1:2]
     cross = np.cross(np.array([0.0, 1.0, 0.0]), upper)
     sine = np.linalg.norm(cross, axis=-1, keepdims=True)
-    axis = cross / np.maximum(sine, 1e-9)
+    axis = sign * cross / np.maximum(sine, 1e-9)
     along = (axis * lower).sum(axis=-1, keepdims=True)
     vectors[:, _LOWER] = lower * cosine + np.cross(axis, lower) * sine + axis * along * (1 - cosine)
     return vectors

@@ -3,8 +3,10 @@
 The vector holds the channels at evenly spaced moments, and their statistics in parts of the clip (a temporal pyramid):
 the first contains the order of movements, the second is robust to their pace.
 
-Two kinds of skeleton are understood: the limb directions of `actprompt.skeleton.joint_angles` (joints named
-`LIMB_JOINTS`), and positions of any other joints, which are taken from their mean and in units of the body's size.
+Three kinds of skeleton are understood, alone or side by side: the limb directions of `actprompt.skeleton.joint_angles`
+(joints named `LIMB_JOINTS`); positions of a body, whose joints are found by their roles (`actprompt.skeleton.roles`),
+so that skeletons of any tracker give the same channels; and positions of any other joints, which are taken from their
+mean and in units of their size.
 
 Shapes: T frames of a clip, J joints, F = (moments + rows of the pyramid) x channels.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ import numpy.typing as npt
 from einops import rearrange
 
 from actprompt.skeleton.joint_angles import LIMB_JOINTS, active_side_first, limb_channels
+from actprompt.skeleton.roles import active_arm_left, body_channels, body_joints, limb_directions, trunk_length
 from actprompt.skeleton.trajectory_ops import complete, mean_joints, resample, temporal_pyramid, time_warp
 
 Array = npt.NDArray[np.float64]
@@ -68,24 +72,55 @@ class TrajectoryEncoder:
             skeleton: (T, J, 3).
             count: copies.
             generator: source of the random numbers.
-            jitter: standard deviation of each joint's displacement, constant over a copy, as of a tracker's error.
+            jitter: standard deviation of each joint's displacement, constant over a copy, as of a tracker's error: of
+                directions, and of positions in half trunk lengths.
         """
         whole = complete(skeleton, self.joint_means)
         rows = [self._vector(whole)]
+        directions, others = self.limbs, self._others
+        scale = np.ones((len(self.joint_names), 1))
+        if others:
+            scale[others] = self._limb_length(whole[:, others])
         for _ in range(count):
-            moved = time_warp(whole, generator) + generator.normal(0, jitter, (1, *whole.shape[1:]))
-            if self.limbs:
-                moved = moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-6)
+            moved = time_warp(whole, generator) + scale * generator.normal(0, jitter, (1, *whole.shape[1:]))
+            if directions:
+                limbs = moved[:, directions]
+                moved[:, directions] = limbs / np.maximum(np.linalg.norm(limbs, axis=-1, keepdims=True), 1e-6)
             rows.append(self._vector(moved))
         return np.stack(rows)
 
-    @property
-    def limbs(self) -> bool:
-        """True for the limb directions of `actprompt.skeleton.joint_angles`."""
-        return self.joint_names == LIMB_JOINTS
+    @cached_property
+    def limbs(self) -> list[int]:
+        """The limb directions of `actprompt.skeleton.joint_angles` among the joints."""
+        names = self.joint_names
+        return [names.index(name) for name in LIMB_JOINTS] if set(LIMB_JOINTS) <= set(names) else []
+
+    @cached_property
+    def _others(self) -> list[int]:
+        """The joints that are positions."""
+        return [index for index in range(len(self.joint_names)) if index not in self.limbs]
+
+    def _body(self, positions: Array) -> Array | None:
+        return body_joints(positions, [self.joint_names[index] for index in self._others])
+
+    def _limb_length(self, positions: Array) -> float:
+        """Half a trunk, about the length of a limb's part; 1 for joints that are no body."""
+        body = self._body(positions)
+        return 1.0 if body is None else trunk_length(body) / 2
 
     def _vector(self, whole: Array) -> npt.NDArray[np.float32]:
-        channels = limb_channels(active_side_first(whole)) if self.limbs else _position_channels(whole)
+        parts = []
+        if self.limbs:
+            parts.append(limb_channels(active_side_first(whole[:, self.limbs])))
+        if self._others:
+            positions = whole[:, self._others]
+            body = self._body(positions)
+            if body is None:
+                parts.append(_position_channels(positions))
+            else:
+                body = active_arm_left(body)
+                parts += [limb_channels(limb_directions(body)), body_channels(body)]
+        channels = np.concatenate(parts, axis=1)
         moments = rearrange(resample(channels, self.frames), "t c -> (t c)")
         return np.concatenate([moments, temporal_pyramid(channels, frames=self.frames)]).astype(np.float32)
 

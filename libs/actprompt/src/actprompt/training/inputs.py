@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +13,7 @@ from actprompt.config import ActConfig
 from actprompt.data.dataset import Inputs
 from actprompt.data.extract import read_pixels, video_features
 from actprompt.data.manifest import Clip, Manifest
-from icube_common.errors import InputError
+from actprompt.data.pose.sources import SkeletonSource
 from icube_common.vlm import FrozenVLM
 
 
@@ -75,26 +73,10 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
         else:
             frames = video_features(manifest, manifest.clips, vlm, config.video.sampling, folder=features)
     if config.skeleton.enabled:
-        parameters = manifest.parameters()
+        source = SkeletonSource.choose(manifest, config.skeleton.source)
+        parameters = source.parameters()
         if config.skeleton.trajectory:
-            joint_names = manifest.joint_names()
-            skeletons = read_skeletons(manifest)
+            joint_names = source.joint_names
+            skeletons = {clip.id: source.skeleton(clip) for clip in manifest.clips}
     ids = tuple(clip.id for clip in manifest.clips)
     return Inputs(ids, frames, pixels, skeletons, joint_names, parameters, warnings)
-
-
-def read_skeletons(manifest: Manifest) -> dict[str, npt.NDArray[np.float32]]:
-    """Clip id -> joints (T, J, 3), with T = 0 for a clip without skeleton.
-
-    Raises:
-        InputError: the set has no skeletons, or a file is damaged.
-    """
-    names = manifest.joint_names()
-    found = {}
-    for clip in manifest.clips:
-        skeleton = manifest.skeleton(clip)
-        joints = np.zeros((0, len(names), 3), dtype=np.float32) if skeleton is None else skeleton[0]
-        if joints.shape[1] != len(names):
-            raise InputError(f"{manifest.folder}: skeleton of {clip.id}: {joints.shape[1]} joints, {len(names)} named")
-        found[clip.id] = joints
-    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from actprompt.config import ActConfig
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Manifest
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.models.action_model import ActionModel, check_inputs
 from actprompt.models.checkpoint import head_name
 from actprompt.models.class_texts import class_texts
@@ -133,6 +134,7 @@ def train(
 
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
     """Record data, training clips, class knowledge and warnings in ``model.description``."""
+    skeleton = trained.model.config.skeleton
     trained.model.description = {
         "data": {
             "format": manifest.description["format"],
@@ -140,6 +142,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
             "fingerprint": manifest.fingerprint,
             "simulated": bool(manifest.description.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
+            "skeleton": SkeletonSource.choose(manifest, skeleton.source).name if skeleton.enabled else "",
         },
         "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},
         "knowledge": dict(texts.provenance),

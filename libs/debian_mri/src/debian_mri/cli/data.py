@@ -9,7 +9,7 @@ from typing import Any
 
 from debian_mri import RESEARCH_ONLY
 from debian_mri.cohorts import FORMATS
-from icube_common.cli import Command, render_table
+from icube_common.cli import Command, lazy, options_of, render_table
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +107,7 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         labels=parse_pairs(args.labels, "--labels"),
         classes=_names(args.classes),
         leakage_tiers=parse_pairs(args.leakage_tiers, "--leakage-tiers"),
-        space=args.space,
-        fill_nan=args.fill_nan,
-        strict=args.strict,
-        overwrite=args.overwrite,
+        **options_of(args, "space", "fill_nan", "strict", "overwrite"),
     )
     return describe(args.out)
 
@@ -133,10 +130,7 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
     return describe(args.data)
 
 
-def _render_info(result: Mapping[str, Any]) -> str:
-    from debian_mri.cli.info import render
-
-    return render(result)
+_render_info = lazy("debian_mri.cli.info", "render")
 
 
 def _qc_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,13 +156,7 @@ def _qc(args: argparse.Namespace) -> Mapping[str, Any]:
 
     config = PreprocessConfig(registration=args.registration, spacing=args.spacing, n4=args.n4)
     return write_qc_page(
-        args.data,
-        args.out,
-        config,
-        root=args.image_root,
-        limit=args.limit,
-        workers=args.workers,
-        overwrite=args.overwrite,
+        args.data, args.out, config, root=args.image_root, **options_of(args, "limit", "workers", "overwrite")
     )
 
 
@@ -192,12 +180,8 @@ def _simulate(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.simulation.cohort import CohortConfig, cohort_summary, simulate_cohort
 
     config = CohortConfig(
-        subjects=args.subjects,
         classes=[name.strip() for name in args.classes.split(",")],
-        seed=args.seed,
-        spacing=args.spacing,
-        sites=args.sites,
-        confound_sites=args.confound_sites,
+        **options_of(args, "subjects", "seed", "spacing", "sites", "confound_sites"),
     )
     manifest = simulate_cohort(args.out, config, workers=args.workers, overwrite=args.overwrite)
     return {**cohort_summary(manifest), "notice": RESEARCH_ONLY}

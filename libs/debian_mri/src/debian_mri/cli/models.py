@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from debian_mri.config import MriConfig, unused_keys
-from icube_common.cli import Command
+from icube_common.cli import Command, demo_command, lazy, options_of
 from icube_common.errors import InputError
 from icube_common.experiments.commands import ablate_command, compare_command, tune_command
 
@@ -53,9 +53,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
         _data(args),
         args.out,
         exclude_subjects=tuple(name for name in args.exclude_subjects.split(",") if name),
-        features=args.features,
-        resume=args.resume,
-        overwrite=args.overwrite,
+        **options_of(args, "features", "resume", "overwrite"),
     ).to_dict()
 
 
@@ -126,10 +124,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
             data=_data(args),
             scan_id=args.id,
             planes=planes,
-            fill_nan=args.fill_nan,
-            html=args.html,
-            tsv=args.tsv,
-            report=args.report,
+            **options_of(args, "fill_nan", "html", "tsv", "report"),
             **common,
         )
         written = {name.strip("-"): str(path) for name, path in files.items() if path is not None}
@@ -188,32 +183,7 @@ def _test_arguments(parser: argparse.ArgumentParser) -> None:
 def _test(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.evaluation.explanation_eval import evaluate_explanations
 
-    return evaluate_explanations(
-        args.run, _data(args), args.out, draws=args.draws, seed=args.seed, overwrite=args.overwrite
-    )
-
-
-def _render_test(result: Mapping[str, Any]) -> str:
-    from debian_mri.evaluation.explanation_eval import render
-
-    return render(result)
-
-
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="demo/debian_mri", metavar="DIR", help="folder to make (demo/debian_mri)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
-
-
-def _demo(args: argparse.Namespace) -> Mapping[str, Any]:
-    from debian_mri.cli.demo import demo
-
-    return demo(args.out, overwrite=args.overwrite)
-
-
-def _render_demo(result: Mapping[str, Any]) -> str:
-    from debian_mri.cli.demo import render
-
-    return render(result)
+    return evaluate_explanations(args.run, _data(args), args.out, **options_of(args, "draws", "seed", "overwrite"))
 
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -269,11 +239,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.run is not None and "=" in args.run and not Path(args.run).exists():
         # the first word that is no option is taken for RUN by argparse, and this one is a setting
         args.overrides, args.run = [args.run, *args.overrides], None
-    common = {
-        "comparisons": args.comparisons,
-        "features": args.features,
-        "overwrite": args.overwrite,
-    }
+    common = options_of(args, "comparisons", "features", "overwrite")
     given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if args.run is not None:
         if args.config or args.overrides or given:
@@ -331,14 +297,7 @@ def _study_arguments(parser: argparse.ArgumentParser) -> None:
 def _make_run(args: argparse.Namespace) -> Run:
     from debian_mri.evaluation.experiment import run_trial
 
-    return functools.partial(
-        run_trial,
-        data=args.data,
-        protocol=args.protocol,
-        folds=args.folds,
-        repeats=args.repeats,
-        features=args.features,
-    )
+    return functools.partial(run_trial, **options_of(args, "data", "protocol", "folds", "repeats", "features"))
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -347,13 +306,16 @@ COMMANDS: Mapping[str, Command] = {
         "predict the class of a scan, with an explanation", _predict, _predict_arguments, _render_prediction
     ),
     "evaluate-explanations": Command(
-        "compare explanations with the truth of a simulated cohort", _test, _test_arguments, _render_test
+        "compare explanations with the truth of a simulated cohort",
+        _test,
+        _test_arguments,
+        lazy("debian_mri.evaluation.explanation_eval", "render"),
     ),
-    "demo": Command(
+    "demo": demo_command(
         "run everything on simulated brains: prepare, train, evaluate, predict, pages",
-        _demo,
-        _demo_arguments,
-        _render_demo,
+        "debian_mri.cli.demo",
+        "demo/debian_mri",
+        lazy("debian_mri.cli.demo", "render"),
     ),
     "verify": Command("check the text of reports by recomputation", _verify, _verify_arguments, _render_verification),
     "evaluate": Command(

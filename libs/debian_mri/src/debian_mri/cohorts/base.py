@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from debian_mri.dicom.frames import Frame
 
 # as is: read where it lies; copy: voxels and affine into a file without free text; the last two convert
-HANDLINGS = ("as is", "copy", "analyze", "dicom")
 IMAGE_TYPES = ("original", "processed", "all")
 MAX_AGE = 120.0  # years
 
@@ -65,7 +64,7 @@ class Candidate:
         scan: without sha256; its paths are those of the source, relative to the root.
         row: variable -> text, `normalise_value`.
         source: name in a rejection.
-        handling: one of `HANDLINGS`; all but "as is" write ``nifti/<id>.nii.gz``.
+        handling: "as is", "copy", "analyze" or "dicom"; all but "as is" write ``nifti/<id>.nii.gz``.
         frames: of a DICOM volume whose headers are read.
         files: of a DICOM volume, its files in the folder ``scan.paths[0]``.
     """

@@ -35,14 +35,12 @@ from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
-from icube_common.io.runs import read_json, write_json
+from icube_common.io.runs import write_json
 from icube_common.vlm import FeatureCache, FrozenVLM, encode_items, feature_fingerprint, feature_key
-from icube_common.vlm.encode import check_same_precision
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.vlm.features import HEAD, check_same_backbone, describe_backbone, read_head
 
 logger = logging.getLogger(__name__)
 
-HEAD = "features.json"
 Item = TypeVar("Item")
 _MICROMETRES = 1000
 
@@ -170,27 +168,13 @@ def open_folder(folder: str | Path, config: MriConfig, vlm: FrozenVLM) -> Featur
         InputError: it holds something else, or features of another backbone, other slices or other preprocessing.
     """
     folder = Path(folder)
-    backbone = {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
-    header = {"backbone": backbone, "chosen": _choices(config)}
-    if not (folder / HEAD).is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
+    header = {"backbone": describe_backbone(vlm), "chosen": _choices(config)}
+    recorded = read_head(folder, tuple(header))
+    if recorded is None:
         write_json(folder / HEAD, header)
         return FeatureCache(folder, half=True)
-    recorded = read_json(folder / HEAD)
-    try:
-        kept, chosen = recorded["backbone"], recorded["chosen"]
-        fingerprint, description = kept["fingerprint"], kept["description"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / HEAD}: backbone or slices are missing: delete the folder") from error
-    check_same_precision(folder, kept, vlm)
-    if fingerprint != backbone["fingerprint"]:
-        raise InputError(
-            f"{folder}: its features are of {description}, fingerprint {fingerprint[:12]}; this is {vlm.origin}, "
-            f"fingerprint {backbone['fingerprint'][:12]}{name_difference(kept, vlm)}; choose that backbone, or another "
-            "folder for this one"
-        )
-    warn_other_versions(folder, kept, vlm)
+    check_same_backbone(folder, recorded["backbone"], vlm)
+    chosen = recorded["chosen"]
     if other := [key for key, value in header["chosen"].items() if chosen.get(key) != value]:
         raise InputError(
             f"{folder}: its features are of {other[0]}={chosen.get(other[0])}, wanted is {header['chosen'][other[0]]}; "

@@ -173,20 +173,6 @@ def check_site_confounding(samples: Samples) -> None:
     )
 
 
-def check_subject_overlap(parts: Mapping[str, Iterable[str]]) -> None:
-    """Check that no subject is in two parts of a split.
-
-    Raises:
-        InputError: a subject in two parts.
-    """
-    first: dict[str, str] = {}
-    for part, subjects in parts.items():
-        for subject in sorted(set(subjects)):
-            if subject in first:
-                raise InputError(f"subject {subject!r} is in {first[subject]} and in {part}: divide people, not scans")
-            first[subject] = part
-
-
 def training_scans(manifest: Manifest, rows: Iterable[int]) -> dict[str, Any]:
     """Training scans of a model, saved with it for `check_train_test_overlap`."""
     scans = [manifest.scans[row] for row in rows]

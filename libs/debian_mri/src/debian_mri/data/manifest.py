@@ -13,7 +13,6 @@ Written by `debian_mri.data.prepare` and `debian_mri.simulation`; reading needs 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 from debian_mri import RESEARCH_ONLY
 from debian_mri.data.clinical_variables import Column, is_missing_name
 from debian_mri.data.participants import Participants, read_columns
-from icube_common.data.manifest import DESCRIPTION, PreparedSet, read_description, read_manifest_rows, write_rows
+from icube_common.data.manifest import PreparedSet, read_description, read_manifest_rows, write_description, write_rows
 from icube_common.errors import InputError
-from icube_common.io.csv import file_digest
 
 if TYPE_CHECKING:
     from icube_common.evaluation import Samples
@@ -147,7 +145,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     }
     kinds |= {"simulated": bool, "citation": str, "manifest_sha256": str, "space": str}
     description = read_description(folder, kinds, command="debian-mri prepare")
-    path = Path(folder) / DESCRIPTION
+    path = Path(folder) / "dataset.json"
     if description["space"] not in SPACES:
         raise InputError(f"{path}: space: {description['space']!r} is none of {', '.join(SPACES)}")
     names = description["class_names"]
@@ -242,10 +240,9 @@ def write_manifest(
         **description,
         "columns": {column.name: column.to_dict() for column in columns},
         "counts": count_scans(scans) | {"rejected": len(rejected)},
-        "manifest_sha256": file_digest(folder / "manifest.csv"),
         "notice": RESEARCH_ONLY,
     }
-    (folder / "dataset.json").write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_description(folder, whole)
 
 
 def count_scans(scans: Sequence[Scan]) -> dict[str, Any]:

@@ -52,31 +52,10 @@ class Participants:
                 return column
         raise unknown("column of participants", name, self.names)
 
-    def with_leakage_tier(self, leakage_tier: str) -> tuple[str, ...]:
-        """Names of the variables of a leakage tier that are not missing everywhere."""
-        missing = self.missing()
-        return tuple(
-            column.name
-            for column in self.columns
-            if column.leakage_tier == leakage_tier and missing[column.name] < len(self.ids)
-        )
-
     def missing(self) -> dict[str, int]:
         """Name -> number of scans without a value."""
         counts = np.isnan(self.values).sum(axis=0)
         return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
-
-    def cell(self, scan_id: str, name: str) -> str:
-        """Value as text with its unit (``"74 years"``, ``"F"``); empty if missing."""
-        column = self.column(name)
-        if scan_id not in self.ids:
-            raise unknown("scan of participants", scan_id, self.ids)
-        value = float(self.values[self.ids.index(scan_id), self.names.index(name)])
-        if math.isnan(value):
-            return ""
-        if column.kind == "category":
-            return column.values[int(value)]
-        return f"{value:g} {column.unit}".strip()
 
     def select(self, names: Sequence[str], *, allow_diagnostic: bool = False) -> TabularData:
         """Variables as numbers, NaN if missing (no imputation).

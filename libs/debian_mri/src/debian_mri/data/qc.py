@@ -7,8 +7,6 @@ Failed scans and unusual brains both have high values: inspect the images.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,7 @@ from debian_mri.imaging.template import template_on_grid
 from debian_mri.imaging.volume_cache import load_volume, preprocess_all
 from icube_common.errors import InputError
 from icube_common.io.csv import read_table
-from icube_common.io.reports import format_value, render_page
+from icube_common.io.reports import format_value, jpeg_uri, render_page
 from icube_common.io.runs import atomic_file, check_output_path
 
 # robust z above which a scan is marked
@@ -288,6 +286,4 @@ def _uri(image: Float32[np.ndarray, "h w"]) -> str:
     slice_image = slice_image.resize(
         (max(1, round(slice_image.width * scale)), max(1, round(slice_image.height * scale))), Image.Resampling.BICUBIC
     )
-    buffer = io.BytesIO()
-    slice_image.save(buffer, format="JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return jpeg_uri(slice_image, quality=80)

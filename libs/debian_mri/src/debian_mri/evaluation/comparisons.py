@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from debian_mri.config import MODALITIES, restrict_modality
+from debian_mri.config import MODALITIES, MriConfig, restrict_modality
 from debian_mri.evaluation.baselines.daft import NOTE as DAFT_NOTE
 from debian_mri.evaluation.baselines.daft import SETTINGS as DAFT_SETTINGS
 from debian_mri.evaluation.baselines.daft import daft
@@ -26,13 +26,17 @@ from debian_mri.evaluation.protocols import permute_labels, permute_training_lab
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
-from icube_common.evaluation import Fold, Predictions, Samples, concatenate, grouped_k_fold, make_predictions
-from icube_common.evaluation.runner import cached_predictions, fold_name, training_seconds
+from icube_common.evaluation import Fold, Predictions, Samples, grouped_k_fold, make_predictions
+from icube_common.evaluation.runner import FoldResult, cached_predictions, fold_name, run_folds, training_seconds
 from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
 
-PERMUTATION_SEED = 2021
+_SEED = 2021
 _SITE_FOLDS = 5
+
+
+Run = Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]
+"""From the shared data, the folds and a folder to predictions of the folds."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +46,45 @@ class Comparison:
     Attributes:
         title: in a table.
         what: description in a sentence.
-        run: bench, folds and folder -> predictions on the same rows.
+        run: computes its predictions on the same rows.
         paired: whether its rows have the same labels as the model's, so that the difference means something.
         check: a control, not a rival.
     """
 
     title: str
     what: str
-    run: Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]
+    run: Run
     paired: bool = True
     check: bool = False
 
 
-def each_fold(
-    predict: Callable[[EvaluationContext, Fold, Path], Array],
-) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
-    """Run a function from a fold to probabilities on all folds; what is done is not repeated."""
-
-    def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
-        def one(fold: Fold) -> Predictions:
-            place = folder / fold_name(fold)
-            return cached_predictions(
-                place, lambda: (make_predictions(context.samples, fold, predict(context, fold, place)), ())
-            )[0]
-
-        return concatenate([one(fold) for fold in tqdm(folds, desc=folder.name, unit="fold", leave=False)])
-
-    return run
+def each_fold(predict: Callable[[EvaluationContext, Fold, Path], Array]) -> Run:
+    """Run a function from a fold and the folder of its training to probabilities on all folds."""
+    return lambda context, folds, folder: _predict_folds(context.samples, folds, folder, partial(predict, context))
 
 
-def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Predictions]:
+def _predict_folds(
+    samples: Samples, folds: Sequence[Fold], folder: Path, predict: Callable[[Fold, Path], Array]
+) -> Predictions:
+    """Predictions of all folds; what is done is not repeated."""
+
+    def one(fold: Fold) -> FoldResult:
+        place = folder / fold_name(fold)
+        return cached_predictions(place, lambda: (make_predictions(samples, fold, predict(fold, place)), ()))
+
+    return run_folds(folds, one, name=folder.name)[0]
+
+
+def _train_folds(
+    context: EvaluationContext, folds: Sequence[Fold], folder: Path, config: MriConfig | None = None
+) -> Predictions:
+    """Predictions of a model that is trained for each fold."""
+    return run_folds(
+        folds, lambda fold: context.train(fold, folder / fold_name(fold), config=config), name=folder.name
+    )[0]
+
+
+def _part(part: str) -> Run:
     """The same model with the image alone, the table alone, or both."""
 
     def run(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
@@ -82,32 +95,28 @@ def _part(part: str) -> Callable[[EvaluationContext, Sequence[Fold], Path], Pred
             raise InputError("neither the image branch nor biomarkers are in use")
         # the configured model is one of the three: its folds are not trained again
         base = context.folds if context.folds is not None and config == context.config else folder
-        return concatenate(
-            [context.train(fold, base / fold_name(fold), config=config)[0] for fold in _bar(folds, folder)]
-        )
+        return _train_folds(context, folds, base, config)
 
     return run
 
 
 def _permutation(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
     """Labels that mean nothing, in training and in test."""
-    parts = []
-    drawn = list(permute_labels(context.samples, folds, seed=PERMUTATION_SEED))
-    for samples, fold in _bar(drawn, folder):
-        found, _ = context.train(fold, folder / fold_name(fold), samples=samples)
+    drawn = {fold_name(fold): (samples, fold) for samples, fold in permute_labels(context.samples, folds, seed=_SEED)}
+
+    def one(fold: Fold) -> FoldResult:
+        name = fold_name(fold)
+        found, warnings = context.train(fold, folder / name, samples=drawn[name][0])
         # each repeat has labels of its own, and an id has one label in a table
-        parts.append(replace(found, ids=[f"{name} (draw {fold.repeat})" for name in found.ids]))
-    return concatenate(parts)
+        return replace(found, ids=[f"{scan} (draw {fold.repeat})" for scan in found.ids]), warnings
+
+    return run_folds([fold for _, fold in drawn.values()], one, name=folder.name)[0]
 
 
 def _permuted_training_labels(context: EvaluationContext, folds: Sequence[Fold], folder: Path) -> Predictions:
     """Labels exchanged among the training people; tested on the true ones."""
-    drawn = [permute_training_labels(context.samples, fold, seed=PERMUTATION_SEED) for fold in folds]
-    return concatenate([context.train(fold, folder / fold_name(fold))[0] for fold in _bar(drawn, folder)])
-
-
-def _bar(items: Sequence[Any], folder: Path) -> Any:
-    return tqdm(items, desc=folder.name, unit="fold", leave=False)
+    drawn = [permute_training_labels(context.samples, fold, seed=_SEED) for fold in folds]
+    return _train_folds(context, drawn, folder)
 
 
 def _table_model(columns: Mapping[str, Array], fold: Fold) -> Array:
@@ -146,15 +155,10 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
         class_names=names,
         groups=context.samples.groups,
     )
-    drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=PERMUTATION_SEED, validation=0.0))
+    drawn = list(grouped_k_fold(samples, folds=_SITE_FOLDS, seed=_SEED, validation=0.0))
     features, planes = _slice_features(context)
 
-    def one(fold: Fold) -> Predictions:
-        return cached_predictions(
-            folder / fold_name(fold), lambda: (make_predictions(samples, fold, slice_mean(fold, features, planes)), ())
-        )[0]
-
-    return concatenate([one(fold) for fold in _bar(drawn, folder)])
+    return _predict_folds(samples, drawn, folder, lambda fold, place: slice_mean(fold, features, planes))
 
 
 def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:

@@ -23,14 +23,13 @@ from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import predict_test, train_fold
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Predictions, Samples, make_predictions
-from icube_common.evaluation.runner import cached_predictions
+from icube_common.evaluation import Fold, Samples, make_predictions
+from icube_common.evaluation.runner import FoldResult, cached_predictions
 from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
 from icube_common.vlm import FrozenVLM
 
 Array = npt.NDArray[np.float64]
-Result = tuple[Predictions, tuple[str, ...]]
 
 
 class BaselineTables:
@@ -204,7 +203,7 @@ class EvaluationContext:
 
     def train(
         self, fold: Fold, folder: Path, *, config: MriConfig | None = None, samples: Samples | None = None
-    ) -> Result:
+    ) -> FoldResult:
         """Train a model on a fold and predict its test rows; what is done is not repeated.
 
         Args:
@@ -215,7 +214,7 @@ class EvaluationContext:
         """
         config = config or self.config
 
-        def train_and_predict() -> Result:
+        def train_and_predict() -> FoldResult:
             # an interrupted training of a fold is begun again: it takes seconds
             run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
             pooling = self.pooling if config.visual.enabled else None

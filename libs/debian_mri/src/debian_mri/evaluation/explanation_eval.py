@@ -15,7 +15,6 @@ AD is in half of the brain's coronal planes, the same figures are given with the
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +40,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation.intervals import interval_of
 from icube_common.io.reports import Report
 from icube_common.io.runs import atomic_folder, check_output_path, write_json
-
-logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 

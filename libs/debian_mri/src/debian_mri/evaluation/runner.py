@@ -6,8 +6,7 @@ An evaluation's folder holds ``predictions.csv`` (one row for each scan and repe
 
 from __future__ import annotations
 
-import logging
-import tempfile
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,6 +49,7 @@ from icube_common.evaluation import (
 from icube_common.evaluation.runner import (
     check_same_evaluation,
     fold_name,
+    in_temporary_folder,
     open_folder,
     run_folds,
     settings_record,
@@ -57,8 +57,6 @@ from icube_common.evaluation.runner import (
 )
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
-
-logger = logging.getLogger(__name__)
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -96,18 +94,13 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="debian-mri-") as folder:
-            result = evaluate(
-                data,
-                config,
-                Path(folder) / "evaluation",
-                pooling=pooling,
-                protocol=protocol,
-                options=options,
-                comparisons=comparisons,
-                features=features,
-            )
-            return replace(result, out=None)
+        rest: dict[str, Any] = {
+            "pooling": pooling,
+            "options": options,
+            "comparisons": comparisons,
+            "features": features,
+        }
+        return in_temporary_folder(functools.partial(evaluate, data, config, protocol=protocol, **rest))
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
     names = chosen(comparisons)

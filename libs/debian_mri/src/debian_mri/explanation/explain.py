@@ -21,11 +21,17 @@ from debian_mri.biomarkers.concepts import ConceptSet, load_concepts
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanInput, to_tensors
 from debian_mri.data.inputs import UNMEASURED, Inputs, used_by
-from debian_mri.explanation.contributions import ConceptPart, Deletion, DemographicPart, RestPart, SlicePart
+from debian_mri.explanation.contributions import (
+    ConceptPart,
+    Deletion,
+    DemographicPart,
+    RestPart,
+    SlicePart,
+    concept_part,
+)
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import top_slices
 from debian_mri.explanation.slice_attribution import attribute_to_slices, mask_slices, slice_parts
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.mri_model import BIAS, BIOMARKER, DESCRIPTION, JOINED, VARIABLE, Batch, MriModel
 from icube_common.errors import unknown
 
@@ -57,22 +63,16 @@ class Terms:
         return total
 
 
-def contributions(model: MriModel, batch: Batch, *, calibration: Calibration | None = None) -> Terms:
+def contributions(model: MriModel, batch: Batch) -> Terms:
     """Every term of the logits.
 
     Args:
         model: in eval mode.
         batch: B scans.
-        calibration: where given, the terms sum to the logits that the probabilities are the softmax of: all are
-            divided by the temperature, and the calibration's bias joins that of the model.
     """
     found = model.contributions(batch)
     values = np.stack([term.values.double().cpu().numpy() for term in found])
-    kinds, names = tuple(term.kind for term in found), tuple(term.name for term in found)
-    if calibration is not None:
-        values[kinds.index(BIAS)] += np.array(calibration.bias)
-        values /= calibration.temperature
-    return Terms(kinds, names, values)
+    return Terms(tuple(term.kind for term in found), tuple(term.name for term in found), values)
 
 
 @torch.no_grad()
@@ -91,7 +91,6 @@ def explain_inputs(
     sequences: Sequence[str] = ("T1w",),
     space: str = "mni",
     simulated: bool = False,
-    concepts: ConceptSet | None = None,
     slices: tuple[SlicePart, ...] | None = None,
 ) -> Explanation:
     """The explanation of a prediction from tables of inputs.
@@ -103,7 +102,6 @@ def explain_inputs(
         sequences: images of the person that were used.
         space: of the slices' positions.
         simulated: whether the image was made by a program.
-        concepts: the file's that the model was trained with; read again where not given.
         slices: with their evidence, of `debian_mri.explanation.slice_attribution`; by default those of the image
             encoder with its attention.
 
@@ -120,9 +118,7 @@ def explain_inputs(
     probabilities = model.calibration.probabilities(logits)
     confident = bool(model.abstention.answered(probabilities)[0])
     warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
-    bank = concepts
-    if bank is None and model.biomarkers is not None:
-        bank = load_concepts(config.concept_file or None)
+    bank = None if model.biomarkers is None else load_concepts(config.concept_file or None)
     plain_temperature = not any(model.calibration.bias)
     backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
     return Explanation(
@@ -163,19 +159,13 @@ def _concept_parts(model: MriModel, batch: Batch, terms: Terms, bank: ConceptSet
     for at, name in enumerate(model.biomarkers.names):
         if bool(batch["biomarkers"][0, at].isnan()):
             continue  # it was not measured and adds nothing; a note says so
-        concept = bank[name]
         parts.append(
-            ConceptPart(
-                name=name,
-                label=concept.label,
+            concept_part(
+                bank[name],
+                model.labels,
                 contributions=_values(terms, BIOMARKER, name),
                 score=float(scores[0, at]),
                 percentile=float(percentiles[0, at]) if int(model.biomarkers.control_count) else None,
-                regions=concept.regions,
-                requires=concept.requires,
-                expected=tuple(concept.direction(label) for label in model.labels),
-                sure=concept.sure,
-                source=concept.source,
             )
         )
     return tuple(parts)

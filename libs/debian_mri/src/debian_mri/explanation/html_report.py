@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from debian_mri.explanation.report_text import (
     top_slices,
 )
 from icube_common.errors import InputError
-from icube_common.io.reports import render_page
+from icube_common.io.reports import jpeg_uri, render_page
 from icube_common.io.runs import atomic_file
 
 IMAGE_SIZE = (320, 320)
@@ -36,8 +34,6 @@ SHOWN = 12
 """Slices on a page, at most; those with the greatest weight."""
 MIN_SHOWN = 6
 """Slices on a page, where there are as many, though most may have no weight."""
-HEAT = (255, 138, 0)
-"""RGB of the attention that is laid over a slice."""
 REPORT_FORMAT = "debian-mri report 1"
 
 SliceArray = npt.NDArray[np.floating[Any]]
@@ -48,7 +44,6 @@ def write_page(
     explanation: Explanation,
     images: Sequence[SliceArray],
     *,
-    attention: Sequence[SliceArray | None] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `prediction_page` atomically.
@@ -56,18 +51,13 @@ def write_page(
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
     """
-    page = prediction_page(explanation, images, attention=attention)
+    page = prediction_page(explanation, images)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
 
 
-def prediction_page(
-    explanation: Explanation,
-    images: Sequence[SliceArray],
-    *,
-    attention: Sequence[SliceArray | None] | None = None,
-) -> str:
+def prediction_page(explanation: Explanation, images: Sequence[SliceArray]) -> str:
     """The page as text.
 
     Args:
@@ -75,17 +65,13 @@ def prediction_page(
         images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
             `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), since the page names the left
             side.
-        attention: for each slice None, or (h, w) how its attention is spread over it, laid over the image in any
-            resolution; only the ratios within a slice count.
 
     Raises:
         InputError: images that do not fit the slices.
     """
     if len(images) != len(explanation.slices):
         raise InputError(f"page of {explanation.id!r}: {len(images)} images for {len(explanation.slices)} slices")
-    if attention is not None and len(attention) != len(images):
-        raise InputError(f"page of {explanation.id!r}: attention of {len(attention)} slices for {len(images)} images")
-    shown = _slices(explanation, images, attention)
+    shown = _slices(explanation, images)
     return render_page(
         "prediction.html.j2",
         package="debian_mri.explanation.record",
@@ -99,7 +85,6 @@ def prediction_page(
         absent=listed(sorted({name for names in explanation.not_judged.values() for name in names}), ""),
         probabilities=_probabilities(explanation),
         slices=shown,
-        overlaid=attention is not None and any(found is not None for found in attention),
         sides=_sides(explanation),
         hidden=len(explanation.slices) - len(shown),
         evidence=explanation.weighting == "evidence",
@@ -198,9 +183,7 @@ def _parts(explanation: Explanation) -> list[dict[str, Any]]:
     return [{"label": label, **_bar(explanation.difference(values), longest)} for label, values in rows]
 
 
-def _slices(
-    explanation: Explanation, images: Sequence[SliceArray], attention: Sequence[SliceArray | None] | None
-) -> list[dict[str, Any]]:
+def _slices(explanation: Explanation, images: Sequence[SliceArray]) -> list[dict[str, Any]]:
     named = top_slices(explanation)
     order = sorted(range(len(images)), key=lambda index: -explanation.slices[index].weight)[:SHOWN]
     if explanation.weighting == "evidence" and any(part.weight for part in explanation.slices):
@@ -210,10 +193,9 @@ def _slices(
     found = []
     for index in order:
         part = explanation.slices[index]
-        over = attention[index] if attention is not None else None
         found.append(
             {
-                "picture": _slice_image(images[index], over),
+                "picture": _slice_image(images[index]),
                 "plane": part.plane,
                 "place": _unbroken(place(part.plane, part.position_mm, explanation.space)),
                 "sequence": part.sequence,
@@ -227,25 +209,16 @@ def _slices(
     return found
 
 
-def _slice_image(image: SliceArray, attention: SliceArray | None) -> str:
-    """A slice as a JPEG in a data URI, its attention laid over it."""
+def _slice_image(image: SliceArray) -> str:
+    """A slice as a JPEG in a data URI."""
     image = np.asarray(image)
     if image.ndim != 2 or not np.isfinite(image).all() or image.min() < 0 or image.max() > 1:
         raise InputError(f"image of shape {image.shape}: must be (H, W) with values from 0 to 1")
-    # scaled before the attention is laid over, so that its edges are soft at any resolution
     grey = Image.fromarray(np.round(image * 255).astype(np.uint8))
     scale = min(IMAGE_SIZE[0] / grey.width, IMAGE_SIZE[1] / grey.height)
     size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
     picture = grey.resize(size, Image.Resampling.BICUBIC).convert("RGB")
-    if attention is not None:
-        spread = np.asarray(attention, dtype=np.float32)
-        if spread.ndim != 2 or not np.isfinite(spread).all() or spread.min() < 0:
-            raise InputError(f"attention of shape {spread.shape}: must be (h, w), finite and not negative")
-        mask = Image.fromarray(np.round(150 * spread / (float(spread.max()) or 1.0)).astype(np.uint8))
-        picture.paste(Image.new("RGB", size, HEAT), mask=mask.resize(size, Image.Resampling.BICUBIC))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return jpeg_uri(picture, quality=85)
 
 
 def _contribution_rows(explanation: Explanation) -> list[tuple[str, list[str]]]:

@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
@@ -153,27 +152,6 @@ class Explanation:
                 name: tuple(_list(item, "not_judged")) for name, item in fields["not_judged"].items()
             }
         return _make(cls, fields, "explanation")
-
-    def save(self, path: str | Path) -> Path:
-        """Write `to_dict` as JSON, atomically."""
-        from icube_common.io.runs import write_json
-
-        write_json(path, self.to_dict())
-        return Path(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Explanation:
-        """Read what `save` has written.
-
-        Raises:
-            InputError: the file is missing, or as `from_dict`.
-        """
-        from icube_common.io.runs import read_json
-
-        try:
-            return cls.from_dict(read_json(path))
-        except InputError as error:
-            raise InputError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
 
     def _index(self, class_name: str) -> int:
         if class_name not in self.classes:

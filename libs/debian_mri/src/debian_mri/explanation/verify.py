@@ -78,17 +78,6 @@ def verify_report(text: str, explanation: Explanation, recompute: Recompute | No
     return problems + list(named_signs(text, explanation))
 
 
-def check_report(text: str, explanation: Explanation, recompute: Recompute | None = None) -> None:
-    """Refuse a report that `verify_report` finds fault with.
-
-    Raises:
-        InputError: the first problem and how many there are.
-    """
-    if problems := verify_report(text, explanation, recompute):
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InputError(f"report on {explanation.id!r}: {problems[0]}{more}")
-
-
 def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
     """A line for each sign that the text names and that was not computed, or that cannot be seen on the sequences.
 

@@ -18,8 +18,8 @@ from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
-from icube_common.vlm import FrozenVLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,26 +90,14 @@ class MriPrediction:
         return save_report(path, self.explanation, overwrite=overwrite)
 
 
-class MriPipeline:
+class MriPipeline(PretrainedPipeline):
     """Prediction of scans by a trained model: ``MriPipeline.from_pretrained("RUN")("scan.nii.gz", age=74).label``.
 
     Args:
         model: a trained model.
     """
 
-    def __init__(self, model: MriModel) -> None:
-        self.model = model.eval()
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
-    ) -> MriPipeline:
-        """The pipeline of a saved model; arguments and errors as for `MriModel.from_pretrained`."""
-        return cls(MriModel.from_pretrained(source, pooling=pooling, vlm=vlm))
-
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model, as `MriModel.save_pretrained`."""
-        self.model.save_pretrained(folder, overwrite=overwrite)
+    model_class = MriModel
 
     def __call__(
         self,

@@ -90,7 +90,6 @@ def load_scan_input(
     source: ScanSource,
     *,
     values: Mapping[str, str] | None = None,
-    features: str | Path | None = None,
     encoded: ScanFeatures[Any] | None = None,
 ) -> ScanInput:
     """Read the model inputs of a scan.
@@ -99,7 +98,6 @@ def load_scan_input(
         model: a trained model.
         source: the scan.
         values: variables as text, in place of those of the set.
-        features: folder of slice features; by default below the set.
         encoded: the scan's features, where `encode_for_model` has computed them already.
 
     Raises:
@@ -125,7 +123,7 @@ def load_scan_input(
     if model.image_branch is not None:
         if encoded is None or encoded.features is None:
             folder = None if source.manifest is None else source.manifest.folder
-            (encoded,) = encode_for_model(model, [(scan, images)], folder, features=features)
+            (encoded,) = encode_for_model(model, [(scan, images)], folder)
         if encoded.error is not None:
             raise encoded.error
         assert encoded.features is not None

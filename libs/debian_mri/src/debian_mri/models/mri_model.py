@@ -34,6 +34,7 @@ from debian_mri.models.image_branch import ImageBranch
 from debian_mri.models.selective_prediction import no_threshold
 from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
+from icube_common.io.pretrained import PretrainedModel
 from icube_common.training import load_backbone
 from icube_common.vlm import FrozenVLM
 
@@ -64,11 +65,11 @@ class Contribution(NamedTuple):
     values: Float[Tensor, "b c"]
 
 
-class MriModel(nn.Module):
+class MriModel(nn.Module, PretrainedModel):
     """Classifier of brain MRI from biomarkers, slice features and clinical variables by named contributions.
 
-    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` and `from_pretrained` write
-    and read it.
+    `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` writes it, and
+    ``from_pretrained(source, pooling=None, vlm=None)`` reads it.
 
     Args:
         config: all settings.
@@ -84,6 +85,8 @@ class MriModel(nn.Module):
         description: of a trained model: ``data`` (format, title, fingerprint, simulated, classes in words),
             ``trained_on`` (see `debian_mri.data.leakage`), ``warnings``, ``disclaimers``, ``knowledge``.
     """
+
+    checkpoint = "debian_mri.models.checkpoint"
 
     def __init__(
         self,
@@ -187,21 +190,6 @@ class MriModel(nn.Module):
                 features=features,
             )
         return cls(config, labels, biomarkers=biomarkers, image_branch=image_branch, variables=variables)
-
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write a model folder, as `debian_mri.models.checkpoint.save_model`."""
-        from debian_mri.models.checkpoint import save_model
-
-        save_model(folder, self, overwrite=overwrite)
-
-    @classmethod
-    def from_pretrained(
-        cls, source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None
-    ) -> MriModel:
-        """Read a trained model; arguments and errors as for `debian_mri.models.checkpoint.load_model`."""
-        from debian_mri.models.checkpoint import load_model
-
-        return load_model(source, pooling=pooling, vlm=vlm)
 
     @property
     def device(self) -> torch.device:

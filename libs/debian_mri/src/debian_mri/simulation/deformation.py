@@ -147,14 +147,6 @@ def displacement(changes: Mapping[str, float], random: Field | None = None) -> F
     return moved
 
 
-def jacobian(field: Field) -> Scalar:
-    """Jacobian determinant of ``x + field(x)``: template volume per brain volume."""
-    derivative = np.stack([np.stack(np.gradient(part, COARSE)) for part in field])
-    derivative += np.eye(3, dtype=np.float32)[:, :, None, None, None]
-    determinant: Scalar = np.linalg.det(np.moveaxis(derivative, (0, 1), (-2, -1)))
-    return determinant
-
-
 def volumes(field: Field, head: float = 1.0) -> dict[str, float]:
     """Volumes of a brain's structures, mL, and total ``tissue`` and ``brain`` volumes."""
     coordinates = np.indices(field.shape[1:], dtype=np.float32) + field / np.float32(COARSE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,17 +22,9 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Fold, select_groups, train_on_all
 from icube_common.io.reports import Report
 from icube_common.io.runs import RunFolder
-from icube_common.training import (
-    TrainingResult,
-    check_same_data,
-    check_start,
-    finish_run,
-    load_backbone,
-    open_run,
-    training_report,
-)
-
-logger = logging.getLogger(__name__)
+from icube_common.training import TrainingResult, finish_run, training_report
+from icube_common.training.run import check_same_data, load_backbone
+from icube_common.training.validation import check_start, open_run
 
 
 def train(

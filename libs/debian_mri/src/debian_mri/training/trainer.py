@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +31,6 @@ from icube_common.losses import make_loss
 from icube_common.tabular import TabularBranch
 from icube_common.training import FitResult, StepRandom, fit
 from icube_common.vlm import FrozenVLM, default_device
-
-logger = logging.getLogger(__name__)
 
 Array = npt.NDArray[np.float64]
 

@@ -6,6 +6,7 @@ A library derives its manifest from `PreparedSet`, with its own row type and its
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +176,12 @@ def read_manifest_rows(
         if row["label"] not in classes:
             raise InputError(f"{place}: label: {unknown('class', row['label'], classes)}")
         yield place, row
+
+
+def write_description(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write ``dataset.json`` with the digest of the ``manifest.csv`` beside it."""
+    text = json.dumps({**about, "manifest_sha256": file_digest(folder / MANIFEST)}, indent=2, ensure_ascii=False)
+    (folder / DESCRIPTION).write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -25,6 +25,7 @@ def map_in_processes(
     executor: Executor | None = None,
     worth_a_pool: int = 256,
     chunksize: int = 16,
+    processes: int | None = None,
 ) -> Iterator[Result]:
     """``work`` of each item, in order.
 
@@ -34,8 +35,9 @@ def map_in_processes(
         executor: where; by default a local process pool that ends with the iteration.
         worth_a_pool: below this many items, starting processes takes longer than the work.
         chunksize: items sent to a process at once.
+        processes: of the pool; by default one for each core.
     """
-    processes = available_cores()
+    processes = processes or available_cores()
     if executor is not None:
         yield from executor.map(work, items, chunksize=chunksize)
     elif len(items) < worth_a_pool or processes == 1:

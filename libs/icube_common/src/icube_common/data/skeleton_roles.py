@@ -84,11 +84,6 @@ class JointName(NamedTuple):
     words: tuple[str, ...]
 
 
-def joint_side(name: str) -> str | None:
-    """Side in a single joint's name: ``HipLeft``, ``l_hip``, ``lThigh``, ``LFArm``, ``FemurL``; or None."""
-    return read_joint_name(name).side
-
-
 @cache
 def read_joint_name(name: str) -> JointName:
     """Read one name by itself; `read_joint_names` also uses that the name of the other side is there."""

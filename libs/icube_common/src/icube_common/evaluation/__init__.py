@@ -17,7 +17,6 @@ __getattr__, __dir__ = lazy_exports(
         "Samples": "samples",
         "TestLeakageError": "leakage",
         "base_to_new": "protocols",
-        "compute": "metrics",
         "concatenate": "predictions",
         "confusion_matrix": "metrics",
         "train_on_all": "protocols",

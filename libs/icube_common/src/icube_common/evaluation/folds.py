@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation.leakage import TableView, TestLeakageError
 from icube_common.evaluation.metrics import Array
 from icube_common.evaluation.samples import Samples
-
-By = Literal["id", "group"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,56 +125,45 @@ class Fold:
             why = next((note for note in self.warnings if note.startswith("no validation rows")), "no validation rows")
             raise InputError(f"fold {self.name!r}: train.eval_steps={eval_steps}: {why}; set it to 0")
 
-    def training_rows(self, table: Any, *, by: By = "id") -> TableView[Any]:
+    def training_rows(self, table: Any) -> TableView[Any]:
         """A side table's training rows: what scalers, imputers and memories are fitted on.
 
         Args:
-            table: a mapping from id (or group) to a value, or a sequence or array with one row for each of the
-                samples, in their order.
-            by: whether a mapping is keyed by sample or by group (subject); a group is visible where it has a training
-                row, and no row in validation or test.
+            table: a mapping from id to a value, or a sequence or array with one row for each of the samples, in their
+                order.
 
         Raises:
             InputError: a sequence of another length, or a mapping without one of the visible rows.
         """
-        return self._view(table, self.train, np.concatenate([self.validation, self.test]), by, "training")
+        return self._view(table, self.train, "training")
 
-    def side_table(self, table: Any, *, by: By = "id") -> TableView[Any]:
+    def side_table(self, table: Any) -> TableView[Any]:
         """A side table's training and validation rows, all that training and selection may read; see `training_rows`.
 
         What is *fitted* (a scaler, a memory) belongs on `training_rows`.
         """
-        return self._view(
-            table, np.concatenate([self.train, self.validation]), self.test, by, "training and validation"
-        )
+        return self._view(table, np.concatenate([self.train, self.validation]), "training and validation")
 
-    def validation_inputs(self, table: Any, *, by: By = "id") -> TableView[Any]:
+    def validation_inputs(self, table: Any) -> TableView[Any]:
         """A side table's validation rows; see `training_rows`."""
-        return self._view(table, self.validation, self.test, by, "validation")
+        return self._view(table, self.validation, "validation")
 
-    def test_inputs(self, table: Any, *, by: By = "id") -> TableView[Any]:
+    def test_inputs(self, table: Any) -> TableView[Any]:
         """A side table's test rows, for the code that predicts; see `training_rows`."""
-        return self._view(table, self.test, np.array([], dtype=np.int64), by, "test")
+        return self._view(table, self.test, "test")
 
-    def _view(self, table: Any, rows: Array, barred: Array, by: By, part: str) -> TableView[Any]:
-        if by == "group" and not isinstance(table, Mapping):
-            raise InputError(f"side table of type {type(table).__name__}: a table by group needs a mapping from group")
-        if by == "group":
-            shut = {self.samples.groups[row] for row in barred}
-            keys = dict.fromkeys(self.samples.groups[row] for row in rows)
-            visible: dict[str, Any] = {key: key for key in keys if key not in shut}
-        elif isinstance(table, Mapping):
-            visible = {self.samples.ids[row]: self.samples.ids[row] for row in rows}
+    def _view(self, table: Any, rows: Array, part: str) -> TableView[Any]:
+        ids = [self.samples.ids[row] for row in rows]
+        visible: dict[str, Any] = dict(zip(ids, ids, strict=True))
+        if isinstance(table, Mapping):
+            missing = [name for name in ids if name not in table]
+            if missing:
+                raise InputError(f"side table: no row for {missing[0]!r} ({len(missing)} of {len(ids)} missing)")
         elif len(table) != len(self.samples.ids):
             raise InputError(f"side table: {len(table)} rows for {len(self.samples.ids)} samples, need one for each")
         else:
-            visible = {self.samples.ids[row]: int(row) for row in rows}
-        if isinstance(table, Mapping):
-            missing = [key for key in visible if key not in table]
-            if missing:
-                raise InputError(f"side table: no row for {missing[0]!r} ({len(missing)} of {len(visible)} missing)")
-        known = frozenset(self.samples.groups if by == "group" else self.samples.ids)
-        return TableView(visible, table, known, part)
+            visible = {name: int(row) for name, row in zip(ids, rows, strict=True)}
+        return TableView(visible, table, frozenset(self.samples.ids), part)
 
 
 def make_fold(

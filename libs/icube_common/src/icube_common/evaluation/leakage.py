@@ -26,7 +26,7 @@ class TestLeakageError(RuntimeError):
 class TableView(Mapping[str, Value], Generic[Value]):
     """The rows of a side table that one part of a fold may see, in that part's order.
 
-    A mapping from id (or group) to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
+    A mapping from id to the table's value. Iterating, ``len`` and ``in`` know the visible rows only.
 
     Raises:
         TestLeakageError: on reading a row of another part.

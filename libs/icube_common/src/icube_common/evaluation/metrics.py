@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -155,12 +155,6 @@ def _class_counts(labels: Array, probabilities: Array) -> Array:
     return np.concatenate([one[labels] * (labels == predicted)[:, None], one[predicted], one[labels]], axis=1)
 
 
-def _by_class(sums: Array) -> tuple[Array, Array, Array]:
-    """Rows found, predicted and true of each class, each (..., C)."""
-    correct, predicted, true = np.split(sums, 3, axis=-1)
-    return correct, predicted, true
-
-
 def _mean_where(values: Array, present: Array) -> Array:
     return np.where(present, values, 0.0).sum(axis=-1) / present.sum(axis=-1)
 
@@ -168,21 +162,21 @@ def _mean_where(values: Array, present: Array) -> Array:
 @_from_sums(_class_counts)
 def mean_class_accuracy(sums: Array) -> Array:
     """Mean of the recalls of the classes that have rows; the same as balanced accuracy."""
-    correct, _, true = _by_class(sums)
+    correct, _, true = np.split(sums, 3, axis=-1)
     return _mean_where(correct / true, true > 0)
 
 
 @_from_sums(_class_counts)
 def macro_f1(sums: Array) -> Array:
     """Mean F1 of the classes that are true or predicted somewhere."""
-    correct, predicted, true = _by_class(sums)
+    correct, predicted, true = np.split(sums, 3, axis=-1)
     return _mean_where(2 * correct / (predicted + true), predicted + true > 0)
 
 
 @_from_sums(_class_counts)
 def weighted_f1(sums: Array) -> Array:
     """Mean F1 of the classes, weighted by how many rows each has."""
-    correct, predicted, true = _by_class(sums)
+    correct, predicted, true = np.split(sums, 3, axis=-1)
     f1 = np.where(true > 0, 2 * correct / (predicted + true), 0.0)
     return (f1 * true).sum(axis=-1) / true.sum(axis=-1)
 
@@ -190,7 +184,7 @@ def weighted_f1(sums: Array) -> Array:
 @_from_sums(_class_counts, low=-1.0)
 def mcc(sums: Array) -> Array:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where all rows have or get one class."""
-    correct, predicted, true = _by_class(sums)
+    correct, predicted, true = np.split(sums, 3, axis=-1)
     total, right = true.sum(axis=-1), correct.sum(axis=-1)
     covariance = right * total - (predicted * true).sum(axis=-1)
     spread = (total**2 - (predicted**2).sum(axis=-1)) * (total**2 - (true**2).sum(axis=-1))
@@ -327,15 +321,6 @@ def default_names(classes: int) -> list[str]:
     if classes > 5:
         names.insert(1, "top5")
     return [*names, "sensitivity", "specificity"] if classes == 2 else names
-
-
-def compute(names: Iterable[str], labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float]:
-    """The named metrics of ``labels`` (N,) and ``probabilities`` (N, C).
-
-    Raises:
-        InputError: an unknown name, or one that does not fit the number of classes.
-    """
-    return {name: find_metric(name)(labels, probabilities) for name in names}
 
 
 def confusion_matrix(labels: ArrayLike, probabilities: ArrayLike) -> Array:

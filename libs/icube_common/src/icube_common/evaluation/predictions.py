@@ -86,9 +86,7 @@ class Predictions:
         """Number of the most probable class, (N,), the first of equals."""
         return self.probabilities.argmax(axis=1)
 
-    def metrics(
-        self, names: Iterable[str] | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-    ) -> dict[str, Interval]:
+    def metrics(self, names: Iterable[str] | None = None) -> dict[str, Interval]:
         """The named metrics, or those that fit the number of classes, with intervals over subjects.
 
         Repeats are averaged, see `icube_common.evaluation.intervals`.
@@ -98,27 +96,12 @@ class Predictions:
         """
         return {
             name: group_interval(
-                find_metric(name),
-                self.labels,
-                self.probabilities,
-                self.subjects,
-                repeats=self.repeats,
-                level=level,
-                resamples=resamples,
-                seed=seed,
+                find_metric(name), self.labels, self.probabilities, self.subjects, repeats=self.repeats
             )
             for name in (default_names(len(self.class_names)) if names is None else names)
         }
 
-    def compare(
-        self,
-        other: Predictions,
-        names: Iterable[str] | None = None,
-        *,
-        level: float = 0.95,
-        resamples: int = 2000,
-        seed: int = 0,
-    ) -> dict[str, Comparison]:
+    def compare(self, other: Predictions, names: Iterable[str] | None = None) -> dict[str, Comparison]:
         """Each metric of this run minus that of another on the same ids and repeats, paired by subject.
 
         Raises:
@@ -145,9 +128,6 @@ class Predictions:
                 other.probabilities[b],
                 groups,
                 repeats=self.repeats[a],
-                level=level,
-                resamples=resamples,
-                seed=seed,
             )
             for name in (default_names(len(self.class_names)) if names is None else names)
         }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -139,9 +138,6 @@ def few_shot(
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     seeds: Sequence[int] = (0, 1, 2),
     test_ids: Iterable[str] | None = None,
-    train_ids: Iterable[str] | None = None,
-    shared_groups: bool = False,
-    fewer: Literal["error", "all"] = "error",
     validation: float = VALIDATION,
 ) -> Iterator[Fold]:
     """K training rows of each class, for each K and seed; the test rows are the same for all.
@@ -155,24 +151,20 @@ def few_shot(
         shots: the values of K.
         seeds: one draw of rows for each.
         test_ids: the test side; without it `held_out` takes a fixed quarter of the groups.
-        train_ids: the pool that shots are drawn from; all other samples where not given.
-        shared_groups: whether a group may be on both sides, as in some published splits.
-        fewer: what to do where a class has fewer than K rows: an error, or all that it has.
         validation: share of the pool's groups that validation rows may come from; 0 leaves the whole pool to the
             shots.
 
     Raises:
-        InputError: a class has fewer than K rows in the pool and ``fewer`` is ``"error"``; ids: `predefined_split`.
+        InputError: a class has fewer than K rows in the pool; ids: `predefined_split`.
     """
-    pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
+    pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids)
     for repeat, seed in enumerate(seeds):
         order, spare, warnings = _shuffled_sides(samples, pool, validation, seed)
         for number, count in enumerate(shots):
             train, short = _first_of_each(samples, order, count)
-            if short and fewer == "error":
+            if short:
                 raise InputError(f"{count} shots: {_too_few(samples, order, short[0])}; take no more shots than these")
             chosen, _ = _first_of_each(samples, spare, min(count, VALIDATION_SHOTS))
-            said = [f"{count} shots: {_too_few(samples, order, label)}, all taken" for label in short]
             yield make_fold(
                 samples,
                 name=f"{count} shot{'s' if count > 1 else ''}",
@@ -182,7 +174,7 @@ def few_shot(
                 repeat=repeat,
                 number=number,
                 seed=_seed(seed, "few shots", count),
-                warnings=[*warnings, *said],
+                warnings=warnings,
             )
 
 
@@ -194,8 +186,6 @@ def base_to_new(
     shots: int | None = None,
     seed: int = 0,
     test_ids: Iterable[str] | None = None,
-    train_ids: Iterable[str] | None = None,
-    shared_groups: bool = False,
     validation: float = VALIDATION,
 ) -> Iterator[BaseToNew]:
     """Train on some classes, test on them and on the others; each test chooses among its own classes only.
@@ -207,15 +197,13 @@ def base_to_new(
         shots: training rows of each base class; all where not given.
         seed: of the divisions, the shots and the validation split.
         test_ids: the test side; without it `held_out` takes a fixed quarter of the groups.
-        train_ids: the training side; all other samples where not given.
-        shared_groups: whether a group may be on both sides, as in some published splits.
         validation: share of the base classes' training groups.
 
     Raises:
         InputError: fewer than two classes on either side, an unknown class, a class without test rows on its side, or
             fewer rows than shots; ids as in `predefined_split`.
     """
-    pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids, train_ids, shared_groups)
+    pool, test = _sides(samples, held_out(samples) if test_ids is None else test_ids)
     count = len(samples.class_names)
     for draw in range(draws if new_classes is None else 1):
         if new_classes is None:
@@ -270,7 +258,7 @@ def _with_validation(
 
 
 def _sides(
-    samples: Samples, test_ids: Iterable[str], train_ids: Iterable[str] | None, shared_groups: bool
+    samples: Samples, test_ids: Iterable[str], train_ids: Iterable[str] | None = None, shared_groups: bool = False
 ) -> tuple[Array, Array]:
     """Rows of the training and of the test side."""
     test = samples.rows_of(test_ids)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,12 @@ def settings_record(config: Any) -> dict[str, Any]:
     return record
 
 
+def in_temporary_folder(evaluate: Callable[[Path], EvaluationResult]) -> EvaluationResult:
+    """Result of an evaluation whose folder is not kept."""
+    with tempfile.TemporaryDirectory(prefix="icube-") as folder:
+        return dataclasses.replace(evaluate(Path(folder) / "evaluation"), out=None)
+
+
 def open_folder(out: Path, record: Mapping[str, Any], *, overwrite: bool = False) -> None:
     """Make the folder of an evaluation, unless it is resumed; call `check_same_evaluation` before."""
     if (out / RECORD).is_file() and not overwrite:
@@ -99,14 +106,15 @@ def fold_name(fold: Fold) -> str:
     return f"{fold.repeat:02d}-{fold.number:03d}"
 
 
-def run_folds(folds: Sequence[Fold], run: Callable[[Fold], FoldResult]) -> FoldResult:
+def run_folds(folds: Sequence[Fold], run: Callable[[Fold], FoldResult], *, name: str = "folds") -> FoldResult:
     """Predictions of all folds in one table, and their warnings, each once.
 
     Args:
         folds: of a protocol.
         run: trains on a fold and predicts its test rows, usually through `cached_predictions`.
+        name: of the progress bar.
     """
-    results = [run(fold) for fold in tqdm(folds, desc="folds", unit="fold")]
+    results = [run(fold) for fold in tqdm(folds, desc=name, unit="fold")]
     return concatenate(part for part, _ in results), tuple(all_warnings(results))
 
 

@@ -53,9 +53,6 @@ def paired_test(
     groups: Sequence[str] | Array,
     *,
     repeats: ArrayLike | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> Comparison:
     """Difference of a metric between two runs on the same rows, with a sign-flip permutation test over groups.
 
@@ -72,9 +69,6 @@ def paired_test(
             them by id.
         groups: which subject each row is of, (N,).
         repeats: which repeat each row is of, (N,).
-        level: confidence level of the difference.
-        resamples: draws of the bootstrap.
-        seed: of the bootstrap and of the random flips.
 
     Raises:
         InputError: the two runs differ in shape.
@@ -87,10 +81,10 @@ def paired_test(
     def difference(draws: Array) -> Array:
         return first(draws) - second(draws)
 
-    interval = interval_of(difference, names, level=level, resamples=resamples, seed=seed)
+    interval = interval_of(difference, names)
     p = math.nan
     if math.isfinite(interval.low):
-        p = _sign_flips(pseudo_values(interval.mean, leave_one_out(difference, len(names))), seed)
+        p = _sign_flips(pseudo_values(interval.mean, leave_one_out(difference, len(names))))
     return Comparison(interval, p, "sign flips")
 
 
@@ -99,7 +93,7 @@ def smallest_p_value(groups: int) -> float:
     return max(2.0 / 2**groups, 1.0 / (FLIPS + 1)) if groups else math.nan
 
 
-def _sign_flips(values: Array, seed: int) -> float:
+def _sign_flips(values: Array) -> float:
     """Two-sided p-value of the mean of ``values`` under random signs, exact where all signs can be tried."""
     from scipy import stats
 
@@ -115,12 +109,12 @@ def _sign_flips(values: Array, seed: int) -> float:
         vectorized=True,
         n_resamples=FLIPS,
         batch=max(1, 1_000_000 // len(values)),
-        random_state=np.random.default_rng(seed),
+        random_state=np.random.default_rng(0),
     )
     return float(result.pvalue)
 
 
-def paired_mean_test(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Comparison:
+def paired_mean_test(a: ArrayLike, b: ArrayLike) -> Comparison:
     """Difference of two lists of results with the same seeds: paired t-test and t-interval.
 
     Not sign flips, which with the usual 3 to 5 seeds cannot reach 0.05 whatever the difference.
@@ -133,7 +127,7 @@ def paired_mean_test(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Comp
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
         raise InputError(f"two lists of {first.shape} and {second.shape} values: need one of each for each seed")
-    interval = mean_interval(first - second, level=level)
+    interval = mean_interval(first - second)
     spread = float((first - second).std())
     if interval.groups == 1:
         p = math.nan

@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from icube_common.cli import Command
+from icube_common.cli import Command, options_of
 from icube_common.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -65,13 +65,10 @@ def ablate_command(
             study = ablate(
                 make_run(args),
                 grid,
-                args.out,
                 executor=executor,
                 workers=workers,
-                retry_failed=args.retry_failed,
-                strict=args.strict,
-                overwrite=args.overwrite,
                 facts=facts,
+                **options_of(args, "out", "retry_failed", "strict", "overwrite"),
             )
         return {
             "study": str(study.folder),
@@ -126,17 +123,12 @@ def tune_command(
             result = tune(
                 make_run(args),
                 search,
-                args.out,
-                storage=args.storage,
-                trials=args.trials,
                 pruner=NopPruner() if args.no_pruning else None,
-                timeout=args.timeout,
                 seed=args.sampler_seed,
                 executor=executor,
                 workers=workers,
-                strict=args.strict,
-                overwrite=args.overwrite,
                 facts=_own(args, add_arguments),
+                **options_of(args, "out", "storage", "trials", "timeout", "strict", "overwrite"),
             )
         return {
             "study": str(result.folder),

@@ -11,7 +11,6 @@ from icube_common.errors import InputError
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import default_names, find_metric
 from icube_common.evaluation.predictions import Predictions
-from icube_common.evaluation.significance import smallest_p_value
 from icube_common.experiments.overrides import flatten
 from icube_common.experiments.results.differences import Difference
 from icube_common.experiments.results.pages import write_comparison
@@ -62,13 +61,7 @@ def compare(
         shared = [metric for metric in chosen if metric in intervals[name] and metric in intervals[names[0]]]
         try:
             differences[name] = {
-                metric: Difference(
-                    interval=test.difference,
-                    p_value=test.p_value,
-                    over=f"{test.difference.groups} groups",
-                    smallest_p=smallest_p_value(test.difference.groups),
-                )
-                for metric, test in tables[name].compare(first, shared).items()
+                metric: Difference.over_groups(test) for metric, test in tables[name].compare(first, shared).items()
             }
         except InputError as error:
             warnings[name] = str(error)

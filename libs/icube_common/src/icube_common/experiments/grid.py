@@ -141,21 +141,18 @@ class Grid:
         names = [variant.name for variant in variants]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"{where}: two variants have the name {twice[0]!r}: give each its own")
-        baseline = values.get("baseline", names[0])
-        if baseline not in names:
-            raise InputError(f"{where}: {unknown('baseline', str(baseline), names)}")
-        primary = values.get("primary") or ""
-        if primary and (primary not in names or primary == baseline):
-            others = [name for name in names if name != baseline]
-            raise InputError(f"{where}: {unknown('primary', str(primary), others)}")
-        grid = cls(
-            base={**(below or {}), **base, **(above or {})},
-            variants=tuple(variants),
-            seeds=read_seeds(values, where),
-            metric=read_metric(values, where),
-            baseline=baseline,
-            primary=primary,
-        )
+        seeds, metric = read_seeds(values, where), read_metric(values, where)
+        try:
+            grid = cls(
+                base={**(below or {}), **base, **(above or {})},
+                variants=tuple(variants),
+                seeds=seeds,
+                metric=metric,
+                baseline=str(values.get("baseline", names[0])),
+                primary=str(values.get("primary") or ""),
+            )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         if schema is not None:
             check_overrides(schema, grid.base, where=f"{where}: base")
             for variant in variants:

@@ -22,6 +22,7 @@ from icube_common.io.runs import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,13 @@ def figure_svg(figure: Figure) -> bytes:
     with rc_context({"svg.hashsalt": "icube", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def jpeg_uri(image: Image, *, quality: int) -> str:
+    """An image as JPEG in a data URI, for the ``src`` of a page's image."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _is_number(value: Any) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from icube_common.cli import Command, render_table
+from icube_common.cli import Command, options_of, render_table
 from icube_common.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,13 +144,10 @@ def _generate(args: argparse.Namespace, prompts: Sequence[str] | None) -> Mappin
         names,
         _generator(args),
         prompts=questions,
-        per_class=args.per_class,
         seed=args.seed or 0,
-        domain=args.domain,
         title=args.title or out.stem,
-        language=args.language,
-        max_words=args.max_words,
         date=date,
+        **options_of(args, "per_class", "domain", "language", "max_words"),
         start=start,
         # what was asked for is on disk after each class, whatever happens to the next
         on_class=lambda knowledge: knowledge.save(out, overwrite=True),
@@ -166,12 +163,8 @@ def _generator(args: argparse.Namespace) -> Generator:
     if args.endpoint is not None:
         return OpenAIGenerator(
             args.endpoint,
-            args.model,
-            key_variable=args.key_variable,
-            timeout=args.timeout,
-            temperature=args.temperature,
-            max_tokens=args.max_tokens,
             send_seed=args.seed is not None,
+            **options_of(args, "model", "key_variable", "timeout", "temperature", "max_tokens"),
         )
     options = {"max_new_tokens": args.max_tokens, "temperature": args.temperature}
     return LocalGenerator(
@@ -198,17 +191,10 @@ def _import(args: argparse.Namespace) -> Mapping[str, Any]:
     out = check_output_path(check_suffix(args.out), overwrite=args.overwrite)
     imported = import_descriptions(
         args.source,
-        form=args.form,
         class_names=_class_names(args),
-        allow_unknown=args.allow_unknown,
-        allow_missing=args.allow_missing,
-        model=args.model,
-        prompt=args.prompt,
-        reference=args.reference,
         date=_date(args.date),
-        title=args.title,
-        domain=args.domain,
-        language=args.language,
+        **options_of(args, "form", "allow_unknown", "allow_missing", "model", "prompt", "reference"),
+        **options_of(args, "title", "domain", "language"),
     )
     return {
         **_described(imported.knowledge.save(out, overwrite=args.overwrite)),
@@ -302,7 +288,6 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         apply_decisions,
         review_in_terminal,
         save_review_page,
-        sign,
     )
 
     knowledge = ClassKnowledge.load(args.file)  # also refuses a wrong file before anything is asked
@@ -325,8 +310,7 @@ def _review(args: argparse.Namespace) -> Mapping[str, Any]:
         note = f"not signed: {reviewed.proposed} sentences are still proposed"
         reviewed = Reviewed(reviewed.knowledge, reviewed.counts, (*reviewed.warnings, note))
     elif args.reviewer:
-        signed = sign(reviewed.knowledge, args.reviewer, role=args.role)
-        reviewed = Reviewed(signed, reviewed.counts, (f"signed by {signed.reviewer}, and frozen",))
+        reviewed = reviewed.sign(args.reviewer, role=args.role)
     if reviewed.knowledge != ClassKnowledge.load(args.file):
         reviewed.knowledge.save(args.file, overwrite=True)
     return {

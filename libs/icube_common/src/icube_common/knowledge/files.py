@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,20 @@ def check_suffix(path: str | Path) -> Path:
     return path
 
 
+def read_utf8(path: Path) -> str:
+    """Text of a file in UTF-8, with or without byte order mark.
+
+    Raises:
+        InputError: the file is missing or in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text in UTF-8") from error
+
+
 def read_mapping(path: str | Path) -> dict[str, Any]:
     """Content of a YAML or JSON file.
 
@@ -35,12 +49,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, no such format, no mapping, or has a key twice.
     """
     path = check_suffix(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text in UTF-8") from error
+    text = read_utf8(path)
     try:
         value = read_json_text(text, path) if path.suffix.lower() == ".json" else _read_yaml(text, path)
     except RecursionError:
@@ -143,7 +152,7 @@ def parse_knowledge(value: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: an unknown or missing key, a value of another type; the message begins with the place.
     """
-    _check_keys(value, KEYS, required=("title", "classes"))
+    check_keys(value, KEYS, required=("title", "classes"))
     fields: dict[str, Any] = {}
     for key in ("title", "domain", "language", "reviewer"):
         if key in value:
@@ -169,7 +178,7 @@ def parse_source(value: Any) -> Source:
     Raises:
         InputError: an unknown or missing key, a value of another type.
     """
-    _check_keys(_mapping(value), SOURCE_KEYS, required=("kind",))
+    check_keys(value, SOURCE_KEYS, required=("kind",))
     return Source(**value)
 
 
@@ -183,7 +192,7 @@ def _sentences(where: str, value: Any, sources: Mapping[str, Source]) -> tuple[S
 
 
 def _parse_sentence(value: Any, sources: Mapping[str, Source]) -> Sentence:
-    _check_keys(_mapping(value), SENTENCE_KEYS, required=("text", "source"))
+    check_keys(value, SENTENCE_KEYS, required=("text", "source"))
     source = value["source"]
     if isinstance(source, str):
         if source not in sources:
@@ -195,7 +204,7 @@ def _parse_sentence(value: Any, sources: Mapping[str, Source]) -> Sentence:
 
 
 def _parse_frozen(value: Any) -> dict[str, Any]:
-    _check_keys(_mapping(value), FROZEN_KEYS, required=FROZEN_KEYS)
+    check_keys(value, FROZEN_KEYS, required=FROZEN_KEYS)
     check_text(value["hash"], "hash")
     check_text(value["date"], "date")
     for name, result in _at("classes", _mapping, value["classes"]).items():
@@ -203,8 +212,13 @@ def _parse_frozen(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _check_keys(value: Mapping[str, Any], known: tuple[str, ...], *, required: tuple[str, ...]) -> None:
-    for key in value:
+def check_keys(value: Any, known: Sequence[str], *, required: Sequence[str]) -> None:
+    """Check that a value is a mapping with the required keys and no unknown ones.
+
+    Raises:
+        InputError: it is not; the key is named.
+    """
+    for key in _mapping(value):
         if key not in known:
             raise unknown("key", key, known)
     for key in required:

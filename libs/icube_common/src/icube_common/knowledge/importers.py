@@ -16,7 +16,7 @@ from typing import Any
 from icube_common.config import as_list
 from icube_common.errors import InputError, unknown
 from icube_common.knowledge.class_knowledge import ClassKnowledge, today
-from icube_common.knowledge.files import read_json_text
+from icube_common.knowledge.files import read_json_text, read_utf8
 from icube_common.knowledge.names import match_classes, name_them, readable_name
 from icube_common.knowledge.sentences import Sentence, Source, one_line
 
@@ -89,7 +89,10 @@ def import_descriptions(
     """
     path = Path(path)
     class_names = None if class_names is None else as_list(class_names)
-    value = read_published_json(path)
+    try:
+        value = read_json_text(read_utf8(path), path)
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply") from None
     if form is not None and form not in FORMS:
         raise unknown("form", form, FORMS)
     form = form or detect_form(value, path)
@@ -123,20 +126,6 @@ def import_descriptions(
         language=language,
     )
     return Imported(knowledge, form, dict(dropped), unwanted, missing)
-
-
-def read_published_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        InputError: it is missing, no JSON, or has a key twice.
-    """
-    try:
-        return read_json_text(path.read_text(encoding="utf-8-sig"), path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({type(error).__name__})") from error
 
 
 def detect_form(value: Any, path: Path) -> str:

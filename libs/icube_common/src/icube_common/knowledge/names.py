@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from icube_common.errors import InputError, nearest
+from icube_common.knowledge.files import read_utf8
 from icube_common.knowledge.sentences import check_text, one_line
 
 COLUMNS = ("name", "class", "class_name", "label")
@@ -75,14 +76,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         InputError: the file is missing, empty or of another form, or a name stands there twice.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text in UTF-8") from error
     readers = {".csv": _csv_names, ".json": _json_names}
-    names = readers.get(path.suffix.lower(), _text_names)(text, path)
+    names = readers.get(path.suffix.lower(), _text_names)(read_utf8(path), path)
     if not names:
         raise InputError(f"{path}: holds no class name")
     seen = set()

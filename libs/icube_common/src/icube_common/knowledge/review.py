@@ -15,6 +15,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.io import reports
 from icube_common.io.runs import atomic_file, read_json
 from icube_common.knowledge.class_knowledge import UNREVIEWED, ClassKnowledge, today
+from icube_common.knowledge.files import check_keys
 from icube_common.knowledge.sentences import Sentence, check_text, one_line
 
 DECISIONS = ("accepted", "edited", "rejected")
@@ -68,6 +69,11 @@ class Reviewed:
     def proposed(self) -> int:
         """Sentences that are still to be decided on."""
         return sum(sentence.status == "proposed" for sentence in self.knowledge.sentences())
+
+    def sign(self, name: str, *, role: str = "", date: str | None = None) -> Reviewed:
+        """The review with signed knowledge; arguments and errors as `sign`."""
+        signed = sign(self.knowledge, name, role=role, date=date)
+        return Reviewed(signed, self.counts, (f"signed by {signed.reviewer}, and frozen",))
 
 
 def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed:
@@ -142,15 +148,13 @@ def sign(knowledge: ClassKnowledge, name: str, *, role: str = "", date: str | No
 
 def accept_all(knowledge: ClassKnowledge) -> Reviewed:
     """Accept every sentence that is still proposed."""
-    return decide(
-        knowledge,
-        [
-            Decision(name, sentence.text, "accepted")
-            for name, sentences in knowledge.classes.items()
-            for sentence in sentences
-            if sentence.status == "proposed"
-        ],
-    )
+    return decide(knowledge, [Decision(name, sentence.text, "accepted") for name, sentence in _proposed(knowledge)])
+
+
+def _proposed(knowledge: ClassKnowledge) -> list[tuple[str, Sentence]]:
+    """Class and sentence of all that is still to be decided on."""
+    entries = ((name, sentence) for name, sentences in knowledge.classes.items() for sentence in sentences)
+    return [(name, sentence) for name, sentence in entries if sentence.status == "proposed"]
 
 
 def apply_decisions(knowledge: ClassKnowledge, path: str | Path) -> Reviewed:
@@ -164,45 +168,29 @@ def apply_decisions(knowledge: ClassKnowledge, path: str | Path) -> Reviewed:
     """
     value = read_json(path)
     try:
-        _check_keys(value, ("title", "decisions", "reviewer"), required=("title", "decisions"))
+        check_keys(value, ("title", "decisions", "reviewer"), required=("title", "decisions"))
         if value["title"] != knowledge.title:
             raise InputError(f"was made for {value['title']!r}, not for {knowledge.title!r}")
         if not isinstance(value["decisions"], list):
             raise InputError("'decisions': must be a list")
         reviewed = decide(knowledge, [_parse_decision(item) for item in value["decisions"]])
         if value.get("reviewer"):
-            _check_keys(value["reviewer"], ("name", "role", "date"), required=("name",))
+            check_keys(value["reviewer"], ("name", "role", "date"), required=("name",))
             for key, text in value["reviewer"].items():
                 if text != "" or key == "name":
                     check_text(text, f"reviewer {key}")
-            signed = sign(
-                reviewed.knowledge,
-                value["reviewer"]["name"],
-                role=value["reviewer"].get("role", ""),
-                date=value["reviewer"].get("date") or None,
-            )
-            reviewed = Reviewed(signed, reviewed.counts, (f"signed by {signed.reviewer}, and frozen",))
+            reviewer = value["reviewer"]
+            reviewed = reviewed.sign(reviewer["name"], role=reviewer.get("role", ""), date=reviewer.get("date") or None)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return reviewed
 
 
 def _parse_decision(value: Any) -> Decision:
-    _check_keys(value, ("class", "text", "decision", "edited", "reason"), required=("class", "text", "decision"))
+    check_keys(value, ("class", "text", "decision", "edited", "reason"), required=("class", "text", "decision"))
     for key, text in value.items():
         check_text(text, key)
     return Decision(value["class"], value["text"], value["decision"], value.get("edited"), value.get("reason"))
-
-
-def _check_keys(value: Any, known: Sequence[str], *, required: Sequence[str]) -> None:
-    if not isinstance(value, dict):
-        raise InputError(f"must hold a mapping with {', '.join(map(repr, required))} (found {value!r:.60})")
-    for key in value:
-        if key not in known:
-            raise unknown("key", key, known)
-    for key in required:
-        if key not in value:
-            raise InputError(f"{key!r} is missing")
 
 
 def review_in_terminal(
@@ -226,12 +214,7 @@ def review_in_terminal(
         InputError: as `ClassKnowledge.load`.
     """
     knowledge = ClassKnowledge.load(path)
-    waiting = [
-        (name, sentence)
-        for name, sentences in knowledge.classes.items()
-        for sentence in sentences
-        if sentence.status == "proposed"
-    ]
+    waiting = _proposed(knowledge)
     counts: Counter[str] = Counter()
     warnings: list[str] = []
     for number, (name, sentence) in enumerate(waiting, start=1):

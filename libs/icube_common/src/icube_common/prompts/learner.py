@@ -58,22 +58,12 @@ class PromptLearner(nn.Module):
     Args:
         vlm: the frozen model; it is referred to and moves along, but is neither trained nor saved.
         class_names: in the order of the logits.
-        init: what the context starts as; see `PromptConfig`, as for all that follows up to ``seed``.
-        template: words around the class name, whose place is ``{}``; without it they stand before the name. A list of
-            templates is an ensemble: each class has a prompt of each.
-        num_context: number of context vectors or ``"auto"``.
-        class_token: ``end``, ``middle``, ``front``, ``none`` or ``auto``.
-        class_specific: whether each class has its own context.
-        max_descriptions: sentences used of each class, 0 for all.
-        conditional: whether a meta-net shifts the context by the image's feature (CoCoOp).
-        learn: whether the context vectors are trained.
-        chunk: prompts run through the tower at once; 0: all where their activations fit into
-            `icube_common.prompts.chunks.ACTIVATION_BYTES`, else as many as do.
-        cut_padding: whether trailing padding is left away where the tower allows it.
-        seed: of random vectors and networks.
+        init: what the context starts as: ``template``, ``descriptions``, ``knowledge`` or ``random``.
         knowledge: the class descriptions, for ``init="descriptions"`` and ``"knowledge"``; a string is one sentence.
         knowledge_embeddings: ``(C, E)`` what ``init="knowledge"`` projects into the context; by default the mean
             feature of each class's descriptions.
+        options: further keys of `PromptConfig`, such as ``template`` (words around the class name, whose place is
+            ``{}``; a list is an ensemble), ``num_context``, ``class_token`` and ``conditional``.
 
     Attributes:
         warnings: what the user should know about the initialisation; every report repeats them.
@@ -95,33 +85,13 @@ class PromptLearner(nn.Module):
         class_names: str | Sequence[str],
         init: str = "template",
         *,
-        template: str | Sequence[str] = "a photo of a",
-        num_context: int | str = "auto",
-        class_token: str = "auto",
-        class_specific: bool = False,
-        max_descriptions: int = 0,
-        conditional: bool = False,
-        learn: bool = True,
-        chunk: int = 0,
-        cut_padding: bool = True,
-        seed: int = 0,
         knowledge: Descriptions | Mapping[str, str | Sequence[str]] | None = None,
         knowledge_embeddings: Float[Tensor, "c e"] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
-        self.config = config = PromptConfig(
-            init=init,
-            template=template,
-            num_context=str(num_context),
-            class_token=class_token,
-            class_specific=class_specific,
-            max_descriptions=max_descriptions,
-            conditional=conditional,
-            learn=learn,
-            chunk=chunk,
-            cut_padding=cut_padding,
-            seed=seed,
-        )
+        options["num_context"] = str(options.get("num_context", "auto"))
+        self.config = config = PromptConfig(init=init, **options)
         self.vlm = vlm
         self.class_names = as_list(class_names)
         if not self.class_names:
@@ -140,12 +110,12 @@ class PromptLearner(nn.Module):
         self.register_buffer("ids", layout.ids[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("slots", layout.slots[:, :columns].to(vlm.device), persistent=False)
         self.register_buffer("owner", layout.owner.to(vlm.device), persistent=False)
-        start = plan.vectors(vlm, seed=seed).to(vlm.device)
+        start = plan.vectors(vlm, seed=config.seed).to(vlm.device)
         # a template that is the name alone has no vector
-        if not start.numel() and (conditional or init == "knowledge"):
-            what = "conditional=true" if conditional else "init=knowledge"
-            raise InputError(f"template={template!r}: has no word beside the class name that {what} could shift")
-        self.context = nn.Parameter(start, requires_grad=learn and start.numel() > 0)
+        if not start.numel() and (config.conditional or init == "knowledge"):
+            what = "conditional=true" if config.conditional else "init=knowledge"
+            raise InputError(f"template={config.template!r}: has no word beside the class name that {what} could shift")
+        self.context = nn.Parameter(start, requires_grad=config.learn and start.numel() > 0)
         self._prompt_bytes: int | None = None
 
         norm = float(vlm.token_embedding.weight.detach().float().norm(dim=1).mean())
@@ -159,15 +129,15 @@ class PromptLearner(nn.Module):
             self.knowledge_embeddings = embeddings.detach().float().clone().to(vlm.device)
             width = embeddings.shape[1]
             self.project_knowledge = Shift(
-                width, vlm.token_width, token_norm=norm, hidden=min(width, 256), seed=seed
+                width, vlm.token_width, token_norm=norm, hidden=min(width, 256), seed=config.seed
             ).to(vlm.device)
         elif knowledge_embeddings is not None:
             raise InputError(f"knowledge_embeddings: have no place with init={init}; use init=knowledge")
         self.meta_net: Shift | None = None
-        if conditional:
+        if config.conditional:
             # CoCoOp's bottleneck of a sixteenth
             hidden = max(8, vlm.embed_dim // 16)
-            self.meta_net = Shift(vlm.embed_dim, vlm.token_width, token_norm=norm, hidden=hidden, seed=seed).to(
+            self.meta_net = Shift(vlm.embed_dim, vlm.token_width, token_norm=norm, hidden=hidden, seed=config.seed).to(
                 vlm.device
             )
 

@@ -16,7 +16,6 @@ __getattr__, __dir__ = lazy_exports(
         "TabularData": "table",
         "TabularText": "text",
         "Scaler": "scaling",
-        "TrainingFold": "table",
         "ValueEmbedding": "embedding",
         "group_features": "groups",
     },

@@ -15,10 +15,11 @@ from icube_common.tabular.config import TabularConfig
 from icube_common.tabular.fusion import ClassPrototypeMemory, Fusion, TabularContrastiveLoss, class_means
 from icube_common.tabular.groups import group_features
 from icube_common.tabular.scaling import Scaler
-from icube_common.tabular.table import TabularData, TrainingFold
+from icube_common.tabular.table import TabularData
 from icube_common.tabular.text import TabularText
 
 if TYPE_CHECKING:
+    from icube_common.evaluation.folds import Fold
     from icube_common.vlm.backbone import FrozenVLM
 
 
@@ -81,7 +82,7 @@ class TabularBranch(nn.Module):
         vlm: FrozenVLM,
         config: TabularConfig,
         table: TabularData,
-        fold: TrainingFold,
+        fold: Fold,
         *,
         generator: torch.Generator | None = None,
     ) -> TabularBranch:

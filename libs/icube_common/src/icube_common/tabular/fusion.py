@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from icube_common.errors import InputError
+from icube_common.evaluation.folds import Fold
 from icube_common.losses.contrastive import info_nce
 from icube_common.losses.logit_scale import scale_of
 from icube_common.tabular.scaling import Scaler
-from icube_common.tabular.table import TabularData, TrainingFold, training_values
+from icube_common.tabular.table import TabularData, training_values
 from icube_common.tabular.text import TabularText
 
 # CLIP's (Radford et al., ICML 2021, sec. 2.5)
@@ -73,7 +74,7 @@ class TabularContrastiveLoss(nn.Module):
         return info_nce(sample, numbers, scale=scale_of(self.log_scale), labels=labels if self.label_aware else None)
 
 
-def class_means(table: TabularData, fold: TrainingFold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
+def class_means(table: TabularData, fold: Fold, scaler: Scaler) -> Float[np.ndarray, "c p"]:
     """Mean scaled numbers of each of a fold's classes over its training rows; NaN where a class has no value.
 
     Args:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from icube_common.tabular.table import TabularData, TrainingFold, training_values
+from icube_common.evaluation.folds import Fold
+from icube_common.tabular.table import TabularData, training_values
 
 
 def group_features(
-    table: TabularData, fold: TrainingFold, *, max_correlation: float = 0.5, size: int = 6
+    table: TabularData, fold: Fold, *, max_correlation: float = 0.5, size: int = 6
 ) -> tuple[tuple[int, ...], ...]:
     """Part the columns into groups of low mutual correlation, on the training rows only.
 

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from icube_common.errors import InputError
-from icube_common.tabular.table import TabularData, TrainingFold, training_values
+from icube_common.evaluation.folds import Fold
+from icube_common.tabular.table import TabularData, training_values
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Scaler:
     coarse: tuple[str, ...] = ()
 
     @classmethod
-    def fit(cls, table: TabularData, fold: TrainingFold, *, method: str = "robust") -> Scaler:
+    def fit(cls, table: TabularData, fold: Fold, *, method: str = "robust") -> Scaler:
         """Centre and spread of a fold's training rows; there is no way in for others.
 
         Args:

@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from icube_common.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from icube_common.evaluation.folds import Fold
 
 # how tables in the field write "not measured"
 _MISSING = frozenset({"", "na", "n/a", "nan", "none", "null", "."})
@@ -106,22 +109,7 @@ class TabularData:
         )
 
 
-class TrainingFold(Protocol):
-    """Fold of `icube_common.evaluation`, as far as it is used here: the only access to training rows."""
-
-    @property
-    def train_classes(self) -> Sequence[int]:
-        """The classes that are trained."""
-
-    @property
-    def train_labels(self) -> Int[np.ndarray, " m"]:
-        """Positions in `train_classes` of the training rows, in their order."""
-
-    def training_rows(self, table: Mapping[str, Any], /) -> Mapping[str, Any]:
-        """A view of a table (id -> value) that holds the training rows only, in their order."""
-
-
-def training_values(table: TabularData, fold: TrainingFold) -> Float[np.ndarray, "m p"]:
+def training_values(table: TabularData, fold: Fold) -> Float[np.ndarray, "m p"]:
     """The training rows' values, in the fold's order.
 
     Raises:

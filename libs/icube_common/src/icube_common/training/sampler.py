@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,7 @@ def local_rows(batch_size: int, *, gradient_accumulation_steps: int, rank: int, 
     return slice(rank * share, (rank + 1) * share)
 
 
+@dataclass(frozen=True)
 class MicroBatches:
     """Batch sampler: this process's draws of every micro-batch from step ``start`` up to step ``stop``.
 
@@ -115,22 +117,12 @@ class MicroBatches:
         stop: steps in all.
     """
 
-    def __init__(
-        self,
-        order: BatchOrder,
-        *,
-        batch_size: int,
-        gradient_accumulation_steps: int,
-        rows: slice,
-        start: int,
-        stop: int,
-    ) -> None:
-        self.order = order
-        self.batch_size = batch_size
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.rows = rows
-        self.start = start
-        self.stop = stop
+    order: BatchOrder
+    batch_size: int
+    gradient_accumulation_steps: int
+    rows: slice
+    start: int
+    stop: int
 
     def __len__(self) -> int:
         return (self.stop - self.start) * self.gradient_accumulation_steps

@@ -15,7 +15,7 @@ __getattr__, __dir__ = lazy_exports(
         "default_device": "device",
         "encode_frames": "encode",
         "encode_items": "encode",
-        "feature_fingerprint": "encode",
+        "feature_fingerprint": "features",
         "feature_key": "features",
         "load_vlm": "load",
     },

@@ -167,12 +167,6 @@ class FrozenVLM(nn.Module):
         scale: Tensor = self.model.logit_scale  # type: ignore[assignment]
         return scale.detach().exp().float().reshape(())
 
-    @property
-    def logit_bias(self) -> Float[Tensor, ""]:
-        """Bias of SigLIP's logits, 0 for other models."""
-        bias: Tensor | None = getattr(self.model, "logit_bias", None)
-        return torch.zeros((), device=self.device) if bias is None else bias.detach().float().reshape(())
-
     @functools.cached_property
     def tokenizer(self) -> Any:
         """open_clip's tokenizer for this model.

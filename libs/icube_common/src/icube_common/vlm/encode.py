@@ -6,13 +6,11 @@ not depend on each other: an item's features are those that it has alone, up to 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -144,47 +142,6 @@ def encode_frames(
     if key is None:
         raise InputError("a cache of features needs a key (feature_key)")
     return cache.get_or_compute(key, compute)["features"]
-
-
-def feature_fingerprint(vlm: FingerprintedEncoder) -> str:
-    """Fingerprint of features: the backbone's, and the mixed precision in which it computes, where there is one."""
-    if vlm.mixed_precision == "no":
-        return vlm.fingerprint
-    return hashlib.sha256(f"{vlm.fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
-
-
-def check_same_precision(folder: str | Path, backbone: Mapping[str, Any], vlm: FingerprintedEncoder) -> None:
-    """Features of one mixed precision do not answer for those of another.
-
-    Args:
-        folder: of features.
-        backbone: its record of the backbone; a record without ``mixed_precision`` is of ``"no"``.
-        vlm: the backbone at hand.
-
-    Raises:
-        InputError: the precisions differ.
-    """
-    recorded = backbone.get("mixed_precision", "no")
-    if recorded != vlm.mixed_precision:
-        raise InputError(
-            f"{folder}: its features were computed with mixed_precision={recorded}, this run computes with "
-            f"mixed_precision={vlm.mixed_precision} on {vlm.device.type}; set train.mixed_precision={recorded}, "
-            f"without a training ACCELERATE_MIXED_PRECISION={recorded}, or name another folder"
-        )
-
-
-class FingerprintedEncoder(Protocol):
-    """Interface of a backbone for `feature_fingerprint`."""
-
-    mixed_precision: str
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of weights and preprocessing."""
 
 
 def _read(frames: Iterable[Tensor], pending: _Pending[Any]) -> Iterator[Tensor]:

@@ -13,10 +13,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,15 +24,82 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.io.runs import atomic_file
+from icube_common.io.runs import atomic_file, read_json
+from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+
+if TYPE_CHECKING:
+    from icube_common.vlm.backbone import FrozenVLM
 
 logger = logging.getLogger(__name__)
 
+HEAD = "features.json"
+"""Record of the backbone and of the choices that all features of a folder share."""
 # beside the features in each file: SHA-256 over names, types, shapes and values, as 32 bytes
 _CHECKSUM = "sha256"
 _KEY = re.compile(r"[0-9a-f]{64}")
 # a temporary file of this age was left by a writer that was killed
 _STALE_SECONDS = 3600.0
+
+
+def feature_fingerprint(vlm: FrozenVLM) -> str:
+    """Fingerprint of features: the backbone's, and the mixed precision in which it computes, where there is one."""
+    if vlm.mixed_precision == "no":
+        return vlm.fingerprint
+    return hashlib.sha256(f"{vlm.fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
+
+
+def describe_backbone(vlm: FrozenVLM) -> dict[str, Any]:
+    """Backbone of a folder's features, for its `HEAD`; `check_same_backbone` compares it."""
+    return {**vlm.describe(), "fingerprint": feature_fingerprint(vlm), "mixed_precision": vlm.mixed_precision}
+
+
+def read_head(folder: Path, keys: Sequence[str]) -> dict[str, Any] | None:
+    """`HEAD` of a folder of features; None for a new or an empty folder.
+
+    Args:
+        folder: of features.
+        keys: required sections, ``backbone`` among them.
+
+    Raises:
+        InputError: the folder holds something else, or a section is missing.
+    """
+    path = folder / HEAD
+    if not path.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder}: exists already and is no folder of features; name another folder")
+        return None
+    head = read_json(path)
+    whole = isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in keys)
+    if not whole or not {"description", "fingerprint"} <= head["backbone"].keys():
+        raise InputError(f"{path}: {' or '.join(keys)} is missing: delete the folder and compute its features again")
+    return head
+
+
+def check_same_backbone(folder: str | Path, recorded: Mapping[str, Any], vlm: FrozenVLM) -> None:
+    """Check that a folder's features are of a backbone and of its mixed precision.
+
+    Args:
+        folder: of features.
+        recorded: of `describe_backbone`; a record without ``mixed_precision`` is of ``"no"``.
+        vlm: the backbone at hand.
+
+    Raises:
+        InputError: they differ; both are named, and what to do.
+    """
+    precision, fingerprint = recorded.get("mixed_precision", "no"), feature_fingerprint(vlm)
+    if precision != vlm.mixed_precision:
+        raise InputError(
+            f"{folder}: its features were computed with mixed_precision={precision}, this run computes with "
+            f"mixed_precision={vlm.mixed_precision} on {vlm.device.type}; set train.mixed_precision={precision}, "
+            f"without a training ACCELERATE_MIXED_PRECISION={precision}, or name another folder"
+        )
+    if recorded["fingerprint"] != fingerprint:
+        raise InputError(
+            f"{folder}: its features are of {recorded['description']}, fingerprint {recorded['fingerprint'][:12]}; "
+            f"this is {vlm.origin}, fingerprint {fingerprint[:12]}{name_difference(recorded, vlm)}; choose that "
+            "backbone, or another folder for this one"
+        )
+    warn_other_versions(folder, recorded, vlm)
 
 
 @dataclass(frozen=True)

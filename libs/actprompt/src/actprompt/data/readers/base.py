@@ -12,8 +12,8 @@ from typing import Protocol as Interface
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data.frame_folder import is_image
 from actprompt.data.manifest import Clip, Protocol
+from actprompt.data.video.frame_folder import is_image
 from icube_common.errors import InputError
 
 

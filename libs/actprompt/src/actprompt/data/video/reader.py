@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.data import frame_folder
 from actprompt.data.frame_sampling import Sampling, sample_indices
+from actprompt.data.video import frame_folder
 from actprompt.data.video.decoding import JOINABLE, VideoError, decoded, opened
 from actprompt.data.video.display import Display
 from actprompt.data.video.seeking import packet_index, seek_frames
@@ -196,17 +197,40 @@ def read_frames(
         found = _read_by_seeking(path, wanted, n_frames)
         if found is not None:
             return found
+    kept: list[npt.NDArray[np.uint8]] = []
+    count = 0
+    for count, picture in enumerate(_pictures(path, keep_damaged=keep_damaged), start=1):
+        if count - 1 == wanted[len(kept)]:
+            kept.append(picture())
+            if len(kept) == len(wanted):
+                return np.stack(kept)
+    raise VideoError(f"{path}: frame {wanted[-1]} is wanted and {count} decode: prepare the set again")
+
+
+def iterate_frames(path: str | Path, *, keep_damaged: bool = False) -> Iterator[npt.NDArray[np.uint8]]:
+    """Each frame (H, W, 3) of a file or folder of frames in order, one in memory at a time.
+
+    Raises:
+        VideoError: as `read_frames`.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        with _as_video_error():
+            count = len(frame_folder.list_frames(path))
+        for index in range(count):
+            yield read_frames(path, [index])[0]
+    else:
+        for picture in _pictures(path, keep_damaged=keep_damaged):
+            yield picture()
+
+
+def _pictures(path: Path, *, keep_damaged: bool) -> Iterator[Callable[[], npt.NDArray[np.uint8]]]:
+    """Functions that convert the decoded frames of a file, in order, to pixels."""
+    display = None
     with opened(path) as (container, stream):
-        kept: list[npt.NDArray[np.uint8]] = []
-        display, count = None, 0
         for frame in decoded(path, container, stream, [] if keep_damaged else None):
             display = display or _display(path, frame, stream)
-            if count == wanted[len(kept)]:
-                kept.append(display.picture(frame))
-                if len(kept) == len(wanted):
-                    return np.stack(kept)
-            count += 1
-    raise VideoError(f"{path}: frame {wanted[-1]} is wanted and {count} decode: prepare the set again")
+            yield partial(display.picture, frame)
 
 
 def decoder_key() -> dict[str, str]:

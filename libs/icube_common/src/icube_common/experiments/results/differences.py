@@ -13,7 +13,7 @@ import numpy as np
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import find_metric
 from icube_common.evaluation.predictions import Predictions, concatenate
-from icube_common.evaluation.significance import paired_mean_test, smallest_p_value
+from icube_common.evaluation.significance import Comparison, paired_mean_test, smallest_p_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,13 @@ class Difference:
     note: str = ""
     smallest_p: float = 0.0
     role: str = ""
+
+    @classmethod
+    def over_groups(cls, test: Comparison) -> Difference:
+        """The difference of two runs, paired by subject."""
+        groups = test.difference.groups
+        smallest = smallest_p_value(groups)
+        return cls(interval=test.difference, p_value=test.p_value, over=f"{groups} groups", smallest_p=smallest)
 
     def to_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -69,13 +76,7 @@ def over_groups(variant: Mapping[int, Path], baseline: Mapping[int, Path], metri
     Raises:
         InputError: that metric is unknown there, a file cannot be read, or the two were not made on the same rows.
     """
-    test = _joined(variant).compare(_joined(baseline), [metric])[metric]
-    return Difference(
-        interval=test.difference,
-        p_value=test.p_value,
-        over=f"{test.difference.groups} groups",
-        smallest_p=smallest_p_value(test.difference.groups),
-    )
+    return Difference.over_groups(_joined(variant).compare(_joined(baseline), [metric])[metric])
 
 
 def _joined(files: Mapping[int, Path]) -> Predictions:

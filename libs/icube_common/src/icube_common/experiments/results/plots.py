@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icube_common.errors import InputError
-from icube_common.experiments.results.tables import Estimate
+from icube_common.evaluation.intervals import Interval
 from icube_common.io.reports import figure_svg
 from icube_common.io.runs import atomic_file
 
@@ -29,7 +29,7 @@ class Dots:
     """
 
     label: str
-    estimate: Estimate | None
+    estimate: Interval | None
     values: Sequence[float] = ()
 
 

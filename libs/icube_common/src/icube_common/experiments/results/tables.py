@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from icube_common.errors import InputError
+from icube_common.evaluation.intervals import Interval
 from icube_common.io.reports import format_value
 from icube_common.io.runs import atomic_file
 
@@ -31,22 +32,6 @@ _LATEX = {
 }
 
 
-class Estimate(Protocol):
-    """A figure with its interval, such as `icube_common.evaluation.intervals.Interval`."""
-
-    @property
-    def mean(self) -> float:
-        """The figure."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of its interval; NaN where there is none."""
-
-    @property
-    def high(self) -> float:
-        """Upper end of its interval; NaN where there is none."""
-
-
 @dataclass(frozen=True)
 class P:
     """A p-value as a cell: three decimals, or ``<0.001``."""
@@ -56,7 +41,7 @@ class P:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts, numbers, `Estimate`, `P` and None.
+    """Rows of texts, numbers, `Interval`, `P` and None.
 
     Attributes:
         columns: headings.
@@ -118,7 +103,7 @@ class Table:
 
     def to_csv(self) -> str:
         """As CSV with unrounded numbers; an estimate takes three columns: itself, ``_low`` and ``_high``."""
-        wide = [any(_is_estimate(row[index]) for row in self.rows) for index in range(len(self.columns))]
+        wide = [any(isinstance(row[index], Interval) for row in self.rows) for index in range(len(self.columns))]
         head: list[str] = []
         for column, three in zip(self.columns, wide, strict=True):
             head += [column, f"{column}_low", f"{column}_high"] if three else [column]
@@ -152,7 +137,7 @@ def cell_text(cell: Any) -> str:
         if not math.isfinite(cell.value):
             return format_value(None)
         return "<0.001" if cell.value < 0.001 else f"{cell.value:.3f}"
-    if _is_estimate(cell):
+    if isinstance(cell, Interval):
         return _estimate_text(cell)
     if _is_no_number(cell):
         return format_value(None)
@@ -164,11 +149,7 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _is_estimate(cell: Any) -> bool:
-    return all(hasattr(cell, name) for name in ("mean", "low", "high"))
-
-
-def _estimate_text(cell: Estimate) -> str:
+def _estimate_text(cell: Interval) -> str:
     half = (cell.high - cell.low) / 2
     if not math.isfinite(cell.mean):
         return format_value(None)
@@ -181,7 +162,9 @@ def _estimate_text(cell: Estimate) -> str:
 
 def _raw(cell: Any, three: bool) -> list[Any]:
     """Values for CSV: numbers without rounding, empty for None."""
-    values = [cell.mean, cell.low, cell.high] if _is_estimate(cell) else [cell.value if isinstance(cell, P) else cell]
+    values = [cell.value if isinstance(cell, P) else cell]
+    if isinstance(cell, Interval):
+        values = [cell.mean, cell.low, cell.high]
     values += [None] * (3 - len(values)) if three else []
     return ["" if value is None or _is_no_number(value) else value for value in values]
 

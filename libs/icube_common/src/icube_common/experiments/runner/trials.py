@@ -8,7 +8,6 @@ proposals whether or not it was interrupted. With several workers they depend on
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +21,6 @@ from icube_common.errors import InputError
 from icube_common.experiments.runner.trial_run import Run, TrialRun, execute_trial_run, read_result
 from icube_common.experiments.search import Search
 from icube_common.io.runs import read_json, write_json
-
-logger = logging.getLogger(__name__)
 
 # reports of a trial's second seed come after those of its first in Optuna's one count of steps
 _STEPS = 10_000_000
