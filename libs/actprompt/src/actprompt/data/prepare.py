@@ -22,8 +22,8 @@ from actprompt.data.readers.base import ReaderResult, Rejection, Skeletons, in_o
 from actprompt.data.readers.lists.class_names import ClassNames, check_distinct, check_labels, read_class_names
 from actprompt.data.video import VideoError, probe
 from actprompt.data.video.frame_folder import clip_digest, clip_status
-from actprompt.skeleton.features import limb_parameters, parameter_table, write_parameters
-from actprompt.skeleton.io import write_skeleton
+from actprompt.skeleton.features import named_parameters, parameter_table, write_parameters
+from actprompt.skeleton.io import spans_other_time, write_skeleton
 from icube_common.data.processes import map_in_processes
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
@@ -93,7 +93,7 @@ def prepare(
     about_copies = describe_copies(copies)
     if strict and len(about_copies) > 1:
         raise InputError(f"{where}: {about_copies[-1]}")
-    warnings = [*found.warnings, *about_copies, *_about_classes(found, clips)]
+    warnings = [*found.warnings, *about_copies, *_about_classes(found, clips), *_about_skeletons(found, clips)]
     description: dict[str, Any] = {
         "format": format,
         "title": found.title,
@@ -107,7 +107,8 @@ def prepare(
         **found.description,
     }
     if not FORMATS[format].lists:
-        description["counts"]["side_files"] = scan_folder(found.root).side_files
+        taken = len(found.skeletons.times) if found.skeletons and found.skeletons.seconds else 0
+        description["counts"]["side_files"] = scan_folder(found.root).side_files - taken
     if copies:
         description["copies"] = [[clip.id for clip in group] for group in copies]
     with atomic_folder(out, overwrite=overwrite) as folder:
@@ -220,6 +221,16 @@ def _about_classes(found: ReaderResult, clips: Sequence[Clip]) -> list[str]:
     return warnings
 
 
+def _about_skeletons(found: ReaderResult, clips: Sequence[Clip]) -> list[str]:
+    """Warning about skeletons whose times are not those of their videos."""
+    if found.skeletons is None or not found.skeletons.seconds:
+        return []
+    times = found.skeletons.times
+    odd = [clip.id for clip in clips if clip.id in times and spans_other_time(times[clip.id], clip.duration)]
+    listed = ", ".join(odd[:5]) + (", ..." if len(odd) > 5 else "")
+    return [f"{len(odd)} skeletons span another time than their videos: {listed}"] if odd else []
+
+
 def _probe_all(
     found: ReaderResult, probe_clip: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
 ) -> tuple[list[Clip], list[Rejection]]:
@@ -258,8 +269,8 @@ def _write_skeletons(folder: Path, clips: Sequence[Clip], skeletons: Skeletons) 
     rows = []
     for clip in with_joints:
         joints = skeletons.sequences[clip.id]
-        write_skeleton(folder, clip.id, joints, skeletons.times[clip.id] * clip.duration)
-        rows.append(limb_parameters(joints, clip.duration))
+        write_skeleton(folder, clip.id, joints, skeletons.times[clip.id] * (1 if skeletons.seconds else clip.duration))
+        rows.append(named_parameters(joints, skeletons.joint_names, clip.duration))
     table = parameter_table([clip.id for clip in with_joints], rows)
     return {
         "parameters": write_parameters(folder, table),

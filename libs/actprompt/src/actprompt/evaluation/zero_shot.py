@@ -83,11 +83,11 @@ def evaluate_zero_shot(
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
     clips = [manifest.clips[row] for row in fold.test]
-    found = video_features(manifest, clips, vlm, sampling, folder=features)
+    found = video_features(manifest, clips, vlm, sampling, folder=features, output="joint")
     probabilities = predict(learner, [found[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
-    warnings = [warning for warning in (vlm.untrained_warning, *learner.warnings) if warning]
+    warnings = [warning for warning in (vlm.weights_warning, *learner.warnings) if warning]
     if manifest.description.get("simulated"):
         warnings.append("simulated videos, not recordings of people")
     if bank is not None:

@@ -267,7 +267,7 @@ def _warnings(model: ActionModel, inputs: VideoInput) -> list[str]:
         warnings.append(f"A clip called {inputs.clip_id} was trained on: no evidence about unseen videos.")
     if description["data"].get("simulated"):
         warnings.append("Trained on simulated videos, not on recordings of people.")
-    backbone = model.vlm.untrained_warning
+    backbone = model.vlm.weights_warning
     if backbone and (model.visual is not None or not model.vlm.origin.text_trained):
         warnings.append(f"Backbone: {backbone}.")
     return list(dict.fromkeys([*warnings, *description["warnings"]]))

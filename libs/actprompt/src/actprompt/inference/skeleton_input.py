@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.pose.estimate import POSE_JOINTS, PoseFolder, track_video
-from actprompt.data.pose.sources import file_joint_names, join_skeletons, named_parameters
+from actprompt.data.pose.sources import join_skeletons
 from actprompt.data.video import VideoInfo
 from actprompt.models.action_model import ActionModel
-from actprompt.skeleton.features import Parameters, joint_parameters
-from actprompt.skeleton.io import read_skeleton
+from actprompt.skeleton.features import Parameters, joint_parameters, named_parameters
+from actprompt.skeleton.io import read_skeleton_file, spans_other_time
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
 from icube_common.pose import PoseModels, PoseSequence, PoseTracker, find_models
@@ -108,13 +108,12 @@ def skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipP
 def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters, str]:
     """Skeleton and parameters of a file for a video of that duration, and a warning."""
     remedy = "give an .npz with joints (T, J, 3) and time (T,) in s"
-    joints, time = read_skeleton(path, remedy=remedy)
+    joints, time, named = read_skeleton_file(path, remedy=remedy)
     if np.isnan(joints).all():
         raise InputError(f"{path}: no joint is tracked in any of its {len(joints)} frames: {remedy}")
     if not uses_skeleton(model):
         return absent(model), ""
     names = recorded_joints(model)
-    named = file_joint_names(path)
     if joints.shape[1] != len(names) or named not in (None, names):
         raise InputError(
             f"{path}: {joints.shape[1]} joints, this run was trained on {len(names)}: {', '.join(names)}; give these"
@@ -122,8 +121,7 @@ def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[C
     if names == LIMB_JOINTS and abs(float(np.nanmean(np.linalg.norm(joints, axis=2))) - 1) > _UNIT:
         raise InputError(f"{path}: its joints are no unit directions, as this run was trained on")
     result = _with_parameters(absent(model), model, path, _named(model, names, joints, duration))
-    span = float(time[-1] - time[0])
-    odd = abs(span - duration) > max(0.5, 0.25 * duration)
+    span, odd = float(time[-1] - time[0]), spans_other_time(time, duration)
     note = f"The skeleton spans {span:.2f} s, the video {duration:.2f} s: is it this video's?" if odd else ""
     return replace(result, joints=joints), note
 

@@ -1,6 +1,7 @@
 """Visual branch: frame features to a clip feature in the space of the texts, with a temporal head of the user's choice.
 
-Shapes: B clips, T frames, D width of the space that images and texts share, F of what a temporal head returns.
+Shapes: B clips, T frames, W width of the backbone's image features, D of the space that images and texts share (equal
+unless the backbone has separate features), F of what a temporal head returns.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.vlm import FrozenVLM
 
 Head: TypeAlias = "type[nn.Module] | nn.Module"
-"""A temporal head of the user: a class, called with ``width=D``, or an instance that is copied for each training."""
+"""A temporal head of the user: a class, called with ``width=W``, or an instance that is copied for each training."""
 
 
 def build_custom_head(head: Head, width: int, *, frames: int, seed: int) -> tuple[nn.Module, int]:
-    """A user's temporal head for frame features (B, T, D), and the width F of its clip features (B, F).
+    """A user's temporal head for frame features (B, T, W), and the width F of its clip features (B, F).
 
     Args:
         head: class or instance.
-        width: D.
+        width: W.
         frames: T, for a trial run.
         seed: of a class's weights; the global generator is left as it is.
 
@@ -62,7 +63,8 @@ class VisualBranch(nn.Module):
     """Clip feature from frames: temporal head, then a linear projection into the space of the texts.
 
     Of an image tower that was trained together with the text tower, the frames' mean already lies in that space, and
-    the projection adds to it; the features of an untrained tower are projected altogether.
+    the projection adds to it; the features of other towers (untrained, or trained apart from the texts) are projected
+    altogether.
 
     Args:
         vlm: the frozen backbone; referred to, not owned.
@@ -79,8 +81,8 @@ class VisualBranch(nn.Module):
         self, vlm: FrozenVLM, config: VisualConfig, *, frames: int, seed: int, head: Head | None = None
     ) -> None:
         super().__init__()
-        dim = vlm.embed_dim
-        self.trained = vlm.origin.image_trained
+        dim = vlm.feature_dim
+        self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
         self.tower = (
             PromptedTower(
                 vlm,
@@ -93,7 +95,7 @@ class VisualBranch(nn.Module):
             if config.prompts
             else None
         )
-        self.dim = dim
+        self.dim, self.joint_dim = dim, vlm.embed_dim
         self.custom = head is not None
         if head is None:
             self.head = make_head(config.head, dim, layers=config.layers, dropout=config.dropout, seed=seed)
@@ -102,7 +104,7 @@ class VisualBranch(nn.Module):
             self.head, width = build_custom_head(head, dim, frames=frames, seed=seed)
         # these features do not begin with the mean frame, which the prior takes
         self.mean_apart = self.custom or config.head == "segment_difference"
-        self.map = LinearProjection(width, dim)
+        self.map = LinearProjection(width, self.joint_dim)
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
         """Clip features before the projection; the mean frame stands before those of a head without it."""
@@ -110,7 +112,7 @@ class VisualBranch(nn.Module):
         pooled: Tensor = self.head(frames)
         return torch.cat([frames.float().mean(1), pooled.float()], dim=-1) if self.mean_apart else pooled
 
-    def encoded(self, batch: Batch) -> Float[Tensor, "b t d"]:
+    def encoded(self, batch: Batch) -> Float[Tensor, "b t w"]:
         """The frames' features: as they come, or of pixels by the tower with its prompts."""
         if self.tower is None or "pixels" not in batch:
             return batch["frames"]
@@ -118,9 +120,10 @@ class VisualBranch(nn.Module):
         return found
 
     def prior(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
-        """The clip feature without training: the mean frame of a trained tower, zero otherwise."""
-        mean = pooled[:, : self.dim]
-        return F.normalize(mean, dim=-1) if self.trained else torch.zeros_like(mean)
+        """The clip feature without training: the mean frame of a tower trained with the texts, zero otherwise."""
+        if self.trained:
+            return F.normalize(pooled[:, : self.dim], dim=-1)
+        return pooled.new_zeros(len(pooled), self.joint_dim)
 
     def head_features(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
         """The input of the projection: all of `pooled`, or the features of a head without the mean frame."""

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from actprompt.skeleton.joint_angles import active_side_first, hand_distances, limb_angles
+from actprompt.skeleton.joint_angles import LIMB_JOINTS, active_side_first, hand_distances, limb_angles
+from actprompt.skeleton.roles import body_joints, limb_directions
 from actprompt.skeleton.trajectory_ops import fill_gaps
 from icube_common.data.manifest import write_rows
 from icube_common.errors import InputError
@@ -83,6 +84,22 @@ def joint_parameters(
             found[f"{names[first]} to {names[second]}, mean"] = (float(apart.mean()), unit)
             found[f"{names[first]} to {names[second]}, smallest"] = (float(apart.min()), unit)
     return found
+
+
+def named_parameters(joints: npt.ArrayLike, names: Sequence[str], duration: float) -> Parameters:
+    """Named parameters of a clip: of limb directions, of a body by the roles of its joints, or of any joints.
+
+    Args:
+        joints: (T, J, 3).
+        names: J names.
+        duration: of the clip, in s.
+    """
+    if tuple(names) == LIMB_JOINTS:
+        return limb_parameters(joints, duration)
+    body = body_joints(joints, names)
+    if body is not None:
+        return limb_parameters(limb_directions(body), duration)
+    return joint_parameters(joints, names, duration)
 
 
 def parameter_table(ids: Sequence[str], rows: Sequence[Parameters]) -> TabularData:

@@ -66,8 +66,8 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
     joint_names: tuple[str, ...] = ()
     warnings = []
     if config.visual.enabled:
-        if vlm.untrained_warning:
-            warnings.append(f"Backbone: {vlm.untrained_warning}.")
+        if vlm.weights_warning:
+            warnings.append(f"Backbone: {vlm.weights_warning}.")
         if config.visual.prompts:
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:

@@ -4,7 +4,8 @@ A folder of features holds ``features.json`` (backbone with its fingerprint, sli
 (`icube_common.vlm.FeatureCache`), under a key of the scan's content: an interrupted job is
 resumed, a changed image is encoded again, and a folder of another backbone or other slices is refused.
 
-Shapes: S slices of a scan, D width of the space that images and texts share, K signs.
+Shapes: S slices of a scan, D width of the space that images and texts share, W of slice features for the image
+branch (D where the encoder has no others), K signs.
 """
 
 from __future__ import annotations
@@ -190,14 +191,16 @@ class ScanFeatures(Generic[Item]):
     Attributes:
         item: what the scan belongs to, as it was given.
         images: its images; None where there are none to encode.
-        features: ``(S, D)`` in half precision, whether they come from the cache or not.
+        features: ``(S, W)`` in half precision, whether they come from the cache or not.
+        joint: ``(S, D)`` in the space of the texts, where the encoder has separate features.
         slices: what they are of.
         error: why there are none: an image that cannot be used.
     """
 
     item: Item
     images: ScanImages | None
-    features: Float[Tensor, "s d"] | None = None
+    features: Float[Tensor, "s w"] | None = None
+    joint: Float[Tensor, "s d"] | None = None
     slices: tuple[SliceInfo, ...] = ()
     error: InputError | None = None
 
@@ -238,7 +241,7 @@ def encode_scans(
         elif encoded.features is not None:
             assert result.images is not None
             try:
-                stored = _tensors(encoded.features, result.images.slices)
+                stored = _tensors(encoded.tensors, result.images.slices)
                 if cache is not None:
                     stored = cache.put(looked.key, stored)
             except InputError as error:
@@ -246,6 +249,7 @@ def encode_scans(
         if stored is not None:
             assert result.images is not None
             result.features, result.slices = stored["features"].half().float(), _infos(stored, result.images)
+            result.joint = stored["joint"].half().float() if "joint" in stored else None
         yield result
 
 
@@ -258,11 +262,11 @@ class _Looked(Generic[Item]):
     stored: dict[str, Tensor] | None = None
 
 
-def _tensors(features: Float[Tensor, "s d"], images: Sequence[SliceImage]) -> dict[str, Tensor]:
-    """Stored preprocessing of a scan."""
+def _tensors(features: Mapping[str, Tensor], images: Sequence[SliceImage]) -> dict[str, Tensor]:
+    """Features and places of a scan's slices as they are stored."""
     places = [image.position_mm for image in images]
     return {
-        "features": features,
+        **features,
         "plane": torch.tensor([PLANES.index(image.plane) for image in images]),
         "place": torch.tensor([0 if mm is None else round(mm * _MICROMETRES) for mm in places]),
         "placed": torch.tensor([mm is not None for mm in places], dtype=torch.uint8),

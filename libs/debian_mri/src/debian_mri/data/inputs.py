@@ -46,23 +46,25 @@ class Inputs:
 
     Attributes:
         ids: in the manifest's order.
-        features: scan id -> ``(S, D)`` of the frozen image encoder.
+        features: scan id -> ``(S, W)`` of the frozen image encoder.
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
         columns: descriptions of the variables.
         disclaimers: warnings for every report: variables of tier C.
         warnings: warnings about the tables.
+        joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
     """
 
     ids: tuple[str, ...]
-    features: Mapping[str, Float[Tensor, "s d"]] | None = None
+    features: Mapping[str, Float[Tensor, "s w"]] | None = None
     slices: Mapping[str, tuple[SliceInfo, ...]] = field(default_factory=dict)
     biomarkers: TabularData | None = None
     demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    joint: Mapping[str, Float[Tensor, "s d"]] | None = None
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
@@ -71,7 +73,7 @@ class Inputs:
         table = features if features is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
-        return replace(self, ids=ids, features=features, biomarkers=biomarkers, demographics=demographics)
+        return replace(self, ids=ids, features=features, joint=None, biomarkers=biomarkers, demographics=demographics)
 
 
 def _through(table: TabularData | None, view: View) -> TabularData | None:
@@ -128,6 +130,7 @@ def load_inputs(
     """
     ids = tuple(scan.id for scan in manifest.scans)
     found: dict[str, Tensor] = {}
+    joint: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
     names = tuple(config.concepts.biomarkers or BIOMARKERS)
@@ -151,6 +154,8 @@ def load_inputs(
                     raise one.error
                 if one.features is not None:
                     found[one.item.id], slices[one.item.id] = one.features, one.slices
+                if one.joint is not None:
+                    joint[one.item.id] = one.joint
                 if config.concepts.enabled:
                     assert one.images is not None
                     rows.append(scan_signs(one.images, names, sign_cache))
@@ -166,8 +171,8 @@ def load_inputs(
     if config.demographics.mode != "none":
         demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
         warnings += said
-    if config.visual.enabled and vlm is not None and vlm.untrained_warning:
-        warnings.append(f"Backbone: {vlm.untrained_warning}.")
+    if config.visual.enabled and vlm is not None and vlm.weights_warning:
+        warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
         ids,
         found if config.visual.enabled else None,
@@ -177,6 +182,7 @@ def load_inputs(
         columns,
         disclaimers,
         (*disclaimers, *warnings),
+        joint or None,
     )
 
 

@@ -168,6 +168,11 @@ def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict
     return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 
 
+def _joint_features(context: EvaluationContext) -> Mapping[str, Any]:
+    """Slice features in the space of the texts."""
+    return context.inputs.joint or _slice_features(context)[0]
+
+
 def _slice_mean(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     return slice_mean(fold, *_slice_features(context))
 
@@ -195,12 +200,12 @@ def _coop(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
     settings = replace(COOP_SETTINGS, device=context.config.train.device)
     run = _fresh_run(place, settings)
-    return coop(fold, _slice_features(context)[0], context.vlm, _names(context), run, settings=settings)
+    return coop(fold, _joint_features(context), context.vlm, _names(context), run, settings=settings)
 
 
 def _zero_shot(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     assert context.vlm is not None
-    return zero_shot(fold, _slice_features(context)[0], context.vlm, _names(context))
+    return zero_shot(fold, _joint_features(context), context.vlm, _names(context))
 
 
 COMPARISONS: Mapping[str, Comparison] = {

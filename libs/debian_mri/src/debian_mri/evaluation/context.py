@@ -197,7 +197,7 @@ class EvaluationContext:
         inputs = load_inputs(manifest, loaded, vlm, features=features)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
-            note = vlm.untrained_warning
+            note = vlm.weights_warning
             inputs = replace(inputs, warnings=tuple(text for text in inputs.warnings if not note or note not in text))
         return cls(manifest, samples, config, vlm, texts, inputs, BaselineTables(manifest, config), out, pooling, folds)
 

@@ -2,14 +2,15 @@
 
     slices -> frozen encoder (cached) -> pooling -> projection -> x = normalised(prior + .) -> cos(x, description)
 
-``prior`` is the scan's feature without training: the mean slice of an encoder that was trained together with the texts,
-else the mean of the class texts. The projection is initialised by ridge regression to the class texts, so a scan
-without evidence in its image stays near ``prior``.
+``prior`` is the scan's feature without training: the mean slice of an encoder that was trained together with the texts
+(CLIP), else the mean of the class texts. The projection is initialised by ridge regression to the class texts, so a
+scan without evidence in its image stays near ``prior``.
 
 The branch adds ``logit_weight * scale * mean_j cos(x, t_cj - t)`` to the logit of class c, with t_cj its descriptions
 and t the mean of all classes: each description has a share of its own, and the shares of a class sum to its part.
 
-Shapes: B scans, S slices, D width, N descriptions, C classes, Q clinical covariates.
+Shapes: B scans, S slices, W width of slice features, D of the texts' space (equal unless the encoder has separate
+features), N descriptions, C classes, Q clinical covariates.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ImageBranch(nn.Module):
         slices: S of every scan, 0 where they differ.
         covariates: Q, for FiLM; 0 for none.
         branch: of ``demographics.mode=text``; a training may set it later.
-        pooling: a pooling in place of ``config.visual.pooling``: a class, called with ``width=D``, or an instance.
+        pooling: a pooling in place of ``config.visual.pooling``: a class, called with ``width=W``, or an instance.
         features: (N, D) of the descriptions, where nothing about them is learned and they were computed before.
 
     Attributes:
@@ -65,12 +66,13 @@ class ImageBranch(nn.Module):
         self._references = (prompts, pooling)
         text = branch is not None or config.demographics.mode == "text"
         self.trained_prompts = prompts if self.learns_prompts or text else None
-        dim, visual, seed = prompts.vlm.embed_dim, config.visual, config.train.seed
-        self.trained = prompts.vlm.origin.image_trained
+        vlm, visual, seed = prompts.vlm, config.visual, config.train.seed
+        dim, width = vlm.embed_dim, vlm.feature_dim
+        self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
         self.pooling = (
-            SlicePooling(visual.pooling, dim, slices=slices, width=visual.attention_width, seed=seed)
+            SlicePooling(visual.pooling, width, slices=slices, width=visual.attention_width, seed=seed)
             if pooling is None
-            else CustomPooling(pooling, dim, slices=slices, seed=seed)
+            else CustomPooling(pooling, width, slices=slices, seed=seed)
         )
         self.projection = LinearProjection(self.pooling.features, dim)
         self.film = Film(covariates, dim) if covariates else None
@@ -117,7 +119,7 @@ class ImageBranch(nn.Module):
         """Descriptions of each class."""
         return torch.bincount(self.owner(like), minlength=len(self.prompts.class_names)).to(like)
 
-    def prior(self, slices: Float[Tensor, "b s d"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
+    def prior(self, slices: Float[Tensor, "b s w"], texts: Float[Tensor, "n d"]) -> Float[Tensor, "b d"]:
         """The scans' features without training, length 1."""
         if self.trained:
             return F.normalize(slices.nanmean(1), dim=-1)
@@ -125,7 +127,7 @@ class ImageBranch(nn.Module):
 
     def feature(
         self,
-        slices: Float[Tensor, "b s d"],
+        slices: Float[Tensor, "b s w"],
         texts: Float[Tensor, "n d"],
         *,
         covariates: Float[Tensor, "b q"] | None = None,

@@ -100,6 +100,15 @@ def atomic_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
         raise
 
 
+def user_cache() -> Path:
+    """Folder of files that the libraries compute or fetch once for a user, not made yet.
+
+    ``$ICUBE_CACHE``, else ``icube`` below ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ICUBE_CACHE") or Path(base) / "icube")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, keys in the given order."""
     with atomic_file(path) as temporary:

@@ -247,15 +247,15 @@ def _score(args: argparse.Namespace, load_encoder: EncoderLoader) -> Mapping[str
         "file": args.file,
         "knowledge_hash": knowledge.hash,
         "vlm": encoded,
-        "vlm_note": encoder.untrained_warning,
+        "vlm_note": encoder.weights_warning,
         **scores.to_dict(),
     }
     if args.out is not None:
         write_json(args.out, to_json(result))
     if args.html is not None:
         page = scores.report(f"Scores: {knowledge.title}", subtitle=f"{args.file}, text encoder {encoded}")
-        if encoder.untrained_warning:
-            page.paragraph(encoder.untrained_warning)
+        if encoder.weights_warning:
+            page.paragraph(encoder.weights_warning)
         page.save(args.html)
     return {**result, "out": args.out, "html": args.html}
 

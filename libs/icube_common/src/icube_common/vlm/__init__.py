@@ -10,6 +10,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "FeatureCache": "features",
         "FrozenVLM": "backbone",
+        "ImageOutput": "backbone",
+        "ImageOutputs": "backbone",
         "TextTokens": "text_encoder",
         "VLMConfig": "config",
         "default_device": "device",
@@ -18,5 +20,6 @@ __getattr__, __dir__ = lazy_exports(
         "feature_fingerprint": "features",
         "feature_key": "features",
         "load_vlm": "load",
+        "select_output": "encode",
     },
 )

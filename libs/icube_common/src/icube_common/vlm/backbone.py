@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,21 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 _PROBE = "A person sits down, slowly; then (after 3.5 s) rises & shrugs nonchalantly."
 
 
+ImageOutput: TypeAlias = Literal["joint", "features"]
+
+
+class ImageOutputs(NamedTuple):
+    """Features of N images.
+
+    Attributes:
+        joint: (N, D) in the space of the texts, normalised.
+        features: (N, W) for learned heads; ``joint`` itself where the image tower has no others.
+    """
+
+    joint: Float[Tensor, "n d"]
+    features: Float[Tensor, "n w"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
     """Source of the weights, which every output names.
@@ -35,6 +50,8 @@ class ModelSource:
         seed: of the random weights.
         weights_of: the tag that a weight file is of, by the user.
         preprocessing_assumed: preprocessing and activation of a weight file are defaults, not known.
+        alignment: alignment of two towers that were not trained together on pairs of image and text, for every output;
+            None for a model that was.
     """
 
     name: str
@@ -44,8 +61,16 @@ class ModelSource:
     seed: int
     weights_of: str | None = None
     preprocessing_assumed: bool = False
+    alignment: str | None = None
+
+    @property
+    def trained_on_pairs(self) -> bool:
+        """True where image features lie in the space of the texts by a training on pairs, as CLIP's do."""
+        return self.image_trained and self.text_trained and self.alignment is None
 
     def __str__(self) -> str:
+        if self.alignment is not None:
+            return f"{self.name} ({self.alignment})"
         if self.image_trained and self.text_trained:
             details = f", weights of {self.weights_of}" if self.weights_of else ""
             details += ", preprocessing assumed" if self.preprocessing_assumed else ""
@@ -134,6 +159,16 @@ class FrozenVLM(nn.Module):
             return self.encode_ids(ids).shape[-1]
 
     @property
+    def separate_features(self) -> bool:
+        """True where learned heads have image features of their own, apart from those in the space of the texts."""
+        return hasattr(self.model, "encode_image_features")
+
+    @property
+    def feature_dim(self) -> int:
+        """Width W of the image features for learned heads; D where these are the ones in the space of the texts."""
+        return int(self.model.feature_dim) if self.separate_features else self.embed_dim  # type: ignore[arg-type]
+
+    @property
     def preprocess_config(self) -> dict[str, Any]:
         """Size, mean, std, interpolation and resize mode of `preprocess`; its text, where it was replaced."""
         made, config = self._preprocess_config
@@ -155,11 +190,9 @@ class FrozenVLM(nn.Module):
         return self._tower.cuttable
 
     @property
-    def untrained_warning(self) -> str:
-        """One line for every output that rests on untrained weights, empty where all are trained."""
-        if self.origin.image_trained and self.origin.text_trained:
-            return ""
-        return str(self.origin)
+    def weights_warning(self) -> str:
+        """One line for every output of weights that were not trained on pairs of image and text, empty for others."""
+        return "" if self.origin.trained_on_pairs else str(self.origin)
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
@@ -201,12 +234,31 @@ class FrozenVLM(nn.Module):
             ids = trim_padding(ids)
         return F.normalize(self.encode_ids(ids.to(self.device)), dim=-1)
 
-    def encode_image(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Features of preprocessed images, normalised; float32 on the model's device."""
-        encode: Callable[..., Tensor] = self.model.encode_image  # type: ignore[assignment]
+    def encode_image(
+        self, pixels: Float[Tensor, "n 3 h w"], *, output: ImageOutput = "joint"
+    ) -> Float[Tensor, "n d"] | Float[Tensor, "n w"]:
+        """Features of preprocessed images; float32 on the model's device.
+
+        Args:
+            pixels: of `preprocess`.
+            output: ``"joint"``: normalised, in the space of the texts; ``"features"``: for learned heads, as the image
+                tower has them, where they are separate (`separate_features`), else the joint ones.
+        """
+        outputs = self.encode_image_outputs(pixels)
+        return outputs.joint if output == "joint" else outputs.features
+
+    def encode_image_outputs(self, pixels: Float[Tensor, "n 3 h w"]) -> ImageOutputs:
+        """Both features of preprocessed images, in one pass; float32 on the model's device."""
+        pixels = pixels.to(self.device, torch.float32)
+        model: Any = self.model
         with self.autocast():
-            features = encode(pixels.to(self.device, torch.float32), normalize=False)
-        return F.normalize(features.float(), dim=-1)
+            if self.separate_features:
+                features = model.encode_image_features(pixels)
+                joint = model.align_image_features(features)
+            else:
+                features = joint = model.encode_image(pixels, normalize=False)
+        joint = F.normalize(joint.float(), dim=-1)
+        return ImageOutputs(joint, features.float() if self.separate_features else joint)
 
     def encode_ids(
         self,

@@ -18,7 +18,7 @@ class VLMConfig(Config):
     """Frozen vision-language model."""
 
     name: str = option(
-        "icube-minilm", "open_clip name, hf-hub:org/name, a folder, or a built-in (icube-minilm, icube-tiny)"
+        "icube-lite", "open_clip name, hf-hub:org/name, a folder, or a built-in (icube-lite, icube-minilm, icube-tiny)"
     )
     pretrained: str | None = option(None, "open_clip tag, weight file or folder; none: random weights, with a warning")
     weights_of: str | None = option(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icube_common.errors import InputError
+from icube_common.vlm.backbone import ImageOutput, ImageOutputs
 from icube_common.vlm.features import FeatureCache
 
 BATCH_SIZE = 64
@@ -28,7 +29,11 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ImageEncoder(Protocol):
-    """Interface of a backbone; ``batch_size`` and ``mixed_precision`` are read too, where it has them."""
+    """Interface of a backbone.
+
+    Where it has them, ``batch_size`` and ``mixed_precision`` are read too, and both features of
+    ``encode_image_outputs`` where ``separate_features`` is true.
+    """
 
     @property
     def device(self) -> torch.device:
@@ -44,15 +49,28 @@ class Encoded(Generic[Item]):
 
     Attributes:
         item: as it was given.
-        features: ``(N, D)`` float32 on the CPU; None where it has no frames to encode, or an error.
+        features: ``(N, W)`` float32 on the CPU, for learned heads; None where it has no frames to encode, or an error.
+        joint: ``(N, D)`` in the space of the texts, where the tower has separate features; else ``features`` are.
         error: of reading its frames.
         seconds: of the tower, shared among the items of a batch by their frames.
     """
 
     item: Item
     features: Tensor | None = None
+    joint: Tensor | None = None
     error: Exception | None = None
     seconds: float = 0.0
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Features by name, as a cache stores them; see `select_output`."""
+        named = {"features": self.features, "joint": self.joint}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def select_output(stored: Mapping[str, Tensor], output: ImageOutput) -> Tensor:
+    """The features of `Encoded.tensors` that compare with texts (``"joint"``), or those for learned heads."""
+    return stored.get(output, stored["features"])
 
 
 @dataclass(eq=False)
@@ -60,7 +78,7 @@ class _Pending(Generic[Item]):
     """An item whose frames are not all encoded yet."""
 
     result: Encoded[Item]
-    parts: list[Tensor] = field(default_factory=list)
+    parts: list[dict[str, Tensor]] = field(default_factory=list)
     waiting: int = 0
     read: bool = False
 
@@ -70,7 +88,8 @@ class _Pending(Generic[Item]):
 
     def finish(self) -> Encoded[Item]:
         if self.result.error is None and self.parts:
-            self.result.features = torch.cat(self.parts)
+            for name in self.parts[0]:
+                setattr(self.result, name, torch.cat([part[name] for part in self.parts]))
         return self.result
 
 
@@ -116,7 +135,8 @@ def encode_frames(
     batch_size: int | None = None,
     cache: FeatureCache | None = None,
     key: str | None = None,
-) -> Float[Tensor, "n d"]:
+    output: ImageOutput = "joint",
+) -> Float[Tensor, "n d"] | Float[Tensor, "n w"]:
     """Features of preprocessed frames or slices, in their order, on the CPU; from the cache where they are there.
 
     Args:
@@ -124,7 +144,8 @@ def encode_frames(
         frames: read only where the features are not cached, as many as a batch holds at a time: give a generator.
         batch_size: as `encode_items`.
         cache: where to look and to store; None computes always.
-        key: of `icube_common.vlm.feature_key`; needed with a cache.
+        key: of `icube_common.vlm.feature_key`; needed with a cache, which holds both outputs.
+        output: ``"joint"`` features compare with texts, ``"features"`` are for learned heads.
 
     Raises:
         InputError: there is no frame, a cache is given without a key, or the tower's features are not finite.
@@ -134,14 +155,13 @@ def encode_frames(
         (result,) = encode_items(vlm, [(None, frames)], batch_size=batch_size)
         if result.error is not None:
             raise result.error
-        assert result.features is not None
-        return {"features": result.features}
+        return result.tensors
 
     if cache is None:
-        return compute()["features"]
+        return select_output(compute(), output)
     if key is None:
         raise InputError("a cache of features needs a key (feature_key)")
-    return cache.get_or_compute(key, compute)["features"]
+    return select_output(cache.get_or_compute(key, compute), output)
 
 
 def _read(frames: Iterable[Tensor], pending: _Pending[Any]) -> Iterator[Tensor]:
@@ -184,6 +204,12 @@ class _Batches:
     def _autocast(self, device_type: str) -> AbstractContextManager[object]:
         return nullcontext() if self._dtype is None else torch.autocast(device_type, self._dtype)
 
+    def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        if getattr(self._vlm, "separate_features", False):
+            outputs: ImageOutputs = self._vlm.encode_image_outputs(pixels)  # type: ignore[attr-defined]
+            return outputs._asdict()
+        return {"features": self._vlm.encode_image(pixels)}
+
     def run(self) -> None:
         """Encode what waits."""
         if not self._frames:
@@ -193,7 +219,8 @@ class _Batches:
         if device.type == "cuda":
             pixels = pixels.pin_memory()
         with torch.no_grad(), self._autocast(device.type):
-            features = self._vlm.encode_image(pixels.to(device, non_blocking=True)).float().cpu()
+            found = self._encode(pixels.to(device, non_blocking=True))
+        features = {name: value.float().cpu() for name, value in found.items()}
         share = (time.perf_counter() - start) / len(self._frames)
         owners = [owner for _, owner in self._frames]
         self._frames = []
@@ -202,7 +229,7 @@ class _Batches:
             owner, last = owners[first], first
             while last < len(owners) and owners[last] is owner:
                 last += 1
-            owner.parts.append(features[first:last])
+            owner.parts.append({name: value[first:last] for name, value in features.items()})
             owner.waiting -= last - first
             owner.result.seconds += share * (last - first)
             first = last

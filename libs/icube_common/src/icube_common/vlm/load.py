@@ -14,13 +14,13 @@ from torch import nn
 
 from icube_common.errors import InputError, require, unknown
 from icube_common.vlm.backbone import PRECISIONS, FrozenVLM, ModelSource
-from icube_common.vlm.builtin import BUILT_IN, build
+from icube_common.vlm.builtin.models import BUILT_IN, build
 from icube_common.vlm.checkpoints.pretrained import (
     CONFIG,
     PretrainedConfig,
-    default_preprocess,
     download_weights,
     one_line,
+    preprocess_config,
     resolve_pretrained,
 )
 from icube_common.vlm.checkpoints.weights import load_weights
@@ -52,8 +52,9 @@ def load_vlm(
 
     Args:
         name: an open_clip architecture (``"ViT-B-32"``), ``"hf-hub:organisation/name"``, a folder with
-            ``open_clip_config.json`` (``"local-dir:..."`` or its path), or a built-in: ``"icube-minilm"`` (a trained
-            sentence encoder with an untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
+            ``open_clip_config.json`` (``"local-dir:..."`` or its path), or a built-in: ``"icube-lite"`` (an ImageNet
+            classifier and a sentence encoder, aligned by class names), ``"icube-minilm"`` (the sentence encoder with an
+            untrained image tower), ``"icube-tiny"`` (small and untrained, for tests).
         pretrained: an open_clip tag, a weight file, or a folder that holds one; None: random weights from ``seed``,
             which every output then names. Hub names and folders bring their own weights. Files may be of
             `torch.save`, TorchScript or safetensors; `icube_common.vlm.checkpoints.weights` lists the layouts.
@@ -86,7 +87,7 @@ def load_vlm(
                 raise InputError(f"{key}={value}: {name} brings its own weights; leave {key} away")
         model, origin = build(name, seed=seed)
         source, length, config = name, BUILT_IN[name].context_length, BUILT_IN[name].config
-        preprocess = default_preprocess(config)
+        preprocess = preprocess_config(config, BUILT_IN[name].preprocess)
     else:
         result = resolve_pretrained(name, pretrained, weights_of)
         if result.assumed:
@@ -118,8 +119,8 @@ def load_vlm(
         precision=precision,
         versions=library_versions(),
     )
-    if vlm.untrained_warning and not (only_text and origin.text_trained):
-        logger.warning("%s", vlm.untrained_warning)
+    if vlm.weights_warning and not (only_text and origin.text_trained):
+        logger.warning("%s", vlm.weights_warning)
     return vlm
 
 

@@ -8,16 +8,13 @@ Shapes: T frames, J joints, 3 coordinates; P named parameters.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.pose.estimate import POSE_JOINTS, PoseFolder
-from actprompt.skeleton.features import Parameters, joint_parameters, limb_parameters, parameter_table
-from actprompt.skeleton.joint_angles import LIMB_JOINTS
-from actprompt.skeleton.roles import body_joints, limb_directions
+from actprompt.skeleton.features import Parameters, named_parameters, parameter_table
 from actprompt.skeleton.trajectory_ops import resample
 from icube_common.errors import InputError
 from icube_common.tabular import TabularData
@@ -109,22 +106,6 @@ def join_skeletons(parts: list[tuple[Joints | None, int]]) -> Joints:
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-def named_parameters(joints: npt.ArrayLike, names: tuple[str, ...], duration: float) -> Parameters:
-    """Named parameters of a clip: of limb directions, of a body by the roles of its joints, or of any joints.
-
-    Args:
-        joints: (T, J, 3).
-        names: J names.
-        duration: of the clip, in s.
-    """
-    if names == LIMB_JOINTS:
-        return limb_parameters(joints, duration)
-    body = body_joints(joints, names)
-    if body is not None:
-        return limb_parameters(limb_directions(body), duration)
-    return joint_parameters(joints, names, duration)
-
-
 def pose_parameters(manifest: Manifest) -> TabularData:
     """Named parameters of the poses of a set's clips; NaN for a clip without a person.
 
@@ -141,9 +122,3 @@ def pose_parameters(manifest: Manifest) -> TabularData:
         raise InputError(f"{manifest.folder}: no person was found in any of its videos")
     absent = {name: (float("nan"), unit) for name, (_, unit) in example.items()}
     return parameter_table([clip.id for clip in manifest.clips], [row or absent for row in rows])
-
-
-def file_joint_names(path: Path) -> tuple[str, ...] | None:
-    """``joint_names`` of a skeleton file; None where it has none."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return tuple(str(name) for name in arrays["joint_names"]) if "joint_names" in arrays else None

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from actprompt.data.manifest import Clip, Protocol
 from actprompt.data.video.frame_folder import is_image
+from actprompt.skeleton.io import read_skeleton_file
+from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
 
 
@@ -34,13 +36,15 @@ class Skeletons:
         joint_names: J names.
         unit: what the coordinates are in.
         sequences: clip id -> (T, J, 3), NaN where a joint was not tracked.
-        times: clip id -> (T,) as shares of the clip's duration.
+        times: clip id -> (T,) as shares of the clip's duration, or in s.
+        seconds: the times are in s.
     """
 
     joint_names: Sequence[str]
     unit: str
     sequences: Mapping[str, npt.NDArray[np.float32]]
     times: Mapping[str, npt.NDArray[np.float32]]
+    seconds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,37 @@ class Reader(Interface):
         InputError where nothing of the format is there, or a file of splits is damaged.
         """
         ...
+
+
+def read_skeletons(files: Mapping[str, Path]) -> Skeletons | None:
+    """Skeletons of clips from their files (`actprompt.skeleton.io`), in metres; None without any.
+
+    Args:
+        files: clip id -> its skeleton file.
+
+    Raises:
+        InputError: a file that cannot be read, has no ``joint_names``, or other ones than the first file.
+    """
+    remedy = "give an .npz with joints (T, J, 3), time (T,) in s and joint_names (J,)"
+    names: tuple[str, ...] = ()
+    sequences, times = {}, {}
+    for clip, path in files.items():
+        joints, time, own = read_skeleton_file(path, remedy=remedy)
+        if own is None:
+            raise InputError(f"{path}: no joint_names in it: {remedy}")
+        names = names or own
+        if own != names:
+            first = next(iter(files.values()))
+            odd = next((f"{a!r} and {b!r}" for a, b in zip(names, own, strict=False) if a != b), "")
+            counts = f"{len(names)} and {len(own)} joints" if len(names) != len(own) else odd
+            raise InputError(f"{path}: other joint_names than {first} ({counts}): a set has one skeleton")
+        # a clip without any tracked joint has no skeleton
+        if not np.isnan(joints).all():
+            sequences[clip], times[clip] = joints, time
+    unit = "unit directions" if names == LIMB_JOINTS else "m"
+    if not sequences:
+        return None
+    return Skeletons(joint_names=names, unit=unit, sequences=sequences, times=times, seconds=True)
 
 
 def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]:

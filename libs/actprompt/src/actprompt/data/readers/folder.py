@@ -1,7 +1,8 @@
 """A folder per class: ``<class>/.../<any name>.mp4``, or ``<part>/<class>/...`` with parts train, val and test.
 
 The first folder below the source (below the part, where there are parts) names the class. A clip is a video file or a
-folder of frames.
+folder of frames. ``<name>.npz`` beside a video is its skeleton where it has the arrays of one
+(`actprompt.skeleton.io`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, reject_media, scan_folder
+from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, read_skeletons, reject_media, scan_folder
 from actprompt.data.readers.lists.splits import part_of
+from actprompt.skeleton.io import is_skeleton_file
 from icube_common.data.reader import require_folder
 from icube_common.errors import InputError
 
@@ -20,7 +22,8 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     """One clip a video; a video that lies in no class folder is rejected.
 
     Raises:
-        InputError: no folder, no video in it, or folders of parts beside folders of classes.
+        InputError: no folder, no video in it, folders of parts beside folders of classes, or skeleton files of other
+            joints than each other or without their names.
     """
     root = require_folder(source, "a folder with one folder of videos per class")
     found = scan_folder(root, frames=True)
@@ -28,8 +31,9 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     if not files:
         seen = f" ({len(found.images)} images in no folder of frames)" if found.images else ""
         raise InputError(f"{root}: no video in it{seen}; expected one folder of videos per class")
-    parted = _has_parts(root, files)
+    parted, frame_folders = _has_parts(root, files), set(found.frame_folders)
     clips, rejected, deep = [], reject_media(found, root), 0
+    skeletons: dict[str, Path] = {}
     for path, name in ids_of(files, root).items():
         parts = path.relative_to(root).parts
         names = parts[1:] if parted else parts
@@ -39,6 +43,10 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
         deep += len(names) > 2
         given = {"split": part_of(parts[0]) or ""} if parted else {}
         clips.append(Clip(id=name, path="/".join(parts), label=names[0], splits=given))
+        # a folder of frames has no suffix
+        beside = path.with_name(f"{path.name if path in frame_folders else path.stem}.npz")
+        if is_skeleton_file(beside):
+            skeletons[name] = beside
     warnings = [f"{deep} clips lie in folders below their class folder, whose name is their class"] if deep else []
     if found.empty:
         listed = ", ".join(path.name for path in found.empty[:5]) + (", ..." if len(found.empty) > 5 else "")
@@ -52,6 +60,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
         rejected=rejected,
         class_names=sorted({clip.label for clip in clips}),
         protocols=[Protocol(name="given", kind="split", column="split", source=where)] if parted else [],
+        skeletons=read_skeletons(skeletons),
         warnings=warnings,
     )
 

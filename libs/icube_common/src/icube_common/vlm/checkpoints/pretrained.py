@@ -95,7 +95,7 @@ def resolve_pretrained(
                 raise InputError(f"{key}={value}: {name} brings its own weights; leave {key} away")
         return _of_folder(folder, name) if is_folder else _of_hub(name)
     if name not in open_clip.list_models():
-        from icube_common.vlm.builtin import BUILT_IN
+        from icube_common.vlm.builtin.models import BUILT_IN
 
         raise unknown("vision-language model", name, [*BUILT_IN, *open_clip.list_models()])
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -125,7 +125,7 @@ def _of_tag(name: str, tag: str) -> dict[str, Any]:
     quick = _QUICK_GELU.get((name, tag), own or bool(entry.get("quick_gelu", False)))
     if quick != own:
         logger.info("%s with the weights %s: activation QuickGELU, which they were trained with", name, tag)
-    return {"model": {**model, "quick_gelu": quick}, "preprocess": _preprocess(model, entry)}
+    return {"model": {**model, "quick_gelu": quick}, "preprocess": preprocess_config(model, entry)}
 
 
 def _of_file(name: str, path: Path, weights_of: str | None) -> PretrainedConfig:
@@ -191,7 +191,7 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         logger.info("%s: no preprocess_cfg, which means open_clip's default preprocessing", file)
     elif not isinstance(given, dict):
         raise InputError(f"{file}: preprocess_cfg is {given!r}, it has to map mean, std, interpolation and the like")
-    return model, _preprocess(model, given or {})
+    return model, preprocess_config(model, given or {})
 
 
 def _check_architecture(name: str, expected: Mapping[str, Any], result: Mapping[str, Any], file: Path) -> None:
@@ -245,10 +245,10 @@ def check_no_shards(index: Path) -> None:
 
 def default_preprocess(model: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's preprocessing where nothing else is known."""
-    return _preprocess(model, {})
+    return preprocess_config(model, {})
 
 
-def _preprocess(model: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def preprocess_config(model: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's preprocessing by a table entry or configuration, at the size of the model's image tower."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 

@@ -27,6 +27,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "camera": ("camera", "cameraid", "cam", "view", "viewid", "viewpoint"),
     "setup": ("setup", "setupid"),
+    "skeleton": ("skeleton", "skeletonpath", "skeletonfile"),
     "split": ("split", "subset", "partition", "set", "part", "phase", "usage"),
     "n_frames": ("nframes", "numframes", "totalframes", "framecount", "numberofframes", "frames"),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Lists of clips: one list, or one for each part of a split, in the dialects of `actprompt.data.readers.lists.files`.
 
 Paths are absolute, or relative to the list's folder (``--root``: to another one). Columns ``subject``, ``camera`` and
-``setup`` are kept; ``split`` is train, validation or test, in the words of `actprompt.data.readers.lists.splits`.
+``setup`` are kept; ``skeleton`` is the path of a clip's skeleton file (`actprompt.skeleton.io`); ``split`` is train,
+validation or test, in the words of `actprompt.data.readers.lists.splits`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from actprompt.data.manifest import Clip, Protocol
-from actprompt.data.readers.base import ReaderResult, Rejection, ids_of
+from actprompt.data.readers.base import ReaderResult, Rejection, ids_of, read_skeletons
 from actprompt.data.readers.lists.files import Row, locate, read_list
 from actprompt.data.readers.lists.splits import PART_NAMES, part_of
 from icube_common.errors import InputError
@@ -27,13 +28,14 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
 
     Raises:
         InputError: a list that cannot be read, without a row, or with a column ``split`` beside lists of parts; a file
-            with two labels or in two parts.
+            with two labels or in two parts; skeleton files that cannot be read or have other joints than each other.
     """
     lists = {"": source} if isinstance(source, Path) else dict(source)
     start = (root or next(iter(lists.values())).parent).resolve()
     if not start.is_dir():
         raise InputError(f"--root {root}: no such folder; expected the one where the paths of the list start")
     clips: dict[str, tuple[str, Clip]] = {}
+    skeletons: dict[str, Path] = {}
     rejected: list[Rejection] = []
     warnings: list[str] = []
     moved = 0
@@ -55,6 +57,8 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
             key = os.path.normpath(start / found)
             before, other = clips.setdefault(key, (where, clip))
             if other is clip:
+                if row.skeleton:
+                    skeletons[key] = start / (locate(start, row.skeleton) or row.skeleton)
                 continue
             if (other.label, other.splits) != (clip.label, clip.splits):
                 as_one, as_other = (" in ".join([repr(c.label), *c.splits.values()]) for c in (other, clip))
@@ -64,7 +68,8 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
         warnings.append(f"{moved} paths of the list were completed (suffix, \\ as /, a leading / as the root)")
     inside = [Path(key) for key in clips if Path(key).is_relative_to(start)]
     names = ids_of(inside, start)
-    named = [Clip(**{**vars(clip), "id": names.get(Path(key), clip.path)}) for key, (_, clip) in clips.items()]
+    ids = {key: names.get(Path(key), clip.path) for key, (_, clip) in clips.items()}
+    named = [Clip(**{**vars(clip), "id": ids[key]}) for key, (_, clip) in clips.items()]
     origin = ", ".join(path.name for path in lists.values())
     return ReaderResult(
         title=next(iter(lists.values())).stem,
@@ -74,6 +79,7 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
         rejected=rejected,
         class_names=sorted({clip.label for clip in named}),
         protocols=_protocols(named, origin if len(lists) > 1 else f"column split of {origin}", origin),
+        skeletons=read_skeletons({ids[key]: path for key, path in skeletons.items()}),
         warnings=warnings,
     )
 

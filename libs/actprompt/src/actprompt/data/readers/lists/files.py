@@ -40,6 +40,7 @@ class Row:
     subject: str = ""
     camera: str = ""
     setup: str = ""
+    skeleton: str = ""
     split: str = ""
     n_frames: int = 0
 

@@ -1,0 +1,1 @@
+"""Built-in backbones, which need no hub."""
