@@ -193,6 +193,6 @@ def test_the_heads_of_attention_follow_the_width() -> None:
         ("cross_frame", {"dropout": 1.0}, "dropout 1.0"),
     ],
 )
-def test_what_the_user_chose_wrongly(kind: str, options: dict[str, int], message: str) -> None:
+def test_wrong_settings_are_refused(kind: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_head(kind, D, **options)  # type: ignore[arg-type]

@@ -115,8 +115,8 @@ def predict_test(trained: TrainedFold, inputs: Inputs, fold: Fold) -> Array:
     """
     if fold.test_classes != fold.train_classes:
         raise InputError(f"fold {fold.name!r}: tests on other classes than it trains on, which this model cannot")
-    seen = used_by(inputs, trained.model.config).part(fold.test_inputs)
-    return trained.model.calibration.probabilities(predict_logits(trained.model, seen))
+    visible = used_by(inputs, trained.model.config).part(fold.test_inputs)
+    return trained.model.calibration.probabilities(predict_logits(trained.model, visible))
 
 
 @torch.no_grad()
@@ -153,7 +153,7 @@ def inner_logits(
     NaN for all rows where there are too few groups for inner folds.
     """
     rows = len(fold.train)
-    found = np.full((rows, len(fold.train_classes)), np.nan)
+    logits = np.full((rows, len(fold.train_classes)), np.nan)
     ids = [fold.samples.ids[row] for row in fold.train]
     samples = Samples(
         ids=ids,
@@ -161,7 +161,7 @@ def inner_logits(
         class_names=fold.train_class_names,
         groups=[fold.samples.groups[row] for row in fold.train],
     )
-    seen = inputs.part(fold.training_rows)
+    visible = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
     if not trains_text_encoder(config):
@@ -172,13 +172,13 @@ def inner_logits(
         for inner in folds:
             check_fold(inner, plain)
     except InputError as error:
-        return found, [f"Not calibrated, and no threshold of confidence: {error}."]
+        return logits, [f"Not calibrated, and no threshold of confidence: {error}."]
     for inner in folds:
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
-            model, _, _ = _train(seen, inner, plain, vlm, texts, run, pooling=pooling)
-        found[inner.test] = predict_logits(model, seen.part(inner.test_inputs))
-    return found, []
+            model, _, _ = _train(visible, inner, plain, vlm, texts, run, pooling=pooling)
+        logits[inner.test] = predict_logits(model, visible.part(inner.test_inputs))
+    return logits, []
 
 
 def _train(
