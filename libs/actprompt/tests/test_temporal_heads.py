@@ -103,7 +103,7 @@ def test_thirds_minus_the_mean_by_hand() -> None:
     torch.testing.assert_close(found, torch.tensor([[-3.0, -3, 0, -1, 3, 5]]))
 
 
-def test_thirds_of_eight_frames_and_of_a_picture_that_does_not_change() -> None:
+def test_thirds_of_eight_frames_and_of_constant_features() -> None:
     head = make_head("segment_difference", 1)
     # 3, 2 and 3 frames of mean 4.5, whatever is common to all of them
     for common in (0.0, 100.0):

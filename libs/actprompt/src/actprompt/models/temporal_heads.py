@@ -81,13 +81,13 @@ class SegmentDifferenceHead(nn.Module):
         features, real = _real(features, mask)
         mean = rearrange(_masked_mean(features, real), "b d -> b 1 d")
         segment = (_shares(real) * self.segments).long()
-        found = []
+        parts = []
         for number in range(self.segments):
             members = real & (segment == number)
             count = rearrange(members.sum(1), "b -> b 1")
             difference = (features - mean).masked_fill(rearrange(~members, "b t -> b t 1"), 0.0)
-            found.append(difference.sum(1) / count.clamp(min=1))
-        return torch.cat(found, dim=-1)
+            parts.append(difference.sum(1) / count.clamp(min=1))
+        return torch.cat(parts, dim=-1)
 
 
 class TransformerHead(nn.Module):

@@ -211,8 +211,8 @@ def _initialise(
         late = select_late_fusion(listed, targets, prior, labels, groups, classes, copies=copies)
         initialise_late_fusion(listed, targets, copies=copies, factors=late.factors, weights=late.weights)
         model.trust.fill_(late.prior_weight)
-        known = {"without training": late.prior_weight} if prior.any() else {}
-        return dict(zip(blocks, late.weights, strict=True)) | known
+        untrained = {"without training": late.prior_weight} if prior.any() else {}
+        return dict(zip(blocks, late.weights, strict=True)) | untrained
     if ridge.tune:
         setting = select_by_group_cv(listed, targets, prior, labels, groups, classes, copies=copies)
     initialise_ridge(listed, targets, prior, copies=copies, setting=setting)

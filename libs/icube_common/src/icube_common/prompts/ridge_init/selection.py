@@ -120,7 +120,7 @@ def select_late_fusion(
     target, chosen, sources = labels.numpy(), [], []
     scores = targets.double() @ classes.double().T
     for block in blocks:
-        held_out = [found.numpy() for found in leave_groups_out([block], scores, members, factors, copies=copies)]
+        held_out = [result.numpy() for result in leave_groups_out([block], scores, members, factors, copies=copies)]
         losses = [stacking_weights([values], target)[1] for values in held_out]
         best = int(np.argmin(losses))
         chosen.append(factors[best])
@@ -159,5 +159,5 @@ def stacking_weights(
         p[rows, labels] -= 1
         return float(loss), (stacked * p).sum((1, 2)) / len(labels)
 
-    found = minimize(objective, np.ones(len(stacked)), jac=True, method="L-BFGS-B", bounds=[(0, 1e3)] * len(stacked))
-    return found.x, float(found.fun)
+    result = minimize(objective, np.ones(len(stacked)), jac=True, method="L-BFGS-B", bounds=[(0, 1e3)] * len(stacked))
+    return result.x, float(result.fun)
