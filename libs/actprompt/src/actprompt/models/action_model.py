@@ -73,7 +73,7 @@ class ActionModel(nn.Module, PretrainedModel):
         captioner: from parameters to sentences, fitted by a training; None where these do not enter.
         trust: weight of the clip feature without training.
         description: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips,
-            ids), ``warnings``, ``knowledge`` (provenance of the sentences).
+            ids), ``warnings``, ``knowledge`` (provenance of the sentences), ``fusion`` (weights of a late fusion).
 
     Raises:
         InputError: a head that does not fit the backbone.
