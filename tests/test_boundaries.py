@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources: between the libraries, and between the floors of each.
+"""Allowed imports, read from the sources: between the libraries, and between the floors of each.
 
 The floors are those of the table in the architecture notes, from the ground up, with the rooms that import each other
 set one above the other. A file imports from lower floors and from its own room. A new file finds its place by its

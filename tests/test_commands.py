@@ -1,4 +1,4 @@
-"""What holds for the command of every library: fast help, exit status, one line for wrong input, nothing heavy."""
+"""Rules for the command of every library: fast help, exit status, one line for wrong input, nothing heavy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def best_seconds(words: list[str], enough: float) -> float:
 
 
 def loaded_after(code: str) -> set[str]:
-    """Which heavy modules are loaded after ``code`` in a fresh interpreter."""
+    """Heavy modules that are loaded after ``code`` in a fresh interpreter."""
     ending = f"\nimport sys\nsys.stderr.write(' '.join(name for name in {HEAVY} if name in sys.modules))"
     done = run([sys.executable, "-c", code + ending])
     assert done.returncode == 0, done.stderr

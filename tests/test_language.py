@@ -54,6 +54,8 @@ NAMES_OF_OTHERS = {
 }
 WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 CLAUSE = re.compile(r"(What|Whether|Where|Which|How|Who|Whose|Whom|Why|When|That|Below which|Above which|From which)\b")
+# local names of a source: participles in the place of a noun
+PARTICIPLES = {"found", "known", "kept", "own", "given", "seen", "wanted", "told", "held"}
 CONTINUED = re.compile(
     r"(of|what|whether|where|which|how|who|whose|why|that|and|or|but|also|too|as|than|in|on|at|by|with|without|for|from|"
     r"to|into|onto|below|above|under|if|it|its|they|them|these|those|this|is|are|was|were|has|have)\b"
@@ -136,6 +138,43 @@ def faults_of_source(path: Path) -> Iterator[str]:
             yield from (f"{place}:{line}: text: {fault} in {text[:70]!r}" for fault in faults_of_text(text))
 
 
+def local_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Arguments and variables of functions."""
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.lineno, node.id
+                elif isinstance(node, ast.arg):
+                    yield node.lineno, node.arg
+
+
+def faults_of_locals(path: Path) -> Iterator[str]:
+    names = sorted(set(local_names(ast.parse(path.read_text(encoding="utf-8")))))
+    yield from (f"{path.relative_to(ROOT)}:{line}: local name {name}" for line, name in names if name in PARTICIPLES)
+
+
+def faults_of_test_name(name: str) -> Iterator[str]:
+    """Metaphors in the name of a test, and clauses instead of a thing and its behaviour."""
+    words = name.removeprefix("test_").replace("_", " ")
+    yield from faults_of_text(words)
+    clause = CLAUSE.match(words.capitalize()) or re.search(r"\bwhat\b", words)
+    if clause:
+        yield f"clause {clause.group()!r}"
+
+
+def faults_of_tests(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    place = path.relative_to(ROOT)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield from (f"{place}:{node.lineno}: {node.name}: {fault}" for fault in faults_of_test_name(node.name))
+    for line, text in docstrings(tree):
+        if CLAUSE.match(text):
+            yield f"{place}:{line}: docstring begins with a clause: {text.splitlines()[0]}"
+        yield from (f"{place}:{line}: docstring: {fault}" for fault in faults_of_text(text))
+
+
 def faults_of_page(page: Path) -> Iterator[str]:
     text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for number, line in enumerate(without_code(text).splitlines(), 1):
@@ -146,9 +185,24 @@ def sources(library: str) -> list[Path]:
     return sorted((ROOT / "libs" / library / "src").rglob("*.py"))
 
 
+def paths_of_tests(library: str) -> list[Path]:
+    """Test files of a library, or those of the repository for an empty name."""
+    return sorted((ROOT / "libs" / library / "tests" if library else ROOT / "tests").rglob("*.py"))
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_sources_use_plain_english(library: str) -> None:
     assert [fault for path in sources(library) for fault in faults_of_source(path)] == []
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_local_names_are_nouns(library: str) -> None:
+    assert [fault for path in sources(library) for fault in faults_of_locals(path)] == []
+
+
+@pytest.mark.parametrize("library", ("", *LIBRARIES))
+def test_tests_use_plain_english(library: str) -> None:
+    assert [fault for path in paths_of_tests(library) for fault in faults_of_tests(path)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -165,13 +219,23 @@ def test_the_rules(tmp_path: Path) -> None:
         and CONTINUED.match("whether to mirror")
         and not CONTINUED.match("number of clips")
     )
+    assert list(faults_of_test_name("test_what_a_file_says")) == ["'says'", "clause 'What'"]
+    assert list(faults_of_test_name("test_saved_model_is_refused")) == []
+    tree = ast.parse("def f(kept, *, a=1):\n    found = a\n    g(seen=a)")
+    assert sorted(set(local_names(tree))) == [(1, "a"), (1, "kept"), (2, "found")]
     tree = ast.parse('raise InputError(f"{a}: nobody" " here")\nf(help="of it")\noption(1, "seed")')
     assert list(calls(tree)) == [(1, "message", ": nobody here"), (2, "help", "of it"), (3, "help", "seed")]
 
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or LIBRARIES
-    lines = [fault for library in chosen for path in sources(library) for fault in faults_of_source(path)]
+    lines = [
+        fault
+        for library in chosen
+        for path in sources(library)
+        for fault in (*faults_of_source(path), *faults_of_locals(path))
+    ]
+    lines += [fault for library in chosen for path in paths_of_tests(library) for fault in faults_of_tests(path)]
     pages = [page for page in PAGES if not sys.argv[1:] or any(library in page.parts for library in chosen)]
     lines += [fault for page in pages for fault in faults_of_page(page)]
     print("\n".join(lines), f"{len(lines)} faults", sep="\n")

@@ -93,7 +93,7 @@ def test_the_hook_fits_the_kind_of_build(library: str, tmp_path: Path) -> None:
     assert module.common_requirements(tmp_path / "icube_common", "editable") == [wanted]
 
 
-def test_what_two_manifests_say_agrees() -> None:
+def test_manifests_agree() -> None:
     projects = {library: manifest(library)["project"] for library in LIBRARIES}
     common = projects["icube_common"]
     assert projects["motiondiff"]["optional-dependencies"]["text"] == common["optional-dependencies"]["vlm"]

@@ -1,4 +1,4 @@
-"""What the READMEs say is true: their Python runs, their command lines parse, their links lead somewhere.
+"""The READMEs are true: their Python runs, their command lines parse, their links lead somewhere.
 
 A block that starts with ```` ```python runnable ```` is executed, alone, in an empty folder.
 """

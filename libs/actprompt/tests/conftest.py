@@ -1,4 +1,4 @@
-"""What the tests of actprompt share: small videos made with PyAV, and the real data where it is there."""
+"""Shared by the tests of actprompt: small videos made with PyAV, and the real data where it is there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _make_video(
     sound: bool = False,
     level: Callable[[int], int] | None = None,
 ) -> Path:
-    """A video whose frame n is a flat grey of level 16 + 8 n (modulo 224); lossless enough to tell frames apart.
+    """A video whose frame n is a flat grey of level 16 + 8 n (modulo 224); lossless enough to distinguish frames.
 
     Args:
         path: the file; its suffix decides the container.

@@ -80,7 +80,7 @@ def test_exchanged_texts_exchange_the_logits(tiny: FrozenVLM) -> None:
     assert (first - second).abs().max() > 0.01
 
 
-def test_one_text_for_all_classes_tells_nothing(tiny: FrozenVLM) -> None:
+def test_one_text_for_all_classes_gives_uniform_probabilities(tiny: FrozenVLM) -> None:
     same = prompts(tiny, {label: ["a person"] for label in LABELS})
     with torch.no_grad():
         logits = make(tiny, settings(skeleton={"enabled": True}), same)(batch(64)).logits
@@ -110,7 +110,7 @@ def test_shares_add_up_to_the_feature(tiny: FrozenVLM) -> None:
 
 
 @pytest.mark.parametrize("enabled", ["visual", "skeleton"])
-def test_what_is_off_is_not_asked_for(tiny: FrozenVLM, enabled: str) -> None:
+def test_disabled_branches_need_no_input(tiny: FrozenVLM, enabled: str) -> None:
     config = settings(visual={"enabled": enabled == "visual"}, skeleton={"enabled": enabled == "skeleton"})
     model = ActionModel(prompts(tiny), config, LABELS, joint_names=JOINTS if enabled == "skeleton" else ()).eval()
     wanted = {"frames"} if enabled == "visual" else {"trajectory"}
@@ -161,7 +161,7 @@ def test_a_trained_image_tower_is_its_own_zero_shot_at_first(trained_clip: Froze
         torch.testing.assert_close(found.model.eval()({"frames": frames}).logits, expected, atol=1e-4, rtol=1e-5)
 
 
-def test_an_untrained_image_tower_knows_nothing_at_first(tiny: FrozenVLM, tmp_path: Path) -> None:
+def test_untrained_image_tower_starts_uniform(tiny: FrozenVLM, tmp_path: Path) -> None:
     made = world(subjects=2)
     assert made.inputs.frames is not None
     frames = torch.stack([made.inputs.frames[name][0] for name in made.samples.ids])
@@ -231,7 +231,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_nothing_that_is_trained_is_dead(name: str, tiny: FrozenVLM, tmp_path: Path) -> None:
+def test_all_trained_parameters_have_gradients(name: str, tiny: FrozenVLM, tmp_path: Path) -> None:
     """Within two steps every trainable parameter has had a gradient, and the frozen backbone has none.
 
     One more where two maps stand behind each other that both start at nothing: the head's, and without ridge the one
@@ -266,7 +266,7 @@ def test_a_meta_net_that_would_be_dead_is_refused(entry: str) -> None:
     settings(prompt={"init": "template", "conditional": True}, skeleton={"enabled": False, "fusion_mode": entry})
 
 
-def test_what_is_known_counts_in_full_where_a_class_was_never_trained(tiny: FrozenVLM) -> None:
+def test_prior_counts_in_full_for_untrained_classes(tiny: FrozenVLM) -> None:
     model, given = make(tiny, settings(skeleton={"enabled": True})), batch(64)
     model.trust.fill_(0.0)
     with torch.no_grad():

@@ -241,7 +241,7 @@ def test_a_prediction_as_an_object(place: Path, tmp_path: Path) -> None:
     assert found.save_html(tmp_path / "again.html").read_text() == (tmp_path / "page.html").read_text()
 
 
-def test_no_module_bears_the_name_of_a_function() -> None:
+def test_no_module_is_named_like_a_function() -> None:
     folder = Path(actprompt.__file__).parent
     for name in ("train", "evaluate", "predict", "prepare"):
         assert callable(getattr(actprompt, name)) and not (folder / name).exists()

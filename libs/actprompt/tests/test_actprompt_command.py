@@ -62,7 +62,7 @@ def test_strict_stops_and_writes_nothing(command: Command, source: Path, tmp_pat
     assert not data.parent.exists()
 
 
-def test_an_existing_folder_is_kept_unless_told_otherwise(command: Command, source: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_kept_without_overwrite(command: Command, source: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     words = ["prepare", "--format", "folder", source, "--out", data]
     assert command(*words)[0] == 0

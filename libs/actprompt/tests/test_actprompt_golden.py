@@ -1,4 +1,4 @@
-"""Golden values of actprompt: preparing, training, predicting, judging and studies, on simulated and on real clips."""
+"""Golden values of actprompt: preparation, training, prediction, evaluation, studies, on simulated and real clips."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_a_review_in_the_terminal(capsys: pytest.CaptureFixture[str], monkeypatc
     assert result(capsys, "review", "k.yaml", "--reviewer", "C. D.")["reviewer"].startswith("C. D., ")
 
 
-def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
+def test_review_page_content(capsys: pytest.CaptureFixture[str]) -> None:
     result(capsys, "import", "published.json", "--out", "k.yaml")
     assert main(["knowledge", "score", "k.yaml", "--vlm", "fake"]) == 0
     out = capsys.readouterr().out
@@ -130,9 +130,7 @@ def test_what_people_see(capsys: pytest.CaptureFixture[str]) -> None:
     assert "generate" in capsys.readouterr().out
 
 
-def test_an_endpoint_is_asked_and_a_broken_job_goes_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_endpoint_requests_and_resume(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def answer(self: OpenAIGenerator, prompt: str, *, seed: int) -> Answer:

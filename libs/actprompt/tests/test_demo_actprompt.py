@@ -1,4 +1,4 @@
-"""The demo: everything it promises is there, and says that it is simulated."""
+"""The demo: everything it promises is there, and marked as simulated."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         demo(out)
 
 
-def test_class_descriptions_say_where_they_come_from(tmp_path: Path) -> None:
+def test_class_descriptions_have_sources(tmp_path: Path) -> None:
     demo_module.write_knowledge(tmp_path / "knowledge.yaml")
     bank = ClassKnowledge.load(tmp_path / "knowledge.yaml")
     assert set(bank.class_names) == set(ACTIONS) == set(SENTENCES)

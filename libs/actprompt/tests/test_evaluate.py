@@ -64,7 +64,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def refused(ran: Ran, *messages: str) -> str:
-    """The one line that says what is wrong."""
+    """The one line of the error."""
     status, out, err = ran
     assert status == 2 and out == "", ran
     assert not any("Traceback" in line for line in err)
@@ -195,7 +195,7 @@ def test_a_run_has_its_settings(command: Command, run: Path, place: Path, tmp_pa
     refused(command("evaluate", place / "data", *words[2:]), "no trained model in it")
     # the run looks at skeletons, and this set has none
     ran = command("evaluate", run, "--data", place / "pictures", "--out", tmp_path / "eval")
-    refused(ran, "has no named parameters")
+    refused(ran, "no recorded skeletons; run `actprompt pose")
     assert not (tmp_path / "eval").exists()
 
 
@@ -303,7 +303,7 @@ def test_comparisons(command: Command, place: Path, tmp_path: Path, settings: li
     assert again == result and len(fitted) == 4
 
 
-def test_an_interrupted_evaluation_goes_on(
+def test_interrupted_evaluation_resumes(
     command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]
 ) -> None:
     words = ["evaluate", "--data", place / "data", "--out", tmp_path / "eval", *settings, "--json"]
@@ -373,7 +373,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
     (["visual.enabled=false"], ["no input is left"]),
-    (["skeleton.enabled=true", "--data", "PICTURES"], ["has no named parameters"]),
+    (["skeleton.enabled=true", "--data", "PICTURES"], ["no recorded skeletons; run `actprompt pose"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),
     (["--shots", "9", "--protocol", "few-shot"], ["9 shots: class 'bow' has 4 training rows"]),
@@ -468,7 +468,7 @@ def test_a_person_on_both_sides_of_a_split_by_subject(
     refused(command(*words), "group 'p1' has training and test rows")
 
 
-def test_zeroshot_is_told_apart_from_evaluate(command: Command, place: Path, tmp_path: Path) -> None:
+def test_zeroshot_and_evaluate_are_distinguished(command: Command, place: Path, tmp_path: Path) -> None:
     words = ["--data", place / "data", "--out", tmp_path / "eval", "vlm.name=icube-tiny", "video.frames=2", "--json"]
     result = as_json(command("zeroshot", *words, "--features", tmp_path / "features"))
     assert result["clips"] == 24 and any("simulated videos" in note for note in result["warnings"])

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import actprompt.data.extract as extract_module
 import actprompt.data.feature_store as features_module
 from actprompt.cli import main
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.extract import extract, video_features
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
@@ -72,7 +73,7 @@ def _own_logging() -> Iterator[None]:
         logging.getLogger(name).handlers[:] = [logging.NullHandler()]
 
 
-def run(data: Path, out: Path, **options: Any) -> dict[str, Any]:
+def run(data: VideoDataset | Path, out: Path, **options: Any) -> dict[str, Any]:
     return extract(data, out, **{"vlm": TINY, "sampling": SAMPLING, **options})
 
 
@@ -92,7 +93,7 @@ def stored(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("[0-9a-f][0-9a-f]/*.half.safetensors")}
 
 
-def test_what_is_stored_is_what_the_tower_says(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:
+def test_stored_features_equal_the_encoder_output(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:
     out = tmp_path / "features"
     result = run(data, out)
     assert (result["clips"], result["computed"], result["there_already"], result["rejected"]) == (6, 6, 0, 0)
@@ -144,7 +145,7 @@ def test_a_second_run_decodes_nothing(
     assert stored(tmp_path / "features") == before
 
 
-def test_a_killed_run_is_gone_on_with(data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]) -> None:
+def test_killed_run_resumes(data: Path, tmp_path: Path, vlm: FrozenVLM, decoded: list[str]) -> None:
     """Killed by the hardest signal right after the fourth clip is on the disk; no table has been written by then.
 
     With one clip in a batch the bytes are the same.
@@ -217,7 +218,7 @@ def test_two_shards_at_once_are_one_run(data: Path, tmp_path: Path) -> None:
     assert counts == {"clips": 6, "features": 6, "rejected": 0}
 
 
-def test_the_tables_hold_what_a_job_writes_while_they_are_merged(
+def test_merged_tables_hold_concurrent_writes(
     data: Path, tmp_path: Path, vlm: FrozenVLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = Manifest.load(data)
@@ -252,7 +253,7 @@ def break_some(data: Path, make_video: MakeVideo) -> Manifest:
     return manifest
 
 
-def test_what_cannot_be_decoded_is_listed_and_the_job_goes_on(
+def test_undecodable_clips_are_listed(
     data: Path, tmp_path: Path, vlm: FrozenVLM, make_video: MakeVideo, caplog: pytest.LogCaptureFixture
 ) -> None:
     manifest = break_some(data, make_video)
@@ -303,7 +304,7 @@ def test_no_clip_that_can_be_used_is_an_error(data: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"none of its 6 clips can be used .*rejected\.csv.*no such file"):
         run(data, tmp_path / "features")
     assert len(rows(tmp_path / "features" / "rejected.csv")) == 7
-    assert run(data, tmp_path / "features", root=tmp_path / "moved")["computed"] == 6
+    assert run(VideoDataset(data, root=tmp_path / "moved"), tmp_path / "features")["computed"] == 6
 
 
 def test_another_backbone_and_other_frames_are_refused(data: Path, tmp_path: Path, vlm: FrozenVLM) -> None:

@@ -104,7 +104,7 @@ def test_containers_that_are_no_videos() -> None:
     assert not_a_video("tty") == "text" and not_a_video("hls") == not_a_video("concat") == "a playlist"
 
 
-def test_pictures_do_not_take_the_place_of_videos(fill: Fill, tmp_path: Path) -> None:
+def test_images_do_not_replace_videos(fill: Fill, tmp_path: Path) -> None:
     """x.jpg and x.dat come before x.mp4 in the alphabet, and only one file of a name is a clip of UCF101."""
     name = "v_Archery_g01_c01"
     fill(tmp_path, [f"{name}.mp4", "v_Archery_g02_c01.avi"])
@@ -191,7 +191,7 @@ def test_one_file_twice_in_one_class_is_one_clip(fill: Fill, tmp_path: Path) -> 
     assert rejected(tmp_path / "data") == {"walk/again.avi": "the same file as walk/1.avi"}
 
 
-def test_copies_are_recorded_and_said(
+def test_copies_are_recorded_with_a_warning(
     fill: Fill, make_video: MakeVideo, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(tmp_path, ["1.avi", "2.avi"])
@@ -213,7 +213,7 @@ def test_class_names_that_are_one_name_are_refused(fill: Fill, tmp_path: Path, o
     assert repr(other) in str(error.value) and "'walk'" in str(error.value) and "spell them alike" in str(error.value)
 
 
-def test_a_class_without_a_usable_clip_is_said(fill: Fill, tmp_path: Path) -> None:
+def test_class_without_usable_clips_gives_a_warning(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path / "source", ["walk/1.avi", "sit/2.avi"])
     (tmp_path / "source" / "wave").mkdir()
     (tmp_path / "source" / "wave" / "3.avi").touch()

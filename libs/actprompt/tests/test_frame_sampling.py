@@ -1,4 +1,4 @@
-"""Which frames are chosen, against indices worked out by hand."""
+"""Chosen frames, against indices worked out by hand."""
 
 from __future__ import annotations
 
@@ -70,5 +70,5 @@ def test_a_seed_goes_with_random_and_only_with_it() -> None:
         sample_indices(0, Sampling())
 
 
-def test_the_key_tells_samplings_apart() -> None:
+def test_key_distinguishes_samplings() -> None:
     assert Sampling().key() == {"frames": 8, "mode": "uniform", "views": 1, "stride": 2}

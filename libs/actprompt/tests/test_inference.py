@@ -164,7 +164,7 @@ def test_the_frame_that_carries_the_class_matters_most(tmp_path: Path, vlm: Froz
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set, class descriptions, and runs: picture and numbers, picture alone, numbers alone."""
+    """A set, class descriptions, and runs: images and parameters, images alone, parameters alone."""
     folder = tmp_path_factory.mktemp("predict")
     data = write_set(folder / "data", takes=1)
     write_set(folder / "bare", takes=1, skeletons=False)
@@ -218,7 +218,7 @@ def test_result(place: Path, video: Path) -> None:
     assert result["predicted"]["words"] in shown and all(note in shown for note in result["warnings"])
 
 
-def test_a_skeleton_file_says_the_same_as_the_set(place: Path, video: Path, tmp_path: Path) -> None:
+def test_skeleton_file_predicts_as_the_prepared_set(place: Path, video: Path, tmp_path: Path) -> None:
     from_set = predict(place / "both", video, data=place / "data").to_dict()
     from_file = predict(place / "both", video, skeleton=skeleton_of(place, video)).to_dict()
     assert from_file["warnings"] == from_set["warnings"]
@@ -249,7 +249,7 @@ def test_missing_numbers(place: Path, video: Path, bare: bool) -> None:
         predict(place / "numbers", video, data=data).to_dict()
 
 
-def test_numbers_alone_and_picture_alone(place: Path, video: Path) -> None:
+def test_parameters_alone_and_images_alone(place: Path, video: Path) -> None:
     numbers = predict(place / "numbers", video, data=place / "data").to_dict()
     assert all(row["importance"] is None for row in numbers["reasons"]["frames"])
     picture = predict(place / "picture", video, skeleton=skeleton_of(place, video)).to_dict()
@@ -263,7 +263,7 @@ def test_numbers_alone_and_picture_alone(place: Path, video: Path) -> None:
 
 
 class Page(HTMLParser):
-    """What of a page matters here."""
+    """Tested parts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -382,7 +382,7 @@ def test_video_of_one_frame(place: Path, tmp_path: Path, make_video: Any) -> Non
 
 
 def wrong(place: Path, tmp_path: Path, video: Path, case: str) -> tuple[dict[str, Any], str]:
-    """Arguments that differ from good ones in one thing, and what the message has to say."""
+    """Arguments that differ from good ones in one thing, and the words of the message."""
     good: dict[str, Any] = {"run": place / "both", "video": video, "skeleton": skeleton_of(place, video)}
     bad = tmp_path / "bad"
     joints, time = np.tile([1.0, 0, 0], (6, 8, 1)).astype(np.float32), np.linspace(0, 0.5, 6).astype(np.float32)

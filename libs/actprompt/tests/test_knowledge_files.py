@@ -43,7 +43,7 @@ def test_every_shipped_file_belongs_to_a_format_and_is_in_the_package() -> None:
     assert {entry for entry in listed if entry.endswith(".yaml")} <= set(SHIPPED.values())
 
 
-def test_it_is_frozen_and_says_that_nobody_has_reviewed_it(name: str, knowledge: ClassKnowledge) -> None:
+def test_knowledge_is_frozen_and_unreviewed(name: str, knowledge: ClassKnowledge) -> None:
     # loading has held the sentences against the frozen hashes
     assert knowledge.frozen is not None and knowledge.frozen.hash == knowledge.hash
     assert knowledge.reviewer == UNREVIEWED and not knowledge.signed and UNREVIEWED in knowledge.review_warning()
@@ -72,7 +72,7 @@ def test_each_class_has_four_sentences_of_its_own(knowledge: ClassKnowledge) -> 
         assert 12 <= len(text.split()) <= 30 and text.endswith("."), text
 
 
-def test_each_sentence_says_where_it_comes_from(knowledge: ClassKnowledge) -> None:
+def test_each_sentence_has_a_source(knowledge: ClassKnowledge) -> None:
     for sentence in knowledge.sentences():
         source = sentence.source
         assert sentence.status == "accepted" and source.kind == "model" and source.model and source.date
@@ -108,7 +108,7 @@ def test_by_name_by_format_and_by_path(tmp_path: Path) -> None:
         ("missing.yaml", "etri", "missing.yaml: cannot be read"),
     ],
 )
-def test_what_is_not_there_is_refused_with_a_remedy(name: str, format: str, message: str) -> None:
+def test_missing_knowledge_is_refused_with_a_remedy(name: str, format: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         load_knowledge(name, format=format)
     assert "\n" not in str(error.value)

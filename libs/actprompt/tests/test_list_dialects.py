@@ -283,7 +283,7 @@ def test_an_unknown_head_line_and_a_label_before_the_path(videos: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["-a3.avi", "#1.avi", "a,b;c.avi", 'say "hi".avi', " a.avi", "ünï 日本.avi", "a\nb.avi"]
 )
-def test_strange_file_names(fill: Fill, tmp_path: Path, name: str) -> None:
+def test_unusual_file_names(fill: Fill, tmp_path: Path, name: str) -> None:
     fill(tmp_path / "source" / "wave", [name])
     fill(tmp_path / "source" / "walk", ["12:30:05.avi", "x" * 240 + ".avi"])
     prepare("folder", tmp_path / "source", tmp_path / "folder")

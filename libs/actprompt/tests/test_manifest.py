@@ -128,7 +128,7 @@ def test_a_manifest_of_two_runs_is_the_same(data: Path, tmp_path: Path) -> None:
     assert Manifest.load(tmp_path / "again").fingerprint == Manifest.load(data).fingerprint
 
 
-def test_describe_counts_and_sees_an_edit(data: Path) -> None:
+def test_describe_counts_and_detects_an_edit(data: Path) -> None:
     told = describe(data)
     assert told["clips"] == 3 and told["frames"] == 18 and told["subjects"] == 2 and told["cameras"] == 1
     assert told["classes"] == {"wave": 2, "sit": 1} and told["splits"] == {"cs": {"train": 1, "test": 1}}

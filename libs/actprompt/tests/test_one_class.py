@@ -1,4 +1,4 @@
-"""Sets of one class, folders and strange names given to predict: one line each."""
+"""Sets of one class, folders and unusual names given to predict: one line each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_set_of_one_class_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_set_of_one_class_is_judged_by_a_trained_run(run: Path, tmp_path: Path) -> None:
+def test_set_of_one_class_is_evaluated_by_a_trained_run(run: Path, tmp_path: Path) -> None:
     write_set(tmp_path / "data", people=("q1", "q2"), labels=("wave",), format="other")
     assert main(["evaluate", str(run), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 0
 

@@ -1,4 +1,4 @@
-"""Sentences of named parameters: two for each, that say the opposite."""
+"""Sentences of named parameters: two of opposite meaning for each."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_two_sources_side_by_side() -> None:
 
 
 class FakeTracker:
-    """A tracker whose poses depend on the first pixel of each frame; darker than 20 is nobody."""
+    """A tracker whose poses depend on the first pixel of each frame; darker than 20 is no person."""
 
     calls = 0
 

@@ -21,7 +21,7 @@ Fill = Callable[[Path, Sequence[str]], None]
 MakeVideo = Callable[..., Path]
 
 
-def test_what_a_video_says_is_in_the_manifest(make_video: MakeVideo, tmp_path: Path) -> None:
+def test_manifest_holds_the_metadata_of_videos(make_video: MakeVideo, tmp_path: Path) -> None:
     make_video(tmp_path / "source" / "a" / "even.mp4", 10, fps=25)
     make_video(tmp_path / "source" / "b" / "uneven.mp4", 5, times_ms=[0, 40, 80, 800, 1000], codec="libx264")
     manifest = prepare("folder", tmp_path / "source", tmp_path / "data")

@@ -146,7 +146,7 @@ def test_ucf101_lists_below_the_videos_and_in_class_folders(fill: Fill, tmp_path
     assert len(ucf101.find(tmp_path).clips) == 4
 
 
-def test_ucf101_what_does_not_fit_is_rejected(fill: Fill, tmp_path: Path) -> None:
+def test_ucf101_unknown_files_are_rejected(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path, [*UCF_VIDEOS[:3], "v_ApplyEyeMakup_g01_c01.avi", "ApplyEyeMakeup_1.avi", f"copy/{UCF_VIDEOS[0]}"])
     found = ucf101.find(tmp_path, ucf_lists(tmp_path / "lists"))
     assert len(found.clips) == 3
@@ -207,7 +207,7 @@ def test_hmdb51(fill: Fill, tmp_path: Path) -> None:
     assert clips["hand_2.avi"].splits == {} and clips["hand_2.avi"].label == "wave"
 
 
-def test_hmdb51_what_does_not_fit_is_rejected(fill: Fill, tmp_path: Path) -> None:
+def test_hmdb51_unknown_files_are_rejected(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path, [*HMDB_VIDEOS[1:], "wvae/hand_1.avi", "wave/hand_1.mp4"])
     found = hmdb51.find(tmp_path, hmdb_lists(tmp_path / "splits"))
     assert len(found.clips) == 3
@@ -288,7 +288,7 @@ def test_kinetics(fill: Fill, tmp_path: Path) -> None:
     assert found.class_names == ["air drumming", "washing, drying"]
 
 
-def test_kinetics_what_does_not_fit(fill: Fill, tmp_path: Path) -> None:
+def test_kinetics_unknown_files_are_rejected(fill: Fill, tmp_path: Path) -> None:
     fill(tmp_path, ["a_000001_000011.mp4", "b_000001_000011.mp4", "stray.mp4"])
     put(tmp_path, train__csv=KINETICS + "wave,a,1,11,train\nwave,a,1,11,test\nwave,b,1,11,dev\n")
     found = kinetics.find(tmp_path)

@@ -1,4 +1,4 @@
-"""Sets whose file names say everything: NTU RGB+D, Toyota Smarthome, ETRI-Activity3D, and a folder per class."""
+"""Sets described by their file names: NTU RGB+D, Toyota Smarthome, ETRI-Activity3D, and a folder per class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def by_id(found: ReaderResult) -> dict[str, Clip]:
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"csv"}))
-def test_nothing_there_is_said_in_one_line(name: str, tmp_path: Path) -> None:
+def test_empty_folder_is_one_line(name: str, tmp_path: Path) -> None:
     for source in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError) as caught:
             get_reader(name).find(source)

@@ -38,7 +38,7 @@ def test_gaps_are_interpolated_and_ends_held() -> None:
     assert np.isnan(filled[:, 1]).all() and np.isnan(sequence[0]).all()
 
 
-def test_what_was_never_there_is_stood_in_for() -> None:
+def test_absent_joints_are_imputed() -> None:
     first, second = np.full((2, 2, 3), np.nan), np.full((4, 2, 3), np.nan)
     first[:, 0], second[:, 0], second[:, 1] = 1.0, 4.0, 7.0
     joint_means = mean_joints([first, second])
@@ -151,7 +151,7 @@ def test_limb_parameters() -> None:
     )
 
 
-def test_what_was_never_tracked_is_missing_not_zero() -> None:
+def test_untracked_joints_are_missing_not_zero() -> None:
     clip = moving()
     clip[:, 5] = np.nan
     found = limb_parameters(clip, 1.0)

@@ -1,4 +1,4 @@
-"""Simulated videos: skeletons that are the drawn figure's, sets that say what they are."""
+"""Simulated videos: skeletons that are the drawn figure's, sets marked as simulated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def angles(action: str, person: simulate_module.Person = FIRST) -> np.ndarray:
 
 
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.name)
-def test_movements_are_what_they_are_called(person: simulate_module.Person) -> None:
+def test_movements_match_their_names(person: simulate_module.Person) -> None:
     raised, other, hips, knees = (slice(0, 1), slice(2, 3), [4, 6], [5, 7])
     wave = angles("wave", person)
     assert wave[:, raised].max() > 100 and wave[:, other].max() < 25 and wave[:, hips].max() < 20
@@ -54,7 +54,7 @@ def test_seeds_and_people_differ() -> None:
     assert len(simulate("bow", slow, seed=1).lean) > 1.3 * len(simulate("bow", fast, seed=1).lean)
 
 
-def test_pictures_show_the_figure_move() -> None:
+def test_images_show_the_moving_figure() -> None:
     pose = simulate("raise both arms", FIRST, seed=1)
     frames = draw(pose, FIRST)
     assert frames.shape == (len(pose.lean), SIZE, SIZE, 3) and frames.dtype == np.uint8

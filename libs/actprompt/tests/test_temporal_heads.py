@@ -80,7 +80,7 @@ def test_a_clip_without_frames_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_order_matters_to_what_learns_alone(kind: str) -> None:
+def test_order_matters_to_learned_heads(kind: str) -> None:
     features = clips()
     head = trained(kind)
     difference = (head(features) - head(features.flip(1))).abs().max()
@@ -173,6 +173,6 @@ def test_the_heads_of_attention_follow_the_width() -> None:
         ("cross_frame", {"dropout": 1.0}, "dropout 1.0"),
     ],
 )
-def test_what_the_user_chose_wrongly(kind: str, options: dict[str, int], message: str) -> None:
+def test_wrong_settings_are_refused(kind: str, options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_head(kind, D, **options)  # type: ignore[arg-type]

@@ -168,7 +168,7 @@ def test_long_video(place: Path, long_video: Path, tmp_path: Path) -> None:
 
 
 def test_short_video_is_taken_whole(place: Path, make_video: MakeVideo, tmp_path: Path) -> None:
-    """Up to 1.5 windows: 0.9 s of clips of 0.6 s; the numbers are those of no windows at all."""
+    """Up to 1.5 windows: 0.9 s of clips of 0.6 s; the numbers are those without windows."""
     short = make_video(tmp_path / "short.avi", 9, fps=10, size=(48, 48))
     plain, wide = predict(place / "image", short), predict(place / "image", short, window=100)
     assert plain.window is None and (plain.probabilities == wide.probabilities).all()

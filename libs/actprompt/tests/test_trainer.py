@@ -56,7 +56,7 @@ def same(first: TrainedFold, second: TrainedFold) -> bool:
 
 
 class Guarded(Mapping[str, Any]):
-    """A table that nobody may ask for some rows of."""
+    """A table with rows that may not be read."""
 
     def __init__(self, table: Mapping[str, Any], barred: Sequence[str]) -> None:
         self.table, self.barred = table, set(barred)
@@ -127,7 +127,7 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
     ids=["captions", "memory", "fusion", "contrastive"],
 )
 def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
-    """Scales, stand-ins, shrinkage, ridge, memory, groups of numbers: nothing knows what the test rows hold."""
+    """Scales, stand-ins, shrinkage, ridge, memory, groups of numbers: all are independent of the test rows."""
     config, made = settings(**sections), world()
     fold = folds(made)[2]
     inputs, barred = made.inputs, set(fold.test_ids)
@@ -174,7 +174,7 @@ def accuracy(made: World, config: ActConfig, vlm: FrozenVLM, folder: Path, fold:
     ],
     ids=["picture", "picture without ridge", "numbers", "named parameters", "fusion"],
 )
-def test_it_learns_what_carries_over_to_others(
+def test_training_generalises_to_other_people(
     sections: dict[str, Any], least: float, tiny: FrozenVLM, tmp_path: Path
 ) -> None:
     made = world()
@@ -183,8 +183,8 @@ def test_it_learns_what_carries_over_to_others(
     assert np.mean(shares) >= least
 
 
-def test_nothing_is_learned_from_noise(tiny: FrozenVLM, tmp_path: Path) -> None:
-    """The same code on labels that say nothing: what is found above is no leak."""
+def test_noise_is_not_learned(tiny: FrozenVLM, tmp_path: Path) -> None:
+    """The same code on uninformative labels: the accuracy above is no leak."""
     made = world(subjects=6)
     generator = np.random.default_rng(4)
     made = replace(made, samples=replace(made.samples, labels=generator.permutation(made.samples.labels)))
@@ -261,7 +261,7 @@ def test_the_same_seed_gives_the_same_weights(sections: dict[str, Any], tiny: Fr
     assert not same(first, fit(made, settings(**sections, train=train), tiny, tmp_path))
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bytes(
+def test_interrupted_training_resumes_to_the_same_bytes(
     tiny: FrozenVLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = world(subjects=3)

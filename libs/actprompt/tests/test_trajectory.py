@@ -1,4 +1,4 @@
-"""The course of a skeleton as a vector: lost joints, absent skeletons, copies, and what it does not depend on."""
+"""Trajectory of a skeleton as a vector: lost joints, absent skeletons, copies, and what it does not depend on."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def levels(frames: np.ndarray) -> list[int]:
     ("name", "codec"),
     [("a.avi", "mpeg4"), ("a.mp4", "mpeg4"), ("a.mkv", "mpeg4"), ("a.mp4", "libx264"), ("a.webm", "libvpx-vp9")],
 )
-def test_what_is_in_a_file(make_video: MakeVideo, tmp_path: Path, name: str, codec: str) -> None:
+def test_file_content(make_video: MakeVideo, tmp_path: Path, name: str, codec: str) -> None:
     info = probe(make_video(tmp_path / name, 12, fps=20, size=(48, 32), codec=codec))
     assert (info.n_frames, info.height, info.width, info.rotation) == (12, 32, 48, 0)
     assert info.fps == pytest.approx(20) and info.duration == pytest.approx(0.6)
@@ -85,7 +85,7 @@ def test_variable_frame_rate_is_sampled_evenly_in_time(make_video: MakeVideo, tm
 def test_late_frames_are_sought(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, options: dict[str, str]
 ) -> None:
-    """The same pixels as in order, with B-frames, open groups of pictures and intra refresh."""
+    """The same pixels as in order, with B-frames, open GOPs and intra refresh."""
     path = write_video(tmp_path / name, codec, range(600), options=options)
     wanted = [3, 5, 300, 301, 304, 597]
     in_order = read_frames(path, wanted)
@@ -198,7 +198,7 @@ def test_truncated_behind_a_whole_header(make_video: MakeVideo, tmp_path: Path, 
         probe(cut(path, 0.6))
 
 
-def test_fewer_frames_than_the_manifest_says(make_video: MakeVideo, tmp_path: Path) -> None:
+def test_fewer_frames_than_in_the_manifest(make_video: MakeVideo, tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 5)
     with pytest.raises(VideoError, match=r"frame 9 is wanted and 5 decode: prepare the set again"):
         read_clip(path, Sampling(frames=10), n_frames=10)

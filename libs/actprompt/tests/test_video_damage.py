@@ -1,4 +1,4 @@
-"""Whole files whose headers say otherwise are used; files of which data are missing are refused, or used knowingly."""
+"""Whole files with wrong headers are used; files of which data are missing are refused, or used knowingly."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_whole_and_cut(contents: dict[str, bytes], tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_cut_in_what_stands_behind_the_frames(contents: dict[str, bytes], tmp_path: Path, name: str) -> None:
+def test_cut_behind_the_frames(contents: dict[str, bytes], tmp_path: Path, name: str) -> None:
     """A few bytes less: refused, or all frames are there."""
     path = tmp_path / name
     path.write_bytes(contents[name][:-3])
@@ -106,7 +106,7 @@ def test_an_avi_whose_header_counts_wrong(tmp_path: Path, codec: str, count: int
 
 @pytest.mark.parametrize("codec", ["h264", "mpeg4", "mpeg2", "vp9", "mjpeg"])
 def test_an_avi_with_dropped_frames(tmp_path: Path, codec: str) -> None:
-    """Ten moments without a picture are ten empty packets, which the header counts."""
+    """Ten moments without a frame are ten empty packets, which the header counts."""
     shown = [*range(50), *range(60, 120)]
     path = write_video(tmp_path / "a.avi", codec, shown, pts=shown)
     with av.open(str(path)) as container:
@@ -208,7 +208,7 @@ def test_damage_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_packed_frames_of_divx(tmp_path: Path) -> None:
-    """Two coded pictures in one packet and an empty one after it, in AVI and copied from there."""
+    """Two coded frames in one packet and an empty one after it, in AVI and copied from there."""
     source = write_video(tmp_path / "a.avi", "mpeg4", options={"bf": "1"})
     packed = tmp_path / "packed.avi"
     with av.open(str(source)) as read, av.open(str(packed), "w") as write:
@@ -268,7 +268,7 @@ def test_sound_that_lasts_longer(tmp_path: Path) -> None:
     assert info.n_frames == 25 and info.duration == pytest.approx(1)
 
 
-def test_nothing_decodes(tmp_path: Path) -> None:
+def test_undecodable_file_is_refused(tmp_path: Path) -> None:
     path = cut(write_video(tmp_path / "a.mp4", "h264", range(120), container_options={"movflags": "faststart"}), 0.2)
     for keep in (False, True):
         with pytest.raises(VideoError) as caught:

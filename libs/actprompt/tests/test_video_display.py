@@ -1,4 +1,4 @@
-"""The shown picture: which track, which way up, how wide, and in which colours."""
+"""The displayed image: which track, which way up, how wide, and in which colours."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SYMMETRIES: list[tuple[tuple[int, int, int, int], Any]] = [
 
 
 def corners(size: tuple[int, int] = (96, 64)) -> npt.NDArray[np.uint8]:
-    """A picture whose four quarters differ: red, green; blue, white."""
+    """An image whose four quarters differ: red, green; blue, white."""
     width, height = size
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     pixels[: height // 2, : width // 2] = (220, 20, 20)
@@ -69,7 +69,7 @@ def test_display_matrices(tmp_path: Path, matrix: tuple[int, int, int, int], sho
 
 
 def test_a_matrix_that_moves_and_scales(tmp_path: Path) -> None:
-    """Telephones also record the shift that brings the turned picture back into view."""
+    """Telephones also record the shift that brings the turned image back into view."""
     path = write_corners(tmp_path / "a.mp4")
     straight = big_endian(ONE, 0, 0, 0, ONE, 0, 0, 0, 0x40000000)
     patch(path, straight, big_endian(0, ONE, 0, -ONE, 0, 0, 64 * ONE, 0, 0x40000000), behind=b"tkhd")
@@ -164,7 +164,7 @@ def test_limited_and_full_range(tmp_path: Path) -> None:
 
 
 def two_tracks(path: Path, first: dict[str, Any], second: dict[str, Any]) -> Path:
-    """Two picture tracks: numbers from 0 in the first, from 500 in the second."""
+    """Two video tracks: numbers from 0 in the first, from 500 in the second."""
     with av.open(str(path), "w") as container:
         streams: list[Any] = []
         for description in (first, second):
@@ -190,7 +190,7 @@ COVER = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "size": (640, 480), "frames": 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_cover_is_no_video(tmp_path: Path, suffix: str, marked: bool) -> None:
-    """A picture of its own in the first track, marked as a cover or not (Matroska keeps no mark for tracks)."""
+    """An image of its own in the first track, marked as a cover or not (Matroska keeps no mark for tracks)."""
     cover = {**COVER, "disposition": Disposition.attached_pic} if marked else COVER
     path = two_tracks(tmp_path / f"a.{suffix}", cover, {})
     info = probe(path)

@@ -89,7 +89,7 @@ def test_normalised_float32_features_of_each_frame(small: FrozenVLM, kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_which_prompts_carry_from_frame_to_frame(small: FrozenVLM, kind: str) -> None:
+def test_prompts_across_frames(small: FrozenVLM, kind: str) -> None:
     """A change of the last frame reaches the first one through local prompts and summary, and no other clip."""
     tower = PromptedTower(small, T, **KINDS[kind])
     changed = pixels()
@@ -214,8 +214,8 @@ def test_a_tower_in_half_precision(tmp_path: Path, small: FrozenVLM) -> None:
 def test_learning_coloured_noise(small: FrozenVLM, differ_by: str, kind: str, reached: float) -> None:
     """Eight clips of two classes: red or blue noise, or noise that fades from one to the other. Chance is ln 2 = 0.69.
 
-    Which way it fades no mean over the frozen tower's frames can tell. Global prompts alone shift both colours alike,
-    and end at 0.35.
+    The direction of the fade is invisible in a mean over the frozen tower's frames. Global prompts alone shift both
+    colours alike, and end at 0.35.
     """
     red, blue = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
     share = torch.linspace(0, 1, T).unsqueeze(-1)
@@ -257,6 +257,6 @@ def test_other_image_towers_are_refused(tmp_path: Path, make: Any, message: str)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"frames": 0}, "frames 0"), ({"prompts": -1}, "prompts -1")])
-def test_what_the_user_chose_wrongly(small: FrozenVLM, options: dict[str, int], message: str) -> None:
+def test_wrong_settings_are_refused(small: FrozenVLM, options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         PromptedTower(small, **({"frames": T} | options))

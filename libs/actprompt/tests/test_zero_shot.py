@@ -206,7 +206,7 @@ def figures(result: dict[str, Any]) -> dict[str, Any]:
     return {name: found for name, found in result.items() if isinstance(found, dict) and "ci95" in found}
 
 
-def test_what_is_written(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_written_files(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["zeroshot", "--data", data, "--out", tmp_path / "eval", "--features", tmp_path / "f", "--json"]
     words += ["--knowledge", knowledge, "vlm.name=icube-tiny", "video.frames=2", "prompt.init=descriptions"]
     assert main([str(word) for word in words]) == 0
@@ -284,7 +284,7 @@ def test_wrong_input(data: Path, tmp_path: Path, knowledge: Path, capsys: pytest
     assert (tmp_path / "eval" / "mine.txt").exists()
 
 
-def test_knowledge_that_is_not_used_is_said(data: Path, tmp_path: Path, knowledge: Path) -> None:
+def test_unused_knowledge_gives_a_warning(data: Path, tmp_path: Path, knowledge: Path) -> None:
     result = evaluate_zero_shot(data, tmp_path / "eval", config(), knowledge=knowledge).to_dict()
     assert f"{knowledge}: not used, as prompt.init=template" in result["warnings"]
     assert read_json(tmp_path / "eval" / "environment.json")["knowledge"] is None

@@ -1,4 +1,4 @@
-"""Videos whose frames are known by content: each picture shows its own number in stripes, as bits."""
+"""Videos whose frames are known by content: each frame shows its own number in stripes, as bits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def picture(number: int, size: tuple[int, int] = SIZE) -> npt.NDArray[np.uint8]:
 
 
 def numbers(frames: Iterable[npt.NDArray[np.uint8]]) -> list[int]:
-    """The numbers that pictures show, after lossy coding and at any size."""
+    """The numbers that frames show, after lossy coding and at any size."""
     found = []
     for frame in frames:
         height, width = frame.shape[:2]
@@ -111,7 +111,7 @@ def write_video(
 
 
 def remux(source: Path, path: Path, *, skip: Iterable[int] = (), options: Mapping[str, str] | None = None) -> Path:
-    """A copy of the coded pictures into another file, without those packets of ``skip``."""
+    """A copy of the coded frames into another file, without those packets of ``skip``."""
     skipped = set(skip)
     with av.open(str(source)) as read, av.open(str(path), "w", container_options=dict(options or {})) as write:
         stream = write.add_stream_from_template(read.streams.video[0])

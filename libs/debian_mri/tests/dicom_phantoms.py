@@ -117,7 +117,7 @@ class Phantom:
 
 
 def blank(kind: UID, series_uid: str, image: str) -> FileDataset:
-    """A header that says who and what, and nothing of geometry or pixels."""
+    """A header with patient and series, without geometry and pixels."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = kind

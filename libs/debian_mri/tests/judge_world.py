@@ -1,4 +1,4 @@
-"""A tiny simulated cohort of slice images, for the tests of evaluation: of nobody, and easy to tell apart."""
+"""A tiny simulated cohort of slice images, for the tests of evaluation: invented, with well separated classes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write_cohort(
         labels: the classes.
         sites: "even": two, of which each has both classes; "named": each class has a site of its own; else none.
         prefix: of the people's names.
-        seed: of the pictures.
+        seed: of the images.
         columns: the variables.
     """
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Simulated people for the tests of the model: tables drawn from formulas, and slices of a drawn brain. Of nobody."""
+"""Simulated people for the tests of the model: tables drawn from formulas, and slices of a drawn brain; invented."""
 
 from __future__ import annotations
 

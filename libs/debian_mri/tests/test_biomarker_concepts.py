@@ -45,7 +45,7 @@ def test_directions_by_hand(bank: ConceptSet) -> None:
     assert bank["parietal_atrophy"].direction("another class") == 0
 
 
-def test_what_can_be_seen_on_t1_alone(bank: ConceptSet) -> None:
+def test_concepts_visible_on_t1_alone(bank: ConceptSet) -> None:
     kept, missing = bank.usable(["T1w"])
     assert missing == {"white_matter_hyperintensities": ("FLAIR",), "swallow_tail_loss": ("SWI",)}
     assert len(kept) == 11 and not any("swallow" in concept.sentence for concept in kept)
@@ -98,7 +98,7 @@ def test_a_wrong_file_is_refused_in_one_line(
     assert "\n" not in str(error.value) and str(error.value).startswith(str(path))
 
 
-def test_the_hash_follows_what_is_said(bank: ConceptSet, tmp_path: Path) -> None:
+def test_hash_follows_the_content(bank: ConceptSet, tmp_path: Path) -> None:
     assert bank.path is not None
     text = bank.path.read_text(encoding="utf-8")
     path = tmp_path / "concepts.yaml"

@@ -53,7 +53,7 @@ def test_a_pixel_at_the_threshold_is_half_fluid() -> None:
     assert share[0, 2] == pytest.approx(1 / (1 + math.exp(-7.5)), abs=1e-6)
 
 
-def test_boxes_lie_where_the_frame_says() -> None:
+def test_boxes_lie_in_the_atlas_frame() -> None:
     """By hand: z = 101 - row and |x| = |column - 88|."""
     box = FRAME.box_mask(BIOMARKERS["medial_temporal_atrophy"])
     assert box is not None
@@ -90,7 +90,7 @@ def test_brightness_does_not_matter() -> None:
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_nothing_is_measured_without_a_plane_that_shows_it() -> None:
+def test_biomarker_without_a_plane_is_missing() -> None:
     assert np.isnan(measure_slices([(brain(), "axial")], [FRAME], NAMES).values).all()
     assert slice_geometries("auto", "somebody's slices") == ()
     with pytest.raises(InputError, match=r"concepts.slice_geometry.*oasis-slices"):
@@ -137,7 +137,7 @@ def test_signs_of_a_volume_and_z_scores_will_do() -> None:
 
 
 def test_white_matter_is_the_persons_own() -> None:
-    """Of 100 voxels that are white in the template 60 are fluid or grey: the rest say what white is."""
+    """Of 100 voxels that are white in the template 60 are fluid or grey: the rest define white."""
     values = np.concatenate([np.full(40, 0.2), np.full(20, 0.6), np.linspace(0.78, 0.82, 40)])
     assert local_white_matter_intensity(values) == pytest.approx(0.8)
     assert local_white_matter_intensity(values * 7) == pytest.approx(5.6)
@@ -181,8 +181,8 @@ def test_fluid_in_the_ventricles_of_real_heads() -> None:
     assert (old > young).all() and old[0] - young[0] > 1
 
 
-def test_planes_stand_in_for_each_other_in_a_normal_brain() -> None:
-    """The template: along each box all planes say the same, and without half of them a sign stays what it was."""
+def test_planes_replace_each_other_in_a_normal_brain() -> None:
+    """The template: along each box all planes agree, and without half of them a sign stays what it was."""
     template = load_template()
     volume = Volume(template.t1, template.affine, template.brain)
     found = measure_volume(volume, list(BIOMARKERS))
@@ -209,7 +209,7 @@ def test_less_grey_matter_is_more_of_the_sign() -> None:
 
 
 @pytest.mark.real_data
-def test_single_signs_tell_the_people_of_oasis() -> None:
+def test_single_biomarkers_separate_the_oasis_classes() -> None:
     """On the slices: fluid is wider in the ill, each sign alone better than chance by far (AUC 0.73 to 0.77)."""
     data = Path(os.environ.get("ICUBE_DATA", Path(__file__).resolve().parents[3].parent / "shared" / "data"))
     folder = data / "mri" / "oasis1_slices"

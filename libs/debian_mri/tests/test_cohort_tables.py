@@ -119,7 +119,7 @@ def _column(name: str, *cells: str) -> tuple[list[str], list[str]]:
         (("low", "high", "999"), ["low", "high", ""]),
     ],
 )
-def test_codes_in_columns_that_nobody_has_described(cells: tuple[str, ...], written: list[str]) -> None:
+def test_codes_in_undescribed_columns(cells: tuple[str, ...], written: list[str]) -> None:
     assert _column("gait", *cells)[0] == written
 
 
@@ -194,7 +194,7 @@ def test_one_class_in_two_spellings_is_refused(tmp_path: Path, capsys: pytest.Ca
         ("label,subject", ("CN,a", "AD,a", "AD,b"), ["b"], "several labels in a session without a name: AD, CN"),
     ],
 )
-def test_what_contradicts_itself_is_rejected(
+def test_contradictory_rows_are_rejected(
     tmp_path: Path, head: str, rows: tuple[str, ...], left: list[str], reason: str
 ) -> None:
     manifest = prepare("csv", _list(tmp_path, head, *rows), tmp_path / "data")

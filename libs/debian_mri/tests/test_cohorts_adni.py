@@ -202,7 +202,7 @@ def test_keys_are_of_the_project(download: Path) -> None:
 MERGE = ("RID", "PTID", "VISCODE", "EXAMDATE", "DX", "AGE", "PTGENDER", "PTEDUCAT", "APOE4", "MMSE", "Hippocampus")
 
 
-def test_adnimerge_adds_what_belongs_to_the_visit(download: Path) -> None:
+def test_adnimerge_adds_the_columns_of_the_visit(download: Path) -> None:
     table = write_csv(
         download / "ADNIMERGE.csv",
         MERGE,

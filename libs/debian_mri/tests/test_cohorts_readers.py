@@ -402,7 +402,7 @@ def test_a_csv_list(tmp_path: Path) -> None:
     assert "Anna" not in (tmp_path / "data" / "participants.csv").read_text()
 
 
-def test_what_is_not_described_is_of_tier_c(tmp_path: Path) -> None:
+def test_undescribed_columns_are_of_tier_c(tmp_path: Path) -> None:
     write_volume(tmp_path / "v.nii.gz", 1)
     table = write_csv(tmp_path / "l.csv", ("path", "label", "subject", "gait"), [("v.nii.gz", "PD", "a", "0.7")])
     manifest = prepare("csv", table, tmp_path / "data")

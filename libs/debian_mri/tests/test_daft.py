@@ -66,7 +66,7 @@ def run(tmp_path: Path, name: str):  # type: ignore[no-untyped-def]
     return open_run(tmp_path / name, config=QUICK, config_yaml="", overwrite=False)
 
 
-def test_it_learns_and_sees_nothing_of_test_rows(tmp_path: Path) -> None:
+def test_daft_learns_without_test_rows(tmp_path: Path) -> None:
     samples, fold, pictures, variables = world()
     found = daft(fold, pictures, variables, run(tmp_path, "a"), settings=QUICK)
     right = found[np.arange(len(fold.test)), samples.labels[fold.test]]
@@ -78,7 +78,7 @@ def test_it_learns_and_sees_nothing_of_test_rows(tmp_path: Path) -> None:
     assert (again[0] != found[0]).any()
 
 
-def test_volumes_and_no_variable_at_all(tmp_path: Path) -> None:
+def test_volumes_without_variables(tmp_path: Path) -> None:
     _, fold, pictures, _ = world((12, 12, 12))
     nothing = {name: np.full(1, np.nan) for name in pictures}
     quick = replace(QUICK, max_steps=2, eval_steps=1)

@@ -1,4 +1,4 @@
-"""What a prepared folder holds, what is refused when it is damaged, and images that cannot be used."""
+"""Content of a prepared folder, refusals of damaged ones, and images that cannot be used."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_an_object_without_image_under_the_series_uid(kind: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "dose", "capture", "colour", "burnt in", "colour slice", "no class"])
-def test_a_picture_or_mask_under_the_series_uid(kind: str, tmp_path: Path) -> None:
+def test_secondary_image_or_mask_under_the_series_uid(kind: str, tmp_path: Path) -> None:
     phantom = Phantom()
     folder = phantom.write(tmp_path / "in")
     classes = {
@@ -192,7 +192,7 @@ def two_series(folder: Path, **changes: Any) -> tuple[Phantom, Phantom]:
 @pytest.mark.parametrize("gzipped", [False, True])
 @pytest.mark.parametrize("kept", [0.6, 0.8, 0.95])
 def test_a_cut_file_of_a_series(kept: float, gzipped: bool, tmp_path: Path) -> None:
-    """Its last slice's: no gap tells that it is missing, and the other series of the folder lacks nothing."""
+    """Its last slice's: no gap shows that it is missing, and the other series of the folder lacks nothing."""
     first, _ = two_series(tmp_path / "in")
     victim = tmp_path / "in" / "IM-0010.dcm"
     whole = victim.read_bytes()
@@ -207,7 +207,7 @@ def test_a_cut_file_of_a_series(kept: float, gzipped: bool, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("length", [0, 100, 140, 340, 600])
 def test_a_file_cut_before_its_series_is_named(length: int, tmp_path: Path) -> None:
-    """Its name, between those of the second series' files, says that the first one cannot miss it."""
+    """Its name, between those of the second series' files, shows that the first one cannot miss it."""
     first, _ = two_series(tmp_path / "in")
     victim = tmp_path / "in" / "IM-0010.dcm"
     victim.write_bytes(victim.read_bytes()[:length])
@@ -232,8 +232,8 @@ def test_the_first_slice_of_a_series_is_empty(tmp_path: Path) -> None:
     assert is_phantom(volume, first) and len(refused) == 2
 
 
-def test_what_is_left_of_a_header_tells_the_series(tmp_path: Path) -> None:
-    """Names tell nothing here; the file ends after its series' description."""
+def test_remaining_header_identifies_the_series(tmp_path: Path) -> None:
+    """Names are uninformative here; the file ends after its series' description."""
     first, second = two_series(tmp_path / "in")
     for number, path in enumerate(sorted((tmp_path / "in").iterdir())):
         path.rename(tmp_path / "in" / f"x{(37 * number) % 101:03d}.dcm")

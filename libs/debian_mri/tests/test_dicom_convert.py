@@ -50,7 +50,7 @@ def check(image: Any, phantom: Phantom) -> None:
     "orientation",
     [AXIAL, CORONAL, SAGITTAL, turned(180, 0, 0), turned(12, -20, 33), turned(95, 5, -170), turned(0, 0, 90)],
 )
-def test_each_voxel_lies_where_the_headers_say(orientation: tuple[float, ...], tmp_path: Path) -> None:
+def test_voxel_positions_follow_the_headers(orientation: tuple[float, ...], tmp_path: Path) -> None:
     phantom = Phantom(orientation=orientation)
     image, answer = only(phantom.write(tmp_path / "in"), tmp_path / "out")
     check(image, phantom)
@@ -231,7 +231,7 @@ def changed_bits(bits: int) -> Any:
 
 
 def test_lossy_jpeg_of_8_bits(tmp_path: Path) -> None:
-    """Held against Pillow's decoder, which is another one."""
+    """Compared with Pillow's decoder, an independent one."""
     from PIL import Image
     from pydicom.encaps import encapsulate
 

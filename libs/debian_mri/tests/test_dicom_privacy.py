@@ -1,4 +1,4 @@
-"""Nothing that tells who was scanned, or when, gets out: byte searches for values planted in every attribute."""
+"""No identity or date of a scan leaks: byte searches for values planted in every attribute."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def found_in(content: bytes) -> list[str]:
 
 
 def found_below(folder: Path) -> list[str]:
-    """Which secrets are in any file's bytes (unzipped too) or name."""
+    """Secrets in any file's bytes (unzipped too) or name."""
     found = []
     for path in folder.rglob("*"):
         found += found_in(path.relative_to(folder).as_posix().encode())
@@ -85,7 +85,7 @@ def found_below(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("broken", [None, "slice", "value", "pixels"])
 @pytest.mark.parametrize("salted", [True, False])
-def test_nothing_gets_out_of_a_conversion(
+def test_conversion_leaks_no_identity(
     broken: str | None, salted: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def edit(number: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset | None:
@@ -122,7 +122,7 @@ def test_the_answer_for_people_does_not_name_the_input(tmp_path: Path, capfd: py
 
 @pytest.mark.parametrize("dates", ["remove", "shift"])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_nothing_is_left_in_a_deidentified_file(dates: Any, compressed: bool, tmp_path: Path) -> None:
+def test_deidentified_file_holds_no_identity(dates: Any, compressed: bool, tmp_path: Path) -> None:
     phantom = Phantom()
 
     def edit(number: int, dataset: pydicom.FileDataset) -> pydicom.FileDataset:

@@ -56,7 +56,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What one conversion of everything says about each folder with DICOM files."""
+    """Result of one conversion of everything, for each folder with DICOM files."""
     series = convert_folder(scans, tmp_path_factory.mktemp("converted") / "out")["series"]
     return {str(Path(one["source"]).relative_to(scans)): one for one in series if one["reason"] != "not DICOM"}
 

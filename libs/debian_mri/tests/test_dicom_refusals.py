@@ -1,4 +1,4 @@
-"""What cannot be converted is refused, each with its own reason; mutated files are refused or right."""
+"""Refusals of unconvertible files, each with its own reason; mutated files are refused or right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What slices add to the logits: sums that come out even, and slices that are taken away."""
+"""Contributions of slices to the logits: sums that come out even, and slices that are taken away."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def planes_of(inputs: Inputs) -> BiomarkerMeasurement:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention", "concat", "max"])
-def test_slices_add_up_to_signs_and_picture(pooling: str, tmp_path: Path, tiny: FrozenVLM) -> None:
+def test_slice_contributions_sum_to_biomarkers_and_image(pooling: str, tmp_path: Path, tiny: FrozenVLM) -> None:
     model, inputs = trained(tmp_path, tiny, f"visual.pooling={pooling}", "visual.tune=false")
     scan = one(inputs)
     batch = to_tensors(scan)
@@ -89,7 +89,7 @@ def test_a_plane_belongs_to_the_nearest_slice() -> None:
     assert nearest_slices(images, (SliceInfo("axial", None, ()),) * 3).tolist() == [2, 0]
 
 
-def test_without_its_slices_a_sign_is_what_the_other_planes_say(tmp_path: Path) -> None:
+def test_biomarker_without_its_slices_follows_the_other_planes(tmp_path: Path) -> None:
     model, inputs = trained(tmp_path, None, "visual.enabled=false")
     scan = one(inputs)
     batch, measured = to_tensors(scan), planes_of(scan)
@@ -118,7 +118,7 @@ def test_without_a_slice_the_feature_is_of_the_others(pooling: str, tmp_path: Pa
         torch.testing.assert_close(model.image_branch.projection.standardise(pooled)[0, :dim], torch.zeros(dim))
 
 
-def test_weights_are_shares_of_what_speaks_for_the_class() -> None:
+def test_weights_are_shares_of_positive_evidence() -> None:
     values = np.array([[0.0, 3.0], [0.5, 0.0], [-1.0, 0.0]])  # margins 3, -0.5, 1
     parts = slice_parts(SliceAttribution(values, np.zeros(2), None), INFOS, 1, 0)
     assert [part.weight for part in parts] == [0.75, 0.0, 0.25] and parts[0].contributions == (0.0, 3.0)

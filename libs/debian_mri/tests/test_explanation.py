@@ -1,4 +1,4 @@
-"""What a prediction has computed: sums by hand, round trip, and claims that do not fit each other."""
+"""Record of a prediction: sums by hand, round trip, and claims that do not fit each other."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def one_slice(**changes: Any) -> dict[str, Any]:
         ({"id": ""}, "one line of text"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_inconsistent_explanations_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         dataclasses.replace(make_explanation(), **changes)
     assert str(error.value).startswith("explanation of ")

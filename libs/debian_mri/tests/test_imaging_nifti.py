@@ -1,4 +1,4 @@
-"""The reader of volumes: what NIfTI and MGH headers may say, with values that are worked out by hand."""
+"""The reader of volumes: values of NIfTI and MGH headers, with values that are worked out by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def header_of(sform: Any = None, qform: Any = None, unit: str = "mm", **fields: 
 
 
 def write(path: Path, header: nibabel.Nifti1Header, data: np.ndarray[Any, Any] | None = None) -> Path:
-    """A file with exactly this header: nibabel's own writing would set codes and scaling anew."""
+    """A file with exactly this header: nibabel's own writing would replace codes and scaling."""
     data = counted() if data is None else data
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
@@ -129,7 +129,7 @@ STRETCHED = PLACED * [[1, 1, 1, 1], [1, 1.1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
         (None, np.diag([-1.0, -1.0, 1.0, 1.0]), "its affine is the identity"),
     ],
 )
-def test_headers_that_do_not_say_how_the_head_lies(tmp_path: Path, sform: Any, qform: Any, words: str) -> None:
+def test_headers_without_orientation(tmp_path: Path, sform: Any, qform: Any, words: str) -> None:
     path = write(tmp_path / "a.nii", header_of(sform=sform, qform=qform))
     with pytest.raises(InputError, match=words):
         read_volume(path)

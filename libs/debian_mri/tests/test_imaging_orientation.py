@@ -1,4 +1,4 @@
-"""Registration of heads that lie otherwise than their affine says, and refusals of what is no head."""
+"""Registration of heads that lie otherwise than in their affine, and refusals of what is no head."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_mutual_information_by_hand() -> None:
     assert mutual_information(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])) == pytest.approx(wanted)
 
 
-def test_right_angles_of_a_brain_are_told_from_each_other() -> None:
+def test_right_angle_rotations_are_distinguished() -> None:
     data, affine = brain()
     for rotation in right_angles()[1::6]:
         start = registration_starts(RawVolume(data, about_the_middle(rotation) @ affine))[0]
@@ -118,7 +118,7 @@ def test_a_small_piece_is_no_head() -> None:
         register_affine(RawVolume(data[10:20, 10:20, 10:20], affine))
 
 
-def test_how_far_a_head_was_turned_is_kept(tmp_path: Path) -> None:
+def test_rotation_angle_is_recorded(tmp_path: Path) -> None:
     manifest, scan = one_scan(tmp_path / "data")
     config = PreprocessConfig(spacing=4.0, registration="affine")
     assert cached_head_rotation(cached_volume(manifest, scan, config)) < MAX_HEAD_ROTATION
@@ -161,7 +161,7 @@ def test_right_angles_of_a_real_head(name: str) -> None:
     assert recovered >= 20
 
 
-def test_a_turned_head_is_said_and_a_tilted_one_is_not() -> None:
+def test_rotated_head_gives_a_warning_and_a_tilted_one_none() -> None:
     assert rotation_warnings(29.9) == []
     assert rotation_warnings(147.8) == [
         "The head lies 148 degrees from the file's affine; registration turned it upright."

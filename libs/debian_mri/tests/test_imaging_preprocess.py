@@ -82,7 +82,7 @@ def test_native_space_is_cropped_around_the_brain() -> None:
     np.testing.assert_allclose(middle, np.argwhere(signal_mask(data)).mean(0) * 4 + far[:3, 3], atol=4)
 
 
-def test_what_does_not_lie_in_mni_space_is_refused() -> None:
+def test_volume_outside_mni_space_is_refused() -> None:
     data, affine = brain()
     affine = affine.copy()
     affine[:3, 3] += 90

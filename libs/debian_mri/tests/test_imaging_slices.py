@@ -1,4 +1,4 @@
-"""Regions and slices: planes that show what they say."""
+"""Regions and slices: planes show their regions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_ellipsoid_by_hand() -> None:
     assert ball.section(0, 11.0) == pytest.approx(0.75) and ball.section(0, 13.0) == 0
 
 
-def test_sides_are_mirror_images_and_lie_where_the_atlas_says() -> None:
+def test_sides_are_mirror_images_at_atlas_positions() -> None:
     for region in REGIONS.values():
         mask = region.mask((91, 109, 91), np.array([[2, 0, 0, -90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1.0]]))
         if region.name not in ("hippocampus_left", "hippocampus_right"):
@@ -68,7 +68,7 @@ def test_places_by_hand() -> None:
 
 
 @pytest.mark.parametrize("region", ["hippocampus_left", "midbrain", "occipital"])
-def test_a_ball_at_a_region_shows_in_the_planes_that_say_so(region: str) -> None:
+def test_ball_at_a_region_is_visible_in_its_planes(region: str) -> None:
     """A bright ball of 5 mm: in the slices near its middle, and in no slice further away."""
     spacing = 2.0
     middle = get_region(region).shapes[0].middle
@@ -93,7 +93,7 @@ def test_a_ball_at_a_region_shows_in_the_planes_that_say_so(region: str) -> None
     assert all(picture.image.min() >= 0 and picture.image.max() <= 1 for picture in found)
 
 
-def test_pictures_are_upright() -> None:
+def test_slice_images_are_upright() -> None:
     spot = index_of((-40.0, 40.0, 50.0), 4.0)  # left, front, top
     data = np.zeros(mni_grid(4.0).shape, dtype=np.float32)
     data[spot] = 1
@@ -121,7 +121,7 @@ def test_slices_of_a_scan_evenly(tmp_path: Path) -> None:
         slices_of(manifest, scan, native, SliceConfig())
 
 
-def test_given_pictures(tmp_path: Path) -> None:
+def test_slice_images_as_input(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     grey = np.tile(np.arange(0, 250, 25, dtype=np.uint8), (8, 1))
@@ -147,7 +147,7 @@ def test_given_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty", "cut", "text"])
-def test_bad_pictures(kind: str, tmp_path: Path) -> None:
+def test_bad_slice_images(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     noise = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(noise if kind != "empty" else noise * 0).save(path)

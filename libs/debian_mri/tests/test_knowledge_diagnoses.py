@@ -1,4 +1,4 @@
-"""The sentences about diagnoses: frozen, sourced, unreviewed and said so, and none claimed without its sequence."""
+"""The sentences about diagnoses: frozen, sourced, unreviewed and marked so, and none claimed without its sequence."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def knowledge() -> ClassKnowledge:
     return load_knowledge()
 
 
-def test_it_is_frozen_and_nobody_has_reviewed_it(knowledge: ClassKnowledge) -> None:
+def test_knowledge_is_frozen_and_unreviewed(knowledge: ClassKnowledge) -> None:
     assert knowledge.class_names == ("CN", "MCI", "AD", "DLB", "PD")
     assert knowledge.frozen is not None and knowledge.frozen.hash == knowledge.hash
     assert knowledge.reviewer == UNREVIEWED and UNREVIEWED in knowledge.review_warning()
     assert {path.name for path in FILE.parent.glob("*.yaml")} == set(SHIPPED.values())
 
 
-def test_each_sentence_has_one_publication_and_says_what_it_requires(knowledge: ClassKnowledge) -> None:
+def test_each_sentence_has_one_publication_and_its_sequences(knowledge: ClassKnowledge) -> None:
     for sentence in knowledge.sentences():
         source = sentence.source
         assert source.kind == "citation" and source.model and source.date and source.reference is not None
@@ -53,7 +53,7 @@ def test_a_sign_is_used_only_with_its_sequence(knowledge: ClassKnowledge, sequen
     assert ("hyperintensities" in words) == ("FLAIR" in sequences)
 
 
-def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
+def test_sentences_for_t1_alone(knowledge: ClassKnowledge) -> None:
     left, whole = restrict(knowledge, ["T1w"])
     assert left.class_names == knowledge.class_names and left.frozen is not None and left.hash != knowledge.hash
     assert [missing for _, missing in whole.excluded] == [("FLAIR",), ("SWI",), ("FLAIR",), ("SWI",), ("SWI",)]
@@ -71,7 +71,7 @@ def test_what_is_left_for_t1_alone(knowledge: ClassKnowledge) -> None:
         ({"requires": ["T1"]}, "did you mean 'T1w'"),
     ],
 )
-def test_a_sentence_must_say_what_it_requires(meta: dict[str, object], message: str) -> None:
+def test_sentence_needs_its_sequences(meta: dict[str, object], message: str) -> None:
     sentence = Sentence("The brain is round.", Source("person", person="A. B."), "accepted", meta=meta)
     with pytest.raises(InputError, match=message):
         usable([sentence], ["T1w"])

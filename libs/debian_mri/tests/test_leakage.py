@@ -1,4 +1,4 @@
-"""Numbers by hand: how well the site tells the class, and who may be tested."""
+"""Numbers by hand: association of site and class, and allowed test subjects."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_site_that_names_the_class_is_refused(table: dict[str, str]) -> None:
         {"x": "ab", "y": "bc", "z": "cd"},  # no site has all, but each pair is joined by others
     ],
 )
-def test_what_can_be_told_apart_is_not_refused(table: dict[str, str]) -> None:
+def test_distinguishable_scans_are_not_refused(table: dict[str, str]) -> None:
     check_site_confounding(_samples(table))
 
 

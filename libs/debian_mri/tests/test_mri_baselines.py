@@ -51,7 +51,7 @@ def test_volumes_become_voxels_of_8_mm() -> None:
     assert coarse(volume, spacing=1.0, mm=4.0).shape == (2, 3, 4)
 
 
-def test_missing_values_become_the_middle_and_say_so() -> None:
+def test_missing_values_become_the_median_with_an_indicator() -> None:
     train = np.array([[1.0, 5.0, NAN], [3.0, NAN, NAN], [NAN, 7.0, NAN]])
     test = np.array([[NAN, 6.0, 4.0]])
     mine, theirs = with_missing_indicators(train, test)
@@ -83,7 +83,7 @@ def test_the_rotation_does_not_change_the_regression(strength: float) -> None:
     assert_allclose(logistic(rows, strength=strength), expected, atol=2e-3)
 
 
-def test_strength_is_chosen_by_what_there_is_to_learn() -> None:
+def test_strength_depends_on_the_signal() -> None:
     noise = wide(signal=0.0, seed=1)
     assert choose_strength(noise.train, noise, seed=0) == STRENGTHS[0]
     strong = wide(60, columns=3, signal=4.0)
@@ -93,7 +93,7 @@ def test_strength_is_chosen_by_what_there_is_to_learn() -> None:
     assert choose_strength(few.train, few, seed=0) == 1.0
 
 
-def test_nothing_known_gives_the_shares_of_the_classes() -> None:
+def test_empty_table_gives_class_frequencies() -> None:
     rows = Rows(np.zeros((4, 0)), np.array([0, 0, 0, 1]), np.array(list("abcd")), np.zeros((2, 0)), 2)
     assert_array_equal(prior(rows), [[0.75, 0.25]] * 2)
     assert_array_equal(logistic(rows), [[0.75, 0.25]] * 2)
@@ -190,5 +190,5 @@ def test_classes_in_words() -> None:
     assert class_words("SemanticDementia") == "semantic dementia"
 
 
-def test_strengths_span_what_was_measured() -> None:
+def test_strengths_span_the_measured_range() -> None:
     assert_allclose([STRENGTHS[0], STRENGTHS[-1]], [1e-5, 10])

@@ -119,7 +119,7 @@ def test_everything_on_a_tiny_cohort(place: Path, tmp_path: Path, command: Comma
     refused(command("evaluate", *words, *SETTINGS, "train.max_steps=3"), "holds an evaluation of other settings")
 
 
-def test_an_interrupted_evaluation_goes_on(place: Path, tmp_path: Path, command: Command, fitted: list[str]) -> None:
+def test_interrupted_evaluation_resumes(place: Path, tmp_path: Path, command: Command, fitted: list[str]) -> None:
     words = ["--data", place / "data", "--folds", 3, "--comparisons", "none", "--json", "--quiet"]
     whole = as_json(command("evaluate", *words, "--out", tmp_path / "whole", *SETTINGS))
     assert len(fitted) == 3
@@ -261,7 +261,7 @@ def test_chance_is_held_or_not() -> None:
     assert holds_chance({"ci95": [None, None]}) is None
 
 
-def test_sites_that_tell_much_of_the_diagnosis_are_said() -> None:
+def test_sites_associated_with_the_diagnosis_give_a_warning() -> None:
     assert site_warning(people()) == site_warning(people(sites=True)) == []
     samples = people(40, sessions=1)
     # two people of each class at the other site: not refused, and far from even

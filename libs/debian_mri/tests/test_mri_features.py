@@ -1,4 +1,4 @@
-"""Features of slices: cached by content, gone on with, refused where they are of another backbone or other slices."""
+"""Features of slices: cached by content, resumed, refused where they are of another backbone or other slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fold's training: what it sees, what it does not, that it repeats itself, and what comes out of a tiny one."""
+"""A fold's training: rows it reads, reproducibility, and the result of a tiny one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL = (
 )
 
 
-def test_nothing_of_a_test_row_reaches_the_training(tmp_path: Path, tiny: FrozenVLM) -> None:
+def test_training_is_independent_of_test_rows(tmp_path: Path, tiny: FrozenVLM) -> None:
     samples, inputs = people()
     fold, config = first_fold(samples), settings(*ALL)
     one = trained(tmp_path / "one", inputs, fold, config, tiny)
@@ -111,7 +111,7 @@ def test_tables_that_were_not_loaded_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["film", "text"])
-def test_variables_join_the_picture(mode: str, tmp_path: Path, tiny: FrozenVLM) -> None:
+def test_variables_join_the_image(mode: str, tmp_path: Path, tiny: FrozenVLM) -> None:
     samples, inputs = people(16)
     fold = train_on_all(samples)
     config = settings(f"demographics.mode={mode}", "train.max_steps=2", "calibration.folds=2")
@@ -120,7 +120,7 @@ def test_variables_join_the_picture(mode: str, tmp_path: Path, tiny: FrozenVLM) 
 
 
 def test_a_tiny_training_on_simulated_slices(tmp_path: Path) -> None:
-    """Golden: pixels to probabilities. The fluid of the ill is wider, so the signs tell them."""
+    """Golden: pixels to probabilities. The fluid of the ill is wider, so the signs separate them."""
     manifest = Manifest.load(write_slices(tmp_path / "data"))
     config = settings(*SIGNS_ONLY, "train.max_steps=20", "train.learning_rate=0.05")
     inputs = load_inputs(manifest, config)
@@ -147,7 +147,7 @@ def test_missing_ages_stay_missing_until_the_model_declares_them(tmp_path: Path)
         load_inputs(manifest, settings(*linear, "demographics.missing=refuse"))
 
 
-def test_a_cognitive_score_needs_the_flag_and_stamps_the_report(tmp_path: Path) -> None:
+def test_cognitive_score_needs_the_flag_and_gives_a_disclaimer(tmp_path: Path) -> None:
     manifest = Manifest.load(write_slices(tmp_path / "data"))
     linear = (*SIGNS_ONLY, "demographics.mode=linear", "demographics.columns=[age,MMSE]")
     with pytest.raises(InputError, match=r"MMSE.*tier C.*allow_diagnostic"):

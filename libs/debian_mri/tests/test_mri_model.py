@@ -85,7 +85,7 @@ def test_the_terms_sum_to_the_logits(name: str, tiny: FrozenVLM) -> None:
 
 
 @pytest.mark.parametrize("mode", ["film", "text"])
-def test_without_any_variable_nothing_is_said_of_them(mode: str, tiny: FrozenVLM) -> None:
+def test_report_without_variables_names_none(mode: str, tiny: FrozenVLM) -> None:
     model, rows = shaken(settings(f"demographics.mode={mode}"), tiny)
     rows["variables"][:] = NAN
     terms = contributions(model, rows)
@@ -93,7 +93,7 @@ def test_without_any_variable_nothing_is_said_of_them(mode: str, tiny: FrozenVLM
 
 
 def test_only_variables_that_enter_matter(tiny: FrozenVLM) -> None:
-    """Picture only is blind to the table, even where scores are adjusted where it is there."""
+    """The image branch alone ignores the table, even where scores are adjusted where it is there."""
     config = restrict_modality(settings("demographics.mode=linear", "concepts.covariate_adjusted=true"), "image")
     model, rows = shaken(config, tiny)
     assert model.variables is None and "variables" not in rows
@@ -163,7 +163,7 @@ def test_pooling_by_hand() -> None:
         SlicePooling("concat", 2, slices=2)(slices)
 
 
-def test_slices_have_weights_where_the_picture_enters(tiny: FrozenVLM) -> None:
+def test_slices_have_weights_with_the_image_branch(tiny: FrozenVLM) -> None:
     model, rows = shaken(settings("visual.pooling=attention"), tiny)
     weights = slice_weights(model, rows)
     assert weights is not None and weights.shape == (24, 3)
@@ -193,7 +193,7 @@ def test_directions_follow_the_classes_and_the_control_exchanges_them() -> None:
     assert any("Control" in note for note in exchanged.warnings)
 
 
-def test_a_changed_row_is_what_the_helper_changes() -> None:
+def test_helper_changes_one_row() -> None:
     _, inputs = people(4)
     other = changed(inputs, "s02")
     assert inputs.biomarkers is not None and other.biomarkers is not None

@@ -18,7 +18,7 @@ def nearest_slices(samples: Samples, rows: np.ndarray) -> set[str]:
 
 
 def check(samples: Samples, folds: list[Fold]) -> None:
-    """Nobody is on two sides, and each scan is tested once a repeat."""
+    """No subject is on two sides, and each scan is tested once a repeat."""
     for fold in folds:
         parts = [nearest_slices(samples, rows) for rows in (fold.train, fold.validation, fold.test)]
         assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])

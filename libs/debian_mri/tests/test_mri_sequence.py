@@ -214,7 +214,7 @@ def test_series_descriptions(description: str, sequence: str | None) -> None:
         ("Hippocampal Mask", "a mask or label image"),
     ],
 )
-def test_why_a_sequence_is_unknown(description: str, reason: str) -> None:
+def test_reasons_of_unknown_sequences(description: str, reason: str) -> None:
     assert reason in read_description(description).reason
 
 
@@ -262,7 +262,7 @@ def test_file_names(tmp_path: Path, name: str, sequence: str | None) -> None:
         *("sub-01_magnitude1.nii.gz", "mprage_phase.nii.gz", "T1_FLAIR.nii", "sub-01_inplaneT2.nii.gz", "t1_seg.nii"),
     ],
 )
-def test_names_of_what_is_no_weighted_image(tmp_path: Path, name: str) -> None:
+def test_names_of_unweighted_images(tmp_path: Path, name: str) -> None:
     found = file_sequence(tmp_path / name)
     assert found.sequence is None and found.reason
 

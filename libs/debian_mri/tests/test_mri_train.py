@@ -77,7 +77,7 @@ def test_a_model_that_is_read_back_predicts_the_same_to_the_last_bit(
     assert [list(one.logits) for one in explained] == [pytest.approx(row) for row in other[:3].tolist()]
 
 
-def test_a_damaged_or_strange_folder_is_refused(tmp_path: Path) -> None:
+def test_damaged_or_unknown_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no trained model"):
         load_model(tmp_path)
     samples, inputs = people(16)
@@ -128,7 +128,7 @@ def test_train_from_slices_to_a_model_that_explains(tmp_path: Path, capsys: pyte
         check_train_test_overlap(manifest, [0, 2], saved.description["trained_on"])
 
 
-def test_train_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_train_resumes(tmp_path: Path) -> None:
     data = write_slices(tmp_path / "data")
     config = settings("visual.enabled=false", "train.lr_scheduler=constant", "train.checkpointing_steps=2")
     whole = train(config, data, tmp_path / "whole").to_dict()

@@ -19,7 +19,7 @@ from icube_common.errors import InputError
 
 
 class Words(HTMLParser):
-    """The text that a reader sees, and the tags."""
+    """The visible text, and the tags."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def test_an_abstaining_page() -> None:
     assert "is untrained" in page and "below the chosen 90\N{NO-BREAK SPACE}%" in page
 
 
-def test_it_says_which_side_is_left() -> None:
+def test_page_states_the_left_side() -> None:
     page = prediction_page(make_explanation(), draw_slices(make_explanation()))
     assert "person&#39;s left on the left. Sagittal slices have the front on the right." in page
     assert "not known" not in page

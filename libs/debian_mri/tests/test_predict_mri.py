@@ -59,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 @pytest.fixture(scope="module")
 def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Slice images of drawn brains, a run with the picture beside the signs, all in one folder."""
+    """Slice images of drawn brains, a run with the image beside the signs, all in one folder."""
     folder = tmp_path_factory.mktemp("slices")
     write_slices(folder / "data", count=16)
     settings_ = settings("visual.pooling=attention", "demographics.mode=linear", "visual.tune=false")
@@ -121,7 +121,7 @@ def test_a_file_and_the_same_scan_of_the_set_agree(
     assert verify_files(tmp_path / "p.json")["problems"] == {}
 
 
-def test_what_is_missing_is_said_and_what_was_trained_on_too(world: tuple[Path, dict[str, Any]]) -> None:
+def test_warnings_about_missing_values_and_training_scans(world: tuple[Path, dict[str, Any]]) -> None:
     out, _ = world
     _, path = volume_of(out)
     warnings = " ".join(explained(out / "run", path, values={"MMSE": "22"}).warnings)
@@ -306,7 +306,7 @@ def test_truth_of_one_structure(world: tuple[Path, dict[str, Any]]) -> None:
         shows_structure(data, "DLB", "midbrain", "coronal", 0.0)
 
 
-def test_sides_are_said_where_one_is_shown() -> None:
+def test_sides_are_stated_for_shown_slices() -> None:
     both = ("hippocampus", "hippocampus_left", "hippocampus_right", "medial_temporal")
     assert without_sides(both) == ("hippocampus", "medial_temporal")
     assert without_sides(both[:2]) == ("hippocampus_left",) and without_sides(("midbrain",)) == ("midbrain",)
@@ -376,7 +376,7 @@ def test_another_sequence_is_refused_and_can_be_overridden(
     assert "did you mean 'T1w'" in capsys.readouterr().err
 
 
-def test_of_a_whole_anat_folder_only_the_sequence_of_the_run_is_judged(
+def test_of_an_anat_folder_only_the_sequence_of_the_run_is_predicted(
     world: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     anat = tmp_path / "sub-01" / "anat"

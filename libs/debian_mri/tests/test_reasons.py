@@ -1,4 +1,4 @@
-"""Reasons in text: numbers by hand, stamps, and no sign without its sequence."""
+"""Reasons in text: numbers by hand, disclaimers, and no sign without its sequence."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_no_sign_is_named_without_its_sequence(sequences: tuple[str, ...]) -> No
     assert ("swallow" in words) == ("SWI" in sequences)
 
 
-def test_stamps_come_each_with_its_cause() -> None:
+def test_each_disclaimer_has_its_cause() -> None:
     plain_text = explain(make_explanation(simulated=False))
     for name in ("simulated", "untrained", "tier_c", "abstained", "no_demographics", "deletion"):
         assert not any(statement.template == name for statement in statements(make_explanation(simulated=False))), name
@@ -102,7 +102,7 @@ def test_little_is_enough() -> None:
     assert "Slice" not in text and "Review" not in text and verify_report(text, found) == []
 
 
-def test_who_is_named() -> None:
+def test_named_concepts() -> None:
     found = make_explanation(("T1w", "FLAIR", "SWI"))
     margin = {
         name: values[2][CLASSES.index("AD")] - values[2][CLASSES.index("MCI")] for name, values in BIOMARKERS.items()

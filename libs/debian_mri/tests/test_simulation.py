@@ -74,7 +74,7 @@ def test_the_hippocampus_is_smaller_in_ad_than_in_a_control_of_the_same_seed() -
     assert min(ratios) > 0.5 and max(ratios) < 0.85
 
 
-def test_nothing_asked_for_is_the_template() -> None:
+def test_no_effect_gives_the_template() -> None:
     assert not displacement({}).any()
     assert volumes(displacement({}), head=1.1)["brain"] == pytest.approx(1.331 * volumes(displacement({}))["brain"])
 
@@ -104,7 +104,7 @@ def test_a_cohort_is_a_prepared_set(cohort: Path, tmp_path: Path) -> None:
     assert image.get_data_dtype() == np.int16 and int(image.header["sform_code"]) == 4
 
 
-def test_sites_tell_the_class_only_when_asked_to(cohort: Path) -> None:
+def test_sites_are_associated_with_the_class_only_on_request(cohort: Path) -> None:
     def pairs(confound: bool) -> set[tuple[str, int]]:
         return set(
             zip(

@@ -57,7 +57,7 @@ def edits(number: str) -> Iterator[str]:
         yield number.replace(".", ",")
 
 
-def test_what_is_right_passes(case: Explanation) -> None:
+def test_correct_report_passes(case: Explanation) -> None:
     text = explain(case)
     assert verify_report(text, case) == [] and verify_report(text, case, recompute=lambda: case) == []
 

@@ -46,7 +46,7 @@ def command_fixture(main: Callable[[Sequence[str]], int], package: str) -> Any:
 
 
 def as_json(ran: Ran) -> Any:
-    """What a command with ``--json`` printed; it has to have succeeded."""
+    """Output of a command with ``--json``; it has to have succeeded."""
     status, out, lines = ran
     assert status == 0, lines
     return json.loads(out)

@@ -1,7 +1,7 @@
 """Golden values: numbers of whole runs, taken before a change of structure and compared after it.
 
 `check` compares by a relative tolerance, since another processor rounds otherwise. On the machine of the numbers
-``ICUBE_GOLDEN=exact`` asks for equality to the last bit; ``ICUBE_GOLDEN=write`` writes them anew.
+``ICUBE_GOLDEN=exact`` asks for equality to the last bit; ``ICUBE_GOLDEN=write`` writes them again.
 """
 
 from __future__ import annotations

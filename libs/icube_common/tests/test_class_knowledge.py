@@ -35,7 +35,7 @@ def example() -> ClassKnowledge:
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
-def test_a_file_gives_back_what_was_saved(suffix: str, tmp_path: Path) -> None:
+def test_knowledge_file_round_trip(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"k{suffix}"
     knowledge = example().freeze("2025-04-01")
     saved = knowledge.save(path)
@@ -92,7 +92,7 @@ def test_the_hash_is_that_of_the_documented_form() -> None:
     assert example().hash == sha({"no": sha(["Nobody is there."]), "walk": walk})
 
 
-def test_the_hash_is_over_what_is_in_use() -> None:
+def test_hash_covers_the_sentences_in_use() -> None:
     knowledge = example()
     walk = knowledge.classes["walk"]
 
@@ -315,7 +315,7 @@ ANYTHING = st.recursive(
 
 
 def load_or_refuse(path: Path) -> None:
-    """Whatever stands in the file: knowledge that says the same once more, or one line."""
+    """Whatever stands in the file: the same knowledge once more, or one line."""
     try:
         knowledge = ClassKnowledge.load(path)
     except InputError as error:

@@ -38,7 +38,7 @@ def test_unknown_lists_at_most_thirty_names_in_one_line() -> None:
     assert "name029, ..." in message and "name030" not in message and "\n" not in message
 
 
-def test_unknown_without_candidates_says_so() -> None:
+def test_unknown_without_candidates() -> None:
     assert str(unknown("action", "walk", [])) == "unknown action 'walk': (known: none)"
 
 

@@ -77,7 +77,7 @@ def test_thirty_groups_take_the_bootstrap() -> None:
 
 
 def test_bootstrap_against_scipy() -> None:
-    """Equal groups: scipy's BCa of the group means, at the level that the widened tails stand for."""
+    """Equal groups: scipy's BCa of the group means, at the level of the widened tails."""
     means = np.random.default_rng(2).beta(4, 2, 40)
 
     def statistic(draws: Array) -> Array:
@@ -121,7 +121,7 @@ def test_perfect_groups_give_the_exact_limit() -> None:
     assert group_interval(accuracy, y, 1 - p, np.repeat(np.arange(6), 10)).high == pytest.approx(1 - 0.025 ** (1 / 6))
 
 
-def test_no_interval_says_why() -> None:
+def test_missing_interval_has_a_reason() -> None:
     y, p, group = simulate(np.random.default_rng(0), 4, classes=2)
     one = group_interval(accuracy, y, p, np.zeros(len(y)))
     assert math.isnan(one.low) and one.note == "one group only" and one.mean == accuracy(y, p)

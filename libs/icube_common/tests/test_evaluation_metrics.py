@@ -132,7 +132,7 @@ def test_equally_probable_classes_rank_in_order() -> None:
     assert top_k(2)(np.array([0, 1, 2]), p) == pytest.approx(2 / 3)
 
 
-def test_what_is_undefined_is_nan() -> None:
+def test_undefined_metrics_are_nan() -> None:
     y, p = np.zeros(4, dtype=int), np.array([[0.6, 0.4]] * 4)
     assert math.isnan(auc(y, p)) and math.isnan(sensitivity(y, p)) and specificity(y, p) == 1.0
     assert np.isnan(per_class_recall(y, p)).tolist() == [False, True]

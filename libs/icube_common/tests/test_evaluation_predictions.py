@@ -31,7 +31,7 @@ def make(
     )
 
 
-def test_the_file_is_what_was_agreed(tmp_path: Path) -> None:
+def test_file_format_of_predictions(tmp_path: Path) -> None:
     found = Predictions(
         ids=["a.mp4", "b.mp4"], subjects=["s1", "s2"], repeats=np.array([0, 0]), folds=np.array([0, 1]),
         labels=np.array([0, 0]), probabilities=np.array([[0.75, 0.25], [0.1, 0.9]]), class_names=["sit", "wave"],
@@ -43,7 +43,7 @@ def test_the_file_is_what_was_agreed(tmp_path: Path) -> None:
     )
 
 
-def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
+def test_predictions_round_trip(tmp_path: Path) -> None:
     found = make(repeats=3)
     again = Predictions.read_csv(found.write_csv(tmp_path / "p.csv"))
     for name in ("ids", "subjects", "class_names"):

@@ -102,7 +102,7 @@ def test_training_cannot_depend_on_test_labels() -> None:
     assert greedy_trainer(fold, features) == greedy_trainer(other, features)
 
 
-def test_only_score_knows_the_test_labels() -> None:
+def test_only_make_predictions_reads_test_labels() -> None:
     fold = predefined_split(SAMPLES, held_out(SAMPLES))
     exact = np.eye(3)[SAMPLES.labels[fold.test]]
     found = make_predictions(SAMPLES, fold, exact)

@@ -44,7 +44,7 @@ def predictions() -> Predictions:
     )  # fmt: skip
 
 
-def test_the_same_question_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+def test_same_evaluation_resumes_and_another_is_refused(tmp_path: Path) -> None:
     out, record = tmp_path / "eval", {"folds": (2, 3), "data": "abc"}
     check_same_evaluation(out, record)
     open_folder(out, record)

@@ -61,7 +61,7 @@ def test_intervals_differences_and_p_values(tmp_path: Path) -> None:
 
 
 def predicting(overrides: Mapping[str, Any], seed: int, folder: Path) -> Outcome:
-    """Six subjects of four rows; the first `right` rows of each are told right."""
+    """Six subjects of four rows; the first `right` rows of each are predicted right."""
     ids = [f"s{who}-{row}" for who in range(6) for row in range(4)]
     right = np.array([row < overrides["right"] + (who == 5) for who in range(6) for row in range(4)])
     labels = np.tile([0, 1], 12)
@@ -83,7 +83,7 @@ def comparing(count: int, **more: Any) -> Grid:
     return Grid.from_mapping({"variants": variants, "seeds": [0], "metric": "top1", **more})
 
 
-def test_too_few_groups_for_so_many_comparisons_are_said(tmp_path: Path) -> None:
+def test_too_few_groups_for_the_comparisons_give_a_warning(tmp_path: Path) -> None:
     study = ablate(predicting, comparing(5), tmp_path / "study")
     caption = study.table().caption
     # 2 / 2^6 = .031, four comparisons: .125
@@ -142,7 +142,7 @@ def test_holm_by_hand(given: list[float], corrected: list[float]) -> None:
     assert holm(given) == pytest.approx(corrected)
 
 
-def test_holm_leaves_out_what_is_no_number() -> None:
+def test_holm_leaves_out_nan() -> None:
     first, none, last = holm([0.01, math.nan, 0.04])
     assert (first, last) == pytest.approx((0.02, 0.04)) and math.isnan(none)
 
@@ -250,7 +250,7 @@ def test_failed_cells_are_run_again_on_demand(tmp_path: Path) -> None:
     assert ablate(run, GRID, tmp_path / "study", retry_failed=True).failed == 0
 
 
-def test_what_is_not_the_same_study_is_refused(tmp_path: Path) -> None:
+def test_another_study_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "study"
     ablate(quadratic, GRID, out, facts={"data": "A"})
     with pytest.raises(InputError, match=r"study.yaml: facts is \{'data': 'A'\} there and \{'data': 'B'\} now"):
@@ -327,7 +327,7 @@ def test_a_run_with_report_serves_both(tmp_path: Path) -> None:
     assert ablate(run, GRID, tmp_path / "study").failed == 0
 
 
-def test_a_folder_that_workers_do_not_share_is_told(tmp_path: Path) -> None:
+def test_unshared_folder_of_workers_is_reported(tmp_path: Path) -> None:
     def run(overrides: Mapping[str, Any], seed: int, folder: Path) -> dict[str, float]:
         before = folder.parent / "seed-0" / "result.json"
         if seed == 2 and overrides["x"] == 0.5:

@@ -72,7 +72,7 @@ def test_one_seed_is_enough_to_pair_subjects(tmp_path: Path) -> None:
         (1.0, "clip", "fid", "unknown metric 'fid'"),
     ],
 )
-def test_where_subjects_cannot_be_paired_seeds_are_and_it_is_told(
+def test_seeds_are_paired_where_subjects_cannot_be(
     scale: float, prefix: str, metric: str, note: str, tmp_path: Path
 ) -> None:
     def other(overrides: Mapping[str, Any], seed: int, folder: Path) -> Outcome:

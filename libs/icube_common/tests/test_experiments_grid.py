@@ -71,7 +71,7 @@ def test_factors_with_the_same_last_part_keep_their_whole_key() -> None:
 
 
 def test_a_file_is_read_as_a_configuration_is(tmp_path: Path) -> None:
-    """1e-2 is a number, and no becomes the word that the key knows."""
+    """1e-2 is a number, and no becomes the word of the key's choices."""
     file = tmp_path / "grid.yaml"
     file.write_text("grid:\n  train: {rate: [1e-2, 1e-1], precision: [no]}\nseeds: [3]\nmetric: top1\n")
     grid = Grid.load(file, Settings)
@@ -80,7 +80,7 @@ def test_a_file_is_read_as_a_configuration_is(tmp_path: Path) -> None:
     assert (config.train.rate, config.train.precision) == (0.01, "no")
 
 
-def test_what_lies_below_and_above_the_base() -> None:
+def test_layers_below_and_above_the_base() -> None:
     grid = Grid.from_mapping(GRID, Settings, below={"train.steps": 1, "words": "x"}, above={"words": "y"})
     assert grid.base == {"train.steps": 20, "words": "y"}
 

@@ -77,7 +77,7 @@ def test_csv_keeps_the_numbers_unrounded() -> None:
         (True, "yes"),
     ],
 )
-def test_a_cell_as_a_reader_sees_it(cell: object, text: str) -> None:
+def test_cell_formatting(cell: object, text: str) -> None:
     assert cell_text(cell) == text
 
 
@@ -112,7 +112,7 @@ def test_the_history_keeps_the_best_until_the_end() -> None:
     assert figure.axes[0].get_lines()[1].get_xydata().tolist() == [[0, 0.2], [1, 0.5], [4, 0.5]]
 
 
-def test_nothing_to_draw_is_refused() -> None:
+def test_empty_figure_is_refused() -> None:
     with pytest.raises(InputError, match="no line has a figure"):
         plot_intervals([Dots("a", None)], x_label="")
     with pytest.raises(InputError, match="no trial has a figure"):

@@ -118,7 +118,7 @@ def wait_for(log: Path, begins: int) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_search_goes_on(tmp_path: Path) -> None:
+def test_killed_search_resumes(tmp_path: Path) -> None:
     """kill -9 in the third trial: the total is as asked, that trial is run again, no finished one is."""
     log, out = tmp_path / "log", tmp_path / "study"
     with start(out, log, trials=6, workers=1, seconds=0.3) as process:
@@ -140,7 +140,7 @@ def test_a_killed_search_goes_on(tmp_path: Path) -> None:
     assert params(tune(quadratic, search(), tmp_path / "whole")) == params(result)
 
 
-def test_a_search_killed_with_two_workers_goes_on(tmp_path: Path) -> None:
+def test_search_killed_with_two_workers_resumes(tmp_path: Path) -> None:
     log, out = tmp_path / "log", tmp_path / "study"
     with start(out, log, trials=6, workers=2, seconds=0.4) as process:
         wait_for(log, 4)
@@ -171,7 +171,7 @@ def alive(process: int) -> bool:
     return state != "Z"  # nobody may be there to collect it
 
 
-def test_a_result_on_disk_is_told_after_a_kill(tmp_path: Path) -> None:
+def test_result_on_disk_is_reported_after_a_kill(tmp_path: Path) -> None:
     """Killed between the end of the run and Optuna's record of it: the trial counts and is not run again."""
     log, out = tmp_path / "log", tmp_path / "study"
     run = functools.partial(logged, log=log)
@@ -247,7 +247,7 @@ def test_failures_count_and_stop_nothing(tmp_path: Path) -> None:
         tune(run, search(trials=8), tmp_path / "strict", strict=True)
 
 
-def test_importance_says_why_it_is_missing(tmp_path: Path) -> None:
+def test_missing_importance_has_a_reason(tmp_path: Path) -> None:
     result = tune(quadratic, search(), tmp_path / "study", trials=1)
     assert result.importance == {} and result.importance_note.startswith("not computable: 1 finished")
     assert "not computable" in (result.folder / "report.html").read_text()

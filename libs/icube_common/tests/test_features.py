@@ -33,7 +33,7 @@ def some_features() -> dict[str, Tensor]:
 
 
 class CountingTower:
-    """Stands for a backbone: the mean and the largest value of each frame's channels."""
+    """Replacement of a backbone: the mean and the largest value of each frame's channels."""
 
     device = torch.device("cpu")
 
@@ -88,12 +88,12 @@ def test_a_key_changes_with_each_of_its_parts_and_with_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Path("x"), np.int64(3), {1: 2}, {"a", "b"}, b"x"])
-def test_a_key_refuses_what_has_no_one_text(value: object) -> None:
+def test_key_refuses_ambiguous_values(value: object) -> None:
     with pytest.raises(InputError, match="sampling"):
         feature_key("b", "s", {"value": value})
 
 
-def test_what_is_put_comes_back(tmp_path: Path) -> None:
+def test_put_and_get_round_trip(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     assert cache.get(KEY) is None
     tensors = some_features() | {
@@ -146,7 +146,7 @@ def test_32_slices_of_512_halves_are_32_kilobytes(tmp_path: Path) -> None:
     assert 32 * 1024 <= cache.stats().bytes < 33 * 1024
 
 
-def test_what_is_computed_is_cut_loose(tmp_path: Path) -> None:
+def test_computed_features_are_detached(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     weight = torch.ones(1000, 2, requires_grad=True)
     found = cache.get_or_compute(KEY, lambda: {"features": (weight * 2)[:1]})
@@ -249,7 +249,7 @@ def test_two_processes_write_one_key_while_a_third_reads(tmp_path: Path) -> None
     assert [path.name for path in cache.path(KEY).parent.iterdir()] == [f"{KEY}.safetensors"]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache(tmp_path)
     cache.put(KEY, some_features())
 
@@ -265,7 +265,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
     assert len(list(cache.path(KEY).parent.iterdir())) == 1
 
 
-def test_pruning_takes_what_was_not_used_for_longest(tmp_path: Path) -> None:
+def test_pruning_removes_the_least_recently_used(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     keys = [feature_key("b", str(number), {}) for number in range(4)]
     for age, key in enumerate(keys):

@@ -19,7 +19,7 @@ KEY = "sk-very-secret"
 
 
 class Script:
-    """A generator that says what it is told to, and keeps what it was asked."""
+    """A generator with fixed answers, which records its prompts."""
 
     name = "script"
 
@@ -56,7 +56,7 @@ def test_reading_an_answer(text: str, sentences: list[str]) -> None:
     assert parse_answer(Answer(text))[0] == sentences
 
 
-def test_what_an_answer_loses_is_counted() -> None:
+def test_dropped_sentences_are_counted() -> None:
     long = " ".join(["word"] * (MAX_WORDS + 1))
     text = f"Here they are:\n1. A person walks.\n2. A person walks.\n3. Yes.\n4. {long}.\n5. A person who"
     sentences, dropped = parse_answer(Answer(text, complete=False))
@@ -78,7 +78,7 @@ def test_a_prompt_carries_the_domain_and_the_form_of_the_answer() -> None:
         compose_prompt("{name}", domain="{name}")
 
 
-def test_every_sentence_says_who_was_asked_what_and_when() -> None:
+def test_each_sentence_records_model_prompt_and_date() -> None:
     script = Script("1. It moves on two legs.\n2. It is on its way.", "Feet touch the ground. It moves on two legs.")
     made = generate_sentences(
         ["BriskWalk", "run"], script, prompts=["What is {name}?", "Say {name}!"], per_class=3, seed=5, date="2025-01-02"
@@ -101,7 +101,7 @@ def test_every_sentence_says_who_was_asked_what_and_when() -> None:
     assert seeds[0] == 5 and len(set(seeds)) == len(seeds) == 4
 
 
-def test_asking_again_ends_and_says_what_is_missing() -> None:
+def test_repeated_requests_end_with_a_list_of_missing_classes() -> None:
     script = Script("A person walks.")
     made = generate_sentences(["walk", "run"], script, prompts=["{name}?"], per_class=4)
     assert made.short == {"walk": 1, "run": 1} and len(script.asked) == 6
@@ -109,7 +109,7 @@ def test_asking_again_ends_and_says_what_is_missing() -> None:
         generate_sentences(["walk"], Script("No."), per_class=1)
 
 
-def test_what_is_there_is_kept_and_each_class_is_saved_at_once() -> None:
+def test_existing_classes_are_kept_and_each_class_is_saved() -> None:
     saved: list[ClassKnowledge] = []
     first = generate_sentences(["walk"], Script("A person walks."), prompts=["{name}?"], per_class=1).knowledge
     script = Script("A person runs.")

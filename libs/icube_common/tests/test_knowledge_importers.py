@@ -104,7 +104,7 @@ def test_sentences_of_a_mapping(tmp_path: Path) -> None:
     }
 
 
-def test_what_a_file_does_not_say_is_not_stated(tmp_path: Path) -> None:
+def test_absent_provenance_is_not_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"walk": "A person walks."})
     source = import_descriptions(path, date="2020-01-02").knowledge.classes["walk"][0].source
     assert source.model == "not stated" and source.reference == "imported from a.json (cupl form)"
@@ -125,7 +125,7 @@ def test_a_descriptor_as_a_sentence(descriptor: str, sentence: str) -> None:
     assert descriptor_sentence("old_dog", descriptor) == sentence
 
 
-def test_descriptors_are_told_from_sentences(tmp_path: Path) -> None:
+def test_descriptors_and_sentences_are_distinguished(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", {"beagle": ["short-haired dog", "floppy ears", ""], "boxer": ["a stubby tail"]})
     imported = import_descriptions(path)
     assert imported.form == "dclip" and imported.dropped == {"empty": 1}

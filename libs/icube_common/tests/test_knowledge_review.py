@@ -96,7 +96,7 @@ def test_each_decision_is_saved_before_the_next_question(tmp_path: Path) -> None
     assert seen == [1, 2, 3]
 
 
-def test_deciding_unfreezes_and_takes_the_name_off_and_says_so() -> None:
+def test_decision_unfreezes_and_removes_the_reviewer() -> None:
     signed = sign(accept_all(example()).knowledge, "C. D.", role="neurologist", date="2025-04-01")
     assert (
         signed.reviewer == "C. D., neurologist, 2025-04-01"
@@ -110,7 +110,7 @@ def test_deciding_unfreezes_and_takes_the_name_off_and_says_so() -> None:
     assert again.knowledge == signed and again.counts == {} and again.warnings == ()
 
 
-def test_a_decision_on_what_is_not_in_use_leaves_the_name() -> None:
+def test_decision_on_an_unused_sentence_keeps_the_reviewer() -> None:
     knowledge = decide(example(), [Decision("run", "A person runs.", "accepted")]).knowledge
     signed = sign(knowledge, "C. D.", date="2025-04-01")
     rejected = decide(signed, [Decision("walk", "Legs move.", "rejected", reason="no")])
@@ -136,7 +136,7 @@ def test_only_a_name_signs(name: str) -> None:
         sign(accept_all(example()).knowledge, name)
 
 
-def test_nobody_signs_for_a_class_without_a_sentence() -> None:
+def test_review_of_a_class_without_sentences_is_refused() -> None:
     with pytest.raises(InputError, match="class 'run': no sentence is in use"):
         sign(example(), "C. D.")
 
@@ -196,7 +196,7 @@ def test_a_wrong_file_of_decisions_is_refused(change: dict[str, Any], message: s
 
 
 class Page(html.parser.HTMLParser):
-    """What stands in a page: attributes of its articles, addresses, scripts."""
+    """Content of a page: attributes of its articles, addresses, scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -135,7 +135,7 @@ def test_an_only_sentence_and_an_only_class_have_no_margin() -> None:
     assert (scores[0].margin, scores[0].nearest_class, scores[0].problems) == (None, None, ())
 
 
-def test_the_page_repeats_that_nobody_has_reviewed(tmp_path: Path) -> None:
+def test_page_states_the_missing_review(tmp_path: Path) -> None:
     scores = score_sentences(knowledge(), encode)
     page = scores.report("Scores").save(tmp_path / "s.html").read_text()
     assert "not checked by a specialist" in page and "It strides." in page and "nearer to another class" in page

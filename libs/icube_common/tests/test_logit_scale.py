@@ -68,7 +68,7 @@ def test_the_gradient_at_the_cap_is_alive() -> None:
     assert value.grad is not None and value.grad.item() == pytest.approx(100.0, rel=1e-4)
 
 
-def test_which_parameters_are_scales() -> None:
+def test_scale_parameters() -> None:
     assert is_logit_scale("log_scale") and is_logit_scale("branch.entry.log_scale") and is_logit_scale("a.logit_scale")
     assert not is_logit_scale("scale") and not is_logit_scale("log_scale.weight")
     assert [name for name, _ in TabularContrastiveLoss().named_parameters() if is_logit_scale(name)] == ["log_scale"]

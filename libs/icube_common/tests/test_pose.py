@@ -219,7 +219,7 @@ def _fetched() -> model_files.PoseModels:
         pytest.skip(str(error))
 
 
-def test_networks_find_nobody_in_noise() -> None:
+def test_networks_find_no_person_in_noise() -> None:
     from icube_common.pose import PoseTracker
 
     frames = np.random.default_rng(0).integers(0, 255, (3, 120, 160, 3), dtype=np.uint8)

@@ -83,7 +83,7 @@ def test_chunks_by_memory_give_the_same_logits_and_gradients(
         torch.testing.assert_close(gradient, found[1][1][name], atol=1e-6, rtol=1e-4)
 
 
-def test_what_is_kept_for_the_backward_pass_is_counted_once() -> None:
+def test_saved_tensors_are_counted_once() -> None:
     weight = torch.ones(4, 4)
     x = torch.ones(8, 4, requires_grad=True)
 

@@ -1,4 +1,4 @@
-"""What is learned, what it starts as, how it is saved."""
+"""Learned parameters, their initialisation and their files."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def test_every_parameter_is_moved_by_a_gradient_within_two_steps(vlm: FrozenVLM,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_is_saved_comes_back_exactly_and_is_only_what_was_learned(
-    vlm: FrozenVLM, mode: str, tmp_path: Path
-) -> None:
+def test_saved_state_is_the_learned_part_and_loads_exactly(vlm: FrozenVLM, mode: str, tmp_path: Path) -> None:
     learner = make(vlm, mode)
     with torch.no_grad():
         for parameter in learner.parameters():
@@ -212,7 +210,7 @@ def test_chunks_give_the_same_features_and_gradients(vlm: FrozenVLM) -> None:
             torch.testing.assert_close(mine.grad, other.grad, atol=1e-6, rtol=1e-4)
 
 
-def test_a_shorter_context_averages_segments_and_says_so(vlm: FrozenVLM) -> None:
+def test_shorter_context_averages_segments_with_a_warning(vlm: FrozenVLM) -> None:
     learner = make(vlm, "descriptions-short")
     words = vlm.tokens.words(KNOWLEDGE["walk"][0])
     table = vlm.token_embedding.weight

@@ -34,7 +34,7 @@ def vlm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def own_feature(vlm: FrozenVLM, ids: torch.Tensor) -> torch.Tensor:
-    """What open_clip's model says of whole, uncut ids."""
+    """Features of open_clip's model for whole, uncut ids."""
     with torch.no_grad():
         return F.normalize(vlm.model.encode_text(ids, normalize=False), dim=-1)
 

@@ -1,4 +1,4 @@
-"""The README's example, from folders of images to accuracy with an interval, on simulated pictures."""
+"""The README's example, from folders of images to accuracy with an interval, on simulated images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_classes_never_seen_are_named_by_their_texts_and_not_by_exchanged_ones() -> None:
-    """Ten draws of three classes that training does not see; simulated pictures."""
+    """Ten draws of three classes that training leaves out; simulated images."""
     found = table(10)
     above_chance = {kind: mean_interval([value - 1 / 3 for value in values]) for kind, values in found.items()}
     assert above_chance["right"].low > 0

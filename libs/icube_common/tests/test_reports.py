@@ -16,7 +16,7 @@ from icube_common.io.runs import RunFolder
 
 
 def png() -> bytes:
-    """A picture of one black pixel."""
+    """An image of one black pixel."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -78,7 +78,7 @@ def test_the_page_is_whole_and_escaped() -> None:
     assert {"12,345", "0.0001", "\N{EN DASH}", "no", "12.35", "Counts", "moving"} <= set(page.words)
 
 
-def test_nothing_is_loaded_from_anywhere() -> None:
+def test_page_loads_no_external_file() -> None:
     text = full_report().html()
     for tag, attributes in Page(text).tags:
         assert tag not in {"script", "link", "iframe", "object", "embed"}
@@ -89,7 +89,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
 
 
-def test_pictures_are_inlined_with_their_own_type_and_alt_text() -> None:
+def test_images_are_inlined_with_type_and_alt_text() -> None:
     images = [attributes for tag, attributes in Page(full_report().html()).tags if tag == "img"]
     assert [str(image["src"]).partition(";")[0] for image in images] == [
         "data:image/png",
@@ -101,7 +101,7 @@ def test_pictures_are_inlined_with_their_own_type_and_alt_text() -> None:
     assert base64.b64decode(str(images[0]["src"]).partition(",")[2]) == png()
 
 
-def test_a_picture_by_path_is_known_by_content_not_by_name(tmp_path: Path) -> None:
+def test_image_type_comes_from_the_content(tmp_path: Path) -> None:
     (tmp_path / "wrong.png").write_bytes(GIF)
     report = Report("r")
     report.image(tmp_path / "wrong.png", alt="moving")
@@ -117,7 +117,7 @@ def test_a_picture_by_path_is_known_by_content_not_by_name(tmp_path: Path) -> No
         ("nowhere.png", "x", r"nowhere\.png: cannot be read \(No such file"),
     ],
 )
-def test_a_wrong_picture_is_refused(source: bytes | str, alt: str, message: str) -> None:
+def test_wrong_image_is_refused(source: bytes | str, alt: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Report("r").image(source, alt=alt)
 

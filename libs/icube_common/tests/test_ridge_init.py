@@ -32,7 +32,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("rows", [40, 5], ids=["more rows than numbers", "fewer rows than numbers"])
-def test_the_start_is_the_least_of_what_is_minimised(rows: int) -> None:
+def test_solution_minimises_the_ridge_objective(rows: int) -> None:
     """Against numpy's least squares of the rows with the shrinkages as further rows below."""
     widths, shrinkages, copies, factor = (3, 7, 1), (0.3, 5.0, 1.0), 2, 3.0
     blocks = [
@@ -74,7 +74,7 @@ def test_large_numbers_that_hardly_change_keep_their_scale() -> None:
     torch.testing.assert_close(made.standardise(torch.tensor([[10_002.0]])), torch.ones(1, 1))
 
 
-def test_start_and_what_is_learned_add_up() -> None:
+def test_start_and_learned_part_add_up() -> None:
     made = LinearProjection(3, 2)
     values, known = normal(4, 3, seed=6), normal(4, 2, seed=5)
     z = values / 3**0.5
@@ -87,7 +87,7 @@ def test_start_and_what_is_learned_add_up() -> None:
     torch.testing.assert_close(made(values), z @ (made.start + 0.005 * made.learned))
 
 
-def test_what_is_stated_has_one_length_and_is_centred() -> None:
+def test_caption_term_has_one_length_and_is_centred() -> None:
     made = CaptionTerm(2, weight=0.5)
     captions = torch.tensor([[1.0, 3], [5, 3], [NAN, NAN]])
     made.fit_mean(captions)
@@ -113,7 +113,7 @@ def test_a_step_moves_little_and_from_a_regression_less(ridge: bool, gain: float
 
 
 def signed_case(signs: Sequence[int], known: float) -> dict[str, object]:
-    """Two classes, groups of a clip of each; a row says the class by its sign, in some groups the other way round."""
+    """Two classes, groups of a clip of each; the sign of a row gives the class, in some groups the other way round."""
     labels = torch.tensor([0, 1] * len(signs))
     side = torch.tensor([1.0, -1.0] * len(signs))
     targets = side[:, None] * torch.tensor([[1.0, -1.0]]) / 2**0.5
@@ -135,7 +135,7 @@ def best_factor(case: dict[str, object], *factors: float) -> float:
     return select_by_group_cv(**case, settings=settings).factor  # type: ignore[arg-type]
 
 
-def test_less_shrinkage_where_what_is_known_misleads() -> None:
+def test_less_shrinkage_with_a_misleading_prior() -> None:
     # 4 rows, shrinkage 4 f: a left-out sample comes out as its target times 2.5 * 4 / (4 + 4 f) - 1.5, above 0 for 1/3
     case = signed_case([1, 1, 1], -1.5)
     assert best_factor(case) == 1 / 3
@@ -147,7 +147,7 @@ def test_more_shrinkage_where_the_rows_mislead() -> None:
     assert best_factor(signed_case([1, 1, -1], 0.25)) == 3.0
 
 
-def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_right() -> None:
+def test_prior_weight_follows_the_quality_of_the_prior() -> None:
     # 4 rows, shrinkage 4: a left-out sample comes out at the target times 0.5 (1 + 1.5 t) - 1.5 t, > 0 for 0.5 alone
     settings = [RidgeSetting(1.0, 1.0), RidgeSetting(1.0, 0.5)]
     assert select_by_group_cv(**signed_case([1, 1, 1], -1.5), settings=settings).prior_weight == 0.5  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_less_trust_where_what_is_known_misleads_and_full_trust_where_it_is_righ
     assert RIDGE_GRID[0] == RidgeSetting(1.0, 1.0), "where nothing can be told by trying, what is known counts in full"
 
 
-def test_trust_is_what_the_regression_is_centred_at() -> None:
+def test_prior_weight_centres_the_regression() -> None:
     rows, targets, known = normal(6, 3), normal(6, 2, seed=1), normal(6, 2, seed=2)
     found = []
     for choice, wanted in ((RidgeSetting(1.0, 0.5), targets - 0.5 * known), (RidgeSetting(2.0, 1.0), targets - known)):
@@ -200,7 +200,7 @@ def grouped_case(seed: int, copies: int, widths: Sequence[int], noise: float = 1
 
 
 def refitted(case: dict[str, Any], targets: Tensor, factor: float) -> Tensor:
-    """Predictions of each sample by a regression without its group, solved anew in float64."""
+    """Predictions of each sample by a regression without its group, solved in float64."""
     blocks, copies, found = case["blocks"], case["copies"], torch.zeros(36, targets.shape[1], dtype=torch.float64)
     whole = torch.cat([block.rows.double() / (copies * factor * block.ridge_penalty) ** 0.5 for block in blocks], dim=1)
     for name in set(case["groups"]):

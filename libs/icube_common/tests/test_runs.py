@@ -69,7 +69,7 @@ def test_an_empty_folder_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_overwrite_replaces_what_stood_there(tmp_path: Path, kind: str) -> None:
+def test_overwrite_replaces_the_existing_path(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "out" / "store"
     target.parent.mkdir()
     elsewhere = tmp_path / "elsewhere"
@@ -166,7 +166,7 @@ def test_metrics_are_appended_and_half_a_line_is_ignored(run: RunFolder) -> None
     assert [record["step"] for record in run.read_metrics()] == [1, 2, 3]
 
 
-def test_truncate_metrics_forgets_what_came_later_and_mends_the_end(run: RunFolder) -> None:
+def test_truncate_metrics_removes_later_rows_and_repairs_the_end(run: RunFolder) -> None:
     run.truncate_metrics(0)
     assert run.read_metrics() == []
     run.append_metrics({"note": "start"})

@@ -377,8 +377,8 @@ def test_names_alone_where_there_is_no_tree() -> None:
 
 
 @pytest.mark.parametrize("front", [1, -1])
-def test_sides_by_the_rest_pose_where_no_name_says_one(front: int) -> None:
-    """Toes show the front, and left is where front and up say."""
+def test_sides_by_the_rest_pose_without_names(front: int) -> None:
+    """Toes show the front, and left follows from front and up."""
     names = ["Hips", "UpLeg", "Leg", "Foot", "Toe", "UpLeg2", "Leg2", "Foot2", "Toe2"]
     parents = [-1, 0, 1, 2, 3, 0, 5, 6, 7]
     offsets = np.array([[0, -0.4, 0]] * 9)

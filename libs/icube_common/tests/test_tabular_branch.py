@@ -96,7 +96,7 @@ def test_every_parameter_learns_within_two_steps(vlm: FrozenVLM, config: dict[st
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_a_fitted_branch_knows_nothing_of_test_rows(vlm: FrozenVLM, entry: str) -> None:
+def test_fitted_branch_is_independent_of_test_rows(vlm: FrozenVLM, entry: str) -> None:
     config = TabularConfig(fusion_mode=entry)
     first, second = (
         TabularBranch.fit(vlm, config, table, FOLD, generator=seeded())
@@ -113,7 +113,7 @@ def test_a_fitted_branch_knows_nothing_of_test_rows(vlm: FrozenVLM, entry: str) 
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_where_numbers_enter(vlm: FrozenVLM, entry: str) -> None:
+def test_fusion_modes(vlm: FrozenVLM, entry: str) -> None:
     branch = make_branch(vlm, fusion_mode=entry)
     values, other = (torch.from_numpy(make_table(seed=seed).values) for seed in (0, 1))
     labels = torch.tensor(LABELS)
@@ -158,7 +158,7 @@ def test_saved_and_loaded(vlm: FrozenVLM, tmp_path: Path, config: dict[str, obje
     assert all(12 not in value.shape and 9 not in value.shape for value in branch.state_dict().values())
 
 
-def test_numbers_tell_apart_what_images_cannot(vlm: FrozenVLM) -> None:
+def test_numbers_separate_classes_of_equal_images(vlm: FrozenVLM) -> None:
     """Simulated: samples without any information in their features, classes that differ in their numbers only."""
     labels = np.arange(200) % 2
     values = np.random.default_rng(0).normal(size=(200, 4)) + 1.5 * labels[:, None]

@@ -116,7 +116,7 @@ def test_scaler_by_hand(values: tuple[float, ...], method: str, center: float, s
     assert Scaler.from_dict(json.loads(json.dumps(scaler.to_dict()))) == scaler
 
 
-def test_scaler_says_what_it_met(caplog: pytest.LogCaptureFixture) -> None:
+def test_scaler_reports_constant_and_missing_columns(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="icube_common"):
         assert Scaler.fit(one_column(7.0, 7.0, 8.0), Rows(["0", "1"])).constant == ("speed",)
     assert "single value in training: speed" in caplog.text
@@ -130,7 +130,7 @@ def test_scaler_says_what_it_met(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("method", ["robust", "standard"])
-def test_nothing_fitted_sees_a_test_row(method: str) -> None:
+def test_fitting_is_independent_of_test_rows(method: str) -> None:
     table, other = make_table(), with_other_test_rows(make_table())
     scaler = Scaler.fit(table, FOLD, method=method)
     assert Scaler.fit(other, FOLD, method=method) == scaler

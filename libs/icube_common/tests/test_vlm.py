@@ -1,4 +1,4 @@
-"""Loading frozen backbones: names, files, folders, what is said when something is missing."""
+"""Loading frozen backbones: names, files, folders, messages when something is missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_random_weights_come_from_the_seed_and_nothing_else() -> None:
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
-def test_untrained_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_untrained_backbone_gives_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     vlm = load_vlm("icube-tiny")
     assert "untrained backbone" in caplog.text
     assert "untrained backbone" in vlm.weights_warning and "untrained backbone" in vlm.describe()["description"]
@@ -95,7 +95,7 @@ def test_a_folder_of_open_clip(tmp_path: Path) -> None:
         assert torch.equal(trained.token_embedding.weight, state["text.token_embedding.weight"])
 
 
-def test_the_fingerprint_sees_weights_and_preprocessing() -> None:
+def test_fingerprint_depends_on_weights_and_preprocessing() -> None:
     vlm = load_vlm("icube-tiny")
     before = vlm.fingerprint
     del vlm.__dict__["fingerprint"]
@@ -109,7 +109,9 @@ def test_the_fingerprint_sees_weights_and_preprocessing() -> None:
     assert vlm.fingerprint != before
 
 
-def test_the_fingerprint_sees_the_architecture_and_no_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_depends_on_the_architecture_and_no_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same weights under GELU, under QuickGELU, and with heads of another width are three models."""
     folder = write_small(tmp_path / "model", "ViT-B-32")
     file = folder / "open_clip_config.json"
@@ -139,7 +141,7 @@ def test_a_folder_that_has_moved_is_the_same_model(tmp_path: Path) -> None:
     assert load_vlm(str(write_hf_folder(tmp_path / "b"))).fingerprint == first.fingerprint
 
 
-def test_the_sentence_encoder_knows_what_is_alike() -> None:
+def test_sentence_encoder_similarity() -> None:
     vlm = load_vlm("icube-minilm")
     assert not vlm.origin.image_trained and vlm.origin.text_trained and "untrained image tower" in vlm.weights_warning
     sip, tie = (vlm.encode_text(["drinks from a bottle", other]) for other in ("takes a sip of water", "ties a shoe"))
@@ -195,7 +197,7 @@ def test_wrong_files(tmp_path: Path) -> None:
         load_vlm("icube-tiny", tokenizer=tmp_path / "x").tokenize("a")
 
 
-def test_the_section_loads_what_it_names() -> None:
+def test_section_loads_the_named_backbone() -> None:
     assert VLMConfig(name="icube-tiny", seed=2).load().origin.seed == 2
 
 

@@ -1,4 +1,4 @@
-"""Weight files as training code writes them: each gives the model's features, or one line that says what is wrong."""
+"""Weight files as training code writes them: each gives the model's features, or one line with the fault."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_values_that_are_not_finite(folder: Path) -> None:
         assert "visual.proj holds 1 values that are NaN or infinite" in broken(folder, {"model": put("module.", state)})
 
 
-def test_what_does_not_fit_is_named(folder: Path) -> None:
+def test_mismatched_weights_are_named(folder: Path) -> None:
     state = weights(folder)
     short = {key: value for key, value in state.items() if key != "visual.ln_post.bias"}
     message = broken(folder, {"model": put("module.", short), "epoch": 1})

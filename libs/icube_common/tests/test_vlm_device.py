@@ -1,4 +1,4 @@
-"""On which device, and in which precision, a frozen backbone runs where no option says so."""
+"""On which device, and in which precision, a frozen backbone runs where no option is set."""
 
 from __future__ import annotations
 

@@ -119,9 +119,7 @@ def test_items_are_read_no_further_than_a_batch_needs(tiny: FrozenVLM) -> None:
     assert len(read) == 8
 
 
-def test_the_backbone_says_how_many_frames_a_batch_has(
-    tiny: FrozenVLM, rows: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_of_a_batch(tiny: FrozenVLM, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny, "batch_size", 4)
     encode_frames(tiny, frames(9))
     assert rows == [4, 4, 1]

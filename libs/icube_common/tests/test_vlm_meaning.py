@@ -1,4 +1,4 @@
-"""Whether the sentence encoder's descriptions mean something: paraphrases of actions, and classes never seen."""
+"""Meaning of the sentence encoder's descriptions: paraphrases of actions, and classes never seen."""
 
 from __future__ import annotations
 

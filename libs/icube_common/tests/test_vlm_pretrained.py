@@ -77,7 +77,7 @@ def activations(vlm: Any) -> set[str]:
     return {type(module).__name__ for module in vlm.model.modules() if "GELU" in type(module).__name__}
 
 
-def test_a_file_is_what_its_tag_says(vit: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_matches_its_tag(vit: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "icube_common")
     openai = load_vlm("ViT-B-32", vit, weights_of="openai")
     assert activations(openai) == {"QuickGELU"} and "QuickGELU" in caplog.text
@@ -97,7 +97,7 @@ def test_a_siglip_file_is_squashed_and_normalised_as_siglip(tmp_path: Path) -> N
     assert tuple(normalize.mean) == tuple(normalize.std) == (0.5, 0.5, 0.5)
 
 
-def test_a_file_alone_is_assumed_and_said_so(vit: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_without_tag_is_assumed_with_a_warning(vit: Path, caplog: pytest.LogCaptureFixture) -> None:
     vlm = load_vlm("ViT-B-32", vit)
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "weights_of=TAG" in warning and f"open_clip_config.json in {vit.parent}" in warning and "openai" in warning
@@ -210,7 +210,7 @@ def test_a_hub_name_has_its_own_configuration(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "weights.pth", "w.safetensors"])
 def test_the_weights_of_a_folder_are_loaded_whatever_their_name(name: str, tmp_path: Path) -> None:
-    """open_clip looks for some of these names, and goes on with random weights where it finds none."""
+    """open_clip looks for some of these names, and continues with random weights where it finds none."""
     folder = write_small(tmp_path, "PE-Core-T-16-384")
     state = load_vlm(str(folder), seed=9).model.state_dict()
     if name.endswith("safetensors"):

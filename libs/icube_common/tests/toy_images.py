@@ -22,7 +22,7 @@ CLASSES = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 
 
 def draw(name: str, rng: np.random.Generator, size: int = 96) -> Image.Image:
-    """One simulated picture: place, size, shade and noise vary."""
+    """One simulated image: place, size, shade and noise vary."""
     colour, shape = name.split()
     image = Image.new("RGB", (size, size), tuple(int(v) for v in rng.integers(110, 150, 1).repeat(3)))
     pen = ImageDraw.Draw(image)

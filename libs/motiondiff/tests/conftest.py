@@ -1,4 +1,4 @@
-"""What the tests of motiondiff share: a small simulated store, a short training on it, a pipeline."""
+"""Shared by the tests of motiondiff: a small simulated store, a short training on it, a pipeline."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def kinect_rest() -> Skeleton:
 
 @pytest.fixture(scope="session")
 def to_camera() -> Callable[..., np.ndarray]:
-    """World positions as a Kinect sees them: 2.5 m in front of a camera 1.1 m up that looks down by some degrees."""
+    """World positions in the frame of a Kinect: 2.5 m in front of a camera 1.1 m up that looks down by some degrees."""
 
     def seen(positions: np.ndarray, tilt: float = 8.0) -> np.ndarray:
         facing = positions * [-1, 1, -1]

@@ -32,7 +32,7 @@ def moving(skeleton: Skeleton, frames: int = 30, seed: int = 0, amount: float = 
 
 
 def seen(frames: int = 30, seed: int = 0, amount: float = 0.3, away: float = 2.5) -> Array:
-    """(T, 25, 3) metres in a Kinect v2's frame and order: somebody who faces it, 1.1 m below and ``away`` before it."""
+    """(T, 25, 3) metres in a Kinect v2's frame and order: a person who faces it, 1.1 m below and ``away`` before it."""
     positions = moving(target_skeleton("kinect-v2"), frames, seed, amount).positions.astype(np.float64)
     back = np.argsort(KINECT_V2_ORDER)
     return positions[:, back] * [-1, 1, -1] + [0, -1.1, away]

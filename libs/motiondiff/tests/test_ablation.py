@@ -1,4 +1,4 @@
-"""``ablate`` and ``tune``: one cell from end to end, what it is judged by, the grid that is shipped, bad stores."""
+"""``ablate`` and ``tune``: one cell from end to end, its metrics, the grid that is shipped, bad stores."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def made(run_path: Path, store_path: Path, tmp_path_factory: pytest.TempPathFact
     return out, augment(run_path, store_path, out, SMALL, classifier=QUICK, render=True)
 
 
-def test_a_balanced_store_that_says_it_is_generated(made: tuple[Path, dict[str, object]], store: MotionStore) -> None:
+def test_balanced_store_is_marked_generated(made: tuple[Path, dict[str, object]], store: MotionStore) -> None:
     out, result = made
     new = MotionStore(out)
     assert new.info()["actions"] == dict.fromkeys(store.actions, 2) and new.info()["splits"] == {"train": 10}

@@ -163,7 +163,7 @@ def test_generator_filter_and_statistics_read_the_rows_fraction_alone(
 
 
 @pytest.mark.parametrize("real", [True, False])
-def test_a_recogniser_reads_its_row_and_the_test_clips(
+def test_classifier_reads_its_arm_and_the_test_clips(
     real: bool, store_path: Path, store: MotionStore, config: StudyConfig, finished: tuple[Path, dict[str, Any]],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -175,7 +175,7 @@ def test_a_recogniser_reads_its_row_and_the_test_clips(
     assert spy.read == share | set(test.tolist())
 
 
-def test_a_study_goes_on(
+def test_study_resumes(
     finished: tuple[Path, dict[str, Any]], store_path: Path, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, result = finished
@@ -197,7 +197,9 @@ def test_a_study_goes_on(
         augmentation_study(store_path, out, replace(config, subset_seed=1))
 
 
-def test_a_broken_generator_is_told_and_the_rest_goes_on(store_path: Path, config: StudyConfig, tmp_path: Path) -> None:
+def test_broken_generator_is_reported_and_the_rest_continues(
+    store_path: Path, config: StudyConfig, tmp_path: Path
+) -> None:
     # half precision needs a GPU: this generator cannot be trained here
     train = replace(config.actor.train, mixed_precision="fp16")
     hopeless = replace(config, fractions=[0.5], methods=["actor"], actor=replace(config.actor, train=train))

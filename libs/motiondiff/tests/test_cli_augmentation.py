@@ -91,7 +91,7 @@ BAD = {
 def places(
     tmp_path_factory: pytest.TempPathFactory, store_path: Path, run_path: Path, store: MotionStore
 ) -> dict[str, Path]:
-    """What the wrong commands are tried on; ``new`` and ``absent`` do not exist."""
+    """Input of the wrong commands; ``new`` and ``absent`` do not exist."""
     base = tmp_path_factory.mktemp("places")
     made = {name: base / name for name in ("empty", "old", "new", "absent", "corrupted", "broken_index", "motion")}
     for name in ("empty", "old"):

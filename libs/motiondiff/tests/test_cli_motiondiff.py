@@ -139,7 +139,7 @@ def test_export_a_file_and_a_store(command: Command, store_path: Path, recording
 
 
 def test_export_pages(command: Command, store_path: Path, recordings: Path, tmp_path: Path) -> None:
-    """Files of one name are told apart by their folders; a store is one page with all its clips."""
+    """Files of one name are distinguished by their folders; a store is one page with all its clips."""
     (tmp_path / "generated").mkdir()
     second = write_npz(simulate_motion("run", 1, fps=20), tmp_path / "generated" / "0.npz")
     page = tmp_path / "two.html"
@@ -304,7 +304,7 @@ BAD = {
 
 @pytest.fixture
 def places(tmp_path: Path, store_path: Path, run_path: Path, recordings: Path) -> dict[str, Path]:
-    """What the wrong commands are tried on; ``new`` and ``absent`` do not exist."""
+    """Input of the wrong commands; ``new`` and ``absent`` do not exist."""
     known = {"store": store_path, "run": run_path, "recordings": recordings}
     made = {name: tmp_path / name for name in ("empty", "bad", "old", "new", "absent")}
     for name in ("empty", "bad", "old"):

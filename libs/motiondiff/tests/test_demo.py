@@ -1,4 +1,4 @@
-"""The demo: everything it promises is there, and says that it is simulated."""
+"""The demo: everything it promises is there, and marked as simulated."""
 
 from __future__ import annotations
 

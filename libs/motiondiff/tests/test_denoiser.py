@@ -48,9 +48,7 @@ def row(given: Conditions, index: int) -> Conditions:
 @pytest.mark.parametrize("step", [1, 16, 256], ids=["no padding kept", "some", "all"])
 @pytest.mark.parametrize("padding", [0.0, 1e6, float("nan")], ids=["zeros", "garbage", "nan"])
 @torch.no_grad()
-def test_a_batch_gives_each_clip_what_it_gives_alone(
-    monkeypatch: pytest.MonkeyPatch, padding: float, step: int
-) -> None:
+def test_batch_and_single_clips_agree(monkeypatch: pytest.MonkeyPatch, padding: float, step: int) -> None:
     monkeypatch.setattr("motiondiff.models.denoiser.PACKING_STEP", step)
     denoiser, given = make(), conditions(4)
     lengths = [20, 13, 2, 7]
@@ -68,7 +66,7 @@ def test_a_batch_gives_each_clip_what_it_gives_alone(
 
 
 @torch.no_grad()
-def test_every_frame_sees_every_other_and_knows_its_place() -> None:
+def test_frames_attend_to_all_others_by_position() -> None:
     denoiser, given = make(), row(conditions(1), 0)
     sample = numbers(1, 8, FEATURES)
     plain = denoiser(sample, torch.tensor(5), given)

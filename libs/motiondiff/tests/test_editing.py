@@ -126,7 +126,7 @@ def test_held_joints_keep_their_rotations(command: Command, run_path: Path, walk
     assert np.abs(made.rotations - original.rotations).max() > 1e-3 and result["conditioned_frames"] == 0
 
 
-def test_a_prefix_goes_on_after_the_file(command: Command, run_path: Path, walk: Path, tmp_path: Path) -> None:
+def test_prefix_continues_after_the_file(command: Command, run_path: Path, walk: Path, tmp_path: Path) -> None:
     result = as_json(
         command("edit", run_path, walk, "--keep-frames", "0:24", "--seconds", 3, "--out", tmp_path / "out", "--json")
     )
@@ -179,7 +179,7 @@ def test_ranges_and_seams() -> None:
     assert seams(np.ones((20, 2), dtype=bool)).size == 0
 
 
-def test_plan_cuts_what_the_model_cannot_make() -> None:
+def test_plan_splits_segments_beyond_the_model_length() -> None:
     timeline = Timeline([TimelineEntry("walk", 2.0), TimelineEntry("run", 7.1)], transition=0.5)
     segments = plan(timeline, 10, 5, 32)
     assert [segment.part for segment in segments] == [0, 1, 1, 1]
@@ -190,7 +190,9 @@ def test_plan_cuts_what_the_model_cannot_make() -> None:
         plan(timeline, 10, 20, 32)
 
 
-def test_compose_hands_over_as_it_says(command: Command, editing_run: Path, store: MotionStore, tmp_path: Path) -> None:
+def test_compose_has_the_reported_transitions(
+    command: Command, editing_run: Path, store: MotionStore, tmp_path: Path
+) -> None:
     timeline = tmp_path / "timeline.yaml"
     timeline.write_text("transition: 0.4\ntimeline:\n- {action: walk, seconds: 2}\n- {action: wave, seconds: 4}\n")
     out = tmp_path / "out"

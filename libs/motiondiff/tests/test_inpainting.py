@@ -81,7 +81,7 @@ def test_a_correction_is_exact_and_leaves_no_step() -> None:
     assert (corrected[0, 25:, [0, 2]] == 3).all()
 
 
-def test_features_of_joints_and_what_hangs_below(representation: MotionRepresentation) -> None:
+def test_features_of_joints_and_their_descendants(representation: MotionRepresentation) -> None:
     parents = representation.parents
     below = subtrees(parents)
     assert below[0].all() and below.sum() == sum(
@@ -100,7 +100,7 @@ def path(parents: tuple[int, ...], joint: int) -> list[int]:
     return above
 
 
-def test_what_training_is_shown(representation: MotionRepresentation) -> None:
+def test_inpainting_masks_of_training(representation: MotionRepresentation) -> None:
     mask = torch.arange(30) < torch.tensor([30, 12, 2] * 60)[:, None]
     random = StepRandom(0, 0, 0, rows=slice(0, 180), total=180)
     conditioned = sample_inpainting_mask(random, mask, representation.parents, share=0.75)
@@ -153,7 +153,7 @@ def test_show_held_is_off_by_default_and_on_in_the_config_for_editing() -> None:
 
 
 @pytest.mark.parametrize("scheduler", ["dpmsolver++", "ddim", "ddpm", "lcm"])
-def test_the_sampler_keeps_what_is_held(pipeline: MotionDiffusionPipeline, scheduler: str) -> None:
+def test_sampler_keeps_conditioned_values(pipeline: MotionDiffusionPipeline, scheduler: str) -> None:
     from motiondiff.schedulers import make_scheduler
 
     pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config)

@@ -57,7 +57,7 @@ def motions(folder: Path) -> np.ndarray:
 
 
 def stored(folder: Path) -> dict[str, Any]:
-    """What a store holds."""
+    """Content of a store."""
     index = np.load(folder / "clips.npz")
     columns = {name: index[name] for name in ("length", "action", "subject", "split")}
     return {"frames": np.load(folder / "frames.npy"), **columns}

@@ -1,4 +1,4 @@
-"""The pipeline: reproducible, every motion on its own, any scheduler, the body that was asked for."""
+"""The pipeline: reproducible, every motion on its own, any scheduler, the requested body."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_any_scheduler_makes_finite_motions(run_path: Path, name: str, steps: in
         assert np.isfinite(motion.positions).all() and np.abs(motion.positions).max() < 100
 
 
-def test_more_steps_than_a_scheduler_can_tell_apart_are_refused(pipeline: Pipeline) -> None:
+def test_more_steps_than_the_scheduler_has_are_refused(pipeline: Pipeline) -> None:
     with pytest.raises(
         InputError, match=r"50 denoising steps: DPMSolverMultistepScheduler has 4\d that differ: take fewer"
     ):
@@ -169,7 +169,7 @@ def bones(motion: Motion) -> np.ndarray:
     return np.linalg.norm(motion.positions - motion.positions[:, parents], axis=-1)
 
 
-def test_the_body_that_was_asked_for_comes_out(pipeline: Pipeline) -> None:
+def test_sampled_body_is_the_requested_one(pipeline: Pipeline) -> None:
     mean = pipeline.representation.skeleton
     wanted = mean.with_bone_lengths(mean.bone_lengths * np.linspace(0.8, 1.3, len(mean)))
     generators = [clip_generator(0, 0), clip_generator(0, 0)]
@@ -259,7 +259,7 @@ def test_a_bad_shape_file_is_refused(pipeline: Pipeline, tmp_path: Path, text: s
         ({"init_motions": [simulate_motion("walk", 0, fps=10)], "actions": ["run", "walk"]}, "disagree"),
     ],
 )
-def test_what_cannot_be_made_is_refused(pipeline: Pipeline, arguments: dict[str, Any], words: str) -> None:
+def test_impossible_requests_are_refused(pipeline: Pipeline, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         pipeline(**arguments)
 
@@ -271,7 +271,7 @@ def test_without_arguments_one_motion_of_drawn_length(pipeline: Pipeline) -> Non
     assert [len(motion) for motion in motions] == [5, 5]
 
 
-def test_callback_sees_every_step(pipeline: Pipeline) -> None:
+def test_callback_runs_at_every_step(pipeline: Pipeline) -> None:
     seen: list[tuple[int, int, torch.Size]] = []
     pipeline(
         ["run"],

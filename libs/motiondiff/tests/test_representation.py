@@ -88,7 +88,9 @@ def test_shape_condition_is_in_units_around_the_mean_body(representation: Motion
     torch.testing.assert_close(condition[2], mean.norm(dim=-1) / SHAPE_UNIT, atol=1e-4, rtol=0)
 
 
-def test_lengths_are_drawn_within_what_an_action_had(representation: MotionRepresentation, store: MotionStore) -> None:
+def test_lengths_are_sampled_within_the_range_of_an_action(
+    representation: MotionRepresentation, store: MotionStore
+) -> None:
     generator = np.random.default_rng(0)
     train = store.select("train")
     for code, action in enumerate(store.actions):

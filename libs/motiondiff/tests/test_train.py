@@ -54,7 +54,7 @@ def test_the_loss_falls(store_path: Path, tmp_path: Path, tiny_config: ConfigMak
         assert sum(series[-10:]) < share * sum(series[:10])
 
 
-def test_what_a_run_leaves(run_path: Path, store: MotionStore) -> None:
+def test_run_folder_content(run_path: Path, store: MotionStore) -> None:
     names = {path.name for path in run_path.iterdir()}
     assert {"config.yaml", "environment.json", "metrics.jsonl", "checkpoints", "model", "report.html"} <= names
     assert list(run_path.rglob("events.out.tfevents*"))
@@ -222,7 +222,7 @@ def a_step(store: MotionStore, representation: MotionRepresentation, **changes: 
 
 
 class Recorder(torch.nn.Module):
-    """Takes the denoiser's place: keeps what it is given and predicts the clean motion that it was told."""
+    """Takes the denoiser's place: keeps what it is given and predicts the given clean motion."""
 
     def __init__(self, answer: torch.Tensor) -> None:
         super().__init__()

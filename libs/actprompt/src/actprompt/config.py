@@ -164,33 +164,33 @@ _TEXT_KEYS = ("kind", "missing", "template", "scaling", "max_correlation", "grou
 def unused_keys(config: ActConfig) -> dict[str, str]:
     """Keys of a training without effect under its other keys -> the reason."""
     visual, skeleton, prompt = config.visual, config.skeleton, config.prompt
-    found = {f"prompt.{key}": why for key, why in prompt.unused_keys().items()}
-    found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    unused = {f"prompt.{key}": why for key, why in prompt.unused_keys().items()}
+    unused |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
     if prompt.init in ("random", "template"):
-        found["knowledge"] = f"prompt.init={prompt.init}"
+        unused["knowledge"] = f"prompt.init={prompt.init}"
     if not config.loss.contrastive:
-        found["loss.temperature"] = "loss.contrastive=0"
+        unused["loss.temperature"] = "loss.contrastive=0"
     if visual.head in ("mean", "mean_std"):
-        found |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
+        unused |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
-        found |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
+        unused |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}
     entry = f"skeleton.fusion_mode={skeleton.fusion_mode}"
     if skeleton.fusion_mode == "captions":
-        found |= {f"skeleton.{key}": entry for key in (*_TEXT_KEYS, "label_aware", "weight", "fusion")}
+        unused |= {f"skeleton.{key}": entry for key in (*_TEXT_KEYS, "label_aware", "weight", "fusion")}
     else:
-        found |= {"skeleton.caption_weight": entry, "ridge_init.parameters_alpha": entry}
+        unused |= {"skeleton.caption_weight": entry, "ridge_init.parameters_alpha": entry}
         if skeleton.fusion_mode != "contrastive":
-            found |= {"skeleton.label_aware": entry, "skeleton.weight": entry}
+            unused |= {"skeleton.label_aware": entry, "skeleton.weight": entry}
         if skeleton.fusion_mode != "fusion":
-            found["skeleton.fusion"] = entry
+            unused["skeleton.fusion"] = entry
     if not skeleton.trajectory:
-        found |= {f"skeleton.{key}": "skeleton.trajectory=false" for key in _TRAJECTORY_KEYS}
-        found["ridge_init.trajectory_alpha"] = "skeleton.trajectory=false"
+        unused |= {f"skeleton.{key}": "skeleton.trajectory=false" for key in _TRAJECTORY_KEYS}
+        unused["ridge_init.trajectory_alpha"] = "skeleton.trajectory=false"
     if not config.ridge_init.enabled:
-        found |= {
+        unused |= {
             f"ridge_init.{field.name}": "ridge_init.enabled=false" for field in dataclasses.fields(RidgeInitConfig)
         }
-        del found["ridge_init.enabled"]
+        del unused["ridge_init.enabled"]
     for name, part, more in (
         (
             "visual",
@@ -201,5 +201,5 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
     ):
         if not part.enabled:
             keys = (f"{name}.{field.name}" for field in dataclasses.fields(part) if field.name != "enabled")
-            found |= {key: f"{name}.enabled=false" for key in (*keys, *more)}
-    return found
+            unused |= {key: f"{name}.enabled=false" for key in (*keys, *more)}
+    return unused

@@ -163,32 +163,32 @@ class MriConfig(Config):
 def unused_keys(config: MriConfig) -> dict[str, str]:
     """Keys of a training that have no effect under its other keys -> why."""
     visual, mode = config.visual, config.demographics.mode
-    found = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
-    found |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
-    found |= {f"tabular.{key}": "tabular.fusion_mode=fusion" for key in ("label_aware", "weight")}
+    unused = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
+    unused |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    unused |= {f"tabular.{key}": "tabular.fusion_mode=fusion" for key in ("label_aware", "weight")}
     if config.prompt.init in ("random", "template"):
-        found["knowledge"] = f"prompt.init={config.prompt.init}"
+        unused["knowledge"] = f"prompt.init={config.prompt.init}"
     if visual.pooling != "attention":
-        found["visual.attention_width"] = f"visual.pooling={visual.pooling}"
+        unused["visual.attention_width"] = f"visual.pooling={visual.pooling}"
     if visual.tune:
-        found["visual.logit_weight"] = "visual.tune=true"
+        unused["visual.logit_weight"] = "visual.tune=true"
     if mode != "text":
-        found |= {f"tabular.{field.name}": f"demographics.mode={mode}" for field in fields(TabularConfig)}
+        unused |= {f"tabular.{field.name}": f"demographics.mode={mode}" for field in fields(TabularConfig)}
     if mode == "none":
         keys = (field.name for field in fields(DemographicsConfig) if field.name != "mode")
-        found |= {f"demographics.{key}": "demographics.mode=none" for key in keys}
-        found["concepts.covariate_adjusted"] = "demographics.mode=none"
+        unused |= {f"demographics.{key}": "demographics.mode=none" for key in keys}
+        unused["concepts.covariate_adjusted"] = "demographics.mode=none"
     if not visual.enabled:
         keys = (field.name for field in fields(VisualConfig) if field.name != "enabled")
-        found |= {f"visual.{key}": "visual.enabled=false" for key in keys}
+        unused |= {f"visual.{key}": "visual.enabled=false" for key in keys}
         for name, part in (("prompt", PromptConfig), ("vlm", VLMConfig)):
-            found |= {f"{name}.{field.name}": "visual.enabled=false" for field in fields(part)}
-        found["knowledge"] = "visual.enabled=false"
+            unused |= {f"{name}.{field.name}": "visual.enabled=false" for field in fields(part)}
+        unused["knowledge"] = "visual.enabled=false"
     if not config.concepts.enabled:
         why = "concepts.enabled=false"
         keys = (field.name for field in fields(ConceptConfig) if field.name != "enabled")
-        found |= {f"concepts.{key}": why for key in keys} | {"concept_file": why}
-    return found
+        unused |= {f"concepts.{key}": why for key in keys} | {"concept_file": why}
+    return unused
 
 
 def restrict_modality(config: MriConfig, part: str) -> MriConfig:

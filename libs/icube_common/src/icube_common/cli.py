@@ -205,10 +205,10 @@ def _parse(parser: _Parser, commands: Mapping[str, Command], argv: Sequence[str]
         if command is not None and command.config and "=" in word and not word.startswith("-"):
             args.overrides.append(word)
             continue
-        known = [option for action in _subparser(parser, args.words)._actions for option in action.option_strings]
-        if word in known:
+        options = [option for action in _subparser(parser, args.words)._actions for option in action.option_strings]
+        if word in options:
             raise InputError(f"{word} stands after {' '.join(args.words)!r}")
-        close = nearest(word.partition("=")[0], known) if word.startswith("-") else None
+        close = nearest(word.partition("=")[0], options) if word.startswith("-") else None
         raise InputError(f"unknown argument {word!r}" + (f": did you mean {close}?" if close else ""))
     return args
 

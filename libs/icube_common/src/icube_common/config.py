@@ -147,7 +147,7 @@ def load_config(
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    known = {key: (field, kind) for key, field, kind, _ in iterate_options(config_class)}
+    leaves_by_key = {key: (field, kind) for key, field, kind, _ in iterate_options(config_class)}
     merged = OmegaConf.structured(config_class)
     layers: list[tuple[str, Any]] = []
     if file is not None:
@@ -159,34 +159,34 @@ def load_config(
         try:
             layer = OmegaConf.from_dotlist([text])
         except (YAMLError, OmegaConfBaseException) as error:
-            if not _takes_text(known.get(key)):
+            if not _takes_text(leaves_by_key.get(key)):
                 raise InputError(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})") from error
             layer = None
-        if layer is None or (_takes_text(known.get(key)) and OmegaConf.is_dict(OmegaConf.select(layer, key))):
+        if layer is None or (_takes_text(leaves_by_key.get(key)) and OmegaConf.is_dict(OmegaConf.select(layer, key))):
             # braces and colons of a text are not YAML's: {} in a kitchen
             layer = OmegaConf.create()
             OmegaConf.update(layer, key, text.partition("=")[2], force_add=True)
         layers.append((text, layer))
-    sections = {name for key in known for name in _parents(key)}
+    sections = {name for key in leaves_by_key for name in _parents(key)}
     set_by: dict[str, str] = {}
     for origin, layer in layers:
-        for key, value in _flat_items(OmegaConf.to_container(layer), known):
+        for key, value in _flat_items(OmegaConf.to_container(layer), leaves_by_key):
             if key in sections:
                 raise InputError(f"{origin}: {key}: is a section, its keys go below it (found {value!r} there)")
-            if key not in known:
-                raise InputError(f"{origin}: {unknown('configuration key', key, known)}")
+            if key not in leaves_by_key:
+                raise InputError(f"{origin}: {unknown('configuration key', key, leaves_by_key)}")
             set_by[key] = origin
-            if word := _word_read_as_bool(known[key][0], value):
+            if word := _word_read_as_bool(leaves_by_key[key][0], value):
                 OmegaConf.update(layer, key, word)
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             raise InputError(f"{origin}: {_words(error)}") from error
     try:
-        values = dict(_flat_items(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), known))
+        values = dict(_flat_items(OmegaConf.to_container(merged, resolve=True, throw_on_missing=True), leaves_by_key))
     except OmegaConfBaseException as error:
         raise InputError(f"{layers[-1][0]}: {_words(error)}") from error
-    for key, (field, _) in known.items():
+    for key, (field, _) in leaves_by_key.items():
         try:
             _check_value(field, values[key], key)
         except InputError as error:
@@ -210,11 +210,11 @@ def load_saved_config(config_class: type[ConfigType], file: str | Path) -> Confi
     return config
 
 
-def _takes_text(known: tuple[dataclasses.Field[Any], Any] | None) -> bool:
+def _takes_text(leaf: tuple[dataclasses.Field[Any], Any] | None) -> bool:
     """True for a key that holds a text: declared as one, or checking its value itself."""
-    if known is None:
+    if leaf is None:
         return False
-    field, kind = known
+    field, kind = leaf
     return kind is str or kind == str | None or "str" in field.metadata.get("type_name", "")
 
 
@@ -252,12 +252,12 @@ def _parents(key: str) -> Iterator[str]:
         yield key
 
 
-def _flat_items(values: Any, known: typing.Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat_items(values: Any, leaves: typing.Container[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values of a nested mapping, down to the known leaves (a leaf may itself be a mapping)."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and key not in known:
-            yield from _flat_items(value, known, f"{key}.")
+        if isinstance(value, dict) and key not in leaves:
+            yield from _flat_items(value, leaves, f"{key}.")
         else:
             yield key, value
 

@@ -24,10 +24,10 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 def unknown(kind: str, name: str, candidates: Iterable[str]) -> InputError:
     """An `InputError` for an unknown name that suggests the nearest known one and lists what there is."""
-    known = sorted(candidates)
-    close = nearest(name, known)
+    names = sorted(candidates)
+    close = nearest(name, names)
     hint = f"did you mean {close!r}? " if close else ""
-    listed = ", ".join(known[:30]) + (", ..." if len(known) > 30 else "")
+    listed = ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
     return InputError(f"unknown {kind} {name!r}: {hint}(known: {listed or 'none'})")
 
 

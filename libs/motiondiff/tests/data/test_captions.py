@@ -131,7 +131,7 @@ def test_captions_of_a_store(store: MotionStore, store_path: Path, tmp_path: Pat
     assert len(both.clip_indices[0]) == 1 + len(action_captions(store.actions[store.columns["action"][0]]))
 
 
-def test_a_store_that_says_nothing_is_refused(store_path: Path, tmp_path: Path) -> None:
+def test_store_without_captions_is_refused(store_path: Path, tmp_path: Path) -> None:
     silent = with_texts(store_path, tmp_path / "silent", [[] for _ in range(40)])
     silent.columns["action"][:] = -1
     with pytest.raises(InputError, match="no clip has a text or an action"):

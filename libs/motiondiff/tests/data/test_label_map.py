@@ -27,7 +27,7 @@ def test_a_map_renames_drops_and_keeps(tmp_path: Path) -> None:
         labels.apply("slash")
 
 
-def test_a_strict_map_leaves_out_what_it_does_not_name(tmp_path: Path) -> None:
+def test_strict_map_leaves_out_unnamed_labels(tmp_path: Path) -> None:
     labels = from_text(tmp_path, "strict: true\nlabels:\n  byebye: wave\n")
     assert labels.apply("byebye") == "wave"
     with pytest.raises(InputError, match="'walk' is not in the label map"):

@@ -78,7 +78,7 @@ def test_one_folder_above_all_the_folders_is_pointed_out(recordings, tmp_path, c
     assert "all files lie below rec" in caplog.text and "--action-from parent" in caplog.text
 
 
-def test_folders_replace_what_files_say_but_not_what_cuts_them(tmp_path):
+def test_folders_replace_metadata_but_not_cuts(tmp_path):
     (tmp_path / "in" / "jump").mkdir(parents=True)
     write_npz(simulate_motion("walk", 0, fps=20), tmp_path / "in" / "jump" / "a.npz")
     assert actions(made(tmp_path / "in", tmp_path, "npz", action_from="folder")[0]) == {"a": "jump"}
@@ -249,7 +249,7 @@ def test_a_label_map_that_names_no_label_is_refused(recordings, tmp_path):
 
 def test_the_shipped_map_takes_own_labels_beside_those_of_the_set():
     assert "wave" not in LabelMap.load("residential", "utkinect").names
-    own = LabelMap.load("residential", "utkinect", own=True)
+    own = LabelMap.load("residential", "utkinect", user_labels=True)
     assert own.apply("wave") == "wave" and own.apply("wave hands") == "wave"
 
 

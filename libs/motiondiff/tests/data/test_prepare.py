@@ -166,7 +166,7 @@ def test_a_poor_fit_is_rejected(source: Path, target: Path) -> None:
     assert "from the recorded joints" in reasons["noise"]
 
 
-def test_splits_are_by_subject_unless_told_otherwise(source: Path, target: Path) -> None:
+def test_splits_are_by_subject_by_default(source: Path, target: Path) -> None:
     write_clips(source, 6, subjects=3)
     store = prepare("npz", source, target, replace(AS_THEY_ARE, test_groups=("simulated-1",)))
     assert store.header["split_by"] == "subject"

@@ -74,7 +74,7 @@ def test_an_unknown_test_group_names_the_nearest() -> None:
         assign_splits(["subject-3", "walker"], test_groups=("subject3",))
 
 
-def test_nothing_left_to_train_on() -> None:
+def test_empty_training_split_is_refused() -> None:
     with pytest.raises(InputError, match="all 2 groups are held out"):
         assign_splits(["a", "b"], test_groups=("a", "b"))
     with pytest.raises(InputError, match="all 1 groups are held out"):
@@ -95,7 +95,7 @@ def test_without_groups_everything_trains() -> None:
         (["a", "b"], ["x", "y"], "style", "style"),
     ],
 )
-def test_what_to_split_by(subjects: list[str | None], styles: list[str | None], wanted: str | None, key: str) -> None:
+def test_split_criteria(subjects: list[str | None], styles: list[str | None], wanted: str | None, key: str) -> None:
     assert choose_split_key(subjects, styles, wanted) == key
 
 

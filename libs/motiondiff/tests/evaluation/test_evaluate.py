@@ -65,7 +65,7 @@ def test_every_figure_stands_beside_its_floor(evaluated: Any, store: MotionStore
     assert json.loads((out / "metrics.json").read_text())["kid"] == result["kid"]
 
 
-def test_the_files_hold_what_the_figures_say(evaluated: Any, store: MotionStore) -> None:
+def test_files_hold_the_reported_metrics(evaluated: Any, store: MotionStore) -> None:
     result, out = evaluated
     predictions = Predictions.read_csv(out / "predictions.csv")
     assert len(predictions) == 20 and set(predictions.repeats) == {0, 1}
@@ -104,7 +104,7 @@ def test_training_clips_given_back_are_called_out(evaluator: MotionEvaluator) ->
     assert result["accuracy"]["mean"] == result["training"]["accuracy"]
 
 
-def test_held_out_clips_judged_as_if_they_were_generated(evaluator: MotionEvaluator) -> None:
+def test_held_out_clips_evaluated_as_generated(evaluator: MotionEvaluator) -> None:
     """A perfect generator: every ratio is one, no copy, and KID against itself is at or below zero."""
     result, _ = evaluate_sets([evaluator.held_out.clips] * 2, evaluator)
     assert result["warnings"] == [] and all(target["met"] for target in result["targets"].values())
@@ -130,7 +130,7 @@ def test_sets_without_enough_of_a_class_are_refused(left: int, words: str, evalu
 
 
 def small_store(path: Path, kept: dict[str, int], *, shared: bool = False) -> Path:
-    """Six clips of each action by three people; of the third person, who is held out, as many as ``kept`` says."""
+    """Six clips of each action by three people; of the third person, who is held out, ``kept`` clips."""
     clips = []
     for action in ("walk", "run", "wave"):
         for subject in range(3):

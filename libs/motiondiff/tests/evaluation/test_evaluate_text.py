@@ -88,7 +88,7 @@ def test_a_matching_is_learned_and_the_same_again(clips: ClipSet) -> None:
     assert np.linalg.norm(motions - wrong, axis=1).mean() > 2 * np.linalg.norm(motions - texts, axis=1).mean()
 
 
-def test_what_cannot_be_matched(clips: ClipSet) -> None:
+def test_unmatchable_clips(clips: ClipSet) -> None:
     captions, rows = captions_like_labels(clips), range(len(clips))
     with pytest.raises(InputError, match="all training clips mean the same"):
         fit_matcher(clips, rows, np.zeros(len(clips), dtype=np.int64), captions, TINY)

@@ -50,7 +50,7 @@ def blender_interpreter() -> str:
 
 @pytest.fixture
 def in_blender(blender_interpreter: str, tmp_path: Path) -> Callable[..., Any]:
-    """Runs a script in Blender's Python; its arguments start at ``sys.argv[2]``, `answer(...)` says what comes back."""
+    """Runs a script in Blender's Python; its arguments start at ``sys.argv[2]``, `answer(...)` gives the result."""
 
     def run(script: str, *arguments: object) -> Any:
         program, said = tmp_path / "look" / "look.py", tmp_path / "look" / "answer.json"

@@ -59,7 +59,7 @@ def test_pyskl_holds_every_clip(clips: ClipSet, tmp_path: Path) -> None:
 
 
 def test_pyskl_to_the_letter(two: ClipSet, tmp_path: Path) -> None:
-    """As its own loader sees it: `pickle.load`, `split`, `annotations` of (M, T, V, C) keypoints."""
+    """As its own loader reads it: `pickle.load`, `split`, `annotations` of (M, T, V, C) keypoints."""
     write_pyskl(two, tmp_path / "set.pkl")
     data = (tmp_path / "set.pkl").read_bytes()
     assert b"numpy._core" not in data  # NumPy 1, which PYSKL needs, has no such module

@@ -116,7 +116,7 @@ def test_a_file_that_is_no_interpreter(tmp_path, random_motion, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["python"]
 
 
-def test_what_blender_cannot_play(tmp_path, random_motion, monkeypatch):
+def test_motions_that_blender_cannot_play(tmp_path, random_motion, monkeypatch):
     monkeypatch.setattr(blend, "blender_python", lambda: sys.executable)
     motion = random_motion(1)
     with pytest.raises(InputError, match=r"fps 40000: Blender plays"):

@@ -106,7 +106,7 @@ def test_hand_written_file(tmp_path):
 
 
 def test_joints_in_breadth_first_order_keep_their_motion(tmp_path):
-    """Children of the first branch come after the second branch here; BVH wants them before."""
+    """Children of the first branch come after the second branch here; BVH requires them before."""
     skeleton = Skeleton(("r", "a", "b", "a1", "b1"), (-1, 0, 0, 1, 2), np.eye(5, 3) + 0.1)
     rotations = Rotation.random(15, rng=np.random.default_rng(0)).as_matrix().reshape(3, 5, 3, 3)
     motion = Motion(np.ones((3, 3)), rotations, skeleton, fps=25)
@@ -146,7 +146,7 @@ def test_angles_stay_continuous_through_gimbal_lock(order):
     np.testing.assert_allclose(angles, wanted, atol=1e-5)
 
 
-def test_refuses_what_bvh_cannot_hold(tmp_path, random_motion):
+def test_bvh_refuses_unsupported_motions(tmp_path, random_motion):
     motion = random_motion(1)
     mirrored = motion.rotations.copy()
     mirrored[2, 4, 0] *= -1

@@ -69,7 +69,7 @@ def test_the_page_asks_nothing_of_the_network(tmp_path, walker):
 
 
 def test_the_page_is_small(tmp_path, walker):
-    """Three seconds of 13 joints: less than a picture of them."""
+    """Three seconds of 13 joints: less than an image of them."""
     assert write_html([walker(90, 30)], tmp_path / "p.html").stat().st_size < 60_000
 
 
@@ -160,7 +160,7 @@ def test_two_times_show_two_poses(tmp_path, walker, browser):
 
 
 def test_two_skeletons_stand_side_by_side(tmp_path, walker, random_motion, browser):
-    """Different joints and rates: each has its half of the picture."""
+    """Different joints and rates: each has its half of the image."""
     page = write_html([walker(20), random_motion(3, 30, 8)], tmp_path / "p.html", names=["a", "b"], compare=True)
     script = "return [document.getElementById('legend').textContent, document.getElementById('views').hidden];"
     words, hidden = browser(page, "t=0.2&play=0", script=script)
@@ -173,7 +173,7 @@ def test_two_skeletons_stand_side_by_side(tmp_path, walker, random_motion, brows
     assert len(grey[grey[:, 1] > middle]) > 100
 
 
-def test_distance_of_two_motions_is_told(tmp_path, walker, browser):
+def test_distance_of_two_motions_is_reported(tmp_path, walker, browser):
     """The second stands 0.3 m beside the first, everything else alike."""
     first = walker(20)
     second = replace(first, root=first.root + np.array([0.3, 0, 0], dtype=np.float32))

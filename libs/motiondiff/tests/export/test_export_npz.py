@@ -44,7 +44,7 @@ def test_the_name_given_is_the_name_written(tmp_path, random_motion):
 
 
 @pytest.mark.parametrize("format", ["bvh", "npz", "gltf", "glb", "html"])
-def test_a_failed_write_leaves_what_was_there(tmp_path, random_motion, monkeypatch, format):
+def test_failed_write_keeps_the_existing_file(tmp_path, random_motion, monkeypatch, format):
     target = tmp_path / f"m.{format}"
     target.write_text("old")
 

@@ -89,7 +89,7 @@ def test_contact_sheet_has_a_row_for_each_motion(tmp_path, walker):
                 assert has_colour(picture, LEFT).any() and has_colour(picture, RIGHT).any()
 
 
-def test_everything_stays_in_the_picture(walker):
+def test_all_points_stay_in_the_image(walker):
     """No body pixel touches the edge, though the walk goes three metres towards the camera."""
     motion = walker(60, 20)
     scene = Scene(motion, (200, 150))
@@ -101,7 +101,7 @@ def test_everything_stays_in_the_picture(walker):
         assert rows.min() > 0 and rows.max() < 149 and columns.min() > 0 and columns.max() < 199
 
 
-def test_a_walk_moves_across_the_picture_unless_followed(walker):
+def test_walk_moves_across_the_image_unless_followed(walker):
     motion = walker(40, 20, speed=1.5)
 
     def centre(scene: Scene, frame: int) -> float:
@@ -140,7 +140,7 @@ def test_sides_by_name(name, colour):
 
 
 def test_odd_motions_are_drawn(random_motion, walker):
-    """One joint, one frame, no names that tell a side, bones without length, far from the floor: never an error."""
+    """One joint, one frame, no names that give a side, bones without length, far from the floor: never an error."""
     for motion in (random_motion(0, 1, 1), random_motion(4, 3, 12), walker(2, speed=500.0)):
         assert Scene(motion, (64, 48), caption="x" * 500).draw(0, progress=True, note="0.0 s").size == (64, 48)
     still = walker(2)

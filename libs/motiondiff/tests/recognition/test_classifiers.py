@@ -1,4 +1,4 @@
-"""Recognisers: they learn, they are reproducible, they come back from disk, and they refuse what they cannot judge."""
+"""Action classifiers: learning, reproducibility, saving and loading, refused clips."""
 
 from __future__ import annotations
 

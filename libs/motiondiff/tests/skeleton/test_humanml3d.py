@@ -103,6 +103,6 @@ def test_another_bodys_lengths():
         (vectors_to_joints, np.full((4, 263), np.inf), "frame 0 holds NaN or infinity"),
     ],
 )
-def test_what_is_none_is_refused(call, value, message):
+def test_other_arrays_are_refused(call, value, message):
     with pytest.raises(InputError, match=message):
         call(value)

@@ -122,7 +122,7 @@ def test_swing_between_opposites_is_a_half_turn():
         assert np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_what_cannot_be_fitted_is_refused(kinect_rest):
+def test_unfittable_positions_are_refused(kinect_rest):
     with pytest.raises(InputError, match=r"positions \(3, 19, 3\) given"):
         fit_rotations(np.zeros((3, 19, 3)), kinect_rest)
     bad = np.zeros((3, 20, 3))

@@ -160,7 +160,7 @@ def test_a_frame_of_the_world_above_the_pelvis():
     np.testing.assert_allclose(back.positions, motion.positions, atol=0.02)
 
 
-def test_the_residual_sees_arms_that_are_off():
+def test_residual_detects_displaced_arms():
     motion, target = arms_down(rig("motionbuilder")), target_skeleton("kinect-v1")
     right = retarget_with_residuals(motion, target)
     clavicles = {f"{side.lower()} shoulder": f"{side}Shoulder" for side in ("Left", "Right")}

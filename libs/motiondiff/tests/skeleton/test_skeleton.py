@@ -167,7 +167,7 @@ def test_kinect_joints_are_found_by_name() -> None:
     assert {KINECT_V1.names[joint] for joint in skeleton.feet} == {"AnkleLeft", "AnkleRight", "FootLeft", "FootRight"}
 
 
-def test_names_without_sides_tell_nothing() -> None:
+def test_names_without_sides_give_no_sides() -> None:
     assert CHAIN.left_right_pairs == ()
     motion = Motion(np.zeros((2, 3)), np.tile(np.eye(3), (2, 3, 1, 1)), CHAIN, fps=10)
     assert headings(motion).tolist() == [0, 0]

@@ -55,8 +55,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
     from icube_common.errors import InputError
 
     if format in FORMATS and not FORMATS[format].lists and (splits or len(sources) != 1):
-        given = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
-        raise InputError(f"{given}: format {format!r} takes one folder, SOURCE")
+        argument = f"--split {splits[0]}: goes with --format csv only" if splits else f"{len(sources)} sources"
+        raise InputError(f"{argument}: format {format!r} takes one folder, SOURCE")
     if not splits and len(sources) == 1:
         return sources[0]
     if splits and sources:
@@ -68,8 +68,8 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
         word, _, path = text.partition("=") if splits else ("", "", text)
         part = part_of(word) if splits else part_of_file(path)
         if part is None or not path:
-            given = f"--split {text}" if splits else text
-            raise InputError(f"{given}: no part of a split; name it with --split train=LIST --split test=LIST")
+            argument = f"--split {text}" if splits else text
+            raise InputError(f"{argument}: no part of a split; name it with --split train=LIST --split test=LIST")
         if part in lists:
             raise InputError(f"{path}: a second list of the part {part}, beside {lists[part]}: join them")
         lists[part] = path
@@ -80,6 +80,15 @@ def _source(format: str, sources: Sequence[str], splits: Sequence[str]) -> str |
 
 def _info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="prepared folder")
+
+
+def data_set(args: argparse.Namespace) -> Any:
+    """The prepared set of a command, opened here where its videos have moved."""
+    if args.root is None:
+        return args.data
+    from actprompt.data.dataset import VideoDataset
+
+    return VideoDataset(args.data, root=args.root)
 
 
 def _pose_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,12 +117,11 @@ def _pose(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.pose.estimate import estimate_poses
 
     return estimate_poses(
-        args.data,
+        data_set(args),
         models=args.pose_models,
         smooth=not args.no_smoothing,
         workers=args.workers,
         strict=args.strict,
-        root=args.root,
     )
 
 
@@ -139,10 +147,11 @@ def _extract(args: argparse.Namespace) -> Mapping[str, Any]:
     from actprompt.data.extract import extract
 
     return extract(
+        data_set(args),
         vlm=config.vlm,
         sampling=config.video.sampling,
         shard=shard,
-        **cli.options_of(args, "data", "out", "device", "strict", "batch_size", "root"),
+        **cli.options_of(args, "out", "device", "strict", "batch_size"),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from actprompt.cli.data import data_set
 from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
@@ -52,8 +53,9 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
 
     result = train(
         config,
+        data_set(args),
         exclude_subjects=_names(args.exclude_subjects),
-        **cli.options_of(args, "data", "out", "protocol", "features", "root", "resume", "overwrite"),
+        **cli.options_of(args, "out", "protocol", "features", "resume", "overwrite"),
     )
     return result.to_dict()
 
@@ -99,19 +101,17 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.run is not None and "=" in args.run and not Path(args.run).exists():
         # argparse takes the first word that is no option for RUN, also a setting
         args.overrides, args.run = [args.run, *args.overrides], None
-    given = [name for name in _OPTIONS if getattr(args, name) is not None]
+    set_options = [name for name in _OPTIONS if getattr(args, name) is not None]
     if args.run is not None:
-        if args.config or args.overrides or args.comparisons or given:
-            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in given)]
+        if args.config or args.overrides or args.comparisons or set_options:
+            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in set_options)]
             extra += ["--config"] if args.config else []
             extra += ["--comparisons"] if args.comparisons else []
             raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
         from actprompt.evaluation.runner import evaluate_run
 
-        return evaluate_run(
-            subjects=_names(args.subjects),
-            **cli.options_of(args, "run", "data", "out", "features", "root", "overwrite"),
-        ).to_dict()
+        options = cli.options_of(args, "out", "features", "overwrite")
+        return evaluate_run(args.run, data_set(args), subjects=_names(args.subjects), **options).to_dict()
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(ActConfig, file=args.config, overrides=args.overrides)
@@ -121,7 +121,7 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
     protocol = args.protocol or "leave-one-subject-out"
     draws = args.draws if args.draws is not None else (10 if protocol == "base-to-new" else 3)
-    found = {
+    settings = {
         "folds": args.folds,
         "repeats": args.repeats,
         "shots": shots,
@@ -130,10 +130,11 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         "seed": args.protocol_seed,
     }
     return evaluate(
-        config=config,
+        data_set(args),
+        config,
         protocol=protocol,
-        options=ProtocolOptions(**{name: value for name, value in found.items() if value is not None}),
-        **cli.options_of(args, "data", "out", "comparisons", "features", "root", "overwrite"),
+        options=ProtocolOptions(**{name: value for name, value in settings.items() if value is not None}),
+        **cli.options_of(args, "out", "comparisons", "features", "overwrite"),
     ).to_dict()
 
 
@@ -234,8 +235,8 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     config = load_config(ZeroShotConfig, file=args.config, overrides=args.overrides)
     from actprompt.evaluation.zero_shot import evaluate_zero_shot
 
-    names = ("data", "out", "features", "knowledge", "protocol", "device", "root", "overwrite")
-    return evaluate_zero_shot(config=config, **cli.options_of(args, *names)).to_dict()
+    options = cli.options_of(args, "out", "features", "knowledge", "protocol", "device", "overwrite")
+    return evaluate_zero_shot(data_set(args), config=config, **options).to_dict()
 
 
 MODEL_COMMANDS: Mapping[str, cli.Command] = {

@@ -94,9 +94,9 @@ class VideoDataset(Dataset[dict[str, Any]]):
         return cls(out)
 
     @classmethod
-    def open(cls, data: VideoDataset | str | Path, *, root: str | Path | None = None) -> VideoDataset:
+    def open(cls, data: VideoDataset | str | Path) -> VideoDataset:
         """A data set as it is, or that of a prepared folder."""
-        return data if isinstance(data, VideoDataset) else cls(data, root=root)
+        return data if isinstance(data, VideoDataset) else cls(data)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
         """
         clip = self.manifest.clips[index]
         seed = index if self.sampling.mode == "random" else None
-        found = read_clip(
+        video = read_clip(
             self.manifest.video(clip),
             self.sampling,
             seed=seed,
@@ -133,7 +133,7 @@ class VideoDataset(Dataset[dict[str, Any]]):
             variable_rate=clip.variable_rate,
             keep_damaged=bool(clip.damage),
         )
-        return found.frames
+        return video.frames
 
     def skeleton(self, index: int) -> Skeleton | None:
         """Joints (T, J, 3) of a clip, NaN where not tracked, and times (T,) in s; None without a skeleton."""
@@ -223,18 +223,18 @@ class ClipTensors:
     def row(self, index: int, *, view: int = 0, copy: int = 0) -> dict[str, Tensor]:
         """One clip, as a row of a batch."""
         name = self.ids[index]
-        found: dict[str, Tensor] = {}
+        item: dict[str, Tensor] = {}
         if self.frames is not None:
-            found["frames"] = self.frames[name][view]
+            item["frames"] = self.frames[name][view]
         if self.pixels is not None:
-            found["pixels"] = self.pixels[name][view]
+            item["pixels"] = self.pixels[name][view]
         if self.trajectories is not None:
-            found["trajectory"] = self.trajectories[index, copy]
+            item["trajectory"] = self.trajectories[index, copy]
         if self.parameters is not None:
-            found["parameters"] = self.parameters[index]
+            item["parameters"] = self.parameters[index]
         if self.captions is not None:
-            found["caption"] = self.captions[index]
-        return found
+            item["caption"] = self.captions[index]
+        return item
 
     def views(self, index: int) -> int:
         """Number of views of a clip's video."""

@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
@@ -83,7 +84,7 @@ class DecodedClip:
 
 
 def extract(
-    data: str | Path,
+    data: VideoDataset | str | Path,
     out: str | Path,
     *,
     vlm: VLMConfig,
@@ -92,7 +93,6 @@ def extract(
     shard: tuple[int, int] = (0, 1),
     strict: bool = False,
     batch_size: int | None = None,
-    root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compute and store the features of a prepared set's clips.
 
@@ -100,7 +100,7 @@ def extract(
     computes only what is missing. Several shards may run at once, on several machines, into one folder.
 
     Args:
-        data: a prepared folder.
+        data: data set or prepared folder.
         out: the folder of features (see `actprompt.data.feature_store`), new or of the same backbone and sampling.
         vlm: the backbone.
         sampling: the frames of a clip.
@@ -108,7 +108,6 @@ def extract(
         shard: ``(i, n)``: only each n-th clip, from the i-th on (from 0).
         strict: stop at the first clip that cannot be used.
         batch_size: frames in a forward pass of the tower, of one clip or several; by default ``vlm.batch_size``.
-        root: folder of the videos, where they have moved.
 
     Returns:
         Counts of clips (computed, there already, rejected), seconds in all, of decoding (summed over threads) and of
@@ -124,7 +123,7 @@ def extract(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch size {batch_size}: must be at least 1")
     sampling = check_deterministic(sampling)
-    manifest = Manifest.load(data, root=root)
+    manifest = VideoDataset.open(data).manifest
     clips = manifest.clips[number::shards]
     tower = vlm.load(device)
     folder = FeatureFolder(out, vlm=tower, sampling=sampling)
@@ -134,12 +133,12 @@ def extract(
     start = time.perf_counter()
     results = _computed(manifest, clips, tower, sampling, folder, f"{number}-of-{shards}", batch_size)
     with closing(results):
-        for found in results:
-            decode_seconds += found.decode_seconds
-            tower_seconds += found.tower_seconds
-            count["rejected" if found.features is None else "cached" if found.cached else "computed"] += 1
-            if found.features is None:
-                reason = f"{manifest.video(found.clip)}: {found.record.reason}"
+        for result in results:
+            decode_seconds += result.decode_seconds
+            tower_seconds += result.tower_seconds
+            count["rejected" if result.features is None else "cached" if result.cached else "computed"] += 1
+            if result.features is None:
+                reason = f"{manifest.video(result.clip)}: {result.record.reason}"
                 if strict:
                     raise InputError(reason)
                 first = first or reason
@@ -149,7 +148,9 @@ def extract(
     if first:
         listed = folder.path / "rejected.csv"
         if count["rejected"] == len(clips):
-            raise InputError(f"{data}: none of its {len(clips)} clips can be used ({listed}); the first, {first}")
+            raise InputError(
+                f"{manifest.folder}: none of its {len(clips)} clips can be used ({listed}); the first, {first}"
+            )
         logger.warning("%d clips could not be used: see %s", count["rejected"], listed)
     return {
         "features": str(folder.path),
@@ -215,13 +216,13 @@ def video_features(
     if missing:
         results = _computed(manifest, missing, vlm, sampling, store, "as-needed", batch_size)
         with closing(results):
-            for found in results:
-                if found.features is not None:
-                    features[found.clip.id] = select_output(found.features, output).float()
+            for result in results:
+                if result.features is not None:
+                    features[result.clip.id] = select_output(result.features, output).float()
                 elif strict:
-                    raise InputError(f"{manifest.video(found.clip)}: {found.record.reason}: prepare the set again")
+                    raise InputError(f"{manifest.video(result.clip)}: {result.record.reason}: prepare the set again")
                 else:
-                    logger.warning("%s: left out: %s", manifest.video(found.clip), found.record.reason)
+                    logger.warning("%s: left out: %s", manifest.video(result.clip), result.record.reason)
     return {clip.id: features[clip.id] for clip in clips if clip.id in features}
 
 
@@ -257,14 +258,14 @@ def read_pixels(
     Raises:
         VideoError: the file cannot be used.
     """
-    found = read_clip(
+    video = read_clip(
         path,
         sampling,
         n_frames=clip.n_frames,
         variable_rate=clip.variable_rate,
         keep_damaged=bool(clip.damage),
     )
-    return preprocess(found.frames, vlm)
+    return preprocess(video.frames, vlm)
 
 
 def preprocess(
@@ -393,7 +394,7 @@ def _computed(
     with nullcontext() if store is None else store.job(manifest, job) as record:
         results = _encoded(manifest, clips, vlm, sampling, cache, batch_size)
         with closing(results):
-            for found in results:
+            for result in results:
                 if record is not None:
-                    record.add(found.record)
-                yield found
+                    record.add(result.record)
+                yield result

@@ -109,8 +109,12 @@ class FeatureFolder:
                 f"{_words(self.description['decoder'])}; name another folder, or delete this one"
             )
 
-    def _write_head(self, manifest: Manifest, **found: int) -> None:
-        head = {**self.description, "manifest": manifest.fingerprint, "counts": {"clips": len(manifest.clips), **found}}
+    def _write_head(self, manifest: Manifest, **counts: int) -> None:
+        head = {
+            **self.description,
+            "manifest": manifest.fingerprint,
+            "counts": {"clips": len(manifest.clips), **counts},
+        }
         write_json(self.path / HEAD, head)
 
     def records(self, manifest: Manifest, *, only: str = "*") -> dict[str, FeatureRecord]:
@@ -119,7 +123,7 @@ class FeatureFolder:
         Raises:
             InputError: a job's file is damaged.
         """
-        found: dict[str, FeatureRecord] = {}
+        newest: dict[str, FeatureRecord] = {}
         for part in self._parts(manifest, only):
             for line, row in read_table(part, _COLUMNS, strip=False):
                 try:
@@ -127,9 +131,9 @@ class FeatureFolder:
                 except ValueError as error:
                     raise InputError(f"{part}: line {line}: {error}; delete this file and extract again") from error
                 record = FeatureRecord(row["id"], row["path"], row["key"], reason=row["reason"], **numbers)
-                if record.id not in found or found[record.id].seen <= record.seen:
-                    found[record.id] = record
-        return {clip.id: found[clip.id] for clip in manifest.clips if clip.id in found}
+                if record.id not in newest or newest[record.id].seen <= record.seen:
+                    newest[record.id] = record
+        return {clip.id: newest[clip.id] for clip in manifest.clips if clip.id in newest}
 
     @contextmanager
     def job(self, manifest: Manifest, name: str) -> Iterator[Recorder]:
@@ -179,8 +183,8 @@ class FeatureFolder:
 
     def _stamp(self, manifest: Manifest) -> list[tuple[str, int, int]]:
         """Changes when a job's file is written."""
-        found = [(part.name, part.stat()) for part in self._parts(manifest)]
-        return [(name, status.st_ino, status.st_mtime_ns) for name, status in found]
+        statuses = [(part.name, part.stat()) for part in self._parts(manifest)]
+        return [(name, status.st_ino, status.st_mtime_ns) for name, status in statuses]
 
 
 class Recorder:

@@ -76,44 +76,44 @@ def prepare(
             written then.
     """
     options = {"splits": splits, "root": root, "class_names": class_names}
-    found, where = _find(format, source, options, lambda: check_output_path(out, overwrite=overwrite))
-    _check_folders(found, frame_rate, where)
-    clips, same = merge_same_files(found.clips, found.root)
-    rejected = [*found.rejected, *same]
+    reading, where = _find(format, source, options, lambda: check_output_path(out, overwrite=overwrite))
+    _check_folders(reading, frame_rate, where)
+    clips, same = merge_same_files(reading.clips, reading.root)
+    rejected = [*reading.rejected, *same]
     if strict and rejected:
         raise InputError(f"{rejected[0].path}: {rejected[0].reason}")
-    probe_clip = partial(_probe_clip, found.root, frame_rate, keep_damaged)
-    clips, unusable = _probe_all(replace(found, clips=clips), probe_clip, strict, executor)
+    probe_clip = partial(_probe_clip, reading.root, frame_rate, keep_damaged)
+    clips, unusable = _probe_all(replace(reading, clips=clips), probe_clip, strict, executor)
     rejected += unusable
     if not clips:
         first = f"; the first, {rejected[0].id}: {rejected[0].reason}" if rejected else ""
         elsewhere = "; paths that start elsewhere want --root FOLDER" if FORMATS[format].lists else ""
         raise InputError(f"{where}: none of its {len(rejected)} clips can be used{first}{elsewhere}")
-    copies = find_copies(clips, found.root)
+    copies = find_copies(clips, reading.root)
     about_copies = describe_copies(copies)
     if strict and len(about_copies) > 1:
         raise InputError(f"{where}: {about_copies[-1]}")
-    warnings = [*found.warnings, *about_copies, *_about_classes(found, clips), *_about_skeletons(found, clips)]
+    warnings = [*reading.warnings, *about_copies, *_about_classes(reading, clips), *_about_skeletons(reading, clips)]
     description: dict[str, Any] = {
         "format": format,
-        "title": found.title,
-        "citation": found.citation,
-        "root": str(found.root),
-        "class_names": in_order(found.class_names, clips),
-        "class_texts": dict(found.class_texts),
-        "protocols": [vars(protocol) for protocol in found.protocols],
+        "title": reading.title,
+        "citation": reading.citation,
+        "root": str(reading.root),
+        "class_names": in_order(reading.class_names, clips),
+        "class_texts": dict(reading.class_texts),
+        "protocols": [vars(protocol) for protocol in reading.protocols],
         "counts": {"rejected": len(rejected)},
         "warnings": warnings,
-        **found.description,
+        **reading.description,
     }
     if not FORMATS[format].lists:
-        taken = len(found.skeletons.times) if found.skeletons and found.skeletons.seconds else 0
-        description["counts"]["side_files"] = scan_folder(found.root).side_files - taken
+        side_count = len(reading.skeletons.times) if reading.skeletons and reading.skeletons.seconds else 0
+        description["counts"]["side_files"] = scan_folder(reading.root).side_files - side_count
     if copies:
         description["copies"] = [[clip.id for clip in group] for group in copies]
     with atomic_folder(out, overwrite=overwrite) as folder:
-        if found.skeletons:
-            description |= _write_skeletons(folder, clips, found.skeletons)
+        if reading.skeletons:
+            description |= _write_skeletons(folder, clips, reading.skeletons)
         write_manifest(folder, clips, description)
         with (folder / "rejected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
             writer = csv.writer(handle, lineterminator="\n")
@@ -158,34 +158,34 @@ def _find(
 
         lists = {part: Path(path) for part, path in source.items()} if isinstance(source, Mapping) else where
         start = options["root"]
-        found = csv_list.find(lists, root=None if start is None else Path(start))
+        reading = csv_list.find(lists, root=None if start is None else Path(start))
     else:
         splits = options["splits"]
-        found = reader.find(where, Path(splits) if splits is not None else None)
-    found = _without_unnameable(found)
+        reading = reader.find(where, Path(splits) if splits is not None else None)
+    reading = _without_unnameable(reading)
     if options["class_names"] is not None:
-        found = _with_names(found, read_class_names(options["class_names"]))
+        reading = _with_names(reading, read_class_names(options["class_names"]))
     elif not info.official:
-        check_labels((clip.label for clip in found.clips), where)
-    check_distinct((clip.label for clip in found.clips), where)
-    return found, where
+        check_labels((clip.label for clip in reading.clips), where)
+    check_distinct((clip.label for clip in reading.clips), where)
+    return reading, where
 
 
-def _with_names(found: ReaderResult, names: ClassNames) -> ReaderResult:
+def _with_names(reading: ReaderResult, names: ClassNames) -> ReaderResult:
     """The clips with the names of their classes in place of numbers or codes, classes in the order of the names."""
     clips = []
-    for clip in found.clips:
+    for clip in reading.clips:
         try:
             clips.append(replace(clip, label=names.look_up(clip.label)))
         except InputError as error:
-            raise InputError(f"{found.root / clip.path}: {error}") from error
-    return replace(found, clips=clips, class_names=list(names.names.values()))
+            raise InputError(f"{reading.root / clip.path}: {error}") from error
+    return replace(reading, clips=clips, class_names=list(names.names.values()))
 
 
-def _without_unnameable(found: ReaderResult) -> ReaderResult:
+def _without_unnameable(reading: ReaderResult) -> ReaderResult:
     """The clips whose path can be written down; file names of another encoding than UTF-8 are rejected."""
-    clips, rejected = [], list(found.rejected)
-    for clip in found.clips:
+    clips, rejected = [], list(reading.rejected)
+    for clip in reading.clips:
         # what a CSV file in UTF-8 cannot hold
         if any("\ud800" <= character <= "\udfff" for character in clip.path):
             rejected.append(Rejection(clip.id, clip.path, "the file name is not UTF-8: rename the file"))
@@ -193,52 +193,54 @@ def _without_unnameable(found: ReaderResult) -> ReaderResult:
             rejected.append(Rejection(clip.id, clip.path, "the file name holds a carriage return: rename the file"))
         else:
             clips.append(clip)
-    return replace(found, clips=clips, rejected=rejected)
+    return replace(reading, clips=clips, rejected=rejected)
 
 
-def _check_folders(found: ReaderResult, frame_rate: float | None, where: Path) -> None:
+def _check_folders(reading: ReaderResult, frame_rate: float | None, where: Path) -> None:
     """Refuse folders of frames without a frame rate, a rate without folders, and one that is none."""
     if frame_rate is not None and not 0 < frame_rate < math.inf:
         raise InputError(f"--frame-rate {frame_rate:g}: must be a positive number of frames per second")
-    folder = next((clip.path for clip in found.clips if os.path.isdir(found.root / clip.path)), None)
+    folder = next((clip.path for clip in reading.clips if os.path.isdir(reading.root / clip.path)), None)
     if folder is not None and frame_rate is None:
-        raise InputError(f"{found.root / folder}: a folder of frames has no frame rate: give it with --frame-rate FPS")
+        raise InputError(
+            f"{reading.root / folder}: a folder of frames has no frame rate: give it with --frame-rate FPS"
+        )
     if folder is None and frame_rate is not None:
         raise InputError(
             f"--frame-rate {frame_rate:g}: no clip of {where} is a folder of frames; videos have their own"
         )
 
 
-def _about_classes(found: ReaderResult, clips: Sequence[Clip]) -> list[str]:
+def _about_classes(reading: ReaderResult, clips: Sequence[Clip]) -> list[str]:
     """Warnings about classes that no clip is left of, and about a set of one class."""
     present = {clip.label for clip in clips}
     warnings = []
-    if lost := [name for name in found.class_names if name not in present]:
+    if lost := [name for name in reading.class_names if name not in present]:
         listed = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
-        warnings.append(f"{len(lost)} of {len(found.class_names)} classes have no usable clip: {listed}")
+        warnings.append(f"{len(lost)} of {len(reading.class_names)} classes have no usable clip: {listed}")
     if len(present) == 1:
         warnings.append(f"one class ({present.pop()!r}): a model needs two; such a set can only be predicted")
     return warnings
 
 
-def _about_skeletons(found: ReaderResult, clips: Sequence[Clip]) -> list[str]:
+def _about_skeletons(reading: ReaderResult, clips: Sequence[Clip]) -> list[str]:
     """Warning about skeletons whose times are not those of their videos."""
-    if found.skeletons is None or not found.skeletons.seconds:
+    if reading.skeletons is None or not reading.skeletons.seconds:
         return []
-    times = found.skeletons.times
+    times = reading.skeletons.times
     odd = [clip.id for clip in clips if clip.id in times and spans_other_time(times[clip.id], clip.duration)]
     listed = ", ".join(odd[:5]) + (", ..." if len(odd) > 5 else "")
     return [f"{len(odd)} skeletons span another time than their videos: {listed}"] if odd else []
 
 
 def _probe_all(
-    found: ReaderResult, probe_clip: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
+    reading: ReaderResult, probe_clip: Callable[[Clip], Clip | Rejection], strict: bool, executor: Executor | None
 ) -> tuple[list[Clip], list[Rejection]]:
     """The clips with frames, fps and duration, and those whose file cannot be used."""
     clips: list[Clip] = []
     rejected: list[Rejection] = []
-    items = map_in_processes(probe_clip, found.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
-    with tqdm(items, desc="videos", unit="clip", total=len(found.clips)) as items:
+    items = map_in_processes(probe_clip, reading.clips, executor=executor, worth_a_pool=CLIPS_WORTH_A_POOL)
+    with tqdm(items, desc="videos", unit="clip", total=len(reading.clips)) as items:
         for item in items:
             if isinstance(item, Clip):
                 clips.append(item)
@@ -300,21 +302,21 @@ def merge_same_files(clips: Iterable[Clip], root: Path) -> tuple[list[Clip], lis
         InputError: two clips of one file have other labels, subjects, cameras or parts of a split.
     """
     first: dict[tuple[int, int], Clip] = {}
-    kept, rejected = [], []
+    unique, rejected = [], []
     for clip in clips:
         try:
             status = os.stat(root / clip.path)
         except (OSError, ValueError):
-            kept.append(clip)  # opening it says why it cannot be used
+            unique.append(clip)  # opening it says why it cannot be used
             continue
         other = first.setdefault((status.st_dev, status.st_ino), clip)
         if other is clip:
-            kept.append(clip)
+            unique.append(clip)
         elif problem := contradiction(other, clip):
             raise InputError(f"{root / clip.path}: the same file as {other.path}, listed {problem}: keep one of them")
         else:
             rejected.append(Rejection(clip.id, clip.path, f"the same file as {other.path}"))
-    return kept, rejected
+    return unique, rejected
 
 
 def find_copies(clips: Sequence[Clip], root: Path) -> list[list[Clip]]:

@@ -221,7 +221,7 @@ def draw(pose: Pose, person: Person, *, place: float = 0.0) -> npt.NDArray[np.ui
 
 def _joints(pose: Pose) -> list[dict[str, Array]]:
     """For each frame the joints' positions in the world, metres of a person of stature 1."""
-    found = []
+    frames = []
     for lean, limbs in zip(pose.lean, pose.limbs, strict=True):
         down = np.array([0.0, -np.cos(lean), -np.sin(lean)])
         back = np.array([0.0, np.sin(lean), -np.cos(lean)])
@@ -245,8 +245,8 @@ def _joints(pose: Pose) -> list[dict[str, Array]]:
             points |= {f"shoulder {side}": shoulder, f"elbow {side}": elbow, f"hip {side}": hip, f"knee {side}": knee}
             points[f"hand {side}"] = elbow + FOREARM * world(limbs[first + 1], side)
             points[f"foot {side}"] = knee + SHANK * world(limbs[first + 5], side)
-        found.append(points)
-    return found
+        frames.append(points)
+    return frames
 
 
 _BONES = [("pelvis", "neck")] + [
@@ -307,9 +307,9 @@ def write_simulated(out: str | Path, *, takes: int = 3, seed: int = 0, overwrite
             for number, action in enumerate(ACTIONS):
                 for take in range(takes):
                     name = f"{person.name}-{action.replace(' ', '-')}-{take + 1}.mp4"
-                    own = int(np.random.SeedSequence([seed, at, number, take]).generate_state(1)[0])
-                    pose = simulate(action, person, seed=own)
-                    place = float(np.random.default_rng(own).normal(0, 0.08))
+                    clip_seed = int(np.random.SeedSequence([seed, at, number, take]).generate_state(1)[0])
+                    pose = simulate(action, person, seed=clip_seed)
+                    place = float(np.random.default_rng(clip_seed).normal(0, 0.08))
                     _write_video(folder / "videos" / name, draw(pose, person, place=place))
                     clip = Clip(id=name, path=f"videos/{name}", label=action, subject=person.name)
                     clip = replace(clip, **probe(folder / clip.path).measured())

@@ -28,11 +28,11 @@ def baseline(name: str, inputs: Inputs, fold: Fold, *, seed: int = 0) -> Array:
         seed: of the trees.
     """
     assert inputs.skeletons is not None and name in BASELINES
-    known = fold.training_rows(inputs.skeletons)
-    joint_means = np.nan_to_num(mean_joints(joints for joints in known.values() if len(joints)))
+    training = fold.training_rows(inputs.skeletons)
+    joint_means = np.nan_to_num(mean_joints(joints for joints in training.values() if len(joints)))
     train, test = (
         np.stack([_frames(joints, joint_means) for joints in view.values()])
-        for view in (known, fold.test_inputs(inputs.skeletons))
+        for view in (training, fold.test_inputs(inputs.skeletons))
     )
     columns = [fold.test_classes.index(number) for number in fold.train_classes]
     probabilities = np.zeros((len(test), len(fold.test_classes)))

@@ -89,7 +89,7 @@ def plain_folds(
     Raises:
         InputError: no such protocol; the nearest is named.
     """
-    splits = [name for name, found in manifest.protocols.items() if found.kind == "split"]
+    splits = [name for name, definition in manifest.protocols.items() if definition.kind == "split"]
     if protocol == "k-fold":
         yield from grouped_k_fold(
             samples,
@@ -116,8 +116,8 @@ def _official(manifest: Manifest, splits: list[str]) -> list[str]:
     """The splits of "official": the only one, or the numbered ones of a set whose figure is their mean."""
     if len(splits) == 1 or (splits and all(name.startswith("split-") for name in splits)):
         return splits
-    found = f"several: name one of {', '.join(splits)}" if splits else "none"
-    raise InputError(f"{manifest.folder}: protocol official: this set has {found}")
+    splits_text = f"several: name one of {', '.join(splits)}" if splits else "none"
+    raise InputError(f"{manifest.folder}: protocol official: this set has {splits_text}")
 
 
 def few_shot_folds(samples: Samples, config: ActConfig, options: ProtocolOptions) -> Iterator[tuple[int, Fold]]:

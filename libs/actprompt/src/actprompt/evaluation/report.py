@@ -78,24 +78,25 @@ def report_page(result: EvaluationResult, *, title: str, settings: str) -> Repor
         report.section("Few shots")
         report.table(
             ["clips of each class", "top-1", "95 % interval"],
-            [[int(count), found["top1"]["mean"], interval_text(found["top1"])] for count, found in shots.items()],
+            [[int(count), values["top1"]["mean"], interval_text(values["top1"])] for count, values in shots.items()],
         )
-    if found := result.facts.get("base_to_new"):
+    if values := result.facts.get("base_to_new"):
         report.section("Base to new")
         names = {"base": "base", "new": "new", "harmonic_mean": "harmonic_mean", "new_above_chance": "new above chance"}
         report.table(
             ["figure", "mean over draws", "95 % interval over draws"],
-            [[name, found[key]["mean"], interval_text(found[key])] for key, name in names.items()],
+            [[name, values[key]["mean"], interval_text(values[key])] for key, name in names.items()],
         )
         report.table(
-            ["new classes", "base", "new"], [[", ".join(r["new_classes"]), r["base"], r["new"]] for r in found["draws"]]
+            ["new classes", "base", "new"],
+            [[", ".join(r["new_classes"]), r["base"], r["new"]] for r in values["draws"]],
         )
     if result.comparisons:
         report.section("On the same folds")
         rows = []
         for name, row in result.comparisons.items():
-            own, paired = row["top1"], row["difference"]["top1"]
-            cells = [own["mean"], interval_text(own), paired["mean"], interval_text(paired), paired.get("p")]
+            metric, paired = row["top1"], row["difference"]["top1"]
+            cells = [metric["mean"], interval_text(metric), paired["mean"], interval_text(paired), paired.get("p")]
             rows.append([name, *cells, row["comparison"]])
         head = ["", "top-1", "95 % interval", "this run minus it", "95 % interval", "p (paired over people)"]
         report.table(

@@ -164,7 +164,6 @@ def evaluate(
     comparisons: bool = False,
     options: ProtocolOptions | None = None,
     overwrite: bool = False,
-    root: str | Path | None = None,
     features: str | Path | None = None,
 ) -> EvaluationResult:
     """Train for each fold of a protocol and evaluate the predictions of clips outside the training.
@@ -181,17 +180,16 @@ def evaluate(
             the same folds, with paired tests.
         options: of the sampled protocols.
         overwrite: replace an existing ``out``.
-        root: folder of the videos, where they have moved.
         features: folder of frame features; by default below the data.
 
     Raises:
         InputError: a bad set, setting, protocol or output folder.
     """
     if out is None:
-        rest: dict[str, Any] = {"options": options, "comparisons": comparisons, "features": features, "root": root}
+        rest: dict[str, Any] = {"options": options, "comparisons": comparisons, "features": features}
         return in_temporary_folder(functools.partial(evaluate, data, config, head=head, protocol=protocol, **rest))
     config, options = config or ActConfig(), options or ProtocolOptions()
-    manifest, out = VideoDataset.open(data, root=root).manifest, Path(out)
+    manifest, out = VideoDataset.open(data).manifest, Path(out)
     manifest.check_classes()
     record = {
         "config": settings_record(config),
@@ -256,19 +254,19 @@ def _save(
 
 def _metric_of(manifest: Manifest, protocol: str) -> str:
     """The figure of a set's own protocol."""
-    found = manifest.protocols.get(protocol)
-    return "mean_class_accuracy" if found is not None and found.metric == "mean_class_accuracy" else "top1"
+    definition = manifest.protocols.get(protocol)
+    return "mean_class_accuracy" if definition is not None and definition.metric == "mean_class_accuracy" else "top1"
 
 
 def _few_shot(context: EvaluationContext, folds: Sequence[tuple[int, Fold]]) -> tuple[FoldResult, dict[str, Any]]:
-    found: dict[int, list[FoldResult]] = {}
+    by_size: dict[int, list[FoldResult]] = {}
     for index, (shots, fold) in enumerate(tqdm(folds, desc="folds", unit="fold")):
-        found.setdefault(shots, []).append(context.run(fold, f"{shots}-shots-{index:03d}"))
-    by_shots = {shots: concatenate(part for part, _ in parts) for shots, parts in found.items()}
+        by_size.setdefault(shots, []).append(context.run(fold, f"{shots}-shots-{index:03d}"))
+    by_shots = {shots: concatenate(part for part, _ in parts) for shots, parts in by_size.items()}
     for shots, predictions in by_shots.items():
         predictions.write_csv(context.out / f"predictions_{shots}_shots.csv")
     details = {str(shots): metrics_of(predictions) for shots, predictions in by_shots.items()}
-    warnings = all_warnings([part for parts in found.values() for part in parts])
+    warnings = all_warnings([part for parts in by_size.values() for part in parts])
     return (by_shots[max(by_shots)], tuple(warnings)), {"shots": details}
 
 
@@ -284,10 +282,10 @@ def _base_to_new(
     return (whole, tuple(all_warnings(results))), {"base_to_new": summarize_draws(whole, draws)}
 
 
-def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions) -> dict[str, Any]:
+def _compare(context: EvaluationContext, folds: Sequence[Fold], model_predictions: Predictions) -> dict[str, Any]:
     """Other settings and plain baselines on the same folds, each with its metrics and the paired difference."""
     config = context.config
-    found: dict[str, Predictions] = {}
+    compared_models: dict[str, Predictions] = {}
     variants: dict[str, ActConfig] = {}
     if config.visual.enabled and config.skeleton.enabled:
         off = replace(config.skeleton, enabled=False)  # type: ignore[call-arg]  # a key of its base class
@@ -297,16 +295,16 @@ def _compare(context: EvaluationContext, folds: Sequence[Fold], own: Predictions
     variants[PRIMARY] = replace(config, shuffle_class_texts=config.shuffle_class_texts + 1)
     target = context.out / "comparisons"
     for name, changed in variants.items():
-        found[name], _ = context.with_config(changed, target / name.replace(" ", "-")).run_all(folds)
+        compared_models[name], _ = context.with_config(changed, target / name.replace(" ", "-")).run_all(folds)
     if context.inputs.skeletons is not None:
         for name in BASELINES:
             parts = [context.score(fold, baseline(name, context.inputs, fold)) for fold in folds]
-            found[name] = concatenate(parts)
-    for name, predictions in found.items():
+            compared_models[name] = concatenate(parts)
+    for name, predictions in compared_models.items():
         target.mkdir(exist_ok=True)
         predictions.write_csv(target / f"{name.replace(' ', '-')}.csv")
-    compared = compare_predictions(own, found, ["top1"], primary=PRIMARY)
-    return {name: {**metrics_of(predictions), **compared[name]} for name, predictions in found.items()}
+    compared = compare_predictions(model_predictions, compared_models, ["top1"], primary=PRIMARY)
+    return {name: {**metrics_of(predictions), **compared[name]} for name, predictions in compared_models.items()}
 
 
 def evaluate_run(
@@ -317,7 +315,6 @@ def evaluate_run(
     head: Head | None = None,
     subjects: Sequence[str] = (),
     features: str | Path | None = None,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> EvaluationResult:
     """Evaluate a trained model on other people than it was trained on.
@@ -329,7 +326,6 @@ def evaluate_run(
         head: the custom head that a run was trained with.
         subjects: only these people of the set.
         features: folder of frame features; by default below the data.
-        root: folder of the videos, where they have moved.
         overwrite: replace an existing ``out``.
 
     Raises:
@@ -339,7 +335,7 @@ def evaluate_run(
     out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
     model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head)
     config = model.config
-    manifest = VideoDataset.open(data, root=root).manifest
+    manifest = VideoDataset.open(data).manifest
     samples = manifest.samples()
     chosen = select_groups(samples, subjects, option="--subjects")
     # ids and people of another set are others, even if they are called the same

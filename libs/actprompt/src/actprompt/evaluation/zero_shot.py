@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actprompt.config import ZeroShotConfig
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.extract import check_deterministic, video_features
 from actprompt.data.manifest import Manifest
 from actprompt.knowledge import load_knowledge
@@ -37,7 +38,7 @@ INITIALISATIONS = ("template", "descriptions")
 
 
 def evaluate_zero_shot(
-    data: str | Path,
+    data: VideoDataset | str | Path,
     out: str | Path,
     config: ZeroShotConfig,
     *,
@@ -45,7 +46,6 @@ def evaluate_zero_shot(
     knowledge: str | Path | None = None,
     protocol: str | None = None,
     device: str | None = None,
-    root: str | Path | None = None,
     overwrite: bool = False,
 ) -> EvaluationResult:
     """Recognise the action of each clip by the nearest class prompt, without training.
@@ -53,7 +53,7 @@ def evaluate_zero_shot(
     Writes ``predictions.csv``, ``metrics.json``, ``report.html``, ``config.yaml`` and ``environment.json``.
 
     Args:
-        data: a prepared folder.
+        data: data set or prepared folder.
         out: the folder to make.
         config: backbone, prompts, frames.
         features: a folder of features to read from and to store missing ones in; None: computed, not stored.
@@ -61,7 +61,6 @@ def evaluate_zero_shot(
             default the data set's own that come with the library.
         protocol: of the set: only its test clips are predicted; without one, all clips.
         device: of the backbone; by default accelerate's device, a GPU where there is one.
-        root: folder of the videos, where they have moved.
         overwrite: replace an existing ``out``.
 
     Raises:
@@ -72,19 +71,19 @@ def evaluate_zero_shot(
     check_output_path(out, overwrite=overwrite)
     sampling = check_deterministic(config.video.sampling)
     check_untrained(config.prompt)
-    manifest = Manifest.load(data, root=root)
+    manifest = VideoDataset.open(data).manifest
     manifest.check_classes()
     check_class_names(manifest.class_texts)
     samples = manifest.samples()
     fold = zero_shot(samples, test_ids=_test_ids(manifest, protocol))
-    wanted = knowledge is not None or config.prompt.init == "descriptions"
-    bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if wanted else None
+    uses_knowledge = knowledge is not None or config.prompt.init == "descriptions"
+    bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if uses_knowledge else None
     descriptions = class_descriptions(manifest, bank, config.prompt)
     vlm = config.vlm.load(device)
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
     clips = [manifest.clips[row] for row in fold.test]
-    found = video_features(manifest, clips, vlm, sampling, folder=features, output="joint")
-    probabilities = predict(learner, [found[clip.id] for clip in clips])
+    frame_features = video_features(manifest, clips, vlm, sampling, folder=features, output="joint")
+    probabilities = predict(learner, [frame_features[clip.id] for clip in clips])
     predictions = make_predictions(samples, fold, probabilities)
 
     warnings = [warning for warning in (vlm.weights_warning, *learner.warnings) if warning]

@@ -129,7 +129,7 @@ class Explanation:
         cosines = torch.stack([view.texts @ view.sample for view in self.views]).mean(0)
         above = cosines - cosines.mean()
         prompts = self.model.prompts
-        found = [
+        sentences = [
             {
                 "action": self.model.labels[owner],
                 "text": prompts.texts[row],
@@ -140,17 +140,17 @@ class Explanation:
             for row, owner in enumerate(prompts.owner.tolist())
             if owner in (self.predicted, self.other)
         ]
-        return sorted(found, key=lambda row: -float(row["above_mean"]))
+        return sorted(sentences, key=lambda row: -float(row["above_mean"]))
 
     def shares(self) -> list[dict[str, Any]]:
         """Contribution of each source to the margin; they sum to it."""
         names = list(self.views[0].shares)
-        found = {
+        margins = {
             name: _mean([float(view.shares[name] @ self.difference(view)) for view in self.views]) for name in names
         }
         if self.model.branch is not None and self.model.config.skeleton.fusion_mode == "fusion":
-            found["numbers"] = self.margin() - sum(found.values())
-        return [{"source": name, "margin": value} for name, value in found.items()]
+            margins["numbers"] = self.margin() - sum(margins.values())
+        return [{"source": name, "margin": value} for name, value in margins.items()]
 
     @torch.no_grad()
     def parameters(self) -> Float[Tensor, " p"] | None:
@@ -183,11 +183,11 @@ class Explanation:
         order = torch.argsort(parts, descending=True).tolist()
         chosen = [row for row in order if parts[row] > 0][: MAX_PARAMETERS[FOR]]
         chosen += [row for row in order if parts[row] < 0][-MAX_PARAMETERS[AGAINST] :]
-        found = []
+        rows = []
         for row in chosen:
             name, deviations = self.model.parameter_names[row], float(far[row])
             high, low = parameter_phrases(name)
-            found.append(
+            rows.append(
                 {
                     "name": name,
                     "value": float(values[row]),
@@ -198,7 +198,7 @@ class Explanation:
                     "direction": FOR if parts[row] > 0 else AGAINST,
                 }
             )
-        return found
+        return rows
 
     @torch.no_grad()
     def captions(self) -> list[dict[str, Any]]:
@@ -220,8 +220,12 @@ class Explanation:
         factor = float(model.trust) * stated.weight / (length * len(texts))
         difference = torch.stack([self.difference(view) for view in self.views]).mean(0)
         return [
-            {"text": text, "cosine_difference": float(feature @ difference), "margin": float(factor * own @ difference)}
-            for text, feature, own in zip(texts, features, centred, strict=True)
+            {
+                "text": text,
+                "cosine_difference": float(feature @ difference),
+                "margin": float(factor * centred_feature @ difference),
+            }
+            for text, feature, centred_feature in zip(texts, features, centred, strict=True)
         ]
 
     @torch.no_grad()
@@ -234,20 +238,20 @@ class Explanation:
         Returns:
             ``index`` and ``importance``, None where frames do not enter or none is left without it.
         """
-        found = []
+        rows = []
         for index in np.unique(indices).tolist():
-            kept = [torch.from_numpy(row != index) for row in indices]
-            enters = self.model.visual is not None and all(bool(keep.any()) for keep in kept)
-            less = [self._lost(view, keep) for view, keep in zip(self.views, kept, strict=True)] if enters else []
-            found.append({"index": index, "importance": _mean(less) if less else None})
-        return found
+            masks = [torch.from_numpy(row != index) for row in indices]
+            enters = self.model.visual is not None and all(bool(keep.any()) for keep in masks)
+            less = [self._lost(view, keep) for view, keep in zip(self.views, masks, strict=True)] if enters else []
+            rows.append({"index": index, "importance": _mean(less) if less else None})
+        return rows
 
     def _lost(self, view: EncodedView, keep: Tensor) -> float:
         """Loss of margin of a view with some of its frames only."""
         if bool(keep.all()):
             return 0.0
         left = encode_view(self.model, {**view.batch, "frames": view.batch["frames"][:, keep]})
-        whole, less = (found.length * float(found.sample @ self.difference(found)) for found in (view, left))
+        whole, less = (encoded.length * float(encoded.sample @ self.difference(encoded)) for encoded in (view, left))
         return whole - less
 
 

@@ -139,11 +139,11 @@ def _apart(deviations: float) -> str:
 
 def _strip(frames: VideoClip, weights: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The sampled frames in their order, each once, as images with their importance."""
-    found = []
+    images = []
     for row in _bars(weights, "importance"):
         view, column = np.argwhere(frames.indices == row["index"])[0]
-        found.append({**row, "image": _thumbnail(frames.frames[view, column])})
-    return found
+        images.append({**row, "image": _thumbnail(frames.frames[view, column])})
+    return images
 
 
 def _thumbnail(pixels: np.ndarray[Any, Any]) -> str:

@@ -73,8 +73,8 @@ class Segment:
         if self.probabilities is None:
             return {**row, "action": None, "words": NO_PERSON, "probability": None, "accepted": False}
         best = int(self.probabilities.argmax())
-        found = {"action": labels[best], "words": words[best], "probability": float(self.probabilities[best])}
-        return {**row, **found, "accepted": self.accepted}
+        guess = {"action": labels[best], "words": words[best], "probability": float(self.probabilities[best])}
+        return {**row, **guess, "accepted": self.accepted}
 
 
 def window_seconds(
@@ -113,13 +113,13 @@ def split_windows(info: VideoInfo, window: float, stride: float) -> list[Window]
     starts = (np.arange(int((info.duration - window) / stride + 1e-9) + 1) * stride).tolist()
     if starts[-1] + window < info.duration - 1e-6:
         starts.append(info.duration - window)
-    found = []
+    windows = []
     for start in starts:
         first, last = np.searchsorted(info.times, [start - 1e-6, start + window - 1e-6]).tolist()
         first = min(first, info.n_frames - 1)
         # a gap between frames that is longer than a window shows the frame before it
-        found.append(Window(start, start + window, min(first, max(last - 1, 0)), max(last, 1)))
-    return found
+        windows.append(Window(start, start + window, min(first, max(last - 1, 0)), max(last, 1)))
+    return windows
 
 
 def window_inputs(
@@ -156,22 +156,22 @@ def window_inputs(
     sampled = [window.first + _indices(part, model) for window, part in zip(windows, parts, strict=True)]
     clips = iterate_clips(path, sampled, keep_damaged=bool(info.damage))
     for window, part, frames in zip(windows, parts, clips, strict=True):
-        found = None
+        parameters = None
         if recorded is not None and skeleton is not None:
             joints, time = recorded
             inside = joints[(time >= window.start) & (time < window.end)]
             if len(inside) and not np.isnan(inside).all():
-                found = measured(model, Path(skeleton), inside, part.duration)
+                parameters = measured(model, Path(skeleton), inside, part.duration)
         if poses is not None:
-            found = with_poses(model, found, poses.part(window.first, window.last), path, part.duration)
-        if found is None and uses_skeleton(model) and model.visual is None:
+            parameters = with_poses(model, parameters, poses.part(window.first, window.last), path, part.duration)
+        if parameters is None and uses_skeleton(model) and model.visual is None:
             yield None
             continue
         clip = Clip(id=path.name, path=str(path), label="", **part.measured())
-        missing = found is None and uses_skeleton(model)
-        found = found or absent(model)
-        tensors = input_tensors(model, clip, frames, found)
-        yield VideoInput(path.name, frames, tensors, found.units, tuple(warnings), poses, missing)
+        missing = parameters is None and uses_skeleton(model)
+        parameters = parameters or absent(model)
+        tensors = input_tensors(model, clip, frames, parameters)
+        yield VideoInput(path.name, frames, tensors, parameters.units, tuple(warnings), poses, missing)
 
 
 def _indices(part: VideoInfo, model: ActionModel) -> npt.NDArray[np.int64]:
@@ -205,10 +205,10 @@ def make_timeline(
             return NO_PERSON
         return int(values.argmax()) if values.max() >= threshold else "rejected"
 
-    found = []
+    segments = []
     for kind, group in groupby(range(len(windows)), key):
         indices = list(group)
         values = [values for index in indices if (values := probabilities[index]) is not None]
         mean = np.mean(values, axis=0) if values else None
-        found.append(Segment(borders[indices[0]], borders[indices[-1] + 1], mean, isinstance(kind, int)))
-    return tuple(found)
+        segments.append(Segment(borders[indices[0]], borders[indices[-1] + 1], mean, isinstance(kind, int)))
+    return tuple(segments)

@@ -77,7 +77,7 @@ def load_video_input(
     """
     path = Path(video)
     clip = Clip(id=path.name, path=str(path), label="", **info.measured())
-    found, warnings, stored = None, [], None
+    parameters, warnings, stored = None, [], None
     if info.damage:
         warnings.append(f"The video is not whole ({info.damage}): only these frames are used.")
     if data is not None:
@@ -86,16 +86,16 @@ def load_video_input(
         if manifest.video(listed).resolve() != path.resolve():
             warnings.append(f"Taken for clip {listed.id} of {data} by its name: the set has another path of it.")
         clip, stored = replace(clip, id=listed.id), (manifest, listed)
-        found = skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
+        parameters = skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
     elif skeleton is not None:
-        found, note = skeleton_of_file(model, Path(skeleton), info.duration)
+        parameters, note = skeleton_of_file(model, Path(skeleton), info.duration)
         warnings += [note] if note else []
     if skeleton is not None and not uses_skeleton(model):
         warnings.append("The skeleton is not used: this run uses frames only.")
     if uses_poses(model):
         poses = video_poses(path, info, stored=stored, pose_models=pose_models)
-        found = with_poses(model, found, poses, path, info.duration)
-    if found is None and uses_skeleton(model):
+        parameters = with_poses(model, parameters, poses, path, info.duration)
+    if parameters is None and uses_skeleton(model):
         missing = "no skeleton was given" if data is None else f"{data} has no skeleton of {clip.id}"
         missing = "no person was found in the video" if uses_poses(model) else missing
         if model.visual is None:
@@ -109,9 +109,9 @@ def load_video_input(
         variable_rate=clip.variable_rate,
         keep_damaged=bool(clip.damage),
     )
-    found = found or absent(model)
-    tensors = input_tensors(model, clip, frames, found)
-    return VideoInput(clip.id, frames, tensors, found.units, tuple(warnings), found.poses)
+    parameters = parameters or absent(model)
+    tensors = input_tensors(model, clip, frames, parameters)
+    return VideoInput(clip.id, frames, tensors, parameters.units, tuple(warnings), parameters.poses)
 
 
 def find_clip(manifest: Manifest, video: Path, info: VideoInfo) -> Clip:
@@ -141,7 +141,7 @@ def find_clip(manifest: Manifest, video: Path, info: VideoInfo) -> Clip:
     return same_name[0]
 
 
-def input_tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: ClipParameters) -> ClipTensors:
+def input_tensors(model: ActionModel, clip: Clip, frames: VideoClip, measured: ClipParameters) -> ClipTensors:
     """Tensors of this clip, in the precision of a training."""
     ids = (clip.id,)
     features = pixels = parameters = None
@@ -152,7 +152,9 @@ def input_tensors(model: ActionModel, clip: Clip, frames: VideoClip, found: Clip
         else:
             pixels = {clip.id: prepared.half().float()}
     if model.parameter_names:
-        parameters = TabularData(ids=ids, names=model.parameter_names, values=found.values[None], units=found.units)
-    skeletons = None if model.encoder is None else {clip.id: found.joints}
+        parameters = TabularData(
+            ids=ids, names=model.parameter_names, values=measured.values[None], units=measured.units
+        )
+    skeletons = None if model.encoder is None else {clip.id: measured.joints}
     inputs = Inputs(ids, features, pixels, skeletons, model_joints(model), parameters)
     return model.clip_tensors(ids, inputs)

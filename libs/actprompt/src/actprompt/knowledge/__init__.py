@@ -51,8 +51,8 @@ def load_knowledge(name: str = "", *, format: str = "") -> ClassKnowledge:
         raise InputError(f"{unknown('class knowledge', name, SHIPPED)}, or {remedy}")
     key = name or format
     if key not in SHIPPED:
-        given = f"the format {format!r}" if format else "data without a format"
-        raise InputError(f"class knowledge: none comes with the library for {given}: {remedy}, or one of {_names()}")
+        source = f"the format {format!r}" if format else "data without a format"
+        raise InputError(f"class knowledge: none comes with the library for {source}: {remedy}, or one of {_names()}")
     return ClassKnowledge.load(Path(__file__).with_name(SHIPPED[key]))
 
 

@@ -227,18 +227,18 @@ class ActionModel(nn.Module, PretrainedModel):
 
     def shares(self, batch: Batch, *, trust: float | None = None) -> list[tuple[str, Float[Tensor, "b d"]]]:
         """Summands of the clips' features by source (image, trajectory, parameters, captions), not normalised."""
-        found = []
+        terms = []
         weight = self.trust if trust is None else trust
         if self.visual is not None:
             prior, mapped = self.visual(batch)
-            found.append(("image", weight * prior + mapped))
+            terms.append(("image", weight * prior + mapped))
         if self.trajectory is not None:
-            found.append(("trajectory", self.trajectory(batch["trajectory"])))
+            terms.append(("trajectory", self.trajectory(batch["trajectory"])))
         if self.parameters_map is not None:
-            found.append(("parameters", self.parameters_map(batch["parameters"])))
+            terms.append(("parameters", self.parameters_map(batch["parameters"])))
         if self.stated is not None:
-            found.append(("captions of the parameters", weight * self.stated(batch["caption"])))
-        return found
+            terms.append(("captions of the parameters", weight * self.stated(batch["caption"])))
+        return terms
 
     def forward(self, batch: Batch) -> ActionOutput:
         """Logits of a batch over the classes of the prompts."""

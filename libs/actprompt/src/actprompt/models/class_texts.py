@@ -20,7 +20,7 @@ def class_texts(manifest: Manifest, config: ActConfig) -> ClassTexts:
     texts = ClassTexts(names, None, {})
     if config.prompt.init in ("descriptions", "knowledge"):
         knowledge = load_knowledge(config.knowledge, format=str(manifest.description["format"]))
-        found = knowledge.descriptions(labels)
+        descriptions = knowledge.descriptions(labels)
         note = knowledge.review_warning()
-        texts = ClassTexts(names, found, knowledge.provenance(), (note,) if note else ())
+        texts = ClassTexts(names, descriptions, knowledge.provenance(), (note,) if note else ())
     return texts.exchanged(config.shuffle_class_texts) if config.shuffle_class_texts else texts

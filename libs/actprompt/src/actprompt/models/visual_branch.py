@@ -42,21 +42,21 @@ def build_custom_head(head: Head, width: int, *, frames: int, seed: int) -> tupl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = head(width=width) if isinstance(head, type) else copy.deepcopy(head)
-    own = getattr(made, "width", width)
-    if own != width:
-        raise InputError(f"head {name}: takes frame features of width {own}, those of the backbone have {width}")
+    head_width = getattr(made, "width", width)
+    if head_width != width:
+        raise InputError(f"head {name}: takes frame features of width {head_width}, those of the backbone have {width}")
     parameter = next(made.parameters(), torch.zeros(()))
     training = made.training
     try:
         with torch.no_grad():
-            found = made.eval()(torch.zeros(2, frames, width, device=parameter.device, dtype=parameter.dtype))
+            output = made.eval()(torch.zeros(2, frames, width, device=parameter.device, dtype=parameter.dtype))
     except RuntimeError as error:
         raise InputError(f"head {name}: does not take frame features of width {width} ({error})") from error
     made.train(training)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"head {name}: returns {shape} for features (2, {frames}, {width}), need (2, F)")
-    return made, found.shape[1]
+    return made, output.shape[1]
 
 
 class VisualBranch(nn.Module):
@@ -114,8 +114,8 @@ class VisualBranch(nn.Module):
         """The frames' features: as they come, or of pixels by the tower with its prompts."""
         if self.tower is None or "pixels" not in batch:
             return batch["frames"]
-        found: Tensor = self.tower(batch["pixels"])
-        return found
+        features: Tensor = self.tower(batch["pixels"])
+        return features
 
     def prior(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b d"]:
         """The clip feature without training: the mean frame of a tower trained with the texts, zero otherwise."""

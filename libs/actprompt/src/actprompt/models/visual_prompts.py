@@ -135,18 +135,18 @@ class _LayerPrompts(nn.Module):
 
     def forward(self, class_tokens: Float[Tensor, "b t w"]) -> Float[Tensor, "b t p w"] | None:
         clips, frames, _ = class_tokens.shape
-        found: list[Tensor] = []
+        prompts: list[Tensor] = []
         if self.shared is not None:
-            found.append(repeat(self.shared, "p w -> b t p w", b=clips, t=frames))
+            prompts.append(repeat(self.shared, "p w -> b t p w", b=clips, t=frames))
         if self.project is not None:
             projected = self.project(class_tokens)
             if self.local is not None:
-                found.append(repeat(_at_times(self.local, frames) + projected, "b p w -> b t p w", t=frames))
+                prompts.append(repeat(_at_times(self.local, frames) + projected, "b p w -> b t p w", t=frames))
             if self.attend is not None and self.norm is not None:
                 normed = self.norm(projected)
-                told = projected + self.attend(normed, normed, normed, need_weights=False)[0]
-                found.append(rearrange(told, "b t w -> b t 1 w"))
-        return torch.cat(found, dim=2) if found else None
+                attended = projected + self.attend(normed, normed, normed, need_weights=False)[0]
+                prompts.append(rearrange(attended, "b t w -> b t 1 w"))
+        return torch.cat(prompts, dim=2) if prompts else None
 
 
 def _run_layer(
@@ -173,12 +173,12 @@ def _vision_transformer(vlm: FrozenVLM) -> Any:
     from open_clip.transformer import VisionTransformer
 
     tower = vlm.model.visual
-    found = type(tower).__name__
+    kind = type(tower).__name__
     if isinstance(tower, VisionTransformer):
         if tower.attn_pool is None and tower.pool_type == "tok":
             return tower
-        found += " with attention pooling" if tower.attn_pool is not None else f" with {tower.pool_type!r} pooling"
+        kind += " with attention pooling" if tower.attn_pool is not None else f" with {tower.pool_type!r} pooling"
     raise InputError(
-        f"{vlm.origin.name}: visual prompts can't go into its image tower, a {found}; supported is open_clip's "
+        f"{vlm.origin.name}: visual prompts can't go into its image tower, a {kind}; supported is open_clip's "
         "VisionTransformer that pools its class token (icube-tiny, icube-minilm, ViT-B-32, ViT-B-16, ViT-L-14)"
     )

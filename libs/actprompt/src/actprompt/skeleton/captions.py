@@ -109,10 +109,10 @@ class Captioner:
 
 def _legs(present: Mapping[str, float]) -> list[str]:
     """The sentence about hips and knees."""
-    wanted = ("knee bend, first", "knee bend, last", "hip bend, last", "hip bend, largest")
-    if any(name not in present for name in wanted):
+    names = ("knee bend, first", "knee bend, last", "hip bend, last", "hip bend, largest")
+    if any(name not in present for name in names):
         return []
-    knee_first, knee_last, hip_last, hip_largest = (present[name] for name in wanted)
+    knee_first, knee_last, hip_last, hip_largest = (present[name] for name in names)
     if knee_first <= _KNEE_SITS and knee_last <= _KNEE_SITS:
         if hip_largest > _TRUNK_LEANS:
             return ["The trunk leans forward from the hips while the legs stay straight."]

@@ -38,20 +38,20 @@ def limb_parameters(directions: npt.ArrayLike, duration: float) -> Parameters:
     angles = limb_angles(ordered)
     step = duration / len(angles)
     speeds = np.abs(np.diff(angles, axis=0)) / step if len(angles) > 1 else np.full((1, 8), np.nan)
-    found: Parameters = {"duration": (float(duration), "s")}
+    parameters: Parameters = {"duration": (float(duration), "s")}
     limbs = {"active arm": (0, 1), "other arm": (2, 3)}
     for limb, (upper, lower) in limbs.items():
         for what, joint in ((f"{limb} raise", upper), (f"{limb} elbow bend", lower)):
-            found |= _angle_parameters(what, angles[:, joint], speeds[:, joint])
+            parameters |= _angle_parameters(what, angles[:, joint], speeds[:, joint])
     legs = np.stack([angles[:, [4, 6]].mean(axis=1), angles[:, [5, 7]].mean(axis=1)], axis=1)
     leg_speeds = np.stack([speeds[:, [4, 6]].mean(axis=1), speeds[:, [5, 7]].mean(axis=1)], axis=1)
     for what, column in (("hip bend", 0), ("knee bend", 1)):
-        found |= _angle_parameters(what, legs[:, column], leg_speeds[:, column])
+        parameters |= _angle_parameters(what, legs[:, column], leg_speeds[:, column])
     distances = hand_distances(ordered)
     for what, column in (("hands apart", 0), ("active hand to head", 1), ("other hand to head", 2)):
-        found[f"{what}, smallest"] = (float(distances[:, column].min()), "m")
-        found[f"{what}, last"] = (float(distances[-1, column]), "m")
-    return found
+        parameters[f"{what}, smallest"] = (float(distances[:, column].min()), "m")
+        parameters[f"{what}, last"] = (float(distances[-1, column]), "m")
+    return parameters
 
 
 def joint_parameters(
@@ -68,22 +68,25 @@ def joint_parameters(
     """
     filled = fill_gaps(positions)
     step = duration / len(filled)
-    found: Parameters = {"duration": (float(duration), "s")}
+    parameters: Parameters = {"duration": (float(duration), "s")}
     for joint, name in enumerate(names):
         path = filled[:, joint]
         moved = np.linalg.norm(np.diff(path, axis=0), axis=1) / step if len(path) > 1 else np.array([np.nan])
-        found[f"{name} speed, mean"] = (float(moved.mean()), f"{unit}/s")
-        found[f"{name} speed, highest"] = (float(moved.max()), f"{unit}/s")
-        found[f"{name} range"] = (float(np.linalg.norm(path.max(axis=0) - path.min(axis=0))), unit)
+        parameters[f"{name} speed, mean"] = (float(moved.mean()), f"{unit}/s")
+        parameters[f"{name} speed, highest"] = (float(moved.max()), f"{unit}/s")
+        parameters[f"{name} range"] = (float(np.linalg.norm(path.max(axis=0) - path.min(axis=0))), unit)
         if up is not None:
-            found[f"{name} height, mean"] = (float((path[:, up] - filled[..., up].mean(axis=0).min()).mean()), unit)
+            parameters[f"{name} height, mean"] = (
+                float((path[:, up] - filled[..., up].mean(axis=0).min()).mean()),
+                unit,
+            )
     ends = [at for at, name in enumerate(names) if any(part in name.lower() for part in ("wrist", "hand", "head"))]
     for at, first in enumerate(ends):
         for second in ends[at + 1 :]:
             apart = np.linalg.norm(filled[:, first] - filled[:, second], axis=1)
-            found[f"{names[first]} to {names[second]}, mean"] = (float(apart.mean()), unit)
-            found[f"{names[first]} to {names[second]}, smallest"] = (float(apart.min()), unit)
-    return found
+            parameters[f"{names[first]} to {names[second]}, mean"] = (float(apart.mean()), unit)
+            parameters[f"{names[first]} to {names[second]}, smallest"] = (float(apart.min()), unit)
+    return parameters
 
 
 def named_parameters(joints: npt.ArrayLike, names: Sequence[str], duration: float) -> Parameters:

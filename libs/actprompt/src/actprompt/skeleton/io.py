@@ -30,8 +30,8 @@ class SkeletonFile(NamedTuple):
 
 def read_skeleton(path: str | Path, *, remedy: str) -> Skeleton:
     """Joints (T, J, 3), NaN where not tracked, and their times (T,) in s; see `read_skeleton_file`."""
-    found = read_skeleton_file(path, remedy=remedy)
-    return found.joints, found.time
+    result = read_skeleton_file(path, remedy=remedy)
+    return result.joints, result.time
 
 
 def is_skeleton_file(path: Path) -> bool:
@@ -59,10 +59,10 @@ def read_skeleton_file(path: str | Path, *, remedy: str) -> SkeletonFile:
         raise InputError(f"{path}: no such file: {remedy}")
     try:
         with path.open("rb") as handle:
-            found = np.load(handle, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
+            archive = np.load(handle, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("one array, not an .npz of several")
-            with found as arrays:
+            with archive as arrays:
                 if set(arrays) >= _MOTION and "joints" not in arrays:
                     joints, fps = np.asarray(arrays["positions"], dtype=np.float32), float(arrays["fps"])
                     if not fps > 0:

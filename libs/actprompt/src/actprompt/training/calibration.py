@@ -57,25 +57,26 @@ def train_calibrated(
     trained = train_fold(inputs, fold, config, vlm, texts, run, head=head, model=model, resume=resume)
     if not config.calibrate:
         return trained
-    seen = visible_inputs(inputs, fold.training_rows)
+    visible = visible_inputs(inputs, fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
 
     def train_and_predict(inner: Fold) -> npt.NDArray[np.float64]:
         with tempfile.TemporaryDirectory() as folder:
             inner_run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
-            part = train_fold(seen, inner, plain, vlm, texts, inner_run, head=head).model
-        return predict_logits(part, part.clip_tensors(inner.test_ids, visible_inputs(seen, inner.test_inputs))).numpy()
+            part = train_fold(visible, inner, plain, vlm, texts, inner_run, head=head).model
+        return predict_logits(
+            part, part.clip_tensors(inner.test_ids, visible_inputs(visible, inner.test_inputs))
+        ).numpy()
 
     groups = len({fold.samples.groups[row] for row in fold.train})
     logits, warnings = held_out_logits(
         fold,
         train_and_predict,
         folds=max(2, min(MAX_FOLDS, groups)),
-        check=lambda inner: check_fold(seen, inner, plain),
+        check=lambda inner: check_fold(visible, inner, plain),
     )
     if not warnings:
-        found = trained.model
-        found.calibration = calibrate(logits, fold.train_labels, method="temperature")
-        found.rejection = choose_rejection(found.calibration.probabilities(logits), fold.train_labels)
+        trained.model.calibration = calibrate(logits, fold.train_labels, method="temperature")
+        trained.model.rejection = choose_rejection(trained.model.calibration.probabilities(logits), fold.train_labels)
     return replace(trained, warnings=(*trained.warnings, *warnings))

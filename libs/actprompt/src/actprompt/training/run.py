@@ -62,7 +62,6 @@ def train(
     resume: bool = False,
     protocol: str | None = None,
     exclude_subjects: Sequence[str] = (),
-    root: str | Path | None = None,
     features: str | Path | None = None,
 ) -> TrainingResult:
     """Train a model on a data set and save it.
@@ -75,7 +74,6 @@ def train(
         resume: resume from the newest whole checkpoint of ``out``.
         protocol: a published split, whose training side is used; by default all clips.
         exclude_subjects: subjects without a part in the training.
-        root: folder of the videos, where they have moved.
         features: folder of frame features; by default below the data.
 
     Raises:
@@ -84,7 +82,7 @@ def train(
     config = model if isinstance(model, ActConfig) else model.config
     exclude_subjects = as_list(exclude_subjects)
     check_start(config.train, out, resume=resume, overwrite=overwrite)
-    manifest = VideoDataset.open(data, root=root).manifest
+    manifest = VideoDataset.open(data).manifest
     manifest.check_classes()
     selection = {"protocol": protocol, "exclude_subjects": sorted(exclude_subjects)}
     if resume:
@@ -117,8 +115,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    given = model if isinstance(model, ActionModel) else None
-    trained = train_calibrated(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
+    untrained = model if isinstance(model, ActionModel) else None
+    trained = train_calibrated(inputs, fold, config, vlm, texts, run, model=untrained, resume=resume)
     describe_training(trained, manifest, fold, texts)
     subjects = trained.model.description["trained_on"]["subjects"]
     calibrated: dict[str, float] = {}

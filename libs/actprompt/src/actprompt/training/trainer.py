@@ -307,13 +307,13 @@ def prompts_for(model: ActionModel, labels: Sequence[str], texts: ClassTexts) ->
     trained, config = model.prompts, model.prompts.config
     prompts = texts.prompts(model.vlm, labels, config)
     indices = [model.labels.index(label) if label in model.labels else -1 for label in labels]
-    own = config.class_specific or config.init == "descriptions"
-    learned = {name: value for name, value in trained.learned().items() if not (own and name == "context")}
+    per_class = config.class_specific or config.init == "descriptions"
+    learned = {name: value for name, value in trained.learned().items() if not (per_class and name == "context")}
     if "context" in learned:
         _check_words(config.template, len(trained.context), len(prompts.context))
     with torch.no_grad():
         prompts.load_state_dict(learned, strict=False)
-        if own:
+        if per_class:
             _keep_own(trained, prompts, indices)
     return prompts.eval(), torch.tensor(indices)
 

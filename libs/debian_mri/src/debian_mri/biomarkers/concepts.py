@@ -199,11 +199,11 @@ def _concept(value: Any, number: int) -> Concept:
     return Concept(**value)
 
 
-def _check_keys(value: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _check_keys(value: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     for key in value:
-        if key not in known:
-            raise unknown("key", str(key), known)
-    for key in known:
+        if key not in allowed:
+            raise unknown("key", str(key), allowed)
+    for key in allowed:
         if key not in value:
             raise InputError(f"{key!r} is missing")
 

@@ -135,10 +135,10 @@ def demo(
 
 def _held_out(manifest: Manifest) -> list[Scan]:
     """The last people of each class."""
-    found: list[Scan] = []
+    scans: list[Scan] = []
     for label in CLASSES:
-        found += [scan for scan in manifest.scans if scan.label == label][-HELD_OUT:]
-    return found
+        scans += [scan for scan in manifest.scans if scan.label == label][-HELD_OUT:]
+    return scans
 
 
 def render(result: Mapping[str, Any]) -> str:
@@ -160,6 +160,6 @@ def render(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {words:<{width}}  {path}" for words, path in result["open"].items())])
 
 
-def _with_ends(found: Mapping[str, Any]) -> str:
-    low, high = found["ci95"]
-    return f"{found['mean']:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+def _with_ends(metric: Mapping[str, Any]) -> str:
+    low, high = metric["ci95"]
+    return f"{metric['mean']:.3f}" + ("" if low is None else f" [{low:.3f}, {high:.3f}]")

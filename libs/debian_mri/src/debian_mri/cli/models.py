@@ -143,8 +143,8 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
 def _values(args: argparse.Namespace) -> dict[str, str]:
     values: dict[str, str] = {}
     for pair in args.variable:
-        name, found, value = pair.partition("=")
-        if not found or not name.strip():
+        name, separator, value = pair.partition("=")
+        if not separator or not name.strip():
             raise InputError(f"--variable {pair}: must be COLUMN=VALUE")
         values[name.strip()] = value
     for name in ("age", "sex", "education"):
@@ -240,10 +240,10 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         # the first word that is no option is taken for RUN by argparse, and this one is a setting
         args.overrides, args.run = [args.run, *args.overrides], None
     common = options_of(args, "comparisons", "features", "overwrite")
-    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    set_options = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
     if args.run is not None:
-        if args.config or args.overrides or given:
-            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in given)]
+        if args.config or args.overrides or set_options:
+            extra = [*args.overrides, *(f"--{name.replace('_', '-')}" for name in set_options)]
             extra += ["--config"] if args.config else []
             raise InputError(f"{extra[0]}: a trained RUN has its settings; leave RUN away to train for each fold")
         from debian_mri.evaluation.runner import evaluate_run
@@ -256,10 +256,10 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     from debian_mri.evaluation.protocols import ProtocolOptions
     from debian_mri.evaluation.runner import evaluate
 
-    protocol = given.pop("protocol", "group-kfold")
-    if "protocol_seed" in given:
-        given["seed"] = given.pop("protocol_seed")
-    options = ProtocolOptions(**given)
+    protocol = set_options.pop("protocol", "group-kfold")
+    if "protocol_seed" in set_options:
+        set_options["seed"] = set_options.pop("protocol_seed")
+    options = ProtocolOptions(**set_options)
     return evaluate(_data(args), config, args.out, protocol=protocol, options=options, **common).to_dict()
 
 

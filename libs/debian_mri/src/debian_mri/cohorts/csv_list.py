@@ -93,14 +93,14 @@ def find(source: Path, options: ReaderOptions) -> ReaderResult:
 def _sequence(stated: str, files: list[Path]) -> tuple[str, str]:
     """Sequence of a scan by its row, else by its files, and the reason for a rejection; empty if unknown."""
     findings = [finding for finding in map(file_sequence, files) if finding != SequenceFinding()]
-    own = findings[0] if findings else SequenceFinding()
+    by_file = findings[0] if findings else SequenceFinding()
     if not stated:
-        return own.sequence or "", own.reason
+        return by_file.sequence or "", by_file.reason
     sequence = next((name for name in SEQUENCES if name.lower() == stated.lower()), None) or sequence_of(stated)
     if sequence is None:
         return "", f"sequence {stated!r} is none of {', '.join(SEQUENCES)}"
-    if own.sequence and own.sequence != sequence:
-        return "", f"sequence {sequence} in the table, {own.sequence} by the file"
+    if by_file.sequence and by_file.sequence != sequence:
+        return "", f"sequence {sequence} in the table, {by_file.sequence} by the file"
     return sequence, ""
 
 

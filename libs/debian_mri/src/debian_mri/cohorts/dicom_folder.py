@@ -169,7 +169,7 @@ def _subject(
     """Scans of a subject, and rejections of its other series."""
     people = {one.person for one in volumes} - {""}
     sexes = {one.sex for one in volumes} - {""}
-    own = participant_row(cells or {}, ("subject", "label", "sequence"))
+    cells_of_subject = participant_row(cells or {}, ("subject", "label", "sequence"))
     subject_problem = ""
     if cells is None:
         subject_problem = "its folder has no row in --participants that can be used"
@@ -179,7 +179,7 @@ def _subject(
         subject_problem = f"the headers in its folder are of {len(people)} people"
     elif people & shared:
         subject_problem = "the headers' patient is in another subject's folder as well"
-    elif len(sexes | ({own.get("sex", "")} - {""})) > 1:
+    elif len(sexes | ({cells_of_subject.get("sex", "")} - {""})) > 1:
         subject_problem = "the table and the headers contradict each other about sex"
     studies = sorted({one.order for one in volumes if one.frames})
     candidates: list[Candidate] = []
@@ -189,14 +189,18 @@ def _subject(
         name = f"{key}, series {number}"
         reason, by_rule = subject_problem or one.reason, False
         sequence = one.finding.sequence or (cells or {}).get("sequence") or None
-        row = {**own, "age": own.get("age") or one.age, "sex": own.get("sex") or one.sex}
+        row = {
+            **cells_of_subject,
+            "age": cells_of_subject.get("age") or one.age,
+            "sex": cells_of_subject.get("sex") or one.sex,
+        }
         if not reason and one.type:
             reason, by_rule = one.type, True
         elif not reason and sequence is None:
             reason, by_rule = one.finding.reason or "the description names no sequence that is known", True
         elif not reason and sequence not in sequences:
             reason, by_rule = f"{sequence} was not requested (--sequences {','.join(sequences)})", True
-        elif not reason and _ages_differ(own.get("age", ""), one.age):
+        elif not reason and _ages_differ(cells_of_subject.get("age", ""), one.age):
             reason = "the table and the headers contradict each other about age"
         reason = reason or implausibility(row)
         if reason or cells is None or sequence is None:

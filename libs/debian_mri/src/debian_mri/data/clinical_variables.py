@@ -273,9 +273,9 @@ def describe_columns(
 
 def decode_sex_codes(rows: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Rows with the sex as F or M where it is given by number (`debian_mri.data.clinical_variables.sex_codes`)."""
-    known = sex_codes(row.get("sex", "") for row in rows.values())
+    codes = sex_codes(row.get("sex", "") for row in rows.values())
     return {
-        scan_id: {**row, "sex": known.get(row["sex"], row["sex"])} if "sex" in row else dict(row)
+        scan_id: {**row, "sex": codes.get(row["sex"], row["sex"])} if "sex" in row else dict(row)
         for scan_id, row in rows.items()
     }
 

@@ -136,7 +136,7 @@ class ScanDataset(Dataset[dict[str, Any]]):
         scan = self.manifest.scans[index]
         if scan.kind == "volume":
             return load_volume(cached_volume(self.manifest, scan, self.preprocess)).data
-        images = [found.image for found in read_slices(self.manifest.paths_of(scan), scan.planes, self.slices)]
+        images = [item.image for item in read_slices(self.manifest.paths_of(scan), scan.planes, self.slices)]
         height, width = np.max([image.shape for image in images], axis=0)
         return np.stack([_padded(image, height, width) for image in images]).astype(np.float32)
 

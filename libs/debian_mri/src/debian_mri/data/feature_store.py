@@ -273,10 +273,10 @@ def _tensors(features: Mapping[str, Tensor], images: Sequence[SliceImage]) -> di
     }
 
 
-def _infos(found: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
+def _infos(features: Mapping[str, Tensor], images: ScanImages) -> tuple[SliceInfo, ...]:
     in_mni = images.scan.kind == "volume" and images.config.preprocess.space == "mni"
     infos = []
-    rows = zip(found["plane"].tolist(), found["place"].tolist(), found["placed"].tolist(), strict=True)
+    rows = zip(features["plane"].tolist(), features["place"].tolist(), features["placed"].tolist(), strict=True)
     for number, place, placed in rows:
         position = place / _MICROMETRES if placed else None
         regions = regions_on_plane(PLANES[number], position) if in_mni and position is not None else ()
@@ -300,11 +300,11 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
         return {"values": torch.from_numpy(np.nan_to_num(values)), "measured": torch.from_numpy(measured).byte()}
 
     boxes = {name: asdict(measure.BIOMARKERS[name]) for name in names}
-    found = cache.get_or_compute(
+    arrays = cache.get_or_compute(
         feature_key("biomarkers", images.content, {"version": measure.VERSION, "boxes": boxes}), compute
     )
-    values: npt.NDArray[np.float64] = found["values"].double().numpy().copy()
-    values[found["measured"].numpy() == 0] = np.nan
+    values: npt.NDArray[np.float64] = arrays["values"].double().numpy().copy()
+    values[arrays["measured"].numpy() == 0] = np.nan
     return values
 
 

@@ -90,27 +90,27 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
     Raises:
         InputError: the configuration uses a table that was not loaded.
     """
-    wanted = {
+    required = {
         "features": config.visual.enabled,
         "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
-    for name, wants in wanted.items():
+    for name, wants in required.items():
         if wants and getattr(inputs, name) is None:
             raise InputError(f"{name}: the settings use them, and they were not loaded for this set")
-    kept: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in wanted.items()}
-    biomarkers = kept["biomarkers"]
+    tables: dict[str, Any] = {name: getattr(inputs, name) if wants else None for name, wants in required.items()}
+    biomarkers = tables["biomarkers"]
     if biomarkers is not None and config.concepts.biomarkers:
         places = [_place(name, biomarkers.names) for name in config.concepts.biomarkers]
-        kept["biomarkers"] = TabularData(
+        tables["biomarkers"] = TabularData(
             ids=biomarkers.ids,
             names=tuple(config.concepts.biomarkers),
             values=biomarkers.values[:, places],
             units=tuple(biomarkers.units[place] for place in places),
         )
-    if not wanted["demographics"]:
-        kept |= {"columns": (), "disclaimers": ()}
-    return replace(inputs, **kept)
+    if not required["demographics"]:
+        tables |= {"columns": (), "disclaimers": ()}
+    return replace(inputs, **tables)
 
 
 def load_inputs(
@@ -129,7 +129,7 @@ def load_inputs(
             without the flag, or none of the variables or signs is there.
     """
     ids = tuple(scan.id for scan in manifest.scans)
-    found: dict[str, Tensor] = {}
+    features_by_id: dict[str, Tensor] = {}
     joint: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
@@ -153,7 +153,7 @@ def load_inputs(
                 if one.error is not None:
                     raise one.error
                 if one.features is not None:
-                    found[one.item.id], slices[one.item.id] = one.features, one.slices
+                    features_by_id[one.item.id], slices[one.item.id] = one.features, one.slices
                 if one.joint is not None:
                     joint[one.item.id] = one.joint
                 if config.concepts.enabled:
@@ -175,7 +175,7 @@ def load_inputs(
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
         ids,
-        found if config.visual.enabled else None,
+        features_by_id if config.visual.enabled else None,
         slices,
         biomarkers,
         demographics,
@@ -199,12 +199,14 @@ def _biomarker_table(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
             "known frame (concepts.slice_geometry); set concepts.enabled=false"
         )
-    warnings = [f"{UNMEASURED}{name}." for name, found in zip(names, there, strict=True) if not found]
+    warnings = [f"{UNMEASURED}{name}." for name, measured in zip(names, there, strict=True) if not measured]
     if config.concepts.biomarkers and warnings:
         raise InputError(f"{manifest.folder}: concepts.biomarkers: {warnings[0]}")
-    kept = tuple(name for name, found in zip(names, there, strict=True) if found)
+    names_measured = tuple(name for name, measured in zip(names, there, strict=True) if measured)
     ids = tuple(scan.id for scan in manifest.scans)
-    table = TabularData(ids=ids, names=kept, values=values[:, there], units=("log share of fluid",) * len(kept))
+    table = TabularData(
+        ids=ids, names=names_measured, values=values[:, there], units=("log share of fluid",) * len(names_measured)
+    )
     return table, warnings
 
 
@@ -217,18 +219,20 @@ def demographic_table(
         InputError: none of them is there, one is of tier C without the flag, or a value is missing and
             ``demographics.missing=refuse``.
     """
-    wanted = config.demographics
+    settings = config.demographics
     missing = participants.missing()
-    empty = [name for name in wanted.columns if missing.get(name) == len(participants.ids)]
-    defaults = type(wanted)().columns
+    empty = [name for name in settings.columns if missing.get(name) == len(participants.ids)]
+    defaults = type(settings)().columns
     # of the variables that are wanted anyhow a set may lack some; what a user names has to be there
-    absent = [name for name in wanted.columns if name not in participants.names and list(wanted.columns) == defaults]
-    names = [name for name in wanted.columns if name not in absent and name not in empty]
-    table = participants.select(names, allow_diagnostic=wanted.allow_diagnostic)
+    absent = [
+        name for name in settings.columns if name not in participants.names and list(settings.columns) == defaults
+    ]
+    names = [name for name in settings.columns if name not in absent and name not in empty]
+    table = participants.select(names, allow_diagnostic=settings.allow_diagnostic)
     if not names:
-        raise InputError(f"demographics.columns={','.join(wanted.columns)}: none of them has a value in this set")
+        raise InputError(f"demographics.columns={','.join(settings.columns)}: none of them has a value in this set")
     gaps = np.isnan(table.values).any(axis=1)
-    if wanted.missing == "refuse" and gaps.any():
+    if settings.missing == "refuse" and gaps.any():
         row = int(np.argmax(gaps))
         name = table.names[int(np.argmax(np.isnan(table.values[row])))]
         raise InputError(
@@ -245,7 +249,7 @@ def demographic_table(
     return table, tuple(map(participants.column, names)), disclaimers, warnings
 
 
-def _place(name: str, known: tuple[str, ...]) -> int:
-    if name not in known:
-        raise unknown("sign in concepts.biomarkers", name, known)
-    return known.index(name)
+def _place(name: str, candidates: tuple[str, ...]) -> int:
+    if name not in candidates:
+        raise unknown("sign in concepts.biomarkers", name, candidates)
+    return candidates.index(name)

@@ -117,9 +117,9 @@ def _site_accuracy(table: npt.NDArray[np.float64]) -> float:
     )
 
 
-def _recall(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+def _recall(first: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
     """Share of the subjects of a group whose site has, without them, more of their group than of the other."""
-    mine, theirs = own.sum(axis=1), other.sum(axis=1)
+    mine, theirs = first.sum(axis=1), other.sum(axis=1)
     mine_share = (mine - 1) / max(1.0, float(mine.sum()) - 1)
     right = np.sign(mine_share - theirs / theirs.sum()) / 2 + 0.5
     return float((mine * right).sum() / mine.sum())

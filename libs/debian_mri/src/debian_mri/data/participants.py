@@ -101,7 +101,7 @@ class Participants:
         described = read_columns(columns, path)
         rows = {scan_id: row for row, scan_id in enumerate(ids)}
         values = np.full((len(ids), len(described)), np.nan)
-        seen: set[str] = set()
+        seen_ids: set[str] = set()
         try:
             table = list(read_table(path, ("id", *(column.name for column in described))))
         except InputError as error:
@@ -110,10 +110,10 @@ class Participants:
             location = f"{path}: line {line}"
             if extra := set(row) - {"id"} - {column.name for column in described}:
                 raise InputError(f"{path}: line 1: column {sorted(extra)[0]!r} is not described in dataset.json")
-            if row["id"] not in rows or row["id"] in seen:
-                problem = "occurs twice" if row["id"] in seen else "is not in the manifest"
+            if row["id"] not in rows or row["id"] in seen_ids:
+                problem = "occurs twice" if row["id"] in seen_ids else "is not in the manifest"
                 raise InputError(f"{location}: id {row['id']!r} {problem}")
-            seen.add(row["id"])
+            seen_ids.add(row["id"])
             for index, column in enumerate(described):
                 values[rows[row["id"]], index] = _number(column, row[column.name], location)
         return cls(ids=tuple(ids), columns=described, values=values)

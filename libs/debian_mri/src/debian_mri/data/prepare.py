@@ -288,15 +288,18 @@ def project_or_random_salt(format: str, salt_file: str | Path | None) -> bytes:
     return secrets.token_bytes(32) if "salt_file" in FORMATS[format].options else b""
 
 
-def check_format_options(format: str, given: Iterable[str]) -> None:
+def check_format_options(format: str, options: Iterable[str]) -> None:
     """Check that the format's reader uses the given options.
 
     Raises:
         InputError: an option without effect.
     """
     get_reader(format)
-    for name in given:
+    for name in options:
         if name not in FORMATS[format].options:
             option = "--" + re.sub("_", "-", name)
-            takes = ", ".join("--" + re.sub("_", "-", known) for known in FORMATS[format].options) or "none of the kind"
+            takes = (
+                ", ".join("--" + re.sub("_", "-", name_of_option) for name_of_option in FORMATS[format].options)
+                or "none of the kind"
+            )
             raise InputError(f"{option}: has no effect for --format {format} (it uses {takes})")

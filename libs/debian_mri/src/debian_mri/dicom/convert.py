@@ -195,9 +195,9 @@ def _check_distinct(stacked: npt.NDArray[Any]) -> None:
     Raises:
         Refusal: identical volumes, that is copies of files under new instance numbers.
     """
-    seen: dict[bytes, int] = {}
+    first_index: dict[bytes, int] = {}
     for t, volume in enumerate(stacked):
-        first = seen.setdefault(volume.tobytes(), t)
+        first = first_index.setdefault(volume.tobytes(), t)
         if first != t:
             raise Refusal("duplicate slices", f"volumes {first + 1} and {t + 1} are the same image")
 

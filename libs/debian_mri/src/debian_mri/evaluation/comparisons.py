@@ -106,9 +106,9 @@ def _permutation(context: EvaluationContext, folds: Sequence[Fold], folder: Path
 
     def one(fold: Fold) -> FoldResult:
         name = fold_name(fold)
-        found, warnings = context.train(fold, folder / name, samples=drawn[name][0])
+        predictions, warnings = context.train(fold, folder / name, samples=drawn[name][0])
         # each repeat has labels of its own, and an id has one label in a table
-        return replace(found, ids=[f"{scan} (draw {fold.repeat})" for scan in found.ids]), warnings
+        return replace(predictions, ids=[f"{scan} (draw {fold.repeat})" for scan in predictions.ids]), warnings
 
     return run_folds([fold for _, fold in drawn.values()], one, name=folder.name)[0]
 
@@ -304,7 +304,7 @@ def compare(
         Name -> metrics, ``difference`` (metric -> interval and p), ``comparison`` (``primary`` or ``descriptive``),
         ``what``, ``seconds``; or ``skipped`` with the reason.
     """
-    found: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     for name in names:
         comparison = COMPARISONS[name]
         folder = context.out / "comparisons" / name
@@ -314,7 +314,7 @@ def compare(
         try:
             predictions = comparison.run(context, folds, folder)
         except InputError as error:
-            found[name] = {**head, "skipped": str(error)}
+            compared[name] = {**head, "skipped": str(error)}
             continue
         target = folder.with_suffix(".csv")
         predictions.write_csv(target)
@@ -333,8 +333,8 @@ def compare(
             and restrict_modality(context.config, name) == context.config
         ):
             row["configured"] = True
-        found[name] = row
-    return found
+        compared[name] = row
+    return compared
 
 
 def holds_chance(auc: Mapping[str, Any]) -> bool | None:

@@ -50,11 +50,11 @@ class BaselineTables:
 
     @cached_property
     def _slices(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        found = {}
+        arrays = {}
         for scan in tqdm(self.manifest.scans, desc="slices", unit="scan", leave=False):
             images = [picture.image for picture in ScanImages(self.manifest, scan, self.config).slices]
-            found[scan.id] = (stacked(images, blocks=BLOCKS), stacked(images, blocks=SLICE_SIDE))
-        return found
+            arrays[scan.id] = (stacked(images, blocks=BLOCKS), stacked(images, blocks=SLICE_SIDE))
+        return arrays
 
     @cached_property
     def pixels(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -81,11 +81,11 @@ class BaselineTables:
         return {name: volume.reshape(-1) for name, volume in self._coarse(VOXEL_MM).items()}
 
     def _coarse(self, mm: float) -> dict[str, npt.NDArray[np.float32]]:
-        found = {}
+        arrays = {}
         for scan in tqdm(self.manifest.scans, desc="volumes", unit="scan", leave=False):
             volume = load_volume(cached_volume(self.manifest, scan, self.config.preprocess))
-            found[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
-        return found
+            arrays[scan.id] = coarse(volume.data, self.config.preprocess.spacing, mm)
+        return arrays
 
     @cached_property
     def variables(self) -> dict[str, Array]:
@@ -219,7 +219,7 @@ class EvaluationContext:
             run = open_run(folder, config=config.train, config_yaml=config_to_yaml(config), overwrite=folder.exists())
             pooling = self.pooling if config.visual.enabled else None
             trained = train_fold(self.inputs, fold, config, self.vlm, self.texts, run, pooling=pooling)
-            found = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
-            return found, trained.warnings
+            predictions = make_predictions(samples or self.samples, fold, predict_test(trained, self.inputs, fold))
+            return predictions, trained.warnings
 
         return cached_predictions(folder, train_and_predict)

@@ -40,7 +40,9 @@ def run_trial(
     options = ProtocolOptions(folds=folds, repeats=repeats, seed=seed)
     out = Path(folder) / "evaluation"
     result = evaluate(data, config, out, protocol=protocol, options=options, features=features).to_dict()
-    figures = {name: found["mean"] for name, found in result.items() if isinstance(found, Mapping) and "mean" in found}
+    figures = {
+        name: metric["mean"] for name, metric in result.items() if isinstance(metric, Mapping) and "mean" in metric
+    }
     trainings = max(len(list(out.glob("folds/*/seconds.json"))), 1)
     return Outcome(
         metrics={**figures, "seconds_per_fold": result["training_seconds"] / trainings},

@@ -116,7 +116,7 @@ def evaluate_explanations(
     manifest = ScanDataset.open(data).manifest
     if not manifest.simulated:
         raise InputError(f"{data}: is not simulated: what is truly changed in a person's brain is not known")
-    scans, seen = _candidates(model, manifest)
+    scans, trained_on = _candidates(model, manifest)
     tried: list[ExplanationScore] = []
     wrong = silent = 0
     read = _read(model, manifest, scans)
@@ -140,9 +140,9 @@ def evaluate_explanations(
         "simulated": True,
         "run": str(run),
         "people": len(tried),
-        "left_out": {"trained_on": seen, "class_not_predicted": wrong, "no_slice_named": silent},
-        "classes": sorted({found.scan.label for found in tried}),
-        "structures": {found.scan.label: found.structure for found in tried},
+        "left_out": {"trained_on": trained_on, "class_not_predicted": wrong, "no_slice_named": silent},
+        "classes": sorted({trial.scan.label for trial in tried}),
+        "structures": {trial.scan.label: trial.structure for trial in tried},
         "slices": {"of_a_scan": tried[0].total, "named_at_most": MAX_SLICES, "config": _slices(model)},
         "chance": "expectation over as many slices drawn without replacement from the same scan's slices: the share of "
         "them that show the structure",
@@ -160,10 +160,10 @@ def _read(model: MriModel, manifest: Manifest, scans: Sequence[Scan]) -> Iterato
     sources = [
         ScanSource(ScanImages(manifest, scan, model.config), manifest.simulated, manifest=manifest) for scan in scans
     ]
-    for found in encode_for_model(model, ((source, source.images) for source in sources), manifest.folder):
-        if found.error is not None:
-            raise found.error
-        yield found.item.scan, load_scan_input(model, found.item, encoded=found)
+    for encoded in encode_for_model(model, ((source, source.images) for source in sources), manifest.folder):
+        if encoded.error is not None:
+            raise encoded.error
+        yield encoded.item.scan, load_scan_input(model, encoded.item, encoded=encoded)
 
 
 def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
@@ -175,17 +175,17 @@ def _candidates(model: MriModel, manifest: Manifest) -> tuple[list[Scan], int]:
         )
     for label in labels:
         shows_change(manifest.folder, label, "coronal", 0.0)  # whether there is a truth at all
-    found, seen = [], 0
+    scans, trained_on = [], 0
     for row, scan in enumerate(manifest.scans):
         if scan.label not in labels:
             continue
         try:
             check_train_test_overlap(manifest, [row], model.description["trained_on"])
         except InputError:
-            seen += 1
+            trained_on += 1
         else:
-            found.append(scan)
-    return found, seen
+            scans.append(scan)
+    return scans, trained_on
 
 
 def _try(
@@ -259,10 +259,10 @@ def figures(tried: Sequence[ExplanationScore]) -> dict[str, Any]:
     Args:
         tried: the people.
     """
-    names = [found.scan.id for found in tried]
+    names = [trial.scan.id for trial in tried]
 
     def column(name: str) -> Array:
-        return np.array([getattr(found, name) for found in tried], dtype=np.float64)
+        return np.array([getattr(trial, name) for trial in tried], dtype=np.float64)
 
     def mean(values: Array) -> dict[str, Any]:
         return interval_of(lambda w: (w @ values) / w.sum(1), names).to_dict()
@@ -272,11 +272,11 @@ def figures(tried: Sequence[ExplanationScore]) -> dict[str, Any]:
         return interval_of(lambda w: (w @ upper) / np.maximum(w @ lower, 1e-12), names).to_dict()
 
     def located(name: str, chance: str) -> dict[str, Any]:
-        found, expected = column(name), column(chance)
+        trial, expected = column(name), column(chance)
         return {
-            "named": mean(found),
+            "named": mean(trial),
             "chance": float(expected.mean()),
-            "ratio": ratio(found, expected),
+            "ratio": ratio(trial, expected),
             "largest_possible_ratio": float(1 / expected.mean()) if expected.any() else None,
         }
 
@@ -295,7 +295,7 @@ def figures(tried: Sequence[ExplanationScore]) -> dict[str, Any]:
             "difference": mean(column("probability_named") - column("probability_random")),
         },
     }
-    if all(found.attention is not None for found in tried):
+    if all(trial.attention is not None for trial in tried):
         answer["location_by_attention"] = located("attention", "chance")
     low = answer["deletion_logit"]["difference"]["ci95"][0]
     answer["as_wanted"] = {
@@ -317,14 +317,14 @@ def _table(path: Path, tried: Sequence[ExplanationScore]) -> None:
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, delimiter="\t", lineterminator="\n")
         writer.writerow(["id", "label", *columns])
-        for found in tried:
-            writer.writerow([found.scan.id, found.scan.label, *(getattr(found, name) for name in columns)])
+        for trial in tried:
+            writer.writerow([trial.scan.id, trial.scan.label, *(getattr(trial, name) for name in columns)])
 
 
-def _text(found: Mapping[str, Any]) -> str:
-    low, high = found["ci95"]
+def _text(metric: Mapping[str, Any]) -> str:
+    low, high = metric["ci95"]
     ends = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{found['mean']:.3f}{ends}"
+    return f"{metric['mean']:.3f}{ends}"
 
 
 def _report(path: Path, result: Mapping[str, Any], title: str) -> None:

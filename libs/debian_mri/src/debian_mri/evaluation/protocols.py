@@ -133,11 +133,11 @@ def folds_from_table(samples: Samples, path: Path, *, seed: int, validation: flo
             raise InputError(f"{where}: {row['id']!r} is there twice in repeat {repeat}")
         taken[row["id"]] = row["fold"]
         person = group_of[row["id"]]
-        first, seen = owner.setdefault((repeat, person), (row["fold"], line))
+        first, first_line = owner.setdefault((repeat, person), (row["fold"], line))
         if first != row["fold"]:
             raise InputError(
-                f"{where}: subject {person!r} is in fold {row['fold']} and, by line {seen}, in fold {first}: the model "
-                "would be tested on people it was trained on; give all scans of a subject one fold"
+                f"{where}: subject {person!r} is in fold {row['fold']} and, by line {first_line}, in fold {first}: the "
+                "model would be tested on people it was trained on; give all scans of a subject one fold"
             )
     if not parts:
         raise InputError(f"{path}: no row")

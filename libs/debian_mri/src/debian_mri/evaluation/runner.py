@@ -274,19 +274,19 @@ def _samples(manifest: Manifest, rows: Sequence[int], labels: Sequence[str]) -> 
 
 def restrict_classes(probabilities: npt.NDArray[np.float64], labels: Sequence[str], present: Sequence[str]) -> Any:
     """Probabilities (N, C) over all labels as those among some of them, (N, P), which sum to one."""
-    kept = probabilities[:, [labels.index(label) for label in present]]
-    return kept / kept.sum(axis=1, keepdims=True)
+    restricted = probabilities[:, [labels.index(label) for label in present]]
+    return restricted / restricted.sum(axis=1, keepdims=True)
 
 
 def align_columns(inputs: Inputs, model: MriModel) -> tuple[Inputs, list[str]]:
     """The tables with the model's columns, in its order; columns that the set lacks are missing, with a warning."""
     warnings = []
-    wanted = {
+    names_by_kind = {
         "biomarkers": () if model.biomarkers is None else model.biomarkers.names,
         "demographics": () if model.variables is None else model.variables.names,
     }
     tables: dict[str, Any] = {}
-    for kind, names in wanted.items():
+    for kind, names in names_by_kind.items():
         table: TabularData | None = getattr(inputs, kind)
         if table is None:
             continue
@@ -358,12 +358,12 @@ def _mode(config: MriConfig) -> str:
 
 def site_warning(samples: Samples) -> list[str]:
     """Warning where site and diagnosis are strongly associated."""
-    found = _sites(samples)
-    if isinstance(found, str) or found["cramers_v"] < STRONG_ASSOCIATION:
+    association = _sites(samples)
+    if isinstance(association, str) or association["cramers_v"] < STRONG_ASSOCIATION:
         return []
     return [
-        f"Site and diagnosis are associated (Cramer's V {found['cramers_v']:.2f}): figures may be of the scanner; "
-        "see the checks, and --protocol leave-one-site-out."
+        f"Site and diagnosis are associated (Cramer's V {association['cramers_v']:.2f}): figures may be of the "
+        "scanner; see the checks, and --protocol leave-one-site-out."
     ]
 
 
@@ -372,5 +372,5 @@ def _sites(samples: Samples) -> dict[str, Any] | str:
     if samples.sites is None:
         return "sites unknown"
     labels = [samples.class_names[label] for label in samples.labels]
-    found = site_association(labels, samples.sites, samples.group_array.tolist())
-    return "one site" if found is None else found.to_dict()
+    association = site_association(labels, samples.sites, samples.group_array.tolist())
+    return "one site" if association is None else association.to_dict()

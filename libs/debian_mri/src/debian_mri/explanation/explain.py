@@ -70,9 +70,9 @@ def contributions(model: MriModel, batch: Batch) -> Terms:
         model: in eval mode.
         batch: B scans.
     """
-    found = model.contributions(batch)
-    values = np.stack([term.values.double().cpu().numpy() for term in found])
-    return Terms(tuple(term.kind for term in found), tuple(term.name for term in found), values)
+    terms = model.contributions(batch)
+    values = np.stack([term.values.double().cpu().numpy() for term in terms])
+    return Terms(tuple(term.kind for term in terms), tuple(term.name for term in terms), values)
 
 
 @torch.no_grad()
@@ -226,8 +226,8 @@ def _slice_parts(model: MriModel, batch: Batch, inputs: Inputs, scan_id: str) ->
 def _counted(warnings: Sequence[str]) -> list[str]:
     """The warnings of the training, signs that its images do not show counted in place of named."""
     absent = [note for note in warnings if note.startswith(UNMEASURED)]
-    kept = [note for note in warnings if note not in absent]
-    return [*kept, f"Signs that images of this kind do not show: {len(absent)}."] if absent else kept
+    remaining = [note for note in warnings if note not in absent]
+    return [*remaining, f"Signs that images of this kind do not show: {len(absent)}."] if absent else remaining
 
 
 def _missing_warnings(inputs: Inputs) -> list[str]:
@@ -263,7 +263,7 @@ def _shown(column: Column, name: str, value: float) -> float | str | None:
 
 
 def _values(terms: Terms, kind: str, name: str) -> tuple[float, ...]:
-    at = next(at for at, found in enumerate(zip(terms.kinds, terms.names, strict=True)) if found == (kind, name))
+    at = next(at for at, key in enumerate(zip(terms.kinds, terms.names, strict=True)) if key == (kind, name))
     return tuple(terms.values[at, 0].tolist())
 
 
@@ -289,19 +289,19 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
     if np.abs(evidence.unplaced).max() > 1e-9:
         warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
-    found = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
-    return replace(found, deletion=_deletion(model, batch, scan_input, found, first))
+    explanation = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
+    return replace(explanation, deletion=_deletion(model, batch, scan_input, explanation, first))
 
 
 def _deletion(
-    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, found: Explanation, first: int
+    model: MriModel, batch: dict[str, torch.Tensor], scan_input: ScanInput, explanation: Explanation, first: int
 ) -> Any:
     """Fall of the probability without the named slices, and without as many random ones."""
-    named, total = top_slices(found), len(found.slices)
+    named, total = top_slices(explanation), len(explanation.slices)
     if not named or len(named) == total:
         return None
-    before = found.probabilities[first]
-    seed = int.from_bytes(hashlib.sha256(found.id.encode()).digest()[:8], "big")
+    before = explanation.probabilities[first]
+    seed = int.from_bytes(hashlib.sha256(explanation.id.encode()).digest()[:8], "big")
     generator = np.random.default_rng(seed)
     draws = [generator.choice(total, len(named), replace=False).tolist() for _ in range(DRAWS)]
     after = [probabilities_without_slices(model, batch, scan_input, gone)[first] for gone in (named, *draws)]

@@ -77,7 +77,7 @@ def prediction_page(explanation: Explanation, images: Sequence[SliceArray]) -> s
         package="debian_mri.explanation.record",
         title="The model abstains" if explanation.abstained else explanation.predicted,
         notice=RESEARCH_ONLY,
-        found=explanation,
+        explanation=explanation,
         probability=_unbroken(percent(explanation.probability(explanation.predicted))),
         runner_up_probability=_unbroken(percent(explanation.probability(explanation.runner_up))),
         threshold=None if explanation.threshold is None else _unbroken(percent(explanation.threshold)),
@@ -111,14 +111,14 @@ def _unbroken(text: str) -> str:
 def _sides(explanation: Explanation) -> str:
     """Orientation of the shown slices; unknown for an image without a position."""
     placed = {part.plane for part in explanation.slices if part.position_mm is not None}
-    found = []
+    sentences = []
     if placed & {"axial", "coronal"}:
-        found.append("Axial and coronal slices have the person's left on the left.")
+        sentences.append("Axial and coronal slices have the person's left on the left.")
     if "sagittal" in placed:
-        found.append("Sagittal slices have the front on the right.")
+        sentences.append("Sagittal slices have the front on the right.")
     if any(part.position_mm is None for part in explanation.slices):
-        found.append("Of slices without a position the sides are not known.")
-    return " ".join(found)
+        sentences.append("Of slices without a position the sides are not known.")
+    return " ".join(sentences)
 
 
 def _probabilities(explanation: Explanation) -> list[dict[str, Any]]:
@@ -190,10 +190,10 @@ def _slices(explanation: Explanation, images: Sequence[SliceArray]) -> list[dict
         # of slices without any say a few show what else was looked at
         order = [index for at, index in enumerate(order) if explanation.slices[index].weight > 0 or at < MIN_SHOWN]
     heaviest = max((part.weight for part in explanation.slices), default=0.0) or 1.0
-    found = []
+    rows = []
     for index in order:
         part = explanation.slices[index]
-        found.append(
+        rows.append(
             {
                 "picture": _slice_image(images[index]),
                 "plane": part.plane,
@@ -206,7 +206,7 @@ def _slices(explanation: Explanation, images: Sequence[SliceArray]) -> list[dict
                 "named": index in named,
             }
         )
-    return found
+    return rows
 
 
 def _slice_image(image: SliceArray) -> str:
@@ -282,10 +282,10 @@ def _tsv_rows(explanation: Explanation) -> Iterator[tuple[object, ...]]:
         label = getattr(part, "name", None) or getattr(part, "label", None)
         for name, value in zip(explanation.classes, part.contributions, strict=True):
             yield "contribution", label, name, value
-    for number, found in enumerate(explanation.slices, start=1):
-        where = f"slice {number}: {found.sequence} {found.plane}"
-        yield explanation.weighting, where, found.position_mm, found.weight
-        for name, value in zip(explanation.classes, found.contributions, strict=False):
+    for number, slice_part in enumerate(explanation.slices, start=1):
+        where = f"slice {number}: {slice_part.sequence} {slice_part.plane}"
+        yield explanation.weighting, where, slice_part.position_mm, slice_part.weight
+        for name, value in zip(explanation.classes, slice_part.contributions, strict=False):
             yield "slice", where, name, value
-        if explanation.weighting != "attention" and found.attention is not None:
-            yield "attention", where, found.position_mm, found.attention
+        if explanation.weighting != "attention" and slice_part.attention is not None:
+            yield "attention", where, slice_part.position_mm, slice_part.attention

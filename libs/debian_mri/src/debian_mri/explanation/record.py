@@ -183,51 +183,55 @@ def _make(kind: Any, value: Any, where: str) -> Any:
     """A dataclass from a mapping, lists as tuples."""
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: must hold mappings")
-    known = {found.name: found for found in dataclasses.fields(kind)}
+    fields = {declared.name: declared for declared in dataclasses.fields(kind)}
     for key in value:
-        if key not in known:
-            raise unknown(f"key of {where}", str(key), known)
-    for key, found in known.items():
-        needed = found.default is dataclasses.MISSING and found.default_factory is dataclasses.MISSING
+        if key not in fields:
+            raise unknown(f"key of {where}", str(key), fields)
+    for key, declared in fields.items():
+        needed = declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING
         if needed and key not in value:
             raise InputError(f"{where}: {key!r} is missing")
     return kind(**{key: tuple(item) if isinstance(item, list) else item for key, item in value.items()})
 
 
-def _check(found: Explanation) -> None:
-    if len(found.classes) < 2 or len(set(found.classes)) != len(found.classes):
-        raise InputError(f"classes {found.classes}: must be two or more, each once")
-    for name in ("id", *_texts(found)):
-        value = name if name != "id" else found.id
+def _check(explanation: Explanation) -> None:
+    if len(explanation.classes) < 2 or len(set(explanation.classes)) != len(explanation.classes):
+        raise InputError(f"classes {explanation.classes}: must be two or more, each once")
+    for name in ("id", *_texts(explanation)):
+        value = name if name != "id" else explanation.id
         if not isinstance(value, str) or not value.strip() or "\n" in value:
             raise InputError(f"{value!r}: must be one line of text")
     for name in ("logits", "bias", "probabilities"):
-        _numbers(getattr(found, name), len(found.classes), name)
-    for part in found.parts:
+        _numbers(getattr(explanation, name), len(explanation.classes), name)
+    for part in explanation.parts:
         label = part.name if not isinstance(part, RestPart) else part.label
-        _numbers(part.contributions, len(found.classes), f"contributions of {label!r}")
-    _check_sums(found)
-    _check_signs(found)
-    _check_slices(found)
-    for variable in found.demographics:
+        _numbers(part.contributions, len(explanation.classes), f"contributions of {label!r}")
+    _check_sums(explanation)
+    _check_signs(explanation)
+    _check_slices(explanation)
+    for variable in explanation.demographics:
         if variable.leakage_tier not in LEAKAGE_TIERS:
             raise unknown("leakage_tier", str(variable.leakage_tier), LEAKAGE_TIERS)
         if isinstance(variable.value, bool) or not isinstance(variable.value, (str, int, float, type(None))):
             raise InputError(f"{variable.name}: value {variable.value!r} must be text, a number or none")
         if isinstance(variable.value, (int, float)):
             _numbers([variable.value], 1, f"value of {variable.name!r}")
-    if found.deletion is not None:
-        _numbers([found.deletion.named, found.deletion.random], 2, "deletion")
+    if explanation.deletion is not None:
+        _numbers([explanation.deletion.named, explanation.deletion.random], 2, "deletion")
 
 
-def _texts(found: Explanation) -> list[str]:
-    labels = [text for concept in found.concepts for text in (concept.name, concept.label)]
-    names = [variable.name for variable in found.demographics]
-    for kind, texts in (("concept", labels[1::2]), ("variable", names), ("part", [part.label for part in found.rest])):
+def _texts(explanation: Explanation) -> list[str]:
+    labels = [text for concept in explanation.concepts for text in (concept.name, concept.label)]
+    names = [variable.name for variable in explanation.demographics]
+    for kind, texts in (
+        ("concept", labels[1::2]),
+        ("variable", names),
+        ("part", [part.label for part in explanation.rest]),
+    ):
         for text, count in Counter(texts).items():
             if count > 1:
                 raise InputError(f"{kind} {text!r}: stands there twice")
-    return [*found.classes, *labels, *names, *(part.label for part in found.rest), *found.warnings]
+    return [*explanation.classes, *labels, *names, *(part.label for part in explanation.rest), *explanation.warnings]
 
 
 def _numbers(values: Sequence[float], count: int, what: str) -> None:
@@ -238,81 +242,84 @@ def _numbers(values: Sequence[float], count: int, what: str) -> None:
             raise InputError(f"{what}: {value!r} is no finite number")
 
 
-def _check_sums(found: Explanation) -> None:
-    for index, name in enumerate(found.classes):
-        terms = [found.bias[index], *(part.contributions[index] for part in found.parts)]
+def _check_sums(explanation: Explanation) -> None:
+    for index, name in enumerate(explanation.classes):
+        terms = [explanation.bias[index], *(part.contributions[index] for part in explanation.parts)]
         total, size = math.fsum(terms), max(1.0, *map(abs, terms))
-        if abs(total - found.logits[index]) > TOLERANCE * size:
+        if abs(total - explanation.logits[index]) > TOLERANCE * size:
             raise InputError(
-                f"logit of {name} {found.logits[index]:g}: bias and contributions add up to {total:g}; they must agree"
+                f"logit of {name} {explanation.logits[index]:g}: bias and contributions add up to {total:g}; "
+                "they must agree"
             )
-    if min(found.probabilities) < 0 or abs(math.fsum(found.probabilities) - 1) > TOLERANCE:
-        raise InputError(f"probabilities {found.probabilities}: must be 0 or more and sum to 1")
-    if found.temperature is not None:
-        if not (isinstance(found.temperature, (int, float)) and 0 < found.temperature < math.inf):
-            raise InputError(f"temperature {found.temperature!r}: must be positive")
-        raised = [math.exp((logit - max(found.logits)) / found.temperature) for logit in found.logits]
-        for name, value, given in zip(found.classes, raised, found.probabilities, strict=True):
-            if abs(value / math.fsum(raised) - given) > TOLERANCE:
+    if min(explanation.probabilities) < 0 or abs(math.fsum(explanation.probabilities) - 1) > TOLERANCE:
+        raise InputError(f"probabilities {explanation.probabilities}: must be 0 or more and sum to 1")
+    if explanation.temperature is not None:
+        if not (isinstance(explanation.temperature, (int, float)) and 0 < explanation.temperature < math.inf):
+            raise InputError(f"temperature {explanation.temperature!r}: must be positive")
+        raised = [math.exp((logit - max(explanation.logits)) / explanation.temperature) for logit in explanation.logits]
+        for name, value, probability in zip(explanation.classes, raised, explanation.probabilities, strict=True):
+            if abs(value / math.fsum(raised) - probability) > TOLERANCE:
                 raise InputError(
-                    f"probability of {name} {given:g}: the logits at temperature {found.temperature:g} "
+                    f"probability of {name} {probability:g}: the logits at temperature {explanation.temperature:g} "
                     f"give {value / math.fsum(raised):g}"
                 )
-    best = max(found.probabilities)
-    if found.predicted not in found.classes or found.probability(found.predicted) < best:
-        raise InputError(f"predicted {found.predicted!r}: is not the class with the highest probability")
-    if found.threshold is not None and not 0 <= found.threshold <= 1:
-        raise InputError(f"threshold {found.threshold!r}: must lie between 0 and 1")
-    if found.abstained != (found.threshold is not None and best < found.threshold):
-        raise InputError(f"abstained {found.abstained}: does not fit {best:g} and the threshold {found.threshold}")
+    best = max(explanation.probabilities)
+    if explanation.predicted not in explanation.classes or explanation.probability(explanation.predicted) < best:
+        raise InputError(f"predicted {explanation.predicted!r}: is not the class with the highest probability")
+    if explanation.threshold is not None and not 0 <= explanation.threshold <= 1:
+        raise InputError(f"threshold {explanation.threshold!r}: must lie between 0 and 1")
+    if explanation.abstained != (explanation.threshold is not None and best < explanation.threshold):
+        raise InputError(
+            f"abstained {explanation.abstained}: does not fit {best:g} and the threshold {explanation.threshold}"
+        )
 
 
-def _check_signs(found: Explanation) -> None:
-    check_sequences(found.sequences)
-    if not found.sequences:
+def _check_signs(explanation: Explanation) -> None:
+    check_sequences(explanation.sequences)
+    if not explanation.sequences:
         raise InputError("sequences: there is none")
-    for concept in found.concepts:
-        if missing := missing_sequences(concept.requires, found.sequences):
+    for concept in explanation.concepts:
+        if missing := missing_sequences(concept.requires, explanation.sequences):
             raise InputError(
                 f"concept {concept.name!r}: needs {', '.join(missing)}, which is absent "
-                f"(present: {', '.join(found.sequences)}); leave it out and list it under not_judged"
+                f"(present: {', '.join(explanation.sequences)}); leave it out and list it under not_judged"
             )
         _check_regions(concept.regions, concept.name)
         _numbers([concept.score], 1, f"score of {concept.name!r}")
         if concept.expected:
-            _numbers(concept.expected, len(found.classes), f"expected of {concept.name!r}")
+            _numbers(concept.expected, len(explanation.classes), f"expected of {concept.name!r}")
         if concept.percentile is not None:
             _numbers([concept.percentile], 1, f"percentile of {concept.name!r}")
-            if not 0 <= concept.percentile <= 100 or found.n_controls < 1:
+            if not 0 <= concept.percentile <= 100 or explanation.n_controls < 1:
                 raise InputError(
                     f"percentile of {concept.name!r} {concept.percentile:g}: must be 0 to 100, of one control or more "
-                    f"(n_controls {found.n_controls})"
+                    f"(n_controls {explanation.n_controls})"
                 )
-        if concept.name in found.not_judged:
+        if concept.name in explanation.not_judged:
             raise InputError(f"concept {concept.name!r}: is both computed and not computed")
-    for name, sequences in found.not_judged.items():
-        if not missing_sequences(sequences, found.sequences):
+    for name, sequences in explanation.not_judged.items():
+        if not missing_sequences(sequences, explanation.sequences):
             raise InputError(f"not_judged {name!r}: {', '.join(sequences)} is there")
 
 
-def _check_slices(found: Explanation) -> None:
-    if found.space not in SPACES:
-        raise unknown("space", str(found.space), SPACES)
-    for part in found.slices:
+def _check_slices(explanation: Explanation) -> None:
+    if explanation.space not in SPACES:
+        raise unknown("space", str(explanation.space), SPACES)
+    for part in explanation.slices:
         if part.plane not in PLANES:
             raise unknown("plane", str(part.plane), PLANES)
-        if part.sequence not in found.sequences:
-            raise InputError(f"slice of {part.sequence}: is not among the sequences {', '.join(found.sequences)}")
+        if part.sequence not in explanation.sequences:
+            raise InputError(f"slice of {part.sequence}: is not among the sequences {', '.join(explanation.sequences)}")
         for value in (part.weight, part.position_mm, part.attention):
             if value is not None:
                 _numbers([value], 1, "slice")
         if part.contributions:
-            _numbers(part.contributions, len(found.classes), "contributions of a slice")
+            _numbers(part.contributions, len(explanation.classes), "contributions of a slice")
         _check_regions(part.regions, "slice")
-    if found.weighting not in WEIGHTINGS:
-        raise unknown("weighting", str(found.weighting), WEIGHTINGS)
-    weights = [part.weight for part in found.slices]
-    silent = found.weighting == "evidence" and not any(weights)
+    if explanation.weighting not in WEIGHTINGS:
+        raise unknown("weighting", str(explanation.weighting), WEIGHTINGS)
+    weights = [part.weight for part in explanation.slices]
+    silent = explanation.weighting == "evidence" and not any(weights)
     if weights and (min(weights) < 0 or (abs(math.fsum(weights) - 1) > 1e-3 and not silent)):
         raise InputError(f"slices: weights must be 0 or more and sum to 1 ({weights})")
 

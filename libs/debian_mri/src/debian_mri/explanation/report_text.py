@@ -189,15 +189,15 @@ def explain(explanation: Explanation) -> str:
 
 def statements(explanation: Explanation) -> list[Statement]:
     """The sentences of the report, in their order."""
-    found = [Statement("notice", {}), *_disclaimers(explanation), *_result(explanation)]
+    result = [Statement("notice", {}), *_disclaimers(explanation), *_result(explanation)]
     named = named_concepts(explanation)
-    found += [*_concepts(explanation, named), *_other_parts(explanation), *_slices(explanation)]
+    result += [*_concepts(explanation, named), *_other_parts(explanation), *_slices(explanation)]
     if doubtful := [concept.label for concept in named if not concept.sure]:
-        found.append(_say("unsure", concepts=listed(doubtful, "")))
+        result.append(_say("unsure", concepts=listed(doubtful, "")))
     if explanation.concepts:
-        found.append(_say("review", reviewer=explanation.reviewer or "not stated"))
-    found += [_say("note", note=note) for note in explanation.warnings]
-    return [*found, Statement("notice", {})]
+        result.append(_say("review", reviewer=explanation.reviewer or "not stated"))
+    result += [_say("note", note=note) for note in explanation.warnings]
+    return [*result, Statement("notice", {})]
 
 
 def named_concepts(explanation: Explanation) -> list[ConceptPart]:

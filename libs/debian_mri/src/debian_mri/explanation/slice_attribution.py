@@ -53,15 +53,15 @@ class SliceAttribution:
 
 def nearest_slices(measured: BiomarkerMeasurement, infos: Sequence[SliceInfo]) -> npt.NDArray[np.int64]:
     """(P,) the slice that each plane on which signs were measured belongs to, -1 for none."""
-    found = measured.images.copy()
+    images = measured.images.copy()
     coronal = [(at, info.position_mm) for at, info in enumerate(infos) if info.plane == "coronal"]
     placed = [(at, place) for at, place in coronal if place is not None]
     if not placed:
-        return found
+        return images
     covariates, places = (np.array(column) for column in zip(*placed, strict=True))
     apart = np.abs(measured.positions_mm[:, None] - places[None])
     nearest = np.where(apart.min(1) <= _NEAR_MM, covariates[apart.argmin(1)], -1)
-    return np.where(found >= 0, found, nearest)
+    return np.where(images >= 0, images, nearest)
 
 
 @torch.no_grad()
@@ -105,8 +105,8 @@ def _sign_planes(model: MriModel, batch: Batch, measured: BiomarkerMeasurement) 
     # planes that cancel out say nothing together: then all have the same share of that nothing
     even = there / np.maximum(there.sum(1, keepdims=True), 1)
     shares = np.where(np.abs(total) > 1e-9, apart / np.where(np.abs(total) > 1e-9, total, 1.0), even)
-    found: Array = np.einsum("ck,kp->pc", parts, shares)
-    return found
+    planes: Array = np.einsum("ck,kp->pc", parts, shares)
+    return planes
 
 
 def _of_image_branch(model: MriModel, batch: Batch) -> Array:

@@ -52,9 +52,9 @@ def verify_report(text: str, explanation: Explanation, recompute: Recompute | No
         recompute: computes the explanation again from scan and model; the result is compared with the given one.
     """
     problems = [] if recompute is None else compare(explanation, recompute())
-    wanted = list(expected(explanation))
-    by_key = {statement.key: statement for statement in wanted}
-    found = []
+    required = list(expected(explanation))
+    by_key = {statement.key: statement for statement in required}
+    parsed = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -64,7 +64,7 @@ def verify_report(text: str, explanation: Explanation, recompute: Recompute | No
             extra = f"; not accounted for: {', '.join(numbers)}" if numbers else ""
             problems.append(f"line {number}: is no sentence of a report: {line!r}{extra}")
             continue
-        found.append(statement)
+        parsed.append(statement)
         if statement.key not in by_key:
             problems.append(f"line {number}: the computation gives no such sentence: {line!r}")
             continue
@@ -74,7 +74,7 @@ def verify_report(text: str, explanation: Explanation, recompute: Recompute | No
             for name, shown in statement.values.items()
             if shown != right[name]
         ]
-    problems += _order([statement.key for statement in found], [statement.key for statement in wanted])
+    problems += _order([statement.key for statement in parsed], [statement.key for statement in required])
     return problems + list(named_signs(text, explanation))
 
 
@@ -84,8 +84,8 @@ def named_signs(text: str, explanation: Explanation) -> Iterator[str]:
     Required sequences are those of the library's concepts, whatever the explanation contains.
     """
     # without invisible characters, with which a word could be cut
-    seen = unicodedata.normalize("NFKC", "".join(char for char in text if unicodedata.category(char) != "Cf"))
-    words = f" {plain(seen)}"
+    visible = unicodedata.normalize("NFKC", "".join(char for char in text if unicodedata.category(char) != "Cf"))
+    words = f" {plain(visible)}"
     names = {concept.name for concept in explanation.concepts}
     labels = f" {plain(' | '.join(concept.label for concept in explanation.concepts))}"
     for concept in _known_signs():
@@ -104,7 +104,7 @@ def _known_signs() -> tuple[Concept, ...]:
     return load_concepts().concepts
 
 
-def compare(given: Explanation, computed: Explanation) -> list[str]:
+def compare(stated: Explanation, computed: Explanation) -> list[str]:
     """Differences of two explanations: numbers by more than `AGREE`, other values if unequal."""
 
     def walk(where: str, left: Any, right: Any) -> Iterator[str]:
@@ -120,109 +120,114 @@ def compare(given: Explanation, computed: Explanation) -> list[str]:
         elif left != right:
             yield f"{where}: is {left!r:.80}, computed again {right!r:.80}"
 
-    return list(walk("", given.to_dict(), computed.to_dict()))
+    return list(walk("", stated.to_dict(), computed.to_dict()))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _order(found: Sequence[tuple[str, str]], wanted: Sequence[tuple[str, str]]) -> Iterator[str]:
-    have, need = Counter(found), Counter(wanted)
+def _order(actual: Sequence[tuple[str, str]], required: Sequence[tuple[str, str]]) -> Iterator[str]:
+    have, need = Counter(actual), Counter(required)
     for key, count in need.items():
         if have[key] < count:
             yield f"a sentence is missing: {_named(key)}"
     for key, count in have.items():
         if need[key] and count > need[key]:
             yield f"a sentence stands there too often: {_named(key)}"
-    if have == need and list(found) != list(wanted):
-        place = next(index for index, pair in enumerate(zip(found, wanted, strict=True)) if pair[0] != pair[1])
-        yield f"sentences are out of order: {_named(found[place])} where {_named(wanted[place])} belongs"
+    if have == need and list(actual) != list(required):
+        place = next(index for index, pair in enumerate(zip(actual, required, strict=True)) if pair[0] != pair[1])
+        yield f"sentences are out of order: {_named(actual[place])} where {_named(required[place])} belongs"
 
 
 def _named(key: tuple[str, str]) -> str:
     return f"{key[0]} ({key[1]})" if key[1] else key[0]
 
 
-def expected(given: Explanation) -> Iterator[Statement]:
+def expected(explanation: Explanation) -> Iterator[Statement]:
     """The sentences that a report has to hold, computed from the raw numbers."""
-    probabilities = np.array(given.probabilities, dtype=np.float64)
-    first = given.classes.index(given.predicted)
+    probabilities = np.array(explanation.probabilities, dtype=np.float64)
+    first = explanation.classes.index(explanation.predicted)
     second = int(np.argmax(np.where(np.arange(len(probabilities)) == first, -1.0, probabilities)))
-    names = {"predicted": given.predicted, "runner_up": given.classes[second]}
+    names = {"predicted": explanation.predicted, "runner_up": explanation.classes[second]}
 
     def margins(rows: Sequence[Sequence[float]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(given.classes))
+        table = np.array(rows, dtype=np.float64).reshape(len(rows), len(explanation.classes))
         return np.asarray(table[:, first] - table[:, second], dtype=np.float64)
 
     def say(template: str, **values: object) -> Statement:
         return Statement(template, {key: str(value) for key, value in values.items()})
 
     biomarkers, people, rest = (
-        margins([part.contributions for part in parts]) for parts in (given.concepts, given.demographics, given.rest)
+        margins([part.contributions for part in parts])
+        for parts in (explanation.concepts, explanation.demographics, explanation.rest)
     )
     yield say("notice")
-    if given.simulated:
+    if explanation.simulated:
         yield say("simulated")
-    if not given.trained:
-        yield say("untrained", backbone=given.backbone or "unnamed")
-    if scores := [part.name for part in given.demographics if part.leakage_tier == "C"]:
+    if not explanation.trained:
+        yield say("untrained", backbone=explanation.backbone or "unnamed")
+    if scores := [part.name for part in explanation.demographics if part.leakage_tier == "C"]:
         yield say("tier_c", variables=listed(scores, ""))
-    kind = "a calibrated" if given.calibrated else "an uncalibrated"
+    kind = "a calibrated" if explanation.calibrated else "an uncalibrated"
     best, next_best = percent(float(probabilities[first])), percent(float(probabilities[second]))
-    yield say("predicted", id=given.id, kind=kind, probability=best, second=next_best, **names)
-    if given.threshold is not None and probabilities[first] < given.threshold:
-        yield say("abstained", probability=best, predicted=given.predicted, threshold=percent(given.threshold))
-    yield say("sequences", sequences=listed(given.sequences, ""))
-    if count := len(given.not_judged):
-        absent = sorted({name for needed in given.not_judged.values() for name in needed} - set(given.sequences))
-        yield say("not_judged", missing=listed(absent, ""), count=count, total=count + len(given.concepts))
+    yield say("predicted", id=explanation.id, kind=kind, probability=best, second=next_best, **names)
+    if explanation.threshold is not None and probabilities[first] < explanation.threshold:
+        yield say(
+            "abstained", probability=best, predicted=explanation.predicted, threshold=percent(explanation.threshold)
+        )
+    yield say("sequences", sequences=listed(explanation.sequences, ""))
+    if count := len(explanation.not_judged):
+        absent = sorted(
+            {name for needed in explanation.not_judged.values() for name in needed} - set(explanation.sequences)
+        )
+        yield say("not_judged", missing=listed(absent, ""), count=count, total=count + len(explanation.concepts))
 
-    yield say("margin", **names, margin=signed(float(margins([given.logits])[0])))
+    yield say("margin", **names, margin=signed(float(margins([explanation.logits])[0])))
     order = np.argsort(-np.abs(biomarkers), kind="stable")
     named = [
         *[i for i in order if biomarkers[i] >= 5e-4][:MAX_FOR],
         *[i for i in order if biomarkers[i] <= -5e-4][:MAX_AGAINST],
     ]
     for index in named:
-        part = given.concepts[index]
+        part = explanation.concepts[index]
         side = "for" if biomarkers[index] > 0 else "against"
-        stands = standing(part.score, part.percentile, given.n_controls)
+        stands = standing(part.score, part.percentile, explanation.n_controls)
         yield say(side, **names, concept=part.label, standing=stands, margin=signed(float(biomarkers[index])))
         if part.expected and part.score * (part.expected[first] - part.expected[second]) * biomarkers[index] < 0:
-            yield say("unexpected", concept=part.label, side=side, predicted=given.predicted)
+            yield say("unexpected", concept=part.label, side=side, predicted=explanation.predicted)
     if left := [index for index in range(len(biomarkers)) if index not in named]:
         yield say("others", count=len(left), margin=signed(float(biomarkers[left].sum())))
-    for other, value in zip(given.rest, rest, strict=True):
+    for other, value in zip(explanation.rest, rest, strict=True):
         yield say("rest", Label=other.label[:1].upper() + other.label[1:], margin=signed(float(value)))
-    yield say("bias", margin=signed(float(margins([given.bias])[0])))
+    yield say("bias", margin=signed(float(margins([explanation.bias])[0])))
     if len(people):
         moved = np.abs(np.concatenate([biomarkers, people, rest])).sum()
         share = percent(float(np.abs(people).sum() / moved) if moved else 0.0)
         yield say("demographics", share=share, margin=signed(float(people.sum())))
-        for variable, value in zip(given.demographics, people, strict=True):
+        for variable, value in zip(explanation.demographics, people, strict=True):
             shown = {"variable": variable.name.replace("_", " "), "value": quantity(variable.value, variable.unit)}
             yield say("variable", **shown, margin=signed(float(value)))
     else:
         yield say("no_demographics")
-    yield from _expected_slices(given, names, say)
-    if doubtful := [given.concepts[index].label for index in named if not given.concepts[index].sure]:
+    yield from _expected_slices(explanation, names, say)
+    if doubtful := [explanation.concepts[index].label for index in named if not explanation.concepts[index].sure]:
         yield say("unsure", concepts=listed(doubtful, ""))
-    if given.concepts:
-        yield say("review", reviewer=given.reviewer or "not stated")
-    for note in given.warnings:
+    if explanation.concepts:
+        yield say("review", reviewer=explanation.reviewer or "not stated")
+    for note in explanation.warnings:
         yield say("note", note=note)
     yield say("notice")
 
 
 def _expected_slices(
-    given: Explanation, names: Mapping[str, str], say: Callable[..., Statement]
+    explanation: Explanation, names: Mapping[str, str], say: Callable[..., Statement]
 ) -> Iterator[Statement]:
-    weights = np.array([part.weight for part in given.slices], dtype=np.float64)
+    weights = np.array([part.weight for part in explanation.slices], dtype=np.float64)
     first = np.argsort(-weights, kind="stable")[:MAX_SLICES]
     if not len(first):
         return
-    if by_evidence := given.weighting == "evidence":
+    if by_evidence := explanation.weighting == "evidence":
         first = first[weights[first] >= MIN_WEIGHT]
         if not len(first):
             yield say("no_evidence", total=len(weights), **names)
@@ -231,22 +236,22 @@ def _expected_slices(
     else:
         yield say("slices", shown=len(first), total=len(weights))
     for rank, index in enumerate(first, start=1):
-        part = given.slices[index]
+        part = explanation.slices[index]
         yield say(
             "evidence_slice" if by_evidence else "slice",
             rank=rank,
             sequence=part.sequence,
-            place=place(part.plane, part.position_mm, given.space),
+            place=place(part.plane, part.position_mm, explanation.space),
             regions=listed(part.regions, "no named region"),
             weight=percent(float(weights[index])),
         )
-    if found := given.deletion:
+    if deletion := explanation.deletion:
         yield say(
             "deletion",
-            predicted=given.predicted,
-            named=signed(0.0 - found.named),
-            random=signed(0.0 - found.random),
-            draws=found.draws,
+            predicted=explanation.predicted,
+            named=signed(0.0 - deletion.named),
+            random=signed(0.0 - deletion.random),
+            draws=deletion.draws,
         )
 
 

@@ -140,9 +140,9 @@ def _load_mgh(path: Path) -> Any:
 def _missing_half(path: Path) -> str:
     """Suffix of the missing file of a pair of header and voxels, empty if complete."""
     name = path.name.lower()
-    for own, other in ((".hdr", ".img"), (".img", ".hdr")):
-        if name.endswith((own, f"{own}.gz")):
-            stem = path.name[: name.rindex(own)]
+    for present, other in ((".hdr", ".img"), (".img", ".hdr")):
+        if name.endswith((present, f"{present}.gz")):
+            stem = path.name[: name.rindex(present)]
             existing = {file.name for file in path.parent.iterdir() if file.name.startswith(stem)}
             names = {f"{stem}{suffix}{gz}" for suffix in (other, other.upper()) for gz in ("", ".gz")}
             return "" if existing & names else other

@@ -63,7 +63,7 @@ def predict_set(
     """
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
-    given = check_values(model, values or {})
+    variables = check_values(model, values or {})
     manifest = ScanDataset.open(data).manifest
 
     def job(scan: Scan) -> _Job:
@@ -73,8 +73,8 @@ def predict_set(
             lambda: scan_of_set(model, manifest, scan, sequence),
         )
 
-    found = _predictions(model, list(map(job, manifest.scans)), given, manifest.folder, features)
-    return _write(model, found, len(manifest.scans), out, pages=pages, overwrite=overwrite)
+    predictions = _predictions(model, list(map(job, manifest.scans)), variables, manifest.folder, features)
+    return _write(model, predictions, len(manifest.scans), out, pages=pages, overwrite=overwrite)
 
 
 def predict_files(
@@ -108,7 +108,7 @@ def predict_files(
     """
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
-    given = check_values(model, values or {})
+    variables = check_values(model, values or {})
     files = list(images_in(paths))
 
     def job(name: str, file: Path) -> _Job:
@@ -119,8 +119,8 @@ def predict_files(
     names = [stem(file) for file in files]
     # files of one name in several folders get a number
     ids = [name if names.count(name) == 1 else f"{name}-{at}" for at, name in enumerate(names, 1)]
-    found = _predictions(model, list(map(job, ids, files)), given, None)
-    return _write(model, found, len(files), out, pages=pages, overwrite=overwrite)
+    predictions = _predictions(model, list(map(job, ids, files)), variables, None)
+    return _write(model, predictions, len(files), out, pages=pages, overwrite=overwrite)
 
 
 def images_in(paths: Sequence[str | Path]) -> Iterator[Path]:
@@ -135,8 +135,8 @@ def images_in(paths: Sequence[str | Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = volumes_below(path)
-        yield from found or [path]
+        volumes = volumes_below(path)
+        yield from volumes or [path]
 
 
 def volumes_below(folder: Path) -> list[Path]:
@@ -208,17 +208,17 @@ def _write(
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str]] = []
     with atomic_folder(out, overwrite=overwrite) as temporary:
-        for job, found in tqdm(predictions, desc="scans", unit="scan", leave=False, total=count):
-            name, known = job.name, job.known
-            if isinstance(found, InputError):
-                rejected.append((known.get("source", name), str(found)))
-                logger.warning("%s: %s", name, found)
+        for job, prediction in tqdm(predictions, desc="scans", unit="scan", leave=False, total=count):
+            name, identity = job.name, job.known
+            if isinstance(prediction, InputError):
+                rejected.append((identity.get("source", name), str(prediction)))
+                logger.warning("%s: %s", name, prediction)
                 continue
             file = _file_name(name)
-            found.save_report(temporary / "reports" / f"{file}.json")
+            prediction.save_report(temporary / "reports" / f"{file}.json")
             if pages:
-                found.save_html(temporary / "pages" / f"{file}.html")
-            rows.append({"id": name, **known, **_row(found, classes)})
+                prediction.save_html(temporary / "pages" / f"{file}.html")
+            rows.append({"id": name, **identity, **_row(prediction, classes)})
         if not rows:
             raise InputError(f"none of {count} scans can be used: {rejected[0][1] if rejected else 'there is none'}")
         _table(temporary / "predictions.tsv", rows)
@@ -240,8 +240,8 @@ def _write(
     }
 
 
-def _row(found: MriPrediction, classes: Sequence[str]) -> dict[str, Any]:
-    explanation = found.explanation
+def _row(prediction: MriPrediction, classes: Sequence[str]) -> dict[str, Any]:
+    explanation = prediction.explanation
     return {
         "predicted": explanation.predicted,
         **{f"probability_{name}": explanation.probability(name) for name in classes},

@@ -133,8 +133,8 @@ class MriPipeline(PretrainedPipeline):
             InputError: an image, value or scan that cannot be used.
         """
         named = {"age": age, "sex": sex, "education": education}
-        given = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
-        checked = check_values(self.model, {name: str(value) for name, value in given.items()})
+        variables = {**{name: value for name, value in named.items() if value is not None}, **(values or {})}
+        checked = check_values(self.model, {name: str(value) for name, value in variables.items()})
         check_source(image, data=data, scan_id=scan_id)
         if data is not None:
             manifest = ScanDataset.open(data).manifest

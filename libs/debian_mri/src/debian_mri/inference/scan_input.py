@@ -79,7 +79,7 @@ def scan_of_set(model: MriModel, manifest: Manifest, scan: Scan, sequence: str |
         InputError: as `resolve_sequence`.
     """
     name, warnings = resolve_sequence(
-        SequenceFinding(scan.sequence), trained_sequences(model.description), image=f"scan {scan.id}", given=sequence
+        SequenceFinding(scan.sequence), trained_sequences(model.description), image=f"scan {scan.id}", sequence=sequence
     )
     images = ScanImages(manifest, replace(scan, sequence=name), model.config)
     return ScanSource(images, manifest.simulated, tuple(warnings), manifest)
@@ -119,7 +119,7 @@ def load_scan_input(
             )
         units = ("log share",) * len(model.biomarkers.names)
         table = TabularData(ids=(scan.id,), names=model.biomarkers.names, values=measured.values[None], units=units)
-    found: dict[str, Tensor] | None = None
+    features_by_id: dict[str, Tensor] | None = None
     if model.image_branch is not None:
         if encoded is None or encoded.features is None:
             folder = None if source.manifest is None else source.manifest.folder
@@ -127,7 +127,7 @@ def load_scan_input(
         if encoded.error is not None:
             raise encoded.error
         assert encoded.features is not None
-        found = {scan.id: encoded.features}
+        features_by_id = {scan.id: encoded.features}
     people = _person(model, source, values or {})
     located = ["Where slices lie is known of this set to about 3 mm; the regions they pass follow from that."]
     warnings = [
@@ -137,7 +137,7 @@ def load_scan_input(
         *_unused(model, values or {}),
         *_seen(model, source),
     ]
-    inputs = Inputs((scan.id,), found, {scan.id: infos}, table, people, model.columns)
+    inputs = Inputs((scan.id,), features_by_id, {scan.id: infos}, table, people, model.columns)
     pixels = tuple(image.image for image in slices)
     return ScanInput(scan, inputs, infos, pixels, measured, source.simulated, tuple(warnings))
 
@@ -188,13 +188,13 @@ def without_sides(names: Sequence[str]) -> tuple[str, ...]:
     ('hippocampus_left',)
     """
     sides = {name: {f"{name}_left", f"{name}_right"} & set(names) for name in names}
-    sided = {side for found in sides.values() for side in found}
-    whole = {name for name, found in sides.items() if len(found) != 1 and name not in sided}
-    alone = {side for found in sides.values() if len(found) == 1 for side in found}
+    sided = {side for pair in sides.values() for side in pair}
+    whole = {name for name, pair in sides.items() if len(pair) != 1 and name not in sided}
+    alone = {side for pair in sides.values() if len(pair) == 1 for side in pair}
     return tuple(name for name in names if name in whole | alone)
 
 
-def _person(model: MriModel, source: ScanSource, given: Mapping[str, str]) -> TabularData | None:
+def _person(model: MriModel, source: ScanSource, stated: Mapping[str, str]) -> TabularData | None:
     """The clinical variables of the model, NaN where missing."""
     if model.variables is None:
         return None
@@ -202,12 +202,12 @@ def _person(model: MriModel, source: ScanSource, given: Mapping[str, str]) -> Ta
     table = None if source.manifest is None else source.manifest.participants()
     cells = []
     for column in model.columns:
-        text = given.get(column.name)
+        text = stated.get(column.name)
         if text is None and table is not None and column.name in table.names:
-            own = table.column(column.name)
+            training_column = table.column(column.name)
             value = float(table.values[table.ids.index(scan_id), table.names.index(column.name)])
             if not math.isnan(value):
-                text = own.values[int(value)] if own.kind == "category" else repr(value)
+                text = training_column.values[int(value)] if training_column.kind == "category" else repr(value)
         cells.append(parse_value(column, text or ""))
     values = np.array([cells], dtype=np.float64)
     if model.config.demographics.missing == "refuse" and np.isnan(values).any():
@@ -242,28 +242,28 @@ def parse_value(column: Column, text: str) -> float:
     return float(tidied)
 
 
-def check_values(model: MriModel, given: Mapping[str, str]) -> dict[str, str]:
+def check_values(model: MriModel, values: Mapping[str, str]) -> dict[str, str]:
     """Variables under our names, each a possible value.
 
     Raises:
         InputError: an unknown variable, or as `parse_value`.
     """
     columns = {**VARIABLES, **{column.name: column for column in model.columns}}
-    found: dict[str, str] = {}
-    for name, text in given.items():
+    checked: dict[str, str] = {}
+    for name, text in values.items():
         ours = name if name in columns else canonical_name(name)
         if ours not in columns:
             raise unknown("variable of --variable", name, columns)
         if not text.strip():
             raise InputError(f"{name}=: is empty; leave it out where it is not known")
         parse_value(columns[ours], text)
-        found[ours] = text
-    return found
+        checked[ours] = text
+    return checked
 
 
-def _unused(model: MriModel, given: Mapping[str, str]) -> list[str]:
+def _unused(model: MriModel, values: Mapping[str, str]) -> list[str]:
     used = {column.name for column in model.columns}
-    return [f"{name} was given, and the model does not use it." for name in given if name not in used]
+    return [f"{name} was given, and the model does not use it." for name in values if name not in used]
 
 
 def _seen(model: MriModel, source: ScanSource) -> list[str]:

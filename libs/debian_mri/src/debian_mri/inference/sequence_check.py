@@ -18,7 +18,7 @@ def trained_sequences(description: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def resolve_sequence(
-    finding: SequenceFinding, trained: Sequence[str], *, image: str, given: str | None = None
+    finding: SequenceFinding, trained: Sequence[str], *, image: str, sequence: str | None = None
 ) -> tuple[str, list[str]]:
     """Sequence to take an image for, and warnings about how it is known.
 
@@ -26,19 +26,19 @@ def resolve_sequence(
         finding: of the image.
         trained: sequences of the model's training scans.
         image: name of the image, for messages.
-        given: sequence that the user states, in place of the finding.
+        sequence: sequence that the user states, in place of the finding.
 
     Raises:
         InputError: the image is of another sequence or of none that is known, or the stated one was not trained on.
     """
     names = ", ".join(trained)
-    if given is not None:
-        check_sequences([given], "--sequence")
-        if given not in trained:
-            raise InputError(f"--sequence {given}: the model was trained on {names}")
-        found = finding.reason or (f"it is {finding.sequence}" if finding.sequence else "nothing")
-        differs = [] if finding.sequence == given else [f" The image itself indicates: {found}."]
-        return given, [f"The sequence was given by the user: {given} (--sequence)." + "".join(differs)]
+    if sequence is not None:
+        check_sequences([sequence], "--sequence")
+        if sequence not in trained:
+            raise InputError(f"--sequence {sequence}: the model was trained on {names}")
+        indication = finding.reason or (f"it is {finding.sequence}" if finding.sequence else "nothing")
+        differs = [] if finding.sequence == sequence else [f" The image itself indicates: {indication}."]
+        return sequence, [f"The sequence was given by the user: {sequence} (--sequence)." + "".join(differs)]
     remedy = f"the model was trained on {names} (--sequence {trained[0]} takes the image for one)"
     if finding.reason:
         raise InputError(f"{image}: {finding.reason}: {remedy}")

@@ -56,7 +56,7 @@ def open_image(
             scan_id = first.name or "scan"
         else:
             path, finding, scan_id = first.resolve(), file_sequence(first), stem(first)
-        name, warnings = resolve_sequence(finding, trained, image=str(first), given=sequence)
+        name, warnings = resolve_sequence(finding, trained, image=str(first), sequence=sequence)
         raw = read_volume(str(path), fill_nan=fill_nan)
     if reason := label_image_reason(raw.data):
         raise InputError(f"{first}: {reason}, not a scan")
@@ -74,7 +74,7 @@ def open_image(
 
 
 def _open_slices(
-    model: MriModel, files: Sequence[Path], planes: Sequence[str], trained: Sequence[str], given: str | None
+    model: MriModel, files: Sequence[Path], planes: Sequence[str], trained: Sequence[str], stated: str | None
 ) -> ScanSource:
     first = files[0]
     for file in files:
@@ -87,10 +87,14 @@ def _open_slices(
         digest = slices_digest(resolved)
     except UnusableImage as error:
         raise InputError(f"{first}: {error}") from None
-    findings = dict.fromkeys(found for found in map(file_sequence, files) if found != SequenceFinding())
-    refused = next((found for found in findings if found.sequence not in trained), SequenceFinding())
+    findings = dict.fromkeys(
+        finding_of_file for finding_of_file in map(file_sequence, files) if finding_of_file != SequenceFinding()
+    )
+    refused = next(
+        (finding_of_file for finding_of_file in findings if finding_of_file.sequence not in trained), SequenceFinding()
+    )
     finding = refused if refused.reason or refused.sequence else next(iter(findings), SequenceFinding())
-    sequence, warnings = resolve_sequence(finding, trained, image=str(first), given=given)
+    sequence, warnings = resolve_sequence(finding, trained, image=str(first), sequence=stated)
     scan = Scan(
         id=stem(first),
         subject="one",
@@ -121,26 +125,26 @@ def check_planes(planes: Sequence[str], images: int, first: str) -> None:
             raise unknown("plane of --planes", plane, PLANES)
 
 
-def _converted(source: Path, out: Path, trained: Sequence[str], given: str | None) -> tuple[Path, SequenceFinding]:
+def _converted(source: Path, out: Path, trained: Sequence[str], stated: str | None) -> tuple[Path, SequenceFinding]:
     """The one volume of a DICOM folder with the model's sequence, and the finding of its header."""
     from debian_mri.dicom import convert_folder
 
     answer = convert_folder(source, out)
-    found = [
+    volumes = [
         (out / Path(series["path"]).name, finding)
         for series, finding in zip(answer["series"], series_findings(source), strict=True)
         if series["path"]
     ]
-    if not found:
+    if not volumes:
         reasons = [series["reason"] for series in answer["series"] if series["reason"]]
         raise InputError(f"{source}: no series can be used ({reasons[0] if reasons else 'it holds none'})")
-    fitting = [pair for pair in found if pair[1].sequence in trained]
-    chosen = fitting or [pair for pair in found if pair[1] == SequenceFinding()]
-    if len(found) == 1:
-        return found[0]
-    if len(chosen) != 1 or given is not None:
+    fitting = [pair for pair in volumes if pair[1].sequence in trained]
+    chosen = fitting or [pair for pair in volumes if pair[1] == SequenceFinding()]
+    if len(volumes) == 1:
+        return volumes[0]
+    if len(chosen) != 1 or stated is not None:
         raise InputError(
-            f"{source}: {len(found)} volumes, of which {len(fitting)} are {', '.join(trained)} by their description: "
+            f"{source}: {len(volumes)} volumes, of which {len(fitting)} are {', '.join(trained)} by their description: "
             "convert it (debian-mri convert) and give the volume that is meant"
         )
     return chosen[0]

@@ -85,8 +85,8 @@ class MriTexts:
         """
         if self.concepts is None:
             raise InputError("concepts.enabled=true, and the texts were made without concepts")
-        known = [self.concepts[sign] for sign in biomarkers]
-        return [[float(concept.direction(self.direction_label[label])) for concept in known] for label in labels]
+        concepts = [self.concepts[sign] for sign in biomarkers]
+        return [[float(concept.direction(self.direction_label[label])) for concept in concepts] for label in labels]
 
     def prompts(
         self, vlm: FrozenVLM, labels: Sequence[str], config: PromptConfig

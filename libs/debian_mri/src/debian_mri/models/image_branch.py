@@ -100,8 +100,8 @@ class ImageBranch(nn.Module):
         """Features of all descriptions, normalised; computed once where nothing about them is learned."""
         if self.learns_prompts and (self.training or torch.is_grad_enabled()):
             self._cached = None
-            found: Tensor = self.prompts(per_description=True)
-            return found
+            features: Tensor = self.prompts(per_description=True)
+            return features
         if self._cached is None:
             with torch.no_grad():
                 self._cached = self.prompts(per_description=True)

@@ -219,17 +219,17 @@ class MriModel(nn.Module, PretrainedModel):
     def contributions(self, batch: Batch) -> list[Contribution]:
         """All terms, which sum to the logits: the bias, each biomarker, each description, each variable."""
         rows = len(next(iter(batch.values())))
-        found = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
+        terms = [Contribution(BIAS, "bias", self.bias.expand(rows, -1).clone())]
         covariates = self.covariates(batch)
         if self.biomarkers is not None:
             parts = self.biomarkers(batch["biomarkers"], self._adjusting(covariates))
-            found += [Contribution(BIOMARKER, name, parts[..., at]) for at, name in enumerate(self.biomarkers.names)]
+            terms += [Contribution(BIOMARKER, name, parts[..., at]) for at, name in enumerate(self.biomarkers.names)]
         if self.image_branch is not None:
-            found += self._of_image_branch(batch, covariates)
+            terms += self._of_image_branch(batch, covariates)
         if self.linear is not None and self.variables is not None and covariates is not None:
             parts = self.linear(covariates)
-            found += [Contribution(VARIABLE, name, parts[..., at]) for at, name in enumerate(self.variables.names)]
-        return found
+            terms += [Contribution(VARIABLE, name, parts[..., at]) for at, name in enumerate(self.variables.names)]
+        return terms
 
     def _of_image_branch(self, batch: Batch, covariates: Tensor | None) -> list[Contribution]:
         """Each description's share without the variables, then what these change where they join the feature."""
@@ -240,19 +240,19 @@ class MriModel(nn.Module, PretrainedModel):
             absent = torch.full_like(batch["variables"], torch.nan)
             plain = {**batch, "variables": absent}
         parts = image_branch.parts(self._feature(plain, texts, self.covariates(plain)), texts)
-        found = []
+        terms = []
         for at, (text, owner) in enumerate(
             zip(image_branch.prompts.texts, image_branch.prompts.owner.tolist(), strict=True)
         ):
             values = parts.new_zeros(len(parts), len(self.labels))
             values[:, owner] = parts[:, at]
-            found.append(Contribution(DESCRIPTION, text, values))
+            terms.append(Contribution(DESCRIPTION, text, values))
         if joined:
             whole = image_branch.parts(self._feature(batch, texts, covariates), texts)
             assert self.variables is not None
             name = ", ".join(self.variables.names)
-            found.append(Contribution(JOINED, name, image_branch.to_classes(whole - parts)))
-        return found
+            terms.append(Contribution(JOINED, name, image_branch.to_classes(whole - parts)))
+        return terms
 
     def _feature(self, batch: Batch, texts: Tensor, covariates: Tensor | None) -> Float[Tensor, "b d"]:
         assert self.image_branch is not None

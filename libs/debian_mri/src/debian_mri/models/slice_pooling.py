@@ -117,10 +117,10 @@ class CustomPooling(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.module = pooling(width=dim) if isinstance(pooling, type) else copy.deepcopy(pooling)
-        own = getattr(self.module, "width", dim)
-        if own != dim:
+        module_width = getattr(self.module, "width", dim)
+        if module_width != dim:
             raise InputError(
-                f"pooling {self.name}: takes slice features of width {own}, those of the backbone have {dim}"
+                f"pooling {self.name}: takes slice features of width {module_width}, those of the backbone have {dim}"
             )
         parameter = next(self.module.parameters(), torch.zeros(()))
         trial = torch.zeros(2, max(slices, 1), dim, device=parameter.device, dtype=parameter.dtype)
@@ -147,10 +147,10 @@ class CustomPooling(nn.Module):
         """Shares of the slices, which sum to 1."""
         shares = slices.new_zeros(slices.shape[:2])
         for scans, present in _groups(slices):
-            own = getattr(self.module, "weights", None)
+            weights_of = getattr(self.module, "weights", None)
             there = slices[scans][:, present]
-            found = there.new_full(there.shape[:2], 1 / there.shape[1]) if own is None else own(there)
-            shares[scans[:, None], present.nonzero().squeeze(1)] = found.to(shares.dtype)
+            weights = there.new_full(there.shape[:2], 1 / there.shape[1]) if weights_of is None else weights_of(there)
+            shares[scans[:, None], present.nonzero().squeeze(1)] = weights.to(shares.dtype)
         return shares
 
 

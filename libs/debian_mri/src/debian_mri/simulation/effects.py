@@ -152,12 +152,13 @@ def sample_person(label: str, generator: np.random.Generator) -> Person:
     points = group.mmse - (severity - 1) * group.mmse_spread + 0.8 * group.mmse_spread * generator.standard_normal()
     mmse = int(np.clip(round(points), 5, 30))
     head = float(np.exp(_HEAD[sex] + 0.008 * generator.standard_normal()))
-    own = {name: _SPREAD[name] * generator.standard_normal() for name in STRUCTURES}
+    deviation = {name: _SPREAD[name] * generator.standard_normal() for name in STRUCTURES}
     education_known, mmse_known = generator.uniform(size=2) > (0.03, 0.05)
     disease = {name: severity * change for name, change in CLASSES[label].items()}
     decades = (age - 70) / 10
     changes = {
-        name: float(disease.get(name, 0.0) + decades * _PER_DECADE.get(name, 0.0) + own[name]) for name in STRUCTURES
+        name: float(disease.get(name, 0.0) + decades * _PER_DECADE.get(name, 0.0) + deviation[name])
+        for name in STRUCTURES
     }
     return Person(
         label=label,

@@ -50,10 +50,10 @@ def initialise_image_branch(
     texts = image_branch.texts()
     classes = image_branch.class_texts(texts).cpu()
     apart = classes - classes.mean(0)
-    wanted = F.normalize(apart, dim=-1)[labels]
-    known = image_branch.prior(rows["slices"], texts).cpu()
+    targets = F.normalize(apart, dim=-1)[labels]
+    prior = image_branch.prior(rows["slices"], texts).cpu()
     # the map sees centred numbers: what is the same for all scans is none of its business
-    varying = known - known.mean(0)
+    varying = prior - prior.mean(0)
     block = RidgeBlock(image_branch.projection.standardise(pooled).cpu(), visual.ridge_alpha, image_branch.projection)
     choice = RidgeSetting(1.0, visual.logit_weight)
     warnings: list[str] = []
@@ -63,9 +63,9 @@ def initialise_image_branch(
             if model.biomarkers is not None
             else None
         )
-        choice, warnings = _select(model, block, wanted - varying, known, apart, labels, groups, others)
+        choice, warnings = _select(model, block, targets - varying, prior, apart, labels, groups, others)
     image_branch.logit_weight.fill_(choice.prior_weight)
-    initialise_ridge([block], wanted, varying, setting=RidgeSetting(choice.factor, 1.0))
+    initialise_ridge([block], targets, varying, setting=RidgeSetting(choice.factor, 1.0))
     return warnings
 
 
@@ -77,8 +77,8 @@ def _covariates(model: MriModel, rows: dict[str, Tensor]) -> Tensor | None:
 def _select(
     model: MriModel,
     block: RidgeBlock,
-    wanted: Float[Tensor, "n d"],
-    known: Float[Tensor, "n d"],
+    targets: Float[Tensor, "n d"],
+    prior: Float[Tensor, "n d"],
     apart: Float[Tensor, "c d"],
     labels: Int[Tensor, " n"],
     groups: Sequence[str],
@@ -105,8 +105,8 @@ def _select(
         logits = torch.zeros(len(labels), len(apart))
         for rest, part in folds:
             inner = RidgeBlock(block.rows[rest], block.ridge_penalty, block.projection)
-            weight = solve_ridge([inner], wanted[rest], factor)[0]
-            feature = F.normalize(known[part] + block.rows[part] @ weight, dim=-1)
+            weight = solve_ridge([inner], targets[rest], factor)[0]
+            feature = F.normalize(prior[part] + block.rows[part] @ weight, dim=-1)
             logits[part] = scale * feature @ apart.T
         for logit_weight in logit_weights:
             loss = _fitted_loss(logit_weight * logits, others, labels)
@@ -125,19 +125,19 @@ def _fitted_loss(logits: Float[Tensor, "n c"], others: Float[Tensor, "n c"] | No
     target = labels.numpy()
     rows, classes = fixed.shape
 
-    def objective(found: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        z = fixed + found[:classes]
+    def objective(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        z = fixed + parameters[:classes]
         if beside is not None:
-            z = z + np.exp(found[classes]) * beside
+            z = z + np.exp(parameters[classes]) * beside
         top = z.max(1, keepdims=True)
         powers = np.exp(z - top)
         p = powers / powers.sum(1, keepdims=True)
-        loss = -np.log(p[np.arange(rows), target]).sum() + _PRIOR / 2 * (found**2).sum()
+        loss = -np.log(p[np.arange(rows), target]).sum() + _PRIOR / 2 * (parameters**2).sum()
         p[np.arange(rows), target] -= 1
         gradient = p.sum(0)
         if beside is not None:
-            gradient = np.append(gradient, np.exp(found[classes]) * (p * beside).sum())
-        return float(loss), gradient + _PRIOR * found
+            gradient = np.append(gradient, np.exp(parameters[classes]) * (p * beside).sum())
+        return float(loss), gradient + _PRIOR * parameters
 
     start = np.zeros(classes + (beside is not None))
     return float(minimize(objective, start, jac=True, method="L-BFGS-B").fun) / rows

@@ -61,14 +61,14 @@ def train(
     fold = training_fold(manifest, config, exclude_subjects=exclude_subjects)
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
-    given = model if isinstance(model, MriModel) else None
-    if given is not None and given.image_branch is not None:
-        vlm = given.image_branch.vlm
+    untrained = model if isinstance(model, MriModel) else None
+    if untrained is not None and untrained.image_branch is not None:
+        vlm = untrained.image_branch.vlm
     else:
         vlm = load_backbone(config.vlm, config.train) if config.needs_encoder else None
     inputs = load_inputs(manifest, config, vlm, features=features)
-    if given is not None:
-        check_inputs(given, used_by(inputs, config), fold)
+    if untrained is not None:
+        check_inputs(untrained, used_by(inputs, config), fold)
     run = open_run(
         out,
         config=config.train,
@@ -86,7 +86,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    trained = train_fold(inputs, fold, config, vlm, texts, run, model=given, resume=resume)
+    trained = train_fold(inputs, fold, config, vlm, texts, run, model=untrained, resume=resume)
     describe_training(trained, manifest, fold, texts)
     trained_model = trained.model
     facts = {
@@ -125,9 +125,11 @@ def check_inputs(model: MriModel, inputs: Inputs, fold: Fold) -> None:
         ("biomarkers", model.biomarkers, inputs.biomarkers),
         ("variables", model.variables, inputs.demographics),
     ):
-        own, names = (() if found is None else tuple(found.names) for found in (part, table))
-        if own != names:
-            raise InputError(f"the model has the {what} {', '.join(own)}, the data {', '.join(names)}; {remedy}")
+        model_names, names = (() if side is None else tuple(side.names) for side in (part, table))
+        if model_names != names:
+            raise InputError(
+                f"the model has the {what} {', '.join(model_names)}, the data {', '.join(names)}; {remedy}"
+            )
     if model.image_branch is not None and inputs.features is not None:
         lengths = {len(features) for features in inputs.features.values()}
         slices = model.image_branch.pooling.slices

@@ -115,8 +115,8 @@ def predict_test(trained: TrainedFold, inputs: Inputs, fold: Fold) -> Array:
     """
     if fold.test_classes != fold.train_classes:
         raise InputError(f"fold {fold.name!r}: tests on other classes than it trains on, which this model cannot")
-    seen = used_by(inputs, trained.model.config).part(fold.test_inputs)
-    return trained.model.calibration.probabilities(predict_logits(trained.model, seen))
+    visible = used_by(inputs, trained.model.config).part(fold.test_inputs)
+    return trained.model.calibration.probabilities(predict_logits(trained.model, visible))
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def inner_logits(
 
     NaN for all rows where there are too few groups for inner folds.
     """
-    seen = inputs.part(fold.training_rows)
+    visible = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
     if not trains_text_encoder(config):
@@ -162,8 +162,8 @@ def inner_logits(
     def train_and_predict(inner: Fold) -> Array:
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
-            model, _, _ = _train(seen, inner, plain, vlm, texts, run, pooling=pooling)
-        return predict_logits(model, seen.part(inner.test_inputs))
+            model, _, _ = _train(visible, inner, plain, vlm, texts, run, pooling=pooling)
+        return predict_logits(model, visible.part(inner.test_inputs))
 
     return held_out_logits(
         fold, train_and_predict, folds=config.calibration.folds, check=lambda inner: check_fold(inner, plain)

@@ -164,15 +164,15 @@ def read_manifest_rows(
         InputError: an empty cell, a repeated id or an unknown class; file and line are named.
     """
     path, filled, classes = Path(folder) / MANIFEST, list(filled), set(classes)
-    seen: set[str] = set()
+    seen_ids: set[str] = set()
     for line, row in read_table(path, columns, strip=strip):
         place = f"{path}: line {line}"
         for name in filled:
             if not row[name]:
                 raise InputError(f"{place}: {name} is empty")
-        if row["id"] in seen:
+        if row["id"] in seen_ids:
             raise InputError(f"{place}: id {row['id']!r} occurs twice")
-        seen.add(row["id"])
+        seen_ids.add(row["id"])
         if row["label"] not in classes:
             raise InputError(f"{place}: label: {unknown('class', row['label'], classes)}")
         yield place, row

@@ -238,11 +238,11 @@ def _swapped_letter(name: str, present: set[str]) -> tuple[str, str] | None:
 
 def _inherit_sides(read: Sequence[JointName], parents: Sequence[int]) -> list[JointName]:
     """A part of a limb without a side, below a joint that has one, is on that side (``Hand`` below ``LeftForeArm``)."""
-    given = list(read)
+    roles = list(read)
     for joint, parent in enumerate(parents):
-        if parent >= 0 and given[joint].side is None and given[parent].side and given[joint].part in _LIMBS:
-            given[joint] = given[joint]._replace(side=given[parent].side)
-    return given
+        if parent >= 0 and roles[joint].side is None and roles[parent].side and roles[joint].part in _LIMBS:
+            roles[joint] = roles[joint]._replace(side=roles[parent].side)
+    return roles
 
 
 def _sides_by_place(
@@ -256,21 +256,21 @@ def _sides_by_place(
     front = float(np.mean([offsets[joint, 2] for joint in toes])) if toes else 1.0
     to_left = np.where(front < 0, -1.0, 1.0) * (place[:, 0] - place[0, 0])
     height = max(float(np.ptp(place[:, 1])), 1e-9)
-    given = []
+    roles = []
     for joint, name in enumerate(read):
         part = "hip?" if name.part == "pelvis" and joint else name.part
         sided = part in _LIMBS and abs(to_left[joint]) > 0.01 * height
-        given.append(name._replace(side="left" if to_left[joint] > 0 else "right", part=part) if sided else name)
-    return given
+        roles.append(name._replace(side="left" if to_left[joint] > 0 else "right", part=part) if sided else name)
+    return roles
 
 
 def _chain(read: Sequence[JointName], parents: Sequence[int], side: str, parts: Sequence[str]) -> list[int]:
     """The joints of one limb from the trunk outwards: the longest path of the tree, or by parts in a flat list."""
-    own = [joint for joint, name in enumerate(read) if name.side == side and name.part in parts and not name.helper]
-    paths = [[other for other in own if other in {joint, *ancestors(parents, joint)}] for joint in own]
+    members = [joint for joint, name in enumerate(read) if name.side == side and name.part in parts and not name.helper]
+    paths = [[other for other in members if other in {joint, *ancestors(parents, joint)}] for joint in members]
     longest = max(paths, key=len, default=[])
-    if len(longest) < 2 < 1 + len({read[joint].part for joint in own}):
-        return sorted(own, key=lambda joint: (parts.index(str(read[joint].part)), joint))
+    if len(longest) < 2 < 1 + len({read[joint].part for joint in members}):
+        return sorted(members, key=lambda joint: (parts.index(str(read[joint].part)), joint))
     return longest
 
 
@@ -336,13 +336,13 @@ def _roles(**joints: int | None) -> dict[str, int]:
 def _trunk(read: Sequence[JointName], parents: Sequence[int], limbs: dict[str, int]) -> dict[str, int]:
     """Pelvis, neck and head; the pelvis is the root unless that is a frame of the world above it."""
     roles: dict[str, int] = {}
-    own = [joint for joint, name in enumerate(read) if name.side is None and not name.helper]
+    midline = [joint for joint, name in enumerate(read) if name.side is None and not name.helper]
     tops = [limbs[role] for role in ("left hip", "right hip", "left shoulder", "right shoulder") if role in limbs]
     shared = set(range(len(parents))).intersection(*({joint, *ancestors(parents, joint)} for joint in tops))
-    pelvis = [joint for joint in own if read[joint].part == "pelvis" and (joint in shared or not tops)]
+    pelvis = [joint for joint in midline if read[joint].part == "pelvis" and (joint in shared or not tops)]
     roles["pelvis"] = pelvis[-1] if pelvis and tops else 0
     for part in ("neck", "head"):
-        result = [joint for joint in own if read[joint].part == part]
+        result = [joint for joint in midline if read[joint].part == part]
         plain = [joint for joint in result if [word for word in read[joint].words if word.isalpha()] == [part]]
         first = result[0] if result else None
         if part == "neck" and plain and first is not None and "lower" in read[first].words:

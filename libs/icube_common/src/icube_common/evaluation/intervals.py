@@ -107,12 +107,12 @@ def group_interval(
     """
     check_level(level)
     statistic, names = over_groups(metric, labels, probabilities, groups, repeats)
-    known = metric if isinstance(metric, Metric) else None
+    definition = metric if isinstance(metric, Metric) else None
     return interval_of(
         statistic,
         names,
-        range=known.range if known else None,
-        biased=known.biased if known else False,
+        range=definition.range if definition else None,
+        biased=definition.biased if definition else False,
         level=level,
         resamples=resamples,
         seed=seed,

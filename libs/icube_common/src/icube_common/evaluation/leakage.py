@@ -33,8 +33,8 @@ class TableView(Mapping[str, Value], Generic[Value]):
         KeyError: on reading an id that is in no sample.
     """
 
-    def __init__(self, visible: Mapping[str, Any], table: Any, known: frozenset[str], part: str) -> None:
-        self._visible, self._table, self._known, self._part = visible, table, known, part
+    def __init__(self, visible: Mapping[str, Any], table: Any, all_keys: frozenset[str], part: str) -> None:
+        self._visible, self._table, self._known, self._part = visible, table, all_keys, part
 
     def __getitem__(self, name: str) -> Value:
         if name in self._visible:

@@ -135,9 +135,9 @@ def top_k(k: int) -> Metric:
         classes = probabilities.shape[1]
         if k >= classes:
             raise InputError(f"top_{k}: needs more than {k} classes, there are {classes}")
-        own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+        true_class = np.take_along_axis(probabilities, labels[:, None], axis=1)
         earlier = np.arange(classes) < labels[:, None]
-        rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+        rank = ((probabilities > true_class) | ((probabilities == true_class) & earlier)).sum(axis=1)
         return rank < k
 
     def share(sums: Array) -> Array:

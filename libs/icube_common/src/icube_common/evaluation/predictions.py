@@ -66,12 +66,12 @@ class Predictions:
         if off.max() > SUM_TOLERANCE:
             worst = int(off.argmax())
             raise InputError(f"predictions: {ids[worst]!r} sums to {probabilities[worst].sum():.4f}, need 1")
-        seen: set[tuple[str, int]] = set()
+        seen_pairs: set[tuple[str, int]] = set()
         facts: dict[str, tuple[str, int]] = {}
         for name, subject, repeat, label in zip(ids, subjects, repeats.tolist(), labels.tolist(), strict=True):
-            if (name, repeat) in seen:
+            if (name, repeat) in seen_pairs:
                 raise InputError(f"predictions: {name!r} is there twice in repeat {repeat}, need one row")
-            seen.add((name, repeat))
+            seen_pairs.add((name, repeat))
             if facts.setdefault(name, (subject, label)) != (subject, label):
                 raise InputError(f"predictions: {name!r} has two subjects or two labels")
         values = (ids, subjects, repeats, folds, labels, probabilities, tuple(map(str, self.class_names)))

@@ -214,8 +214,8 @@ def base_to_new(
         base = sorted(set(range(count)) - set(new))
         if min(len(base), len(new)) < 2:
             raise InputError(f"base to new: {len(base)} base and {len(new)} new classes, need at least two of each")
-        own = pool[np.isin(samples.labels[pool], base)]
-        order, spare, warnings = _shuffled_sides(samples, own, validation, _seed(seed, "rows", draw))
+        base_rows = pool[np.isin(samples.labels[pool], base)]
+        order, spare, warnings = _shuffled_sides(samples, base_rows, validation, _seed(seed, "rows", draw))
         if shots is not None:
             order, short = _first_of_each(samples, order, shots, base)
             if short:

@@ -123,16 +123,16 @@ class Grid:
             InputError: a key is missing, unknown or of the wrong kind; a value does not fit the schema; a key has no
                 effect; two variants have one name; the baseline is none of them.
         """
-        known = leaves(schema)
+        keys_of_schema = leaves(schema)
         for key in values:
             if key not in _KEYS:
                 raise InputError(f"{where}: {unknown('key', key, _KEYS)}")
-        base = read_keys(values, "base", where, known)
+        base = read_keys(values, "base", where, keys_of_schema)
         factors = {
             key: _distinct(choices, f"{where}: grid: {key}")
-            for key, choices in read_keys(values, "grid", where, known).items()
+            for key, choices in read_keys(values, "grid", where, keys_of_schema).items()
         }
-        variants = [*_combinations(factors), *_named(values.get("variants"), where, known)]
+        variants = [*_combinations(factors), *_named(values.get("variants"), where, keys_of_schema)]
         if not variants:
             raise InputError(f"{where}: varies nothing: give grid (key: [values]) or variants (a list with names)")
         for variant in variants:
@@ -178,7 +178,7 @@ def folder_name(name: str) -> str:
     return f"{safe[:80].lstrip('.')}-{digest(name)}"
 
 
-def read_keys(values: Mapping[str, Any], part: str, where: str, known: Container[str] = ()) -> dict[str, Any]:
+def read_keys(values: Mapping[str, Any], part: str, where: str, leaf_keys: Container[str] = ()) -> dict[str, Any]:
     """A part of the file (``base``) as dotted keys; none where the part is absent or has nothing behind it.
 
     Raises:
@@ -190,7 +190,7 @@ def read_keys(values: Mapping[str, Any], part: str, where: str, known: Container
     if not isinstance(result, Mapping):
         raise InputError(f"{where}: {part}: must be a mapping of configuration keys (found {result!r})")
     try:
-        return flatten(result, known)
+        return flatten(result, leaf_keys)
     except InputError as error:
         raise InputError(f"{where}: {part}: {error}") from error
 
@@ -248,7 +248,7 @@ def _word(value: Any) -> str:
     return f"[{' '.join(map(_word, value))}]" if isinstance(value, list) else str(value)
 
 
-def _named(variants: Any, where: str, known: frozenset[str]) -> list[Variant]:
+def _named(variants: Any, where: str, leaf_keys: frozenset[str]) -> list[Variant]:
     """The list ``variants``: a name each, the rest are configuration keys."""
     if variants is None:
         return []
@@ -261,6 +261,6 @@ def _named(variants: Any, where: str, known: frozenset[str]) -> list[Variant]:
         name = entry.get("name")
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{where}: variants: entry {number} has no name (found {name!r})")
-        own = {key: value for key, value in entry.items() if key != "name"}
-        named.append(Variant(name=name, changes=read_keys({name: own}, name, f"{where}: variants", known)))
+        changes = {key: value for key, value in entry.items() if key != "name"}
+        named.append(Variant(name=name, changes=read_keys({name: changes}, name, f"{where}: variants", leaf_keys)))
     return named

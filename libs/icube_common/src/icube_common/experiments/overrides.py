@@ -132,8 +132,8 @@ def leaves(schema: type[Config] | None) -> frozenset[str]:
 
 def changed(config: Config) -> dict[str, Any]:
     """The keys of a loaded configuration that differ from their defaults, with their values."""
-    known = leaves(type(config))
-    values, defaults = (flatten(config_to_dict(one), known) for one in (config, type(config)()))
+    leaf_keys = leaves(type(config))
+    values, defaults = (flatten(config_to_dict(one), leaf_keys) for one in (config, type(config)()))
     return {key: value for key, value in values.items() if value != defaults[key]}
 
 

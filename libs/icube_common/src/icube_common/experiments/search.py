@@ -139,12 +139,12 @@ class Search:
         for key in values:
             if key not in _KEYS:
                 raise InputError(f"{where}: {unknown('key', key, _KEYS)}")
-        known = leaves(schema)
+        leaf_keys = leaves(schema)
         space = values.get("space")
         if not isinstance(space, Mapping) or not space:
             raise InputError(f"{where}: space: must be a mapping of key: {{type: ..., ...}} (found {space!r})")
         parameters = tuple(_parameter(str(key), entry, f"{where}: space: {key}") for key, entry in space.items())
-        base = {**(below or {}), **read_keys(values, "base", where, known), **(above or {})}
+        base = {**(below or {}), **read_keys(values, "base", where, leaf_keys), **(above or {})}
         for parameter in parameters:
             if parameter.key in (above or {}):
                 raise InputError(f"{where}: {parameter.key} is searched: it cannot be set for all as well")

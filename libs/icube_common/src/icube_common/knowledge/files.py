@@ -212,15 +212,15 @@ def _parse_frozen(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def check_keys(value: Any, known: Sequence[str], *, required: Sequence[str]) -> None:
-    """Check that a value is a mapping with the required keys and no unknown ones.
+def check_keys(value: Any, allowed: Sequence[str], *, required: Sequence[str]) -> None:
+    """Check that a value is a mapping with the required keys and no unallowed ones.
 
     Raises:
         InputError: it is not; the key is named.
     """
     for key in _mapping(value):
-        if key not in known:
-            raise unknown("key", key, known)
+        if key not in allowed:
+            raise unknown("key", key, allowed)
     for key in required:
         if key not in value:
             raise InputError(f"{key!r} is missing")

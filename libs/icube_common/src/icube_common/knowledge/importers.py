@@ -181,14 +181,14 @@ def _clean(result: Mapping[str, Iterable[str]]) -> tuple[dict[str, list[str]], C
     remaining: dict[str, list[str]] = {}
     for name, texts in result.items():
         remaining[name] = []
-        seen = set()
+        seen_texts = set()
         for text in map(one_line, texts):
             why = "empty" if not text else "too short" if len(text.split()) < MIN_WORDS else ""
-            why = why or ("duplicate" if text.casefold() in seen else "")
+            why = why or ("duplicate" if text.casefold() in seen_texts else "")
             if why:
                 dropped[why] += 1
                 continue
-            seen.add(text.casefold())
+            seen_texts.add(text.casefold())
             remaining[name].append(text)
     return remaining, dropped
 

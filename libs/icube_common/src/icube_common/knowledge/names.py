@@ -34,17 +34,17 @@ def name_key(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-def match_classes(wanted: Sequence[str], found: Iterable[str]) -> dict[str, str]:
+def match_classes(class_names: Sequence[str], candidates: Iterable[str]) -> dict[str, str]:
     """Match names to classes, whatever the case, the spaces and the underscores.
 
     Returns:
-        wanted name -> found name, for those that have one, in the order of ``wanted``.
+        wanted name -> found name, for those that have one, in the order of ``class_names``.
 
     Raises:
         InputError: two names of one list differ in nothing but that.
     """
     by_key: list[dict[str, str]] = []
-    for names in (wanted, found):
+    for names in (class_names, candidates):
         keys: dict[str, str] = {}
         for name in names:
             key = name_key(name) or name
@@ -55,12 +55,12 @@ def match_classes(wanted: Sequence[str], found: Iterable[str]) -> dict[str, str]
     return {name: by_key[1][key] for key, name in by_key[0].items() if key in by_key[1]}
 
 
-def name_them(names: Iterable[str], known: Iterable[str] = (), limit: int = 20) -> str:
+def name_them(names: Iterable[str], candidates: Iterable[str] = (), limit: int = 20) -> str:
     """Names in one line, each with the nearest known spelling where there is one."""
-    known = list(known)
+    candidates = list(candidates)
     listed = []
     for name in names:
-        close = nearest(name, known)
+        close = nearest(name, candidates)
         listed.append(repr(name) + (f" (did you mean {close!r}?)" if close else ""))
     return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
 
@@ -80,15 +80,15 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     names = readers.get(path.suffix.lower(), _text_names)(read_utf8(path), path)
     if not names:
         raise InputError(f"{path}: holds no class name")
-    seen = set()
+    seen_names = set()
     for name in names:
         try:
             check_text(name, "class name")
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        if name in seen:
+        if name in seen_names:
             raise InputError(f"{path}: class {name!r} stands there twice")
-        seen.add(name)
+        seen_names.add(name)
     return tuple(names)
 
 

@@ -87,7 +87,7 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
     """
     classes = {name: list(sentences) for name, sentences in knowledge.classes.items()}
     counts: Counter[str] = Counter()
-    seen = set()
+    decided = set()
     for decision in decisions:
         if decision.class_name not in classes:
             raise unknown("class", decision.class_name, classes)
@@ -96,9 +96,9 @@ def decide(knowledge: ClassKnowledge, decisions: Sequence[Decision]) -> Reviewed
         before = [sentence.text for sentence in knowledge.classes[decision.class_name]]
         if decision.text not in before:
             raise InputError(f"class {decision.class_name!r}: has no sentence {decision.text!r}; was it edited since?")
-        if (decision.class_name, decision.text) in seen:
+        if (decision.class_name, decision.text) in decided:
             raise InputError(f"class {decision.class_name!r}: {decision.text!r} is decided on twice")
-        seen.add((decision.class_name, decision.text))
+        decided.add((decision.class_name, decision.text))
         index = before.index(decision.text)
         changed = _decided(sentences[index], decision)
         if changed != sentences[index]:

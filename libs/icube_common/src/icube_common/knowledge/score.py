@@ -164,7 +164,7 @@ def score_sentences(
     sums = np.zeros((len(names), features.shape[1]))
     np.add.at(sums, classes, features)
     means = _unit(sums)
-    own, nearest_mean, nearest = _margins(features, classes, sums, means)
+    same_class, nearest_mean, nearest = _margins(features, classes, sums, means)
     inside, across = _nearest_sentences(features, classes)
     accuracy, baseline = np.full(len(texts), np.nan), None
     if image_features is not None and labels is not None:
@@ -180,7 +180,7 @@ def score_sentences(
     scores = []
     for index, (place, sentence) in enumerate(entries):
         tokens = count_tokens(sentence.text) if count_tokens else None
-        margin = own[index] - nearest_mean[index]
+        margin = same_class[index] - nearest_mean[index]
         scores.append(
             SentenceScore(
                 class_name=names[place],
@@ -246,13 +246,13 @@ def _margins(
     NaN where there is no other sentence, or no other class.
     """
     counts = np.bincount(classes, minlength=len(sums))
-    own = np.sum(features * _unit(sums[classes] - features), axis=1)
-    own[counts[classes] == 1] = np.nan
+    same_class = np.sum(features * _unit(sums[classes] - features), axis=1)
+    same_class[counts[classes] == 1] = np.nan
     if len(sums) == 1:
-        return own, np.full(len(features), np.nan), np.zeros(len(features), dtype=int)
+        return same_class, np.full(len(features), np.nan), np.zeros(len(features), dtype=int)
     cosines = features @ means.T
     cosines[np.arange(len(features)), classes] = -np.inf
-    return own, cosines.max(axis=1), cosines.argmax(axis=1)
+    return same_class, cosines.max(axis=1), cosines.argmax(axis=1)
 
 
 def _nearest_sentences(

@@ -28,10 +28,10 @@ def overlay_pose(
 
     image = Image.fromarray(np.ascontiguousarray(frame))
     pen = ImageDraw.Draw(image)
-    points, seen = np.asarray(pixels, dtype=np.float64)[:, :2], np.asarray(visibility)
+    points, visible = np.asarray(pixels, dtype=np.float64)[:, :2], np.asarray(visibility)
     stroke = width or max(1, round(min(image.size) / 120))
     for start, end in CONNECTIONS:
-        if np.isfinite(points[[start, end]]).all() and min(seen[start], seen[end]) >= MIN_VISIBILITY:
+        if np.isfinite(points[[start, end]]).all() and min(visible[start], visible[end]) >= MIN_VISIBILITY:
             sides = {index % 2 for index in (start, end) if index}  # odd numbers are on the left
             colour = MIDDLE if len(sides) != 1 else LEFT if sides == {1} else RIGHT
             pen.line([tuple(points[start]), tuple(points[end])], fill=colour, width=stroke)

@@ -70,12 +70,12 @@ class PoseSequence:
         hips, shoulders = ([INDEX[f"{side}_{joint}"] for side in ("left", "right")] for joint in ("hip", "shoulder"))
         centred = self.metres - self.metres[:, hips].mean(axis=1, keepdims=True)
         middle = self.pixels[:, hips].mean(axis=1)
-        seen = self.detected
-        if not seen.any():
+        present = self.detected
+        if not present.any():
             return np.full((len(self.times), len(SKELETON_JOINTS), 3), np.nan, dtype=np.float32)
-        metres = np.linalg.norm(centred[seen][:, shoulders, :2].mean(axis=1), axis=1)
-        pixels = np.linalg.norm((self.pixels[:, shoulders].mean(axis=1) - middle)[seen, :2], axis=1)
-        path = (middle - middle[seen][0]) * float(np.median(metres) / max(np.median(pixels), 1e-9))
+        metres = np.linalg.norm(centred[present][:, shoulders, :2].mean(axis=1), axis=1)
+        pixels = np.linalg.norm((self.pixels[:, shoulders].mean(axis=1) - middle)[present, :2], axis=1)
+        path = (middle - middle[present][0]) * float(np.median(metres) / max(np.median(pixels), 1e-9))
         path[:, 2] = 0.0  # the distance to the camera is unknown
         joints = (centred + path[:, None])[:, [INDEX[name] for name in SKELETON_JOINTS.values()]]
         return (joints * [1.0, -1.0, -1.0]).astype(np.float32)
@@ -120,10 +120,10 @@ class PoseSequence:
         gates = gates or PoseGates()
         hips = self.visibility[:, [INDEX["left_hip"], INDEX["right_hip"]]].max(axis=1)
         valid = self.detected & (hips >= gates.min_hip_visibility)
-        kept = self._select(valid)
-        if valid.any() and np.median(list(kept.bone_variation().values())) > gates.max_bone_variation:
+        accepted = self._select(valid)
+        if valid.any() and np.median(list(accepted.bone_variation().values())) > gates.max_bone_variation:
             return self._select(np.zeros_like(valid))
-        return kept
+        return accepted
 
     def _select(self, frames: npt.NDArray[np.bool_]) -> PoseSequence:
         mask = frames[:, None, None]

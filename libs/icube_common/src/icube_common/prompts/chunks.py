@@ -21,12 +21,12 @@ FEW = 8
 
 def saved_bytes(run: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
     """Bytes that autograd keeps for the backward pass of a computation, its parameters not counted."""
-    known = {value.untyped_storage().data_ptr() for value in parameters}
+    pointers = {value.untyped_storage().data_ptr() for value in parameters}
     matches: dict[int, int] = {}
 
     def count(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
-        if storage.data_ptr() not in known:
+        if storage.data_ptr() not in pointers:
             matches[storage.data_ptr()] = storage.nbytes()
         return value
 

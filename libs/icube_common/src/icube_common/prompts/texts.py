@@ -23,15 +23,15 @@ def check_class_names(names: Mapping[str, str]) -> None:
     Raises:
         InputError: two labels have the same name; both are named.
     """
-    known: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for label, name in names.items():
         key = " ".join(name.casefold().split())
-        if key in known:
+        if key in labels:
             raise InputError(
-                f"classes {known[key]!r} and {label!r}: both are called {key!r} in a prompt; give them one label in "
+                f"classes {labels[key]!r} and {label!r}: both are called {key!r} in a prompt; give them one label in "
                 "the data, or names that differ in more than case"
             )
-        known[key] = label
+        labels[key] = label
 
 
 @dataclass(frozen=True)

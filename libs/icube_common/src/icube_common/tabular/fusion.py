@@ -134,10 +134,10 @@ class ClassPrototypeMemory(nn.Module):
             rows = torch.arange(len(self.values), device=classes.device)
         if len(rows) != len(classes):
             raise InputError(f"class memory: {len(classes)} class features for {len(rows)} rows of class numbers")
-        known = ~self.values.isnan().all(1)
-        features = text(self.values[known])
+        has_values = ~self.values.isnan().all(1)
+        features = text(self.values[has_values])
         residual = torch.zeros(len(self.values) + 1, features.shape[1], device=features.device)
-        residual[:-1][known] = self.map(features - features.mean(0))
+        residual[:-1][has_values] = self.map(features - features.mean(0))
         # the last row, which -1 names, stays 0
         added = residual[rows].to(classes)
         moved = F.normalize(classes + (added.unsqueeze(1) if classes.ndim == 3 else added), dim=-1)

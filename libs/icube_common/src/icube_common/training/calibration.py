@@ -80,17 +80,17 @@ def calibrate(logits: Array, labels: npt.NDArray[np.int64], *, method: str) -> C
         return Calibration(1.0, (0.0,) * classes, rows, before, before)
     biases = classes if method == "bias" else 0
 
-    def unpack(found: Array) -> tuple[float, Array]:
-        bias = found[1:] - found[1:].mean() if biases else np.zeros(classes)
-        return float(np.exp(found[0])), bias
+    def unpack(parameters: Array) -> tuple[float, Array]:
+        bias = parameters[1:] - parameters[1:].mean() if biases else np.zeros(classes)
+        return float(np.exp(parameters[0])), bias
 
-    def objective(found: Array) -> float:
-        temperature, bias = unpack(found)
-        return rows * _loss((logits + bias) / temperature, labels) + _PRIOR / 2 * float((found**2).sum())
+    def objective(parameters: Array) -> float:
+        temperature, bias = unpack(parameters)
+        return rows * _loss((logits + bias) / temperature, labels) + _PRIOR / 2 * float((parameters**2).sum())
 
     bounds = [tuple(np.log(_RANGE)), *[(-5.0, 5.0)] * biases]
-    found = minimize(objective, np.zeros(1 + biases), method="L-BFGS-B", bounds=bounds).x
-    temperature, bias = unpack(found)
+    parameters = minimize(objective, np.zeros(1 + biases), method="L-BFGS-B", bounds=bounds).x
+    temperature, bias = unpack(parameters)
     after = _loss((logits + bias) / temperature, labels)
     return Calibration(temperature, tuple(bias.tolist()), rows, before, after)
 

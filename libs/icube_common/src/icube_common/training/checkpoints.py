@@ -269,7 +269,7 @@ def load_final_weights(state: TrainingState, progress: Progress) -> None:
         for stem in ("model", "ema") if state.ema is not None else ("model",):
             loaded = read_tensors(state.run, progress.best_step, stem)
             source = checkpoint_folder(state.run, progress.best_step) / f"{stem}.safetensors"
-            own = model_tensors(state.module)
-            copy_tensors(source, loaded, own if stem == "model" else {name: own[name] for name in loaded})
+            tensors = model_tensors(state.module)
+            copy_tensors(source, loaded, tensors if stem == "model" else {name: tensors[name] for name in loaded})
     elif state.ema is not None:
         state.ema.copy_to_model()

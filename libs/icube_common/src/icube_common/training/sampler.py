@@ -58,7 +58,7 @@ class BatchOrder:
         """Sample indices of one epoch, shape (size,)."""
         if number not in self._epochs:
             # a batch reads at most the end of one epoch and the start of the next, unless the data set is tiny
-            for old in [known for known in self._epochs if known != number - 1]:
+            for old in [epoch for epoch in self._epochs if epoch != number - 1]:
                 del self._epochs[old]
             generator = np.random.default_rng([self.seed, number])
             if self.probabilities is None:

@@ -67,14 +67,14 @@ def named_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def encoder_precision(device: torch.device, wanted: str | None = None) -> str:
+def encoder_precision(device: torch.device, precision: str | None = None) -> str:
     """Mixed precision in which a frozen tower computes its features: that of the run on a GPU, ``"no"`` on a CPU.
 
     Args:
         device: where the tower is.
-        wanted: as ``train.mixed_precision``; None: that of ``accelerate launch --mixed_precision``.
+        precision: as ``train.mixed_precision``; None: that of ``accelerate launch --mixed_precision``.
     """
-    wanted = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") if wanted is None else wanted
-    if wanted not in MIXED_PRECISIONS or device.type == "cpu" or not torch.amp.is_autocast_available(device.type):
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no") if precision is None else precision
+    if precision not in MIXED_PRECISIONS or device.type == "cpu" or not torch.amp.is_autocast_available(device.type):
         return "no"
-    return wanted
+    return precision

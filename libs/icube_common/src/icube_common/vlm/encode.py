@@ -219,8 +219,8 @@ class _Batches:
         if device.type == "cuda":
             pixels = pixels.pin_memory()
         with torch.no_grad(), self._autocast(device.type):
-            found = self._encode(pixels.to(device, non_blocking=True))
-        features = {name: value.float().cpu() for name, value in found.items()}
+            result = self._encode(pixels.to(device, non_blocking=True))
+        features = {name: value.float().cpu() for name, value in result.items()}
         share = (time.perf_counter() - start) / len(self._frames)
         owners = [owner for _, owner in self._frames]
         self._frames = []

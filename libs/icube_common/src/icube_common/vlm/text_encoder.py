@@ -188,16 +188,16 @@ def read_tokens(tokenizer: Any, length: int) -> TextTokens:
             return list(inner(tokenizer.clean_fn(text), add_special_tokens=False).input_ids)
 
         plain = words(_PROBE)
-        own = tokenizer([_PROBE], context_length=length)[0].tolist()
-        start = next((i for i in range(length) if own[i : i + len(plain)] == plain), None)
+        reference = tokenizer([_PROBE], context_length=length)[0].tolist()
+        start = next((i for i in range(length) if reference[i : i + len(plain)] == plain), None)
         specials = len(inner(tokenizer.clean_fn(_PROBE)).input_ids) - len(plain)
         if start is None:
             raise InputError(f"{type(tokenizer).__name__}: its ids cannot be divided into words and special tokens")
         end = start + len(plain)
         result = TextTokens(
-            prefix=tuple(own[:start]),
-            suffix=tuple(own[end : end + specials - start]),
-            pad=own[-1],
+            prefix=tuple(reference[:start]),
+            suffix=tuple(reference[end : end + specials - start]),
+            pad=reference[-1],
             length=length,
             words=words,
             decode=lambda ids: inner.decode(list(ids)).strip(),

@@ -69,8 +69,8 @@ def augment(
     motion_filter = MotionFilter(store, config, classifier)
     motions, decisions = _generate(generator, motion_filter, config)
     actions = [str(motion.action) for motion in motions]
-    kept, filled, left_out = choose(decisions, actions, config.per_class, fill=config.fill)
-    _check_complete(kept, actions, decisions, config, generator.actions)
+    accepted, filled, left_out = choose(decisions, actions, config.per_class, fill=config.fill)
+    _check_complete(accepted, actions, decisions, config, generator.actions)
     names = _names(actions)
     rejected = [(names[row], left_out[row]) for row in sorted(left_out)]
     counts = Counter(decision.kind or "passed" for decision in decisions)
@@ -79,15 +79,15 @@ def augment(
         "noise_strength": config.noise_strength,
         "trained_on": store.fingerprint,
         "generated": len(motions),
-        "kept": len(kept),
+        "kept": len(accepted),
         "filled": len(filled),
         "share_passed": counts["passed"] / len(decisions),
         "first_reason": {name: count for name, count in counts.items() if name != "passed"},
         "per_class": {
             action: {
                 "generated": actions.count(action),
-                "passed": sum(not decisions[row].kind for row, own in enumerate(actions) if own == action),
-                "kept": sum(actions[row] == action for row in kept),
+                "passed": sum(not decisions[row].kind for row, label in enumerate(actions) if label == action),
+                "kept": sum(actions[row] == action for row in accepted),
                 "filled": sum(actions[row] == action for row in filled),
             }
             for action in generator.actions
@@ -103,7 +103,7 @@ def augment(
     }
     with atomic_folder(out, overwrite=overwrite) as folder:
         with StoreWriter(folder) as writer:
-            for row in kept:
+            for row in accepted:
                 motion, placement = canonicalise(motions[row], floor=0.0)
                 writer.append(replace(motion, source="generated"), placement, clip_id=names[row])
             writer.finish(description=description, rejected=rejected)
@@ -122,12 +122,12 @@ def _generate(
 ) -> tuple[list[Motion], list[FilterDecision]]:
     """Motions of every class, class by class, and more of those that fall short."""
     amount = math.ceil(config.per_class * config.oversample_factor)
-    wanted = [action for action in generator.actions for _ in range(amount)]
+    requests = [action for action in generator.actions for _ in range(amount)]
     motions: list[Motion] = []
     decisions: list[FilterDecision] = []
     for turn in range(1 if config.fill else ROUNDS):
-        numbers = range(len(motions), len(motions) + len(wanted))
-        new = list(generator.generate(wanted, numbers, config.seed))
+        numbers = range(len(motions), len(motions) + len(requests))
+        new = list(generator.generate(requests, numbers, config.seed))
         motions += new
         decisions += motion_filter.decisions(new)
         passed = Counter(
@@ -137,23 +137,23 @@ def _generate(
         if not short:
             break
         logger.info("round %d: short of %s", turn + 1, ", ".join(f"{a} ({passed[a]})" for a in short))
-        wanted = [action for action in short for _ in range(amount)]
+        requests = [action for action in short for _ in range(amount)]
     return motions, decisions
 
 
 def _check_complete(
-    kept: list[int], actions: list[str], decisions: list[FilterDecision], config: FilterConfig, wanted: list[str]
+    accepted: list[int], actions: list[str], decisions: list[FilterDecision], config: FilterConfig, required: list[str]
 ) -> None:
     """InputError for the first class that has too few."""
-    counts = Counter(actions[row] for row in kept)
-    for action in wanted:
+    counts = Counter(actions[row] for row in accepted)
+    for action in required:
         if counts[action] < config.per_class:
-            rows = [row for row, own in enumerate(actions) if own == action]
+            rows = [row for row, label in enumerate(actions) if label == action]
             reasons = Counter(decisions[row].kind for row in rows if decisions[row].kind)
-            told = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
+            reasons_text = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
             raise InputError(
                 f"class {action!r}: {counts[action]} of {len(rows)} generated motions pass, {config.per_class} wanted "
-                f"(rejected for: {told}); train longer, loosen --min-confidence or --tolerance, or take --fill"
+                f"(rejected for: {reasons_text}); train longer, loosen --min-confidence or --tolerance, or take --fill"
             )
 
 

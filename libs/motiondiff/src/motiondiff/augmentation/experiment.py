@@ -59,8 +59,8 @@ def run_trial(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: st
     metrics = evaluator.generated(evaluator.describe(ClipSet.from_motions(motions, classes)), 0)
     real = evaluator.set_metrics(evaluator.held_out)
     ratios = {f"{name}_of_real": metrics[name] / real[name] for name in RATIOS if real[name]}
-    known = {name: value for name, value in {**metrics, **ratios}.items() if math.isfinite(value)}
-    return Outcome(metrics={**known, "training_seconds": seconds})
+    finite = {name: value for name, value in {**metrics, **ratios}.items() if math.isfinite(value)}
+    return Outcome(metrics={**finite, "training_seconds": seconds})
 
 
 def trained_run(store: MotionStore, folder: Path, config: TrialConfig) -> tuple[Path, float]:

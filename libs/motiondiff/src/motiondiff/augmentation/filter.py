@@ -127,19 +127,19 @@ def choose(
     Returns:
         Rows that are kept; those among them that fill; and why each other row is left out.
     """
-    kept: list[int] = []
+    accepted: list[int] = []
     filled: list[int] = []
     left_out = {row: decision.reason for row, decision in enumerate(decisions) if decision.kind}
     for action in dict.fromkeys(actions):
-        rows = [row for row, own in enumerate(actions) if own == action]
+        rows = [row for row, label in enumerate(actions) if label == action]
         good = [row for row in rows if not decisions[row].kind]
         for row in good[per_class:]:
             left_out[row] = f"not needed: {per_class} of {action!r} are there"
-        kept += good[:per_class]
+        accepted += good[:per_class]
         if fill and len(good) < per_class:
             rest = [row for row in rows if decisions[row].kind and decisions[row].kind != COPY]
             rest.sort(key=lambda row: -decisions[row].confidence)
             filled += rest[: per_class - len(good)]
     for row in filled:
         del left_out[row]
-    return sorted(kept + filled), sorted(filled), left_out
+    return sorted(accepted + filled), sorted(filled), left_out

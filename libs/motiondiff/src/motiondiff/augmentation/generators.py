@@ -32,7 +32,7 @@ class Generator(Protocol):
         """Vocabulary of actions."""
         ...
 
-    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+    def generate(self, actions: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
         """A motion for each action; motion i depends on (seed, numbers[i]) and its action alone."""
         ...
 
@@ -74,12 +74,12 @@ class DiffusionGenerator:
         """Vocabulary of actions."""
         return list(self.pipeline.denoiser.config.actions)
 
-    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+    def generate(self, requests: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
         """A motion for each action; see `Generator`."""
-        for rows in _batches(len(wanted), self.config.batch_size):
-            varied = [self._source(wanted[row], numbers[row], seed) for row in rows] if self.sources else None
+        for rows in _batches(len(requests), self.config.batch_size):
+            varied = [self._source(requests[row], numbers[row], seed) for row in rows] if self.sources else None
             output = self.pipeline(
-                actions=[wanted[row] for row in rows],
+                actions=[requests[row] for row in rows],
                 styles=[sample_style(self.styles, seed, numbers[row]) for row in rows],
                 num_inference_steps=self.config.steps or STEPS,
                 guidance_scale=GUIDANCE if self.config.guidance is None else self.config.guidance,
@@ -114,10 +114,10 @@ class VaeGenerator:
         """Vocabulary of actions."""
         return self.model.actions
 
-    def generate(self, wanted: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
+    def generate(self, requests: Sequence[str], numbers: Sequence[int], seed: int) -> Iterator[Motion]:
         """A motion for each action; see `Generator`."""
-        for rows in _batches(len(wanted), self.config.batch_size):
-            yield from self.model([wanted[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows])
+        for rows in _batches(len(requests), self.config.batch_size):
+            yield from self.model([requests[row] for row in rows], [clip_generator(seed, numbers[row]) for row in rows])
 
 
 def load_generator(run: str | Path, config: FilterConfig, store: MotionStore) -> tuple[Generator, str]:

@@ -128,10 +128,10 @@ def run_source(overrides: Mapping[str, Any], seed: int, folder: Path, *, data: s
     rows = sample_subset(store, real, float(overrides["fraction"]), config.subset_seed)
     share = write_subset(store, rows, folder / REAL, {"fraction": overrides["fraction"]})
     settings = config.actor if overrides["method"] == "actor" else config.motiondiff
-    known = finished_run(folder, GENERATOR, config_to_yaml(settings), share)
-    run = folder / GENERATOR if known is None else known.path
-    if known is not None:
-        steps, seconds = (known.read_metrics()[-1][name] for name in ("step", "seconds"))
+    finished = finished_run(folder, GENERATOR, config_to_yaml(settings), share)
+    run = folder / GENERATOR if finished is None else finished.path
+    if finished is not None:
+        steps, seconds = (finished.read_metrics()[-1][name] for name in ("step", "seconds"))
     else:
         from motiondiff.training.actor import train_actor
         from motiondiff.training.diffusion import train
@@ -200,11 +200,11 @@ def _run_all(
     results: dict[tuple[str, int], TrialRunResult] = {}
     todo = []
     for cell in cells:
-        found = read_result(cell)
-        if found is None or (retry_failed and found.error is not None):
+        earlier = read_result(cell)
+        if earlier is None or (retry_failed and earlier.error is not None):
             todo.append(cell)
         else:
-            results[cell.name, cell.seed] = found
+            results[cell.name, cell.seed] = earlier
 
     def calls() -> Iterator[tuple[tuple[str, int], tuple[Any, ...]]]:
         for cell in todo:

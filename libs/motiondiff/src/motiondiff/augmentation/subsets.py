@@ -48,11 +48,11 @@ def split_real_and_test(store: MotionStore, test_subjects: Sequence[str] = ()) -
     if both:
         raise InputError(f"{store.path}: {column} {min(both)!r} has clips on both sides of the split")
     for code, action in enumerate(store.actions):
-        count, held = (int((store.columns["action"][rows] == code).sum()) for rows in (real, test))
+        count, test_count = (int((store.columns["action"][rows] == code).sum()) for rows in (real, test))
         if count < MIN_CLIPS:
             words = {0: "no clip", 1: "a single clip"}[count]
             raise InputError(f"{store.path}: class {action!r} has {words} to train on, at least {MIN_CLIPS} are needed")
-        if not held:
+        if not test_count:
             raise InputError(f"{store.path}: class {action!r} has no clip of the held-out subjects")
     return real, test
 
@@ -99,9 +99,11 @@ def write_subset(
     Raises:
         InputError: ``out`` exists.
     """
-    kept = {name: store.header.get(name) for name in ("format", "source", "simulated")}
+    provenance = {name: store.header.get(name) for name in ("format", "source", "simulated")}
     with atomic_folder(out) as folder, StoreWriter(folder) as writer:
         for row in rows.tolist():
             writer.append(store[row], store.world_transform(row), clip_id=store.clip_ids[row])
-        writer.finish(description={**kept, "split_by": "none", "subset_of": store.fingerprint, **(description or {})})
+        writer.finish(
+            description={**provenance, "split_by": "none", "subset_of": store.fingerprint, **(description or {})}
+        )
     return MotionStore(out)

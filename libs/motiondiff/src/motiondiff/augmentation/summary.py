@@ -181,7 +181,7 @@ def summarise(
         results: (name of the arm, seed) -> result of a classifier.
         test_subjects: held-out subjects.
     """
-    found = {row: _row(row, config, sources, results) for row in rows}
+    by_arm = {row: _row(row, config, sources, results) for row in rows}
     contrasts = []
     for fraction in config.fractions:
         here = {(row.method, row.real): row for row in rows if row.fraction == fraction}
@@ -189,12 +189,12 @@ def summarise(
         pairs = [(here[method, both], real) for method in config.methods for both in (True, False)]
         for one, other in itertools.combinations(config.methods, 2):
             pairs += [(here[one, both], here[other, both]) for both in (False, True)]
-        contrasts += [_contrast(folder, first, second, found) for first, second in pairs]
+        contrasts += [_contrast(folder, first, second, by_arm) for first, second in pairs]
     return StudySummary(
         folder=folder,
         data={"store": store.path.name, "fingerprint": store.fingerprint},
         config=config,
-        rows=tuple(found[row] for row in rows),
+        rows=tuple(by_arm[row] for row in rows),
         contrasts=tuple(contrasts),
         sources=tuple(sources.values()),
         test_subjects=tuple(test_subjects),
@@ -222,8 +222,8 @@ def _row(
     )
 
 
-def _contrast(folder: Path, first: StudyArm, second: StudyArm, found: Mapping[StudyArm, ArmResult]) -> Contrast:
-    values = [found[row].values for row in (first, second)]
+def _contrast(folder: Path, first: StudyArm, second: StudyArm, by_arm: Mapping[StudyArm, ArmResult]) -> Contrast:
+    values = [by_arm[row].values for row in (first, second)]
     shared = sorted(values[0].keys() & values[1].keys())
     subjects = None
     if shared:

@@ -86,9 +86,9 @@ def _prepare(args: argparse.Namespace) -> Mapping[str, Any]:
         raise InputError("--action-from and --metadata with --merge: write `action_from:`, `metadata:` into the file")
     if not 0 < args.fps <= 1000:
         raise InputError(f"--fps {args.fps}: must be positive (at most 1000)")
-    own = bool(args.action_from or args.metadata)
+    has_labels = bool(args.action_from or args.metadata)
     options = PrepareOptions(
-        labels=LabelMap.load(args.labels, args.format, own=own) if args.labels else None,
+        labels=LabelMap.load(args.labels, args.format, user_labels=has_labels) if args.labels else None,
         exclude=read_exclusion_lists(args.exclude),
         test_groups=tuple(name for name in args.test_groups.split(",") if name),
         **values_of(
@@ -115,8 +115,8 @@ def _info(args: argparse.Namespace) -> Mapping[str, Any]:
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="FILE_OR_STORE", help="an .npz, .bvh or .npy file, or a store")
     parser.add_argument("more", nargs="*", metavar="FILE2", help="further files, for html: two are shown side by side")
-    known = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
-    parser.add_argument("--to", required=True, metavar="FORMAT", help=known)
+    formats = f"one of: {', '.join(EXPORT_FORMATS)}; a store also as: {', '.join(SET_FORMATS)}"
+    parser.add_argument("--to", required=True, metavar="FORMAT", help=formats)
     parser.add_argument(
         "--out",
         required=True,

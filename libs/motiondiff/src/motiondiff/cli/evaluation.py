@@ -60,11 +60,11 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def _render_test(result: Mapping[str, Any]) -> str:
-    found = result["top1"]
-    low, high = found["ci95"]
-    interval = f"no interval: {found['note']}" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
+    top1 = result["top1"]
+    low, high = top1["ci95"]
+    interval = f"no interval: {top1['note']}" if low is None else f"95 % interval {low:.3f} to {high:.3f}"
     lines = [
-        f"accuracy {found['mean']:.3f} ({interval}) on {result['test_clips']} clips of {found['groups']} subjects, "
+        f"accuracy {top1['mean']:.3f} ({interval}) on {result['test_clips']} clips of {top1['groups']} subjects, "
         f"{result['training_clips']} training clips, {result['seeds']} seeds",
         *(f"  {name}: {share:.3f}" for name, share in result["recall"].items()),
         result["predictions"],

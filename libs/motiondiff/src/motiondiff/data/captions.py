@@ -137,8 +137,8 @@ def store_captions(store: MotionStore, *, labels: bool = False, mirror: bool = F
     ]
     clip_indices: list[Index] = []
     for texts, action in zip(store.texts, store.columns["action"].tolist(), strict=True):
-        own = dict.fromkeys(" ".join(text.split()) for text in texts if re.search(r"\w", text))
-        indices = np.array([number.setdefault(text, len(number)) for text in own], dtype=np.int64)
+        unique = dict.fromkeys(" ".join(text.split()) for text in texts if re.search(r"\w", text))
+        indices = np.array([number.setdefault(text, len(number)) for text in unique], dtype=np.int64)
         if action >= 0 and (labels or not len(indices)):
             indices = np.unique(np.concatenate([indices, of_action[action]]))
         clip_indices.append(indices)
@@ -180,17 +180,17 @@ class EmbeddedCaptions:
 
         With ``mirrored`` it is one of the mirrored motion.
         """
-        own = self.captions.clip_indices[clip]
-        if not len(own):
+        indices = self.captions.clip_indices[clip]
+        if not len(indices):
             return None
         if mirrored and self.captions.mirrored is not None:
-            own = self.captions.mirrored[own]
+            indices = self.captions.mirrored[indices]
         if generator is None:
-            return self.embeddings[own[0]]
-        vector = self.embeddings[generator.choice(own)].astype(np.float64)
+            return self.embeddings[indices[0]]
+        vector = self.embeddings[generator.choice(indices)].astype(np.float64)
         if generator.random() < self.blend:
             weight = generator.random()
-            vector = (1 - weight) * vector + weight * self.embeddings[generator.choice(own)]
+            vector = (1 - weight) * vector + weight * self.embeddings[generator.choice(indices)]
         vector = vector + generator.standard_normal(self.size) * (self.noise / np.sqrt(self.size))
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
@@ -204,8 +204,8 @@ class EmbeddedCaptions:
         """
         means = np.zeros((count, self.size), dtype=np.float32)
         for action in range(count):
-            own = [self.captions.clip_indices[clip] for clip in clips[actions[clips] == action]]
-            rows = np.concatenate(own) if own else np.array([], dtype=np.int64)
+            by_clip = [self.captions.clip_indices[clip] for clip in clips[actions[clips] == action]]
+            rows = np.concatenate(by_clip) if by_clip else np.array([], dtype=np.int64)
             if len(rows):
                 mean = self.embeddings[rows].mean(axis=0)
                 means[action] = mean / max(float(np.linalg.norm(mean)), 1e-12)

@@ -194,20 +194,20 @@ class ClipSet:
             InputError: no motion, one without an action or with one that is none of the classes, or another skeleton
                 or frame rate.
         """
-        found = list(motions)
-        if not found:
+        listed = list(motions)
+        if not listed:
             raise InputError("clips: no motion given")
-        first = found[0]
-        for motion in found:
+        first = listed[0]
+        for motion in listed:
             if not motion.skeleton.same_topology(first.skeleton) or abs(motion.fps - first.fps) > 1e-3:
                 raise InputError(f"{motion.source or 'motion'}: another skeleton or frame rate than the first motion")
             if motion.action is None:
                 raise InputError(f"{motion.source or 'motion'}: has no action")
         return cls(
-            positions=[canonicalise(motion, floor=0.0)[0].positions for motion in found],
-            labels=_numbers([motion.action or "" for motion in found], class_names),
-            ids=ids or [f"{motion.action}-{number}" for number, motion in enumerate(found)],
-            subjects=[motion.subject or "" for motion in found],
+            positions=[canonicalise(motion, floor=0.0)[0].positions for motion in listed],
+            labels=_numbers([motion.action or "" for motion in listed], class_names),
+            ids=ids or [f"{motion.action}-{number}" for number, motion in enumerate(listed)],
+            subjects=[motion.subject or "" for motion in listed],
             class_names=class_names,
             skeleton=first.skeleton,
             fps=first.fps,

@@ -106,7 +106,7 @@ def prepare_merged(
         for source, refs in zip(sources, units, strict=True)
     }
     check_output_path(out, overwrite=overwrite)
-    seen: dict[str, list[str]] = {source.name: [] for source in sources}
+    ids_by_source: dict[str, list[str]] = {source.name: [] for source in sources}
     description: dict[str, Any] = {
         "format": "merge",
         "source": Path(file).name,
@@ -123,13 +123,13 @@ def prepare_merged(
         items = check_labels(
             read_all(jobs, partial(_read, target=skeleton), pool),
             {source.name: source.options.labels for source in sources},
-            seen,
+            ids_by_source,
             lambda clip_id: clip_id.split("/", 1),
         )
         with tqdm(items, desc="read", unit="clip", total=len(jobs)) as bar:
             store = write_store(bar, out, options, description=description, overwrite=overwrite)
-    for name, given in annotated.items():
-        given.warn_unmatched(seen[name])
+    for name, of_source in annotated.items():
+        of_source.warn_unmatched(ids_by_source[name])
     warn_rejected(store)
     return store
 
@@ -177,19 +177,24 @@ def _source(path: Path, name: str, content: Any, labels: Any, options: PrepareOp
         raise InputError(f"{where}: action_from: folder or parent expected; metadata: a file")
     if not (labels is None or isinstance(labels, str)) or not isinstance(exclude, list):
         raise InputError(f"{where}: labels: a name or a file expected; exclude: a list of files")
-    own = replace(options, action_from=action_from, metadata=path.parent / metadata if metadata else None)
+    source_options = replace(options, action_from=action_from, metadata=path.parent / metadata if metadata else None)
     if labels is not None:
         shipped = labels in BUILTIN_MAPS
-        file, given = labels if shipped else path.parent / labels, bool(action_from or metadata)
-        own = replace(own, labels=LabelMap.load(file, content["format"], own=given))
+        file, has_labels = labels if shipped else path.parent / labels, bool(action_from or metadata)
+        source_options = replace(source_options, labels=LabelMap.load(file, content["format"], user_labels=has_labels))
     if exclude:
-        own = replace(own, exclude=own.exclude | read_exclusion_lists(path.parent / str(one) for one in exclude))
+        source_options = replace(
+            source_options,
+            exclude=source_options.exclude | read_exclusion_lists(path.parent / str(one) for one in exclude),
+        )
     if {"up", "unit", "source_fps"} & set(content):
         rate = content.get("source_fps")
         if not (rate is None or (isinstance(rate, int | float) and rate > 0)):
             raise InputError(f"{where}: source_fps: {rate!r}: frames per second expected")
-        own = replace(own, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate)
-    return Source(name, content["format"], path.parent / content["path"], own)
+        source_options = replace(
+            source_options, up=str(content.get("up", "auto")), unit=str(content.get("unit", "auto")), source_fps=rate
+        )
+    return Source(name, content["format"], path.parent / content["path"], source_options)
 
 
 def _known(path: Path, kind: str, content: dict[Any, Any], keys: tuple[str, ...]) -> None:

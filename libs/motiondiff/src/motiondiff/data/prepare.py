@@ -110,16 +110,18 @@ def prepare(
     annotations = annotate(format, references, source, action_from=options.action_from, metadata=options.metadata)
     check_output_path(out, overwrite=overwrite)
     description: dict[str, Any] = {"format": format, "source": Path(source).name, "simulated": False}
-    seen: dict[str, list[str]] = {"": []}
+    ids_by_source: dict[str, list[str]] = {"": []}
     with worker_pool(len(references), executor) as pool:
         references, rigs = resolve_conventions(format, references, options, pool)
         if rigs:
             description["rigs"] = rigs
         items = read_all(references, partial(read_and_check, options=options, annotations=annotations), pool)
-        bar = tqdm(check_labels(items, {"": options.labels}, seen), desc="read", unit="clip", total=len(references))
+        bar = tqdm(
+            check_labels(items, {"": options.labels}, ids_by_source), desc="read", unit="clip", total=len(references)
+        )
         with bar as clips:  # closed also on an error, whose message then has a line of its own
             store = write_store(clips, out, options, description=description, overwrite=overwrite)
-    annotations.warn_unmatched(seen[""])
+    annotations.warn_unmatched(ids_by_source[""])
     warn_rejected(store)
     return store
 
@@ -127,14 +129,14 @@ def prepare(
 def check_labels(
     items: Iterable[Clip | Rejection],
     maps: Mapping[str, LabelMap | None],
-    seen: Mapping[str, list[str]],
+    ids_by_source: Mapping[str, list[str]],
     split: Callable[[str], Sequence[str]] = lambda clip_id: ("", clip_id),
 ) -> Iterator[Clip | Rejection]:
-    """The items, with their ids in ``seen`` by source (``split``); at the end, `LabelMapCheck` of each map."""
+    """The items, with their ids in ``ids_by_source`` by source (``split``); at the end, `LabelMapCheck` of each map."""
     checks = {name: LabelMapCheck(labels) for name, labels in maps.items() if labels is not None}
     for item in items:
         name, clip_id = split(item.clip_id)
-        seen[name].append(clip_id)
+        ids_by_source[name].append(clip_id)
         if name in checks and (isinstance(item, Clip) or item.label is not None):
             checks[name].add(item.label)
         yield item
@@ -152,13 +154,13 @@ def resolve_conventions(
     Raises:
         InputError: up axis, unit or frame rate given for a format that fixes them.
     """
-    given = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
-    check_conventions(format, given)
+    conventions = {"up": options.up, "unit": options.unit, "source_fps": options.source_fps}
+    check_conventions(format, conventions)
     choose = getattr(get_reader(format), "choose_conventions", None)
     if choose is None:
         return references, []
     run = map if pool is None else partial(pool.map, chunksize=CHUNK_SIZE)
-    resolved, rigs = choose(references, **given, run=run)
+    resolved, rigs = choose(references, **conventions, run=run)
     return resolved, rigs
 
 

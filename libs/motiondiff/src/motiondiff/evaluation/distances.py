@@ -46,10 +46,10 @@ def kid(x: Features, y: Features, x_labels: Labels | None = None, y_labels: Labe
     if not np.array_equal(classes, others):
         raise InputError(f"KID: classes {classes.tolist()} on one side, {others.tolist()} on the other")
     members = [(labels[None] == classes[:, None]).astype(np.float64) for labels in groups]
-    own, theirs = (_within(a, rows) for a, rows in zip((x, y), members, strict=True))
+    first, theirs = (_within(a, rows) for a, rows in zip((x, y), members, strict=True))
     sizes = [rows.sum(axis=1) for rows in members]
     across = (members[0] @ _kernel(x, y) @ members[1].T / np.outer(*sizes)).mean()
-    return float(own + theirs - 2 * across)
+    return float(first + theirs - 2 * across)
 
 
 def _within(x: Features, members: npt.NDArray[np.float64]) -> float:
@@ -123,10 +123,10 @@ def within_class(features: Features, labels: npt.NDArray[np.int64]) -> float:
     """
     means = []
     for label in np.unique(labels):
-        own = features[labels == label]
-        if len(own) < 2:
+        members = features[labels == label]
+        if len(members) < 2:
             raise InputError(f"within-class diversity: class number {label} has a single clip, two are needed")
-        means.append(pdist(own).mean())
+        means.append(pdist(members).mean())
     return float(np.mean(means))
 
 

@@ -85,8 +85,10 @@ class MotionEvaluator:
         check_class_sizes(held_out, MIN_CLIPS, "held out")
         self.classifier = classifier
         self.memory = TrainingMemory(train)
-        own = describe_all(train, self.memory.lengths)
-        self.train = EvaluatedClips(train, classifier.features(train), classifier.predict(train), own, self.memory.own)
+        poses = describe_all(train, self.memory.lengths)
+        self.train = EvaluatedClips(
+            train, classifier.features(train), classifier.predict(train), poses, self.memory.own
+        )
         self.held_out = self.describe(held_out)
         self.held_out_p5 = float(np.percentile(self.held_out.nearest.distance, 5))
 
@@ -100,24 +102,24 @@ class MotionEvaluator:
             self.memory.nearest(clips),
         )
 
-    def matched(self, found: EvaluatedClips, reference: EvaluatedClips, seed: int) -> tuple[Index, Index]:
+    def matched(self, generated: EvaluatedClips, reference: EvaluatedClips, seed: int) -> tuple[Index, Index]:
         """Rows of two sets, as many of each class as the smallest of generated, held-out and training set has."""
         generator = np.random.default_rng([seed, 17])
         rows: tuple[list[int], list[int]] = ([], [])
-        sets = (found.clips, self.held_out.clips, self.train.clips)
-        for label in range(len(found.clips.class_names)):
+        sets = (generated.clips, self.held_out.clips, self.train.clips)
+        for label in range(len(generated.clips.class_names)):
             size = min(int(clips.counts[label]) for clips in sets)
-            for chosen, clips in zip(rows, (found.clips, reference.clips), strict=True):
-                own = np.flatnonzero(clips.labels == label)
-                chosen.extend(generator.permutation(own)[:size].tolist())
+            for chosen, clips in zip(rows, (generated.clips, reference.clips), strict=True):
+                members = np.flatnonzero(clips.labels == label)
+                chosen.extend(generator.permutation(members)[:size].tolist())
         return np.array(rows[0]), np.array(rows[1])
 
-    def distribution_metrics(self, found: EvaluatedClips, seed: int) -> Values:
+    def distribution_metrics(self, generated: EvaluatedClips, seed: int) -> Values:
         """KID, FID (NaN where the counts do not allow it), precision, recall and diversity of a matched draw."""
-        mine, theirs = self.matched(found, self.held_out, seed)
-        features, reference = found.features[mine], self.held_out.features[theirs]
+        mine, theirs = self.matched(generated, self.held_out, seed)
+        features, reference = generated.features[mine], self.held_out.features[theirs]
         real = self.held_out
-        distance = kid(found.features, real.features, found.clips.labels, real.clips.labels)
+        distance = kid(generated.features, real.features, generated.clips.labels, real.clips.labels)
         values = {"kid": distance, "fid": math.nan, "precision": math.nan, "recall": math.nan}
         if not why_no_fid(len(features), len(reference), features.shape[1]):
             values["fid"] = fid(features, reference)
@@ -125,21 +127,21 @@ class MotionEvaluator:
             values["precision"], values["recall"] = precision_recall(reference, features)
         return {**values, "diversity": diversity(features)}
 
-    def set_metrics(self, found: EvaluatedClips) -> Values:
+    def set_metrics(self, generated: EvaluatedClips) -> Values:
         """Accuracy, what a class spans, memorisation and physics of a whole set."""
-        labels = found.clips.labels
+        labels = generated.clips.labels
         return {
-            "accuracy": find_metric("mean_class_accuracy")(labels, found.probabilities),
-            "multimodality": within_class(found.features, labels),
-            "within_class_diversity": within_class(found.poses, labels),
-            **memorisation_metrics(found.nearest, self.memory.copy_distance, self.held_out_p5),
-            **physics_metrics(found.clips),
+            "accuracy": find_metric("mean_class_accuracy")(labels, generated.probabilities),
+            "multimodality": within_class(generated.features, labels),
+            "within_class_diversity": within_class(generated.poses, labels),
+            **memorisation_metrics(generated.nearest, self.memory.copy_distance, self.held_out_p5),
+            **physics_metrics(generated.clips),
         }
 
-    def generated(self, found: EvaluatedClips, seed: int) -> Values:
+    def generated(self, clips: EvaluatedClips, seed: int) -> Values:
         """All figures of one set of generated motions."""
-        check_class_sizes(found.clips, MIN_CLIPS, "generated")
-        return {**self.distribution_metrics(found, seed), **self.set_metrics(found)}
+        check_class_sizes(clips.clips, MIN_CLIPS, "generated")
+        return {**self.distribution_metrics(clips, seed), **self.set_metrics(clips)}
 
     def why_undefined(self, count: int) -> dict[str, str]:
         """Reasons for figures that are NaN, where each side of a matched draw has ``count`` clips."""
@@ -173,10 +175,10 @@ def evaluate_sets(
     """
     if not generated:
         raise InputError("evaluation: no set of motions given")
-    seen = [evaluator.describe(clips) for clips in generated]
-    rows = [evaluator.generated(found, seed) for seed, found in enumerate(seen)]
-    floor = [evaluator.distribution_metrics(evaluator.train, seed) for seed in range(len(seen))]
-    matched = len(evaluator.matched(seen[0], evaluator.held_out, 0)[0])
+    evaluated = [evaluator.describe(clips) for clips in generated]
+    rows = [evaluator.generated(described, seed) for seed, described in enumerate(evaluated)]
+    floor = [evaluator.distribution_metrics(evaluator.train, seed) for seed in range(len(evaluated))]
+    matched = len(evaluator.matched(evaluated[0], evaluator.held_out, 0)[0])
     floor_matched = len(evaluator.matched(evaluator.train, evaluator.held_out, 0)[0])
     reasons, floor_reasons = evaluator.why_undefined(matched), evaluator.why_undefined(floor_matched)
     metrics = {name: _over_seeds([row[name] for row in rows], reasons.get(name, "")) for name in rows[0]}
@@ -193,10 +195,10 @@ def evaluate_sets(
         find_metric("mean_class_accuracy"), clips.labels, evaluator.held_out.probabilities, clips.subjects
     )
     real["accuracy"] = {**accuracy.to_dict(), "over": "held-out subjects"}
-    own, of_training = evaluator.train.nearest.distance, evaluator.set_metrics(evaluator.train)
+    distance, of_training = evaluator.train.nearest.distance, evaluator.set_metrics(evaluator.train)
     training = {
-        "nearest_training_median": float(np.median(own)),
-        "nearest_training_p5": float(np.percentile(own, 5)),
+        "nearest_training_median": float(np.median(distance)),
+        "nearest_training_p5": float(np.percentile(distance, 5)),
         "copy_distance": evaluator.memory.copy_distance,
         **{name: of_training[name] for name in ("accuracy", "within_class_diversity")},
     }
@@ -206,31 +208,31 @@ def evaluate_sets(
         "training": training,
         "targets": check_targets(metrics, real, training["nearest_training_median"]),
         "counts": {
-            "generated": len(seen[0].clips),
+            "generated": len(evaluated[0].clips),
             "held_out": len(clips),
             "training": len(evaluator.train.clips),
             "matched": matched,
             "matched_real": floor_matched,
         },
-        "warnings": copy_warnings(seen, evaluator),
+        "warnings": copy_warnings(evaluated, evaluator),
     }
-    return result, seen
+    return result, evaluated
 
 
-def copy_warnings(seen: Sequence[EvaluatedClips], evaluator: MotionEvaluator) -> list[str]:
+def copy_warnings(evaluated: Sequence[EvaluatedClips], evaluator: MotionEvaluator) -> list[str]:
     """One line where motions are nearly verbatim copies of training clips; none otherwise."""
-    distances = np.concatenate([found.nearest.distance for found in seen])
+    distances = np.concatenate([clips.nearest.distance for clips in evaluated])
     copied = int((distances < evaluator.memory.copy_distance).sum())
     if not copied:
         return []
-    found, row = next(
-        (found, int(row))
-        for found in seen
-        for row in np.flatnonzero(found.nearest.distance < evaluator.memory.copy_distance)
+    clips, row = next(
+        (clips, int(row))
+        for clips in evaluated
+        for row in np.flatnonzero(clips.nearest.distance < evaluator.memory.copy_distance)
     )
     return [
         f"verbatim copies: {copied} of {len(distances)} motions are within {evaluator.memory.copy_distance:.4f} m of a "
-        f"training clip, the first: {found.clips.ids[row]} of {evaluator.train.clips.ids[found.nearest.clip[row]]}"
+        f"training clip, the first: {clips.clips.ids[row]} of {evaluator.train.clips.ids[clips.nearest.clip[row]]}"
     ]
 
 
@@ -307,10 +309,10 @@ def check_targets(
     result = {}
     for name, (least, most, meaning) in TARGETS.items():
         value = values[name]
-        known = math.isfinite(value)
-        met = None if not known else (least is None or value >= least) and (most is None or value <= most)
+        finite = math.isfinite(value)
+        met = None if not finite else (least is None or value >= least) and (most is None or value <= most)
         bound = {"at_least": least} if least is not None else {"at_most": most}
-        result[name] = {"value": value if known else None, **bound, "met": met, "meaning": meaning}
+        result[name] = {"value": value if finite else None, **bound, "met": met, "meaning": meaning}
     return result
 
 

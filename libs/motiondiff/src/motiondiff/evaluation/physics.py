@@ -66,7 +66,7 @@ def physics_metrics(clips: ClipSet) -> dict[str, float]:
     result = {}
     for name in FIGURES:
         values = np.array([row[name] for row in rows])
-        known = np.isfinite(values)
-        means = [values[known & (clips.labels == label)].mean() for label in np.unique(clips.labels[known])]
+        finite = np.isfinite(values)
+        means = [values[finite & (clips.labels == label)].mean() for label in np.unique(clips.labels[finite])]
         result[name] = float(np.mean(means)) if means else math.nan
     return result

@@ -35,8 +35,8 @@ def on_body(positions: Array, parents: Sequence[int], lengths: Array) -> Array:
         if parent < 0:
             continue
         bone = positions[:, joint] - positions[:, parent]
-        own = np.linalg.norm(bone, axis=-1, keepdims=True)
-        direction = np.divide(bone, own, out=np.zeros_like(bone), where=own > 1e-6)
+        length = np.linalg.norm(bone, axis=-1, keepdims=True)
+        direction = np.divide(bone, length, out=np.zeros_like(bone), where=length > 1e-6)
         placed[:, joint] = placed[:, parent] + direction * lengths[joint]
     return placed
 

@@ -40,6 +40,6 @@ def precision_recall(
 
 def _radii(points: npt.NDArray[np.float64], neighbours: int) -> npt.NDArray[np.float64]:
     """(N,) distance of each point to its k-th nearest other one."""
-    own = cdist(points, points)
-    np.fill_diagonal(own, -1.0)  # itself comes first
-    return np.asarray(np.partition(own, neighbours, axis=1)[:, neighbours])
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, -1.0)  # itself comes first
+    return np.asarray(np.partition(distances, neighbours, axis=1)[:, neighbours])

@@ -30,7 +30,7 @@ def write_report(
     folder: Path,
     result: Mapping[str, Any],
     evaluator: MotionEvaluator,
-    seen: EvaluatedClips,
+    evaluated: EvaluatedClips,
     motions: list[Motion],
     predictions: Predictions,
     store: MotionStore,
@@ -41,7 +41,7 @@ def write_report(
         folder: existing folder.
         result: of `motiondiff.evaluation.runner.evaluate`.
         evaluator: real clips and the classifier.
-        seen: features of the first set of motions.
+        evaluated: features of the first set of motions.
         motions: that set.
         predictions: of all sets.
         store: the real clips.
@@ -60,9 +60,9 @@ def write_report(
     _metrics(report, result)
     if "text" in result:
         _texts(report, result["text"])
-    _curves(report, evaluator, seen, result)
+    _curves(report, evaluator, evaluated, result)
     _classes(report, evaluator, predictions)
-    _motions(report, folder / "sheets", evaluator, seen, motions, store)
+    _motions(report, folder / "sheets", evaluator, evaluated, motions, store)
     report.section("Settings")
     report.facts({name: value for name, value in settings.items() if name != "evaluator"})
     report.facts(settings["evaluator"], caption="The evaluator, trained on the training split alone")
@@ -111,19 +111,19 @@ def _texts(report: Report, text: Mapping[str, Any]) -> None:
     )
 
 
-def _curves(report: Report, evaluator: MotionEvaluator, seen: EvaluatedClips, result: Mapping[str, Any]) -> None:
+def _curves(report: Report, evaluator: MotionEvaluator, evaluated: EvaluatedClips, result: Mapping[str, Any]) -> None:
     report.section("Memorisation")
     report.paragraph(
         "Distance to the nearest training clip, or part of one, on a common body. Motions that copy lie left of "
         "held-out ones; a generator that generalises lies near them."
     )
     series = {}
-    for name, found in (
-        ("generated (seed 0)", seen),
+    for name, clips in (
+        ("generated (seed 0)", evaluated),
         ("held-out real", evaluator.held_out),
         ("training", evaluator.train),
     ):
-        distances = np.sort(found.nearest.distance)
+        distances = np.sort(clips.nearest.distance)
         series[name] = (distances.tolist(), (np.arange(1, len(distances) + 1) / len(distances)).tolist())
     report.plot(
         series,
@@ -139,14 +139,14 @@ def _classes(report: Report, evaluator: MotionEvaluator, predictions: Prediction
     names = predictions.class_names
     real = evaluator.held_out
     made = per_class_recall(predictions.labels, predictions.probabilities)
-    known = per_class_recall(real.clips.labels, real.probabilities)
+    recall = per_class_recall(real.clips.labels, real.probabilities)
     report.table(
         ["action", "recognised, generated", "recognised, real", "training clips", "held-out clips"],
         [
             [
                 name,
                 float(made[row]),
-                float(known[row]),
+                float(recall[row]),
                 int(evaluator.train.clips.counts[row]),
                 int(real.clips.counts[row]),
             ]
@@ -189,7 +189,7 @@ def _motions(
     report: Report,
     folder: Path,
     evaluator: MotionEvaluator,
-    seen: EvaluatedClips,
+    evaluated: EvaluatedClips,
     motions: list[Motion],
     store: MotionStore,
 ) -> None:
@@ -200,13 +200,13 @@ def _motions(
     )
     folder.mkdir()
     row_of = {name: row for row, name in enumerate(store.clip_ids)}
-    names = seen.clips.class_names
+    names = evaluated.clips.class_names
     for label, name in enumerate(names):
-        rows = np.flatnonzero(seen.clips.labels == label)[:SAMPLES]
-        best = seen.probabilities[rows].argmax(axis=1)
+        rows = np.flatnonzero(evaluated.clips.labels == label)[:SAMPLES]
+        best = evaluated.probabilities[rows].argmax(axis=1)
         made = [f"{name}: taken for {names[guess]}" for guess in best]
-        ids = [evaluator.train.clips.ids[seen.nearest.clip[row]] for row in rows]
-        near = [f"{seen.nearest.distance[row]:.3f} m: {clip}" for row, clip in zip(rows, ids, strict=True)]
+        ids = [evaluator.train.clips.ids[evaluated.nearest.clip[row]] for row in rows]
+        near = [f"{evaluated.nearest.distance[row]:.3f} m: {clip}" for row, clip in zip(rows, ids, strict=True)]
         stem = f"{label:02d}-{slug(name)}"
         left = write_contact_sheet(
             [motions[row] for row in rows], made, folder / f"{stem}.png", frames=FRAMES, cell=CELL

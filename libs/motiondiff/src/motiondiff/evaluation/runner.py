@@ -110,10 +110,10 @@ def evaluate(
     motions = [sample_balanced_set(pipeline, classes, options, count=options.per_action)]
     evaluator = MotionEvaluator(train, held_out, fit_classifier(train, options.classifier, options.evaluator_seed))
     for seed in range(1, options.seeds):
-        own = dataclasses.replace(options, seed=options.seed + seed)
-        motions.append(sample_balanced_set(pipeline, classes, own, count=options.per_action))
+        seed_options = dataclasses.replace(options, seed=options.seed + seed)
+        motions.append(sample_balanced_set(pipeline, classes, seed_options, count=options.per_action))
         logger.info("%d of %d sets of motions", seed + 1, options.seeds)
-    metrics, seen = evaluate_sets([ClipSet.from_motions(found, classes) for found in motions], evaluator)
+    metrics, evaluated = evaluate_sets([ClipSet.from_motions(generated, classes) for generated in motions], evaluator)
     target = Path(out)
     if pipeline.takes_text:
         text_results = evaluate_texts(pipeline, store, evaluator, options, Path(run) / TEXT_CACHE)
@@ -137,19 +137,19 @@ def evaluate(
         }
     )
     with atomic_folder(target, overwrite=overwrite) as folder:
-        predictions = generated_predictions(seen)
+        predictions = generated_predictions(evaluated)
         predictions.write_csv(folder / "predictions.csv")
         evaluator.classifier.save(folder / "evaluator")
-        write_report(folder, result, evaluator, seen[0], motions[0], predictions, store)
+        write_report(folder, result, evaluator, evaluated[0], motions[0], predictions, store)
         write_json(folder / "metrics.json", result)
     return result
 
 
-def generated_predictions(seen: list[EvaluatedClips]) -> Predictions:
+def generated_predictions(evaluated: list[EvaluatedClips]) -> Predictions:
     """Classifier probabilities of every motion; the seed is the repeat."""
     return concatenate(
         [
-            classifier_predictions(found.clips, found.probabilities, repeat=seed, subject=GENERATED)
-            for seed, found in enumerate(seen)
+            classifier_predictions(clips.clips, clips.probabilities, repeat=seed, subject=GENERATED)
+            for seed, clips in enumerate(evaluated)
         ]
     )

@@ -59,8 +59,8 @@ def sample_pools(meanings: Index, size: int, generator: np.random.Generator) -> 
     """
     groups = {meaning: np.flatnonzero(meanings == meaning) for meaning in np.unique(meanings).tolist()}
     pools = np.empty((len(meanings), size), dtype=np.int64)
-    for row, own in enumerate(meanings.tolist()):
-        others = generator.permutation([meaning for meaning in groups if meaning != own])[: size - 1]
+    for row, meaning_of_row in enumerate(meanings.tolist()):
+        others = generator.permutation([meaning for meaning in groups if meaning != meaning_of_row])[: size - 1]
         pools[row] = [row, *(generator.choice(groups[meaning]) for meaning in others.tolist())]
     return pools
 
@@ -108,7 +108,7 @@ def evaluate_texts(
         options.classifier,
         options.evaluator_seed,
     )
-    found: list[dict[str, float]] = []
+    by_seed: list[dict[str, float]] = []
     real: list[dict[str, float]] = []
     count = 0
     for seed in range(options.seeds):
@@ -130,12 +130,12 @@ def evaluate_texts(
         ]
         made = ClipSet.from_motions(labelled, held_out.class_names)
         embedded_texts = matcher.texts(vectors[drawn])
-        found.append(_figures(matcher, evaluator, made, embedded_texts, pools))
+        by_seed.append(_figures(matcher, evaluator, made, embedded_texts, pools))
         real.append(_figures(matcher, evaluator, clips, embedded_texts, pools))
         count = len(texts)
         logger.info("texts: %d of %d sets of motions", seed + 1, options.seeds)
     return {
-        **{name: mean_interval([row[name] for row in found]).to_dict() for name in MEANING},
+        **{name: mean_interval([row[name] for row in by_seed]).to_dict() for name in MEANING},
         "real": {name: mean_interval([row[name] for row in real]).to_dict() for name in MEANING},
         "chance": {f"r_precision_top{k}": min(1.0, k / pool) for k in TOP}
         | {"accuracy": 1 / len(held_out.class_names)},
@@ -145,8 +145,8 @@ def evaluate_texts(
     }
 
 
-def _sample_caption(known: Index, generator: np.random.Generator) -> int:
-    return int(generator.choice(known))
+def _sample_caption(captions: Index, generator: np.random.Generator) -> int:
+    return int(generator.choice(captions))
 
 
 def _figures(

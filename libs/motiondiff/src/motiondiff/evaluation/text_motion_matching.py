@@ -93,8 +93,8 @@ class Matcher:
     @torch.no_grad()
     def motions(self, clips: ClipSet) -> Table:
         """(N, E) of motions."""
-        seen = whole_clips(stack_clips(clips.positions, self.config), self.config)
-        return self.network.motion(seen).double().numpy()
+        frames = whole_clips(stack_clips(clips.positions, self.config), self.config)
+        return self.network.motion(frames).double().numpy()
 
     @torch.no_grad()
     def texts(self, embeddings: npt.NDArray[np.float32]) -> Table:

@@ -60,20 +60,20 @@ def retarget_file(
         hint = "" if joint_map else "; pair joints with --map"
         raise InputError(f"{source if joint_map is None else joint_map}: {error}{hint}") from error
     export(result.motion, out, clip_id=Path(source).stem)
-    match, own = result.correspondence, motion.skeleton.names
+    match, joint_names = result.correspondence, motion.skeleton.names
     return {
         "out": str(out),
         "frames": len(motion),
         "residual_mm": round(1000 * result.motion.residual, 1),
         "joints": {
             body.names[joint]: {
-                "source": own[other],
+                "source": joint_names[other],
                 "residual_mm": round(1000 * result.joint_residuals[body.names[joint]], 1),
             }
             for joint, other in sorted(match.pairs.items())
         },
         "roles": {
-            role: {"source": own[match.source_roles[role]], "target": body.names[joint]}
+            role: {"source": joint_names[match.source_roles[role]], "target": body.names[joint]}
             for role, joint in match.target_roles.items()
             if role in match.source_roles
         },
@@ -124,16 +124,18 @@ def export_files(
         raise InputError(f"--to {format}: {1 + len(more)} sources are given, and only html takes several")
     check_scale(format, scale)
     source = Path(source)
-    given: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
-    if source.is_dir() and given != {"up": "auto", "unit": "auto", "source_fps": None}:
+    conventions: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
+    if source.is_dir() and conventions != {"up": "auto", "unit": "auto", "source_fps": None}:
         raise InputError(f"--up, --unit and --source-fps are for BVH files; {source} is a store, y-up and in metres")
     check_output_path(out, overwrite=overwrite)
     if format == "html":
-        return _export_page([source, *(Path(other) for other in more)], Path(out), given, split=split, world=world)
+        return _export_page(
+            [source, *(Path(other) for other in more)], Path(out), conventions, split=split, world=world
+        )
     if format in SET_FORMATS:
         return _export_set(source, Path(out), format, split=split, world=world, overwrite=overwrite)
     if source.is_file():
-        motions = read_motions(source, **given)
+        motions = read_motions(source, **conventions)
         if len(motions) == 1:
             export(next(iter(motions.values())), Path(out), format, clip_id=source.stem, scale=scale)
             return {"out": str(out), "motions": 1}
@@ -174,7 +176,7 @@ def _clip(store: MotionStore, clip: int, *, world: bool) -> tuple[str, Motion]:
 
 
 def _export_page(
-    sources: Sequence[Path], out: Path, given: dict[str, Any], *, split: str | None, world: bool
+    sources: Sequence[Path], out: Path, conventions: dict[str, Any], *, split: str | None, world: bool
 ) -> dict[str, Any]:
     """Write one viewer page with the motions of all files and stores."""
     from motiondiff.export.html.page import write_html
@@ -184,9 +186,12 @@ def _export_page(
     def motions() -> Iterator[tuple[str, Motion]]:
         for source, name in zip(sources, names, strict=True):
             if source.is_file():
-                loaded = read_motions(source, **given)
-                for own, motion in loaded.items():
-                    yield name if len(loaded) == 1 else own if len(sources) == 1 else f"{name}/{own}", motion
+                loaded = read_motions(source, **conventions)
+                for motion_name, motion in loaded.items():
+                    yield (
+                        name if len(loaded) == 1 else motion_name if len(sources) == 1 else f"{name}/{motion_name}",
+                        motion,
+                    )
                 continue
             store = MotionStore(source)
             for clip in store.select(split):

@@ -87,8 +87,8 @@ class ActorVae(ModelMixin, ConfigMixin):
         """
         tokens = torch.stack([self.mu_token[action], self.sigma_token[action]], dim=1)
         sequence = torch.cat([tokens, self.embed_frames(features.masked_fill(~mask[..., None], 0.0))], dim=1)
-        own = torch.cat([mask.new_ones(len(mask), 2), mask], dim=1)
-        encoded = self.encoder(sequence + self.position[: sequence.shape[1]], src_key_padding_mask=~own)
+        attended = torch.cat([mask.new_ones(len(mask), 2), mask], dim=1)
+        encoded = self.encoder(sequence + self.position[: sequence.shape[1]], src_key_padding_mask=~attended)
         return encoded[:, 0], encoded[:, 1]
 
     def decode(

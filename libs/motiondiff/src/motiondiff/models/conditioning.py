@@ -65,15 +65,15 @@ class Conditions:
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in given.items() if value is not None})
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items() if value is not None})
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
         """Batches one after the other; all have texts, or none has."""
         columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Conditions)}
-        given = {name: torch.cat(column) for name, column in columns.items() if column[0] is not None}
-        return replace(parts[0], **given)
+        tensors = {name: torch.cat(column) for name, column in columns.items() if column[0] is not None}
+        return replace(parts[0], **tensors)
 
 
 def label_indices(kind: str, names: Sequence[str | None], vocabulary: Sequence[str]) -> Tensor:

@@ -149,18 +149,18 @@ class MotionDenoiser(ModelMixin, ConfigMixin):
             inpainting: the conditioned parts, by `motiondiff.models.inpainting.inpainting_input`.
         """
         batch, frames, _ = sample.shape
-        own = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
-        sample = sample.masked_fill(~own[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
+        valid = mask if mask is not None else sample.new_ones(batch, frames, dtype=torch.bool)
+        sample = sample.masked_fill(~valid[..., None], 0.0)  # NaN times an attention weight of 0 would still be NaN
         time = self.timestep_features(timestep.expand(batch)).to(self.token_kind.dtype)
         front = torch.cat([self.embed_timestep(time)[:, None], self.embed_conditions(conditions)], dim=1)
         front = front + self.token_kind
         embedded = self.embed_frames(sample) + self.frame_position[:frames]
         if inpainting is not None:
             assert self.embed_inpainting is not None, "this denoiser was trained without held parts"
-            inpainting = inpainting.masked_fill(~own[..., None], 0.0)
+            inpainting = inpainting.masked_fill(~valid[..., None], 0.0)
             embedded = embedded + self.embed_inpainting(inpainting)
         tokens = torch.cat([front, embedded], dim=1)
-        packing = Packing(torch.cat([own.new_ones(batch, front.shape[1]), own], dim=1))
+        packing = Packing(torch.cat([valid.new_ones(batch, front.shape[1]), valid], dim=1))
         packed = packing.pack(tokens)
         for layer in self.layers:
             packed = layer(packed, packing)
@@ -182,10 +182,10 @@ class Packing:
     def __init__(self, mask: Bool[Tensor, "B N"]) -> None:
         self.batch, self.tokens = mask.shape
         count = int(mask.sum())
-        kept = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
-        self.full = kept == mask.numel()
+        packed = min(-(-count // PACKING_STEP) * PACKING_STEP, mask.numel())
+        self.full = packed == mask.numel()
         # stable: the tokens that count keep their order, then padding
-        self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:kept]
+        self.places = mask.flatten().to(torch.uint8).argsort(descending=True, stable=True)[:packed]
         self.attention_mask = None if count == mask.numel() else rearrange(mask, "b keys -> b 1 1 keys")
 
     def pack(self, padded: Float[Tensor, "B N F"]) -> Float[Tensor, "M F"]:

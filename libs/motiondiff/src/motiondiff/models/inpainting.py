@@ -124,11 +124,11 @@ def sample_inpainting_mask(
     start = 1 + (place * (length - 1 - gap).clamp(min=1)).long()
     open_ended = (kind > 0.6) & (kind < 0.75)  # a beginning: the gap reaches to the end
     stop = torch.where(open_ended, length, start + gap)
-    kept = (frame < start[:, None]) | (frame >= stop[:, None])
-    kept &= (kind < 0.85)[:, None]
+    conditioned_frames = (frame < start[:, None]) | (frame >= stop[:, None])
+    conditioned_frames &= (kind < 0.85)[:, None]
     limb = subtrees(parents).to(mask.device)[(joint * len(parents)).long()]
     limb = (limb ^ (inverse < 0.5)[:, None]) & (kind > 0.75)[:, None]
-    conditioned = kept[:, :, None] | joint_features(limb)[:, None]
+    conditioned = conditioned_frames[:, :, None] | joint_features(limb)[:, None]
     return conditioned & mask[:, :, None] & (shown < share)[:, None, None]
 
 

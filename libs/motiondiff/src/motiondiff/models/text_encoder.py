@@ -161,11 +161,11 @@ def check_same_encoder(facts: Mapping[str, Any], encoder: TextEncoder) -> None:
     Raises:
         InputError: the fingerprints differ.
     """
-    wanted, given = facts.get("fingerprint"), encoder.facts["fingerprint"]
-    if wanted != given:
+    recorded, actual = facts.get("fingerprint"), encoder.facts["fingerprint"]
+    if recorded != actual:
         raise InputError(
             f"text encoder {encoder.names['encoder']} ({encoder.names['pretrained'] or 'its own weights'}): its "
-            f"fingerprint {given[:12]} is not {str(wanted)[:12]}, that of {facts.get('encoder')} "
+            f"fingerprint {actual[:12]} is not {str(recorded)[:12]}, that of {facts.get('encoder')} "
             f"({facts.get('pretrained') or 'its own weights'}), which the model was trained with; give that one's "
             "weights (--text-weights)"
         )

@@ -232,8 +232,8 @@ def inpaint(
     conditioned = torch.zeros(len(motions), max(lengths), size, dtype=torch.bool)
     for row, (motion, mask) in enumerate(zip(motions, masks, strict=True)):
         # a motion may be longer than its mask: what is cut off is not asked for
-        kept = min(len(motion), len(mask))
-        values[row, :kept] = pipeline.representation.encode(motion).cpu()[:kept]
+        shared = min(len(motion), len(mask))
+        values[row, :shared] = pipeline.representation.encode(motion).cpu()[:shared]
         conditioned[row, : len(mask)] = joint_features(torch.from_numpy(mask))
     made, *_ = pipeline(
         actions=actions,

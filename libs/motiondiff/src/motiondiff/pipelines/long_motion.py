@@ -185,13 +185,13 @@ class LongMotionSampler:
         return made[0]
 
     def _inpaint(
-        self, known: Motion, conditioned: Any, action: str | None, style: str | None, *, guidance: float
+        self, prior: Motion, conditioned: Any, action: str | None, style: str | None, *, guidance: float
     ) -> list[Motion]:
-        """Candidates that keep the conditioned parts of ``known``, in the world frame."""
+        """Candidates that keep the conditioned parts of ``prior``, in the world frame."""
         from motiondiff.pipelines.editing import inpaint, restore_conditioned
         from motiondiff.skeleton.motion import apply_transform, canonicalise
 
-        canonical, placement = canonicalise(known, floor=0.0)
+        canonical, placement = canonicalise(prior, floor=0.0)
         made = inpaint(
             self.pipeline,
             [canonical] * TAKES,
@@ -202,7 +202,7 @@ class LongMotionSampler:
             guidance=guidance,
             generators=self._generators(TAKES),
         )
-        return [restore_conditioned(known, apply_transform(motion, placement), conditioned) for motion in made]
+        return [restore_conditioned(prior, apply_transform(motion, placement), conditioned) for motion in made]
 
     def _choose(self, candidates: Sequence[Motion], near: slice, limit: float | None) -> Motion:
         """The first candidate that is slow enough near the transition, else the slowest."""
@@ -243,8 +243,8 @@ def real_fastest(store: MotionStore, *, actions: list[str] | None = None, quanti
     clips = store.select("train")
     if actions:
         codes = [store.actions.index(action) for action in actions if action in store.actions]
-        own = clips[np.isin(store.columns["action"][clips], codes)]
-        clips = own if len(own) else clips
+        of_action = clips[np.isin(store.columns["action"][clips], codes)]
+        clips = of_action if len(of_action) else clips
     fastest = np.concatenate([joint_speeds(store[int(clip)]).max(1) for clip in clips])
     return float(np.quantile(fastest, quantile)), len(fastest)
 
@@ -302,29 +302,29 @@ def compose(
 
     check_output_path(out, overwrite=overwrite)
     options = options or ComposeOptions()
-    wanted = load_timeline(timeline)
+    plan_file = load_timeline(timeline)
     settings = resolve(run, options)
     assert settings.steps is not None and settings.guidance is not None
     pipeline = load_pipeline(run, settings.scheduler)
     move_to(pipeline, options.device)
-    _check_labels(wanted, pipeline, timeline)
+    _check_labels(plan_file, pipeline, timeline)
     fps = float(pipeline.representation.config.fps)
-    overlap = max(2, round(wanted.transition * fps))
+    overlap = max(2, round(plan_file.transition * fps))
     try:
-        segments = plan(wanted, fps, overlap, int(pipeline.denoiser.config.max_frames))
+        segments = plan(plan_file, fps, overlap, int(pipeline.denoiser.config.max_frames))
     except InputError as error:
         raise InputError(f"{timeline}: {error}") from error
     store = find_store(run, data)
     if store is None:
         logger.warning("%s: its training data are missing: speeds are not compared with real motion (--data)", run)
     # real speeds at a transition: those of the training clips of its two actions
-    known: dict[frozenset[str], float] = {}
+    fastest_by_pair: dict[frozenset[str], float] = {}
     limits: list[float | None] = []
     for before, after in zip([segments[0], *segments], segments, strict=False):
-        pair = frozenset(name for name in (wanted.parts[s.part].action for s in (before, after)) if name is not None)
-        if store is not None and pair not in known:
-            known[pair] = real_fastest(store, actions=sorted(pair))[0]
-        limits.append(known.get(pair))
+        pair = frozenset(name for name in (plan_file.parts[s.part].action for s in (before, after)) if name is not None)
+        if store is not None and pair not in fastest_by_pair:
+            fastest_by_pair[pair] = real_fastest(store, actions=sorted(pair))[0]
+        limits.append(fastest_by_pair.get(pair))
     skeleton = load_body_shape(options.shape, pipeline.representation.skeleton) if options.shape else None
     composer = LongMotionSampler(
         pipeline,
@@ -336,9 +336,9 @@ def compose(
         limits=limits,
     )
     started = time.perf_counter()
-    motion, starts = composer.first_take(segments, wanted.parts)
+    motion, starts = composer.first_take(segments, plan_file.parts)
     for start, segment, limit in zip(starts, segments[1:], limits[1:], strict=True):
-        motion = composer.second_take(motion, start, wanted.parts[segment.part], limit)
+        motion = composer.second_take(motion, start, plan_file.parts[segment.part], limit)
     seconds = time.perf_counter() - started
     speeds = joint_speeds(motion)
     half = max(1, overlap // 2)
@@ -349,8 +349,8 @@ def compose(
         transitions.append(
             {
                 "seconds": start / fps,
-                "from": wanted.parts[before.part].action,
-                "to": wanted.parts[after.part].action,
+                "from": plan_file.parts[before.part].action,
+                "to": plan_file.parts[after.part].action,
                 "fastest_joint": fastest,
                 "real_p99": limit,
                 "within_real": None if limit is None else fastest <= limit,
@@ -369,7 +369,7 @@ def compose(
                 "fps": fps,
                 "seconds": motion.seconds,
                 "parts": [
-                    {"action": part.action, "seconds": part.seconds, "style": part.style} for part in wanted.parts
+                    {"action": part.action, "seconds": part.seconds, "style": part.style} for part in plan_file.parts
                 ],
                 "transitions": transitions,
                 "real_motion": None if store is None else str(store.path),
@@ -389,6 +389,6 @@ def compose(
 def _check_labels(timeline: Timeline, pipeline: MotionDiffusionPipeline, file: str | Path) -> None:
     for number, part in enumerate(timeline.parts, start=1):
         for kind, name in (("action", part.action), ("style", part.style)):
-            known = getattr(pipeline.denoiser.config, f"{kind}s")
-            if name is not None and name not in known:
-                raise InputError(f"{file}: entry {number}: {unknown(kind, name, known)}")
+            labels = getattr(pipeline.denoiser.config, f"{kind}s")
+            if name is not None and name not in labels:
+                raise InputError(f"{file}: entry {number}: {unknown(kind, name, labels)}")

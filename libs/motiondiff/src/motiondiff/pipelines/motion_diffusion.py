@@ -257,8 +257,8 @@ class MotionDiffusionPipeline(DiffusionPipeline):
                     noisy.repeat(rows, 1, 1).to(dtype), timestep.expand(batch * rows), conditions, row_mask, **inputs
                 ).float()
                 if guided:
-                    null, given = predicted.chunk(2)
-                    predicted = null + guidance_scale * (given - null)
+                    null, conditional = predicted.chunk(2)
+                    predicted = null + guidance_scale * (conditional - null)
                 if inpainting is not None:
                     fade = max(1, round(FADE_SECONDS * self.representation.config.fps))
                     predicted = spread_correction(predicted, inpainting.values, inpainting.mask, fade=fade)
@@ -306,12 +306,12 @@ class MotionDiffusionPipeline(DiffusionPipeline):
             InputError: an unknown action or style, of which the nearest is named; a text as in ``__call__``.
         """
         embeddings = has_text = None
-        given = {row: text for row, text in enumerate(texts or ()) if text is not None}
-        if given:
-            found = self.text_encoder.embed_request(list(given.values()))
-            has_text = torch.tensor([row in given for row in range(len(skeletons))])
-            embeddings = torch.zeros(len(skeletons), found.shape[1])
-            embeddings[has_text] = found
+        text_by_row = {row: text for row, text in enumerate(texts or ()) if text is not None}
+        if text_by_row:
+            encoded = self.text_encoder.embed_request(list(text_by_row.values()))
+            has_text = torch.tensor([row in text_by_row for row in range(len(skeletons))])
+            embeddings = torch.zeros(len(skeletons), encoded.shape[1])
+            embeddings[has_text] = encoded
         offsets = torch.tensor(np.stack([skeleton.offsets for skeleton in skeletons]))
         return Conditions(
             action=label_indices("action", actions, self.denoiser.config.actions),
@@ -324,14 +324,14 @@ class MotionDiffusionPipeline(DiffusionPipeline):
 
     def _likely_actions(self, actions: Sequence[str | None], conditions: Conditions) -> list[str | None]:
         """The action of each motion, for its length: of a text alone the one whose captions are nearest."""
-        known = self.denoiser.action_texts.cpu()
-        if conditions.text is None or conditions.has_text is None or not known.any():
+        embeddings = self.denoiser.action_texts.cpu()
+        if conditions.text is None or conditions.has_text is None or not embeddings.any():
             return list(actions)
-        similar = (conditions.text @ known.T).masked_fill(~known.any(dim=1), -torch.inf).argmax(dim=1)
+        similar = (conditions.text @ embeddings.T).masked_fill(~embeddings.any(dim=1), -torch.inf).argmax(dim=1)
         names = self.denoiser.config.actions
         return [
-            names[int(near)] if action is None and given else action
-            for action, near, given in zip(actions, similar, conditions.has_text, strict=True)
+            names[int(near)] if action is None and has_text else action
+            for action, near, has_text in zip(actions, similar, conditions.has_text, strict=True)
         ]
 
     def _count(self, num_motions: int | None, *lists: object) -> int:
@@ -381,9 +381,9 @@ class MotionDiffusionPipeline(DiffusionPipeline):
         elif num_frames is not None:
             lengths = [int(frames) for frames in num_frames]
         else:
-            own = generator if isinstance(generator, Sequence) else [generator] * len(actions)
+            generators = generator if isinstance(generator, Sequence) else [generator] * len(actions)
             lengths = []
-            for action, source in zip(actions, own, strict=True):
+            for action, source in zip(actions, generators, strict=True):
                 seed = None if source is None else int(torch.randint(2**62, (), generator=source, device=source.device))
                 drawn = self.representation.sample_length(action, np.random.default_rng(seed))
                 lengths.append(min(max(drawn, 2), limit))

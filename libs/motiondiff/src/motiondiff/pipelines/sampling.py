@@ -101,10 +101,10 @@ def check_model_format(folder: Path) -> None:
         InputError: it is of another one.
     """
     file = folder / "representation" / "config.json"
-    found = read_json(file).get("format_version")
-    if found != MODEL_FORMAT:
+    version = read_json(file).get("format_version")
+    if version != MODEL_FORMAT:
         raise InputError(
-            f"{file}: saved model of format {found or 1}, this version reads {MODEL_FORMAT}: train it again with "
+            f"{file}: saved model of format {version or 1}, this version reads {MODEL_FORMAT}: train it again with "
             "`motiondiff train --data STORE --out RUN`"
         )
 
@@ -191,23 +191,23 @@ def sample_style(styles: Sequence[str], seed: int, number: int) -> str | None:
     return styles[int(np.random.default_rng([seed, number, STYLE_STREAM]).integers(len(styles)))]
 
 
-def list_requests(options: SampleOptions, known: Sequence[str]) -> list[tuple[str | None, str | None]]:
+def list_requests(options: SampleOptions, model_actions: Sequence[str]) -> list[tuple[str | None, str | None]]:
     """The action and the text of every motion that the options ask for, in order.
 
     Args:
         options: what to generate.
-        known: the model's actions.
+        model_actions: the model's actions.
 
     Raises:
         InputError: an unknown action; the nearest is named.
     """
     if options.per_action is not None:
-        if not known:
+        if not model_actions:
             raise InputError("--per-action: this model was trained without actions; use --unconditional")
-        return [(action, None) for action in known for _ in range(options.per_action)]
+        return [(action, None) for action in model_actions for _ in range(options.per_action)]
     for action in options.actions:
-        if action not in known:
-            raise unknown("action", action, known)
+        if action not in model_actions:
+            raise unknown("action", action, model_actions)
     actions: list[str | None] = list(options.actions) or [None]
     texts: list[str | None] = list(options.texts) or [None]
     return [(action, text) for action in actions for text in texts for _ in range(options.count)]
@@ -225,9 +225,9 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
     from tqdm import tqdm
 
     steps, guidance = options.steps or STEPS, GUIDANCE if options.guidance is None else options.guidance
-    wanted = list_requests(options, list(pipeline.denoiser.config.actions))
-    known = list(pipeline.denoiser.config.styles) if options.mix_styles else []
-    styles = [sample_style(known, options.seed, number) or options.style for number in range(len(wanted))]
+    requests = list_requests(options, list(pipeline.denoiser.config.actions))
+    styles_of_model = list(pipeline.denoiser.config.styles) if options.mix_styles else []
+    styles = [sample_style(styles_of_model, options.seed, number) or options.style for number in range(len(requests))]
     shape: Skeleton | None = None
     if options.shape is not None:
         from motiondiff.data.readers.body_shape import load_body_shape
@@ -243,9 +243,9 @@ def generate(pipeline: MotionDiffusionPipeline, options: SampleOptions) -> Itera
         facts = pipeline.denoiser.config.text_encoder or {}
         encoder = load_saved_encoder(facts, pretrained=options.text_weights, device=pipeline.denoiser.device)
         pipeline.use_text_encoder(encoder)
-    with tqdm(total=len(wanted), desc="sample", unit="motion") as progress:
-        for first in range(0, len(wanted), options.batch_size):
-            actions, texts = zip(*wanted[first : first + options.batch_size], strict=True)
+    with tqdm(total=len(requests), desc="sample", unit="motion") as progress:
+        for first in range(0, len(requests), options.batch_size):
+            actions, texts = zip(*requests[first : first + options.batch_size], strict=True)
             output = pipeline(
                 actions=actions,
                 texts=texts,

@@ -41,17 +41,17 @@ def drop_small_classes(train: ClipSet, test: ClipSet, fewest: int, fewest_test: 
     Raises:
         InputError: fewer than two classes are left.
     """
-    kept = [
+    large = [
         name
         for name, count, tested in zip(train.class_names, train.counts.tolist(), test.counts.tolist(), strict=True)
         if count >= fewest and tested >= fewest_test
     ]
-    if len(kept) < 2:
+    if len(large) < 2:
         raise InputError(
-            f"--min-clips {fewest}: {len(kept)} classes have as many clips to train on (and {fewest_test} to test "
+            f"--min-clips {fewest}: {len(large)} classes have as many clips to train on (and {fewest_test} to test "
             "with), at least two are needed"
         )
-    return train.with_classes(kept), test.with_classes(kept)
+    return train.with_classes(large), test.with_classes(large)
 
 
 def load_clips(
@@ -69,12 +69,12 @@ def load_clips(
         InputError: a broken store, an action that the training store does not know, other joints or frame rate, a
             subject on both sides, or one store without subjects.
     """
-    known, tested = MotionStore(train), MotionStore(test)
-    same = known.fingerprint == tested.fingerprint
-    clips = ClipSet.from_store(known, split="train" if same else None)
+    training, tested = MotionStore(train), MotionStore(test)
+    same = training.fingerprint == tested.fingerprint
+    clips = ClipSet.from_store(training, split="train" if same else None)
     if extra is not None:
-        clips = clips.joined(ClipSet.from_store(MotionStore(extra), class_names=known.actions))
-    others = ClipSet.from_store(tested, split=split if same else None, class_names=known.actions)
+        clips = clips.joined(ClipSet.from_store(MotionStore(extra), class_names=training.actions))
+    others = ClipSet.from_store(tested, split=split if same else None, class_names=training.actions)
     clips.check_same_skeleton(others.skeleton, others.fps, str(tested.path))
     check_subject_overlap(clips, others)
     return clips, others
@@ -121,7 +121,10 @@ def train_and_test(
         clips, others = drop_small_classes(clips, others, min_clips, 0)
     classifiers = [fit_classifier(clips, config, seed) for seed in range(seeds)]
     predictions = concatenate(
-        [classifier_predictions(others, found.predict(others), repeat=seed) for seed, found in enumerate(classifiers)]
+        [
+            classifier_predictions(others, classifier.predict(others), repeat=seed)
+            for seed, classifier in enumerate(classifiers)
+        ]
     )
     recall = per_class_recall(predictions.labels, predictions.probabilities)
     target = Path(out)

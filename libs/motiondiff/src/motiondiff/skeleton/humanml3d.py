@@ -140,11 +140,13 @@ def set_bone_lengths(joints: npt.ArrayLike, lengths: npt.ArrayLike) -> Array:
         raise InputError(
             f"bone lengths {target_lengths.shape}: {NUM_JOINTS} positive numbers expected (the root's is not read)"
         )
-    own = bone_lengths(positions[:1])
+    present_lengths = bone_lengths(positions[:1])
     bones = positions[:, 1:] - positions[:, PARENTS[1:NUM_JOINTS]]
     bones *= (target_lengths[1:] / np.maximum(np.linalg.norm(bones, axis=-1), 1e-9))[..., None]
     out = np.empty_like(positions)
-    out[:, 0] = positions[:, 0] * (target_lengths[5] + target_lengths[8]) / max(own[5] + own[8], 1e-9)
+    out[:, 0] = (
+        positions[:, 0] * (target_lengths[5] + target_lengths[8]) / max(present_lengths[5] + present_lengths[8], 1e-9)
+    )
     for joint in range(1, NUM_JOINTS):
         out[:, joint] = out[:, PARENTS[joint]] + bones[:, joint - 1]
     return out

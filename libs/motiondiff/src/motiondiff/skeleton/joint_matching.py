@@ -59,8 +59,8 @@ def match_joints(
     for role, joint in target_roles.items():
         if joint in mapped:
             source_roles.pop(role, None)
-            if (own := mapped[joint]) is not None:
-                source_roles[role] = own
+            if (partner := mapped[joint]) is not None:
+                source_roles[role] = partner
     for role in REQUIRED_ROLES:
         for side, roles in ((source, source_roles), (target, target_roles)):
             if role not in roles:
@@ -77,7 +77,9 @@ def match_joints(
         by_name = {}
     pairs = {0: by_role.get(0, 0)}
     pairs |= {joint: by_name.get(joint, by_role.get(joint, -1)) for joint in range(1, len(target))}
-    pairs |= {joint: -1 if own is None else own for joint, own in mapped.items() if joint or own is not None}
+    pairs |= {
+        joint: -1 if partner is None else partner for joint, partner in mapped.items() if joint or partner is not None
+    }
     return JointCorrespondence(
         {joint: other for joint, other in pairs.items() if other >= 0}, source_roles, target_roles
     )

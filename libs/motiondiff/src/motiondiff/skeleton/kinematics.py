@@ -63,11 +63,11 @@ def forward_kinematics(
     level_positions = [root.unsqueeze(-2)]
     first = 1
     for count, parent_place in levels:
-        own = slice(first, first + count)
+        level = slice(first, first + count)
         parent_rotation = level_rotations[-1].index_select(-3, parent_place)
-        moved = (parent_rotation * offsets[..., own, None, :]).sum(-1)
+        moved = (parent_rotation * offsets[..., level, None, :]).sum(-1)
         level_positions.append(level_positions[-1].index_select(-2, parent_place) + moved)
-        level_rotations.append(parent_rotation @ rotations[..., own, :, :])
+        level_rotations.append(parent_rotation @ rotations[..., level, :, :])
         first += count
     return (
         torch.cat(level_positions, dim=-2).index_select(-2, places),

@@ -124,11 +124,11 @@ def _expected(
     """(T, 3) a joint of the source at the target's size, relative to the goal of the next paired joint outwards."""
     rest, own_rest = target.rest_positions, motion.skeleton.rest_positions
     start = _nearest_pair(target, joint, match.pairs)
-    own, own_start = match.pairs[joint], match.pairs[start]
-    apart = max(float(np.linalg.norm(own_rest[own] - own_rest[own_start])), 1e-6)
+    source, own_start = match.pairs[joint], match.pairs[start]
+    apart = max(float(np.linalg.norm(own_rest[source] - own_rest[own_start])), 1e-6)
     scale = float(np.linalg.norm(rest[joint] - rest[start])) / apart
-    seen = motion.positions.astype(np.float64)
-    return np.asarray(goals[:, joint] + scale * (seen[:, other] - seen[:, own]))
+    positions = motion.positions.astype(np.float64)
+    return np.asarray(goals[:, joint] + scale * (positions[:, other] - positions[:, source]))
 
 
 def _distance(a: Array, b: npt.NDArray[np.floating]) -> float:
@@ -148,23 +148,23 @@ def _distance_from_bones(points: Array, joints: Array) -> float:
 
 def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence) -> Array:
     """(T, J, 3) goal positions of the target's joints; those without a counterpart are interpolated in between."""
-    pairs, own, target_roles = match.pairs, match.source_roles, match.target_roles
-    seen = motion.positions.astype(np.float64)
+    pairs, source_roles, target_roles = match.pairs, match.source_roles, match.target_roles
+    positions = motion.positions.astype(np.float64)
     turns = _world_rotations(motion)
     rest, own_rest = target.rest_positions, motion.skeleton.rest_positions
     goals = np.zeros((len(motion), len(target), 3))
-    legs = _leg(rest, target_roles) / max(_leg(own_rest, own), 1e-6)
+    legs = _leg(rest, target_roles) / max(_leg(own_rest, source_roles), 1e-6)
     pelvis = target_roles["pelvis"]
-    goals[:, 0] = seen[:, pairs[0]] * legs
+    goals[:, 0] = positions[:, pairs[0]] * legs
     placed = {0}
     if pelvis and pairs[0] == pairs.get(pelvis):  # a frame of the world above the target's pelvis alone: below it
         goals[:, pelvis] = goals[:, 0]
         goals[:, 0] = goals[:, pelvis] - rest[pelvis]
         placed.add(pelvis)
     lower = {target_roles[role] for role in target_roles if role.endswith((" knee", " ankle"))}
-    hips, own_hips = ([roles["left hip"], roles["right hip"]] for roles in (target_roles, own))
+    hips, own_hips = ([roles["left hip"], roles["right hip"]] for roles in (target_roles, source_roles))
     # both rest poses in one frame, left, up and front: a rest pose may stand anyhow
-    own_axes = body_axes(own_rest[None], motion.skeleton, left_right_pairs(own))[0]
+    own_axes = body_axes(own_rest[None], motion.skeleton, left_right_pairs(source_roles))[0]
     common = own_axes @ body_axes(rest[None], target)[0].T
     above = {joint: _nearest_pair(target, joint, pairs) for joint in range(1, len(target))}
     # the girdle of the shoulders keeps the target's shape beside the neck and turns as the source's chest does: rigs
@@ -173,8 +173,8 @@ def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence
     girdle: dict[int, int] = {}  # target joint -> the source's chest
     for side in ("left", "right") if neck in pairs and neck else ():
         joint = target_roles.get(f"{side} collar", target_roles[f"{side} shoulder"])
-        if f"{side} collar" in own and joint in pairs:
-            girdle[joint] = max(motion.skeleton.parents[own[f"{side} collar"]], 0)
+        if f"{side} collar" in source_roles and joint in pairs:
+            girdle[joint] = max(motion.skeleton.parents[source_roles[f"{side} collar"]], 0)
     # bones that lead to no pair, such as attached meshes and twist bones, have no say
     leading = set(_with_ancestors(motion.skeleton, list(pairs.values()))) - {0}
     branches = [motion.skeleton.parents[joint] for joint in leading]
@@ -192,13 +192,13 @@ def _goal_positions(motion: Motion, target: Skeleton, match: JointCorrespondence
                 goals[:, joint] = goals[:, start] + turns[:, own_start] @ (common @ (rest[joint] - rest[start]))
                 continue
             if joint in lower:
-                from_hips = seen[:, pairs[joint]] - seen[:, own_hips].mean(axis=1)
+                from_hips = positions[:, pairs[joint]] - positions[:, own_hips].mean(axis=1)
                 goals[:, joint] = goals[:, hips].mean(axis=1) + legs * from_hips
                 continue
             ours_apart = float(np.linalg.norm(rest[joint] - rest[start]))
             theirs_apart = float(np.linalg.norm(own_rest[pairs[joint]] - own_rest[own_start]))
             scale = ours_apart / max(theirs_apart, 1e-6)
-            goals[:, joint] = goals[:, start] + scale * (seen[:, pairs[joint]] - seen[:, own_start])
+            goals[:, joint] = goals[:, start] + scale * (positions[:, pairs[joint]] - positions[:, own_start])
     for joint in range(1, len(target)):
         if joint not in pairs:
             end = next((other for other in pairs if joint in ancestors(target.parents, other)), None)

@@ -91,11 +91,11 @@ class Skeleton:
         target[0] = 0
         if not np.isfinite(target).all() or (target < 0).any():
             raise InputError("bone lengths: must be finite and not negative (metres)")
-        own = self.bone_lengths
+        present = self.bone_lengths
         for joint in range(1, len(self)):
-            if own[joint] < 1e-9 < target[joint]:
+            if present[joint] < 1e-9 < target[joint]:
                 raise InputError(f"bone length of {self.names[joint]!r}: its rest offset is zero and has no direction")
-        scale = np.divide(target, own, out=np.ones_like(own), where=own > 1e-9)
+        scale = np.divide(target, present, out=np.ones_like(present), where=present > 1e-9)
         return Skeleton(self.names, self.parents, self.offsets * scale[:, None])
 
     def index(self, name: str) -> int:

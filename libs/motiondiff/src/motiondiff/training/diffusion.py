@@ -234,8 +234,8 @@ def train(
     cache = FeatureCache(config.text.cache or RunFolder(out).path / TEXT_CACHE)
     if encoder is not None:
         # a new run's folder must not exist before all settings are checked
-        known = cache if config.text.cache or resume else None
-        captions = embed_captions(store, config.text, encoder, known, mirror=config.data.mirror > 0)
+        caption_cache = cache if config.text.cache or resume else None
+        captions = embed_captions(store, config.text, encoder, caption_cache, mirror=config.data.mirror > 0)
         means = captions.action_means(store.columns["action"], len(store.actions), clips)
         denoiser.action_texts.copy_(torch.from_numpy(means))
     schedule = make_noise_schedule(config.diffusion)
@@ -322,19 +322,19 @@ def make_denoiser(
             torch.manual_seed(config.train.seed)
             model = model(width=size)
     denoiser = model if isinstance(model, MotionDenoiser) else CustomDenoiser.for_dataset(data, model)
-    known = denoiser.config
-    if known.feature_size != size:
-        raise InputError(f"model: made for {known.feature_size} features a frame, the data have {size}")
-    if (list(known.actions), list(known.styles)) != (list(data.store.actions), list(data.store.styles)):
+    settings = denoiser.config
+    if settings.feature_size != size:
+        raise InputError(f"model: made for {settings.feature_size} features a frame, the data have {size}")
+    if (list(settings.actions), list(settings.styles)) != (list(data.store.actions), list(data.store.styles)):
         raise InputError("model: made for other actions or styles than the data have; make it with for_dataset(data)")
-    if known.max_frames < frames:
-        raise InputError(f"model: takes {known.max_frames} frames at most, data.max_frames={frames}")
-    if config.diffusion.inpainting_probability and not known.inpainting_input:
+    if settings.max_frames < frames:
+        raise InputError(f"model: takes {settings.max_frames} frames at most, data.max_frames={frames}")
+    if config.diffusion.inpainting_probability and not settings.inpainting_input:
         raise InputError(
             "diffusion.inpainting_probability: the model has no input for the mask; build it with inpainting_input"
         )
-    if known.text_size != (encoder.size if encoder else 0):
+    if settings.text_size != (encoder.size if encoder else 0):
         raise InputError(
-            f"model: takes texts of {known.text_size} numbers, the encoder makes {encoder and encoder.size}"
+            f"model: takes texts of {settings.text_size} numbers, the encoder makes {encoder and encoder.size}"
         )
     return denoiser

@@ -127,8 +127,8 @@ class ConsistencyLoss:
         both = Conditions.cat([conditions.without_semantics(), conditions])
         twice = {name: values.repeat(2, 1, 1) for name, values in inputs.items()}
         predicted = self.teacher(noisy.repeat(2, 1, 1), timestep.repeat(2), both, mask.repeat(2, 1), **twice).float()
-        null, given = predicted.chunk(2)
-        return null + self.guidance * (given - null)
+        null, conditional = predicted.chunk(2)
+        return null + self.guidance * (conditional - null)
 
     def _clean(
         self,

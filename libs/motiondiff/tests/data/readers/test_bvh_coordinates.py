@@ -57,7 +57,7 @@ def test_a_world_turned_by_the_hips_alone_keeps_its_rest_pose(tmp_path):
     assert motion.skeleton.offsets[motion.skeleton.index("Head"), 1] > 0.1, "a rest pose that stands is not laid down"
 
 
-def test_somebody_who_lies_is_not_stood_up(tmp_path):
+def test_lying_person_is_not_rotated(tmp_path):
     motion = read(tmp_path, body(turn=(0, -90, 0), height=0.1))
     assert np.ptp(motion.positions[0, :, 1]) < 0.5
     # nor where others of the rig stand: the folder decides
@@ -99,7 +99,7 @@ def test_a_given_unit_holds_and_is_doubted(tmp_path, caplog):
         read(tmp_path, text, up="w")
 
 
-def test_a_unit_that_fits_nobody_is_refused_and_one_that_is_unknown_is_said(tmp_path, caplog):
+def test_implausible_unit_is_refused_and_an_unknown_one_reported(tmp_path, caplog):
     with pytest.raises(InputError, match=r"clip\.bvh: the unit .* --unit NUMBER"):
         read(tmp_path, body(scale=0.1))
     with caplog.at_level(logging.WARNING, logger="motiondiff"):

@@ -149,7 +149,7 @@ def test_more_rows_than_announced_are_used_with_a_warning(tmp_path, caplog):
         (TEXT.replace("\n}\nMOTION", "\nMOTION"), "line 29: .* expected in joint 'Hips', found 'MOTION'"),
     ],
 )  # fmt: skip
-def test_what_is_no_dialect_is_refused_with_its_line(tmp_path, text, message):
+def test_unknown_dialect_is_refused_with_its_line(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read(tmp_path, text, unit="cm")
     assert "clip.bvh" in str(caught.value) and "\n" not in str(caught.value)

@@ -202,7 +202,7 @@ def test_a_unit_that_cannot_be_guessed_or_is_unknown_is_an_error(tmp_path):
         (b"HIERARCHY\nROOT H\xfcfte\n{", "truncated"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(tmp_path, text, message):
+def test_faults_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read_bvh(write(tmp_path, text), unit="cm")
     assert "clip.bvh" in str(caught.value)

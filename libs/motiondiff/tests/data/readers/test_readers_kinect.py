@@ -60,7 +60,7 @@ def read(module, folder, fps=None):
     return split([result for ref in module.find_clips(folder) for result in read_or_reject(ref, fps)])
 
 
-def test_skeleton_has_the_kinect_names_and_tells_sides():
+def test_skeleton_has_the_kinect_names_and_sides():
     skeleton = Skeleton(KINECT_V1.names, KINECT_V1.parents, np.zeros((20, 3), dtype=np.float32))
     named = {(skeleton.names[left], skeleton.names[right]) for left, right in skeleton.left_right_pairs}
     assert named == {("HipLeft", "HipRight"), ("ShoulderLeft", "ShoulderRight")}

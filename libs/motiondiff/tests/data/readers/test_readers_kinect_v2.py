@@ -171,7 +171,7 @@ def test_ntu_real_lists(tmp_path):
         ("walk", None, "the name is not SsssCcccPpppRrrrAaaa"),
     ],
 )
-def test_ntu_what_is_wrong_is_named(tmp_path, name, text, message):
+def test_ntu_faults_are_named(tmp_path, name, text, message):
     (tmp_path / f"{name}.skeleton").write_text(ntu_text(alone(seen(4))) if text is None else text)
     ((clip_id, reason),) = read("ntu-rgbd", tmp_path)[1].items()
     assert clip_id == name

@@ -97,7 +97,7 @@ def test_positions_alone_are_fitted(tmp_path, moving_kinect):
         ({"joint_names": np.array(["a", None], dtype=object)}, "without object arrays"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, changes, message):
+def test_faults_are_named(tmp_path, changes, message):
     with pytest.raises(InputError, match=message) as caught:
         npz.read_npz(write(tmp_path, sample(**changes)))
     assert "clip.npz" in str(caught.value)

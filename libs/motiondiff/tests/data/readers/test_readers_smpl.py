@@ -158,7 +158,7 @@ def test_babel_that_is_none(tmp_path, recording, text, message):
         ({"poses": np.array([None])}, "without object arrays"),
     ],
 )
-def test_amass_what_is_wrong_is_named(tmp_path, changes, message):
+def test_amass_faults_are_named(tmp_path, changes, message):
     arrays = {"poses": np.zeros((4, 156)), "trans": np.zeros((4, 3)), "mocap_framerate": np.array(60.0)} | changes
     np.savez(tmp_path / "a_poses.npz", **arrays)
     with pytest.raises(InputError, match=message):
@@ -355,7 +355,7 @@ def test_humanml3d_real_clip(tmp_path):
 
 
 def florence_positions(frames: int = 10, seed: int = 0) -> np.ndarray:
-    """(T, 15, 3) millimetres, somebody who faces the camera."""
+    """(T, 15, 3) millimetres, a person who faces the camera."""
     from motiondiff.data.readers.body_shape import target_skeleton
 
     motion = moving(target_skeleton("kinect-v1"), frames, seed)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoInfo, decoder_key, iterate_frames, probe
 from actprompt.data.video.frame_folder import clip_digest
@@ -129,27 +130,25 @@ def track_video(path: str | Path, info: VideoInfo, tracker: PoseTracker, *, keep
 
 
 def estimate_poses(
-    data: str | Path,
+    data: VideoDataset | str | Path,
     *,
     models: str | Path | None = None,
     smooth: bool = True,
     gates: PoseGates | None = None,
     workers: int | None = None,
     strict: bool = False,
-    root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Estimate the poses of a prepared set's videos and store them in its folder.
 
     Started again, also after a kill, it computes only what is missing or has changed.
 
     Args:
-        data: a prepared folder.
+        data: data set or prepared folder.
         models: folder of the networks (default: `icube_common.pose.find_models`).
         smooth: one-euro filter of the landmarks.
         gates: thresholds of a person, applied where poses are read.
         workers: processes; by default one for each core.
         strict: stop at the first clip without a person or that does not decode.
-        root: folder of the videos, where they have moved.
 
     Returns:
         Counts of clips and frames, share of frames with a person, seconds.
@@ -160,7 +159,7 @@ def estimate_poses(
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
     files, gates = find_models(models), gates or PoseGates()
-    manifest = Manifest.load(data, root=root)
+    manifest = VideoDataset.open(data).manifest
     folder = manifest.folder / FOLDER
     folder.mkdir(exist_ok=True)
     work = _Work(folder, manifest.root, files, files.fingerprint, smooth, gates)
@@ -177,7 +176,9 @@ def estimate_poses(
         folder / "rejected.csv", ["id", "path", "reason"], [[r.clip.id, r.clip.path, r.reason] for r in rejected]
     )
     if len(rejected) == len(results):
-        raise InputError(f"{data}: no clip with a person; the first, {rejected[0].clip.id}: {rejected[0].reason}")
+        raise InputError(
+            f"{manifest.folder}: no clip with a person; the first, {rejected[0].clip.id}: {rejected[0].reason}"
+        )
     frames, detected = (sum(getattr(item, name) for item in results) for name in ("frames", "detected"))
     counts = {"clips": len(results) - len(rejected), "rejected": len(rejected), "frames": frames, "detected": detected}
     about = {"models": files.fingerprint, "smooth": smooth, "gates": asdict(gates), "joints": list(POSE_JOINTS)}

@@ -102,14 +102,14 @@ def read_skeletons(files: Mapping[str, Path]) -> Skeletons | None:
     names: tuple[str, ...] = ()
     sequences, times = {}, {}
     for clip, path in files.items():
-        joints, time, own = read_skeleton_file(path, remedy=remedy)
-        if own is None:
+        joints, time, file_names = read_skeleton_file(path, remedy=remedy)
+        if file_names is None:
             raise InputError(f"{path}: no joint_names in it: {remedy}")
-        names = names or own
-        if own != names:
+        names = names or file_names
+        if file_names != names:
             first = next(iter(files.values()))
-            odd = next((f"{a!r} and {b!r}" for a, b in zip(names, own, strict=False) if a != b), "")
-            counts = f"{len(names)} and {len(own)} joints" if len(names) != len(own) else odd
+            odd = next((f"{a!r} and {b!r}" for a, b in zip(names, file_names, strict=False) if a != b), "")
+            counts = f"{len(names)} and {len(file_names)} joints" if len(names) != len(file_names) else odd
             raise InputError(f"{path}: other joint_names than {first} ({counts}): a set has one skeleton")
         # a clip without any tracked joint has no skeleton
         if not np.isnan(joints).all():
@@ -128,19 +128,17 @@ def find_videos(root: Path, expected: str) -> tuple[list[Path], list[Rejection]]
     Raises:
         InputError: there is no such file, or a folder cannot be read.
     """
-    found = scan_folder(root)
-    if not found.files:
-        others = (
-            f" ({len(found.images)} images, {len(found.sounds)} audio files)" if found.images + found.sounds else ""
-        )
+    scan = scan_folder(root)
+    if not scan.files:
+        others = f" ({len(scan.images)} images, {len(scan.sounds)} audio files)" if scan.images + scan.sounds else ""
         raise InputError(f"{root}: no video in it{others}; expected {expected}")
-    return found.files, reject_media(found, root)
+    return scan.files, reject_media(scan, root)
 
 
-def reject_media(found: FolderScan, root: Path) -> list[Rejection]:
+def reject_media(scan: FolderScan, root: Path) -> list[Rejection]:
     """Rejections of single images and audio files."""
-    reasons = [(path, "an image, not a video") for path in found.images]
-    reasons += [(path, "an audio file, not a video") for path in found.sounds]
+    reasons = [(path, "an image, not a video") for path in scan.images]
+    reasons += [(path, "an audio file, not a video") for path in scan.sounds]
     return [Rejection(path.name, path.relative_to(root).as_posix(), reason) for path, reason in reasons]
 
 
@@ -156,16 +154,16 @@ def first_of_each(files: Iterable[Path], root: Path) -> tuple[list[Path], list[R
 
     For sets whose file names are unique: a copy of a clip in another folder would stand on both sides of a split.
     """
-    kept: dict[str, Path] = {}
+    unique: dict[str, Path] = {}
     rejected = []
     for path in files:
         stem = path.stem.lower()
-        if stem in kept:
-            reason = f"the same clip as {kept[stem].relative_to(root).as_posix()}"
+        if stem in unique:
+            reason = f"the same clip as {unique[stem].relative_to(root).as_posix()}"
             rejected.append(Rejection(path.name, path.relative_to(root).as_posix(), reason))
         else:
-            kept[stem] = path
-    return list(kept.values()), rejected
+            unique[stem] = path
+    return list(unique.values()), rejected
 
 
 def read_names(
@@ -248,32 +246,32 @@ def scan_folder(root: Path, *, frames: bool = False) -> FolderScan:
     Raises:
         InputError: a folder cannot be read.
     """
-    found = FolderScan()
+    scan = FolderScan()
     tops = []
     for folder, names in _walk(root):
         if folder.parent == root:
             tops.append(folder)
         others = [name for name in names if not is_side_file(name)]
-        found.side_files += len(names) - len(others)
+        scan.side_files += len(names) - len(others)
         if frames and folder != root and len(others) > 1 and all(is_image(name) for name in others):
-            found.frame_folders.append(folder)
+            scan.frame_folders.append(folder)
             continue
         for name in others:
             if is_image(name):
-                found.images.append(folder / name)
+                scan.images.append(folder / name)
             elif os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                found.sounds.append(folder / name)
+                scan.sounds.append(folder / name)
             else:
-                found.files.append(folder / name)
-    found.files.sort(
+                scan.files.append(folder / name)
+    scan.files.sort(
         key=lambda path: (path.with_name(path.stem), path.suffix.lower() not in VIDEO_SUFFIXES, path.suffix)
     )
-    for paths in (found.images, found.sounds, found.frame_folders):
+    for paths in (scan.images, scan.sounds, scan.frame_folders):
         paths.sort()
-    used = {*found.files, *found.frame_folders}
+    used = {*scan.files, *scan.frame_folders}
     filled = {parent for path in used for parent in (path, *path.parents)}
-    found.empty = sorted(path for path in tops if path not in filled)
-    return found
+    scan.empty = sorted(path for path in tops if path not in filled)
+    return scan
 
 
 def is_side_file(name: str) -> bool:

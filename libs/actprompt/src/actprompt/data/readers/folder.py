@@ -26,13 +26,13 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
             joints than each other or without their names.
     """
     root = require_folder(source, "a folder with one folder of videos per class")
-    found = scan_folder(root, frames=True)
-    files = [*found.files, *found.frame_folders]
+    scan = scan_folder(root, frames=True)
+    files = [*scan.files, *scan.frame_folders]
     if not files:
-        seen = f" ({len(found.images)} images in no folder of frames)" if found.images else ""
-        raise InputError(f"{root}: no video in it{seen}; expected one folder of videos per class")
-    parted, frame_folders = _has_parts(root, files), set(found.frame_folders)
-    clips, rejected, deep = [], reject_media(found, root), 0
+        images = f" ({len(scan.images)} images in no folder of frames)" if scan.images else ""
+        raise InputError(f"{root}: no video in it{images}; expected one folder of videos per class")
+    parted, frame_folders = _has_parts(root, files), set(scan.frame_folders)
+    clips, rejected, deep = [], reject_media(scan, root), 0
     skeletons: dict[str, Path] = {}
     for path, name in ids_of(files, root).items():
         parts = path.relative_to(root).parts
@@ -41,16 +41,16 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
             rejected.append(Rejection(name, "/".join(parts), "in no class folder"))
             continue
         deep += len(names) > 2
-        given = {"split": part_of(parts[0]) or ""} if parted else {}
-        clips.append(Clip(id=name, path="/".join(parts), label=names[0], splits=given))
+        part_of_clip = {"split": part_of(parts[0]) or ""} if parted else {}
+        clips.append(Clip(id=name, path="/".join(parts), label=names[0], splits=part_of_clip))
         # a folder of frames has no suffix
         beside = path.with_name(f"{path.name if path in frame_folders else path.stem}.npz")
         if is_skeleton_file(beside):
             skeletons[name] = beside
     warnings = [f"{deep} clips lie in folders below their class folder, whose name is their class"] if deep else []
-    if found.empty:
-        listed = ", ".join(path.name for path in found.empty[:5]) + (", ..." if len(found.empty) > 5 else "")
-        warnings.append(f"{len(found.empty)} folders hold no video: {listed}")
+    if scan.empty:
+        listed = ", ".join(path.name for path in scan.empty[:5]) + (", ..." if len(scan.empty) > 5 else "")
+        warnings.append(f"{len(scan.empty)} folders hold no video: {listed}")
     where = "folders train, val and test of the source"
     return ReaderResult(
         title=root.name,

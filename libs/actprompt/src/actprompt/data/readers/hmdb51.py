@@ -32,23 +32,23 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     files, media = find_videos(root, "HMDB51's videos <class>/<name>.avi")
     lists = read_splits([require_folder(splits, "HMDB51's split files")] if splits else [root])
     classes = sorted(set(lists.labels.values()))
-    clips, rejected, found = [], [], set()
+    clips, rejected, matched = [], [], set()
     for path, name in ids_of(files, root).items():
         below = path.relative_to(root).as_posix()
         label, key = path.parent.name, (path.parent.name.lower(), path.stem.lower())
         if label not in classes:
             rejected.append(Rejection(name, below, str(unknown("class", label, classes))))
-        elif key in found:
+        elif key in matched:
             rejected.append(Rejection(name, below, "the same clip in another folder or format was there before"))
         else:
             clips.append(Clip(id=name, path=below, label=label, splits=lists.columns(key)))
-        found.add(key)
+        matched.add(key)
     return ReaderResult(
         title="HMDB51",
         citation=CITATION,
         root=root,
         clips=clips,
-        rejected=rejected + media + missing(lists, found),
+        rejected=rejected + media + missing(lists, matched),
         class_names=in_order(classes, clips),
         protocols=split_protocols(lists, CITATION),
     )

@@ -90,12 +90,12 @@ def clip_name(row: dict[str, str], where: str) -> str:
 
 def _tables(folder: Path) -> list[Path]:
     """CSV files with Kinetics' columns."""
-    found = []
+    tables = []
     for path in sorted(folder.rglob("*.csv")):
         with path.open(encoding="utf-8-sig", errors="replace") as handle:
             head = [name.strip() for name in handle.readline().split(",")]
         if set(COLUMNS) <= set(head):
-            found.append(path)
-    if not found:
+            tables.append(path)
+    if not tables:
         raise InputError(f"{folder}: no CSV file with the columns {','.join(COLUMNS)}: name their folder with --splits")
-    return found
+    return tables

@@ -38,7 +38,7 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
     lists = read_splits(folders)
     spelt = {key: label for (key, _), label in lists.labels.items()}
     clips: list[Clip] = []
-    found = set()
+    matched = set()
     for path in files:
         below = path.relative_to(root).as_posix()
         match = _NAME.fullmatch(path.name)
@@ -51,11 +51,11 @@ def find(source: Path, splits: Path | None = None) -> ReaderResult:
             hint = f": did you mean {close}?" if close else ""
             rejected.append(Rejection(path.name, below, f"unknown class {match['label']!r}{hint}"))
             continue
-        found.add(key)
+        matched.add(key)
         label = spelt[key[0]]
         group = f"{label}_g{match['group']}"
         clips.append(Clip(id=path.name, path=below, label=label, subject=group, splits=lists.columns(key)))
-    rejected += missing(lists, found)
+    rejected += missing(lists, matched)
     return ReaderResult(
         title="UCF101",
         citation=CITATION,
@@ -81,13 +81,13 @@ def read_splits(folders: list[Path]) -> Splits:
     return lists
 
 
-def missing(lists: Splits, found: set[tuple[str, str]]) -> list[Rejection]:
+def missing(lists: Splits, matched: set[tuple[str, str]]) -> list[Rejection]:
     """A rejection for each clip that is listed and not there."""
     listed = {key: number for number, parts in sorted(lists.parts.items(), reverse=True) for key in parts}
     return [
         Rejection(key[1], f"{lists.labels[key]}/{key[1]}", f"listed in {lists.origin[number][0]} and not there")
         for key, number in sorted(listed.items())
-        if key not in found
+        if key not in matched
     ]
 
 

@@ -87,16 +87,16 @@ def picture_track(path: Path, container: Any) -> Any:
         VideoError: there is none, or none with a decoder.
     """
     tracks = [stream for stream in container.streams.video if not stream.disposition & _PICTURES]
-    known = [stream for stream in tracks if stream.codec_context is not None]
-    if known:
-        return max(known, key=_rank)
+    decodable = [stream for stream in tracks if stream.codec_context is not None]
+    if decodable:
+        return max(decodable, key=_rank)
     if reason := missing_table(path):
         raise VideoError(f"{path}: cannot be decoded: {reason}")
     if tracks:
         raise VideoError(f"{path}: no decoder for its video track in FFmpeg {av.ffmpeg_version_info}")
-    held = "only sound" if container.streams.audio else "no picture track"
-    held = "only a cover image" if container.streams.video else held
-    raise VideoError(f"{path}: not a video: {held} in it")
+    content = "only sound" if container.streams.audio else "no picture track"
+    content = "only a cover image" if container.streams.video else content
+    raise VideoError(f"{path}: not a video: {content} in it")
 
 
 def _rank(stream: Any) -> tuple[bool, bool, int, int]:

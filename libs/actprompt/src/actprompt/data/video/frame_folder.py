@@ -64,15 +64,15 @@ def list_frames(folder: Path) -> list[Path]:
     if not series:
         raise InputError(f"{folder}: only optical flow in it ({names[0]}): expected frames, such as img_00001.jpg")
     if len(series) > 1:
-        one, two = (min(found.values()) for found in list(series.values())[:2])
+        one, two = (min(by_number.values()) for by_number in list(series.values())[:2])
         raise InputError(f"{folder}: frames of several names ({one}, {two}): give each clip a folder of its own")
-    (found,) = series.values()
-    numbers = sorted(found)
+    (by_number,) = series.values()
+    numbers = sorted(by_number)
     for before, after in itertools.pairwise(numbers):
         if after != before + 1:
             missing = f"{after - before - 1} frames are" if after - before > 2 else "a frame is"
-            raise InputError(f"{folder}: {missing} missing between {found[before]} and {found[after]}")
-    return [folder / found[number] for number in numbers]
+            raise InputError(f"{folder}: {missing} missing between {by_number[before]} and {by_number[after]}")
+    return [folder / by_number[number] for number in numbers]
 
 
 def measure_frames(folder: Path) -> tuple[int, int, int]:
@@ -84,10 +84,10 @@ def measure_frames(folder: Path) -> tuple[int, int, int]:
     size = (0, 0)
     frames = list_frames(folder)
     for path in frames:
-        found = _read_image(path).shape[:2]
-        if path != frames[0] and found != size:
-            raise InputError(f"{folder}: {path.name} is {found[1]}x{found[0]}, {frames[0].name} {size[1]}x{size[0]}")
-        size = found[0], found[1]
+        shape = _read_image(path).shape[:2]
+        if path != frames[0] and shape != size:
+            raise InputError(f"{folder}: {path.name} is {shape[1]}x{shape[0]}, {frames[0].name} {size[1]}x{size[0]}")
+        size = shape[0], shape[1]
     return len(frames), *size
 
 

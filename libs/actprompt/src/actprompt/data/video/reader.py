@@ -170,8 +170,8 @@ def read_clip(
     indices = sample_indices(count, sampling, seed=seed)
     if info is not None and info.variable_rate:
         indices = indices_at(info, indices)
-    wanted, place = np.unique(indices, return_inverse=True)
-    frames = read_frames(path, wanted.tolist(), n_frames=count, keep_damaged=keep_damaged)
+    unique, place = np.unique(indices, return_inverse=True)
+    frames = read_frames(path, unique.tolist(), n_frames=count, keep_damaged=keep_damaged)
     return VideoClip(frames[place.reshape(indices.shape)], indices)
 
 
@@ -196,23 +196,23 @@ def read_frames(
         VideoError: the file cannot be read, is found damaged on the way (unless ``keep_damaged``), or holds fewer
             frames.
     """
-    path, wanted = Path(path), list(indices)
-    assert wanted == sorted(set(wanted)) and wanted[0] >= 0
+    path, frames = Path(path), list(indices)
+    assert frames == sorted(set(frames)) and frames[0] >= 0
     if os.path.isdir(path):
         with _as_video_error():
-            return frame_folder.read_frames(path, wanted)
-    if n_frames is not None and wanted[-1] >= WORTH_SEEKING:
-        found = _read_by_seeking(path, wanted, n_frames)
-        if found is not None:
-            return found
-    kept: list[npt.NDArray[np.uint8]] = []
+            return frame_folder.read_frames(path, frames)
+    if n_frames is not None and frames[-1] >= WORTH_SEEKING:
+        images = _read_by_seeking(path, frames, n_frames)
+        if images is not None:
+            return images
+    images_in_order: list[npt.NDArray[np.uint8]] = []
     count = 0
     for count, picture in enumerate(_pictures(path, keep_damaged=keep_damaged), start=1):
-        if count - 1 == wanted[len(kept)]:
-            kept.append(picture())
-            if len(kept) == len(wanted):
-                return np.stack(kept)
-    raise VideoError(f"{path}: frame {wanted[-1]} is wanted and {count} decode: prepare the set again")
+        if count - 1 == frames[len(images_in_order)]:
+            images_in_order.append(picture())
+            if len(images_in_order) == len(frames):
+                return np.stack(images_in_order)
+    raise VideoError(f"{path}: frame {frames[-1]} is wanted and {count} decode: prepare the set again")
 
 
 def iterate_frames(path: str | Path, *, keep_damaged: bool = False) -> Iterator[npt.NDArray[np.uint8]]:
@@ -239,20 +239,20 @@ def iterate_clips(
         VideoError: as `read_frames`.
     """
     waiting = deque(clips)
-    kept: dict[int, npt.NDArray[np.uint8]] = {}
+    frames_by_index: dict[int, npt.NDArray[np.uint8]] = {}
     count = 0
     for count, picture in enumerate(_pictures(Path(path), keep_damaged=keep_damaged), start=1):
         if not waiting:
             return
         begun = itertools.takewhile(lambda indices: indices.min() < count, waiting)  # noqa: B023  # used at once
         if any(bool(np.any(indices == count - 1)) for indices in begun):
-            kept[count - 1] = picture()
+            frames_by_index[count - 1] = picture()
         while waiting and waiting[0].max() < count:
             indices = waiting.popleft()
-            frames = np.stack([kept[index] for index in indices.ravel().tolist()])
+            frames = np.stack([frames_by_index[index] for index in indices.ravel().tolist()])
             yield VideoClip(frames.reshape(*indices.shape, *frames.shape[1:]), indices)
             needed = min((int(clip.min()) for clip in waiting), default=count)
-            kept = {index: frame for index, frame in kept.items() if index >= needed}
+            frames_by_index = {index: frame for index, frame in frames_by_index.items() if index >= needed}
     if waiting:
         raise VideoError(f"{path}: frame {int(waiting[0].max())} is wanted and {count} decode: prepare the set again")
 
@@ -313,7 +313,7 @@ def _display(path: Path, frame: Any, stream: Any) -> Display:
         raise VideoError(f"{path}: {error}") from error
 
 
-def _read_by_seeking(path: Path, wanted: Sequence[int], n_frames: int) -> npt.NDArray[np.uint8] | None:
+def _read_by_seeking(path: Path, frames: Sequence[int], n_frames: int) -> npt.NDArray[np.uint8] | None:
     """The frames as decoding in order gives them; None where seeking cannot promise that."""
     with opened(path) as (container, stream):
         index = packet_index(container, stream, n_frames)
@@ -325,6 +325,6 @@ def _read_by_seeking(path: Path, wanted: Sequence[int], n_frames: int) -> npt.ND
             return None
         display = _display(path, first, stream)
         try:
-            return np.stack([display.picture(frame) for frame in seek_frames(container, stream, index, wanted)])
+            return np.stack([display.picture(frame) for frame in seek_frames(container, stream, index, frames)])
         except LookupError:
             return None

@@ -59,7 +59,7 @@ def packet_index(container: Any, stream: Any, n_frames: int) -> PacketIndex | No
     return PacketIndex(ordered, [number for number, time in enumerate(ordered) if time in keys])
 
 
-def seek_frames(container: Any, stream: Any, index: PacketIndex, wanted: Sequence[int]) -> Iterator[Any]:
+def seek_frames(container: Any, stream: Any, index: PacketIndex, numbers: Sequence[int]) -> Iterator[Any]:
     """The frames of ascending numbers.
 
     Raises:
@@ -67,7 +67,7 @@ def seek_frames(container: Any, stream: Any, index: PacketIndex, wanted: Sequenc
     """
     frames: Iterator[tuple[int, Any]] = iter(())
     at = -len(index.times)  # the frame that came last; none yet
-    for number in wanted:
+    for number in numbers:
         key = index.start(number)
         if key < 0:
             raise LookupError(number)
@@ -110,8 +110,8 @@ def _is_clean(packet: Any, stream: Any) -> bool:
     name = stream.codec_context.name
     if name in ("h264", "hevc"):
         # other key frames (recovery points) may be referred across
-        wanted = {5} if name == "h264" else set(range(16, 24))
-        return not wanted.isdisjoint(_nal_types(bytes(packet), name, stream.codec_context.extradata or b""))
+        keyframe_types = {5} if name == "h264" else set(range(16, 24))
+        return not keyframe_types.isdisjoint(_nal_types(bytes(packet), name, stream.codec_context.extradata or b""))
     return name in _CLEAN
 
 

@@ -31,9 +31,9 @@ def frame_times(pts: Sequence[float | None], rate: float, *, joinable: bool = Fa
     Raises:
         ValueError: neither times nor a rate.
     """
-    known = np.array([np.nan if time is None else time for time in pts], dtype=np.float64)
-    at = np.flatnonzero(~np.isnan(known))
-    values = known[at]
+    timestamps = np.array([np.nan if time is None else time for time in pts], dtype=np.float64)
+    at = np.flatnonzero(~np.isnan(timestamps))
+    values = timestamps[at]
     steps = np.diff(values)
     if len(steps[steps > 0]) == 0:
         if not rate > 0:
@@ -52,17 +52,17 @@ def frame_times(pts: Sequence[float | None], rate: float, *, joinable: bool = Fa
 def _one_clock(values: Times, step: float, joinable: bool) -> Times:
     """Times of one clock, sorted, from those of several joined pieces."""
     pieces: list[list[float]] = [[]]
-    latest, seen = -np.inf, set[float]()
+    latest, seen_times = -np.inf, set[float]()
     for value in values.tolist():
         back = latest - value
         # local disorder is reordering; a time far back, or one that was there before, is of another clock
-        again = back > _REORDERED * step or (back > 0 and value in seen)
+        again = back > _REORDERED * step or (back > 0 and value in seen_times)
         if again or (joinable and -back > _JUMP_SECONDS and pieces[-1]):
             pieces.append([])
-            latest, seen = -np.inf, set()
+            latest, seen_times = -np.inf, set()
         pieces[-1].append(value)
         latest = max(latest, value)
-        seen.add(value)
+        seen_times.add(value)
     joined: list[Times] = []
     for piece in pieces:
         times = np.sort(np.array(piece))

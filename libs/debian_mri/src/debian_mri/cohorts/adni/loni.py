@@ -97,8 +97,8 @@ def read_tree(root: Path) -> dict[str, TreeImage]:
         by_image: dict[str, list[str]] = defaultdict(list)
         for name in files:
             match = _IMAGE_OF_FILE.search(name)
-            own = path.name if path.name.startswith("I") or not match else match[1]
-            by_image[image_key(own)].append(name)
+            image_name = path.name if path.name.startswith("I") or not match else match[1]
+            by_image[image_key(image_name)].append(name)
         if not files:
             by_image[image_key(path.name)] = []
         for key, members in by_image.items():

@@ -129,17 +129,19 @@ class _Cohort:
             return {}, "has several rows in participants.tsv that differ"
         if person not in self.people:
             return {}, "has no row in participants.tsv"
-        own = self.sessions.get(person)
-        if own is None:
+        sessions = self.sessions.get(person)
+        if sessions is None:
             if self.label_by_session and len(folders) > 1:
                 return {}, f"{self.label_column} is given a session, and this person has no sessions.tsv"
             return dict(self.people[person]), ""
-        if not session and len(own.rows) == 1:
+        if not session and len(sessions.rows) == 1:
             # one visit and no folder for it
-            return merge_rows(self.people[person], next(iter(own.rows.values())), own.columns), ""
-        row, reason = own.row(session, folders) if session else (None, f"is in no session, as {own.table} wants it")
-        cells = merge_rows(self.people[person], row, own.columns)
-        return cells, reason if self.label_column in own.columns else ""
+            return merge_rows(self.people[person], next(iter(sessions.rows.values())), sessions.columns), ""
+        row, reason = (
+            sessions.row(session, folders) if session else (None, f"is in no session, as {sessions.table} wants it")
+        )
+        cells = merge_rows(self.people[person], row, sessions.columns)
+        return cells, reason if self.label_column in sessions.columns else ""
 
 
 def _place(path: Path, root: Path) -> tuple[str, str]:

@@ -65,8 +65,8 @@ class Sessions:
 def merge_rows(person: Mapping[str, str], session: Row | None, columns: Iterable[str]) -> Row:
     """Cells of a scan: the session's, and the person's constant ones and those without a session column."""
     changing = {name for name in columns if canonical_name(name) not in TIME_INVARIANT}
-    own = {name: text for name, text in person.items() if name not in changing}
-    return {**own, **{name: text for name, text in (session or {}).items() if text or name in changing}}
+    constant = {name: text for name, text in person.items() if name not in changing}
+    return {**constant, **{name: text for name, text in (session or {}).items() if text or name in changing}}
 
 
 def _plain(session: str) -> str:

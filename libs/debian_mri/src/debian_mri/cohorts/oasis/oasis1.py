@@ -125,10 +125,10 @@ def _session(name: str, folder: str, listed: dict[str, str]) -> str:
     return ""
 
 
-def _table(root: Path, given: Path | None) -> tuple[Path, dict[str, dict[str, str]]]:
+def _table(root: Path, participants: Path | None) -> tuple[Path, dict[str, dict[str, str]]]:
     """The table's path, and session -> its cells."""
-    if given is not None:
-        path = require_file(given, "--participants", "the set's CSV")
+    if participants is not None:
+        path = require_file(participants, "--participants", "the set's CSV")
     else:
         paths = [folder / name for folder in (root, root.parent) for name in TABLE_NAMES] + [root / "index.csv"]
         existing = [file for file in paths if file.is_file()]

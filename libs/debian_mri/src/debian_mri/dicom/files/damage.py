@@ -107,9 +107,9 @@ def _matching_names(path: Path, groups: Sequence[Sequence[ImageFile]]) -> list[i
     ranges = [index for index, _ in groupby(index for _, index in named)]
     if len(ranges) > len(alike) or not named:
         return alike
-    own = _numbers(path)
-    before = [index for numbers, index in named if numbers < own]
-    after = [index for numbers, index in named if numbers >= own]
+    path_numbers = _numbers(path)
+    before = [index for numbers, index in named if numbers < path_numbers]
+    after = [index for numbers, index in named if numbers >= path_numbers]
     return sorted({*before[-1:], *after[:1]})
 
 

@@ -161,8 +161,8 @@ def _times(header: Dataset) -> dict[str, Vector]:
     """Attributes that may distinguish the volumes of a 4-D series, by source."""
     times: dict[str, Vector] = {}
     for source, keyword in (("temporal position", "TemporalPositionIdentifier"), ("trigger time", "TriggerTime")):
-        if (found := dicom_io.number(header, keyword)) is not None:
-            times[source] = (found,)
+        if (value := dicom_io.number(header, keyword)) is not None:
+            times[source] = (value,)
     if (acquisition := dicom_io.optional(dicom_io.whole_number, header, "AcquisitionNumber")) is not None:
         times["acquisition number"] = (acquisition,)
     clock = dicom_io.text(header, "AcquisitionTime").replace(":", "")

@@ -17,15 +17,15 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[Path], str]]:
         Folder, its files, and the error of an unreadable folder (empty if none).
     """
     real_root = folder.resolve()
-    seen: set[str] = set()
+    visited: set[str] = set()
     linked: set[str] = set()
     waiting = [folder]
     while waiting:
         parent = waiting.pop()
         real = os.path.realpath(parent)
-        if real in seen:
+        if real in visited:
             continue
-        seen.add(real)
+        visited.add(real)
         folders: list[Path] = []
         files: list[Path] = []
         try:

@@ -181,8 +181,8 @@ def _by_series(folder: Path, images: Sequence[ImageFile]) -> tuple[dict[str, lis
         for image in group:
             numbered[image.series_number].append(image)
         # a single image under another number may be one of the series whose number is damaged
-        own = is_uid(uid) and len({image.uid for image in group}) == len(group)
-        if len(numbered) > 1 and not own and all(_is_many(part) for part in numbered.values()):
+        unique = is_uid(uid) and len({image.uid for image in group}) == len(group)
+        if len(numbered) > 1 and not unique and all(_is_many(part) for part in numbered.values()):
             result |= {f"{uid}\n{number}": part for number, part in numbered.items()}
         else:
             result[uid] = group
@@ -338,16 +338,16 @@ def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 def _cover_the_same(parts: Iterable[SeriesPart]) -> Refusal | None:
     """Refusal of parallel parts of a series, or of a stack, with different slices."""
-    seen: list[tuple[Frame, set[int]]] = []
+    earlier: list[tuple[Frame, set[int]]] = []
     for part in parts:
         first = part.frames[0]
         normal = plane_normal(first.orientation)
         heights = {round(float(normal @ np.array(frame.position)) / SAME_POSITION_MM) for frame in part.frames}
         near = heights | {height + 1 for height in heights} | {height - 1 for height in heights}
-        for other, theirs in seen:
+        for other, theirs in earlier:
             if first.stack != other.stack and first.path == other.path:
                 continue
             if same_orientation([first, other]) and not (theirs <= near and len(theirs) == len(heights)):
                 return Refusal("missing slices", "image types or echoes of the series do not cover the same slices")
-        seen.append((first, heights))
+        earlier.append((first, heights))
     return None

@@ -195,11 +195,11 @@ def daft(
         raise InputError(f"DAFT: images of shapes {shapes[0]} and {shapes[1]}: needs as many slices of every scan")
     rows, table = fold_rows(fold, scans), fold_rows(fold, variables)
     train, test = with_missing_indicators(table.train, table.test)
-    held = np.arange(len(fold.train), len(rows.labels))
+    validation = np.arange(len(fold.train), len(rows.labels))
     learnt = np.arange(len(fold.train))
-    if not len(held):
+    if not len(validation):
         samples = as_samples(rows.labels, rows.groups, rows.classes)
-        learnt, held, _ = inner_split(samples, learnt, _VALIDATION, fold.seed)
+        learnt, validation, _ = inner_split(samples, learnt, _VALIDATION, fold.seed)
     images, queries = (_standard(part, volumes) for part in (rows.train, rows.test))
     columns = torch.from_numpy(train).float()
     labels = torch.from_numpy(rows.labels)
@@ -211,13 +211,13 @@ def daft(
         return {"loss": F.cross_entropy(wrapped(batch["image"], batch["table"]), batch["label"])}
 
     def validate(module: nn.Module) -> dict[str, float]:
-        return {"loss": float(F.cross_entropy(module(images[held], columns[held]), labels[held]))}
+        return {"loss": float(F.cross_entropy(module(images[validation], columns[validation]), labels[validation]))}
 
     settings = replace(settings, seed=fold.seed, batch_size=min(settings.batch_size, len(learnt)))
-    if not len(held):
+    if not len(validation):
         settings = replace(settings, eval_steps=0, early_stopping_patience=0)
     training = _Scans(images[learnt], columns[learnt], labels[learnt])
-    fit(model, step, training, config=settings, run=run, validate=validate if len(held) else None)
+    fit(model, step, training, config=settings, run=run, validate=validate if len(validation) else None)
     with torch.no_grad():
         logits = model(queries, torch.from_numpy(test).float())
     probabilities: Array = logits.double().softmax(-1).numpy()

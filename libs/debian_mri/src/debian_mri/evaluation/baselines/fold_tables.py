@@ -54,11 +54,11 @@ def fold_rows(fold: Fold, table: Mapping[str, Any]) -> Rows:
     if not counts.all():
         empty = fold.train_class_names[int(counts.argmin())]
         raise InputError(f"fold {fold.name!r}: class {empty!r} has no training row; take fewer folds, or leave it out")
-    seen = fold.side_table(table)
+    visible = fold.side_table(table)
     order = [fold.samples.ids[row] for row in np.concatenate([fold.train, fold.validation])]
     groups = [fold.samples.groups[row] for row in np.concatenate([fold.train, fold.validation])]
     return Rows(
-        train=np.stack([np.asarray(seen[name], dtype=np.float64) for name in order]),
+        train=np.stack([np.asarray(visible[name], dtype=np.float64) for name in order]),
         labels=labels,
         groups=np.asarray(groups, dtype=str),
         test=fold.test_inputs(table).array().astype(np.float64),
@@ -95,9 +95,9 @@ def with_missing_indicators(train: Array, test: Array) -> tuple[Array, Array]:
     center, spread = np.nanmean(train, axis=0), np.nanstd(train, axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     gaps = ~there.all(axis=0)
-    found = []
+    sides = []
     for part in (train, test):
         missing = np.isnan(part)
         scaled = np.where(missing, 0.0, (part - center) / spread)
-        found.append(np.concatenate([scaled, missing[:, gaps].astype(np.float64)], axis=1))
-    return found[0], found[1]
+        sides.append(np.concatenate([scaled, missing[:, gaps].astype(np.float64)], axis=1))
+    return sides[0], sides[1]

@@ -62,7 +62,7 @@ def slice_mean(
     """
     from sklearn.decomposition import PCA
 
-    rows = fold_rows(fold, {name: plane_means(found, planes[name]) for name, found in features.items()})
+    rows = fold_rows(fold, {name: plane_means(array, planes[name]) for name, array in features.items()})
     center, spread = rows.train.mean(axis=0), rows.train.std(axis=0)
     spread = np.where(spread > 1e-12, spread, 1.0)
     train, test = (rows.train - center) / spread, (rows.test - center) / spread
@@ -115,9 +115,9 @@ def coop(
         settings: of the loop; its seed is the fold's.
     """
     labels = np.concatenate([fold.train_labels, fold.validation_labels])
-    seen = fold.side_table(features)
+    visible = fold.side_table(features)
     order = [fold.samples.ids[row] for row in np.concatenate([fold.train, fold.validation])]
-    means = torch.stack([seen[name].float().mean(0) for name in order])
+    means = torch.stack([visible[name].float().mean(0) for name in order])
     config = dataclasses.replace(COOP, seed=fold.seed % 2**31)
     prompts = PromptLearner.from_config(vlm, [names[label] for label in fold.train_class_names], config)
 

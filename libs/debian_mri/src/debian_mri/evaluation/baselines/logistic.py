@@ -61,8 +61,8 @@ def choose_strength(train: Array, rows: Rows, *, seed: int) -> float:
                 continue
             used += 1
             for place, strength in enumerate(STRENGTHS):
-                found = _fit(train[rest], rows.labels[rest], train[part], strength, rows.classes)
-                losses[place] -= np.log(np.maximum(found[np.arange(len(part)), rows.labels[part]], 1e-12)).sum()
+                probabilities = _fit(train[rest], rows.labels[rest], train[part], strength, rows.classes)
+                losses[place] -= np.log(np.maximum(probabilities[np.arange(len(part)), rows.labels[part]], 1e-12)).sum()
     return STRENGTHS[int(losses.argmin())] if used else 1.0
 
 

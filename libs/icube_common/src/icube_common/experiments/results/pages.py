@@ -44,11 +44,11 @@ def write_ablation(study: StudyResult) -> None:
         rows = tuple((variant.name, *(variant.others.get(name) for name in names)) for variant in study.variants)
         add_table(report, Table(("variant", *names), rows, "Means over seeds."))
     report.section("Settings")
-    shared, own = _settings(study)
+    shared, by_variant = _settings(study)
     if shared:
         report.facts(shared, caption="The same in every variant")
-    keys = list(dict.fromkeys(key for settings in own.values() for key in settings))
-    rows = tuple((name, *(_word(settings, key) for key in keys)) for name, settings in own.items())
+    keys = list(dict.fromkeys(key for settings in by_variant.values() for key in settings))
+    rows = tuple((name, *(_word(settings, key) for key in keys)) for name, settings in by_variant.items())
     add_table(report, Table(("variant", *keys), rows, "What differs; a dash is the default."))
     if study.warnings:
         report.section("Pairs")
@@ -128,11 +128,11 @@ def _settings(study: StudyResult) -> tuple[dict[str, Any], dict[str, dict[str, A
         for key, value in first.items()
         if all(key in variant.overrides and variant.overrides[key] == value for variant in study.variants)
     }
-    own = {
+    by_variant = {
         variant.name: {key: value for key, value in variant.overrides.items() if key not in shared}
         for variant in study.variants
     }
-    return shared, own
+    return shared, by_variant
 
 
 def _word(settings: Mapping[str, Any], key: str) -> str | None:

@@ -97,9 +97,9 @@ class RunComparison:
 
     def settings_table(self) -> Table:
         """The keys whose values differ among the runs that have settings; a key that a run does not have is a dash."""
-        known = [run for run in self.runs if run.settings]
+        recorded = [run for run in self.runs if run.settings]
         keys = dict.fromkeys(key for run in self.runs for key in run.settings)
-        odd = [key for key in keys if len({_told(run, key) for run in known}) > 1]
+        odd = [key for key in keys if len({_told(run, key) for run in recorded}) > 1]
         rows = tuple((key, *(_told(run, key) for run in self.runs)) for key in odd)
         return Table(("key", *(run.name for run in self.runs)), rows, "Settings that differ.")
 

@@ -134,7 +134,7 @@ def execute_trial_run(
         shutil.rmtree(cell.folder)
     cell.folder.mkdir(parents=True)
     start = time.monotonic()
-    known = {"name": cell.name, "overrides": plain(cell.overrides), "seed": cell.seed}
+    identity = {"name": cell.name, "overrides": plain(cell.overrides), "seed": cell.seed}
     extra = {"report": report} if "report" in inspect.signature(run).parameters else {}
     try:
         outcome = run(dict(cell.overrides), cell.seed, cell.folder, **extra)
@@ -143,13 +143,13 @@ def execute_trial_run(
         raise
     except Exception as error:
         result = TrialRunResult(
-            **known,
+            **identity,
             seconds=round(time.monotonic() - start, 3),
             error=" ".join(f"{'' if isinstance(error, InputError) else type(error).__name__ + ': '}{error}".split()),
             trace=traceback.format_exc(),
         )
     else:
-        result = TrialRunResult(**known, **matches, seconds=round(time.monotonic() - start, 3))
+        result = TrialRunResult(**identity, **matches, seconds=round(time.monotonic() - start, 3))
     write_json(cell.folder / RESULT, asdict(result))
     return result
 

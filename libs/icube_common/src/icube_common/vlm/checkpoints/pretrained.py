@@ -121,9 +121,9 @@ def _of_tag(name: str, tag: str) -> dict[str, Any]:
     import open_clip
 
     model, entry = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, tag)
-    own = bool(model.get("quick_gelu", False))
-    quick = _QUICK_GELU.get((name, tag), own or bool(entry.get("quick_gelu", False)))
-    if quick != own:
+    configured = bool(model.get("quick_gelu", False))
+    quick = _QUICK_GELU.get((name, tag), configured or bool(entry.get("quick_gelu", False)))
+    if quick != configured:
         logger.info("%s with the weights %s: activation QuickGELU, which they were trained with", name, tag)
     return {"model": {**model, "quick_gelu": quick}, "preprocess": preprocess_config(model, entry)}
 
@@ -186,12 +186,14 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(model, dict) or not all(isinstance(model.get(k), dict) for k in ("vision_cfg", "text_cfg")):
         raise InputError(f"{file}: no model_cfg with vision_cfg and text_cfg in it; give a file that open_clip wrote")
     model = {**model, "quick_gelu": bool(model.get("quick_gelu", False))}
-    given = content.get("preprocess_cfg")
-    if given is None:
+    preprocess = content.get("preprocess_cfg")
+    if preprocess is None:
         logger.info("%s: no preprocess_cfg, which means open_clip's default preprocessing", file)
-    elif not isinstance(given, dict):
-        raise InputError(f"{file}: preprocess_cfg is {given!r}, it has to map mean, std, interpolation and the like")
-    return model, preprocess_config(model, given or {})
+    elif not isinstance(preprocess, dict):
+        raise InputError(
+            f"{file}: preprocess_cfg is {preprocess!r}, it has to map mean, std, interpolation and the like"
+        )
+    return model, preprocess_config(model, preprocess or {})
 
 
 def _check_architecture(name: str, expected: Mapping[str, Any], result: Mapping[str, Any], file: Path) -> None:
@@ -248,11 +250,11 @@ def default_preprocess(model: Mapping[str, Any]) -> dict[str, Any]:
     return preprocess_config(model, {})
 
 
-def preprocess_config(model: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def preprocess_config(model: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's preprocessing by a table entry or configuration, at the size of the model's image tower."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-    merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), dict(given))
+    merged: dict[str, Any] = merge_preprocess_dict(PreprocessCfg(), dict(settings))
     size = model["vision_cfg"].get("image_size", 224)
     merged["size"] = [size, size] if isinstance(size, int) else list(size)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in merged.items()}

@@ -167,7 +167,7 @@ def _words(name: str) -> list[str]:
 
 def _find(content: Mapping[Any, Any], path: Path, where: str, depth: int = 0) -> tuple[dict[str, Tensor], str]:
     """The largest state dict in nested mappings, and the keys that lead to it."""
-    own = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     inner: dict[str, tuple[dict[str, Tensor], str]] = {}
     for key, value in content.items():
         named = isinstance(key, str) and not any(word.startswith(_NO_WEIGHTS) for word in _words(key))
@@ -178,10 +178,10 @@ def _find(content: Mapping[Any, Any], path: Path, where: str, depth: int = 0) ->
     if {"visual", "image_encoder", "vision_model"} & inner.keys():
         # one state dict for each tower
         joined = {f"{key}.{name}": value for key, (state, _) in inner.items() for name, value in state.items()}
-        return {**own, **joined}, where
+        return {**tensors, **joined}, where
     most = max((len(state) for state, _ in inner.values()), default=0)
-    if len(own) >= most:
-        return own, where
+    if len(tensors) >= most:
+        return tensors, where
     large = {key: result for key, result in inner.items() if len(result[0]) >= most / 2}
     plain = {key: result for key, result in large.items() if not is_averaged(key)}
     if len(plain or large) > 1:

@@ -66,7 +66,7 @@ def load_weights(
         raise InputError(f"{wrong} ({str(error).removeprefix(f'{path}: ')})") from error
     details = where + (f"; prefix {one_line(prefix, 60)!r}" if prefix else "; no prefix")
     _ignore_or_refuse_extra(result, state, model, prefix, wrong, details)
-    tensors = {own: result[theirs] for own, theirs in state.items()}
+    tensors = {ours: result[theirs] for ours, theirs in state.items()}
     _adapt(model, tensors, resize=published)
     expected = model.state_dict()
     absent = [key for key in expected if key not in tensors and key.rpartition(".")[2] not in _CONSTANTS]
@@ -86,7 +86,7 @@ def load_weights(
     model.load_state_dict(tensors, strict=False)
 
 
-def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, str], str]:
+def match_names(source: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, str], str]:
     """Names of a model's tensors -> their names in a file, and the prefix of the latter.
 
     Raises:
@@ -94,15 +94,15 @@ def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     """
     expected = {_plain(key.split(".")): key for key in model.state_dict()}
     candidates: dict[str, list[tuple[str, str]]] = {}
-    for key in found:
+    for key in source:
         parts = [part for part in key.split(".") if part not in _WRAPPERS]
         for start in range(len(parts)):
-            own = expected.get(_plain(parts[start:]))
-            if own is not None:
-                candidates.setdefault(".".join(parts[:start]), []).append((own, key))
+            name = expected.get(_plain(parts[start:]))
+            if name is not None:
+                candidates.setdefault(".".join(parts[:start]), []).append((name, key))
                 break
     if not candidates:
-        return {}, _common_prefix(found)
+        return {}, _common_prefix(source)
     most = max(len(pairs) for pairs in candidates.values())
     rivals = [prefix for prefix, pairs in candidates.items() if len(pairs) == most]
     if len(rivals) > 1:
@@ -110,9 +110,9 @@ def match_names(found: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     if len(rivals) > 1:
         raise InputError(f"holds several sets of weights ({', '.join(rivals)}); save the wanted one alone")
     [prefix] = rivals
-    twice = [own for own, count in Counter(own for own, _ in candidates[prefix]).items() if count > 1]
+    twice = [name for name, count in Counter(name for name, _ in candidates[prefix]).items() if count > 1]
     if twice:
-        names = [key for own, key in candidates[prefix] if own == twice[0]]
+        names = [key for name, key in candidates[prefix] if name == twice[0]]
         raise InputError(f"{' and '.join(names)} are both {twice[0]}; keep one of them")
     return dict(candidates[prefix]), prefix
 

@@ -31,34 +31,34 @@ class LabelMap:
     title: str = ""
 
     @classmethod
-    def load(cls, name: str | Path, format: str, *, own: bool = False) -> LabelMap:
+    def load(cls, name: str | Path, format: str, *, user_labels: bool = False) -> LabelMap:
         """A map by its name (`BUILTIN_MAPS`) for one format, or from a file.
 
         Args:
             name: one of `BUILTIN_MAPS`, or a path for `from_yaml`.
             format: the reader whose labels are mapped.
-            own: the user gives labels beside the format's.
+            user_labels: the user gives labels beside the format's.
 
         Raises:
             InputError: as `from_yaml`; neither a file nor a map of the library; the nearest name is given.
         """
         if str(name) in BUILTIN_MAPS and not Path(name).is_file():
-            return cls.builtin(str(name), format, own=own)
+            return cls.builtin(str(name), format, user_labels=user_labels)
         if not Path(name).exists() and Path(name).suffix == "" and len(Path(name).parts) == 1:
             raise unknown("label map", str(name), BUILTIN_MAPS)
         return cls.from_yaml(name)
 
     @classmethod
-    def builtin(cls, name: str, format: str, *, own: bool = False) -> LabelMap:
+    def builtin(cls, name: str, format: str, *, user_labels: bool = False) -> LabelMap:
         """A map of the library, for one format.
 
         Formats with labels of the user (``npz``, ``bvh``, ``npy``) take the vocabulary itself and the labels of all
-        data sets; so does any other format with ``own``, after its own labels.
+        data sets; so does any other format with ``user_labels``, after its own labels.
         """
         content = load_builtin_map(name)
         sources: dict[str, dict[str, str]] = content["sources"]
         names: dict[str, str | None] = {}
-        if own or format not in sources:
+        if user_labels or format not in sources:
             for of_source in sources.values():
                 names |= of_source
             names |= {action: action for action in content["vocabulary"]}

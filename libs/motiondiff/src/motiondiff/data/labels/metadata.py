@@ -104,21 +104,21 @@ class Annotations:
         if not self.table:
             return motion
         keys = (name_key(clip_id), name_key(PurePosixPath(clip_id).name))
-        given = next((self.by_clip[key] for key in keys if key in self.by_clip), self.by_reference.get(reference))
-        if given is None:
+        annotation = next((self.by_clip[key] for key in keys if key in self.by_clip), self.by_reference.get(reference))
+        if annotation is None:
             raise InputError(f"no row of {self.table} names it (the first row names {self.rows[0].file!r})")
         return replace(
             motion,
-            action=given.action or motion.action,
-            subject=given.subject or motion.subject,
-            style=given.style or motion.style,
-            texts=given.texts or motion.texts,
+            action=annotation.action or motion.action,
+            subject=annotation.subject or motion.subject,
+            style=annotation.style or motion.style,
+            texts=annotation.texts or motion.texts,
         )
 
     def warn_unmatched(self, clip_ids: Iterable[str]) -> None:
         """Log the rows that name neither a file nor one of these clips."""
-        seen = {name_key(name) for clip_id in clip_ids for name in (clip_id, PurePosixPath(clip_id).name)}
-        left = [row for row in self.rows if name_key(row.file) in self.by_clip and name_key(row.file) not in seen]
+        present = {name_key(name) for clip_id in clip_ids for name in (clip_id, PurePosixPath(clip_id).name)}
+        left = [row for row in self.rows if name_key(row.file) in self.by_clip and name_key(row.file) not in present]
         if left:
             shown = ", ".join(f"line {row.line} {row.file}" for row in left[:_SHOWN])
             more = ", ..." if len(left) > _SHOWN else ""
@@ -229,7 +229,7 @@ def _below(path: Path, base: Path) -> Path:
 
 def _merged(table: str, rows: Sequence[Row]) -> Annotation:
     """Labels of one recording from all its rows."""
-    given: dict[str, str | None] = {}
+    fields: dict[str, str | None] = {}
     for kind in ("action", "subject", "style"):
         values = {value: row.line for row in reversed(rows) if (value := getattr(row.annotation, kind)) is not None}
         if len(values) > 1:
@@ -237,8 +237,8 @@ def _merged(table: str, rows: Sequence[Row]) -> Annotation:
                 f"{value!r} (line {line})" for value, line in sorted(values.items(), key=lambda v: v[1])
             )
             raise InputError(f"{table}: {rows[0].file!r} has more than one {kind}: {shown}")
-        given[kind] = next(iter(values), None)
-    return Annotation(texts=tuple(dict.fromkeys(text for row in rows for text in row.annotation.texts)), **given)
+        fields[kind] = next(iter(values), None)
+    return Annotation(texts=tuple(dict.fromkeys(text for row in rows for text in row.annotation.texts)), **fields)
 
 
 def _actions_of_folders(files: dict[str, Path], base: Path, action_from: str) -> dict[str, str | None]:

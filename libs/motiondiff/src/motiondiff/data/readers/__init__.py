@@ -64,16 +64,16 @@ def get_reader(name: str) -> Reader:
     return cast(Reader, importlib.import_module(f"{__name__}.{FORMATS[name].module}"))
 
 
-def check_conventions(name: str, given: Mapping[str, Any]) -> None:
+def check_conventions(name: str, conventions: Mapping[str, Any]) -> None:
     """Raise InputError for an up axis, unit or frame rate of a format that fixes them.
 
     Args:
         name: the format.
-        given: ``up``, ``unit`` and ``source_fps``; ``auto`` and None are unset.
+        conventions: ``up``, ``unit`` and ``source_fps``; ``auto`` and None are unset.
     """
     if hasattr(get_reader(name), "choose_conventions"):
         return
-    for option, value in given.items():
+    for option, value in conventions.items():
         if value not in ("auto", None):
             raise InputError(
                 f"--{option.replace('_', '-')} {value}: the format {name} fixes up axis, unit and frame rate"

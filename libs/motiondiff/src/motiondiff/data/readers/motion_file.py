@@ -61,12 +61,12 @@ def read_motions(
     format = "amass" if _is_amass(path) else READABLE[path.suffix.lower()]
     options: dict[str, Any] = {"up": up, "unit": unit, "source_fps": source_fps}
     check_conventions(format, options)
-    given = {name: value for name, value in options.items() if value not in ("auto", None)}
+    set_options = {name: value for name, value in options.items() if value not in ("auto", None)}
     reader = get_reader(format)
     # label files of AMASS beside the file are for `prepare`
     reference = replace(reader.find_clips(path)[0], files=(path,))
     motions: dict[str, Motion] = {}
-    for clip in reader.read_clips(reference, **given):
+    for clip in reader.read_clips(reference, **set_options):
         if isinstance(clip, Rejection):
             raise InputError(f"{'' if str(path) in clip.reason else f'{path}: '}{clip.reason}")
         motions[clip.clip_id.removeprefix(f"{reference.clip_id}/")] = clip.motion

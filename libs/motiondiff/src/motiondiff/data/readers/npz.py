@@ -99,10 +99,10 @@ def _from_rotations(
     turns = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_matrix().reshape(turns.shape)
     motion = Motion(motion.root, turns, motion.skeleton, **labels)
     if "positions" in arrays:
-        given = np.asarray(arrays["positions"], dtype=np.float64)
-        if given.shape != motion.positions.shape:
-            raise InputError(f"positions {given.shape} and rotations {motion.rotations.shape} do not fit together")
-        distance = float(np.linalg.norm(given - motion.positions, axis=-1).mean())
+        positions = np.asarray(arrays["positions"], dtype=np.float64)
+        if positions.shape != motion.positions.shape:
+            raise InputError(f"positions {positions.shape} and rotations {motion.rotations.shape} do not fit together")
+        distance = float(np.linalg.norm(positions - motion.positions, axis=-1).mean())
         if not distance <= POSITION_TOLERANCE:
             raise InputError(f"positions and rotations are {distance:.3f} m apart on average: not the same clip")
     return motion

@@ -33,7 +33,7 @@ def write_ctr_gcn(clips: ClipSet, path: str | Path) -> None:
     longest = max(map(len, clips.positions))
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
-        rows = [row for row, own in enumerate(clips.splits) if own == split]
+        rows = [row for row, clip_split in enumerate(clips.splits) if clip_split == split]
         if split == "validation" and not rows:
             continue
         x = np.zeros((len(rows), longest, 2 * joints * 3), dtype=np.float32)

@@ -24,7 +24,9 @@ def write_pyskl(clips: ClipSet, path: str | Path) -> None:
     """Write ``set.pkl`` and ``set.pkl.classes.txt``; keypoints are float32 metres in the common frame, one person."""
     content = {
         "split": {
-            SPLIT_NAMES[split]: [name for name, own in zip(clips.ids, clips.splits, strict=True) if own == split]
+            SPLIT_NAMES[split]: [
+                name for name, clip_split in zip(clips.ids, clips.splits, strict=True) if clip_split == split
+            ]
             for split in SPLITS
         },
         "annotations": [

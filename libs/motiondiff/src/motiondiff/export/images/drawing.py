@@ -66,11 +66,11 @@ class Camera:
         # far enough for a calm perspective, near enough that coming closer shows
         distance = 2.2 * max(float(np.linalg.norm(high - low)), 1e-3)
         camera = cls((low + high) / 2, np.stack((right, np.cross(back, right), back)), distance)
-        seen, _ = camera.project(points)
-        span = np.maximum(np.ptp(seen, axis=0), 1e-9)
+        projected, _ = camera.project(points)
+        span = np.maximum(np.ptp(projected, axis=0), 1e-9)
         left, top, box_right, bottom = box
         focal = float(min((box_right - left) / span[0], (bottom - top) / span[1]))
-        middle = (seen.min(0) + seen.max(0)) / 2 * focal
+        middle = (projected.min(0) + projected.max(0)) / 2 * focal
         centre = ((left + box_right) / 2 - float(middle[0]), (top + bottom) / 2 - float(middle[1]))
         return replace(camera, focal=focal, centre=centre)
 
@@ -118,10 +118,10 @@ class Scene:
         self._letters = max(11, round(min(size) / 17))
         # centre of the view on the floor: fixed, or below the root of each frame
         self._middle = self._ground[:, :1] if follow else np.zeros((1, 1, 3))
-        seen = np.concatenate((self._positions, self._ground), axis=1) - self._middle
+        points = np.concatenate((self._positions, self._ground), axis=1) - self._middle
         flesh = 0.06 * self._body  # joints have thickness, and the head rises above its joint
         around = np.array([(1, 0, 0), (-1, 0, 0), (0, 0, 1), (0, 0, -1), (0, 2, 0)]) * flesh
-        cloud = rearrange(seen[:, :, None] + around, "t point side xyz -> (t point side) xyz")
+        cloud = rearrange(points[:, :, None] + around, "t point side xyz -> (t point side) xyz")
         width, height = (_SUPERSAMPLE * side for side in size)
         margin, top = 0.03 * min(width, height), 1.7 * self._letters * _SUPERSAMPLE if caption else 0.0
         box = (margin, margin + top, width - margin, height - 2.5 * margin)

@@ -144,9 +144,9 @@ def _palette(samples: Sequence[Image.Image]) -> Image.Image:
     """128 colours of the samples, among them the exact colours of the drawing: the background must be white."""
     palette = tile(samples, columns=1).quantize(128, dither=_NO_DITHER)
     colours = rearrange(np.array(palette.getpalette()), "(colour channel) -> colour channel", channel=3)
-    for wanted in PALETTE:
-        distance = np.abs(colours - wanted).max(axis=-1)
+    for colour in PALETTE:
+        distance = np.abs(colours - colour).max(axis=-1)
         # all near ones: Pillow looks colours up in steps of four, and an almost-white beside white would win
-        colours[distance <= max(6, distance.min())] = wanted
+        colours[distance <= max(6, distance.min())] = colour
     palette.putpalette(colours.flatten().tolist())
     return palette

@@ -83,11 +83,11 @@ def check_distinct(labels: Iterable[str], where: Path) -> None:
     Raises:
         InputError: two names differ only in case, spaces or punctuation, or one holds a line break.
     """
-    seen: dict[str, str] = {}
+    first_label: dict[str, str] = {}
     for label in sorted(set(labels)):
         if not label.isprintable():
             raise InputError(f"{where}: class {label!r} holds a line break or another control character: rename it")
-        other = seen.setdefault(name_key(label) or label, label)
+        other = first_label.setdefault(name_key(label) or label, label)
         if other != label:
             raise InputError(
                 f"{where}: classes {other!r} and {label!r} differ only in case, spaces or punctuation: spell them alike"
@@ -165,15 +165,15 @@ def _head(lines: list[str]) -> tuple[str, int, int] | None:
 
 def _table(path: Path, lines: list[str], delimiter: str, code: int, name: int) -> list[tuple[str, str]]:
     """(number or code, name) of the lines below a head line."""
-    found = []
+    entries = []
     try:
         for row in csv.reader(lines[1:], delimiter=delimiter, strict=True):
             if len(row) <= max(code, name):
                 raise InputError(f"{path}: {delimiter.join(row)!r}: fewer columns than the head line")
-            found.append((label_key(row[code].strip()), row[name].strip()))
+            entries.append((label_key(row[code].strip()), row[name].strip()))
     except csv.Error as error:
         raise InputError(f"{path}: not readable as a table ({error})") from error
-    return found
+    return entries
 
 
 def _structured(path: Path, text: str) -> list[tuple[str, str]]:

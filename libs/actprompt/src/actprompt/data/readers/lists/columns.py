@@ -109,5 +109,5 @@ def _places(delimiter: str, cells: Sequence[str]) -> Head:
     for at, cell in enumerate(cells):
         if kind := _KNOWN.get(plain(cell)):
             places.setdefault(kind, []).append((COLUMNS[kind].index(plain(cell)), at))
-    ordered = {kind: tuple(at for _, at in sorted(found)) for kind, found in places.items()}
+    ordered = {kind: tuple(at for _, at in sorted(candidates)) for kind, candidates in places.items()}
     return Head(delimiter, tuple(cells), ordered)

@@ -51,10 +51,10 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
             if problem := _problem(row):
                 rejected.append(Rejection(Path(row.path).name, row.path, f"{where}: {problem}"))
                 continue
-            found = locate(start, row.path) or row.path
-            moved += found != row.path
-            clip = _clip(row, found, part)
-            key = os.path.normpath(start / found)
+            location = locate(start, row.path) or row.path
+            moved += location != row.path
+            clip = _clip(row, location, part)
+            key = os.path.normpath(start / location)
             before, other = clips.setdefault(key, (where, clip))
             if other is clip:
                 if row.skeleton:
@@ -63,7 +63,7 @@ def find(source: Path | Mapping[str, Path], splits: Path | None = None, *, root:
             if (other.label, other.splits) != (clip.label, clip.splits):
                 as_one, as_other = (" in ".join([repr(c.label), *c.splits.values()]) for c in (other, clip))
                 raise InputError(f"{path}: {where}: {row.path} is {as_one} in {before} and {as_other} here: keep one")
-            rejected.append(Rejection(Path(found).name, found, f"{where}: the same file as in {before}"))
+            rejected.append(Rejection(Path(location).name, location, f"{where}: the same file as in {before}"))
     if moved:
         warnings.append(f"{moved} paths of the list were completed (suffix, \\ as /, a leading / as the root)")
     inside = [Path(key) for key in clips if Path(key).is_relative_to(start)]
@@ -95,7 +95,7 @@ def _problem(row: Row) -> str | None:
 
 def _clip(row: Row, path: str, part: str) -> Clip:
     """A row as a clip without id, with the number of frames of the list."""
-    given = part or part_of(row.split) or ""
+    split = part or part_of(row.split) or ""
     return Clip(
         id="",
         path=path,
@@ -103,7 +103,7 @@ def _clip(row: Row, path: str, part: str) -> Clip:
         subject=row.subject or None,
         camera=row.camera or None,
         setup=row.setup or None,
-        splits={"split": given} if given else {},
+        splits={"split": split} if split else {},
         n_frames=row.n_frames,
     )
 

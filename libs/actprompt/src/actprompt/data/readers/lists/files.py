@@ -102,16 +102,16 @@ def locate(root: Path, path: str) -> str | None:
 @cache
 def _named(folder: str) -> dict[str, tuple[str, ...]]:
     """Name without suffix -> the videos of that name in a folder."""
-    found: dict[str, tuple[str, ...]] = {}
+    columns: dict[str, tuple[str, ...]] = {}
     try:
         names = sorted(os.listdir(folder))
     except (OSError, ValueError):
-        return found
+        return columns
     for name in names:
         stem, suffix = os.path.splitext(name)
         if suffix.lower() in VIDEO_SUFFIXES:
-            found[stem] = (*found.get(stem, ()), name)
-    return found
+            columns[stem] = (*columns.get(stem, ()), name)
+    return columns
 
 
 def _is_comment(line: str, root: Path) -> bool:
@@ -147,12 +147,12 @@ def _rows_below(path: Path, head: Head, lines: Sequence[str], first: int, root: 
     """The rows below a head line, and a note on the columns that are not read."""
     width, table = len(head.names), []
     below = lines[first + 1 :]
-    found: Iterable[tuple[int, list[str]]] = (
+    lines_of_cells: Iterable[tuple[int, list[str]]] = (
         ((at, line.split()) for at, line in enumerate(below, start=1) if line.strip())
         if head.delimiter == " "
         else _cells(path, below, head.delimiter, root)
     )
-    for line, cells in found:
+    for line, cells in lines_of_cells:
         while len(cells) > width and not cells[-1]:
             cells.pop()
         if len(cells) != width:
@@ -257,9 +257,9 @@ def _split_at_spaces(line: str, root: Path) -> tuple[str, str] | None:
         return match[1].replace('""', '"'), match[2]
     ends = [(len(line), len(line)), *reversed([match.span() for match in re.finditer(r"\s+", line)])]
     for start, end in ends:
-        if (found := locate(root, line[:start])) is not None:
+        if (path := locate(root, line[:start])) is not None:
             # "walk 01.mp4 0", whose file is not there, is not folder "walk"
-            wrong = os.path.isdir(root / found) and _BY_SUFFIX.fullmatch(line) is not None
+            wrong = os.path.isdir(root / path) and _BY_SUFFIX.fullmatch(line) is not None
             return None if wrong else (line[:start], line[end:])
     return None
 

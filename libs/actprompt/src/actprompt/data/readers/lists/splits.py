@@ -34,8 +34,8 @@ def part_of(word: str) -> str | None:
 def part_of_file(path: str) -> str | None:
     """The part of a split that a list's name holds (``hmdb51_train_split_1.txt``, ``testlist01.txt``), if but one."""
     words = "|".join(sorted(PART_NAMES, key=len, reverse=True))
-    found = re.findall(rf"(?<![a-z])({words})(?:list|split|set)?(?![a-z])", PurePosixPath(path).stem.lower())
-    parts = {PART_NAMES[word] for word in found}
+    words_in_name = re.findall(rf"(?<![a-z])({words})(?:list|split|set)?(?![a-z])", PurePosixPath(path).stem.lower())
+    parts = {PART_NAMES[word] for word in words_in_name}
     return parts.pop() if len(parts) == 1 else None
 
 
@@ -84,9 +84,9 @@ def find_split_files(folders: Iterable[Path], pattern: re.Pattern[str]) -> list[
     """Files below the first of some folders that has any whose name fits, with the matches, sorted by name."""
     for folder in folders:
         names = ((path, pattern.fullmatch(path.name)) for path in folder.rglob("*.txt"))
-        found = sorted(((path, match) for path, match in names if match), key=lambda item: item[0].name)
-        if found:
-            return found
+        files = sorted(((path, match) for path, match in names if match), key=lambda item: item[0].name)
+        if files:
+            return files
     return []
 
 

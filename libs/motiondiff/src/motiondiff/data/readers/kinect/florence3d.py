@@ -103,9 +103,9 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
 
 def _positions(rows: Array) -> Array:
     """(T, 16, 3) metres in the order of `JOINTS`, right-handed, from (T, 45) numbers of the file."""
-    seen = rearrange(rows, "t (joint xyz) -> t joint xyz", xyz=3)[:, _ORDER]
-    left, right = (seen[:, JOINTS.names.index(f"Hip{side}") - 1] for side in ("Left", "Right"))
-    positions = np.concatenate([(left + right)[:, None] / 2, seen], axis=1)
+    joints = rearrange(rows, "t (joint xyz) -> t joint xyz", xyz=3)[:, _ORDER]
+    left, right = (joints[:, JOINTS.names.index(f"Hip{side}") - 1] for side in ("Left", "Right"))
+    positions = np.concatenate([(left + right)[:, None] / 2, joints], axis=1)
     trunk = np.linalg.norm(positions[:, JOINTS.names.index("Neck")] - positions[:, 0], axis=-1)
     if np.median(trunk) > 5:  # millimetres
         positions = positions / 1000

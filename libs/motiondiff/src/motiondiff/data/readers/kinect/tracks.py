@@ -198,10 +198,10 @@ def fit_clips(tracks: Sequence[TrackClip], fps: float | None, own_fps: float = K
             whole.append(clip)
         except InputError as error:
             results.append(Rejection(clip.clip_id, f"{clip.labels['source']}: {error}"))
-    seen: dict[str, list[Array]] = {}
+    by_camera: dict[str, list[Array]] = {}
     for clip in whole:
-        seen.setdefault(clip.camera, []).append(clip.track.positions[:, KINECT_V2_ORDER])
-    turns = {camera: level_camera(positions, KINECT_V2) for camera, positions in seen.items()}
+        by_camera.setdefault(clip.camera, []).append(clip.track.positions[:, KINECT_V2_ORDER])
+    turns = {camera: level_camera(positions, KINECT_V2) for camera, positions in by_camera.items()}
     bodies: dict[str, list[PositionClip]] = {}
     for clip in whole:
         times, rate = (clip.track.frames - clip.track.frames[0]) / own_fps, fps or own_fps

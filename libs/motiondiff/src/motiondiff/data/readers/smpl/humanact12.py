@@ -105,14 +105,14 @@ def _motion(poses: Array, joints: Array, turn: Array, action: str, source: str) 
     lengths[1:] = np.median(np.linalg.norm(bones, axis=-1), axis=0)
     rotations = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(*poses.shape, 3)
     rotations[:, 0] = turn @ rotations[:, 0]
-    seen = joints @ turn.T
+    turned = joints @ turn.T
     motion = Motion(
-        seen[:, 0].astype(np.float32),
+        turned[:, 0].astype(np.float32),
         rotations.astype(np.float32),
         mean_skeleton(NUM_JOINTS).with_bone_lengths(lengths),
         FPS,
         action=action,
         source=source,
     )
-    residual = float(np.linalg.norm(motion.positions - seen, axis=-1).mean())
+    residual = float(np.linalg.norm(motion.positions - turned, axis=-1).mean())
     return Motion(motion.root, motion.rotations, motion.skeleton, FPS, action=action, source=source, residual=residual)

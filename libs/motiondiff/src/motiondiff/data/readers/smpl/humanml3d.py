@@ -75,18 +75,18 @@ def read_clips(ref: ClipRef, fps: float | None = None) -> list[Clip | Rejection]
     for caption in captions:
         parts.setdefault((caption.start, caption.end), []).append(caption)
     results: list[Clip | Rejection] = []
-    for (start, end), own in parts.items():
+    for (start, end), part_captions in parts.items():
         whole = start == end == 0
         clip_id = ref.clip_id if whole else f"{ref.clip_id}.{start:g}-{end:g}"
-        if whole and not own and captions:
+        if whole and not part_captions and captions:
             continue  # every sentence is about a part
         try:
             cut = motion if whole else motion.cut(int(start * FPS), min(len(motion), int(np.ceil(end * FPS))))
         except InputError as error:
             results.append(Rejection(clip_id, f"{ref.files[1]}: {start:g} to {end:g} s: {error}"))
             continue
-        texts = tuple(caption.text for caption in own)
-        results.append(Clip(clip_id, resample(replace(cut, texts=texts, action=common_verb(own)), fps)))
+        texts = tuple(caption.text for caption in part_captions)
+        results.append(Clip(clip_id, resample(replace(cut, texts=texts, action=common_verb(part_captions)), fps)))
     return results
 
 
