@@ -202,6 +202,7 @@ OFF = {"enabled": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "mean": {},
     "mean_std": {"visual": {"head": "mean_std"}},
+    "segment_difference": {"visual": {"head": "segment_difference"}, "skeleton": ON},
     "transformer": {"visual": {"head": "transformer", "layers": 2}},
     "cross_frame": {"visual": {"head": "cross_frame"}},
     "visual prompts": {"visual": {"prompts": 2}},

@@ -373,6 +373,7 @@ WRONG: list[tuple[Sequence[str], Sequence[str]]] = [
     (["knowledge=''"], ["class knowledge: none comes with the library for the format 'simulated'"]),
     (["knowledge=none.yaml"], ["none.yaml"]),
     (["visual.enabled=false"], ["no input is left"]),
+    (["ridge_init.fusion=late", "ridge_init.tune=false"], ["set ridge_init.tune=true"]),
     (["skeleton.enabled=true", "--data", "PICTURES"], ["no recorded skeletons; run `actprompt pose"]),
     (["--shots", "0", "--protocol", "few-shot"], ["--shots 0: must be positive whole numbers"]),
     (["--shots", "1,x", "--protocol", "few-shot"], ["--shots 1,x"]),

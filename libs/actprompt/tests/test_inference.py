@@ -37,6 +37,7 @@ NO_COURSE = {**ON, "trajectory": False}
 CONFIGS: dict[str, dict[str, Any]] = {
     "picture": {},
     "mean_std": {"visual": {"head": "mean_std"}, "skeleton": ON},
+    "segment_difference": {"visual": {"head": "segment_difference"}, "skeleton": ON},
     "cross_frame": {"visual": {"head": "cross_frame"}, "skeleton": ON},
     "visual prompts": {"visual": {"prompts": 2}},
     "numbers alone": {"skeleton": ON, "visual": OFF},

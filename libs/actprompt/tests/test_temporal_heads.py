@@ -11,6 +11,7 @@ from actprompt.models.temporal_heads import HEADS, make_head
 from icube_common.errors import InputError
 
 LEARNED = ["transformer", "cross_frame"]
+WIDTHS = {"mean_std": 2, "segment_difference": 3}
 B, T, D = 3, 6, 32
 
 
@@ -42,7 +43,7 @@ def test_the_mean_of_the_real_frames_by_hand() -> None:
 @pytest.mark.parametrize("frames", [1, 2, 7, 512])
 def test_one_feature_for_a_clip_of_any_length(kind: str, frames: int) -> None:
     found = trained(kind)(clips(frames).half())
-    assert found.shape == (B, 2 * D if kind == "mean_std" else D) and found.dtype == torch.float32
+    assert found.shape == (B, WIDTHS.get(kind, 1) * D) and found.dtype == torch.float32
     assert found.isfinite().all()
 
 
@@ -80,11 +81,11 @@ def test_a_clip_without_frames_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_order_matters_to_learned_heads(kind: str) -> None:
+def test_heads_that_order_matters_to(kind: str) -> None:
     features = clips()
     head = trained(kind)
     difference = (head(features) - head(features.flip(1))).abs().max()
-    assert difference > 1e-2 if kind in LEARNED else difference < 1e-6
+    assert difference > 1e-2 if kind in (*LEARNED, "segment_difference") else difference < 1e-6
 
 
 def test_mean_and_deviation_by_hand() -> None:
@@ -93,6 +94,25 @@ def test_mean_and_deviation_by_hand() -> None:
     torch.testing.assert_close(found, torch.tensor([[2.0, 5.0, 1.0, 3.0]]))
     make_head("mean_std", 2)(features[:, :1]).sum().backward()
     assert features.grad is not None and features.grad.isfinite().all()
+
+
+def test_thirds_minus_the_mean_by_hand() -> None:
+    # the mean of the real frames is (3, 4); thirds of four frames: the first, the middle two, the last
+    features = torch.tensor([[[0.0, 1.0], [2.0, 3.0], [4.0, 3.0], [9e9, 9e9], [6.0, 9.0]]])
+    found = make_head("segment_difference", 2)(features, torch.tensor([[True, True, True, False, True]]))
+    torch.testing.assert_close(found, torch.tensor([[-3.0, -3, 0, -1, 3, 5]]))
+
+
+def test_thirds_of_eight_frames_and_of_constant_features() -> None:
+    head = make_head("segment_difference", 1)
+    # 3, 2 and 3 frames of mean 4.5, whatever is common to all of them
+    for common in (0.0, 100.0):
+        found = head(torch.arange(1.0, 9).reshape(1, 8, 1) + common)
+        torch.testing.assert_close(found, torch.tensor([[-2.5, 0, 2.5]]))
+    assert (head(torch.full((1, 5, 1), 7.0)) == 0).all() and (head(torch.full((1, 1, 1), 7.0)) == 0).all()
+    # two frames: no frame in the middle third
+    torch.testing.assert_close(head(torch.tensor([[[1.0], [3.0]]])), torch.tensor([[-1.0, 0, 1]]))
+    assert list(head.parameters()) == []
 
 
 @pytest.mark.parametrize("kind", LEARNED)

@@ -116,15 +116,37 @@ def test_no_test_row_is_read(sections: dict[str, Any], tiny: FrozenVLM, tmp_path
         predict_test(trained.model, barred, fold, made.texts)
 
 
+def test_weights_of_a_late_fusion_are_selected_on_left_out_subjects(tiny: FrozenVLM, tmp_path: Path) -> None:
+    """Frames of noise beside trajectories that contain the action: their weight is small without being set."""
+    made = world()
+    assert made.inputs.frames is not None
+    generator = torch.Generator().manual_seed(3)
+    noise = {name: torch.randn(1, 3, 64, generator=generator) for name in made.inputs.ids}
+    noisy = replace(made, inputs=replace(made.inputs, frames=noise))
+    options = {"fusion": "late", "targets": "one_hot"}
+    config = settings(skeleton={**ON, "num_time_warps": 2}, visual={"head": "segment_difference"}, ridge_init=options)
+    trained = fit(noisy, config, tiny, tmp_path)
+    names = ["image", "trajectory", "parameters", "without training"]
+    assert list(trained.fusion) == names and all(weight >= 0 for weight in trained.fusion.values())
+    image, trajectory, parameters, untrained = trained.fusion.values()
+    assert image + trajectory + parameters == pytest.approx(1) and image < 0.25 < max(trajectory, parameters)
+    assert float(trained.model.trust) == pytest.approx(untrained)
+    visual = trained.model.visual
+    assert visual is not None and visual.map.start.shape == (3 * 64, tiny.embed_dim)
+    joint = fit(made, settings(skeleton=ON), tiny, tmp_path / "joint")
+    assert joint.fusion == {}
+
+
 @pytest.mark.parametrize(
     "sections",
     [
         {"skeleton": ON, "visual": {"head": "mean_std"}},
+        {"skeleton": ON, "visual": {"head": "segment_difference"}, "ridge_init": {"fusion": "late"}},
         {"skeleton": {**ON, "fusion_mode": "memory", "scaling": "standard"}},
         {"skeleton": {**ON, "fusion_mode": "fusion", "trajectory": False}},
         {"skeleton": {**ON, "fusion_mode": "contrastive"}},
     ],
-    ids=["captions", "memory", "fusion", "contrastive"],
+    ids=["captions", "late fusion", "memory", "fusion", "contrastive"],
 )
 def test_other_test_rows_train_the_same_model(sections: dict[str, Any], tiny: FrozenVLM, tmp_path: Path) -> None:
     """Scales, stand-ins, shrinkage, ridge, memory, groups of numbers: all are independent of the test rows."""

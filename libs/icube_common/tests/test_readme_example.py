@@ -40,7 +40,7 @@ def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     accuracy = found["accuracy"]
     assert accuracy.groups == 18 and accuracy.method == "t"
     assert accuracy.low > 1 / 3  # chance
-    assert "untrained image tower" in str(found["vlm"].origin)
+    assert "aligned by class names (ConSE)" in str(found["vlm"].origin)
 
 
 def test_classes_never_seen_are_named_by_their_texts_and_not_by_exchanged_ones() -> None:

@@ -18,10 +18,14 @@ from icube_common.prompts.ridge_init import (
     LinearProjection,
     RidgeBlock,
     RidgeSetting,
+    class_targets,
+    initialise_late_fusion,
     initialise_ridge,
     leave_groups_out,
     select_by_group_cv,
+    select_late_fusion,
     solve_ridge,
+    stacking_weights,
 )
 
 NAN = math.nan
@@ -174,6 +178,19 @@ def test_of_equals_the_first_and_two_groups_are_too_few() -> None:
     assert best_factor(signed_case([1, 1], -1.5)) == 1.0
 
 
+def test_targets_of_classes() -> None:
+    classes = torch.tensor([[3.0, 0, 1], [0, 3, 1], [0, 2, 1]])
+    centred = classes - classes.mean(0)
+    texts, dual = class_targets(classes), class_targets(classes, one_hot=True)
+    torch.testing.assert_close(texts.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(texts[0], centred[0] / centred[0].norm())
+    # near texts: the second class is nearly as similar to its target as the third, of the dual basis it is not
+    assert (texts @ centred.T)[1, 2] > 0.5 * (texts @ centred.T)[1, 1]
+    scores = dual @ centred.T
+    torch.testing.assert_close(scores / scores[0, 0], torch.eye(3) * 1.5 - 0.5, atol=1e-5, rtol=0)
+    assert dual.norm(dim=-1).mean() == pytest.approx(1)
+
+
 def grouped_case(seed: int, copies: int, widths: Sequence[int], noise: float = 1.0) -> dict[str, object]:
     """Four classes in five groups of unequal size; the second block differs between the copies of a sample."""
     groups = [
@@ -252,3 +269,55 @@ def test_selection_equals_that_of_refits() -> None:
         assert select_by_group_cv(**case) == best
         chosen.add(best)
     assert len(chosen) >= 4
+
+
+def test_stacking_weights_by_hand() -> None:
+    # a source with margin 2 that is right in three of four: log(3) / 2, whose probabilities are 3/4 and 1/4
+    right, labels = np.array([[1.0, -1], [1, -1], [1, -1], [-1, 1]]), np.zeros(4, dtype=np.int64)
+    weights, loss = stacking_weights([right], labels)
+    np.testing.assert_allclose(weights, [math.log(3) / 2], atol=1e-4)
+    assert loss == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), abs=1e-6)
+    # a source that is wrong in three of four has no weight, not a negative one
+    assert stacking_weights([-right], labels)[0] == [0] and stacking_weights([-right], labels)[1] == math.log(2)
+    # of two with the same scores half of the weight each; twice as large scores have half the weight
+    np.testing.assert_allclose(stacking_weights([right, right], labels)[0], [math.log(3) / 4] * 2, atol=1e-4)
+    np.testing.assert_allclose(stacking_weights([2 * right], labels)[0], [math.log(3) / 4], atol=1e-4)
+
+
+def late_case(seed: int, noise: Sequence[float], prior_noise: float) -> dict[str, Any]:
+    """Sources of one class signal and of noise of their own; three rows for each sample."""
+    case: dict[str, Any] = grouped_case(seed, 3, (8,) * len(noise))
+    labels, targets = case["labels"], case["targets"]
+    rows = [normal(4, 8, seed=seed)[labels] + level * normal(36, 8, seed=seed + k) for k, level in enumerate(noise, 7)]
+    case["blocks"] = [RidgeBlock(r.repeat(3, 1) / 8**0.5, 0.1, LinearProjection(8, 6)) for r in rows]
+    case["prior"] = targets + prior_noise * normal(36, 6, seed=seed + 5).repeat(3, 1)
+    return case
+
+
+def test_a_late_fusion_weighs_sources_by_their_left_out_groups() -> None:
+    found = select_late_fusion(**late_case(1, (0.7, 50.0, 0.7), 50.0))
+    assert sum(found.weights) == pytest.approx(1) and min(found.weights) >= 0
+    assert found.weights[1] < 0.05 < 0.25 < min(found.weights[0], found.weights[2]) and found.prior_weight < 0.05
+    # the prior alone is right
+    alone = select_late_fusion(**late_case(1, (50.0, 50.0), 0.3))
+    assert alone.weights == (0.0, 0.0) and alone.prior_weight == 1.0
+    # a source almost without noise needs the smallest penalty; of noise all penalties are as good
+    clear = select_late_fusion(**late_case(1, (0.1, 50.0), 50.0))
+    assert clear.factors == (1 / 9, 1.0) and clear.weights == (1.0, 0.0)
+
+
+def test_a_late_fusion_without_prior_or_with_one_group() -> None:
+    case = late_case(1, (0.7, 0.7), 0.0)
+    none = select_late_fusion(**{**case, "prior": 0 * case["prior"]})
+    assert none.prior_weight == 1.0 and sum(none.weights) == pytest.approx(1)
+    single = select_late_fusion(**{**case, "groups": ["a"] * 36})
+    assert (single.factors, single.weights, single.prior_weight) == ((1.0, 1.0), (0.5, 0.5), 1.0)
+
+
+def test_a_late_fusion_is_a_sum_of_regressions() -> None:
+    case = late_case(1, (0.7, 2.0), 0.0)
+    initialise_late_fusion(case["blocks"], case["targets"], copies=3, factors=(1.0, 3.0), weights=(0.75, 0.25))
+    for block, factor, weight in zip(case["blocks"], (1.0, 3.0), (0.75, 0.25), strict=True):
+        expected = weight * solve_ridge([block], case["targets"], 3 * factor)[0]
+        torch.testing.assert_close(block.projection.start, expected, atol=0, rtol=0)
+        assert block.projection.gain == pytest.approx(0.005)

@@ -15,7 +15,9 @@ from icube_common.training import TrainConfig
 from icube_common.vlm import VLMConfig
 
 SKELETON_SOURCES = ("auto", "recorded", "pose", "both")
-HEADS = ("mean", "mean_std", "transformer", "cross_frame")
+HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
+FUSIONS = ("joint", "late")
+TARGETS = ("texts", "one_hot")
 ENTRIES = ("captions", "contrastive", "memory", "fusion")
 
 
@@ -103,6 +105,17 @@ class RidgeInitConfig(Config):
     visual_alpha: float = option(10.0, "ridge penalty of the projection of the frames' feature", gt=0)
     trajectory_alpha: float = option(0.1, "ridge penalty of the projection of the skeleton trajectory", gt=0)
     parameters_alpha: float = option(3.0, "ridge penalty of the projection of the named parameters", gt=0)
+    targets: str = option(
+        "texts",
+        "targets of the regression: class texts, or the one-hot dual basis of these, which holds similar texts apart",
+        choices=TARGETS,
+    )
+    fusion: str = option(
+        "joint",
+        "joint: one regression of all inputs; late: one of each, and a sum with weights selected by leaving out each "
+        "training subject in turn",
+        choices=FUSIONS,
+    )
     tune: bool = option(
         True, "select the penalties and the weight of the captions by leaving out each training subject in turn"
     )
@@ -141,6 +154,8 @@ class ActConfig(Config):
         super().__post_init__()
         if self.prompt.seed:
             raise InputError(f"prompt.seed={self.prompt.seed}: a training takes train.seed for its prompts; set that")
+        if self.ridge_init.fusion == "late" and not self.ridge_init.tune:
+            raise InputError("ridge_init.fusion=late: its weights are always selected; set ridge_init.tune=true")
         if not self.visual.enabled and not self.skeleton.enabled:
             raise InputError("visual.enabled=false with skeleton.enabled=false: no input is left")
         joins = self.skeleton.enabled and self.skeleton.fusion_mode != "captions"
@@ -170,7 +185,7 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
         unused["knowledge"] = f"prompt.init={prompt.init}"
     if not config.loss.contrastive:
         unused["loss.temperature"] = "loss.contrastive=0"
-    if visual.head in ("mean", "mean_std"):
+    if visual.head not in ("transformer", "cross_frame"):
         unused |= {f"visual.{key}": f"visual.head={visual.head}" for key in ("layers", "dropout")}
     if not visual.prompts:
         unused |= {f"visual.{key}": "visual.prompts=0" for key in ("local_prompts", "summary_prompt")}

@@ -203,9 +203,13 @@ def load_saved_config(config_class: type[ConfigType], file: str | Path) -> Confi
     Raises:
         InputError: as `load_config`, or a section is missing.
     """
-    config = load_config(config_class, file=file)
-    present = read_yaml(file)
-    if absent := [field.name for field in dataclasses.fields(config_class) if field.name not in present]:
+    present, fields = read_yaml(file), dataclasses.fields(config_class)
+    sections = [field.name for field in fields if field.default_factory is not dataclasses.MISSING]
+    # of a section that was cut off after its first line there is a name without keys
+    empty = [name for name in sections if present.get(name, "") is None]
+    config = None if empty else load_config(config_class, file=file)
+    absent = empty or [field.name for field in fields if field.name not in present]
+    if config is None or absent:
         raise InputError(f"{file}: section {absent[-1]} is missing: the file is cut off; copy the saved model again")
     return config
 

@@ -76,7 +76,7 @@ class ActionModel(nn.Module, PretrainedModel):
         calibration: of the probabilities; temperature 1 where none was fitted.
         rejection: threshold below which a clip is of none of the classes; None where none was chosen.
         description: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips,
-            ids), ``warnings``, ``knowledge`` (provenance of the sentences).
+            ids), ``warnings``, ``knowledge`` (provenance of the sentences), ``fusion`` (weights of a late fusion).
 
     Raises:
         InputError: a head that does not fit the backbone.

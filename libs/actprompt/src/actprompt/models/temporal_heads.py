@@ -2,8 +2,9 @@
 
 Shapes: B clips, T frames, D width of a frame feature.
 
-Each trainable head returns the mean over the frames plus a correction that is initialised at zero: before the first
-step it equals `MeanHead`, and so keeps the zero-shot ability of the frozen tower.
+`MeanHead`, `MeanStdHead` and `SegmentDifferenceHead` have no weights. A trainable head returns the mean over the frames
+plus a correction that is initialised at zero: before the first step it equals `MeanHead`, and so keeps the zero-shot
+ability of the frozen tower.
 
 Frames are placed by their share of the clip, not by their number, since samplers spread T frames over a whole video:
 a clip of 16 frames passes through the positions of one of 8. Only unmasked frames count, so that a
@@ -61,6 +62,32 @@ class MeanStdHead(nn.Module):
         squares = _masked_mean((features - rearrange(mean, "b d -> b 1 d")) ** 2, real)
         # the slope of a root is infinite at 0, which a clip of one frame has everywhere
         return torch.cat([mean, (squares + 1e-12).sqrt()], dim=-1)
+
+
+class SegmentDifferenceHead(nn.Module):
+    """Means of the frame features over the thirds of a clip, each minus the mean over the clip, side by side.
+
+    The segments of Wang et al., "Temporal Segment Networks: Towards Good Practices for Deep Action Recognition" (ECCV
+    2016). The difference removes what stays the same in a clip (person, room, light) and keeps the order of its
+    changes. A third without frames, as in a clip of one or two, is zero.
+    """
+
+    segments = 3
+
+    def forward(
+        self, features: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b three_d"]:
+        """Features of clips, float32, not normalised; arguments and errors as those of `MeanHead`."""
+        features, real = _real(features, mask)
+        mean = rearrange(_masked_mean(features, real), "b d -> b 1 d")
+        segment = (_shares(real) * self.segments).long()
+        parts = []
+        for number in range(self.segments):
+            members = real & (segment == number)
+            count = rearrange(members.sum(1), "b -> b 1")
+            difference = (features - mean).masked_fill(rearrange(~members, "b t -> b t 1"), 0.0)
+            parts.append(difference.sum(1) / count.clamp(min=1))
+        return torch.cat(parts, dim=-1)
 
 
 class TransformerHead(nn.Module):
@@ -134,6 +161,7 @@ class CrossFrameHead(TransformerHead):
 HEADS: dict[str, Callable[..., nn.Module]] = {
     "mean": lambda dim, **options: MeanHead(),
     "mean_std": lambda dim, **options: MeanStdHead(),
+    "segment_difference": lambda dim, **options: SegmentDifferenceHead(),
     "transformer": TransformerHead,
     "cross_frame": CrossFrameHead,
 }
@@ -146,8 +174,8 @@ def make_head(
     """A head of a kind.
 
     Args:
-        kind: ``mean`` or ``statistics`` (to which the options below are nothing; the latter is twice as wide),
-            ``transformer`` or ``messages``.
+        kind: ``mean``, ``mean_std`` (twice as wide) or ``segment_difference`` (three times), which have no options;
+            ``transformer`` or ``cross_frame``.
         dim: width D of the frame features.
         layers: of the transformer.
         heads: of attention; by default one for each 64 of the width.
@@ -190,12 +218,15 @@ class _Integration(nn.Module):
 
 def _positions(real: Bool[Tensor, "b t"], dim: int) -> Float[Tensor, "b t d"]:
     """Sinusoids (Vaswani et al., "Attention is all you need", section 3.5) of each real frame's share of its clip."""
-    counts = real.sum(1, keepdim=True)
-    shares = (real.cumsum(1) - 0.5) / counts
     half = (dim + 1) // 2
     speeds = torch.logspace(math.log10(_SLOWEST), math.log10(_FASTEST), half, device=real.device)
-    angles = einsum(shares, speeds, "b t, k -> b t k")
+    angles = einsum(_shares(real), speeds, "b t, k -> b t k")
     return torch.cat([angles.sin(), angles.cos()], dim=-1)[..., :dim]
+
+
+def _shares(real: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """Position of each real frame as a share of its clip, between 0 and 1."""
+    return (real.cumsum(1) - 0.5) / real.sum(1, keepdim=True)
 
 
 def _real(

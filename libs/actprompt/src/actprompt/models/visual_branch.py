@@ -99,16 +99,18 @@ class VisualBranch(nn.Module):
         self.custom = head is not None
         if head is None:
             self.head = make_head(config.head, dim, layers=config.layers, dropout=config.dropout, seed=seed)
-            width = 2 * dim if config.head == "mean_std" else dim
+            width = {"mean_std": 2, "segment_difference": 3}.get(config.head, 1) * dim
         else:
             self.head, width = build_custom_head(head, dim, frames=frames, seed=seed)
+        # these features do not begin with the mean frame, which the prior takes
+        self.mean_apart = self.custom or config.head == "segment_difference"
         self.map = LinearProjection(width, self.joint_dim)
 
     def pooled(self, batch: Batch) -> Float[Tensor, "b f"]:
-        """Clip features before the projection; the mean frame stands before those of a custom head."""
+        """Clip features before the projection; the mean frame stands before those of a head without it."""
         frames = self.encoded(batch)
         pooled: Tensor = self.head(frames)
-        return torch.cat([frames.float().mean(1), pooled.float()], dim=-1) if self.custom else pooled
+        return torch.cat([frames.float().mean(1), pooled.float()], dim=-1) if self.mean_apart else pooled
 
     def encoded(self, batch: Batch) -> Float[Tensor, "b t w"]:
         """The frames' features: as they come, or of pixels by the tower with its prompts."""
@@ -124,8 +126,8 @@ class VisualBranch(nn.Module):
         return pooled.new_zeros(len(pooled), self.joint_dim)
 
     def head_features(self, pooled: Float[Tensor, "b f"]) -> Float[Tensor, "b f"]:
-        """The input of the projection: all of `pooled`, for a custom head its own features."""
-        return pooled[:, self.dim :] if self.custom else pooled
+        """The input of the projection: all of `pooled`, or the features of a head without the mean frame."""
+        return pooled[:, self.dim :] if self.mean_apart else pooled
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
         """The clip features without training, and what the projection adds."""

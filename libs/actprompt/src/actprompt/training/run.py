@@ -154,6 +154,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
         },
         "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},
         "knowledge": dict(texts.provenance),
+        "fusion": dict(trained.fusion),
         "warnings": list(trained.warnings),
     }
 
@@ -170,6 +171,7 @@ def run_report(result: TrainingResult, manifest: Manifest) -> Report:
             "actions": len(model.labels),
             "clips in the set": len(manifest.clips),
             "temporal head": head_name(model) or model.config.visual.head,
+            **{f"weight, {name}": f"{weight:.2f}" for name, weight in model.description["fusion"].items()},
         },
     )
     report.section("Prompts")

@@ -28,7 +28,15 @@ from icube_common.evaluation import Fold
 from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss, supervised_contrastive
 from icube_common.prompts import ClassTexts, PromptLearner
-from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, select_by_group_cv
+from icube_common.prompts.ridge_init import (
+    RidgeBlock,
+    RidgeSetting,
+    class_targets,
+    initialise_late_fusion,
+    initialise_ridge,
+    select_by_group_cv,
+    select_late_fusion,
+)
 from icube_common.tabular import TabularBranch
 from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
@@ -45,11 +53,13 @@ class TrainedFold:
         model: in eval mode, on the backbone's device.
         warnings: for a report.
         result: of the training loop.
+        fusion: weight of each input in a late fusion; empty for a joint regression.
     """
 
     model: ActionModel
     warnings: tuple[str, ...]
     result: FitResult
+    fusion: Mapping[str, float]
 
 
 def train_fold(
@@ -91,7 +101,7 @@ def train_fold(
         )
     visible = visible_inputs(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
-    _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
+    fusion = _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
     warnings = [*fold.warnings, *texts.warnings, *inputs.warnings, *model.prompts.warnings]
     result = fit(
         model,
@@ -103,7 +113,7 @@ def train_fold(
         resume=resume,
     )
     model.to(vlm.device)
-    return TrainedFold(model, tuple(dict.fromkeys(warnings)), result)
+    return TrainedFold(model, tuple(dict.fromkeys(warnings)), result, fusion)
 
 
 def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
@@ -163,8 +173,8 @@ def _fit_inputs(model: ActionModel, inputs: Inputs, fold: Fold) -> ClipTensors:
 @torch.no_grad()
 def _initialise(
     model: ActionModel, config: ActConfig, tensors: ClipTensors, labels: Tensor, groups: Sequence[str]
-) -> None:
-    """Initialise the projections by ridge regression to the class texts, solved on the CPU."""
+) -> dict[str, float]:
+    """Initialise the projections by ridge regression, solved on the CPU; returns the weights of a late fusion."""
     device = model.device
     copies = 1 if tensors.trajectories is None else tensors.trajectories.shape[1]
     pooled = features = None
@@ -176,33 +186,39 @@ def _initialise(
         model.visual.map.fit_scale(features)
     ridge, clips = config.ridge_init, len(labels)
     if not ridge.enabled:
-        return
+        return {}
     prior = torch.zeros(clips * copies, model.vlm.embed_dim)
-    blocks = []
+    blocks: dict[str, RidgeBlock] = {}
     if model.visual is not None and pooled is not None and features is not None:
         rows = model.visual.map.standardise(features).cpu()
         prior += model.visual.prior(pooled).cpu().repeat(copies, 1)
-        blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map))
+        blocks["image"] = RidgeBlock(rows.repeat(copies, 1), ridge.visual_alpha, model.visual.map)
     if model.trajectory is not None and tensors.trajectories is not None:
         rows = torch.cat(
             [model.trajectory.standardise(tensors.trajectories[:, copy].to(device)) for copy in range(copies)]
         ).cpu()
-        blocks.append(RidgeBlock(rows, ridge.trajectory_alpha, model.trajectory))
+        blocks["trajectory"] = RidgeBlock(rows, ridge.trajectory_alpha, model.trajectory)
     if model.parameters_map is not None and tensors.parameters is not None:
         rows = model.parameters_map.standardise(tensors.parameters.to(device)).cpu()
-        blocks.append(RidgeBlock(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map))
+        blocks["parameters"] = RidgeBlock(rows.repeat(copies, 1), ridge.parameters_alpha, model.parameters_map)
     if model.stated is not None and tensors.captions is not None:
         prior += model.stated(tensors.captions.to(device)).cpu().repeat(copies, 1)
     if not blocks:
-        return
+        return {}
     classes = model.prompts().cpu()
-    # the part that all classes share does not discriminate between them
-    targets = F.normalize(classes - classes.mean(0), dim=-1)[labels].repeat(copies, 1)
-    setting = RidgeSetting()
+    targets = class_targets(classes, one_hot=ridge.targets == "one_hot")[labels].repeat(copies, 1)
+    listed, setting = list(blocks.values()), RidgeSetting()
+    if ridge.fusion == "late":
+        late = select_late_fusion(listed, targets, prior, labels, groups, classes, copies=copies)
+        initialise_late_fusion(listed, targets, copies=copies, factors=late.factors, weights=late.weights)
+        model.trust.fill_(late.prior_weight)
+        untrained = {"without training": late.prior_weight} if prior.any() else {}
+        return dict(zip(blocks, late.weights, strict=True)) | untrained
     if ridge.tune:
-        setting = select_by_group_cv(blocks, targets, prior, labels, groups, classes, copies=copies)
-    initialise_ridge(blocks, targets, prior, copies=copies, setting=setting)
+        setting = select_by_group_cv(listed, targets, prior, labels, groups, classes, copies=copies)
+    initialise_ridge(listed, targets, prior, copies=copies, setting=setting)
     model.trust.fill_(setting.prior_weight)
+    return {}
 
 
 class ActionLoss:

@@ -23,7 +23,7 @@ from icube_common.errors import InputError
 from icube_common.evaluation import Samples
 from icube_common.evaluation.samples import stratified_groups
 from icube_common.losses.logit_scale import scale_of
-from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, solve_ridge
+from icube_common.prompts.ridge_init import RidgeBlock, RidgeSetting, initialise_ridge, leave_groups_out
 
 FACTORS = (1.0, 3.0, 10.0, 0.3, 0.1)
 # of equals the first
@@ -101,13 +101,9 @@ def _select(
     # variables have not been trained yet: where they alone are beside it the picture is not given up
     logit_weights = LOGIT_WEIGHTS if others is None else LOGIT_WEIGHTS_BESIDE
     best: tuple[float, RidgeSetting] | None = None
-    for factor in FACTORS:
-        logits = torch.zeros(len(labels), len(apart))
-        for rest, part in folds:
-            inner = RidgeBlock(block.rows[rest], block.ridge_penalty, block.projection)
-            weight = solve_ridge([inner], targets[rest], factor)[0]
-            feature = F.normalize(prior[part] + block.rows[part] @ weight, dim=-1)
-            logits[part] = scale * feature @ apart.T
+    parts = [torch.as_tensor(part) for _, part in folds]
+    for factor, terms in zip(FACTORS, leave_groups_out([block], targets, parts, FACTORS), strict=True):
+        logits = scale * F.normalize(prior + terms.float(), dim=-1) @ apart.T
         for logit_weight in logit_weights:
             loss = _fitted_loss(logit_weight * logits, others, labels)
             if best is None or loss < best[0] - 1e-6:
