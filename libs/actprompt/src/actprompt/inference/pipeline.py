@@ -104,6 +104,7 @@ class ActionPrediction:
             "n_frames": self.n_frames,
             "seconds": round(self.seconds, 3),
             "backbone": self.backbone,
+            "poses": self.poses is not None,
             "warnings": list(self.warnings),
             "predicted": rows[0],
             "top": rows,
