@@ -12,6 +12,9 @@ From the skeletons alone, no video:
   much shrinkage, is chosen for each left-out actor by leaving out each of the other actors in turn; the left-out actor
   has no part in it, nor in what stands in for joints that were never tracked, nor in the scaling.
 
+With --poses, the first two on the poses of the videos (after actprompt pose --data DATA): 16 frames of the 13 joints
+from the hips in trunk lengths, with the paths of head and hips (`actprompt.skeleton.roles.body_channels`).
+
 A figure is the share of clips named right, as the mean over the actors and over all clips.
 """
 
@@ -26,8 +29,10 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.manifest import Manifest
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.skeleton.joint_angles import active_side_first, limb_channels
-from actprompt.skeleton.trajectory_ops import complete, mean_joints, resample, temporal_pyramid, time_warp
+from actprompt.skeleton.roles import body_channels, body_joints
+from actprompt.skeleton.trajectory_ops import complete, fill_gaps, mean_joints, resample, temporal_pyramid, time_warp
 
 Array = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -131,16 +136,8 @@ def linear(sequences: list[Array], labels: Labels, actors: list[str], classes: i
     return {**figures(right, actors), "chosen": chosen}
 
 
-def run(data: str) -> dict[str, Any]:
-    """All figures."""
-    manifest = Manifest.load(data)
-    labels, actors = manifest.targets(), manifest.groups("leave-one-actor-out")
-    sequences = []
-    for clip in manifest.clips:
-        skeleton = manifest.skeleton(clip)
-        assert skeleton is not None, clip.id
-        sequences.append(skeleton[0].astype(np.float64))
-    frames = np.stack([resample(np.nan_to_num(joints, nan=LOST).reshape(len(joints), -1)) for joints in sequences])
+def plain(frames: Array, labels: Labels, actors: list[str]) -> dict[str, Any]:
+    """Nearest neighbour and trees on 16 frames of each clip, (N, 16, C)."""
     flat = frames.reshape(len(frames), -1)
     differences = np.diff(frames, axis=1).reshape(len(frames), -1)
     more = np.concatenate([flat, differences, frames.mean(1), frames.std(1), np.ptp(frames, axis=1)], axis=1)
@@ -150,6 +147,33 @@ def run(data: str) -> dict[str, Any]:
         "extra_trees": {
             f"seed {seed}": figures(leave_one_actor_out(more, labels, actors, trees(seed)), actors) for seed in range(3)
         },
+    }
+
+
+def run_poses(data: str) -> dict[str, Any]:
+    """Figures on the poses of the videos."""
+    manifest = Manifest.load(data)
+    source = SkeletonSource.choose(manifest, "pose")
+    frames = []
+    for clip in manifest.clips:
+        body = body_joints(fill_gaps(source.skeleton(clip)), source.joint_names)
+        assert body is not None, clip.id
+        frames.append(resample(body_channels(body)))
+    return plain(np.stack(frames), manifest.targets(), manifest.groups("leave-one-actor-out"))
+
+
+def run(data: str) -> dict[str, Any]:
+    """All figures on the recorded skeletons."""
+    manifest = Manifest.load(data)
+    labels, actors = manifest.targets(), manifest.groups("leave-one-actor-out")
+    sequences = []
+    for clip in manifest.clips:
+        skeleton = manifest.skeleton(clip)
+        assert skeleton is not None, clip.id
+        sequences.append(skeleton[0].astype(np.float64))
+    frames = np.stack([resample(np.nan_to_num(joints, nan=LOST).reshape(len(joints), -1)) for joints in sequences])
+    return {
+        **plain(frames, labels, actors),
         "linear_on_limb_channels": linear(sequences, labels, actors, len(manifest.class_names)),
     }
 
@@ -157,4 +181,6 @@ def run(data: str) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    print(json.dumps(run(parser.parse_args().data), indent=2))
+    parser.add_argument("--poses", action="store_true", help="poses of the videos in place of the recorded skeletons")
+    args = parser.parse_args()
+    print(json.dumps((run_poses if args.poses else run)(args.data), indent=2))

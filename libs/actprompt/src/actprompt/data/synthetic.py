@@ -30,8 +30,8 @@ from actprompt.skeleton.joint_angles import (
     HEAD,
     LIMB_JOINTS,
     UPPER_ARM,
+    inverse_torso_directions,
     mirror,
-    torso_directions,
 )
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, check_output_path
@@ -194,18 +194,8 @@ def simulate(action: str, person: Person, *, seed: int) -> Pose:
 
 
 def limb_directions(pose: Pose) -> npt.NDArray[np.float32]:
-    """Limb directions (T, 8, 3) of `actprompt.skeleton.joint_angles`: the inverse of its `torso_directions`."""
-    written = pose.limbs.copy()
-    for upper in (0, 2, 4, 6):
-        # rows of the rotation that turns written directions back: what it makes of the three axes
-        axes = []
-        for axis in np.eye(3):
-            probe_limbs = pose.limbs.copy()
-            probe_limbs[:, upper + 1] = axis
-            axes.append(torso_directions(probe_limbs)[:, upper + 1])
-        rotation = np.stack(axes, axis=1)
-        written[:, upper + 1] = (rotation * pose.limbs[:, upper + 1, None]).sum(-1)
-    return written.astype(np.float32)
+    """Limb directions (T, 8, 3) of `actprompt.skeleton.joint_angles`."""
+    return inverse_torso_directions(pose.limbs).astype(np.float32)
 
 
 def draw(pose: Pose, person: Person, *, place: float = 0.0) -> npt.NDArray[np.uint8]:
