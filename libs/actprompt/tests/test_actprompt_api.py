@@ -225,9 +225,9 @@ def test_a_model_from_the_hub(place: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_a_model_of_an_earlier_version_is_refused(place: Path, tmp_path: Path) -> None:
     train(config(place), place / "data", tmp_path / "RUN")
     path = tmp_path / "RUN" / "model" / "model.json"
-    path.write_text(path.read_text().replace('"format": 2,', ""))
+    path.write_text(path.read_text().replace('"format": 3,', ""))
     with pytest.raises(
-        InputError, match=r"model.json: an earlier format of saved models, here 2: train again with `actprompt train`"
+        InputError, match=r"model.json: an earlier format of saved models, here 3: train again with `actprompt train`"
     ):
         ActionModel.from_pretrained(tmp_path / "RUN")
 

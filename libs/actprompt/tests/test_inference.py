@@ -22,7 +22,8 @@ from actprompt.data.manifest import Manifest
 from actprompt.data.video import VideoClip
 from actprompt.inference.explain import AGAINST, FOR, MAX_PARAMETERS, Explanation, encode_views
 from actprompt.inference.html_report import prediction_page, signed
-from actprompt.inference.pipeline import predict, render
+from actprompt.inference.pipeline import predict
+from actprompt.inference.terminal import render
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from actprompt.training.run import train
 from actprompt.training.trainer import TrainedFold, predict_probabilities, train_fold
@@ -344,6 +345,11 @@ def test_page_of_any_number_of_classes_with_long_names(classes: int) -> None:
         "warnings": [],
         "predicted": top[0],
         "top": top,
+        "rejected": False,
+        "threshold": None,
+        "threshold_rule": "",
+        "timeline": [],
+        "window": None,
         "reasons": {
             "runner_up": other,
             "margin": 0.0,

@@ -162,9 +162,9 @@ def test_models_of_the_hub_and_of_earlier_versions(run: Path, tmp_path: Path, mo
     with pytest.raises(InputError, match="someone/else: no such folder, and no download from the Hugging Face hub"):
         MriModel.from_pretrained("someone/else", pooling=GatedMean)
     model.save_pretrained(tmp_path / "copy")
-    description: Any = (tmp_path / "copy" / "model.json").read_text().replace('"format": 2', '"format": 1', 1)
+    description: Any = (tmp_path / "copy" / "model.json").read_text().replace('"format": 3', '"format": 1', 1)
     (tmp_path / "copy" / "model.json").write_text(description)
     with pytest.raises(
-        InputError, match="number 1 format of saved models, here 2: train again with `debian-mri train`"
+        InputError, match="number 1 format of saved models, here 3: train again with `debian-mri train`"
     ):
         MriModel.from_pretrained(tmp_path / "copy", pooling=GatedMean)

@@ -144,6 +144,10 @@ class ActConfig(Config):
     skeleton: SkeletonConfig = section(SkeletonConfig)
     ridge_init: RidgeInitConfig = section(RidgeInitConfig)
     loss: ActLossConfig = section(ActLossConfig)
+    calibrate: bool = option(
+        False,
+        "temperature and threshold of rejection from held-out training groups (up to five more trainings)",
+    )
     train: TrainConfig = section(TrainConfig, max_steps=100, batch_size=64, learning_rate=1e-3, checkpointing_steps=100)
 
     def __post_init__(self) -> None:

@@ -161,6 +161,16 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="DATA", help="prepared set that holds VIDEO and its skeleton")
     parser.add_argument("--pose-models", metavar="DIR", help="folder of the pose networks (default: the cache folder)")
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="length of the windows of a long VIDEO (default: usual clip)",
+    )
+    parser.add_argument("--stride", type=float, metavar="SECONDS", help="step of the windows (default: half a window)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="probability below which it is none of these (default: RUN's)"
+    )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="number of actions to list (default 5)")
     parser.add_argument("--html", metavar="FILE", help="page to write: frames, bars, sentences")
     parser.add_argument(
@@ -183,6 +193,9 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
         "overwrite",
         "keep_damaged",
         "pose_models",
+        "window",
+        "stride",
+        "threshold",
     )
     prediction = predict(**cli.options_of(args, *names))
     return {**prediction.to_dict(args.top), "html": args.html}
@@ -241,7 +254,7 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
         "recognise the action of a video, with an explanation",
         _predict,
         _predict_arguments,
-        cli.lazy("actprompt.inference.pipeline", "render"),
+        cli.lazy("actprompt.inference.terminal", "render"),
     ),
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),

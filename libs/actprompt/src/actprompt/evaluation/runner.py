@@ -32,9 +32,10 @@ from actprompt.evaluation.report import (
 from actprompt.models.action_model import ActionModel, check_inputs
 from actprompt.models.class_texts import class_texts
 from actprompt.models.visual_branch import Head
+from actprompt.training.calibration import train_calibrated
 from actprompt.training.inputs import load_inputs
 from actprompt.training.run import features_folder
-from actprompt.training.trainer import check_fold, predict_probabilities, predict_test, train_fold
+from actprompt.training.trainer import check_fold, predict_probabilities, predict_test
 from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import (
@@ -125,7 +126,7 @@ class EvaluationContext:
             run: RunFolder = open_run(
                 folder, config=self.config.train, config_yaml=config_to_yaml(self.config), overwrite=folder.exists()
             )
-            trained = train_fold(self.inputs, fold, self.config, self.vlm, self.texts, run, head=self.head)
+            trained = train_calibrated(self.inputs, fold, self.config, self.vlm, self.texts, run, head=self.head)
             parts = [
                 self.score(part, predict_test(trained.model, self.inputs, part, self.texts)) for part in tests or [fold]
             ]

@@ -43,6 +43,7 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
         package="actprompt.inference",
         title=best["words"],
         video=Path(result["video"]).name,
+        timeline=timeline_bar(result["timeline"], result["seconds"]) if result["window"] else None,
         result=result,
         reasons=reasons,
         runner_up=runner_up and runner_up["words"],
@@ -63,6 +64,36 @@ def prediction_page(result: Mapping[str, Any], frames: VideoClip) -> str:
         percent=percent,
         signed=signed,
     )
+
+
+_PALETTE = ("#1f5fa8", "#b4531a", "#2f8f5b", "#8a4fb0", "#b8860b", "#0f8b8d", "#b03060", "#5b6b2f")
+_REST = "#9aa6b3"
+"""Colours of actions on a timeline, and of stretches without one."""
+_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+
+
+def timeline_bar(rows: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """Segments of a timeline with position, width (in thousandths of the bar), colour and text, and the time axis."""
+    actions = list(dict.fromkeys(row["action"] for row in rows if row["accepted"]))
+    step = next((step for step in _STEPS if seconds / step <= 10), seconds / 10)
+    segments = [
+        {
+            **row,
+            "x": round(1000 * row["start"] / seconds, 2),
+            "width": round(1000 * (row["end"] - row["start"]) / seconds, 2),
+            "colour": _PALETTE[actions.index(row["action"]) % len(_PALETTE)] if row["accepted"] else _REST,
+            "name": row["words"] if row["accepted"] or row["action"] is None else f"none of these ({row['words']}?)",
+        }
+        for row in rows
+    ]
+    marks = [number * step for number in range(int(seconds / step + 1e-9) + 1)]
+    ticks = [{"x": round(1000 * mark / seconds, 2), "text": clock(mark)} for mark in marks]
+    return {"segments": segments, "ticks": ticks}
+
+
+def clock(seconds: float) -> str:
+    """A moment as seconds, or as minutes and seconds from one minute on."""
+    return f"{seconds:g} s" if seconds < 60 else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def percent(share: float) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from actprompt.data.video import VideoClip, VideoInfo, probe
 from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
+from actprompt.inference.timeline import Segment, make_timeline, split_windows, window_inputs, window_seconds
 from actprompt.inference.video_input import VideoInput, load_video_input
 from actprompt.models.action_model import ActionModel
 from actprompt.models.visual_branch import Head
@@ -24,6 +25,7 @@ from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
 from icube_common.pose import PoseSequence, overlay_pose
+from icube_common.training.calibration import Rejection
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,12 @@ class ActionPrediction:
         video: the file.
         labels: C classes as the data set spells them.
         words: their names in words.
-        probabilities: (C,).
+        probabilities: (C,), of a long video those of its most certain window.
+        threshold: probability of `label` below which the video shows none of the classes; None where none was chosen.
+        threshold_rule: origin of the threshold in words.
+        timeline: stretches of the video with one action each.
+        window: start and end in s of the window that ``probabilities`` and ``reasons`` are of, and the number of
+            windows; None for a video that was recognised as a whole.
         reasons: explanation of the predicted class against the next: ``runner_up``, ``margin`` (before the clip's
             feature is normalised: the parts sum to it), ``cosine_margin``, the ``sentences`` of both classes, and the
             contributions of ``shares``, ``captions``, ``numbers`` and ``frames`` to the margin, as of
@@ -51,6 +58,10 @@ class ActionPrediction:
     labels: tuple[str, ...]
     words: tuple[str, ...]
     probabilities: npt.NDArray[np.float64]
+    threshold: float | None
+    threshold_rule: str
+    timeline: tuple[Segment, ...]
+    window: tuple[float, float, int] | None
     reasons: Mapping[str, Any]
     warnings: tuple[str, ...]
     frames: VideoClip
@@ -68,6 +79,11 @@ class ActionPrediction:
     def probability(self) -> float:
         """The probability of `label`."""
         return float(self.probabilities.max())
+
+    @property
+    def rejected(self) -> bool:
+        """True where the most probable class is below the threshold: none of the classes; `label` is the best guess."""
+        return self.threshold is not None and self.probability < self.threshold
 
     @property
     def _order(self) -> npt.NDArray[np.int64]:
@@ -91,6 +107,11 @@ class ActionPrediction:
             "warnings": list(self.warnings),
             "predicted": rows[0],
             "top": rows,
+            "rejected": self.rejected,
+            "threshold": self.threshold,
+            "threshold_rule": self.threshold_rule,
+            "timeline": [segment.to_dict(self.labels, self.words) for segment in self.timeline],
+            "window": None if self.window is None else dict(zip(("start", "end", "windows"), self.window, strict=True)),
             "reasons": dict(self.reasons),
         }
 
@@ -131,38 +152,61 @@ class ActionPipeline(PretrainedPipeline):
         frame_rate: float | None = None,
         keep_damaged: bool = False,
         pose_models: str | Path | None = None,
+        window: float | None = None,
+        stride: float | None = None,
+        threshold: float | None = None,
     ) -> ActionPrediction:
-        """Recognise the action of a video.
+        """Recognise the action of a video, of a long one in sliding windows.
 
         Args:
             video: the file, or a folder of frames.
             skeleton: ``.npz`` with joints (T, J, 3), NaN where not tracked, and time (T,) in s; joints, order and unit
                 of the training.
-            data: a prepared set that holds the video, its skeleton and parameters.
+            data: a prepared set that holds the video, its skeleton and parameters; a clip of it is taken as a whole.
             frame_rate: frames per second of a folder of frames.
             keep_damaged: use the decodable frames of a truncated or damaged video; a note reports it.
             pose_models: folder of the pose networks, for a model that was trained on poses (default: the cache folder).
+            window: length of a window in s (default: the median training clip); a video of up to 1.5 windows is taken
+                as a whole.
+            stride: seconds from one window to the next (default: half a window).
+            threshold: probability below which the answer is none of the classes (default: that of the training).
 
         Raises:
             InputError: a video, skeleton or set that cannot be used or does not fit the model.
         """
-        check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
+        check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate, window=window, stride=stride)
+        check_threshold(threshold)
         info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
-        return self._recognise(video, info, skeleton=skeleton, data=data, pose_models=pose_models)
+        options = {"skeleton": skeleton, "pose_models": pose_models}
+        return self._recognise(video, info, data=data, options=options, windows=(window, stride), threshold=threshold)
 
     def _recognise(
         self,
         video: str | Path,
         info: VideoInfo,
         *,
-        skeleton: str | Path | None,
         data: str | Path | None,
-        pose_models: str | Path | None,
+        options: Mapping[str, str | Path | None],
+        windows: tuple[float | None, float | None],
+        threshold: float | None,
     ) -> ActionPrediction:
         """The prediction of a decoded video."""
         model: ActionModel = self.model
-        inputs = load_video_input(model, video, info, skeleton=skeleton, data=data, pose_models=pose_models)
-        probabilities = predict_probabilities(model, inputs.tensors)[0]
+        rule = "given with the request"
+        if threshold is None and model.rejection is not None:
+            threshold, rule = model.rejection.threshold, rejection_rule(model.rejection)
+        length = None if data is not None else window_seconds(model, info, window=windows[0], stride=windows[1])
+        explained = None
+        if length is None:
+            inputs = load_video_input(model, video, info, data=data, **options)
+            probabilities = predict_probabilities(model, inputs.tensors)[0]
+            accepted = bool(probabilities.max() >= (threshold or 0.0))
+            timeline: tuple[Segment, ...] = (Segment(0.0, info.duration, probabilities, accepted),)
+        else:
+            parts = split_windows(info, *length)
+            inputs, best, rows = _most_certain(model, window_inputs(model, video, info, parts, **options), video)
+            timeline = make_timeline(parts, rows, info.duration, threshold=threshold or 0.0)
+            probabilities, explained = rows[best], (round(parts[best].start, 3), round(parts[best].end, 3), len(parts))
         order = np.argsort(-probabilities, kind="stable").tolist()
         views = encode_views(model, inputs.tensors)
         explanation = Explanation(model, views, order[0], order[1] if len(order) > 1 else None)
@@ -177,6 +221,10 @@ class ActionPipeline(PretrainedPipeline):
             labels=model.labels,
             words=words,
             probabilities=probabilities,
+            threshold=threshold,
+            threshold_rule="" if threshold is None else rule,
+            timeline=timeline,
+            window=explained,
             reasons=_reasons(inputs, info, explanation, other),
             warnings=tuple(_warnings(model, inputs)),
             frames=inputs.frames,
@@ -185,6 +233,46 @@ class ActionPipeline(PretrainedPipeline):
             seconds=info.duration,
             backbone=str(model.vlm.origin),
         )
+
+
+def _most_certain(
+    model: ActionModel, inputs: Iterable[VideoInput | None], video: str | Path
+) -> tuple[VideoInput, int, list[Any]]:
+    """Input and number of the window with the largest probability, and the probabilities (C,) of all, or None.
+
+    Raises:
+        InputError: no window with a person, for a model of skeletons alone.
+    """
+    best: tuple[float, int, VideoInput] | None = None
+    rows: list[Any] = []
+    missing = 0
+    for number, window in enumerate(inputs):
+        rows.append(None if window is None else predict_probabilities(model, window.tensors)[0])
+        if window is None:
+            continue
+        missing += bool(window.skeleton_missing)
+        if best is None or rows[-1].max() > best[0]:
+            best = (float(rows[-1].max()), number, window)
+    if best is None:
+        raise InputError(f"{video}: no person was found in the video and this run uses skeletons only")
+    if missing:
+        note = f"Skeleton missing in {missing} of {len(rows)} windows: their actions are recognised from the frames."
+        best = (*best[:2], replace(best[2], warnings=(note, *best[2].warnings)))
+    return best[2], best[1], rows
+
+
+def rejection_rule(rejection: Rejection) -> str:
+    """Choice of a threshold in words."""
+    return (
+        f"chosen so that {100 * rejection.accepted:.0f} % of {rejection.rows} correctly recognised training clips "
+        "reach it, each predicted by a model that was trained without its person or group"
+    )
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise InputError for a threshold that is no probability."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g}: must be a probability from 0 to 1")
 
 
 def predict(
@@ -197,6 +285,9 @@ def predict(
     frame_rate: float | None = None,
     keep_damaged: bool = False,
     pose_models: str | Path | None = None,
+    window: float | None = None,
+    stride: float | None = None,
+    threshold: float | None = None,
     html: str | Path | None = None,
     top: int = 5,
     overwrite: bool = False,
@@ -212,6 +303,9 @@ def predict(
         frame_rate: as for `ActionPipeline`.
         keep_damaged: as for `ActionPipeline`.
         pose_models: as for `ActionPipeline`.
+        window: as for `ActionPipeline`.
+        stride: as for `ActionPipeline`.
+        threshold: as for `ActionPipeline`.
         html: a page to write, with frames, bars and sentences.
         top: classes on the page.
         overwrite: replace an existing page.
@@ -225,11 +319,15 @@ def predict(
         if Path(html).is_dir():
             raise InputError(f"--html {html}: is a folder; give the file to write, such as {Path(html) / 'why.html'}")
         check_output_path(html, overwrite=overwrite)
-    check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate)
+    check_source(video, skeleton=skeleton, data=data, frame_rate=frame_rate, window=window, stride=stride)
+    check_threshold(threshold)
     # a bad video is refused before the model is loaded
     info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
     pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
-    prediction = pipeline._recognise(video, info, skeleton=skeleton, data=data, pose_models=pose_models)
+    options = {"skeleton": skeleton, "pose_models": pose_models}
+    prediction = pipeline._recognise(
+        video, info, data=data, options=options, windows=(window, stride), threshold=threshold
+    )
     if html is not None:
         prediction.save_html(html, top=top, overwrite=overwrite)
     return prediction
@@ -241,14 +339,22 @@ def check_source(
     skeleton: str | Path | None = None,
     data: str | Path | None = None,
     frame_rate: float | None = None,
+    window: float | None = None,
+    stride: float | None = None,
 ) -> None:
     """Check the arguments of a prediction before anything is read.
 
     Raises:
-        InputError: two sources of the skeleton, a folder of videos, a frame rate that is none or goes with a file.
+        InputError: windows of a clip of a set or that are not positive, two sources of the skeleton, a folder of
+            videos, a frame rate that is none or goes with a file.
     """
     if skeleton is not None and data is not None:
         raise InputError(f"--skeleton {skeleton} with --data {data}: both give the skeleton; leave one away")
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and data is not None:
+            raise InputError(f"--{name} {value:g} with --data {data}: a clip of a set is taken whole; leave one away")
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name} {value:g}: must be a positive number of seconds")
     folder = os.path.isdir(video)
     if folder and not any(is_image(name) for name in os.listdir(video)):
         raise InputError(
@@ -290,25 +396,3 @@ def _reasons(
             for row in explanation.frames(inputs.frames.indices)
         ],
     }
-
-
-def render(result: Mapping[str, Any]) -> str:
-    """A prediction for a terminal: actions, warnings, and the explanation in short.
-
-    Args:
-        result: of `ActionPrediction.to_dict`, with ``html`` where a page was written.
-    """
-    reasons = result["reasons"]
-    lines = [f"{row['probability']:7.1%}  {row['words']}" for row in result["top"]]
-    lines += ["", *(f"! {warning}" for warning in result["warnings"]), f"backbone: {result['backbone']}"]
-    other = reasons["runner_up"]
-    lines += ["", f"Why {result['predicted']['words']}" + (f" and not {other['words']}:" if other else ":")]
-    lines += [f"{row['margin']:+8.3f}  {row['source']}" for row in reasons["shares"]]
-    lines += [f"{row['margin']:+8.3f}  caption: {row['text']}" for row in reasons["captions"]]
-    for row in reasons["numbers"]:
-        lines.append(f"{row['margin']:+8.3f}  {row['name']}: {row['value']:.4g} {row['unit']}".rstrip())
-    lines += [f"{row['above_mean']:+8.3f}  {row['direction']}: {row['text']}" for row in reasons["sentences"]]
-    for row in reasons["frames"]:
-        if row["importance"] is not None:
-            lines.append(f"{row['importance']:+8.2g}  frame {row['index']} at {row['time']:.2f} s")
-    return "\n".join([*lines, *([f"page: {result['html']}"] if result.get("html") else [])])

@@ -18,7 +18,7 @@ from actprompt.data.pose.sources import join_skeletons
 from actprompt.data.video import VideoInfo
 from actprompt.models.action_model import ActionModel
 from actprompt.skeleton.features import Parameters, joint_parameters, named_parameters
-from actprompt.skeleton.io import read_skeleton_file, spans_other_time
+from actprompt.skeleton.io import Skeleton, read_skeleton_file, spans_other_time
 from actprompt.skeleton.joint_angles import LIMB_JOINTS
 from icube_common.errors import InputError
 from icube_common.pose import PoseModels, PoseSequence, PoseTracker, find_models
@@ -107,12 +107,27 @@ def skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipP
 
 def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters, str]:
     """Skeleton and parameters of a file for a video of that duration, and a warning."""
+    recorded = read_recorded(model, path)
+    if recorded is None:
+        return absent(model), ""
+    joints, time = recorded
+    span, odd = float(time[-1] - time[0]), spans_other_time(time, duration)
+    note = f"The skeleton spans {span:.2f} s, the video {duration:.2f} s: is it this video's?" if odd else ""
+    return measured(model, path, joints, duration), note
+
+
+def read_recorded(model: ActionModel, path: Path) -> Skeleton | None:
+    """Joints (T, J, 3) of a file and their times (T,) in s; None for a model that does not use them.
+
+    Raises:
+        InputError: not a skeleton file, no tracked joint, or other joints than the model was trained on.
+    """
     remedy = "give an .npz with joints (T, J, 3) and time (T,) in s"
     joints, time, named = read_skeleton_file(path, remedy=remedy)
     if np.isnan(joints).all():
         raise InputError(f"{path}: no joint is tracked in any of its {len(joints)} frames: {remedy}")
     if not uses_skeleton(model):
-        return absent(model), ""
+        return None
     names = recorded_joints(model)
     if joints.shape[1] != len(names) or named not in (None, names):
         raise InputError(
@@ -120,26 +135,25 @@ def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[C
         )
     if names == LIMB_JOINTS and abs(float(np.nanmean(np.linalg.norm(joints, axis=2))) - 1) > _UNIT:
         raise InputError(f"{path}: its joints are no unit directions, as this run was trained on")
-    result = _with_parameters(absent(model), model, path, _named(model, names, joints, duration))
-    span, odd = float(time[-1] - time[0]), spans_other_time(time, duration)
-    note = f"The skeleton spans {span:.2f} s, the video {duration:.2f} s: is it this video's?" if odd else ""
-    return replace(result, joints=joints), note
+    return joints, time
 
 
-def with_poses(
-    model: ActionModel,
-    recorded: ClipParameters | None,
+def measured(model: ActionModel, path: Path, joints: Joints, duration: float) -> ClipParameters:
+    """Recorded joints (T, J, 3) with the parameters measured from them; ``path`` is for messages."""
+    named = _named(model, recorded_joints(model), joints, duration)
+    return replace(_with_parameters(absent(model), model, path, named), joints=joints)
+
+
+def video_poses(
     path: Path,
     info: VideoInfo,
     *,
     stored: tuple[Manifest, Clip] | None = None,
     pose_models: str | Path | None = None,
-) -> ClipParameters | None:
-    """Skeleton of a video with the poses of its frames; None where it has neither these nor a recorded one.
+) -> PoseSequence:
+    """Poses of the frames of a video after the gates.
 
     Args:
-        model: trained on poses, alone or beside recorded skeletons.
-        recorded: the recorded skeleton, where there is one.
         path: the video.
         info: of the video.
         stored: set and clip whose poses may be stored already.
@@ -148,12 +162,25 @@ def with_poses(
     Raises:
         InputError: the pose networks are missing.
     """
-    sequence = None
     if stored is not None and PoseFolder(stored[0]).exists:
         sequence = PoseFolder(stored[0]).sequence(stored[1])
-    if sequence is None:
-        tracker = _tracker(find_models(pose_models))
-        sequence = track_video(path, info, tracker, keep_damaged=bool(info.damage)).gated()
+        if sequence is not None:
+            return sequence
+    return track_video(path, info, _tracker(find_models(pose_models)), keep_damaged=bool(info.damage)).gated()
+
+
+def with_poses(
+    model: ActionModel, recorded: ClipParameters | None, sequence: PoseSequence, path: Path, duration: float
+) -> ClipParameters | None:
+    """Skeleton of a video with the poses of its frames; None where it has neither these nor a recorded one.
+
+    Args:
+        model: trained on poses, alone or beside recorded skeletons.
+        recorded: the recorded skeleton, where there is one.
+        sequence: the poses.
+        path: the video, for messages.
+        duration: of the video, in s.
+    """
     joints = sequence.skeleton if sequence.detected.any() else None
     result = replace(recorded or absent(model), poses=sequence)
     if skeleton_source(model) == "both" and model.encoder is not None:
@@ -164,7 +191,7 @@ def with_poses(
     elif joints is not None:
         result = replace(result, joints=joints)
     if joints is not None and np.isnan(result.values).all():
-        result = _with_parameters(result, model, path, named_parameters(joints, POSE_JOINTS, info.duration))
+        result = _with_parameters(result, model, path, named_parameters(joints, POSE_JOINTS, duration))
     return result if result.present else None
 
 

@@ -20,6 +20,7 @@ from actprompt.inference.skeleton_input import (
     skeleton_of_set,
     uses_poses,
     uses_skeleton,
+    video_poses,
     with_poses,
 )
 from actprompt.models.action_model import ActionModel
@@ -39,6 +40,7 @@ class VideoInput:
         units: of the P parameters.
         warnings: warnings about video and skeleton.
         poses: landmarks of all its frames, where the model uses them.
+        skeleton_missing: the model uses skeletons and there is none.
     """
 
     clip_id: str
@@ -47,6 +49,7 @@ class VideoInput:
     units: tuple[str, ...]
     warnings: tuple[str, ...]
     poses: PoseSequence | None = None
+    skeleton_missing: bool = False
 
 
 def load_video_input(
@@ -90,7 +93,8 @@ def load_video_input(
     if skeleton is not None and not uses_skeleton(model):
         warnings.append("The skeleton is not used: this run uses frames only.")
     if uses_poses(model):
-        parameters = with_poses(model, parameters, path, info, stored=stored, pose_models=pose_models)
+        poses = video_poses(path, info, stored=stored, pose_models=pose_models)
+        parameters = with_poses(model, parameters, poses, path, info.duration)
     if parameters is None and uses_skeleton(model):
         missing = "no skeleton was given" if data is None else f"{data} has no skeleton of {clip.id}"
         missing = "no person was found in the video" if uses_poses(model) else missing
@@ -106,7 +110,7 @@ def load_video_input(
         keep_damaged=bool(clip.damage),
     )
     parameters = parameters or absent(model)
-    tensors = _tensors(model, clip, frames, parameters)
+    tensors = input_tensors(model, clip, frames, parameters)
     return VideoInput(clip.id, frames, tensors, parameters.units, tuple(warnings), parameters.poses)
 
 
@@ -137,7 +141,7 @@ def find_clip(manifest: Manifest, video: Path, info: VideoInfo) -> Clip:
     return same_name[0]
 
 
-def _tensors(model: ActionModel, clip: Clip, frames: VideoClip, measured: ClipParameters) -> ClipTensors:
+def input_tensors(model: ActionModel, clip: Clip, frames: VideoClip, measured: ClipParameters) -> ClipTensors:
     """Tensors of this clip, in the precision of a training."""
     ids = (clip.id,)
     features = pixels = parameters = None

@@ -36,6 +36,7 @@ from icube_common.prompts import ClassTexts, PromptLearner
 from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
 from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
+from icube_common.training.calibration import Rejection, no_calibration
 from icube_common.vlm import FrozenVLM
 
 
@@ -72,6 +73,8 @@ class ActionModel(nn.Module, PretrainedModel):
         encoder: from skeletons to trajectory vectors, fitted by a training; None where they do not enter.
         captioner: from parameters to sentences, fitted by a training; None where these do not enter.
         trust: weight of the clip feature without training.
+        calibration: of the probabilities; temperature 1 where none was fitted.
+        rejection: threshold below which a clip is of none of the classes; None where none was chosen.
         description: of a trained model: ``data`` (format, title, classes in words), ``trained_on`` (subjects, clips,
             ids), ``warnings``, ``knowledge`` (provenance of the sentences), ``fusion`` (weights of a late fusion).
 
@@ -118,6 +121,8 @@ class ActionModel(nn.Module, PretrainedModel):
         self.branch = branch
         self.register_buffer("trust", torch.ones(()))
         self.log_scale = nn.Parameter(vlm.logit_scale.clamp(max=MAX_SCALE).log())
+        self.calibration = no_calibration(len(self.labels))
+        self.rejection: Rejection | None = None
         self.description: dict[str, Any] = {}
         self._cached: tuple[PromptLearner, Tensor] | None = None
 

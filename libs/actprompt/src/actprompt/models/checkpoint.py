@@ -1,7 +1,8 @@
 """Trained models on disk: configuration, weights, prompts and the record of the training.
 
 Files of `icube_common.io.pretrained`: ``model.json`` has labels, names, the records of encoder, captioner and tabular
-branch, and the training clips; ``model.safetensors`` projections, heads and visual prompts; ``prompts/`` the prompts.
+branch, the calibration, and the training clips; ``model.safetensors`` projections, heads and visual prompts;
+``prompts/`` the prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
+from icube_common.training.calibration import Calibration, Rejection
 from icube_common.vlm import FrozenVLM
 
 PROMPTS = "prompts"
@@ -45,6 +47,8 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
         "captioner": None if model.captioner is None else model.captioner.to_dict(),
         "branch": None if model.branch is None else model.branch.to_dict(),
         "head": head_name(model),
+        "calibration": model.calibration.to_dict(),
+        "rejection": None if model.rejection is None else model.rejection.to_dict(),
         "backbone": model.vlm.describe(),
     }
     FORMAT.save(
@@ -92,6 +96,10 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
         )
         model.encoder = encoder
         model.captioner = None if description["captioner"] is None else Captioner.from_dict(description["captioner"])
+        if description.get("calibration"):
+            model.calibration = Calibration.from_dict(description["calibration"])
+        if description.get("rejection"):
+            model.rejection = Rejection(**description["rejection"])
     FORMAT.load_weights(folder, model, model.learned())
     model.description = description
     return model.to(vlm.device).eval()
@@ -107,12 +115,16 @@ def _card(model: ActionModel, description: Mapping[str, Any]) -> str:
     used = [name for name, part in (("frames", model.visual), ("skeleton trajectory", model.trajectory)) if part]
     if model.parameter_names:
         used.append("named parameters")
+    probabilities = "not calibrated"
+    if model.calibration.rows:
+        temperature, rows = model.calibration.temperature, model.calibration.rows
+        probabilities = f"temperature {temperature:.3f}, fitted on {rows} held-out clips"
     warnings = "".join(f"- {warning}\n" for warning in description["warnings"]) or "- none\n"
     return (
         f"# Action recognition: {description['data']['title']}\n\n"
         f"Made by actprompt. Classifies {len(model.labels)} actions by cosines with class prompts, from "
         f"{', '.join(used)}.\n\n"
         f"Backbone: {model.vlm.origin}. Trained on {trained['clips']} clips of {len(trained['subjects'])} people or "
-        f"groups.\n\nWarnings:\n\n{warnings}\n"
+        f"groups. Probabilities: {probabilities}.\n\nWarnings:\n\n{warnings}\n"
         f"Actions: {', '.join(model.labels)}\n\n```yaml\n{config_to_yaml(model.config)}```\n"
     )

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from actprompt.config import ActConfig
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.manifest import Manifest
@@ -14,9 +16,10 @@ from actprompt.data.pose.sources import SkeletonSource
 from actprompt.models.action_model import ActionModel, check_inputs
 from actprompt.models.checkpoint import head_name
 from actprompt.models.class_texts import class_texts
+from actprompt.training.calibration import train_calibrated
 from actprompt.training.folds import training_fold
 from actprompt.training.inputs import load_inputs
-from actprompt.training.trainer import TrainedFold, check_fold, train_fold
+from actprompt.training.trainer import TrainedFold, check_fold
 from icube_common.config import as_list, config_to_yaml
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold
@@ -113,14 +116,19 @@ def train(
         overwrite=overwrite,
     )
     untrained = model if isinstance(model, ActionModel) else None
-    trained = train_fold(inputs, fold, config, vlm, texts, run, model=untrained, resume=resume)
+    trained = train_calibrated(inputs, fold, config, vlm, texts, run, model=untrained, resume=resume)
     describe_training(trained, manifest, fold, texts)
     subjects = trained.model.description["trained_on"]["subjects"]
+    calibrated: dict[str, float] = {}
+    if trained.model.calibration.rows:
+        calibrated["temperature"] = round(trained.model.calibration.temperature, 4)
+    if trained.model.rejection is not None:
+        calibrated["rejection_threshold"] = round(trained.model.rejection.threshold, 4)
     result = TrainingResult(
         run=run,
         model=trained.model,
         fit=trained.result,
-        facts={"clips": len(fold.train), "subjects": len(subjects), "backbone": str(vlm.origin)},
+        facts={"clips": len(fold.train), "subjects": len(subjects), "backbone": str(vlm.origin), **calibrated},
         warnings=trained.warnings,
     )
     return finish_run(
@@ -133,6 +141,7 @@ def train(
 def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, texts: ClassTexts) -> None:
     """Record data, training clips, class knowledge and warnings in ``model.description``."""
     skeleton = trained.model.config.skeleton
+    clips = [manifest.clips[manifest.index[fold.samples.ids[row]]].duration for row in fold.train]
     trained.model.description = {
         "data": {
             "format": manifest.description["format"],
@@ -140,6 +149,7 @@ def describe_training(trained: TrainedFold, manifest: Manifest, fold: Fold, text
             "fingerprint": manifest.fingerprint,
             "simulated": bool(manifest.description.get("simulated", False)),
             "classes": {label: texts.names[label] for label in trained.model.labels},
+            "clip_seconds": float(np.median(clips)),
             "skeleton": SkeletonSource.choose(manifest, skeleton.source).name if skeleton.enabled else "",
         },
         "trained_on": {"clips": len(fold.train) + len(fold.validation), **trained_on(fold)},

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from actprompt.config import ActConfig
@@ -98,7 +99,7 @@ def train_fold(
         model = ActionModel.for_classes(
             vlm, texts, fold.train_class_names, config, joint_names=joints, parameters=names, head=head
         )
-    visible = _visible(inputs, fold.side_table)
+    visible = visible_inputs(inputs, fold.side_table)
     tensors = _fit_inputs(model, visible, fold)
     fusion = _initialise(model, config, tensors, labels, [fold.samples.groups[row] for row in fold.train])
     warnings = [*fold.warnings, *texts.warnings, *inputs.warnings, *model.prompts.warnings]
@@ -133,7 +134,7 @@ def check_fold(inputs: Inputs, fold: Fold, config: ActConfig) -> None:
             raise InputError(f"fold {fold.name!r}: no training clip has a skeleton; set skeleton.trajectory=false")
 
 
-def _visible(inputs: Inputs, view: Any) -> Inputs:
+def visible_inputs(inputs: Inputs, view: Any) -> Inputs:
     """The inputs through a view of a fold, which raises on rows of another part."""
     frames, pixels, skeletons = (
         None if table is None else view(table) for table in (inputs.frames, inputs.pixels, inputs.skeletons)
@@ -269,11 +270,20 @@ def _validation(fold: Fold, inputs: Inputs, owner: ActionModel) -> Any:
     return validate
 
 
-@torch.no_grad()
 def predict_probabilities(
     model: ActionModel, tensors: ClipTensors, *, prompts: PromptLearner | None = None, class_rows: Tensor | None = None
 ) -> npt.NDArray[np.float64]:
-    """Probabilities (N, C) of clips, their logits averaged over the views of a video.
+    """Probabilities (N, C) of clips by the model's temperature; arguments as of `predict_logits`."""
+    logits = predict_logits(model, tensors, prompts=prompts, class_rows=class_rows)
+    probabilities: npt.NDArray[np.float64] = (logits / model.calibration.temperature).softmax(-1).numpy()
+    return probabilities
+
+
+@torch.no_grad()
+def predict_logits(
+    model: ActionModel, tensors: ClipTensors, *, prompts: PromptLearner | None = None, class_rows: Tensor | None = None
+) -> Float[Tensor, "n c"]:
+    """Logits (N, C) of clips before calibration, averaged over the views of a video; float64 on the CPU.
 
     Args:
         model: in eval mode.
@@ -292,13 +302,12 @@ def predict_probabilities(
         logits = torch.cat(parts).double()
         total = logits if total is None else total + logits
     assert total is not None
-    probabilities: npt.NDArray[np.float64] = (total / views).softmax(-1).numpy()
-    return probabilities
+    return total / views
 
 
 def predict_test(model: ActionModel, inputs: Inputs, fold: Fold, texts: ClassTexts) -> npt.NDArray[np.float64]:
     """Probabilities of a fold's test rows over its test classes, new classes among them."""
-    tensors = model.clip_tensors(fold.test_ids, _visible(inputs, fold.test_inputs))
+    tensors = model.clip_tensors(fold.test_ids, visible_inputs(inputs, fold.test_inputs))
     if fold.test_classes == fold.train_classes:
         return predict_probabilities(model, tensors)
     prompts, rows = prompts_for(model, fold.test_class_names, texts)

@@ -18,7 +18,6 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.biomarkers.head import BiomarkerHead
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
-from debian_mri.models.calibration import Calibration
 from debian_mri.models.clinical_fusion import VariableScaler
 from debian_mri.models.image_branch import ImageBranch
 from debian_mri.models.mri_model import MriModel
@@ -30,6 +29,7 @@ from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
+from icube_common.training.calibration import Calibration
 from icube_common.vlm import FrozenVLM
 
 FORMAT = ModelFormat(

@@ -27,7 +27,6 @@ from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.inputs import Inputs, load_inputs
-from debian_mri.models.calibration import no_calibration
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.clinical_fusion import LinearTerms, VariableScaler
 from debian_mri.models.image_branch import ImageBranch
@@ -36,6 +35,7 @@ from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedModel
 from icube_common.training import load_backbone
+from icube_common.training.calibration import no_calibration
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]

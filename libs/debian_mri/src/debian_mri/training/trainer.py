@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from debian_mri.config import MriConfig
 from debian_mri.data.dataset import TrainingScans, batches, collated, to_tensors
 from debian_mri.data.inputs import Inputs, used_by
-from debian_mri.models.calibration import calibrate
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.selective_prediction import choose_threshold
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.ridge_init import initialise_image_branch
 from icube_common.errors import InputError
-from icube_common.evaluation import Fold, Samples, grouped_k_fold
+from icube_common.evaluation import Fold
 from icube_common.io.runs import RunFolder
 from icube_common.losses import make_loss
 from icube_common.tabular import TabularBranch
 from icube_common.training import FitResult, StepRandom, fit
+from icube_common.training.calibration import calibrate, held_out_logits
 from icube_common.vlm import FrozenVLM, default_device
 
 Array = npt.NDArray[np.float64]
@@ -152,33 +152,22 @@ def inner_logits(
 
     NaN for all rows where there are too few groups for inner folds.
     """
-    rows = len(fold.train)
-    logits = np.full((rows, len(fold.train_classes)), np.nan)
-    ids = [fold.samples.ids[row] for row in fold.train]
-    samples = Samples(
-        ids=ids,
-        labels=fold.train_labels,
-        class_names=fold.train_class_names,
-        groups=[fold.samples.groups[row] for row in fold.train],
-    )
     visible = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
     if not trains_text_encoder(config):
         # small maps of few rows: a GPU would wait for its launches
         plain = replace(plain, train=replace(plain.train, device="cpu"))
-    try:
-        folds = list(grouped_k_fold(samples, folds=config.calibration.folds, seed=fold.seed, validation=0.0))
-        for inner in folds:
-            check_fold(inner, plain)
-    except InputError as error:
-        return logits, [f"Not calibrated, and no threshold of confidence: {error}."]
-    for inner in folds:
+
+    def train_and_predict(inner: Fold) -> Array:
         with tempfile.TemporaryDirectory() as folder:
             run = RunFolder.create(Path(folder) / "run", config_yaml="", environment={})
             model, _, _ = _train(visible, inner, plain, vlm, texts, run, pooling=pooling)
-        logits[inner.test] = predict_logits(model, visible.part(inner.test_inputs))
-    return logits, []
+        return predict_logits(model, visible.part(inner.test_inputs))
+
+    return held_out_logits(
+        fold, train_and_predict, folds=config.calibration.folds, check=lambda inner: check_fold(inner, plain)
+    )
 
 
 def _train(

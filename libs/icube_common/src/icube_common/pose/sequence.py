@@ -100,6 +100,11 @@ class PoseSequence:
         """(T,) frames with a person."""
         return np.isfinite(self.pixels[:, 0, 0])
 
+    def part(self, first: int, last: int) -> PoseSequence:
+        """Frames ``first`` to ``last - 1`` as a sequence of its own, with times from its first frame."""
+        pixels, metres, visibility, times = (values[first:last] for values in vars(self).values())
+        return PoseSequence(pixels, metres, visibility, times - times[0])
+
     def bone_variation(self) -> dict[str, float]:
         """Standard deviation / mean of each bone's length in metres over the frames with a person; NaN without any."""
         metres = self.metres[self.detected]

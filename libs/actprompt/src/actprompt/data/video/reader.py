@@ -6,10 +6,12 @@ Shapes: T frames, H height, W width; pixels are uint8 RGB as shown: upright, and
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,12 @@ class VideoInfo:
         """True where frames are unevenly spaced in time."""
         steps = np.diff(self.times)
         return bool(len(steps) and np.abs(steps * self.fps - 1).max() > UNEVEN)
+
+    def part(self, first: int, last: int) -> VideoInfo:
+        """Frames ``first`` to ``last - 1`` as a video of their own."""
+        times = self.times[first:last] - self.times[first]
+        fps = (len(times) - 1) / float(times[-1]) if len(times) > 1 and times[-1] > 0 else self.fps
+        return replace(self, times=times, fps=fps, duration=len(times) / fps)
 
     def measured(self) -> dict[str, Any]:
         """The columns of a manifest that decoding measures."""
@@ -213,24 +221,59 @@ def iterate_frames(path: str | Path, *, keep_damaged: bool = False) -> Iterator[
     Raises:
         VideoError: as `read_frames`.
     """
-    path = Path(path)
+    for picture in _pictures(Path(path), keep_damaged=keep_damaged):
+        yield picture()
+
+
+def iterate_clips(
+    path: str | Path, clips: Sequence[npt.NDArray[np.int64]], *, keep_damaged: bool = False
+) -> Iterator[VideoClip]:
+    """Clips of one video in one pass; memory grows with the clips that overlap, never with the file.
+
+    Args:
+        path: the file, or a folder of frames.
+        clips: indices (views, T) of the frames of each clip; no clip ends before the one before it.
+        keep_damaged: a truncated or damaged file is no error.
+
+    Raises:
+        VideoError: as `read_frames`.
+    """
+    waiting = deque(clips)
+    frames_by_index: dict[int, npt.NDArray[np.uint8]] = {}
+    count = 0
+    for count, picture in enumerate(_pictures(Path(path), keep_damaged=keep_damaged), start=1):
+        if not waiting:
+            return
+        begun = itertools.takewhile(lambda indices: indices.min() < count, waiting)  # noqa: B023  # used at once
+        if any(bool(np.any(indices == count - 1)) for indices in begun):
+            frames_by_index[count - 1] = picture()
+        while waiting and waiting[0].max() < count:
+            indices = waiting.popleft()
+            frames = np.stack([frames_by_index[index] for index in indices.ravel().tolist()])
+            yield VideoClip(frames.reshape(*indices.shape, *frames.shape[1:]), indices)
+            needed = min((int(clip.min()) for clip in waiting), default=count)
+            frames_by_index = {index: frame for index, frame in frames_by_index.items() if index >= needed}
+    if waiting:
+        raise VideoError(f"{path}: frame {int(waiting[0].max())} is wanted and {count} decode: prepare the set again")
+
+
+def _pictures(path: Path, *, keep_damaged: bool) -> Iterator[Callable[[], npt.NDArray[np.uint8]]]:
+    """Functions that convert the decoded frames of a file or folder, in order, to pixels."""
     if os.path.isdir(path):
         with _as_video_error():
             count = len(frame_folder.list_frames(path))
         for index in range(count):
-            yield read_frames(path, [index])[0]
-    else:
-        for picture in _pictures(path, keep_damaged=keep_damaged):
-            yield picture()
-
-
-def _pictures(path: Path, *, keep_damaged: bool) -> Iterator[Callable[[], npt.NDArray[np.uint8]]]:
-    """Functions that convert the decoded frames of a file, in order, to pixels."""
+            yield partial(_frame_of_folder, path, index)
+        return
     display = None
     with opened(path) as (container, stream):
         for frame in decoded(path, container, stream, [] if keep_damaged else None):
             display = display or _display(path, frame, stream)
             yield partial(display.picture, frame)
+
+
+def _frame_of_folder(folder: Path, index: int) -> npt.NDArray[np.uint8]:
+    return read_frames(folder, [index])[0]
 
 
 def decoder_key() -> dict[str, str]:

@@ -1,38 +1,10 @@
-"""Calibration and abstention by hand."""
+"""Abstention by hand."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from debian_mri.models.calibration import Calibration, calibrate, no_calibration
 from debian_mri.models.selective_prediction import ABSTAIN_ALWAYS, Abstention, choose_threshold, coverage_and_risk
-
-
-def test_a_temperature_divides_and_a_bias_is_added_before() -> None:
-    found = Calibration(2.0, (1.0, -1.0)).probabilities(np.array([[1.0, 3.0]]))
-    np.testing.assert_allclose(found, [[0.5, 0.5]])
-    np.testing.assert_allclose(no_calibration(2).probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
-
-
-def test_logits_that_are_too_sure_are_cooled_to_the_frequencies() -> None:
-    """1000 scans of margin 4, of which three quarters are right: log 3 = 4 / T."""
-    logits = np.tile([[4.0, 0.0]], (1000, 1))
-    labels = (np.arange(1000) % 4 == 0).astype(np.int64)
-    found = calibrate(logits, labels, method="temperature")
-    assert found.temperature == pytest.approx(4 / np.log(3), rel=0.01)
-    assert found.rows == 1000 and found.after is not None and found.before is not None
-    assert found.after < found.before
-    assert calibrate(logits, labels, method="none").temperature == 1.0
-    assert Calibration.from_dict(found.to_dict()) == found
-
-
-def test_a_bias_moves_all_towards_the_class_that_is_more_frequent() -> None:
-    labels = (np.arange(400) % 4 == 0).astype(np.int64)
-    found = calibrate(np.zeros((400, 2)), labels, method="bias")
-    np.testing.assert_allclose(found.probabilities(np.zeros((1, 2))), [[0.75, 0.25]], atol=0.01)
-    assert sum(found.bias) == pytest.approx(0)
-
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.55, 0.45]])
 LABELS = np.array([0, 1, 1, 1, 1])  # the third and the fifth are wrong
