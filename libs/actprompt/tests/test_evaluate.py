@@ -17,7 +17,7 @@ from command_line import Command, CountedTrainings, Ran, as_json, command_fixtur
 import actprompt.evaluation.baselines as baselines
 import actprompt.evaluation.runner as evaluate_module
 from actprompt.cli import main
-from actprompt.training.trainer import train_fold
+from actprompt.training.calibration import train_calibrated
 from icube_common.io.runs import read_json
 from icube_common.vlm import VLMConfig
 
@@ -57,8 +57,8 @@ command = command_fixture(main, "actprompt")
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the folds that evaluations train on; a training beyond ``stop_at`` of them is interrupted."""
-    counting = CountedTrainings(train_fold)
-    monkeypatch.setattr(evaluate_module, "train_fold", counting)
+    counting = CountedTrainings(train_calibrated)
+    monkeypatch.setattr(evaluate_module, "train_calibrated", counting)
     monkeypatch.setattr(baselines, "_TREES", 20)
     return counting.names
 
@@ -307,7 +307,7 @@ def test_interrupted_evaluation_resumes(
     command: Command, place: Path, tmp_path: Path, settings: list[str], fitted: list[str]
 ) -> None:
     words = ["evaluate", "--data", place / "data", "--out", tmp_path / "eval", *settings, "--json"]
-    counting: Any = evaluate_module.train_fold
+    counting: Any = evaluate_module.train_calibrated
     counting.stop_at = 2
     status, out, err = command(*words)
     assert (status, out, err[-1]) == (1, "", "actprompt: interrupted")
@@ -337,7 +337,7 @@ def test_ablate(command: Command, place: Path, tmp_path: Path, settings: list[st
     grid = tmp_path / "grid.yaml"
     grid.write_text("grid:\n  visual.head: [mean, mean_std]\nseeds: [0]\nmetric: top1\n")
     words = ["ablate", "--data", place / "data", "--grid", grid, "--out", tmp_path / "study", *settings, "--json"]
-    counting: Any = evaluate_module.train_fold
+    counting: Any = evaluate_module.train_calibrated
     counting.stop_at = 4
     assert command(*words)[0] == 1
     assert len(fitted) == 4

@@ -121,9 +121,11 @@ def test_a_primary_comparison_cannot_be_named_after_the_results(tmp_path: Path) 
         ablate(predicting, comparing(3), tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", ["v9", "v0"])
-def test_a_wrong_primary_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"unknown primary '{name}'"):
+@pytest.mark.parametrize(
+    ("name", "message"), [("v9", "unknown primary 'v9'"), ("v0", "primary 'v0': is the baseline; name the variant")]
+)
+def test_a_wrong_primary_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         comparing(3, primary=name)
 
 
