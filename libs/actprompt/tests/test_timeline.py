@@ -16,9 +16,12 @@ from test_pose_skeletons import FakeTracker
 
 import actprompt.data.video.reader as reader_module
 from actprompt.cli import main
+from actprompt.data.manifest import Manifest
 from actprompt.data.pose import estimate
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.data.video import iterate_clips, probe, read_frames
 from actprompt.inference import timeline as timeline_module
+from actprompt.inference import video_input as video_input_module
 from actprompt.inference.html_report import clock, timeline_bar
 from actprompt.inference.pipeline import predict
 from actprompt.inference.terminal import render
@@ -206,7 +209,9 @@ def test_windows_of_a_skeleton_file(place: Path, long_video: Path, tmp_path: Pat
         predict(place / "numbers", long_video)
 
 
-def test_poses_are_estimated_once(place: Path, long_video: Path, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.fixture
+def pose_models(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PoseModels:
+    """Simulated networks; the test's folder has ``data`` with their poses and ``run``, trained on these without p1."""
     data = shutil.copytree(place / "data", tmp_path / "data")
     for name in ("pose_detection.tflite", "pose_landmark_full.tflite"):
         (tmp_path / name).write_bytes(b"network")
@@ -217,11 +222,17 @@ def test_poses_are_estimated_once(place: Path, long_video: Path, tmp_path: Path,
     estimate.estimate_poses(data, workers=1)
     config = settings(knowledge=str(place / "knowledge.yaml"), skeleton={"enabled": True, "source": "pose"}, visual=OFF)
     train(config, data, tmp_path / "run", exclude_subjects=["p1"])
+    return models
+
+
+def test_poses_are_estimated_once(
+    pose_models: PoseModels, long_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def poses(path: Path, info: Any, **options: Any) -> Any:
         calls.append(path)
-        return estimate.track_video(path, info, FakeTracker(models)).gated()  # type: ignore[arg-type]
+        return estimate.track_video(path, info, FakeTracker(pose_models)).gated()  # type: ignore[arg-type]
 
     monkeypatch.setattr(timeline_module, "video_poses", poses)
     found = predict(tmp_path / "run", long_video)
@@ -229,6 +240,31 @@ def test_poses_are_estimated_once(place: Path, long_video: Path, tmp_path: Path,
     assert found.poses is not None and len(found.poses.times) == 30
     # the first frame is darker than the tracker's threshold, no window is without a person
     assert all(segment.probabilities is not None for segment in found.timeline)
+
+
+def test_recorded_skeletons_do_not_enter_a_model_of_poses(
+    pose_models: PoseModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    manifest = Manifest.load(data)
+    clip = next(clip for clip in manifest.clips if clip.subject == "p1")
+    # the set has recorded skeletons of other joints beside the poses
+    of_set = predict(tmp_path / "run", manifest.video(clip), data=data)
+    source = SkeletonSource.choose(manifest, "pose").parameters()
+    number = of_set.reasons["numbers"][0]
+    value = source.values[manifest.index[clip.id], source.names.index(number["name"])]
+    assert number["value"] == pytest.approx(value, rel=1e-4)
+    recorded = manifest.skeleton(clip)
+    assert recorded is not None
+    np.savez(tmp_path / "recorded.npz", joints=recorded[0], time=recorded[1])
+
+    def poses(path: Path, info: Any, **options: Any) -> Any:
+        return estimate.track_video(path, info, FakeTracker(pose_models)).gated()  # type: ignore[arg-type]
+
+    monkeypatch.setattr(video_input_module, "video_poses", poses)
+    of_file = predict(tmp_path / "run", manifest.video(clip), skeleton=tmp_path / "recorded.npz")
+    np.testing.assert_allclose(of_file.probabilities, of_set.probabilities, atol=1e-4)
+    assert "The skeleton is not used: this run estimates poses from the frames." in of_file.warnings
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _people(manifest: Manifest, *names: str) -> list[list[str]]:
 def bids(tmp_path: Path) -> Path:
     root = tmp_path / "bids"
     root.mkdir()
-    description = {"Name": "Simulated", "BIDSVersion": "1.9.0", "HowToAcknowledge": "nobody"}
+    description = {"Name": "Simulated", "BIDSVersion": "1.9.0", "HowToAcknowledge": "cite Smith 2020"}
     (root / "dataset_description.json").write_text(json.dumps(description))
     write_csv(
         root / "participants.tsv",
@@ -82,7 +82,7 @@ def test_bids(bids: Path, tmp_path: Path) -> None:
         "sex": "A",
         "ledd": "C",
     }
-    assert (manifest.description["title"], manifest.description["citation"]) == ("Simulated", "nobody")
+    assert (manifest.description["title"], manifest.description["citation"]) == ("Simulated", "cite Smith 2020")
     assert rejected(tmp_path / "data") == {
         "sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz": "FLAIR was not requested (--sequences T1w)",
         "sub-03/anat/sub-03_T1w.nii.gz": "diagnosis is n/a",

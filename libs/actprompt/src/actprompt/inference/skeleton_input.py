@@ -57,6 +57,17 @@ def uses_skeleton(model: ActionModel) -> bool:
     return model.encoder is not None or bool(model.parameter_names and entry in ("captions", "fusion"))
 
 
+def uses_recorded(model: ActionModel) -> bool:
+    """True where a model was trained on recorded skeletons."""
+    return uses_skeleton(model) and skeleton_source(model) != "pose"
+
+
+def unused_skeleton_warning(model: ActionModel) -> str:
+    """Warning about a skeleton file that a model does not use."""
+    inputs = "estimates poses from the frames" if uses_poses(model) else "uses frames only"
+    return f"The skeleton is not used: this run {inputs}."
+
+
 def uses_poses(model: ActionModel) -> bool:
     """True where a model was trained on skeletons that are estimated from the video."""
     return uses_skeleton(model) and skeleton_source(model) in ("pose", "both")
@@ -105,11 +116,11 @@ def skeleton_of_set(model: ActionModel, manifest: Manifest, clip: Clip) -> ClipP
     return result if result.present else None
 
 
-def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters, str]:
-    """Skeleton and parameters of a file for a video of that duration, and a warning."""
+def skeleton_of_file(model: ActionModel, path: Path, duration: float) -> tuple[ClipParameters | None, str]:
+    """Skeleton and parameters of a file for a video of that duration, None for a model without them, and a warning."""
     recorded = read_recorded(model, path)
     if recorded is None:
-        return absent(model), ""
+        return None, ""
     joints, time = recorded
     span, odd = float(time[-1] - time[0]), spans_other_time(time, duration)
     note = f"The skeleton spans {span:.2f} s, the video {duration:.2f} s: is it this video's?" if odd else ""
@@ -126,7 +137,7 @@ def read_recorded(model: ActionModel, path: Path) -> Skeleton | None:
     joints, time, named = read_skeleton_file(path, remedy=remedy)
     if np.isnan(joints).all():
         raise InputError(f"{path}: no joint is tracked in any of its {len(joints)} frames: {remedy}")
-    if not uses_skeleton(model):
+    if not uses_recorded(model):
         return None
     names = recorded_joints(model)
     if joints.shape[1] != len(names) or named not in (None, names):

@@ -23,7 +23,9 @@ from actprompt.inference.skeleton_input import (
     absent,
     measured,
     read_recorded,
+    unused_skeleton_warning,
     uses_poses,
+    uses_recorded,
     uses_skeleton,
     video_poses,
     with_poses,
@@ -150,8 +152,8 @@ def window_inputs(
     if recorded is None and poses is None and uses_skeleton(model) and model.visual is None:
         raise InputError(f"{path}: no skeleton was given and this run uses skeletons only; give --skeleton FILE")
     warnings = [f"The video is not whole ({info.damage}): only these frames are used."] if info.damage else []
-    if skeleton is not None and not uses_skeleton(model):
-        warnings.append("The skeleton is not used: this run uses frames only.")
+    if skeleton is not None and not uses_recorded(model):
+        warnings.append(unused_skeleton_warning(model))
     parts = [info.part(window.first, window.last) for window in windows]
     sampled = [window.first + _indices(part, model) for window, part in zip(windows, parts, strict=True)]
     clips = iterate_clips(path, sampled, keep_damaged=bool(info.damage))

@@ -18,7 +18,9 @@ from actprompt.inference.skeleton_input import (
     model_joints,
     skeleton_of_file,
     skeleton_of_set,
+    unused_skeleton_warning,
     uses_poses,
+    uses_recorded,
     uses_skeleton,
     video_poses,
     with_poses,
@@ -86,12 +88,12 @@ def load_video_input(
         if manifest.video(listed).resolve() != path.resolve():
             warnings.append(f"Taken for clip {listed.id} of {data} by its name: the set has another path of it.")
         clip, stored = replace(clip, id=listed.id), (manifest, listed)
-        parameters = skeleton_of_set(model, manifest, listed) if uses_skeleton(model) else None
+        parameters = skeleton_of_set(model, manifest, listed) if uses_recorded(model) else None
     elif skeleton is not None:
         parameters, note = skeleton_of_file(model, Path(skeleton), info.duration)
         warnings += [note] if note else []
-    if skeleton is not None and not uses_skeleton(model):
-        warnings.append("The skeleton is not used: this run uses frames only.")
+    if skeleton is not None and not uses_recorded(model):
+        warnings.append(unused_skeleton_warning(model))
     if uses_poses(model):
         poses = video_poses(path, info, stored=stored, pose_models=pose_models)
         parameters = with_poses(model, parameters, poses, path, info.duration)

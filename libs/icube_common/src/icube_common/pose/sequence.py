@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,9 +82,9 @@ class PoseSequence:
 
     def save(self, path: str | Path, **extra: str) -> None:
         """Write an ``.npz`` of the four arrays, float32, with further texts by name."""
-        arrays = {name: values.astype(np.float32) for name, values in vars(self).items()}
-        texts = {name: np.array(text) for name, text in extra.items()}
-        np.savez(path, allow_pickle=False, **arrays, **texts)
+        arrays: dict[str, Any] = {name: values.astype(np.float32) for name, values in vars(self).items()}
+        arrays.update({name: np.array(text) for name, text in extra.items()})
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> PoseSequence:
