@@ -120,7 +120,8 @@ def explain_inputs(
     warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
     bank = None if model.biomarkers is None else load_concepts(config.concept_file or None)
     plain_temperature = not any(model.calibration.bias)
-    backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
+    branch = model.image_branch
+    backbone = "" if branch is None else branch.source
     return Explanation(
         id=scan_id,
         classes=model.labels,
@@ -142,7 +143,7 @@ def explain_inputs(
         not_judged={} if bank is None else bank.usable(sequences)[1],
         space=space,
         backbone=backbone,
-        trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
+        trained=branch is None or branch.pixels or branch.vlm.origin.image_trained,
         simulated=simulated,
         reviewer="" if bank is None else bank.reviewer,
         warnings=tuple(dict.fromkeys(warnings)),

@@ -135,6 +135,7 @@ def _of_image_branch(model: MriModel, batch: Batch) -> Array:
         image_branch.projection.mean,
         image_branch.projection.std,
         matrix,
+        by_plane=image_branch.pooling.by_plane,
     )
     # numbers that were drawn in make the sum differ a little: what is left is shared by the slices evenly
     left = image_branch.projection(image_branch.pooling(slices)) - moved.sum(0)
@@ -150,14 +151,19 @@ def _slice_rows(
     center: Tensor,
     deviation: Tensor,
     matrix: Float[Tensor, "f e"],
+    *,
+    by_plane: bool = False,
 ) -> Float[Tensor, "s e"]:
     """Contribution of each slice to the feature."""
     filled = slices[0].nan_to_num()
     count, dim = filled.shape
     if kind == "concat":
-        z = (filled - center.reshape(count, dim)) / deviation.reshape(count, dim) / (count * dim) ** 0.5
-        return torch.einsum("sd,sde->se", z, matrix.reshape(count, dim, -1))
+        z = (slices[0] - center.reshape(count, dim)) / deviation.reshape(count, dim) / (count * dim) ** 0.5
+        return torch.einsum("sd,sde->se", z.nan_to_num(), matrix.reshape(count, dim, -1))
     z = (filled - center) / deviation / dim**0.5
+    if by_plane and kind == "mean":
+        there = ~slices[0].isnan()
+        return (z * there / there.sum(0).clamp(min=1)) @ matrix
     return (weights.T * z) @ matrix
 
 
