@@ -172,7 +172,7 @@ class Biased(Method):
         self.fits.append((len(problem), setting["predicts"]))
         sign = -1 if setting["predicts"] == "wrong" else 1
         return FittedMethod(
-            name=self.name, setting=setting, score=lambda x, joint: sign * x[:, :3], trained_parameters=0
+            name=self.name, setting=setting, forward=lambda x, joint: sign * x[:, :3], trained_parameters=0
         )
 
 

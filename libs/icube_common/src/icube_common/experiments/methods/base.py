@@ -173,7 +173,7 @@ class FittedMethod:
     Args:
         name: of the method.
         setting: the setting it was fitted with.
-        score: ``(features, joint)`` -> logits ``(n, C)``, differentiable; `logits` is the call from outside.
+        forward: ``(features, joint)`` -> logits ``(n, C)``, differentiable; `logits` is the call from outside.
         trained_parameters: numbers that were learned.
         steps: optimiser steps of the training; 0 for a closed form.
         inner_scores: setting and inner balanced accuracy of each candidate; empty where nothing was selected.
@@ -182,7 +182,7 @@ class FittedMethod:
 
     name: str
     setting: Setting
-    score: Callable[[Float[Tensor, "n w"], Float[Tensor, "n d"] | None], Float[Tensor, "n c"]]
+    forward: Callable[[Float[Tensor, "n w"], Float[Tensor, "n d"] | None], Float[Tensor, "n c"]]
     trained_parameters: int
     steps: int = 0
     inner_scores: tuple[tuple[Setting, float], ...] = ()
@@ -196,7 +196,7 @@ class FittedMethod:
             features: as those of the training.
             joint: likewise, in the space of the texts; normalised here.
         """
-        return self.score(features.float(), None if joint is None else F.normalize(joint.float(), dim=-1))
+        return self.forward(features.float(), None if joint is None else F.normalize(joint.float(), dim=-1))
 
 
 class Method(ABC):

@@ -61,11 +61,11 @@ class ZeroShot(Method):
             texts = ensemble_features(problem.vlm, problem.class_names, templates)
         scale = problem.scale
 
-        def score(features: Tensor, joint: Tensor | None) -> Tensor:
+        def forward(features: Tensor, joint: Tensor | None) -> Tensor:
             assert joint is not None
             return scale * joint @ texts.T
 
-        return FittedMethod(name=self.name, setting=setting, score=score, trained_parameters=0)
+        return FittedMethod(name=self.name, setting=setting, forward=forward, trained_parameters=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +95,10 @@ class NearestMean(Method):
 
         means = class_means(transformed(problem.features), problem.labels, len(problem.class_names))
 
-        def score(features: Tensor, joint: Tensor | None) -> Tensor:
+        def forward(features: Tensor, joint: Tensor | None) -> Tensor:
             return -(torch.cdist(transformed(features), means, compute_mode="donot_use_mm_for_euclid_dist") ** 2) / 2
 
-        return FittedMethod(name=self.name, setting=setting, score=score, trained_parameters=means.numel())
+        return FittedMethod(name=self.name, setting=setting, forward=forward, trained_parameters=means.numel())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +142,8 @@ class LinearProbe(Method):
         if len(problem.class_names) == 2:  # scikit-learn keeps the difference of two classes
             weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
 
-        def score(features: Tensor, joint: Tensor | None) -> Tensor:
+        def forward(features: Tensor, joint: Tensor | None) -> Tensor:
             return features @ weight.T + bias
 
         count = model.coef_.size + model.intercept_.size
-        return FittedMethod(name=self.name, setting=setting, score=score, trained_parameters=count, warnings=notes)
+        return FittedMethod(name=self.name, setting=setting, forward=forward, trained_parameters=count, warnings=notes)
