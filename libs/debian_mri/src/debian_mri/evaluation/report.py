@@ -139,7 +139,7 @@ def _plots(report: Report, result: EvaluationResult) -> None:
     )
     if len(names) == 2:
         benefit = net_benefit(predictions)
-        words = {"model": "configured model", "all": f"everybody as {names[1]}", "none": "nobody"}
+        words = {"model": "configured model", "all": f"all as {names[1]}", "none": "none"}
         # a decision for all costs more than the axis shows at high thresholds
         shown = {
             words[name]: (THRESHOLDS.tolist(), np.maximum(values, -_LOWEST_BENEFIT).tolist())
@@ -151,7 +151,7 @@ def _plots(report: Report, result: EvaluationResult) -> None:
             x_label=f"threshold probability of {names[1]}",
             y_label="net benefit",
             caption="Decision curve (Vickers and Elkin 2006): net benefit of acting on the model at each threshold, "
-            f"beside acting on everybody and on nobody; values below -{_LOWEST_BENEFIT} are not drawn.",
+            f"beside acting on all people and on none; values below -{_LOWEST_BENEFIT} are not drawn.",
         )
 
 

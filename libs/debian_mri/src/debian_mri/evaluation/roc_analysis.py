@@ -154,7 +154,7 @@ def net_benefit(predictions: Predictions, thresholds: Array = THRESHOLDS) -> dic
         thresholds: (T,) probabilities below 1.
 
     Returns:
-        ``model``, ``all`` (act on everybody) and ``none``, each (T,).
+        ``model``, ``all`` (act on all people) and ``none``, each (T,).
 
     Raises:
         InputError: more than two classes.
