@@ -27,22 +27,6 @@ def metrics_of(predictions: Predictions) -> dict[str, Any]:
     return {name: interval.to_dict() for name, interval in predictions.metrics(metric_names(predictions)).items()}
 
 
-def on_all_classes(predictions: Predictions, samples: Samples) -> Predictions:
-    """Predictions over all classes of a set, 0 for classes outside the test side."""
-    indices = [list(samples.class_names).index(name) for name in predictions.class_names]
-    table = np.zeros((len(predictions), len(samples.class_names)))
-    table[:, indices] = predictions.probabilities
-    return Predictions(
-        ids=predictions.ids,
-        subjects=predictions.subjects,
-        repeats=predictions.repeats,
-        folds=predictions.folds,
-        labels=np.array([indices[label] for label in predictions.labels]),
-        probabilities=table,
-        class_names=list(samples.class_names),
-    )
-
-
 def summarize_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) -> dict[str, Any]:
     """Base-to-new accuracies, their harmonic mean, and the new classes' accuracy above chance, over draws of classes.
 
