@@ -242,7 +242,7 @@ def _save(
     """The result of an evaluation, written with its report."""
     result = EvaluationResult(
         predictions=predictions,
-        metrics=predictions.metrics(metric_names(predictions)),
+        metrics=predictions.metrics(metric_names(len(predictions.class_names))),
         facts={**facts, "backbone": str(vlm.origin)},
         warnings=warnings,
         comparisons=comparisons or {},

@@ -13,127 +13,29 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from icube_common.errors import InputError
-from icube_common.evaluation import BaseToNew, Fold, Predictions, Samples, concatenate, make_predictions
-from icube_common.evaluation.runner import cached_predictions, fold_name
+from icube_common.evaluation import Fold, Predictions, Samples, concatenate, make_predictions
+from icube_common.evaluation.runner import cached_predictions
 from icube_common.experiments.methods.base import FeatureProblem, FittedMethod, Method
 from icube_common.experiments.methods.selection import tune_and_fit
 from icube_common.experiments.runner.measure import measure
+from icube_common.experiments.runner.method_cases import (
+    ClassWords,
+    FeatureRows,
+    FeatureSource,
+    MethodCase,
+    ModelOutput,
+    TrainedModel,
+)
 from icube_common.io.runs import read_json, write_json
 
-if TYPE_CHECKING:
-    from icube_common.vlm import FrozenVLM
-
 FIT = "fit.json"
-
-
-class FeatureRows(NamedTuple):
-    """Features of some rows: (n, W) for learned heads, and (n, D) in the space of the texts, or None."""
-
-    features: Float[Tensor, "n w"]
-    joint: Float[Tensor, "n d"] | None
-
-
-View: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Restriction of a table to the rows of a part: `Fold.training_rows` or `Fold.test_inputs`."""
-FeatureSource: TypeAlias = Callable[[Fold], Callable[[View], FeatureRows]]
-"""Fold -> encoder, fitted to training rows where it has anything to fit -> features of a part's rows."""
-
-
-def cached_features(features: Mapping[str, Tensor], joint: Mapping[str, Tensor] | None = None) -> FeatureSource:
-    """Source of features that no fold changes: id -> (W,), and id -> (D,) in the space of the texts."""
-
-    def encode(view: View) -> FeatureRows:
-        first = torch.stack(list(view(features).values()))
-        return FeatureRows(first, None if joint is None else torch.stack(list(view(joint).values())))
-
-    return lambda fold: encode
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ClassWords:
-    """Texts that every method is given.
-
-    Attributes:
-        words: class name of the samples -> name in words.
-        vlm: with the text tower; None where no features are in the space of its texts.
-        templates: as of `FeatureProblem`.
-        descriptions: class name of the samples -> sentences.
-        logit_scale: as of `FeatureProblem`.
-    """
-
-    words: Mapping[str, str]
-    vlm: FrozenVLM | None = None
-    templates: str | Sequence[str] = "a photo of a"
-    descriptions: Mapping[str, Sequence[str]] | None = None
-    logit_scale: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MethodCase:
-    """One training of a protocol, and the test sides that its model predicts.
-
-    Attributes:
-        train: fold of the training rows.
-        tests: condition (a column of the table: ``"4 shots"``, ``"new"``) -> fold of the test rows.
-        repeat: number of the draw.
-        name: of the folder.
-    """
-
-    train: Fold
-    tests: Mapping[str, Fold]
-    repeat: int
-    name: str
-
-
-def plain_cases(folds: Sequence[Fold], condition: str = "all classes") -> list[MethodCase]:
-    """Cases of a protocol with one condition."""
-    return [MethodCase(train=fold, tests={condition: fold}, repeat=fold.repeat, name=fold_name(fold)) for fold in folds]
-
-
-def few_shot_cases(folds: Sequence[tuple[int, Fold]]) -> list[MethodCase]:
-    """Cases of few-shot folds with their numbers of shots: a condition for each number."""
-    return [
-        MethodCase(
-            train=fold, tests={f"{shots} shot{'s' if shots > 1 else ''}": fold}, repeat=fold.repeat, name=f"{index:03d}"
-        )
-        for index, (shots, fold) in enumerate(folds)
-    ]
-
-
-def base_to_new_cases(pairs: Sequence[tuple[int, BaseToNew]]) -> list[MethodCase]:
-    """Cases of base-to-new pairs with the number of the draw: conditions ``base`` and ``new``."""
-    return [
-        MethodCase(train=pair.base, tests={"base": pair.base, "new": pair.new}, repeat=draw, name=f"{index:03d}")
-        for index, (draw, pair) in enumerate(pairs)
-    ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ModelOutput:
-    """Result of a model with a training of its own.
-
-    Attributes:
-        probabilities: condition -> (n, C) in the order of the fold's test rows and test classes.
-        trained_parameters: numbers that were learned.
-        warnings: lines for the report.
-    """
-
-    probabilities: Mapping[str, npt.NDArray[np.float64]]
-    trained_parameters: int
-    warnings: Sequence[str] = ()
-
-
-TrainedModel: TypeAlias = Callable[[MethodCase, int, Path], ModelOutput]
-"""Case, seed and a folder for the records of a training -> its output; trains on the same folds as the methods."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,6 +48,7 @@ class MethodRuns:
         reasons: condition -> the reason for which the method does not apply.
         fits: of each training: ``seconds``, ``memory_mb``, ``trained_parameters``, ``setting``, ``inner_scores``.
         warnings: of the trainings, each once.
+        draws: of the protocol: the repeat of a prediction is ``seed index * draws + draw``.
     """
 
     name: str
@@ -153,6 +56,7 @@ class MethodRuns:
     reasons: Mapping[str, str]
     fits: Sequence[Mapping[str, Any]]
     warnings: Sequence[str]
+    draws: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,7 +161,7 @@ class MethodBench:
                     output = train(case, seed, folder / "training")
                 return output, {"seconds": cost.seconds, "memory_mb": cost.memory_mb}
 
-            return self._cached(case, dict.fromkeys(case.tests, []), {}, folder, compute)
+            return self._cached(case, {key: [] for key in case.tests}, {}, folder, compute)
 
         return self._run(name, settings, fit)
 
@@ -282,6 +186,7 @@ class MethodBench:
             reasons=reasons,
             fits=fits,
             warnings=tuple(dict.fromkeys(line for one in fits for line in one["warnings"])),
+            draws=draws,
         )
 
     def _cached(
