@@ -130,7 +130,7 @@ def compare_methods(
             words=context.texts.names,
             vlm=context.vlm if features == "images" else None,
             templates=config.prompt.template,
-            descriptions=context.texts.sentences,  # type: ignore[arg-type]  # lists by now
+            descriptions=context.texts.sentences,
         ),
         out=open_comparison(out, record, overwrite=overwrite),
         seeds=tuple(range(seeds)),

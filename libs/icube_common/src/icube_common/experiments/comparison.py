@@ -25,7 +25,8 @@ from icube_common.io.runs import atomic_folder, read_json
 
 if TYPE_CHECKING:
     from icube_common.experiments.methods.base import Method
-    from icube_common.experiments.runner.method_runs import MethodBench, TrainedModel
+    from icube_common.experiments.runner.method_cases import TrainedModel
+    from icube_common.experiments.runner.method_runs import MethodBench
 
 _PREDICTIONS = "predictions.csv"
 

@@ -143,7 +143,7 @@ class MethodBench:
 
             return self._cached(case, classes, reasons, folder, compute)
 
-        settings = dataclasses.asdict(method) if dataclasses.is_dataclass(method) else {}
+        settings: dict[str, Any] = dataclasses.asdict(method) if dataclasses.is_dataclass(method) else {}
         return self._run(method.name, {"method": type(method).__qualname__, **settings}, fit)
 
     def run_model(self, name: str, train: TrainedModel, settings: Mapping[str, Any]) -> MethodRuns:
