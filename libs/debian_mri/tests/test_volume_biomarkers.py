@@ -134,9 +134,13 @@ def test_volumes_of_another_program_are_refused(place: Path, run: Path) -> None:
 
 def test_evaluation_by_fold_and_of_a_run(place: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", "--data", str(place / "data"), "--out", str(place / "eval"), "--folds", "2"]
-    arguments += ["--comparisons", "none", "--json", *SETTINGS, f"concepts.volumes={place / 'volumes.csv'}"]
+    names = "logistic-biomarkers,cnn-3d"
+    arguments += ["--comparisons", names, "--json", *SETTINGS, f"concepts.volumes={place / 'volumes.csv'}"]
     assert main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
+    rival = result["comparisons"]["logistic-biomarkers"]
+    assert rival["auc"]["mean"] == 1.0 and rival["delong"]["mean"] == 0.0
+    assert result["comparisons"]["cnn-3d"]["skipped"] == "the set has slices, not volumes"
     # the classes are separate in the simulated volumes
     assert result["auc"]["mean"] == 1.0
     others = ["evaluate", str(run), "--data", str(place / "others"), "--comparisons", "none"]

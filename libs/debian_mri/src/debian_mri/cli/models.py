@@ -226,8 +226,8 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         metavar="A,B",
         help="all (default), none, or names: image, table, both, permutation, training-labels-permuted, confounds, "
-        "label-from-site, site-from-image, logistic-table, logistic-pixels, logistic-pixels-plain, linear-voxels, "
-        "slice-mean, daft, coop, zero-shot",
+        "label-from-site, site-from-image, logistic-table, logistic-biomarkers, logistic-pixels, "
+        "logistic-pixels-plain, linear-voxels, slice-mean, daft, cnn-3d, coop, zero-shot",
     )
     parser.add_argument("--subjects", metavar="A,B", default="", help="subjects of DATA to evaluate, with RUN")
     parser.add_argument(
