@@ -8,12 +8,18 @@ from icube_common import lazy_exports
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
+        "CoCoOp": "prompts",
+        "CoOp": "prompts",
         "FeatureProblem": "base",
         "FittedMethod": "base",
         "GENERIC_TEMPLATES": "heads",
+        "KgCoOp": "prompts",
         "LinearProbe": "heads",
         "Method": "base",
         "NearestMean": "heads",
+        "TaskRes": "adapters",
+        "TipAdapter": "adapters",
+        "TipAdapterF": "adapters",
         "ZeroShot": "heads",
         "tune_and_fit": "selection",
     },
