@@ -45,8 +45,8 @@ class TipAdapter(Method):
     """Training-free cache of the training features beside the zero-shot logits.
 
     ``alpha exp(-beta (1 - x F^T)) L + scale x W^T``, with F the features of the training rows, L their one-hot classes
-    and W the class texts. alpha = 1 and beta = 5.5 first; the grid is on the settings' logarithms, as the authors'
-    search has upper ends that depend on the data set. The cache holds one view of each row: the mean over augmented
+    and W the class texts. alpha = 1 and beta = 5.5 first; the other settings span the ranges of the authors'
+    search, whose upper ends depend on the data set. The cache holds one view of each row: the mean over augmented
     views needs the image tower.
     """
 
@@ -57,7 +57,7 @@ class TipAdapter(Method):
 
     def grid(self, problem: FeatureProblem) -> list[Setting]:
         """Weight alpha and sharpness beta of the cache."""
-        return [{"alpha": alpha, "beta": beta} for alpha in (1.0, 3.0, 10.0, 0.3) for beta in (5.5, 1.0)]
+        return [{"alpha": alpha, "beta": beta} for beta in (5.5, 1.0) for alpha in (1.0, 10.0, 3.0, 0.3)]
 
     def fit(self, problem: FeatureProblem, setting: Setting) -> FittedMethod:
         """Store the training features."""

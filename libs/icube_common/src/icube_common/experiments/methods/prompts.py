@@ -52,11 +52,12 @@ class CoOp(Method):
 
     def grid(self, problem: FeatureProblem) -> list[Setting]:
         """Length and start of the context, class-specific contexts where all classes have rows, and the rate."""
-        whole, words, short = {"context": 16}, {"context": _words(problem)[-1]}, {"context": 4}
-        specific = [] if problem.new_classes else [{"context": 16, "class_specific": True}]
-        slow, fast = 0.002, 0.02
-        order = [(whole, slow), (whole, fast), (words, fast), *((one, fast) for one in specific)]
-        order += [(words, slow), *((one, slow) for one in specific), (short, slow), (short, fast)]
+        whole: dict[str, Any] = {"context": 16}
+        words: dict[str, Any] = {"context": _words(problem)[-1]}
+        specific = [] if problem.new_classes else [{**whole, "class_specific": True}]
+        fast = [whole, words, *specific, {"context": 4}]
+        order = [(whole, 0.002), *((one, 0.02) for one in fast[:-1]), *((one, 0.002) for one in fast[1:])]
+        order.append((fast[-1], 0.02))
         return [{**context, "lr": lr} for context, lr in order]
 
     def fit(self, problem: FeatureProblem, setting: Setting) -> FittedMethod:
