@@ -115,7 +115,7 @@ def test_adapters_do_not_predict_new_classes(vlm: FrozenVLM) -> None:
         assert method.reason(text_problem(vlm)) == ""
 
 
-def test_adapters_learn_what_texts_alone_confuse(vlm: FrozenVLM) -> None:
+def test_adapters_learn_classes_that_texts_alone_confuse(vlm: FrozenVLM) -> None:
     """Clusters that the class texts do not name: each adapter, tuned, fits most rows."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(48) % 3

@@ -33,7 +33,8 @@ class CoOp(Method):
 
     SGD at .002 with a cosine decay, the first epoch at 1e-5; 200 epochs from eight shots on, 100 for two and four, 50
     for one (section 4.1); batches of 32, momentum .9 and weight decay 5e-4 as in the authors' code. M = 16 vectors from
-    N(0, .02^2) first; M = 4, a start as words, class-specific contexts and ten times the rate are the other settings.
+    N(0, .02^2) first; M = 4, a start as words, class-specific contexts, and a tenth and ten times the rate are the
+    other settings.
 
     Args:
         epochs: 0 for the paper's, which depend on the shots.
@@ -54,10 +55,17 @@ class CoOp(Method):
         """Length and start of the context, class-specific contexts where all classes have rows, and the rate."""
         whole: dict[str, Any] = {"context": 16}
         words: dict[str, Any] = {"context": _words(problem)[-1]}
-        specific = [] if problem.new_classes else [{**whole, "class_specific": True}]
-        fast = [whole, words, *specific, {"context": 4}]
-        order = [(whole, 0.002), *((one, 0.02) for one in fast[:-1]), *((one, 0.002) for one in fast[1:])]
-        order.append((fast[-1], 0.02))
+        order = [
+            (whole, 0.002),
+            (words, 0.0002),
+            (whole, 0.0002),
+            (words, 0.002),
+            (whole, 0.02),
+            ({"context": 4}, 0.002),
+        ]
+        if not problem.new_classes:
+            specific = {**whole, "class_specific": True}
+            order += [(specific, 0.002), (specific, 0.0002)]
         return [{**context, "lr": lr} for context, lr in order]
 
     def fit(self, problem: FeatureProblem, setting: Setting) -> FittedMethod:
@@ -162,7 +170,7 @@ class KgCoOp(CoOp):
     def grid(self, problem: FeatureProblem) -> list[Setting]:
         """Weight of the penalty and learning rate."""
         return [
-            {"context": PAPER_CONTEXT, "lambda": weight, "lr": lr} for weight in (8, 2, 1, 4) for lr in (0.002, 0.02)
+            {"context": PAPER_CONTEXT, "lambda": weight, "lr": lr} for weight in (8, 1, 2, 4) for lr in (0.002, 0.0002)
         ]
 
     def penalty(
@@ -190,7 +198,7 @@ class CoCoOp(CoOp):
 
     def grid(self, problem: FeatureProblem) -> list[Setting]:
         """Start of the context and learning rate."""
-        return [{"context": words, "lr": lr} for lr in (0.002, 0.02) for words in _words(problem)]
+        return [{"context": words, "lr": lr} for lr in (0.002, 0.0002) for words in _words(problem)]
 
     def learner(self, problem: FeatureProblem, setting: Setting) -> PromptLearner:
         """The prompts of all classes before training, with a meta-net of free norm."""
