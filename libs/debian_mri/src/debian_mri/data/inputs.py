@@ -24,6 +24,7 @@ from debian_mri.data.feature_store import (
     ScanFeatures,
     ScanImages,
     SliceInfo,
+    check_encoder,
     encode_scans,
     features_folder,
     open_folder,
@@ -139,6 +140,7 @@ def load_inputs(
     cache = None
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None

@@ -57,6 +57,7 @@ from icube_common.evaluation.runner import (
 )
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
+from icube_common.vlm import EncoderLike
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -70,6 +71,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     protocol: str = "group-kfold",
     options: ProtocolOptions | None = None,
     comparisons: str = "none",
@@ -84,6 +86,7 @@ def evaluate(
         out: the evaluation's folder, where an interrupted evaluation of the same settings is resumed; by default
             nothing is written.
         pooling: a custom slice pooling, as for `MriModel.for_dataset`.
+        encoder: an encoder in place of the image tower, as for `MriModel.for_dataset`.
         protocol: ``group-kfold``, ``leave-one-site-out`` or ``given``.
         options: of the protocol.
         comparisons: ``all``, ``none`` or names with commas (`debian_mri.evaluation.comparisons.COMPARISONS`).
@@ -96,6 +99,7 @@ def evaluate(
     if out is None:
         rest: dict[str, Any] = {
             "pooling": pooling,
+            "encoder": encoder,
             "options": options,
             "comparisons": comparisons,
             "features": features,
@@ -113,6 +117,8 @@ def evaluate(
         "comparisons": list(names),
         "pooling": None if pooling is None else repr(pooling),
     }
+    if encoder is not None:
+        record["encoder"] = encoder if isinstance(encoder, str) else repr(encoder)
     check_same_evaluation(out, record, overwrite=overwrite)
     check_config(config.train)
     samples = manifest.samples()
@@ -122,7 +128,14 @@ def evaluate(
         check_fold(fold, config)
     trainings = out / "folds"
     context = EvaluationContext.load(
-        manifest, config, out, wider=bool(names), pooling=pooling, folds=trainings, features=features
+        manifest,
+        config,
+        out,
+        wider=bool(names),
+        pooling=pooling,
+        folds=trainings,
+        features=features,
+        encoder=encoder,
     )
     # nothing is written, nor an earlier evaluation removed, before everything has been checked
     open_folder(out, record, overwrite=overwrite)
@@ -152,6 +165,7 @@ def evaluate_run(
     out: str | Path,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     subjects: Sequence[str] = (),
     comparisons: str = "none",
     features: str | Path | None = None,
@@ -166,6 +180,7 @@ def evaluate_run(
         data: a data set with the model's classes, or some of them.
         out: the evaluation's folder.
         pooling: the custom slice pooling that a run was trained with.
+        encoder: the image encoder that a run was trained with, where that was a class or an instance.
         subjects: only these people of the set.
         comparisons: as for `evaluate`.
         features: folder of slice features; by default below the data.
@@ -177,7 +192,7 @@ def evaluate_run(
     """
     begun = time.monotonic()
     out, names = Path(out), chosen(comparisons)
-    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
     config, labels = model.config, list(model.labels)
     manifest = ScanDataset.open(data).manifest
     subjects = as_list(subjects)
@@ -200,7 +215,10 @@ def evaluate_run(
     }
     check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
-    context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
+    vlm = None if model.image_branch is None else model.image_branch.vlm
+    context = EvaluationContext.load(
+        manifest, config, out, samples=samples, wider=bool(names), features=features, vlm=vlm
+    )
     inputs, column_warnings = align_columns(used_by(context.inputs, config), model)
     fold = zero_shot(context.samples)
     logits = predict_logits(model, inputs.part(fold.test_inputs))
