@@ -1,12 +1,13 @@
 """The caption rules of actprompt alone, without a model and without training, on Florence 3D Actions.
 
-Usage: python benchmarks/florence_caption_rules.py DATA, with DATA from actprompt prepare --format florence3d
+Usage: python benchmarks/florence_caption_rules.py DATA, with DATA from actprompt prepare --format florence3d; with
+--poses, the parameters are measured from the poses of the videos (after actprompt pose --data DATA)
 
 `actprompt.skeleton.captions` turns the named parameters of a clip into sentences by fixed rules, which were written
 with the nine classes and actors 1 to 6 of this set in view. Here nothing else is used: the text features of a clip's
 sentences against those of the class descriptions (all that `configs/florence3d.yaml` uses), both by the text tower
-icube-minilm; the answer is the class with the largest mean cosine. No label, no picture, no trajectory of the skeleton,
-no regression, no learned vector.
+icube-minilm, which is also that of icube-lite; the answer is the class with the largest mean cosine. No label, no
+image, no trajectory of the skeleton, no regression, no learned vector.
 
 The clip's feature in three forms:
 
@@ -41,6 +42,7 @@ from torch import Tensor
 
 from actprompt.config import ActConfig
 from actprompt.data.manifest import Manifest
+from actprompt.data.pose.sources import SkeletonSource
 from actprompt.evaluation.protocols import ProtocolOptions, base_to_new_folds
 from actprompt.models.class_texts import class_texts
 from actprompt.skeleton.captions import Captioner
@@ -49,7 +51,7 @@ from icube_common.evaluation.intervals import group_interval, mean_interval
 from icube_common.evaluation.metrics import find_metric
 from icube_common.vlm import load_vlm
 
-CONFIG = Path(__file__).resolve().parents[1] / "libs" / "actprompt" / "configs" / "florence3d.yaml"
+CONFIGS = Path(__file__).resolve().parents[1] / "libs" / "actprompt" / "configs"
 DRAWS, NEW_CLASSES = 10, 3
 # words of a sentence -> the class that it was written for, in the order in which they decide
 WRITTEN_FOR = (
@@ -115,13 +117,13 @@ def clip_features(sentences: list[Tensor], actors: np.ndarray) -> dict[str, Tens
     return {form: F.normalize(torch.stack(rows), dim=-1) for form, rows in found.items()}
 
 
-def run(data: str) -> dict[str, Any]:
+def run(data: str, *, poses: bool = False) -> dict[str, Any]:
     """All figures."""
     manifest = Manifest.load(data)
-    config = load_config(ActConfig, file=CONFIG)
+    config = load_config(ActConfig, file=CONFIGS / ("florence3d_video.yaml" if poses else "florence3d.yaml"))
     samples, vlm = manifest.samples(), load_vlm("icube-minilm")
     actors, labels = np.asarray(samples.group_array), np.asarray(samples.labels)
-    table = manifest.parameters()
+    table = SkeletonSource.choose(manifest, config.skeleton.source).parameters()
     captioner = Captioner.fit(table.names, table.values)
     told = [captioner.sentences(row) for row in table.values]
     with torch.no_grad():
@@ -153,4 +155,6 @@ def run(data: str) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    print(json.dumps(run(parser.parse_args().data), indent=2))
+    parser.add_argument("--poses", action="store_true", help="poses of the videos in place of the recorded skeletons")
+    args = parser.parse_args()
+    print(json.dumps(run(args.data, poses=args.poses), indent=2))

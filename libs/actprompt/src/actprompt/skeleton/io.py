@@ -7,7 +7,6 @@ Arrays: ``joints`` (T, J, 3), ``time`` (T,) in s and ``joint_names`` (J,); of a 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
+from icube_common.io.arrays import open_arrays
 
 Skeleton = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 _ARRAYS, _MOTION = {"joints", "time"}, {"positions", "fps"}
@@ -57,31 +57,15 @@ def read_skeleton_file(path: str | Path, *, remedy: str) -> SkeletonFile:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file: {remedy}")
-    try:
-        with path.open("rb") as handle:
-            archive = np.load(handle, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("one array, not an .npz of several")
-            with archive as arrays:
-                if set(arrays) >= _MOTION and "joints" not in arrays:
-                    joints, fps = np.asarray(arrays["positions"], dtype=np.float32), float(arrays["fps"])
-                    if not fps > 0:
-                        raise ValueError(f"fps {fps:g}")
-                    time = (np.arange(len(joints)) / fps).astype(np.float32)
-                else:
-                    joints, time = (np.asarray(arrays[name], dtype=np.float32) for name in ("joints", "time"))
-                names = tuple(map(str, arrays["joint_names"])) if "joint_names" in arrays else None
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        ZeroDivisionError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path}: not a skeleton file ({error}): {remedy}") from error
+    with open_arrays(path, "not a skeleton file", remedy=f": {remedy}") as arrays:
+        if set(arrays) >= _MOTION and "joints" not in arrays:
+            joints, fps = np.asarray(arrays["positions"], dtype=np.float32), float(arrays["fps"])
+            if not fps > 0:
+                raise ValueError(f"fps {fps:g}")
+            time = (np.arange(len(joints)) / fps).astype(np.float32)
+        else:
+            joints, time = (np.asarray(arrays[name], dtype=np.float32) for name in ("joints", "time"))
+        names = tuple(map(str, arrays["joint_names"])) if "joint_names" in arrays else None
     if joints.ndim != 3 or joints.shape[2] != 3 or time.shape != joints.shape[:1]:
         raise InputError(f"{path}: shapes {joints.shape} and {time.shape}, (T, J, 3) and (T,) expected: {remedy}")
     if names is not None and (len(names) != joints.shape[1] or len(set(names)) < len(names)):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import icube_common.cli
 from debian_mri import RESEARCH_ONLY, __version__
-from debian_mri.cli import data, models
+from debian_mri.cli import data, models, volumes
 from icube_common.cli import Command
 from icube_common.knowledge.commands import knowledge_command
 
@@ -25,6 +25,7 @@ QUESTIONS = (
 
 COMMANDS: Mapping[str, Command] = {
     **data.COMMANDS,
+    **volumes.COMMANDS,
     "knowledge": knowledge_command(prompts=QUESTIONS, domain=DOMAIN),
     **models.COMMANDS,
 }

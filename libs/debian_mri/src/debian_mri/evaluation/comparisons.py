@@ -24,6 +24,7 @@ from debian_mri.evaluation.baselines.logistic import logistic, prior
 from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
+from debian_mri.evaluation.roc_analysis import delong_test
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Predictions, Samples, grouped_k_fold, make_predictions
@@ -308,8 +309,8 @@ def compare(
         names: of `COMPARISONS`.
 
     Returns:
-        Name -> metrics, ``difference`` (metric -> interval and p), ``comparison`` (``primary`` or ``descriptive``),
-        ``what``, ``seconds``; or ``skipped`` with the reason.
+        Name -> metrics, ``difference`` (metric -> interval and p), ``delong`` (of the AUC; None where undefined),
+        ``comparison`` (``primary`` or ``descriptive``), ``what``, ``seconds``; or ``skipped`` with the reason.
     """
     compared: dict[str, Any] = {}
     for name in names:
@@ -330,6 +331,7 @@ def compare(
             row["difference"] = {
                 metric: difference.to_dict() for metric, difference in ours.compare(predictions, DIFFERENCES).items()
             }
+            row["delong"] = _delong(ours, predictions)
         if name == "permutation":
             row["holds_chance"] = holds_chance(row["auc"])
         if name == "site-from-image":
@@ -342,6 +344,14 @@ def compare(
             row["configured"] = True
         compared[name] = row
     return compared
+
+
+def _delong(ours: Predictions, other: Predictions) -> dict[str, Any] | None:
+    """DeLong's test of the AUCs; None where it is not defined: more than two classes, or one person of a class."""
+    try:
+        return delong_test(ours, other).to_dict()
+    except InputError:
+        return None
 
 
 def holds_chance(auc: Mapping[str, Any]) -> bool | None:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from debian_mri.evaluation.roc_analysis import THRESHOLDS, net_benefit
+from debian_mri.evaluation.subgroups import MIN_PEOPLE, table_rows
 from icube_common.evaluation import EvaluationResult, Predictions
 from icube_common.evaluation.report import class_tables, evaluation_report
 from icube_common.evaluation.runner import interval_text
@@ -18,6 +20,7 @@ DIFFERENCES = ("auc", "balanced_accuracy", "brier")
 _GRID = np.linspace(0, 1, 101)
 _BINS = 10
 _SHOWN = ("protocol", "folds", "repeats", "trained_on", "mode", "site_association", "training_seconds", "seconds")
+_LOWEST_BENEFIT = 0.1
 _DRAWN = ("image", "table", "logistic-pixels", "slice-mean", "daft")
 
 Array = npt.NDArray[np.float64]
@@ -83,6 +86,7 @@ def make_report(result: EvaluationResult, *, title: str, settings: str, comparis
         }
     )
     _plots(report, result)
+    _subgroups(report, result)
     if result.comparisons:
         _comparisons(report, result, comparison_note)
     class_tables(report, predictions, class_word="class", row_word="predictions")
@@ -133,6 +137,44 @@ def _plots(report: Report, result: EvaluationResult) -> None:
         y_label="share that it came true for",
         caption=f"Reliability in bins of 0.1; predictions in each: {', '.join(map(str, counts))}.",
     )
+    if len(names) == 2:
+        benefit = net_benefit(predictions)
+        words = {"model": "configured model", "all": f"all as {names[1]}", "none": "none"}
+        # a decision for all costs more than the axis shows at high thresholds
+        shown = {
+            words[name]: (THRESHOLDS.tolist(), np.maximum(values, -_LOWEST_BENEFIT).tolist())
+            for name, values in benefit.items()
+        }
+        report.plot(
+            shown,
+            alt="Decision curve",
+            x_label=f"threshold probability of {names[1]}",
+            y_label="net benefit",
+            caption="Decision curve (Vickers and Elkin 2006): net benefit of acting on the model at each threshold, "
+            f"beside acting on all people and on none; values below -{_LOWEST_BENEFIT} are not drawn.",
+        )
+
+
+def _subgroups(report: Report, result: EvaluationResult) -> None:
+    """Metrics by sex, age and site, and between each two of more than two classes."""
+    if rows := result.facts.get("subgroups"):
+        report.section("Subgroups")
+        report.table(
+            ["", "group", "people", "of these", "AUC", "95 % interval", "balanced accuracy", "95 % interval"],
+            table_rows(rows),
+            caption=f"Intervals over people; groups of fewer than {MIN_PEOPLE} people, or without one of the classes, "
+            "are counted only. Not corrected for the number of groups: descriptive.",
+        )
+    if pairs := result.facts.get("pairwise_auc"):
+        report.section("Pairs of classes")
+        report.table(
+            ["classes", "people", "AUC", "95 % interval"],
+            [
+                [" against ".join(row["classes"]), row["people"], _short(row["auc"]["mean"]), interval_text(row["auc"])]
+                for row in pairs
+            ],
+            caption="By the probability of the second class among the two; all pairs: Hand and Till 2001.",
+        )
 
 
 def _comparisons(report: Report, result: EvaluationResult, note: str) -> None:
@@ -146,9 +188,11 @@ def _comparisons(report: Report, result: EvaluationResult, note: str) -> None:
         title = f"{row['title']}: the configured model" if row.get("configured") else row["title"]
         auc, balanced = _short(row["auc"]["mean"]), _short(row["balanced_accuracy"]["mean"])
         gap = f"{_short(paired['mean'])} ({interval_text(paired)})"
-        rows.append([title, auc, interval_text(row["auc"]), balanced, gap, p_text(paired["p"]), row["comparison"]])
+        delong = p_text((row.get("delong") or {}).get("p"))
+        p = p_text(paired["p"])
+        rows.append([title, auc, interval_text(row["auc"]), balanced, gap, p, delong, row["comparison"]])
     report.table(
-        ["", "AUC", "95 % interval", "balanced accuracy", "AUC: model minus it", "p", "comparison"],
+        ["", "AUC", "95 % interval", "balanced accuracy", "AUC: model minus it", "p", "p (DeLong)", "comparison"],
         rows,
         caption="Differences are paired over people (sign flips), with 95 % intervals. The primary comparison is the "
         "same for all evaluations; the other p are not corrected for their number: descriptive.",

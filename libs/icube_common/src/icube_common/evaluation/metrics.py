@@ -12,6 +12,7 @@ it needs has no row) its value is NaN; `absent_classes` names the reason.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import statistics
 from collections.abc import Callable
@@ -286,6 +287,23 @@ auc = Metric(
     _auc_over_groups,
 )
 
+
+def _auc_ovo_over_groups(labels: Array, probabilities: Array, groups: Array, count: int) -> OverGroups:
+    areas: list[OverGroups] = []
+    for number, other in itertools.permutations(range(probabilities.shape[1]), 2):
+        rows = (labels == number) | (labels == other)
+        areas.append(_area(probabilities[rows, number], labels[rows] == number, groups[rows]))
+    return lambda draws: np.mean([area(draws) for area in areas], axis=0)
+
+
+auc_ovo = Metric(
+    "auc_ovo",
+    "mean over all pairs of classes of the area under the ROC curve between the two (Hand and Till 2001, equation 7); "
+    "NaN where a class has no row",
+    (0.0, 1.0),
+    _auc_ovo_over_groups,
+)
+
 METRICS: dict[str, Metric] = {
     "top1": top_k(1),
     "top5": top_k(5),
@@ -294,6 +312,7 @@ METRICS: dict[str, Metric] = {
     "macro_f1": macro_f1,
     "weighted_f1": weighted_f1,
     "auc": auc,
+    "auc_ovo": auc_ovo,
     "mcc": mcc,
     "ece": ece,
     "brier": brier,

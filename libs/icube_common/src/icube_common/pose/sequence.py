@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
+from icube_common.io.arrays import open_arrays
 from icube_common.pose.landmarks import BONES, INDEX, LANDMARKS, SKELETON_JOINTS
 
 if TYPE_CHECKING:
@@ -142,22 +141,9 @@ def read_poses(path: str | Path) -> tuple[PoseSequence, dict[str, str]]:
         InputError: missing, damaged, or of other arrays.
     """
     names = [field.name for field in fields(PoseSequence)]
-    try:
-        # numpy leaves a file open that is no archive
-        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            values = {name: arrays[name].astype(np.float64) for name in names}
-            texts = {name: str(arrays[name]) for name in arrays if name not in names}
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path}: not a file of poses ({error})") from error
+    with open_arrays(path, "not a file of poses") as arrays:
+        values = {name: arrays[name].astype(np.float64) for name in names}
+        texts = {name: str(arrays[name]) for name in arrays if name not in names}
     frames = len(values["times"])
     shapes = [(frames, len(LANDMARKS), 3)] * 2 + [(frames, len(LANDMARKS)), (frames,)]
     if [array.shape for array in values.values()] != shapes:

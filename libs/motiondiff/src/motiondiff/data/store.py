@@ -16,8 +16,6 @@ kept. Reading needs numpy only: no torch, no pandas.
 
 from __future__ import annotations
 
-import contextlib
-import zipfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy.typing as npt
 
 from icube_common.config import as_list
 from icube_common.errors import InputError
+from icube_common.io.arrays import open_arrays
 from icube_common.io.runs import read_json
 from motiondiff.skeleton.skeleton import Skeleton
 
@@ -83,13 +82,8 @@ def _load(path: Path, read: Callable[[Any], T]) -> T:
     Raises:
         InputError: the file is missing or broken.
     """
-    try:
-        with path.open("rb") as handle:  # numpy leaves a file open that it takes for a broken archive
-            loaded = np.load(handle, allow_pickle=False)
-            with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
-                return read(loaded)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: missing or broken ({error}); prepare the store again") from error
+    with open_arrays(path, "missing or broken", remedy="; prepare the store again", archive=False) as loaded:
+        return read(loaded)
 
 
 def frame_size(joints: int) -> int:

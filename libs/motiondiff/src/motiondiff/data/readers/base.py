@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from icube_common.errors import InputError
+from icube_common.io.arrays import open_arrays
 from motiondiff.skeleton.motion import Motion
 
 logger = logging.getLogger(__name__)
@@ -169,13 +169,8 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     Raises:
         InputError: missing, damaged, or no array of finite numbers.
     """
-    try:
-        with path.open("rb") as handle:  # NumPy leaves a broken archive open
-            array = np.load(handle, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged header raises many types of errors
-        raise InputError(f"{path}: not a readable .npy without object arrays: {error}") from error
+    with open_arrays(path, "not a readable .npy without object arrays", archive=False) as array:
+        pass
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: not an array of numbers")
     if not np.isfinite(array).all():
@@ -194,17 +189,11 @@ def load_arrays(path: Path, keys: Collection[str], *, max_bytes: int) -> dict[st
     Raises:
         InputError: missing, damaged, too large, or one of the arrays holds objects.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
+    with open_arrays(path, "not a readable .npz without object arrays") as arrays:
+        size = sum(member.file_size for member in arrays.zip.infolist())
         if size > max_bytes:
             raise InputError(f"{path}: {size} bytes unpacked, at most {max_bytes} are accepted")
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files if key in keys}
-    except InputError:
-        raise
-    except Exception as error:  # a damaged zip or array header raises many types of errors
-        raise InputError(f"{path}: not a readable .npz without object arrays: {error}") from error
+        return {key: arrays[key] for key in arrays.files if key in keys}
 
 
 def frame_times(seconds: float, fps: float) -> npt.NDArray[np.float64]:
