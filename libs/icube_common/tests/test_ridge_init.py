@@ -311,7 +311,24 @@ def test_a_late_fusion_without_prior_or_with_one_group() -> None:
     none = select_late_fusion(**{**case, "prior": 0 * case["prior"]})
     assert none.prior_weight == 1.0 and sum(none.weights) == pytest.approx(1)
     single = select_late_fusion(**{**case, "groups": ["a"] * 36})
-    assert (single.factors, single.weights, single.prior_weight) == ((1.0, 1.0), (0.5, 0.5), 1.0)
+    assert (single.factors, single.weights, single.prior_weight) == ((1.0, 1.0), (0.5, 0.5), 0.5)
+    single = select_late_fusion(**{**case, "prior": 0 * case["prior"], "groups": ["a"] * 36})
+    assert single.weights == (0.5, 0.5) and single.prior_weight == 1.0
+
+
+def test_a_late_fusion_leaves_out_samples_whose_class_no_other_group_has() -> None:
+    case = late_case(1, (0.7, 0.7), 50.0)
+    labels = case["labels"].tolist()
+    # each class in a group of its own: no sample can be predicted without its group
+    alone = select_late_fusion(**{**case, "groups": [f"g{label}" for label in labels]})
+    assert (alone.factors, alone.weights, alone.prior_weight) == ((1.0, 1.0), (0.5, 0.5), 0.5)
+    # the last class in one group: its samples are no part of the selection, whatever their scores
+    groups = ["x" if label == max(labels) else group for label, group in zip(labels, case["groups"], strict=True)]
+    chosen = select_late_fusion(**{**case, "groups": groups})
+    changed = case["prior"].clone()
+    changed[torch.tensor(labels).eq(max(labels)).repeat(3)] *= -7
+    assert chosen == select_late_fusion(**{**case, "groups": groups, "prior": changed})
+    assert sum(chosen.weights) == pytest.approx(1) and chosen.weights != (0.5, 0.5)
 
 
 def test_a_late_fusion_is_a_sum_of_regressions() -> None:

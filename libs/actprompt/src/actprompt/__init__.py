@@ -29,6 +29,7 @@ __getattr__, __dir__ = lazy_exports(
         "TrainingResult": "training.run",
         "VideoDataset": "data.dataset",
         "VideoError": "data.video",
+        "compare_methods": "evaluation.methods",
         "evaluate": "evaluation.runner",
         "evaluate_run": "evaluation.runner",
         "evaluate_zero_shot": "evaluation.zero_shot",

@@ -1,4 +1,4 @@
-"""Model commands: train, evaluate, zeroshot, predict, ablate, tune, compare, demo.
+"""Model commands: train, evaluate, zeroshot, predict, ablate, tune, compare, compare-methods, demo.
 
 Heavy modules are imported inside them.
 """
@@ -15,9 +15,15 @@ from actprompt.cli.data import data_set
 from actprompt.config import ActConfig, ZeroShotConfig, unused_keys
 from icube_common import cli
 from icube_common.errors import InputError
-from icube_common.experiments.commands import ablate_command, compare_command, tune_command
+from icube_common.experiments.commands import (
+    ablate_command,
+    compare_command,
+    compare_methods_command,
+    tune_command,
+)
 
 if TYPE_CHECKING:
+    from icube_common.experiments.results.method_comparison import MethodComparison
     from icube_common.experiments.runner.trial_run import Run
 
 
@@ -60,10 +66,7 @@ def _train(args: argparse.Namespace) -> Mapping[str, Any]:
     return result.to_dict()
 
 
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", nargs="?", metavar="RUN", help="trained run (default: train a model for each fold)")
-    _data_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make or to resume")
+def _protocol_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         metavar="NAME",
@@ -80,6 +83,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--new-classes", type=int, metavar="N", help="new classes of base-to-new (default: half)")
     parser.add_argument("--protocol-seed", type=int, metavar="N", help="seed of a sampled protocol (default 0)")
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", metavar="RUN", help="trained run (default: train a model for each fold)")
+    _data_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="EVAL", help="folder to make or to resume")
+    _protocol_arguments(parser)
     parser.add_argument(
         "--comparisons",
         action="store_true",
@@ -115,9 +125,20 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(ActConfig, file=args.config, overrides=args.overrides)
+    from actprompt.evaluation.runner import evaluate
+
+    return evaluate(
+        data_set(args),
+        config,
+        **_protocol_options(args),
+        **cli.options_of(args, "out", "comparisons", "features", "overwrite"),
+    ).to_dict()
+
+
+def _protocol_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Protocol and its options as keyword arguments."""
     shots = _shots(args.shots) if args.shots else None
     from actprompt.evaluation.protocols import ProtocolOptions
-    from actprompt.evaluation.runner import evaluate
 
     protocol = args.protocol or "leave-one-subject-out"
     draws = args.draws if args.draws is not None else (10 if protocol == "base-to-new" else 3)
@@ -129,13 +150,8 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         "new_classes": args.new_classes,
         "seed": args.protocol_seed,
     }
-    return evaluate(
-        data_set(args),
-        config,
-        protocol=protocol,
-        options=ProtocolOptions(**{name: value for name, value in settings.items() if value is not None}),
-        **cli.options_of(args, "out", "comparisons", "features", "overwrite"),
-    ).to_dict()
+    options = ProtocolOptions(**{name: value for name, value in settings.items() if value is not None})
+    return {"protocol": protocol, "options": options}
 
 
 def _shots(text: str) -> tuple[int, ...]:
@@ -239,6 +255,27 @@ def _zeroshot(args: argparse.Namespace) -> Mapping[str, Any]:
     return evaluate_zero_shot(data_set(args), config=config, **options).to_dict()
 
 
+def _methods_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="prepared folder")
+    _protocol_arguments(parser)
+    parser.add_argument(
+        "--features", default="images", choices=("images", "pose"), help="input of all methods (default images)"
+    )
+    parser.add_argument("--features-folder", metavar="FOLDER", help="folder of frame features (default: below DATA)")
+    parser.add_argument("--root", metavar="FOLDER", help="folder of the videos, if they have moved")
+
+
+def _methods_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = cli.options_of(args, "features", "features_folder")
+    return {"data": data_set(args), **_protocol_options(args), **names}
+
+
+def _compare_methods(**options: Any) -> MethodComparison:
+    from actprompt.evaluation.methods import compare_methods
+
+    return compare_methods(**options)
+
+
 MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "train": cli.Command("train on a prepared set", _train, _train_arguments, config=ActConfig),
     "zeroshot": cli.Command(
@@ -259,6 +296,9 @@ MODEL_COMMANDS: Mapping[str, cli.Command] = {
     "ablate": ablate_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, ActConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
+    "compare-methods": compare_methods_command(
+        _compare_methods, ActConfig, add_arguments=_methods_arguments, options=_methods_options
+    ),
     "demo": cli.demo_command(
         "run everything on simulated videos: prepare, train, evaluate, predict", "actprompt.cli.demo", "demo/actprompt"
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from icube_common.evaluation import EvaluationResult, Predictions, Samples, harmonic_mean, mean_interval
+from icube_common.evaluation import EvaluationResult, Predictions, harmonic_mean, mean_interval
 from icube_common.evaluation.report import class_tables, evaluation_report
 from icube_common.evaluation.runner import interval_text
 from icube_common.io.reports import Report
@@ -17,30 +17,17 @@ PRIMARY = "class texts shuffled"
 """The primary comparison, a test of the use of class knowledge; all others are descriptive."""
 
 
-def metric_names(predictions: Predictions) -> list[str]:
-    """The metrics of an evaluation."""
-    return [name for name in METRICS if name != "top5" or len(predictions.class_names) > 5]
+def metric_names(classes: int) -> list[str]:
+    """The metrics of an evaluation of so many classes."""
+    return [name for name in METRICS if name != "top5" or classes > 5]
 
 
 def metrics_of(predictions: Predictions) -> dict[str, Any]:
     """Each metric as ``{"mean", "ci95", "groups", "method"}``."""
-    return {name: interval.to_dict() for name, interval in predictions.metrics(metric_names(predictions)).items()}
-
-
-def on_all_classes(predictions: Predictions, samples: Samples) -> Predictions:
-    """Predictions over all classes of a set, 0 for classes outside the test side."""
-    indices = [list(samples.class_names).index(name) for name in predictions.class_names]
-    table = np.zeros((len(predictions), len(samples.class_names)))
-    table[:, indices] = predictions.probabilities
-    return Predictions(
-        ids=predictions.ids,
-        subjects=predictions.subjects,
-        repeats=predictions.repeats,
-        folds=predictions.folds,
-        labels=np.array([indices[label] for label in predictions.labels]),
-        probabilities=table,
-        class_names=list(samples.class_names),
-    )
+    return {
+        name: interval.to_dict()
+        for name, interval in predictions.metrics(metric_names(len(predictions.class_names))).items()
+    }
 
 
 def summarize_draws(predictions: Predictions, draws: Mapping[int, Sequence[str]]) -> dict[str, Any]:

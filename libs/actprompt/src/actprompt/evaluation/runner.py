@@ -25,7 +25,6 @@ from actprompt.evaluation.report import (
     PRIMARY,
     metric_names,
     metrics_of,
-    on_all_classes,
     report_page,
     summarize_draws,
 )
@@ -118,7 +117,7 @@ class EvaluationContext:
 
     def score(self, fold: Fold, probabilities: np.ndarray) -> Predictions:
         """Predictions of a fold's test rows over all classes of the set."""
-        return on_all_classes(make_predictions(self.samples, fold, probabilities), self.samples)
+        return make_predictions(self.samples, fold, probabilities).over_classes(self.samples.class_names)
 
     def run(self, fold: Fold, name: str = "", tests: Sequence[Fold] = ()) -> FoldResult:
         """Train on a fold and predict it, or those of ``tests`` that share its training; cached in the folder.
@@ -255,7 +254,7 @@ def _save(
     """The result of an evaluation, written with its report."""
     result = EvaluationResult(
         predictions=predictions,
-        metrics=predictions.metrics(metric_names(predictions)),
+        metrics=predictions.metrics(metric_names(len(predictions.class_names))),
         facts={**facts, "backbone": str(vlm.origin)},
         warnings=warnings,
         comparisons=comparisons or {},

@@ -162,6 +162,7 @@ def predict(
     *,
     pooling: Pooling | None = None,
     encoder: EncoderLike | None = None,
+    volumes: str | Path | None = None,
     html: str | Path | None = None,
     tsv: str | Path | None = None,
     report: str | Path | None = None,
@@ -175,6 +176,7 @@ def predict(
         image: as for `MriPipeline`.
         pooling: the custom slice pooling that a run was trained with.
         encoder: the image encoder that a run was trained with, where that was a class or an instance.
+        volumes: table of volumes that holds the scan, for a model of volumes; by default that of the training.
         html: a page to write.
         tsv: a table of all numbers to write.
         report: text and numbers to write as JSON.
@@ -191,6 +193,8 @@ def predict(
             check_output_path(path, overwrite=overwrite)
     check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
+    if volumes is not None:
+        model.use_volumes(volumes)
     pipeline = MriPipeline(model)
     prediction = pipeline(image, **options)
     for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):

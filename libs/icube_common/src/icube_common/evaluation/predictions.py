@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +131,18 @@ class Predictions:
             )
             for name in (default_names(len(self.class_names)) if names is None else names)
         }
+
+    def over_classes(self, class_names: Sequence[str]) -> Predictions:
+        """The same rows over more classes, with probability 0 of the added ones.
+
+        Args:
+            class_names: (K,), all of the present ones among them.
+        """
+        names = list(class_names)
+        indices = np.array([names.index(name) for name in self.class_names])
+        table = np.zeros((len(self), len(names)))
+        table[:, indices] = self.probabilities
+        return replace(self, labels=indices[self.labels], probabilities=table, class_names=names)
 
     def _order(self) -> dict[tuple[str, int], int]:
         return {key: row for row, key in enumerate(zip(self.ids, self.repeats.tolist(), strict=True))}

@@ -1,6 +1,7 @@
-"""Studies over any training: a grid with seeds (`ablate`), a search (`tune`), finished runs side by side (`compare`).
+"""Studies over any training: a grid with seeds (`ablate`), a search (`tune`), comparisons (`compare` and more).
 
 Studies are independent of the task. A library passes ``run(overrides, seed, folder)``, which trains and evaluates once.
+`compare` sets finished runs side by side; `compare_methods` fits published methods on the same folds.
 
 >>> from icube_common.experiments import Grid, ablate, compare, tune
 """
@@ -18,6 +19,9 @@ __getattr__, __dir__ = lazy_exports(
         "ablate_command": "commands",
         "compare": "comparison",
         "compare_command": "commands",
+        "compare_methods": "comparison",
+        "compare_methods_command": "commands",
+        "open_comparison": "comparison",
         "open_executor": "runner.executors",
         "override_texts": "overrides",
         "trial_config": "overrides",

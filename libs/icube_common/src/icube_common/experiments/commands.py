@@ -1,4 +1,4 @@
-"""The subcommands ``ablate``, ``tune`` and ``compare`` for a library's command line.
+"""The subcommands ``ablate``, ``tune``, ``compare`` and ``compare-methods`` for a library's command line.
 
     COMMANDS = {
         "ablate": ablate_command(make_run, ActPromptConfig, add_arguments=_data_argument),
@@ -21,6 +21,7 @@ from icube_common.config import Config, load_config
 
 if TYPE_CHECKING:
     from icube_common.experiments.overrides import Unused
+    from icube_common.experiments.results.method_comparison import MethodComparison
     from icube_common.experiments.runner.trial_run import Run
 
 MakeRun = Callable[[argparse.Namespace], "Run"]
@@ -165,6 +166,48 @@ def compare_command() -> Command:
         }
 
     return Command("finished runs side by side, with paired tests", run, arguments, _render)
+
+
+def compare_methods_command(
+    compare_methods: Callable[..., MethodComparison],
+    config: type[Config],
+    *,
+    add_arguments: AddArguments,
+    options: Callable[[argparse.Namespace], Mapping[str, Any]],
+) -> Command:
+    """``compare-methods --data DATA --out DIR``: methods of the field and the library's own model on the same folds.
+
+    Args:
+        compare_methods: of the library; called with the settings, and methods, reference, seeds, budget, out and
+            overwrite by name.
+        config: the settings of the library's own model.
+        add_arguments: declares the library's own arguments: data, protocol, features.
+        options: the library's own arguments by name.
+    """
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        add_arguments(parser)
+        parser.add_argument("--out", required=True, metavar="DIR", help="folder to make or to resume")
+        parser.add_argument(
+            "--methods", default="all", metavar="A,B", help="methods by name, all, or none beside the own model (all)"
+        )
+        parser.add_argument(
+            "--reference", metavar="NAME", help="method that the others are compared with (default: the own model)"
+        )
+        parser.add_argument(
+            "--seeds", type=int, metavar="N", help="seeds of each method (default 3; 1 for protocols with draws)"
+        )
+        parser.add_argument(
+            "--budget", type=int, metavar="N", help="settings that each method may compare on inner folds (default 8)"
+        )
+        parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
+
+    def run(args: argparse.Namespace) -> Mapping[str, Any]:
+        settings = load_config(config, file=args.config, overrides=args.overrides)
+        names = ("out", "methods", "reference", "seeds", "budget", "overwrite")
+        return compare_methods(config=settings, **options(args), **options_of(args, *names)).to_dict()
+
+    return Command("compare published methods with the own model on the same folds", run, arguments, _render, config)
 
 
 def _study_arguments(parser: argparse.ArgumentParser, *, workers: str) -> None:

@@ -1,23 +1,32 @@
-"""Finished runs side by side: metrics with intervals over subjects, paired tests, and the settings that differ."""
+"""Comparisons: finished runs side by side (`compare`), and methods on the folds of a protocol (`compare_methods`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
 
 from icube_common.config import as_list, read_yaml
-from icube_common.errors import InputError
+from icube_common.errors import InputError, unknown
 from icube_common.evaluation.intervals import Interval
 from icube_common.evaluation.metrics import default_names, find_metric
 from icube_common.evaluation.predictions import Predictions
+from icube_common.evaluation.runner import check_same_evaluation, open_folder
 from icube_common.experiments.overrides import flatten
 from icube_common.experiments.results.differences import Difference
+from icube_common.experiments.results.method_comparison import MethodComparison
 from icube_common.experiments.results.pages import write_comparison
 from icube_common.experiments.results.run_comparison import RunComparison, RunResult
 from icube_common.experiments.runner.study import write_yaml
 from icube_common.experiments.runner.trial_run import RESULT
 from icube_common.io.runs import atomic_folder, read_json
+
+if TYPE_CHECKING:
+    from icube_common.experiments.methods.base import Method
+    from icube_common.experiments.runner.method_cases import TrainedModel
+    from icube_common.experiments.runner.method_runs import MethodBench
 
 _PREDICTIONS = "predictions.csv"
 
@@ -88,6 +97,86 @@ def compare(
         )
         write_comparison(result, folder)
     return result
+
+
+def compare_methods(
+    bench: MethodBench,
+    methods: Sequence[Method],
+    *,
+    title: str,
+    models: Mapping[str, tuple[TrainedModel, Mapping[str, Any]]] | None = None,
+    reference: str | None = None,
+    metrics: Sequence[str] = ("top1",),
+    over_draws: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> MethodComparison:
+    """Fit methods and a library's own models on the same folds, and write tables, plot and page.
+
+    A finished training (method, fold, seed) is read from the folder and not repeated.
+
+    Args:
+        bench: samples, folds, features, texts, seeds, folder (`open_comparison` makes it).
+        methods: of `icube_common.experiments.methods`; those that do not apply are rows with the reason.
+        title: protocol and data.
+        models: name -> training of an own model, and the settings that it depends on; the first rows.
+        reference: name of the row that the others are compared with; by default the first.
+        metrics: names in `icube_common.evaluation.metrics`; the first is compared and plotted.
+        over_draws: intervals and paired differences over draws of classes (base-to-new) in place of subjects.
+        facts: JSON-ready values for the page.
+        warnings: for the page.
+
+    Raises:
+        InputError: no method, two of one name, an unknown reference or metric, a reference that does not apply, or runs
+            of other settings in the folder.
+    """
+    models = models or {}
+    names = [*models, *(method.name for method in methods)]
+    if not names:
+        raise InputError("compare-methods: no method")
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise InputError(f"compare-methods: {twice[0]} is named twice")
+    for name in metrics:
+        find_metric(name)
+    reference = names[0] if reference is None else reference
+    if reference not in names:
+        raise unknown("reference", reference, names)
+    runs = [bench.run_model(name, train, settings) for name, (train, settings) in models.items()]
+    runs += [bench.run(method) for method in tqdm(methods, desc="methods", unit="method")]
+    conditions = list(dict.fromkeys(condition for case in bench.cases for condition in case.tests))
+    if reason := next((run.reasons for run in runs if run.name == reference and run.reasons), None):
+        raise InputError(f"reference {reference}: not applicable: {next(iter(reason.values()))}; name another one")
+    result = MethodComparison.summarise(
+        runs,
+        citations={method.name: method.citation for method in methods},
+        reference=reference,
+        metrics=metrics,
+        conditions=conditions,
+        over_draws=over_draws,
+        folder=bench.out,
+        title=title,
+        facts={"seeds": list(bench.seeds), "budget": bench.budget, **(facts or {})},
+        warnings=warnings,
+    )
+    result.save()
+    return result
+
+
+def open_comparison(out: str | Path, record: Mapping[str, Any], *, overwrite: bool = False) -> Path:
+    """Make the folder of a comparison of methods, or resume one of the same data, folds and features.
+
+    Args:
+        out: the folder.
+        record: JSON-ready: data, protocol and its options, features, budget. Methods and seeds may be added later.
+        overwrite: replace an existing folder.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    folder = Path(out)
+    check_same_evaluation(folder, record, overwrite=overwrite)
+    open_folder(folder, record, overwrite=overwrite)
+    return folder
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

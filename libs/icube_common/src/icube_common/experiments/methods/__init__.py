@@ -14,7 +14,11 @@ __getattr__, __dir__ = lazy_exports(
         "LinearProbe": "heads",
         "Method": "base",
         "NearestMean": "heads",
+        "NearestNeighbours": "plain",
+        "RandomisedTrees": "plain",
         "ZeroShot": "heads",
+        "all_methods": "catalogue",
+        "select_methods": "catalogue",
         "tune_and_fit": "selection",
     },
 )

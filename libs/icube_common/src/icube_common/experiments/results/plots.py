@@ -1,10 +1,10 @@
-"""The two figures of a study: dots with intervals, and the history of a search."""
+"""Figures of a study: dots with intervals, also in panels, and the history of a search."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from icube_common.io.reports import figure_svg
 from icube_common.io.runs import atomic_file
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -44,13 +45,53 @@ def plot_intervals(lines: Sequence[Dots], *, x_label: str, reference: float | No
     Raises:
         InputError: no line has anything to draw.
     """
-    from matplotlib.figure import Figure
+    _check_lines(lines)
+    figure, (axes,) = _panels(lines, 1)
+    _draw_intervals(axes, lines, x_label=x_label, reference=reference)
+    axes.set_yticks(range(len(lines)), [line.label for line in lines], parse_math=False)
+    return figure
 
+
+def plot_panels(panels: Mapping[str, Sequence[Dots]], *, x_label: str, reference: str) -> Figure:
+    """Dots and intervals in panels side by side, with the same lines in each.
+
+    Args:
+        panels: heading -> lines, with the same labels in the same order.
+        x_label: name of the metric.
+        reference: label of the line whose mean is a dashed line in each panel.
+
+    Raises:
+        InputError: no line has anything to draw.
+    """
+    _check_lines([line for lines in panels.values() for line in lines])
+    first = next(iter(panels.values()))
+    figure, axes = _panels(first, len(panels))
+    for part, (heading, lines) in zip(axes, panels.items(), strict=True):
+        base = next((line.estimate for line in lines if line.label == reference), None)
+        _draw_intervals(part, lines, x_label=x_label, reference=base.mean if base else None)
+        part.set_yticks(range(len(lines)), [line.label for line in lines], parse_math=False)
+        part.tick_params(axis="y", labelleft=part is axes[0])
+        if len(panels) > 1:
+            part.set_title(heading, fontsize="medium")
+    return figure
+
+
+def _check_lines(lines: Sequence[Dots]) -> None:
     if not any(line.estimate or line.values for line in lines):
         raise InputError("plot: no line has a figure")
+
+
+def _panels(lines: Sequence[Dots], count: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with axes side by side for these lines."""
+    from matplotlib.figure import Figure
+
     width = max(len(line.label) for line in lines)
-    figure = Figure(figsize=(min(12.0, 6.0 + 0.07 * width), 1.0 + 0.36 * len(lines)), layout="constrained")
-    axes = figure.subplots()
+    size = (min(12.0, 6.0 + 0.07 * width) + 3.2 * (count - 1), 1.0 + 0.36 * len(lines))
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _draw_intervals(axes: Axes, lines: Sequence[Dots], *, x_label: str, reference: float | None) -> None:
     for place, line in enumerate(lines):
         if line.values:
             axes.plot(line.values, [place] * len(line.values), "o", color="0.72", markersize=4, zorder=2)
@@ -62,11 +103,9 @@ def plot_intervals(lines: Sequence[Dots], *, x_label: str, reference: float | No
     if reference is not None:
         axes.axvline(reference, color="0.4", linewidth=0.8, linestyle="--", zorder=1)
     axes.set(xlabel=x_label, ylim=(len(lines) - 0.5, -0.5))
-    axes.set_yticks(range(len(lines)), [line.label for line in lines], parse_math=False)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    return figure
 
 
 def plot_history(trials: Sequence[tuple[int, float]], best: Sequence[tuple[int, float]], *, y_label: str) -> Figure:

@@ -100,6 +100,10 @@ def select_late_fusion(
     Breiman, "Stacked Regressions" (Machine Learning 1996). Each block is regressed alone, with the penalty of the
     smallest cross-entropy of its own; no sample is predicted by a regression on its group.
 
+    A sample whose class has no sample in another group cannot be predicted so and is left out: with one clip of each
+    class, weights selected by such samples would prefer the source that learned least. Where fewer than half of the
+    samples are left, nothing is selected.
+
     Args:
         blocks: as for `select_by_group_cv`, as all further arguments.
         targets: (copies N, D).
@@ -111,22 +115,25 @@ def select_late_fusion(
         factors: candidates for each block.
 
     Returns:
-        The weights; equal ones, and the first factor, for a single group.
+        The weights; where nothing is selected the first factor and equal weights, that of the prior among them.
     """
     names = sorted(set(groups))
-    if len(names) < 2:
-        return LateFusion((factors[0],) * len(blocks), (1 / len(blocks),) * len(blocks), 1.0)
     members = [torch.tensor([row for row, group in enumerate(groups) if group == name]) for name in names]
-    target, chosen, sources = labels.numpy(), [], []
+    usable = _class_in_other_group(labels.numpy(), groups)
+    if 2 * usable.sum() < len(labels):
+        equal = 1 / len(blocks)
+        return LateFusion((factors[0],) * len(blocks), (equal,) * len(blocks), equal if prior.any() else 1.0)
+    target, chosen, sources = labels.numpy()[usable], [], []
     scores = targets.double() @ classes.double().T
     for block in blocks:
-        held_out = [result.numpy() for result in leave_groups_out([block], scores, members, factors, copies=copies)]
+        results = leave_groups_out([block], scores, members, factors, copies=copies)
+        held_out = [result.numpy()[usable] for result in results]
         losses = [stacking_weights([values], target)[1] for values in held_out]
         best = int(np.argmin(losses))
         chosen.append(factors[best])
         sources.append(held_out[best])
     if prior.any():
-        sources.append((prior[: len(labels)].double() @ classes.double().T).numpy())
+        sources.append((prior[: len(labels)].double() @ classes.double().T).numpy()[usable])
     weights = stacking_weights(sources, target)[0]
     total = weights[: len(blocks)].sum()
     if not total:
@@ -134,6 +141,12 @@ def select_late_fusion(
         return LateFusion(tuple(chosen), (0.0,) * len(blocks), 1.0)
     shares = (weights / total).tolist()
     return LateFusion(tuple(chosen), tuple(shares[: len(blocks)]), shares[-1] if prior.any() else 1.0)
+
+
+def _class_in_other_group(labels: npt.NDArray[np.int64], groups: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(N,) samples whose class has a sample in another group."""
+    names = np.asarray(groups)
+    return np.array([bool(np.any(names[labels == label] != name)) for label, name in zip(labels, names, strict=True)])
 
 
 def stacking_weights(
