@@ -101,7 +101,7 @@ class EvaluationContext:
         *,
         features: str | Path | None,
         head: Head | None,
-        encoder: EncoderLike | None,
+        encoder: EncoderLike | None = None,
     ) -> EvaluationContext:
         """Load everything that folds need."""
         check_config(config.train)

@@ -100,13 +100,8 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     if out is None:
-        rest: dict[str, Any] = {
-            "pooling": pooling,
-            "encoder": encoder,
-            "options": options,
-            "comparisons": comparisons,
-            "features": features,
-        }
+        rest: dict[str, Any] = {"pooling": pooling, "encoder": encoder, "options": options, "comparisons": comparisons}
+        rest["features"] = features
         return in_temporary_folder(functools.partial(evaluate, data, config, protocol=protocol, **rest))
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
@@ -132,16 +127,8 @@ def evaluate(
     for fold in folds:
         check_fold(fold, config)
     trainings = out / "folds"
-    context = EvaluationContext.load(
-        manifest,
-        config,
-        out,
-        wider=bool(names),
-        pooling=pooling,
-        folds=trainings,
-        features=features,
-        encoder=encoder,
-    )
+    parts: dict[str, Any] = {"pooling": pooling, "encoder": encoder, "features": features}
+    context = EvaluationContext.load(manifest, config, out, wider=bool(names), folds=trainings, **parts)
     # nothing is written, nor an earlier evaluation removed, before everything has been checked
     open_folder(out, record, overwrite=overwrite)
     predictions, warnings = run_folds(folds, lambda fold: context.train(fold, trainings / fold_name(fold)))
