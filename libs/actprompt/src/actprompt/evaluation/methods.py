@@ -179,7 +179,7 @@ def _cases(
 
 
 def _image_features(context: EvaluationContext, folder: str | Path | None) -> FeatureSource:
-    """Pooled features of the clips, the mean over views, and the mean frame in the space of the texts, if there is one."""
+    """Pooled features of the clips, the mean over views, and the mean frame in the space of the texts, if any."""
     config, vlm = context.config, context.vlm
     head = make_head(config.visual.head, vlm.feature_dim).eval()
     place = find_features(context.manifest.folder, folder, config, vlm)
