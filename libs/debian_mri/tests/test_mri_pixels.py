@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -42,11 +44,9 @@ def test_auto_is_an_encoder_trained_with_captions_or_pixels(tiny: FrozenVLM) -> 
     assert not uses_pixels(settings("visual.encoder=vlm"), tiny)
     assert uses_pixels(settings("visual.encoder=pixels"), tiny)
 
-    class Paired:
-        class origin:
-            trained_on_pairs = True
-
-    assert not uses_pixels(CONFIG, Paired())  # type: ignore[arg-type]
+    trained = SimpleNamespace(encoder=None, origin=SimpleNamespace(trained_on_pairs=True))
+    chosen = SimpleNamespace(encoder="resnet", origin=SimpleNamespace(trained_on_pairs=False))
+    assert not uses_pixels(CONFIG, cast(FrozenVLM, trained)) and not uses_pixels(CONFIG, cast(FrozenVLM, chosen))
 
 
 def test_each_plane_has_its_own_columns() -> None:

@@ -30,8 +30,8 @@ class VisualConfig(Config):
     enabled: bool = option(True, "use slice images")
     encoder: str = option(
         "auto",
-        "slice features: means of 22 x 22 blocks of pixels, or the frozen image encoder (auto: an encoder trained with "
-        "captions, such as CLIP, else pixels)",
+        "slice features: means of 22 x 22 blocks of pixels, or the frozen image encoder (auto: vlm.encoder, or a tower "
+        "trained with captions, such as CLIP, else pixels)",
         choices=ENCODERS,
     )
     pooling: str = option(

@@ -7,7 +7,7 @@ resumed, a changed image is encoded again, and a folder of another backbone or o
 Pixel features take no backbone and are computed on each reading: they cost less than the images.
 
 Shapes: S slices of a scan, D width of the space that images and texts share, W of slice features for the image
-branch (D where the encoder has no others), K signs.
+branch (D where the encoder has no others), K signs. An encoder of volumes has one feature of a scan, S = 1.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SliceInfo:
     """A slice without its pixels.
 
     Attributes:
-        plane: "axial", "coronal" or "sagittal".
+        plane: "axial", "coronal" or "sagittal"; "volume" for the whole volume.
         position_mm: along the plane's normal, RAS; None for an image of unknown place.
         regions: that it cuts.
     """
@@ -62,6 +62,10 @@ class SliceInfo:
     plane: str
     position_mm: float | None
     regions: tuple[str, ...]
+
+
+WHOLE = SliceInfo("volume", None, ())
+"""Place of all slices, where an encoder of volumes gives one feature of a scan."""
 
 
 class ScanImages:
@@ -157,8 +161,9 @@ class SingleScanImages(ScanImages):
 
 def uses_pixels(config: MriConfig, vlm: FrozenVLM) -> bool:
     """True where the image branch takes pixel features in place of the frozen image encoder's."""
-    encoder = config.visual.encoder
-    return encoder == "pixels" or (encoder == "auto" and not vlm.origin.trained_on_pairs)
+    if config.visual.encoder != "auto":
+        return config.visual.encoder == "pixels"
+    return vlm.encoder is None and not vlm.origin.trained_on_pairs
 
 
 def pixel_width(config: MriConfig) -> int:
@@ -269,7 +274,7 @@ def encode_scans(
                         looked.key = feature_key(feature_fingerprint(vlm), images.content, _choices(images.config))
                         looked.stored = cache.get(looked.key)
                     if looked.stored is None:
-                        frames = (vlm.preprocess(to_rgb(image)) for image in images.slices)
+                        frames = encoder_inputs(images, vlm)
                 except InputError as error:
                     looked.result.error = error
             yield looked, frames
@@ -284,16 +289,47 @@ def encode_scans(
         elif encoded.features is not None:
             assert result.images is not None
             try:
-                stored = _tensors(encoded.tensors, result.images.slices)
+                stored = _tensors(encoded.tensors, [] if vlm.kind == "volume" else result.images.slices)
                 if cache is not None:
                     stored = cache.put(looked.key, stored)
             except InputError as error:
                 result.error, stored = error, None
         if stored is not None:
             assert result.images is not None
-            result.features, result.slices = stored["features"].half().float(), _infos(stored, result.images)
+            result.features = stored["features"].half().float()
+            result.slices = (WHOLE,) if vlm.kind == "volume" else _infos(stored, result.images)
             result.joint = stored["joint"].half().float() if "joint" in stored else None
         yield result
+
+
+def check_encoder(vlm: FrozenVLM, kinds: Iterable[str]) -> None:
+    """Check that the image tower, or its encoder, takes scans of these kinds.
+
+    Args:
+        vlm: the frozen backbone.
+        kinds: "slices" or "volume" of the scans.
+
+    Raises:
+        InputError: an encoder of clips, or one of volumes with slice images.
+    """
+    if vlm.kind == "clip":
+        raise InputError(f"{vlm.encoder}: is an encoder of clips; scans take encoders of images or volumes")
+    if vlm.kind == "volume" and "slices" in kinds:
+        raise InputError(f"{vlm.encoder}: is an encoder of volumes, and scans are slice images; take one of images")
+
+
+def encoder_inputs(images: ScanImages, vlm: FrozenVLM) -> Iterator[Tensor]:
+    """Preprocessed slices (3, H, W) of a scan, or its volume (1, X, Y, Z) for an encoder of volumes.
+
+    Raises:
+        InputError: as `check_encoder`, or an image cannot be used.
+    """
+    check_encoder(vlm, [images.scan.kind])
+    if vlm.kind == "volume":
+        yield torch.as_tensor(vlm.preprocess(images.volume.data))
+        return
+    for image in images.slices:
+        yield vlm.preprocess(to_rgb(image))
 
 
 @dataclass(eq=False)

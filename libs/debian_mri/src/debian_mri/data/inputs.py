@@ -26,6 +26,7 @@ from debian_mri.data.feature_store import (
     ScanFeatures,
     ScanImages,
     SliceInfo,
+    check_encoder,
     encode_scans,
     features_folder,
     open_folder,
@@ -169,6 +170,7 @@ def load_inputs(
         pixels = uses_pixels(config, vlm)
     if config.visual.enabled and (encode or not pixels):
         assert vlm is not None
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None

@@ -31,6 +31,7 @@ from icube_common.evaluation import Fold, Predictions, Samples, grouped_k_fold, 
 from icube_common.evaluation.runner import FoldResult, cached_predictions, fold_name, run_folds, training_seconds
 from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
+from icube_common.vlm import check_joint_space
 
 _SEED = 2021
 _SITE_FOLDS = 5
@@ -170,7 +171,13 @@ def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict
 
 
 def _joint_features(context: EvaluationContext) -> Mapping[str, Any]:
-    """Slice features in the space of the texts."""
+    """Slice features in the space of the texts.
+
+    Raises:
+        InputError: an encoder without one.
+    """
+    assert context.vlm is not None
+    check_joint_space(context.vlm)
     return context.inputs.joint or _slice_features(context)[0]
 
 

@@ -27,7 +27,7 @@ from icube_common.evaluation import Fold, Samples, make_predictions
 from icube_common.evaluation.runner import FoldResult, cached_predictions
 from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 Array = npt.NDArray[np.float64]
 
@@ -180,6 +180,8 @@ class EvaluationContext:
         pooling: Pooling | None = None,
         folds: Path | None = None,
         features: str | Path | None = None,
+        encoder: EncoderLike | None = None,
+        vlm: FrozenVLM | None = None,
     ) -> EvaluationContext:
         """Load everything that folds need.
 
@@ -192,6 +194,8 @@ class EvaluationContext:
             pooling: a custom slice pooling of the configured model.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
+            encoder: an encoder in place of the image tower.
+            vlm: the frozen backbone, where it is loaded already.
         """
         samples = samples or manifest.samples()
         sequences = sorted({scan.sequence for scan in manifest.scans})
@@ -206,7 +210,8 @@ class EvaluationContext:
                     loaded = both
                 except InputError:
                     pass  # comparisons with the table are left out, with this reason
-        vlm = load_backbone(loaded.vlm, loaded.train) if loaded.needs_encoder else None
+        if vlm is None and loaded.needs_encoder:
+            vlm = load_backbone(loaded.vlm, loaded.train, encoder=encoder)
         inputs = load_inputs(manifest, loaded, vlm, features=features, encode=wider)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says

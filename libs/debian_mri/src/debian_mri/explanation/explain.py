@@ -288,10 +288,13 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     warnings = [*scan_input.warnings, *plain.warnings]
     if model.description["data"]["simulated"]:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
+    whole = model.image_branch is not None and model.image_branch.vlm.kind == "volume"
     if np.abs(evidence.unplaced).max() > 1e-9 and model.config.concepts.volumes:
         warnings.append("Volumes are of whole structures: the slices do not have their part.")
-    elif np.abs(evidence.unplaced).max() > 1e-9:
+    elif np.abs(evidence.unplaced).max() > 1e-9 and not whole:
         warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
+    if whole:
+        warnings.append("The image encoder takes the whole volume: the slices do not have its part of the evidence.")
     explanation = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
     return replace(explanation, deletion=_deletion(model, batch, scan_input, explanation, first))
 

@@ -5,6 +5,7 @@ and biomarkers have none. So a slice is weighted by its contribution to the logi
 
 - a biomarker is the mean over the planes on which it is measured, each plane has its share, and a plane belongs to the
   slice nearest to it;
+- an image encoder of whole volumes has one feature, whose part belongs to no slice, and no deletion changes it;
 - the projection of the image branch is linear up to the length of the feature, which is kept fixed; where the clinical
   variables join the feature, or the pooling is no linear one, its part is shared by the weights of the pooling.
 
@@ -42,8 +43,9 @@ class SliceAttribution:
 
     Attributes:
         values: (S, C) added to each class's logit, before calibration.
-        unplaced: (C,) of signs that were measured in the volume where no slice is shown.
-        attention: (S,) shares in the pooled feature; None without image branch.
+        unplaced: (C,) of signs that were measured in the volume where no slice is shown, and of the image branch where
+            its encoder takes whole volumes.
+        attention: (S,) shares in the pooled feature; None without image branch, or with an encoder of volumes.
     """
 
     values: Array
@@ -85,7 +87,9 @@ def attribute_to_slices(
             values[at] += planes[owner == at].sum(0)
         unplaced = planes[owner < 0].sum(0)
     attention = None
-    if model.image_branch is not None:
+    if model.image_branch is not None and model.image_branch.vlm.kind == "volume":
+        unplaced = unplaced + _of_image_branch(model, batch).sum(0)
+    elif model.image_branch is not None:
         attention = model.image_branch.pooling.weights(batch["slices"])[0].double().cpu().numpy()
         values += _of_image_branch(model, batch)[: len(infos)]
     return SliceAttribution(values, unplaced, attention)
@@ -218,7 +222,7 @@ def mask_slices(
     if measured is not None and model.biomarkers is not None:
         left = measured.without(np.isin(nearest_slices(measured, infos), places))
         changed["biomarkers"] = torch.from_numpy(left.values).float()[None].to(model.device)
-    if model.image_branch is not None:
+    if model.image_branch is not None and model.image_branch.vlm.kind != "volume":
         slices = batch["slices"].clone()
         if model.image_branch.pooling.kind == "concat":
             # the middle of the training scans: the map makes 0 of it
