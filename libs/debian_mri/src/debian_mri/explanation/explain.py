@@ -288,7 +288,7 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     warnings = [*scan_input.warnings, *plain.warnings]
     if model.description["data"]["simulated"]:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
-    whole = model.image_branch is not None and model.image_branch.vlm.kind == "volume"
+    whole = model.image_branch is not None and model.image_branch.whole_volume
     if np.abs(evidence.unplaced).max() > 1e-9 and model.config.concepts.volumes:
         warnings.append("Volumes are of whole structures: the slices do not have their part.")
     elif np.abs(evidence.unplaced).max() > 1e-9 and not whole:

@@ -87,7 +87,7 @@ def attribute_to_slices(
             values[at] += planes[owner == at].sum(0)
         unplaced = planes[owner < 0].sum(0)
     attention = None
-    if model.image_branch is not None and model.image_branch.vlm.kind == "volume":
+    if model.image_branch is not None and model.image_branch.whole_volume:
         unplaced = unplaced + _of_image_branch(model, batch).sum(0)
     elif model.image_branch is not None:
         attention = model.image_branch.pooling.weights(batch["slices"])[0].double().cpu().numpy()
@@ -222,7 +222,7 @@ def mask_slices(
     if measured is not None and model.biomarkers is not None:
         left = measured.without(np.isin(nearest_slices(measured, infos), places))
         changed["biomarkers"] = torch.from_numpy(left.values).float()[None].to(model.device)
-    if model.image_branch is not None and model.image_branch.vlm.kind != "volume":
+    if model.image_branch is not None and not model.image_branch.whole_volume:
         slices = batch["slices"].clone()
         if model.image_branch.pooling.kind == "concat":
             # the middle of the training scans: the map makes 0 of it

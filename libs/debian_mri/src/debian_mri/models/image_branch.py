@@ -102,6 +102,11 @@ class ImageBranch(nn.Module):
         return self.prompts.vlm
 
     @property
+    def whole_volume(self) -> bool:
+        """True where one feature is that of the whole volume."""
+        return not self.pixels and self.vlm.kind == "volume"
+
+    @property
     def source(self) -> str:
         """Source of slice features and class texts, in words."""
         return f"pixels; class texts of {self.vlm.origin}" if self.pixels else str(self.vlm.origin)
