@@ -36,7 +36,7 @@ from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.preprocess import Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import BLOCKS, SliceImage, block_means, read_slices, slice_volume
-from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
+from debian_mri.imaging.volume_cache import cached_head_rotation, cached_mask_source, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
 from icube_common.io.runs import write_json
@@ -115,6 +115,11 @@ class ScanImages:
         """Degrees between a head and the orientation of its file's affine, found by registration; 0 for slices."""
         return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
 
+    @property
+    def mask_source(self) -> str:
+        """Source of a volume's brain mask; empty for slices."""
+        return cached_mask_source(self._path) if self.scan.kind == "volume" else ""
+
     def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
         """Measured biomarkers, plane by plane; those of ``concepts.volumes`` from the table, as of one plane."""
         if self.config.concepts.volumes:
@@ -148,10 +153,15 @@ class SingleScanImages(ScanImages):
         """The preprocessed volume; its affine in single precision, as in the cache of a set."""
         assert self._raw is not None
         try:
-            volume = preprocess_volume(self._raw, self.config.preprocess)
+            volume = preprocess_volume(self._raw, self.config.preprocess, source=self.paths[0])
         except InputError as error:
             raise InputError(f"{self.paths[0]}: {error}") from error
         return volume._replace(affine=volume.affine.astype(np.float32).astype(np.float64))
+
+    @property
+    def mask_source(self) -> str:
+        """As of `ScanImages`."""
+        return self.volume.mask_source if self.scan.kind == "volume" else ""
 
     @property
     def rotation(self) -> float:

@@ -37,6 +37,7 @@ from debian_mri.data.feature_store import (
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
+from debian_mri.imaging.preprocess import mask_warnings
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
@@ -158,6 +159,7 @@ def load_inputs(
     joint: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
+    masks: list[str] = []
     volumes = read_volumes(config.concepts.volumes) if config.concepts.enabled and config.concepts.volumes else None
     candidates = tuple(BIOMARKERS if volumes is None else VOLUME_BIOMARKERS)
     names = tuple(config.concepts.biomarkers or candidates)
@@ -184,6 +186,8 @@ def load_inputs(
             try:
                 if one.error is not None:
                     raise one.error
+                if one.images is not None:
+                    masks.append(one.images.mask_source)
                 if one.features is not None:
                     features_by_id[one.item.id], slices[one.item.id] = one.features, one.slices
                     if encode and pixels:
@@ -209,6 +213,7 @@ def load_inputs(
         warnings += said
     volume_lines = () if volumes is None else volume_disclaimers(volumes)
     disclaimers = (*disclaimers, *volume_lines)
+    warnings += mask_warnings(masks)
     if config.visual.enabled and vlm is not None and vlm.weights_warning:
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
