@@ -48,7 +48,8 @@ class ConceptConfig(Config):
     """Biomarkers measured on the image, with directions from publications."""
 
     enabled: bool = option(True, "use measured biomarkers")
-    biomarkers: list[str] = option([], "biomarkers; empty: all that can be measured on the images")
+    biomarkers: list[str] = option([], "biomarkers; empty: all that can be measured")
+    volumes: str = option("", "table of volumes (import-volumes) in place of measurements on the images")
     slice_geometry: str = option(
         "auto", "geometry of slice images: that of a known set, or none (auto: by the set's format)"
     )
@@ -184,6 +185,8 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
         for name, part in (("prompt", PromptConfig), ("vlm", VLMConfig)):
             unused |= {f"{name}.{field.name}": "visual.enabled=false" for field in fields(part)}
         unused["knowledge"] = "visual.enabled=false"
+    if config.concepts.volumes:
+        unused["concepts.slice_geometry"] = "concepts.volumes"
     if not config.concepts.enabled:
         why = "concepts.enabled=false"
         keys = (field.name for field in fields(ConceptConfig) if field.name != "enabled")

@@ -83,6 +83,7 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="another variable; repeatable",
     )
+    parser.add_argument("--volumes", metavar="TABLE", help="volumes of the scans, for a model of concepts.volumes")
     parser.add_argument("--html", metavar="FILE", help="write a page: slices, bars, text")
     parser.add_argument("--tsv", metavar="FILE", help="write all numbers as a table")
     parser.add_argument("--report", metavar="FILE", help="write text and numbers, for debian-mri verify")
@@ -109,7 +110,7 @@ def _predict(args: argparse.Namespace) -> Mapping[str, Any]:
     many = args.id is None and bool(
         args.data or (not planes and (len(args.images) > 1 or _holds_volumes(args.images[:1])))
     )
-    common = {"values": values, "sequence": args.sequence, "overwrite": args.overwrite}
+    common = {"values": values, **options_of(args, "sequence", "volumes", "overwrite")}
     files = {"--html": args.html, "--tsv": args.tsv, "--report": args.report}
     if not many:
         if args.out or args.pages:
@@ -225,10 +226,13 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         default="all",
         metavar="A,B",
         help="all (default), none, or names: image, table, both, permutation, training-labels-permuted, confounds, "
-        "label-from-site, site-from-image, logistic-table, logistic-pixels, logistic-pixels-plain, linear-voxels, "
-        "slice-mean, daft, coop, zero-shot",
+        "label-from-site, site-from-image, logistic-table, logistic-biomarkers, logistic-pixels, "
+        "logistic-pixels-plain, linear-voxels, slice-mean, daft, cnn-3d, coop, zero-shot",
     )
     parser.add_argument("--subjects", metavar="A,B", default="", help="subjects of DATA to evaluate, with RUN")
+    parser.add_argument(
+        "--volumes", metavar="TABLE", help="volumes of the scans, with RUN, a model of concepts.volumes"
+    )
     parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing folder")
 
@@ -249,7 +253,11 @@ def _evaluate(args: argparse.Namespace) -> Mapping[str, Any]:
         from debian_mri.evaluation.runner import evaluate_run
 
         subjects = tuple(name for name in args.subjects.split(",") if name)
-        return evaluate_run(args.run, _data(args), args.out, subjects=subjects, **common).to_dict()
+        return evaluate_run(
+            args.run, _data(args), args.out, subjects=subjects, volumes=args.volumes, **common
+        ).to_dict()
+    if args.volumes:
+        raise InputError(f"--volumes {args.volumes}: goes with a trained RUN; for each fold, concepts.volumes=TABLE")
     if args.subjects:
         raise InputError(f"--subjects {args.subjects}: goes with a trained RUN only")
     config = load_config(MriConfig, file=args.config, overrides=args.overrides)

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from debian_mri.biomarkers import measure
+from debian_mri.biomarkers.volumes.scores import measure_table, read_volumes
 from debian_mri.config import MriConfig
 from debian_mri.data.manifest import PLANES, Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume
@@ -109,7 +110,9 @@ class ScanImages:
         return cached_head_rotation(self._path) if self.scan.kind == "volume" else 0.0
 
     def biomarkers(self, names: Sequence[str]) -> measure.BiomarkerMeasurement:
-        """Measured biomarkers, plane by plane."""
+        """Measured biomarkers, plane by plane; those of ``concepts.volumes`` from the table, as of one plane."""
+        if self.config.concepts.volumes:
+            return measure_table(read_volumes(self.config.concepts.volumes), self.scan.id, names)
         if self.scan.kind == "volume":
             return measure.measure_volume(self.volume, names)
         geometries = measure.slice_geometries(self.config.concepts.slice_geometry, self.format)
@@ -290,7 +293,8 @@ def scan_signs(images: ScanImages, names: Sequence[str], cache: FeatureCache | N
     Raises:
         InputError: an image cannot be used.
     """
-    if images.scan.kind == "slices" or cache is None:  # reading slices takes as long as reading the cache
+    # reading slices, or a table of volumes, takes as long as reading the cache
+    if images.scan.kind == "slices" or cache is None or images.config.concepts.volumes:
         return images.biomarkers(names).values
 
     def compute() -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from debian_mri.biomarkers.measure import BIOMARKERS
+from debian_mri.biomarkers.volumes.scores import VOLUME_BIOMARKERS, read_volumes
+from debian_mri.biomarkers.volumes.table import VolumeTable
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.feature_store import (
@@ -35,6 +37,7 @@ from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
 
+VOLUMES_BY = "Volumes of structures by "
 UNMEASURED = "Not measured on these images: "
 
 View = Callable[[Any], Mapping[str, Any]]
@@ -51,9 +54,10 @@ class Inputs:
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
         columns: descriptions of the variables.
-        disclaimers: warnings for every report: variables of tier C.
+        disclaimers: lines for every report: variables of tier C, and `volume_disclaimers`.
         warnings: warnings about the tables.
         joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
+        volume_disclaimers: program, disclaimers and citations of a table of volumes.
     """
 
     ids: tuple[str, ...]
@@ -65,6 +69,7 @@ class Inputs:
     disclaimers: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     joint: Mapping[str, Float[Tensor, "s d"]] | None = None
+    volume_disclaimers: tuple[str, ...] = ()
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
@@ -109,7 +114,7 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
             units=tuple(biomarkers.units[place] for place in places),
         )
     if not required["demographics"]:
-        tables |= {"columns": (), "disclaimers": ()}
+        tables |= {"columns": (), "disclaimers": inputs.volume_disclaimers if required["biomarkers"] else ()}
     return replace(inputs, **tables)
 
 
@@ -133,9 +138,11 @@ def load_inputs(
     joint: dict[str, Tensor] = {}
     slices: dict[str, tuple[SliceInfo, ...]] = {}
     rows: list[Any] = []
-    names = tuple(config.concepts.biomarkers or BIOMARKERS)
+    volumes = read_volumes(config.concepts.volumes) if config.concepts.enabled and config.concepts.volumes else None
+    candidates = tuple(BIOMARKERS if volumes is None else VOLUME_BIOMARKERS)
+    names = tuple(config.concepts.biomarkers or candidates)
     for name in names:
-        _place(name, tuple(BIOMARKERS))
+        _place(name, candidates)
     cache = None
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
@@ -164,13 +171,15 @@ def load_inputs(
     warnings: list[str] = []
     biomarkers = None
     if config.concepts.enabled:
-        biomarkers, warnings = _biomarker_table(manifest, config, names, np.stack(rows))
+        biomarkers, warnings = _biomarker_table(manifest, config, names, np.stack(rows), volumes)
     demographics: TabularData | None = None
     columns: tuple[Column, ...] = ()
     disclaimers: tuple[str, ...] = ()
     if config.demographics.mode != "none":
         demographics, columns, disclaimers, said = demographic_table(manifest.participants(), config)
         warnings += said
+    volume_lines = () if volumes is None else volume_disclaimers(volumes)
+    disclaimers = (*disclaimers, *volume_lines)
     if config.visual.enabled and vlm is not None and vlm.weights_warning:
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
@@ -183,17 +192,24 @@ def load_inputs(
         disclaimers,
         (*disclaimers, *warnings),
         joint or None,
+        volume_lines,
     )
 
 
 def _biomarker_table(
-    manifest: Manifest, config: MriConfig, names: tuple[str, ...], values: Float[np.ndarray, "n k"]
+    manifest: Manifest,
+    config: MriConfig,
+    names: tuple[str, ...],
+    values: Float[np.ndarray, "n k"],
+    volumes: VolumeTable | None,
 ) -> tuple[TabularData | None, list[str]]:
     """The signs that can be measured on this set, and which not and why."""
     for row, scan in enumerate(manifest.scans):
-        if scan.sequence != "T1w":
+        if volumes is None and scan.sequence != "T1w":
             values[row] = np.nan
     there = ~np.isnan(values).all(axis=0)
+    if volumes is not None and not there.any():
+        raise InputError(f"{config.concepts.volumes}: no biomarker: it lacks the structures or the intracranial volume")
     if not there.any():
         raise InputError(
             f"{manifest.folder}: no sign can be measured: it takes T1w volumes in MNI space, or slice images of a "
@@ -204,10 +220,15 @@ def _biomarker_table(
         raise InputError(f"{manifest.folder}: concepts.biomarkers: {warnings[0]}")
     names_measured = tuple(name for name, measured in zip(names, there, strict=True) if measured)
     ids = tuple(scan.id for scan in manifest.scans)
-    table = TabularData(
-        ids=ids, names=names_measured, values=values[:, there], units=("log share of fluid",) * len(names_measured)
-    )
+    unit = "log share of fluid" if volumes is None else "log share of volume"
+    table = TabularData(ids=ids, names=names_measured, values=values[:, there], units=(unit,) * len(names_measured))
     return table, warnings
+
+
+def volume_disclaimers(volumes: VolumeTable) -> tuple[str, ...]:
+    """Program, disclaimers and citations of a table of volumes, for every output."""
+    programs = ", ".join(sorted(set(filter(None, volumes.sources))))
+    return (f"{VOLUMES_BY}{programs}.", *volumes.disclaimers, *volumes.citations)
 
 
 def demographic_table(

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from debian_mri.config import MODALITIES, MriConfig, restrict_modality
+from debian_mri.evaluation.baselines.daft import CNN_MM, CNN_SETTINGS, daft
 from debian_mri.evaluation.baselines.daft import NOTE as DAFT_NOTE
 from debian_mri.evaluation.baselines.daft import SETTINGS as DAFT_SETTINGS
-from debian_mri.evaluation.baselines.daft import daft
 from debian_mri.evaluation.baselines.fold_tables import Array, Rows, fold_rows, with_missing_indicators
 from debian_mri.evaluation.baselines.frozen_encoder import COOP_SETTINGS, class_words, coop, slice_mean, zero_shot
 from debian_mri.evaluation.baselines.logistic import logistic, prior
@@ -193,6 +193,22 @@ def _daft(context: EvaluationContext, fold: Fold, place: Path) -> Array:
     return daft(fold, tables.pictures, tables.variables, run, volumes=tables.volumes, settings=DAFT_SETTINGS)
 
 
+def _cnn(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    tables = context.tables
+    if not tables.volumes:
+        raise InputError("the set has slices, not volumes")
+    nothing = {name: np.zeros(0) for name in tables.fine_voxels}
+    return daft(fold, tables.fine_voxels, nothing, _fresh_run(place, CNN_SETTINGS), volumes=True, settings=CNN_SETTINGS)
+
+
+def _biomarkers_and_age(context: EvaluationContext, fold: Fold, place: Path) -> Array:
+    """The rival of priors and prompts: the same measurements in a plain regression."""
+    table = context.inputs.biomarkers
+    if table is None:
+        raise InputError("the configured model has no biomarkers")
+    return _table_model(context.tables.with_age(table), fold)
+
+
 def _names(context: EvaluationContext) -> dict[str, str]:
     return {label: class_words(label) for label in context.samples.class_names}
 
@@ -246,6 +262,11 @@ COMPARISONS: Mapping[str, Comparison] = {
         "on the variables, strength by inner folds",
         each_fold(lambda context, fold, place: _table_model(context.tables.variables, fold)),
     ),
+    "logistic-biomarkers": Comparison(
+        "logistic regression, biomarkers and age",
+        "on the configured model's biomarkers, of images or of volumes, and the age, strength by inner folds",
+        each_fold(_biomarkers_and_age),
+    ),
     "logistic-pixels": Comparison(
         "logistic regression, pixels",
         "on means of 22 x 22 blocks of each slice, strength by inner folds",
@@ -265,6 +286,11 @@ COMPARISONS: Mapping[str, Comparison] = {
         each_fold(_slice_mean),
     ),
     "daft": Comparison("DAFT", f"Poelsterl et al. 2021, image and table; {DAFT_NOTE}", each_fold(_daft)),
+    "cnn-3d": Comparison(
+        "3-D network",
+        f"the residual network of DAFT without variables, volumes at {CNN_MM:g} mm; {DAFT_NOTE}",
+        each_fold(_cnn),
+    ),
     "coop": Comparison("CoOp", "16 learned context vectors before the class names, no sentence", each_fold(_coop)),
     "zero-shot": Comparison("zero-shot template", "class names in a sentence, nothing trained", each_fold(_zero_shot)),
 }

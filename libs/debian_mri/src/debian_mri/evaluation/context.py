@@ -15,7 +15,7 @@ from debian_mri.config import MriConfig, restrict_modality
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.inputs import Inputs, demographic_table, load_inputs
 from debian_mri.data.manifest import Manifest
-from debian_mri.evaluation.baselines.daft import SLICE_SIDE, VOLUME_MM
+from debian_mri.evaluation.baselines.daft import CNN_MM, SLICE_SIDE, VOLUME_MM
 from debian_mri.evaluation.baselines.image_grids import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.models.class_texts import MriTexts
@@ -79,6 +79,19 @@ class BaselineTables:
     def voxels(self) -> dict[str, npt.NDArray[np.float32]]:
         """Scan id -> voxels of about 8 mm, in one row; of volumes."""
         return {name: volume.reshape(-1) for name, volume in self._coarse(VOXEL_MM).items()}
+
+    @cached_property
+    def fine_voxels(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Scan id -> volume at 2 mm; of volumes."""
+        return self._coarse(CNN_MM)
+
+    def with_age(self, table: TabularData) -> dict[str, Array]:
+        """Scan id -> a table's columns and the age, where the set has it."""
+        people, rows = self.manifest.participants(), by_id(table)
+        if "age" not in people.names:
+            return rows
+        ages = dict(zip(people.ids, people.values[:, people.names.index("age")], strict=True))
+        return {name: np.append(row, ages[name]) for name, row in rows.items()}
 
     def _coarse(self, mm: float) -> dict[str, npt.NDArray[np.float32]]:
         arrays = {}

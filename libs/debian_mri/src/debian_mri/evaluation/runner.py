@@ -57,6 +57,7 @@ from icube_common.evaluation.runner import (
     settings_record,
     training_seconds,
 )
+from icube_common.io.csv import file_digest
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
 
@@ -115,6 +116,8 @@ def evaluate(
         "comparisons": list(names),
         "pooling": None if pooling is None else repr(pooling),
     }
+    if config.concepts.enabled and config.concepts.volumes:
+        record["volumes"] = file_digest(Path(config.concepts.volumes))
     check_same_evaluation(out, record, overwrite=overwrite)
     check_config(config.train)
     samples = manifest.samples()
@@ -155,6 +158,7 @@ def evaluate_run(
     *,
     pooling: Pooling | None = None,
     subjects: Sequence[str] = (),
+    volumes: str | Path | None = None,
     comparisons: str = "none",
     features: str | Path | None = None,
     overwrite: bool = False,
@@ -169,6 +173,7 @@ def evaluate_run(
         out: the evaluation's folder.
         pooling: the custom slice pooling that a run was trained with.
         subjects: only these people of the set.
+        volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         comparisons: as for `evaluate`.
         features: folder of slice features; by default below the data.
         overwrite: replace an existing ``out``.
@@ -180,6 +185,8 @@ def evaluate_run(
     begun = time.monotonic()
     out, names = Path(out), chosen(comparisons)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
+    if volumes is not None:
+        model.use_volumes(volumes)
     config, labels = model.config, list(model.labels)
     manifest = ScanDataset.open(data).manifest
     subjects = as_list(subjects)
@@ -199,6 +206,7 @@ def evaluate_run(
         "data": manifest.fingerprint,
         "subjects": list(subjects),
         "comparisons": list(names),
+        **({"volumes": file_digest(Path(volumes))} if volumes is not None else {}),
     }
     check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)

@@ -287,7 +287,9 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     warnings = [*scan_input.warnings, *plain.warnings]
     if model.description["data"]["simulated"]:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
-    if np.abs(evidence.unplaced).max() > 1e-9:
+    if np.abs(evidence.unplaced).max() > 1e-9 and model.config.concepts.volumes:
+        warnings.append("Volumes are of whole structures: the slices do not have their part.")
+    elif np.abs(evidence.unplaced).max() > 1e-9:
         warnings.append("Some signs were measured where no slice is shown; the slices do not have their part.")
     explanation = replace(plain, slices=parts, warnings=tuple(dict.fromkeys(warnings)))
     return replace(explanation, deletion=_deletion(model, batch, scan_input, explanation, first))

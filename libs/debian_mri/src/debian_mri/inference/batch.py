@@ -23,7 +23,13 @@ from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.manifest import Scan
 from debian_mri.explanation.explain import explain_scan
 from debian_mri.inference.pipeline import MriPrediction
-from debian_mri.inference.scan_input import ScanSource, check_values, encode_for_model, load_scan_input, scan_of_set
+from debian_mri.inference.scan_input import (
+    ScanSource,
+    check_values,
+    encode_for_model,
+    load_scan_input,
+    scan_of_set,
+)
 from debian_mri.inference.single_image import is_volume, open_image, stem
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
@@ -40,6 +46,7 @@ def predict_set(
     values: Mapping[str, str] | None = None,
     features: str | Path | None = None,
     sequence: str | None = None,
+    volumes: str | Path | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -52,6 +59,7 @@ def predict_set(
         values: variables that are the same for all, in place of those of the set.
         features: folder of slice features; by default below ``data``.
         sequence: MRI sequence of all scans, in place of the set's.
+        volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         pages: write a page of each scan.
         overwrite: replace an existing ``out``.
 
@@ -63,6 +71,8 @@ def predict_set(
     """
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    if volumes is not None:
+        model.use_volumes(volumes)
     variables = check_values(model, values or {})
     manifest = ScanDataset.open(data).manifest
 
@@ -85,6 +95,7 @@ def predict_files(
     values: Mapping[str, str] | None = None,
     fill_nan: bool = False,
     sequence: str | None = None,
+    volumes: str | Path | None = None,
     pages: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -97,6 +108,7 @@ def predict_files(
         values: variables that all of them share; what differs is missing.
         fill_nan: NaN voxels outside the head become background.
         sequence: MRI sequence of all images, in place of those of their names and headers.
+        volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         pages: write a page of each.
         overwrite: replace an existing ``out``.
 
@@ -108,6 +120,8 @@ def predict_files(
     """
     check_output_path(out, overwrite=overwrite)
     model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run)
+    if volumes is not None:
+        model.use_volumes(volumes)
     variables = check_values(model, values or {})
     files = list(images_in(paths))
 

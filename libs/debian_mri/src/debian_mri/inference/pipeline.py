@@ -160,6 +160,7 @@ def predict(
     image: str | Path | Sequence[str | Path] | None = None,
     *,
     pooling: Pooling | None = None,
+    volumes: str | Path | None = None,
     html: str | Path | None = None,
     tsv: str | Path | None = None,
     report: str | Path | None = None,
@@ -172,6 +173,7 @@ def predict(
         run: a trained model, or what `MriPipeline.from_pretrained` takes.
         image: as for `MriPipeline`.
         pooling: the custom slice pooling that a run was trained with.
+        volumes: table of volumes that holds the scan, for a model of volumes; by default that of the training.
         html: a page to write.
         tsv: a table of all numbers to write.
         report: text and numbers to write as JSON.
@@ -188,6 +190,8 @@ def predict(
             check_output_path(path, overwrite=overwrite)
     check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
     pipeline = MriPipeline(run) if isinstance(run, MriModel) else MriPipeline.from_pretrained(run, pooling=pooling)
+    if volumes is not None:
+        pipeline.model.use_volumes(volumes)
     prediction = pipeline(image, **options)
     for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):
         if path is not None:

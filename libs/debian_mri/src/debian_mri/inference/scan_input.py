@@ -112,6 +112,8 @@ def load_scan_input(
     measured, table = None, None
     if model.biomarkers is not None:
         measured = images.biomarkers(model.biomarkers.names)
+        if np.isnan(measured.values).all() and config.concepts.volumes:
+            raise InputError(f"{scan.id}: {config.concepts.volumes} has no volume for the biomarkers of the model")
         if np.isnan(measured.values).all():
             raise InputError(
                 f"{scan.id}: none of the biomarkers of the model can be measured on it: it takes T1w volumes in MNI "

@@ -23,10 +23,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from debian_mri.biomarkers.head import BiomarkerHead
+from debian_mri.biomarkers.volumes.scores import read_volumes
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.dataset import ScanDataset
-from debian_mri.data.inputs import Inputs, load_inputs
+from debian_mri.data.inputs import VOLUMES_BY, Inputs, load_inputs, volume_disclaimers
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.clinical_fusion import LinearTerms, VariableScaler
 from debian_mri.models.image_branch import ImageBranch
@@ -263,6 +264,23 @@ class MriModel(nn.Module, PretrainedModel):
             covariates=covariates if self.image_branch.film is not None else None,
             variables=variables,
         )
+
+    def use_volumes(self, path: str | Path) -> None:
+        """Set the table of volumes of the scans to predict, for a model that was trained with ``concepts.volumes``.
+
+        Args:
+            path: table of `debian_mri.biomarkers.volumes.VolumeTable`.
+
+        Raises:
+            InputError: no such table, a model without volumes, or volumes of another program than the training's.
+        """
+        if self.biomarkers is None or not self.config.concepts.volumes:
+            raise InputError(f"--volumes {path}: the model was not trained with concepts.volumes")
+        program, *_ = volume_disclaimers(read_volumes(path))
+        recorded = [line for line in self.description["disclaimers"] if line.startswith(VOLUMES_BY)]
+        if program not in recorded:
+            raise InputError(f"--volumes {path}: {program} The model was trained with others. {''.join(recorded)}")
+        self.config = replace(self.config, concepts=replace(self.config.concepts, volumes=str(path)))
 
     def _adjusting(self, covariates: Tensor | None) -> Tensor | None:
         assert self.biomarkers is not None

@@ -10,6 +10,8 @@ __getattr__, __dir__ = lazy_exports(
     {
         "STRUCTURES": "structures",
         "Structure": "structures",
+        "VOLUME_BIOMARKERS": "scores",
+        "VolumeBiomarker": "scores",
         "VolumeTable": "table",
         "import_volumes": "importers",
     },

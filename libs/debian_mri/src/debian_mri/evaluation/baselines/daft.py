@@ -49,6 +49,9 @@ SETTINGS = TrainConfig(
     report_to="none",
     device="cpu",
 )
+CNN_MM = 2.0
+"""Side of a voxel of the network without variables."""
+CNN_SETTINGS = replace(SETTINGS, batch_size=8)
 
 
 def _parts(dimensions: int) -> tuple[type[nn.Module], type[nn.Module], type[nn.Module]]:
