@@ -21,6 +21,7 @@ from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
+from icube_common.vlm import EncoderLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +164,7 @@ def predict(
     image: str | Path | Sequence[str | Path] | None = None,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     volumes: str | Path | None = None,
     html: str | Path | None = None,
     tsv: str | Path | None = None,
@@ -176,6 +178,7 @@ def predict(
         run: a trained model, or what `MriPipeline.from_pretrained` takes.
         image: as for `MriPipeline`.
         pooling: the custom slice pooling that a run was trained with.
+        encoder: the image encoder that a run was trained with, where that was a class or an instance.
         volumes: table of volumes that holds the scan, for a model of volumes; by default that of the training.
         html: a page to write.
         tsv: a table of all numbers to write.
@@ -192,9 +195,10 @@ def predict(
                 raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
             check_output_path(path, overwrite=overwrite)
     check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
-    pipeline = MriPipeline(run) if isinstance(run, MriModel) else MriPipeline.from_pretrained(run, pooling=pooling)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
     if volumes is not None:
-        pipeline.model.use_volumes(volumes)
+        model.use_volumes(volumes)
+    pipeline = MriPipeline(model)
     prediction = pipeline(image, **options)
     for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):
         if path is not None:

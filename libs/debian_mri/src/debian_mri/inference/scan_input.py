@@ -31,6 +31,7 @@ from debian_mri.data.feature_store import (
     encode_scans,
     features_folder,
     open_folder,
+    read_pixels,
 )
 from debian_mri.data.inputs import Inputs
 from debian_mri.data.manifest import Manifest, Scan
@@ -171,6 +172,8 @@ def encode_for_model(
     if model.image_branch is None:
         return (ScanFeatures(item, images) for item, images in scans)
     config, vlm = model.config, model.image_branch.vlm
+    if model.image_branch.pixels:
+        return read_pixels(scans)
     folder = None if data is None else features_folder(data, features, config, vlm)
     return encode_scans(scans, vlm, None if folder is None else open_folder(folder, config, vlm))
 

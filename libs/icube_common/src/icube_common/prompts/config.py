@@ -11,6 +11,7 @@ from icube_common.prompts.template import PLACE, check_templates
 
 INITIALISATIONS = ("template", "descriptions", "knowledge", "random")
 CLASS_TOKEN_PLACES = ("auto", "end", "middle", "front", "none")
+META_NETS = ("bounded", "free")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class PromptConfig(Config):
     class_specific: bool = option(False, "each class has its own context (descriptions always do)")
     max_descriptions: int = option(0, "sentences used of each class, 0 = all", ge=0)
     conditional: bool = option(False, "a meta-net shifts the context by the image's feature (CoCoOp)")
+    meta_net: str = option(
+        "bounded",
+        "length of its shifts: bounded (learned apart from the direction) or free (CoCoOp)",
+        choices=META_NETS,
+    )
     learn: bool = option(True, "train the context vectors; false: they stay what they started as")
     chunk: int = option(
         0, "prompts run through the text tower at once, recomputed in backward; 0 = by the memory that they take", ge=0
@@ -56,9 +62,12 @@ class PromptConfig(Config):
     def unused_keys(self) -> dict[str, str]:
         """Keys that have no effect with the others -> why."""
         why = f"prompt.init={self.init}"
+        unused = {} if self.conditional else {"meta_net": "prompt.conditional=false"}
         if self.init in ("random", "descriptions"):
-            return {"template": why} if self.init == "descriptions" else {"template": why, "max_descriptions": why}
-        return {"max_descriptions": why} if self.init == "template" else {}
+            unused["template"] = why
+        if self.init in ("random", "template"):
+            unused["max_descriptions"] = why
+        return unused
 
     @property
     def templates(self) -> tuple[str, ...]:

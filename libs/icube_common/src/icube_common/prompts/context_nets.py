@@ -37,3 +37,28 @@ class Shift(nn.Module):
     def forward(self, features: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
         """The shift of each feature, float32."""
         return self.length * self.token_norm * F.normalize(self.net(features).float(), dim=-1)
+
+
+class MetaNet(nn.Module):
+    """CoCoOp's meta-net: a shift of context vectors from an image's feature, added as it is.
+
+    Linear, ReLU, linear, with a bottleneck of a sixteenth of the feature (Zhou et al., "Conditional Prompt Learning for
+    Vision-Language Models", CVPR 2022, sections 3.2 and 4); torch's initialisation of linear layers. Neither length nor
+    direction is normalised.
+
+    Args:
+        in_features: width of the feature.
+        token_width: width of a token embedding.
+        seed: of its weights.
+    """
+
+    def __init__(self, in_features: int, token_width: int, *, seed: int) -> None:
+        super().__init__()
+        hidden = max(1, in_features // 16)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.net = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, token_width))
+
+    def forward(self, features: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch w"]:
+        """The shift of each feature, float32."""
+        return self.net(features).float()

@@ -29,12 +29,12 @@ from icube_common.errors import InputError
 from icube_common.io.runs import atomic_folder, read_json, write_json
 from icube_common.prompts.chunks import FEW, chunk_size, saved_bytes
 from icube_common.prompts.config import PromptConfig
-from icube_common.prompts.context_nets import Shift
+from icube_common.prompts.context_nets import MetaNet, Shift
 from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
 from icube_common.prompts.layout import lay_out
 from icube_common.vlm.backbone import FrozenVLM
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.vlm.checkpoints.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.text_encoder import trim_padding
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class PromptLearner(nn.Module):
         knowledge_embeddings: ``(C, E)`` what ``init="knowledge"`` projects into the context; by default the mean
             feature of each class's descriptions.
         options: further keys of `PromptConfig`, such as ``template`` (words around the class name, whose place is
-            ``{}``; a list is an ensemble), ``num_context``, ``class_token`` and ``conditional``.
+            ``{}``; a list is an ensemble), ``num_context``, ``class_token``, ``conditional`` and ``meta_net``.
 
     Attributes:
         warnings: what the user should know about the initialisation; every report repeats them.
@@ -133,8 +133,10 @@ class PromptLearner(nn.Module):
             ).to(vlm.device)
         elif knowledge_embeddings is not None:
             raise InputError(f"knowledge_embeddings: have no place with init={init}; use init=knowledge")
-        self.meta_net: Shift | None = None
-        if config.conditional:
+        self.meta_net: MetaNet | Shift | None = None
+        if config.conditional and config.meta_net == "free":
+            self.meta_net = MetaNet(vlm.embed_dim, vlm.token_width, seed=config.seed).to(vlm.device)
+        elif config.conditional:
             # CoCoOp's bottleneck of a sixteenth
             hidden = max(8, vlm.embed_dim // 16)
             self.meta_net = Shift(vlm.embed_dim, vlm.token_width, token_norm=norm, hidden=hidden, seed=config.seed).to(

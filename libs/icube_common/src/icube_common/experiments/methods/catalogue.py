@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from icube_common.errors import InputError, unknown
+from icube_common.experiments.methods.adapters import TaskRes, TipAdapter, TipAdapterF
 from icube_common.experiments.methods.base import Method
 from icube_common.experiments.methods.heads import LinearProbe, NearestMean, ZeroShot
 from icube_common.experiments.methods.plain import NearestNeighbours, RandomisedTrees
+from icube_common.experiments.methods.prompts import CoCoOp, CoOp, KgCoOp
 
 
 def all_methods() -> dict[str, Method]:
@@ -19,6 +21,12 @@ def all_methods() -> dict[str, Method]:
         NearestNeighbours(),
         RandomisedTrees(),
         LinearProbe(),
+        TipAdapter(),
+        TipAdapterF(),
+        TaskRes(),
+        CoOp(),
+        CoCoOp(),
+        KgCoOp(),
     ]
     return {method.name: method for method in methods}
 
