@@ -44,7 +44,7 @@ def decoded(data: dict) -> np.ndarray:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("step", [(4.0, 4.0, 4.0), (-4.0, 4.0, 4.0), (4.0, -4.0, -4.0)])
-def test_voxels_lie_where_the_affine_says(step: tuple[float, float, float]) -> None:
+def test_voxels_lie_at_the_mm_of_the_affine(step: tuple[float, float, float]) -> None:
     data = viewer_data(marked(step), make_explanation())
     voxels = decoded(data)
     assert min(data["step"]) > 0
