@@ -26,8 +26,8 @@ from torch import Tensor
 from zero_shot_objects import TABLE, read_stamp
 
 from icube_common.vlm import FrozenVLM, encode_frames, load_vlm
-from icube_common.vlm.builtin import imagenet
-from icube_common.vlm.builtin.conse import class_embeddings, conse
+from icube_common.vlm.encoders.builtin import imagenet
+from icube_common.vlm.encoders.builtin.conse import class_embeddings, conse
 
 SETTINGS = ((5.0, 1.0), (5.0, 1.8), (6.0, 2.0))
 DRAWS, HELD_OUT, SEEN_NAMES, UNSEEN_NAMES = 12, 250, 91, 66

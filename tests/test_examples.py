@@ -54,3 +54,23 @@ def test_sample_with_python(run: Path, tmp_path: Path) -> None:
     motion = read_bvh(tmp_path / "01-sit-down.bvh")
     assert (len(motion), motion.fps) == (20, pytest.approx(20, abs=1e-3))
     assert motion.skeleton.names == JOINT_NAMES
+
+
+def test_a_video_network(tmp_path: Path) -> None:
+    printed = run_example(
+        "video_network.py", str(tmp_path / "out"), "--takes", "1", "--name", "icube-tiny", "--steps", "2"
+    )
+    lines = printed.splitlines()
+    assert lines[0].startswith("top1, simulated people left out: ")
+    assert lines[1].startswith("backbone: MotionNetwork (untrained encoder: random weights of seed 0)")
+    assert len(lines) == 3 and (tmp_path / "out" / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_a_network_for_mri(tmp_path: Path) -> None:
+    printed = run_example(
+        "mri_network.py", str(tmp_path / "out"), "--subjects", "8", "--spacing", "8", "--name", "icube-tiny"
+    )
+    lines = printed.splitlines()
+    assert lines[0].startswith("AUC, simulated people left out: ")
+    assert lines[1].startswith("backbone: VolumeNetwork (untrained encoder: random weights of seed 0)")
+    assert len(lines) == 3 and (tmp_path / "out" / "run" / "model" / "model.safetensors").is_file()

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-import actprompt.data.extract as extract_module
 import actprompt.data.feature_store as features_module
+import actprompt.data.video.pixels as pixels_module
 from actprompt.cli import main
 from actprompt.data.dataset import VideoDataset
 from actprompt.data.extract import extract, video_features
@@ -61,7 +61,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(path).name)
         return read_clip(path, *args, **options)
 
-    monkeypatch.setattr(extract_module, "read_clip", counting)
+    monkeypatch.setattr(pixels_module, "read_clip", counting)
     return names
 
 
@@ -282,7 +282,7 @@ def test_an_odd_error_of_a_decoder_is_a_reason_too(data: Path, tmp_path: Path, m
             raise MemoryError("cannot\nallocate")
         return read_clip(path, *args, **options)
 
-    monkeypatch.setattr(extract_module, "read_clip", odd)
+    monkeypatch.setattr(pixels_module, "read_clip", odd)
     assert run(data, tmp_path / "features")["rejected"] == 1
     assert rows(tmp_path / "features" / "rejected.csv")[1][2] == "MemoryError: cannot allocate"
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from vlm_encoders import write_small
 
-import actprompt.data.extract as extract_module
+import actprompt.data.video.pixels as pixels_module
 from actprompt.cli import main
 from actprompt.config import VideoConfig, ZeroShotConfig
 from actprompt.data.extract import video_features
@@ -245,7 +245,7 @@ def test_features_in_a_folder_are_not_computed_again(
         decoded.append(path.name)
         return read_clip(path, *args, **options)
 
-    monkeypatch.setattr(extract_module, "read_clip", counting)
+    monkeypatch.setattr(pixels_module, "read_clip", counting)
     first = evaluate_zero_shot(data, tmp_path / "1", config(), features=tmp_path / "f", protocol="given").to_dict()
     assert len(decoded) == 6
     again = evaluate_zero_shot(data, tmp_path / "2", config(), features=tmp_path / "f", protocol="given").to_dict()

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-import icube_common.vlm.builtin.models as models
+import icube_common.vlm.encoders.builtin.models as models
 from icube_common.errors import InputError
 from icube_common.vlm import FeatureCache, FrozenVLM, VLMConfig, encode_frames, encode_items, feature_key, load_vlm
-from icube_common.vlm.builtin import imagenet
-from icube_common.vlm.builtin.conse import ClassifierTower, class_embeddings, conse
+from icube_common.vlm.encoders.builtin import imagenet
+from icube_common.vlm.encoders.builtin.conse import ClassifierTower, class_embeddings, conse
 
 NOTE = "trained image tower (ImageNet), aligned by class names (ConSE): objects, not CLIP"
 

@@ -5,7 +5,7 @@ Batches join the frames of several clips. A clip's features depend on what else 
 run, several shards and a run that was killed and started again agree to the precision of stored features.
 
 Shapes: T frames of a view, D width of the space that images and texts share, W width of the features for learned
-heads, which is D where the tower has no others.
+heads, which is D where the tower has no others; T = 1 for an encoder of clips.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,14 +29,16 @@ from actprompt.data.dataset import VideoDataset
 from actprompt.data.feature_store import FeatureFolder, FeatureRecord
 from actprompt.data.frame_sampling import Sampling
 from actprompt.data.manifest import Clip, Manifest
-from actprompt.data.video import VideoError, decoder_key, read_clip
+from actprompt.data.video import VideoError, decoder_key
 from actprompt.data.video.frame_folder import clip_digest, clip_status
+from actprompt.data.video.pixels import by_view, check_encoder, read_pixels, tower_inputs
 from icube_common.errors import InputError
 from icube_common.vlm import (
     FeatureCache,
     FrozenVLM,
     ImageOutput,
     VLMConfig,
+    check_joint_space,
     encode_frames,
     encode_items,
     feature_fingerprint,
@@ -126,6 +124,7 @@ def extract(
     manifest = VideoDataset.open(data).manifest
     clips = manifest.clips[number::shards]
     tower = vlm.load(device)
+    check_encoder(tower, sampling.frames)
     folder = FeatureFolder(out, vlm=tower, sampling=sampling)
     count: Counter[str] = Counter()
     decode_seconds = tower_seconds = 0.0
@@ -159,7 +158,7 @@ def extract(
         "computed": count["computed"],
         "there_already": count["cached"],
         "rejected": count["rejected"],
-        "shape": [sampling.views, sampling.frames, tower.feature_dim],
+        "shape": [sampling.views, 1 if tower.kind == "clip" else sampling.frames, tower.feature_dim],
         "seconds": round(elapsed, 3),
         "clips_per_second": round(count["computed"] / elapsed, 3),
         "decode_seconds": round(decode_seconds, 3),
@@ -202,6 +201,9 @@ def video_features(
             clip that cannot be used.
     """
     check_deterministic(sampling)
+    check_encoder(vlm, sampling.frames)
+    if output == "joint":
+        check_joint_space(vlm)
     features: dict[str, Tensor] = {}
     store = None if folder is None else FeatureFolder(folder, vlm=vlm, sampling=sampling)
     if store is not None:
@@ -250,33 +252,6 @@ def decoding_threads() -> int:
     return min(usable, _MAX_THREADS)
 
 
-def read_pixels(
-    path: Path, clip: Clip, sampling: Sampling, vlm: FrozenVLM
-) -> Float[Tensor, "views frames 3 height width"]:
-    """The sampled frames of a clip as the image tower takes them, float32.
-
-    Raises:
-        VideoError: the file cannot be used.
-    """
-    video = read_clip(
-        path,
-        sampling,
-        n_frames=clip.n_frames,
-        variable_rate=clip.variable_rate,
-        keep_damaged=bool(clip.damage),
-    )
-    return preprocess(video.frames, vlm)
-
-
-def preprocess(
-    frames: UInt8[np.ndarray, "views frames h w 3"], vlm: FrozenVLM
-) -> Float[Tensor, "views frames 3 height width"]:
-    """Decoded frames (RGB) as the image tower takes them, float32."""
-    pictures = [Image.fromarray(picture) for picture in rearrange(frames, "views t h w c -> (views t) h w c")]
-    pixels = torch.stack([vlm.preprocess(picture) for picture in pictures])
-    return rearrange(pixels, "(views t) c h w -> views t c h w", views=len(frames))
-
-
 def encode_clip(
     pixels: Float[Tensor, "views frames 3 height width"],
     vlm: FrozenVLM,
@@ -285,15 +260,7 @@ def encode_clip(
     output: ImageOutput = "features",
 ) -> Float[Tensor, "views frames w"]:
     """The frozen tower's features of a clip's preprocessed frames, float16 on the CPU: as stored."""
-    return _of_views(encode_frames(vlm, _frames(pixels), batch_size=batch_size, output=output), len(pixels))
-
-
-def _frames(pixels: Float[Tensor, "views frames 3 height width"]) -> Float[Tensor, "n 3 height width"]:
-    return rearrange(pixels, "views t c h w -> (views t) c h w")
-
-
-def _of_views(features: Float[Tensor, "n d"], views: int) -> Float[Tensor, "views frames d"]:
-    return rearrange(features, "(views t) d -> views t d", views=views).half()
+    return by_view(encode_frames(vlm, tower_inputs(pixels, vlm), batch_size=batch_size, output=output), len(pixels))
 
 
 def prefetched(
@@ -361,13 +328,13 @@ def _encoded(
 ) -> Generator[ClipFeatures]:
     """Each clip's features, from the cache or the tower, with a progress bar."""
     decoded = prefetched(manifest, clips, vlm, sampling, cache=cache)
-    items = ((item, None if item.pixels is None else _frames(item.pixels)) for item in decoded)
+    items = ((item, None if item.pixels is None else tower_inputs(item.pixels, vlm)) for item in decoded)
     encoded = encode_items(vlm, items, batch_size=batch_size)
     with closing(decoded), closing(encoded), tqdm(encoded, desc="features", unit="clip", total=len(clips)) as results:
         for result in results:
             item, features = result.item, result.item.features
             if item.pixels is not None:
-                features = {name: _of_views(value, len(item.pixels)) for name, value in result.tensors.items()}
+                features = {name: by_view(value, len(item.pixels)) for name, value in result.tensors.items()}
                 if cache is not None:
                     features = cache.put(item.record.key, features)
             yield ClipFeatures(

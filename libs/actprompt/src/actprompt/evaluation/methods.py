@@ -52,6 +52,7 @@ from icube_common.experiments.runner.method_cases import (
 from icube_common.experiments.runner.method_runs import MethodBench
 from icube_common.prompts.ridge_init import mean_and_std
 from icube_common.training import open_run
+from icube_common.vlm import ImageOutput
 
 INPUTS = ("images", "pose")
 OWN = "actprompt"
@@ -128,7 +129,7 @@ def compare_methods(
         features=_image_features(context, features_folder) if features == "images" else pose_features(context),
         texts=ClassWords(
             words=context.texts.names,
-            vlm=context.vlm if features == "images" else None,
+            vlm=context.vlm if features == "images" and context.vlm.encoder is None else None,
             templates=config.prompt.template,
             descriptions=context.texts.sentences,
         ),
@@ -178,18 +179,20 @@ def _cases(
 
 
 def _image_features(context: EvaluationContext, folder: str | Path | None) -> FeatureSource:
-    """Pooled features of the clips, the mean over views, and the mean frame in the space of the texts."""
+    """Pooled features of the clips, the mean over views, and the mean frame in the space of the texts, if any."""
     config, vlm = context.config, context.vlm
     head = make_head(config.visual.head, vlm.feature_dim).eval()
     place = find_features(context.manifest.folder, folder, config, vlm)
-    frames, joint = (
-        video_features(
-            context.manifest, context.manifest.clips, vlm, config.video.sampling, folder=place, output=output
-        )
-        for output in ("features", "joint")
-    )
+
+    def features(output: ImageOutput) -> dict[str, Tensor]:
+        clips, sampling = context.manifest.clips, config.video.sampling
+        return video_features(context.manifest, clips, vlm, sampling, folder=place, output=output)
+
     with torch.no_grad():
-        pooled = {name: head(views).mean(0) for name, views in frames.items()}
+        pooled = {name: head(views).mean(0) for name, views in features("features").items()}
+    if vlm.encoder is not None:
+        return cached_features(pooled)
+    joint = features("joint")
     means = {name: F.normalize(views.mean(1), dim=-1).mean(0) for name, views in joint.items()}
     return cached_features(pooled, means)
 

@@ -65,7 +65,7 @@ from icube_common.evaluation.runner import (
 from icube_common.io.runs import RunFolder, check_output_path, write_json
 from icube_common.prompts import ClassTexts
 from icube_common.training import check_config, load_backbone, open_run
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +94,19 @@ class EvaluationContext:
 
     @classmethod
     def load(
-        cls, manifest: Manifest, config: ActConfig, out: Path, *, features: str | Path | None, head: Head | None
+        cls,
+        manifest: Manifest,
+        config: ActConfig,
+        out: Path,
+        *,
+        features: str | Path | None,
+        head: Head | None,
+        encoder: EncoderLike | None = None,
     ) -> EvaluationContext:
         """Load everything that folds need."""
         check_config(config.train)
         texts = class_texts(manifest, config)
-        vlm = load_backbone(config.vlm, config.train)
+        vlm = load_backbone(config.vlm, config.train, encoder=encoder)
         inputs = load_inputs(manifest, config, vlm, features=features_folder(manifest.folder, features, config, vlm))
         return cls(manifest, manifest.samples(), config, vlm, texts, inputs, out, head)
 
@@ -159,6 +166,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     head: Head | None = None,
+    encoder: EncoderLike | None = None,
     protocol: str = "leave-one-subject-out",
     comparisons: bool = False,
     options: ProtocolOptions | None = None,
@@ -173,6 +181,7 @@ def evaluate(
         out: the evaluation's folder; an interrupted evaluation of the same settings is resumed. None: nothing is kept.
         head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance that
             is copied for each fold.
+        encoder: an encoder of frames or clips in place of the image tower: a class or an instance.
         protocol: ``leave-one-subject-out``, ``k-fold``, ``few-shot``, ``base-to-new``, ``official``, or the name of one
             of the set's own.
         comparisons: also train on images alone, skeletons alone and shuffled class texts, and run plain baselines, on
@@ -186,7 +195,8 @@ def evaluate(
     """
     if out is None:
         rest: dict[str, Any] = {"options": options, "comparisons": comparisons, "features": features}
-        return in_temporary_folder(functools.partial(evaluate, data, config, head=head, protocol=protocol, **rest))
+        rest |= {"encoder": encoder, "protocol": protocol}
+        return in_temporary_folder(functools.partial(evaluate, data, config, head=head, **rest))
     config, options = config or ActConfig(), options or ProtocolOptions()
     manifest, out = VideoDataset.open(data).manifest, Path(out)
     manifest.check_classes()
@@ -199,8 +209,10 @@ def evaluate(
     }
     if head is not None:
         record["head"] = getattr(head, "__qualname__", type(head).__qualname__)
+    if encoder is not None:
+        record["encoder"] = encoder if isinstance(encoder, str) else getattr(encoder, "name", None) or str(encoder)
     check_same_evaluation(out, record, overwrite=overwrite)
-    context = EvaluationContext.load(manifest, config, out, features=features, head=head)
+    context = EvaluationContext.load(manifest, config, out, features=features, head=head, encoder=encoder)
     folds: list[Any]
     if protocol == "few-shot":
         folds = list(few_shot_folds(context.samples, config, options))
@@ -312,6 +324,7 @@ def evaluate_run(
     out: str | Path,
     *,
     head: Head | None = None,
+    encoder: EncoderLike | None = None,
     subjects: Sequence[str] = (),
     features: str | Path | None = None,
     overwrite: bool = False,
@@ -323,6 +336,7 @@ def evaluate_run(
         data: a data set with the model's classes, or some of them.
         out: the evaluation's folder.
         head: the custom head that a run was trained with.
+        encoder: the image encoder that a run was trained with, where that was a class or an instance.
         subjects: only these people of the set.
         features: folder of frame features; by default below the data.
         overwrite: replace an existing ``out``.
@@ -332,7 +346,7 @@ def evaluate_run(
             or lacks what the model uses.
     """
     out, subjects = check_output_path(out, overwrite=overwrite), as_list(subjects)
-    model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head)
+    model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head, encoder=encoder)
     config = model.config
     manifest = VideoDataset.open(data).manifest
     samples = manifest.samples()

@@ -31,7 +31,7 @@ from icube_common.io.runs import atomic_folder, check_output_path, describe_envi
 from icube_common.knowledge import ClassKnowledge
 from icube_common.prompts import PromptConfig, PromptLearner
 from icube_common.prompts.texts import check_class_names
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FrozenVLM, check_joint_space
 
 METRICS = ("top1", "top5", "mean_class_accuracy", "macro_f1")
 INITIALISATIONS = ("template", "descriptions")
@@ -64,9 +64,9 @@ def evaluate_zero_shot(
         overwrite: replace an existing ``out``.
 
     Raises:
-        InputError: ``out`` exists; an initialisation without meaning before training; descriptions without
-            knowledge, or a class without any; an unknown protocol; a clip that cannot be used; features as
-            `actprompt.data.extract.video_features`.
+        InputError: ``out`` exists; an encoder without joint space with the texts; an initialisation without meaning
+            before training; descriptions without knowledge, or a class without any; an unknown protocol; a clip that
+            cannot be used; features as `actprompt.data.extract.video_features`.
     """
     check_output_path(out, overwrite=overwrite)
     sampling = check_deterministic(config.video.sampling)
@@ -80,6 +80,7 @@ def evaluate_zero_shot(
     bank = load_knowledge(str(knowledge or ""), format=str(manifest.description["format"])) if uses_knowledge else None
     descriptions = class_descriptions(manifest, bank, config.prompt)
     vlm = config.vlm.load(device)
+    check_joint_space(vlm, "zero-shot recognition")
     learner = class_prompts(manifest, vlm, config.prompt, descriptions)
     clips = [manifest.clips[row] for row in fold.test]
     frame_features = video_features(manifest, clips, vlm, sampling, folder=features, output="joint")

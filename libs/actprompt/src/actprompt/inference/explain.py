@@ -236,15 +236,21 @@ class Explanation:
             indices: (V, T) frame numbers in the video; all occurrences of a frame are left out at once.
 
         Returns:
-            ``index`` and ``importance``, None where frames do not enter or none is left without it.
+            ``index`` and ``importance``, None where frames do not enter, none is left without it, or an encoder of
+            clips gives no feature of a frame.
         """
         rows = []
         for index in np.unique(indices).tolist():
             masks = [torch.from_numpy(row != index) for row in indices]
-            enters = self.model.visual is not None and all(bool(keep.any()) for keep in masks)
+            enters = self._by_frame and all(bool(keep.any()) for keep in masks)
             less = [self._lost(view, keep) for view, keep in zip(self.views, masks, strict=True)] if enters else []
             rows.append({"index": index, "importance": _mean(less) if less else None})
         return rows
+
+    @property
+    def _by_frame(self) -> bool:
+        """True where the model has features of single frames."""
+        return self.model.visual is not None and self.model.vlm.kind != "clip"
 
     def _lost(self, view: EncodedView, keep: Tensor) -> float:
         """Loss of margin of a view with some of its frames only."""

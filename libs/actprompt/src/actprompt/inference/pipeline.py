@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from actprompt.data.video import VideoClip, VideoInfo, probe
-from actprompt.data.video.frame_folder import is_image
 from actprompt.inference.explain import Explanation, encode_views
 from actprompt.inference.html_report import save_page
 from actprompt.inference.timeline import Segment, make_timeline, split_windows, window_inputs, window_seconds
-from actprompt.inference.video_input import VideoInput, load_video_input
+from actprompt.inference.video_input import VideoInput, check_source, check_threshold, load_video_input
 from actprompt.models.action_model import ActionModel
 from actprompt.models.visual_branch import Head
 from actprompt.training.trainer import predict_probabilities
@@ -26,6 +23,7 @@ from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
 from icube_common.pose import PoseSequence, overlay_pose
 from icube_common.training.calibration import Rejection
+from icube_common.vlm import EncoderLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,17 +268,12 @@ def rejection_rule(rejection: Rejection) -> str:
     )
 
 
-def check_threshold(threshold: float | None) -> None:
-    """Raise InputError for a threshold that is no probability."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise InputError(f"--threshold {threshold:g}: must be a probability from 0 to 1")
-
-
 def predict(
     run: str | Path | ActionModel,
     video: str | Path,
     *,
     head: Head | None = None,
+    encoder: EncoderLike | None = None,
     skeleton: str | Path | None = None,
     data: str | Path | None = None,
     frame_rate: float | None = None,
@@ -299,6 +292,7 @@ def predict(
         run: a trained model, or what `ActionPipeline.from_pretrained` takes.
         video: the file, or a folder of frames.
         head: the custom head that a run was trained with.
+        encoder: the image encoder of that training, where that was a class or an instance.
         skeleton: as for `ActionPipeline`.
         data: as for `ActionPipeline`.
         frame_rate: as for `ActionPipeline`.
@@ -324,7 +318,8 @@ def predict(
     check_threshold(threshold)
     # a bad video is refused before the model is loaded
     info = probe(video, frame_rate=frame_rate, keep_damaged=keep_damaged)
-    pipeline = ActionPipeline(run) if isinstance(run, ActionModel) else ActionPipeline.from_pretrained(run, head=head)
+    model = run if isinstance(run, ActionModel) else ActionModel.from_pretrained(run, head=head, encoder=encoder)
+    pipeline = ActionPipeline(model)
     options = {"skeleton": skeleton, "pose_models": pose_models}
     prediction = pipeline._recognise(
         video, info, data=data, options=options, windows=(window, stride), threshold=threshold
@@ -332,39 +327,6 @@ def predict(
     if html is not None:
         prediction.save_html(html, top=top, overwrite=overwrite)
     return prediction
-
-
-def check_source(
-    video: str | Path,
-    *,
-    skeleton: str | Path | None = None,
-    data: str | Path | None = None,
-    frame_rate: float | None = None,
-    window: float | None = None,
-    stride: float | None = None,
-) -> None:
-    """Check the arguments of a prediction before anything is read.
-
-    Raises:
-        InputError: windows of a clip of a set or that are not positive, two sources of the skeleton, a folder of
-            videos, a frame rate that is none or goes with a file.
-    """
-    if skeleton is not None and data is not None:
-        raise InputError(f"--skeleton {skeleton} with --data {data}: both give the skeleton; leave one away")
-    for name, value in (("window", window), ("stride", stride)):
-        if value is not None and data is not None:
-            raise InputError(f"--{name} {value:g} with --data {data}: a clip of a set is taken whole; leave one away")
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"--{name} {value:g}: must be a positive number of seconds")
-    folder = os.path.isdir(video)
-    if folder and not any(is_image(name) for name in os.listdir(video)):
-        raise InputError(
-            f"{video}: is a folder; give one video, or for all of them a set: actprompt prepare, then actprompt "
-            "evaluate RUN --data DATA"
-        )
-    if frame_rate is not None and (not folder or not 0 < frame_rate < math.inf):
-        problem = "must be a positive number of frames per second" if folder else f"{video} is a file, with its own"
-        raise InputError(f"--frame-rate {frame_rate:g}: {problem}")
 
 
 def _warnings(model: ActionModel, inputs: VideoInput) -> list[str]:

@@ -5,13 +5,17 @@ Shapes: T frames, J joints, P parameters.
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actprompt.data.dataset import ClipTensors, Inputs
-from actprompt.data.extract import encode_clip, preprocess
+from actprompt.data.extract import encode_clip
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.video import VideoClip, VideoInfo, read_clip
+from actprompt.data.video.frame_folder import is_image
+from actprompt.data.video.pixels import preprocess
 from actprompt.inference.skeleton_input import (
     ClipParameters,
     absent,
@@ -160,3 +164,42 @@ def input_tensors(model: ActionModel, clip: Clip, frames: VideoClip, measured: C
     skeletons = None if model.encoder is None else {clip.id: measured.joints}
     inputs = Inputs(ids, features, pixels, skeletons, model_joints(model), parameters)
     return model.clip_tensors(ids, inputs)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise InputError for a threshold that is no probability."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g}: must be a probability from 0 to 1")
+
+
+def check_source(
+    video: str | Path,
+    *,
+    skeleton: str | Path | None = None,
+    data: str | Path | None = None,
+    frame_rate: float | None = None,
+    window: float | None = None,
+    stride: float | None = None,
+) -> None:
+    """Check the arguments of a prediction before anything is read.
+
+    Raises:
+        InputError: windows of a clip of a set or that are not positive, two sources of the skeleton, a folder of
+            videos, a frame rate that is none or goes with a file.
+    """
+    if skeleton is not None and data is not None:
+        raise InputError(f"--skeleton {skeleton} with --data {data}: both give the skeleton; leave one away")
+    for name, value in (("window", window), ("stride", stride)):
+        if value is not None and data is not None:
+            raise InputError(f"--{name} {value:g} with --data {data}: a clip of a set is taken whole; leave one away")
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name} {value:g}: must be a positive number of seconds")
+    folder = os.path.isdir(video)
+    if folder and not any(is_image(name) for name in os.listdir(video)):
+        raise InputError(
+            f"{video}: is a folder; give one video, or for all of them a set: actprompt prepare, then actprompt "
+            "evaluate RUN --data DATA"
+        )
+    if frame_rate is not None and (not folder or not 0 < frame_rate < math.inf):
+        problem = "must be a positive number of frames per second" if folder else f"{video} is a file, with its own"
+        raise InputError(f"--frame-rate {frame_rate:g}: {problem}")

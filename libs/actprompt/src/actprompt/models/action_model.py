@@ -37,7 +37,7 @@ from icube_common.prompts.ridge_init import CaptionTerm, LinearProjection
 from icube_common.tabular import TabularBranch
 from icube_common.training import load_backbone
 from icube_common.training.calibration import Rejection, no_calibration
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 
 class ActionOutput(NamedTuple):
@@ -58,7 +58,7 @@ class ActionModel(nn.Module, PretrainedModel):
     """Action classifier from frames, skeleton trajectories and named parameters by cosines with class prompts.
 
     `for_dataset` makes one for a data set, `actprompt.train` trains it, `save_pretrained` writes it, and
-    ``from_pretrained(source, head=None, vlm=None)`` reads it.
+    ``from_pretrained(source, head=None, encoder=None, vlm=None)`` reads it.
 
     Args:
         prompts: of the classes in the order of the logits; they hold the frozen backbone.
@@ -133,6 +133,7 @@ class ActionModel(nn.Module, PretrainedModel):
         config: ActConfig | None = None,
         *,
         head: Head | None = None,
+        encoder: EncoderLike | None = None,
         vlm: FrozenVLM | None = None,
     ) -> ActionModel:
         """An untrained model for the classes, joints and parameters of a data set.
@@ -142,6 +143,8 @@ class ActionModel(nn.Module, PretrainedModel):
             config: all settings.
             head: a temporal head in place of ``config.visual.head``: a class, called with ``width=D``, or an instance
                 that maps frame features (B, T, D) to clip features (B, F).
+            encoder: an encoder of frames or clips in place of the image tower: a class, called without arguments, or an
+                instance (see `icube_common.vlm.Encoder`).
             vlm: the frozen backbone, where it is loaded already.
 
         Raises:
@@ -157,7 +160,7 @@ class ActionModel(nn.Module, PretrainedModel):
             names = source.parameters().names
             joints = source.joint_names if config.skeleton.trajectory else ()
         texts = class_texts(manifest, config)
-        vlm = vlm or load_backbone(config.vlm, config.train)
+        vlm = vlm or load_backbone(config.vlm, config.train, encoder=encoder)
         return cls.for_classes(
             vlm, texts, manifest.class_names, config, joint_names=joints, parameters=names, head=head
         )

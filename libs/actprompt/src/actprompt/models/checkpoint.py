@@ -21,9 +21,9 @@ from icube_common.errors import InputError
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
-from icube_common.training import load_backbone
+from icube_common.training import custom_encoder, load_saved_backbone
 from icube_common.training.calibration import Calibration, Rejection
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 PROMPTS = "prompts"
 FORMAT = ModelFormat(
@@ -47,6 +47,7 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
         "captioner": None if model.captioner is None else model.captioner.to_dict(),
         "branch": None if model.branch is None else model.branch.to_dict(),
         "head": head_name(model),
+        "image_encoder": custom_encoder(model.vlm, model.config.vlm),
         "calibration": model.calibration.to_dict(),
         "rejection": None if model.rejection is None else model.rejection.to_dict(),
         "backbone": model.vlm.describe(),
@@ -62,18 +63,25 @@ def save_model(folder: str | Path, model: ActionModel, *, overwrite: bool = Fals
     )
 
 
-def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM | None = None) -> ActionModel:
+def load_model(
+    source: str | Path,
+    *,
+    head: Head | None = None,
+    encoder: EncoderLike | None = None,
+    vlm: FrozenVLM | None = None,
+) -> ActionModel:
     """Read a trained model, in eval mode on the backbone's device.
 
     Args:
         source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
         head: the custom temporal head that it was trained with.
+        encoder: the image encoder that it was trained with, where that was a class or an instance.
         vlm: the backbone, where it is loaded already; by default that of the configuration, on a GPU where there is one
             and the training was not set to ``device=cpu``.
 
     Raises:
         InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom head that is
-            not given, or another backbone than it was trained on.
+            not given, or another backbone or encoder than it was trained on.
     """
     folder, config, description = FORMAT.read(source, ActConfig)
     name = description.get("head")
@@ -81,7 +89,9 @@ def load_model(source: str | Path, *, head: Head | None = None, vlm: FrozenVLM |
         raise InputError(f"{folder}: was trained with the custom head {name}; load it with head={name}")
     if head is not None and not name:
         raise InputError(f"{folder}: was trained with visual.head={config.visual.head}, not with a custom head")
-    vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
+    vlm = load_saved_backbone(
+        folder, config.vlm, config.train, recorded=description.get("image_encoder"), encoder=encoder, vlm=vlm
+    )
     prompts = PromptLearner.from_pretrained(folder / PROMPTS, vlm)
     with FORMAT.guard(folder):
         encoder = None if description["encoder"] is None else TrajectoryEncoder.from_dict(description["encoder"])

@@ -1,7 +1,7 @@
 """Visual branch: frame features to a clip feature in the space of the texts, with a temporal head of the user's choice.
 
 Shapes: B clips, T frames, W width of the backbone's image features, D of the space that images and texts share (equal
-unless the backbone has separate features), F of what a temporal head returns.
+unless the backbone has separate features), F of what a temporal head returns. An encoder of clips gives T = 1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from actprompt.config import VisualConfig
 from actprompt.data.dataset import Batch
+from actprompt.data.video.pixels import check_encoder
 from actprompt.models.temporal_heads import make_head
 from actprompt.models.visual_prompts import PromptedTower
 from icube_common.errors import InputError
@@ -74,14 +75,23 @@ class VisualBranch(nn.Module):
         head: a temporal head in place of ``config.head``.
 
     Raises:
-        InputError: as `build_custom_head`, `actprompt.models.temporal_heads.make_head` and `PromptedTower`.
+        InputError: a head of frames with an encoder of clips, or as `build_custom_head`,
+            `actprompt.models.temporal_heads.make_head` and `PromptedTower`.
     """
 
     def __init__(
         self, vlm: FrozenVLM, config: VisualConfig, *, frames: int, seed: int, head: Head | None = None
     ) -> None:
         super().__init__()
+        check_encoder(vlm, frames)
         dim = vlm.feature_dim
+        if vlm.kind == "clip":
+            frames = 1
+            if head is None and config.head != "mean":
+                raise InputError(
+                    f"visual.head={config.head}: {vlm.encoder} gives one feature of a clip, and there are no frames to "
+                    "pool; set visual.head=mean"
+                )
         self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
         self.tower = (
             PromptedTower(

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from actprompt.config import ActConfig
 from actprompt.data.dataset import Inputs
-from actprompt.data.extract import read_pixels, video_features
+from actprompt.data.extract import video_features
 from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.pose.sources import SkeletonSource
+from actprompt.data.video.pixels import read_pixels
 from icube_common.vlm import FrozenVLM
 
 

@@ -35,7 +35,7 @@ from icube_common.training import (
     trained_on,
     training_report,
 )
-from icube_common.vlm import FrozenVLM, feature_fingerprint
+from icube_common.vlm import EncoderLike, FrozenVLM, feature_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def train(
     protocol: str | None = None,
     exclude_subjects: Sequence[str] = (),
     features: str | Path | None = None,
+    encoder: EncoderLike | None = None,
 ) -> TrainingResult:
     """Train a model on a data set and save it.
 
@@ -75,6 +76,7 @@ def train(
         protocol: a published split, whose training side is used; by default all clips.
         exclude_subjects: subjects without a part in the training.
         features: folder of frame features; by default below the data.
+        encoder: an image encoder for settings, as for `ActionModel.for_dataset`; a model has its own.
 
     Raises:
         InputError: a bad set, setting or output folder, or a model of other classes; nothing is written then.
@@ -89,7 +91,9 @@ def train(
         check_same_data(out, fingerprint=manifest.fingerprint, selection=selection)
     fold = training_fold(manifest, config, protocol=protocol, exclude_subjects=exclude_subjects)
     texts = class_texts(manifest, config)
-    vlm = load_backbone(config.vlm, config.train) if isinstance(model, ActConfig) else model.vlm
+    if isinstance(model, ActionModel) and encoder is not None:
+        raise InputError("encoder: the model has its own; give it to ActionModel.for_dataset")
+    vlm = model.vlm if isinstance(model, ActionModel) else load_backbone(config.vlm, config.train, encoder=encoder)
     folder = features_folder(manifest.folder, features, config, vlm)
     inputs = load_inputs(manifest, config, vlm, features=folder)
     check_fold(inputs, fold, config)

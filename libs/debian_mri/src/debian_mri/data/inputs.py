@@ -26,10 +26,14 @@ from debian_mri.data.feature_store import (
     ScanFeatures,
     ScanImages,
     SliceInfo,
+    check_encoder,
     encode_scans,
     features_folder,
     open_folder,
+    pixel_features,
+    read_pixels,
     scan_signs,
+    uses_pixels,
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
@@ -49,7 +53,7 @@ class Inputs:
 
     Attributes:
         ids: in the manifest's order.
-        features: scan id -> ``(S, W)`` of the frozen image encoder.
+        features: scan id -> ``(S, W)`` of the image branch: of the frozen image encoder, or pixels.
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
@@ -58,6 +62,7 @@ class Inputs:
         warnings: warnings about the tables.
         joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
         volume_disclaimers: program, disclaimers and citations of a table of volumes.
+        encoded: scan id -> ``(S, E)`` of the frozen image encoder for baselines, where ``features`` are pixels.
     """
 
     ids: tuple[str, ...]
@@ -70,6 +75,7 @@ class Inputs:
     warnings: tuple[str, ...] = ()
     joint: Mapping[str, Float[Tensor, "s d"]] | None = None
     volume_disclaimers: tuple[str, ...] = ()
+    encoded: Mapping[str, Float[Tensor, "s e"]] | None = None
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
@@ -78,7 +84,15 @@ class Inputs:
         table = features if features is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
-        return replace(self, ids=ids, features=features, joint=None, biomarkers=biomarkers, demographics=demographics)
+        return replace(
+            self,
+            ids=ids,
+            features=features,
+            joint=None,
+            encoded=None,
+            biomarkers=biomarkers,
+            demographics=demographics,
+        )
 
 
 def _through(table: TabularData | None, view: View) -> TabularData | None:
@@ -119,7 +133,12 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
 
 
 def load_inputs(
-    manifest: Manifest, config: MriConfig, vlm: FrozenVLM | None = None, *, features: str | Path | None = None
+    manifest: Manifest,
+    config: MriConfig,
+    vlm: FrozenVLM | None = None,
+    *,
+    features: str | Path | None = None,
+    encode: bool = False,
 ) -> Inputs:
     """Load the inputs of a configuration for a set's scans.
 
@@ -128,6 +147,7 @@ def load_inputs(
         config: all settings.
         vlm: the backbone of slice features; None where ``config.visual.enabled`` is false.
         features: folder of slice features; what is missing in it is computed and stored. None: below the set.
+        encode: load features of the frozen image encoder also where the image branch takes pixels.
 
     Raises:
         InputError: an image cannot be used, features are of another backbone or other slices, a variable is of tier C
@@ -143,9 +163,14 @@ def load_inputs(
     names = tuple(config.concepts.biomarkers or candidates)
     for name in names:
         _place(name, candidates)
-    cache = None
+    encoded: dict[str, Tensor] = {}
+    cache, pixels = None, False
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
+        pixels = uses_pixels(config, vlm)
+    if config.visual.enabled and (encode or not pixels):
+        assert vlm is not None
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
@@ -154,13 +179,17 @@ def load_inputs(
         read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
         if config.visual.enabled:
             assert vlm is not None
-            read = encode_scans(scans, vlm, cache)
+            read = encode_scans(scans, vlm, cache) if encode or not pixels else read_pixels(scans)
         for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
             try:
                 if one.error is not None:
                     raise one.error
                 if one.features is not None:
                     features_by_id[one.item.id], slices[one.item.id] = one.features, one.slices
+                    if encode and pixels:
+                        assert one.images is not None
+                        encoded[one.item.id] = one.features
+                        features_by_id[one.item.id] = pixel_features(one.images.slices, config.slices.planes)
                 if one.joint is not None:
                     joint[one.item.id] = one.joint
                 if config.concepts.enabled:
@@ -193,6 +222,7 @@ def load_inputs(
         (*disclaimers, *warnings),
         joint or None,
         volume_lines,
+        encoded or None,
     )
 
 

@@ -31,6 +31,7 @@ from icube_common.evaluation import Fold, Predictions, Samples, grouped_k_fold, 
 from icube_common.evaluation.runner import FoldResult, cached_predictions, fold_name, run_folds, training_seconds
 from icube_common.io.runs import RunFolder
 from icube_common.training import TrainConfig, open_run
+from icube_common.vlm import check_joint_space
 
 _SEED = 2021
 _SITE_FOLDS = 5
@@ -163,14 +164,20 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
 
 
 def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
-    """Slice features, and the plane of each slice."""
-    features = context.inputs.features
+    """Slice features of the frozen image encoder, and the plane of each slice."""
+    features = context.inputs.encoded or context.inputs.features
     assert features is not None, "comparisons load slice features"
     return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 
 
 def _joint_features(context: EvaluationContext) -> Mapping[str, Any]:
-    """Slice features in the space of the texts."""
+    """Slice features in the space of the texts.
+
+    Raises:
+        InputError: an encoder without one.
+    """
+    assert context.vlm is not None
+    check_joint_space(context.vlm)
     return context.inputs.joint or _slice_features(context)[0]
 
 

@@ -16,7 +16,7 @@ from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.inputs import Inputs, demographic_table, load_inputs
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.baselines.daft import CNN_MM, SLICE_SIDE, VOLUME_MM
-from debian_mri.evaluation.baselines.image_grids import BLOCKS, VOXEL_MM, coarse, stacked
+from debian_mri.imaging.slices import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.slice_pooling import Pooling
@@ -27,7 +27,7 @@ from icube_common.evaluation import Fold, Samples, make_predictions
 from icube_common.evaluation.runner import FoldResult, cached_predictions
 from icube_common.tabular import TabularData
 from icube_common.training import load_backbone, open_run
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 Array = npt.NDArray[np.float64]
 
@@ -180,6 +180,8 @@ class EvaluationContext:
         pooling: Pooling | None = None,
         folds: Path | None = None,
         features: str | Path | None = None,
+        encoder: EncoderLike | None = None,
+        vlm: FrozenVLM | None = None,
     ) -> EvaluationContext:
         """Load everything that folds need.
 
@@ -192,6 +194,8 @@ class EvaluationContext:
             pooling: a custom slice pooling of the configured model.
             folds: where the configured model's own folds are kept.
             features: folder of slice features; None: below the set.
+            encoder: an encoder in place of the image tower.
+            vlm: the frozen backbone, where it is loaded already.
         """
         samples = samples or manifest.samples()
         sequences = sorted({scan.sequence for scan in manifest.scans})
@@ -206,8 +210,9 @@ class EvaluationContext:
                     loaded = both
                 except InputError:
                     pass  # comparisons with the table are left out, with this reason
-        vlm = load_backbone(loaded.vlm, loaded.train) if loaded.needs_encoder else None
-        inputs = load_inputs(manifest, loaded, vlm, features=features)
+        if vlm is None and loaded.needs_encoder:
+            vlm = load_backbone(loaded.vlm, loaded.train, encoder=encoder)
+        inputs = load_inputs(manifest, loaded, vlm, features=features, encode=wider)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
             note = vlm.weights_warning

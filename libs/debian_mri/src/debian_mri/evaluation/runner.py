@@ -60,6 +60,7 @@ from icube_common.evaluation.runner import (
 from icube_common.io.csv import file_digest
 from icube_common.tabular import TabularData
 from icube_common.training import check_config
+from icube_common.vlm import EncoderLike
 
 # warning of a fold without validation, which is by design here
 _NO_VALIDATION = "no validation rows: none asked for"
@@ -73,6 +74,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     protocol: str = "group-kfold",
     options: ProtocolOptions | None = None,
     comparisons: str = "none",
@@ -87,6 +89,7 @@ def evaluate(
         out: the evaluation's folder, where an interrupted evaluation of the same settings is resumed; by default
             nothing is written.
         pooling: a custom slice pooling, as for `MriModel.for_dataset`.
+        encoder: an encoder in place of the image tower, as for `MriModel.for_dataset`.
         protocol: ``group-kfold``, ``leave-one-site-out`` or ``given``.
         options: of the protocol.
         comparisons: ``all``, ``none`` or names with commas (`debian_mri.evaluation.comparisons.COMPARISONS`).
@@ -97,12 +100,8 @@ def evaluate(
         InputError: a bad set, setting, protocol or output folder; the site determines the class.
     """
     if out is None:
-        rest: dict[str, Any] = {
-            "pooling": pooling,
-            "options": options,
-            "comparisons": comparisons,
-            "features": features,
-        }
+        rest: dict[str, Any] = {"pooling": pooling, "encoder": encoder, "options": options, "comparisons": comparisons}
+        rest["features"] = features
         return in_temporary_folder(functools.partial(evaluate, data, config, protocol=protocol, **rest))
     begun = time.monotonic()
     config, options, out = config or MriConfig(), options or ProtocolOptions(), Path(out)
@@ -116,6 +115,8 @@ def evaluate(
         "comparisons": list(names),
         "pooling": None if pooling is None else repr(pooling),
     }
+    if encoder is not None:
+        record["encoder"] = encoder if isinstance(encoder, str) else repr(encoder)
     if config.concepts.enabled and config.concepts.volumes:
         record["volumes"] = file_digest(Path(config.concepts.volumes))
     check_same_evaluation(out, record, overwrite=overwrite)
@@ -126,9 +127,8 @@ def evaluate(
     for fold in folds:
         check_fold(fold, config)
     trainings = out / "folds"
-    context = EvaluationContext.load(
-        manifest, config, out, wider=bool(names), pooling=pooling, folds=trainings, features=features
-    )
+    parts: dict[str, Any] = {"pooling": pooling, "encoder": encoder, "features": features}
+    context = EvaluationContext.load(manifest, config, out, wider=bool(names), folds=trainings, **parts)
     # nothing is written, nor an earlier evaluation removed, before everything has been checked
     open_folder(out, record, overwrite=overwrite)
     predictions, warnings = run_folds(folds, lambda fold: context.train(fold, trainings / fold_name(fold)))
@@ -157,6 +157,7 @@ def evaluate_run(
     out: str | Path,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     subjects: Sequence[str] = (),
     volumes: str | Path | None = None,
     comparisons: str = "none",
@@ -172,6 +173,7 @@ def evaluate_run(
         data: a data set with the model's classes, or some of them.
         out: the evaluation's folder.
         pooling: the custom slice pooling that a run was trained with.
+        encoder: the image encoder that a run was trained with, where that was a class or an instance.
         subjects: only these people of the set.
         volumes: table of volumes of the scans, for a model of volumes; by default that of the training.
         comparisons: as for `evaluate`.
@@ -184,7 +186,7 @@ def evaluate_run(
     """
     begun = time.monotonic()
     out, names = Path(out), chosen(comparisons)
-    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
     if volumes is not None:
         model.use_volumes(volumes)
     config, labels = model.config, list(model.labels)
@@ -210,7 +212,10 @@ def evaluate_run(
     }
     check_same_evaluation(out, record, overwrite=overwrite)
     samples = _samples(manifest, rows, labels)
-    context = EvaluationContext.load(manifest, config, out, samples=samples, wider=bool(names), features=features)
+    vlm = None if model.image_branch is None else model.image_branch.vlm
+    context = EvaluationContext.load(
+        manifest, config, out, samples=samples, wider=bool(names), features=features, vlm=vlm
+    )
     inputs, column_warnings = align_columns(used_by(context.inputs, config), model)
     fold = zero_shot(context.samples)
     logits = predict_logits(model, inputs.part(fold.test_inputs))

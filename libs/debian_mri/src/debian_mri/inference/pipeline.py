@@ -13,6 +13,7 @@ from debian_mri.explanation.explain import explain_scan
 from debian_mri.explanation.html_report import save_report, write_page, write_tsv
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import explain
+from debian_mri.imaging.preprocess import Volume
 from debian_mri.inference.scan_input import ScanSource, check_values, load_scan_input, scan_of_set
 from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
@@ -20,6 +21,7 @@ from debian_mri.models.slice_pooling import Pooling
 from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedPipeline
 from icube_common.io.runs import check_output_path
+from icube_common.vlm import EncoderLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +31,12 @@ class MriPrediction:
     Attributes:
         explanation: all numbers of the prediction.
         images: the slices (H, W), 0 to 1.
+        volume: the preprocessed volume; None for slice images.
     """
 
     explanation: Explanation
     images: tuple[Any, ...]
+    volume: Volume | None = None
 
     @property
     def text(self) -> str:
@@ -79,7 +83,7 @@ class MriPrediction:
         Raises:
             InputError: the file exists and ``overwrite`` is False, or it cannot be written.
         """
-        return write_page(path, self.explanation, self.images, overwrite=overwrite)
+        return write_page(path, self.explanation, self.images, volume=self.volume, overwrite=overwrite)
 
     def save_tsv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all numbers as a table; raises as `save_html`."""
@@ -152,7 +156,7 @@ class MriPipeline(PretrainedPipeline):
             InputError: as `debian_mri.inference.scan_input.load_scan_input`.
         """
         scan_input = load_scan_input(self.model, source, values=values)
-        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images)
+        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images, source.volume)
 
 
 def predict(
@@ -160,6 +164,7 @@ def predict(
     image: str | Path | Sequence[str | Path] | None = None,
     *,
     pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
     volumes: str | Path | None = None,
     html: str | Path | None = None,
     tsv: str | Path | None = None,
@@ -173,6 +178,7 @@ def predict(
         run: a trained model, or what `MriPipeline.from_pretrained` takes.
         image: as for `MriPipeline`.
         pooling: the custom slice pooling that a run was trained with.
+        encoder: the image encoder that a run was trained with, where that was a class or an instance.
         volumes: table of volumes that holds the scan, for a model of volumes; by default that of the training.
         html: a page to write.
         tsv: a table of all numbers to write.
@@ -189,9 +195,10 @@ def predict(
                 raise InputError(f"{path}: is a folder; give the file to write, such as {Path(path) / 'page.html'}")
             check_output_path(path, overwrite=overwrite)
     check_source(image, data=options.get("data"), scan_id=options.get("scan_id"))
-    pipeline = MriPipeline(run) if isinstance(run, MriModel) else MriPipeline.from_pretrained(run, pooling=pooling)
+    model = run if isinstance(run, MriModel) else MriModel.from_pretrained(run, pooling=pooling, encoder=encoder)
     if volumes is not None:
-        pipeline.model.use_volumes(volumes)
+        model.use_volumes(volumes)
+    pipeline = MriPipeline(model)
     prediction = pipeline(image, **options)
     for path, save in ((html, prediction.save_html), (tsv, prediction.save_tsv), (report, prediction.save_report)):
         if path is not None:

@@ -28,9 +28,9 @@ from icube_common.errors import InputError
 from icube_common.io.pretrained import ModelFormat
 from icube_common.prompts import PromptLearner
 from icube_common.tabular import TabularBranch
-from icube_common.training import load_backbone
+from icube_common.training import custom_encoder, load_saved_backbone
 from icube_common.training.calibration import Calibration
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 FORMAT = ModelFormat(
     version=3,
@@ -71,6 +71,7 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
             "slices": branch.pooling.slices,
             "pooling": pooling_name(model),
             "branch": None if branch.branch is None else branch.branch.to_dict(),
+            "encoder": custom_encoder(branch.vlm, model.config.vlm),
             "backbone": branch.vlm.describe(),
         },
         "calibration": model.calibration.to_dict(),
@@ -87,18 +88,25 @@ def save_model(folder: str | Path, model: MriModel, *, overwrite: bool = False) 
     )
 
 
-def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: FrozenVLM | None = None) -> MriModel:
+def load_model(
+    source: str | Path,
+    *,
+    pooling: Pooling | None = None,
+    encoder: EncoderLike | None = None,
+    vlm: FrozenVLM | None = None,
+) -> MriModel:
     """Read a trained model, in eval mode on the backbone's device.
 
     Args:
         source: a run folder, its ``model``, or a repository of the Hugging Face hub (``owner/name``).
         pooling: the custom slice pooling that it was trained with.
+        encoder: the image encoder that it was trained with, where that was a class or an instance.
         vlm: the backbone, where it is loaded already; by default that of the configuration, loaded for an image branch
             only, on a GPU where there is one and the training was not set to ``device=cpu``.
 
     Raises:
         InputError: no such folder or repository, a damaged file, a model of an earlier version, a custom pooling that
-            is not given, or another backbone than it was trained on.
+            is not given, or another backbone or encoder than it was trained on.
     """
     folder, config, description = FORMAT.read(source, MriConfig)
     custom = (description["image_branch"] or {}).get("pooling")
@@ -108,6 +116,9 @@ def load_model(source: str | Path, *, pooling: Pooling | None = None, vlm: Froze
         raise InputError(
             f"{folder}: was trained with visual.pooling={config.visual.pooling}, not with a custom pooling"
         )
+    if description["image_branch"] is not None:
+        recorded = description["image_branch"].get("encoder")
+        vlm = load_saved_backbone(folder, config.vlm, config.train, recorded=recorded, encoder=encoder, vlm=vlm)
     with FORMAT.guard(folder):
         model = _untrained(folder, config, description, pooling, vlm)
         model.calibration = Calibration.from_dict(description["calibration"])
@@ -144,7 +155,7 @@ def _untrained(
             covariates=head["covariates"],
         )
     if branch is not None:
-        vlm = vlm or load_backbone(config.vlm, config.train, predict=True)
+        assert vlm is not None, "an image branch needs a backbone"
         film = config.demographics.mode == "film" and variables is not None
         image_branch = ImageBranch(
             PromptLearner.from_pretrained(folder / PROMPTS, vlm),
@@ -160,7 +171,7 @@ def _untrained(
 def _card(model: MriModel, description: Mapping[str, Any]) -> str:
     trained, used = description["trained_on"], []
     if model.image_branch is not None:
-        used.append(f"slice images ({model.image_branch.vlm.origin})")
+        used.append(f"slice images ({model.image_branch.source})")
     if model.biomarkers is not None:
         used.append(f"biomarkers ({', '.join(model.biomarkers.names)})")
     if model.variables is not None:

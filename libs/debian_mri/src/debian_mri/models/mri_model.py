@@ -37,7 +37,7 @@ from icube_common.errors import InputError
 from icube_common.io.pretrained import PretrainedModel
 from icube_common.training import load_backbone
 from icube_common.training.calibration import no_calibration
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import EncoderLike, FrozenVLM
 
 Batch = Mapping[str, Tensor]
 """``slices (B, S, D)``, NaN for slices that a scan does not have; ``biomarkers (B, K)`` and ``variables (B, P)``, NaN
@@ -70,7 +70,7 @@ class MriModel(nn.Module, PretrainedModel):
     """Classifier of brain MRI from biomarkers, slice features and clinical variables by named contributions.
 
     `for_dataset` makes one for a data set, `debian_mri.train` trains it, `save_pretrained` writes it, and
-    ``from_pretrained(source, pooling=None, vlm=None)`` reads it.
+    ``from_pretrained(source, pooling=None, encoder=None, vlm=None)`` reads it.
 
     Args:
         config: all settings.
@@ -119,6 +119,7 @@ class MriModel(nn.Module, PretrainedModel):
         config: MriConfig | None = None,
         *,
         pooling: Pooling | None = None,
+        encoder: EncoderLike | None = None,
         vlm: FrozenVLM | None = None,
         features: str | Path | None = None,
     ) -> MriModel:
@@ -129,6 +130,8 @@ class MriModel(nn.Module, PretrainedModel):
             config: all settings.
             pooling: a slice pooling in place of ``config.visual.pooling``: a class, called with ``width=D``, or an
                 instance that maps slice features (B, S, D) to scan features (B, F).
+            encoder: an encoder of slices or volumes in place of the image tower: a class, called without arguments, or
+                an instance (see `icube_common.vlm.Encoder`).
             vlm: the frozen backbone, where it is loaded already.
             features: folder of slice features; by default below the data.
 
@@ -138,7 +141,7 @@ class MriModel(nn.Module, PretrainedModel):
         """
         config, manifest = config or MriConfig(), ScanDataset.open(data).manifest
         if vlm is None and config.needs_encoder:
-            vlm = load_backbone(config.vlm, config.train)
+            vlm = load_backbone(config.vlm, config.train, encoder=encoder)
         inputs = load_inputs(manifest, config, vlm, features=features)
         texts = MriTexts.of(manifest, config)
         return cls.for_inputs(inputs, manifest.class_names, config, vlm, texts, pooling=pooling)

@@ -25,6 +25,7 @@ from icube_common.io.runs import RunFolder
 from icube_common.training import TrainingResult, finish_run, training_report
 from icube_common.training.run import check_same_data, load_backbone
 from icube_common.training.validation import check_start, open_run
+from icube_common.vlm import EncoderLike
 
 
 def train(
@@ -34,6 +35,7 @@ def train(
     *,
     exclude_subjects: Sequence[str] = (),
     features: str | Path | None = None,
+    encoder: EncoderLike | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainingResult:
@@ -45,6 +47,7 @@ def train(
         out: the run folder, as described in `icube_common.io.runs`.
         exclude_subjects: subjects without a part in the training.
         features: folder of slice features; by default below the data.
+        encoder: an image encoder for settings, as for `MriModel.for_dataset`; a model has its own.
         resume: resume from the newest whole checkpoint of ``out``.
         overwrite: replace an existing ``out``.
 
@@ -62,10 +65,12 @@ def train(
     check_fold(fold, config)
     texts = MriTexts.of(manifest, config)
     untrained = model if isinstance(model, MriModel) else None
+    if untrained is not None and encoder is not None:
+        raise InputError("encoder: the model has its own; give it to MriModel.for_dataset")
     if untrained is not None and untrained.image_branch is not None:
         vlm = untrained.image_branch.vlm
     else:
-        vlm = load_backbone(config.vlm, config.train) if config.needs_encoder else None
+        vlm = load_backbone(config.vlm, config.train, encoder=encoder) if config.needs_encoder else None
     inputs = load_inputs(manifest, config, vlm, features=features)
     if untrained is not None:
         check_inputs(untrained, used_by(inputs, config), fold)

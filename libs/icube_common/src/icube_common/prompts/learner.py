@@ -34,7 +34,7 @@ from icube_common.prompts.features import class_means, unit_means
 from icube_common.prompts.initialise import plan_prompts
 from icube_common.prompts.layout import lay_out
 from icube_common.vlm.backbone import FrozenVLM
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.vlm.checkpoints.fingerprint import name_difference, warn_other_versions
 from icube_common.vlm.text_encoder import trim_padding
 
 logger = logging.getLogger(__name__)

@@ -19,9 +19,12 @@ from icube_common.vlm.config import VLMConfig
 if TYPE_CHECKING:
     from icube_common.training.loop import FitResult
     from icube_common.vlm.backbone import FrozenVLM
+    from icube_common.vlm.encoders.base import EncoderLike
 
 
-def load_backbone(vlm: VLMConfig, train: TrainConfig, *, predict: bool = False) -> FrozenVLM:
+def load_backbone(
+    vlm: VLMConfig, train: TrainConfig, *, predict: bool = False, encoder: EncoderLike | None = None
+) -> FrozenVLM:
     """Load a frozen backbone on the device of a training.
 
     Args:
@@ -29,6 +32,7 @@ def load_backbone(vlm: VLMConfig, train: TrainConfig, *, predict: bool = False) 
         train: gives device and mixed precision.
         predict: for a trained model, which may be used on another machine than it was trained on: ``device=cuda``
             counts as ``auto``.
+        encoder: an encoder in place of the image tower: a class or an instance; by default that of ``vlm``.
 
     Raises:
         InputError: there is no such device, or as `icube_common.vlm.VLMConfig.load`.
@@ -36,7 +40,43 @@ def load_backbone(vlm: VLMConfig, train: TrainConfig, *, predict: bool = False) 
     from icube_common.vlm.device import default_device
 
     choice = "auto" if predict and train.device == "cuda" else train.device
-    return vlm.load(default_device(choice), mixed_precision=train.mixed_precision)
+    return vlm.load(default_device(choice), mixed_precision=train.mixed_precision, encoder=encoder)
+
+
+def custom_encoder(vlm: FrozenVLM, config: VLMConfig) -> str | None:
+    """Name of an encoder that was given as a class or an instance; None for that of a configuration, or for none."""
+    return vlm.encoder.name if vlm.encoder is not None and config.encoder is None else None
+
+
+def load_saved_backbone(
+    folder: str | Path,
+    config: VLMConfig,
+    train: TrainConfig,
+    *,
+    recorded: str | None,
+    encoder: EncoderLike | None = None,
+    vlm: FrozenVLM | None = None,
+) -> FrozenVLM:
+    """The backbone of a saved model, for predictions.
+
+    Args:
+        folder: of the model, for messages.
+        config: which backbone.
+        train: as for `load_backbone`.
+        recorded: `custom_encoder` of its training.
+        encoder: the encoder that it was trained with, where that was a class or an instance.
+        vlm: the backbone, where it is loaded already.
+
+    Raises:
+        InputError: an encoder is missing, or one was given to a model without, or as `load_backbone`.
+    """
+    if vlm is not None:
+        return vlm
+    if recorded and encoder is None:
+        raise InputError(f"{folder}: was trained with the encoder {recorded}; load it with encoder={recorded}")
+    if encoder is not None and not recorded:
+        raise InputError(f"{folder}: was trained with vlm.encoder={config.encoder}, not with an encoder of its own")
+    return load_backbone(config, train, predict=True, encoder=encoder)
 
 
 def check_same_data(out: str | Path, *, fingerprint: str, selection: Mapping[str, Any]) -> None:

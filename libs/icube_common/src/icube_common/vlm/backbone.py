@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from icube_common.vlm.fingerprint import as_json, describe_text, describe_transform, digest_tensors
+from icube_common.errors import InputError
+from icube_common.vlm.checkpoints.fingerprint import as_json, describe_text, describe_transform, digest_tensors
+from icube_common.vlm.encoders.base import IMAGE, Encoder
 from icube_common.vlm.text_encoder import TextEncoder, TextTokens, read_tokens, tokenize, trim_padding
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,6 +54,7 @@ class ModelSource:
         preprocessing_assumed: preprocessing and activation of a weight file are defaults, not known.
         alignment: alignment of two towers that were not trained together on pairs of image and text, for every output;
             None for a model that was.
+        encoder: the encoder in place of the image tower, with its weights; None for the image tower itself.
     """
 
     name: str
@@ -62,13 +65,17 @@ class ModelSource:
     weights_of: str | None = None
     preprocessing_assumed: bool = False
     alignment: str | None = None
+    encoder: str | None = None
 
     @property
     def trained_on_pairs(self) -> bool:
         """True where image features lie in the space of the texts by a training on pairs, as CLIP's do."""
-        return self.image_trained and self.text_trained and self.alignment is None
+        return self.image_trained and self.text_trained and self.alignment is None and self.encoder is None
 
     def __str__(self) -> str:
+        if self.encoder is not None:
+            untrained = "" if self.text_trained else "untrained "
+            return f"{self.encoder}, without a joint space with the {untrained}text tower of {self.name}"
         if self.alignment is not None:
             return f"{self.name} ({self.alignment})"
         if self.image_trained and self.text_trained:
@@ -90,7 +97,7 @@ class FrozenVLM(nn.Module):
             some towers lie on a hub.
         context_length: token ids that its text tower takes.
         origin: where the weights come from.
-        config: its model configuration, as `icube_common.vlm.fingerprint.describe_model` gives it.
+        config: its model configuration, as `icube_common.vlm.checkpoints.fingerprint.describe_model` gives it.
         preprocess_config: what ``preprocess`` was made from.
         precision: of the weights, and of the matrix products: ``fp32``, ``bf16``, ``fp16``.
         versions: of the libraries that run and preprocess; recorded, and no part of the fingerprint.
@@ -159,13 +166,26 @@ class FrozenVLM(nn.Module):
             return self.encode_ids(ids).shape[-1]
 
     @property
+    def encoder(self) -> Encoder | None:
+        """The encoder in place of the image tower; None for the image tower itself."""
+        visual = getattr(self.model, "visual", None)
+        return visual if isinstance(visual, Encoder) else None
+
+    @property
+    def kind(self) -> str:
+        """Input of the image tower: ``"image"``, or ``"clip"`` or ``"volume"`` of an encoder."""
+        return IMAGE if self.encoder is None else self.encoder.kind
+
+    @property
     def separate_features(self) -> bool:
         """True where learned heads have image features of their own, apart from those in the space of the texts."""
-        return hasattr(self.model, "encode_image_features")
+        return self.encoder is None and hasattr(self.model, "encode_image_features")
 
     @property
     def feature_dim(self) -> int:
         """Width W of the image features for learned heads; D where these are the ones in the space of the texts."""
+        if self.encoder is not None:
+            return self.encoder.width
         return int(self.model.feature_dim) if self.separate_features else self.embed_dim  # type: ignore[arg-type]
 
     @property
@@ -243,7 +263,15 @@ class FrozenVLM(nn.Module):
             pixels: of `preprocess`.
             output: ``"joint"``: normalised, in the space of the texts; ``"features"``: for learned heads, as the image
                 tower has them, where they are separate (`separate_features`), else the joint ones.
+
+        Raises:
+            InputError: ``"joint"`` features of an encoder that has none.
         """
+        if self.encoder is not None:
+            if output == "joint":
+                check_joint_space(self)
+            with self.autocast():
+                return self.encoder(pixels.to(self.device, torch.float32)).float()
         outputs = self.encode_image_outputs(pixels)
         return outputs.joint if output == "joint" else outputs.features
 
@@ -307,8 +335,10 @@ class FrozenVLM(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """For the record of a run: name, weights, whether they are trained, configuration, versions, fingerprint."""
+        encoder = {} if self.encoder is None else {"encoder_fingerprint": self.encoder.fingerprint}
         return {
             **asdict(self.origin),
+            **encoder,
             "description": str(self.origin),
             "fingerprint": self.fingerprint,
             "model": self.config,
@@ -316,3 +346,20 @@ class FrozenVLM(nn.Module):
             "precision": self.precision,
             "versions": self.versions,
         }
+
+
+def check_joint_space(vlm: FrozenVLM, what: str = "features in the space of the texts") -> None:
+    """Check that image features can be compared with texts.
+
+    Args:
+        vlm: the backbone.
+        what: use of the comparison, for the message.
+
+    Raises:
+        InputError: the features are of an encoder that was not trained with the texts.
+    """
+    if vlm.encoder is not None:
+        raise InputError(
+            f"{what}: {vlm.encoder.name} has no joint space with the texts of {vlm.origin.name}; it takes a tower "
+            "trained on pairs of image and text (vlm.name without vlm.encoder)"
+        )

@@ -178,6 +178,11 @@ def _read(frames: Iterable[Tensor], pending: _Pending[Any]) -> Iterator[Tensor]:
         pending.result.error = InputError("no frame to encode: the source gave none")
 
 
+def _images_of(item: Tensor) -> int:
+    """Images that an input counts for in a batch: frames of a clip (T, 3, H, W), slices of a volume (1, X, Y, Z)."""
+    return max(item.shape[0], item.shape[-1] if item.shape[0] == 1 else 1) if item.ndim == 4 else 1
+
+
 class _Batches:
     """Frames that wait for a full batch, and the items that they are of."""
 
@@ -193,7 +198,7 @@ class _Batches:
             self.run()
         self._frames.append((frame, owner))
         owner.waiting += 1
-        if len(self._frames) >= self._size:
+        if len(self._frames) >= max(1, self._size // _images_of(frame)):
             self.run()
 
     def drop(self, owner: _Pending[Any]) -> None:
@@ -205,6 +210,8 @@ class _Batches:
         return nullcontext() if self._dtype is None else torch.autocast(device_type, self._dtype)
 
     def _encode(self, pixels: Tensor) -> dict[str, Tensor]:
+        if getattr(self._vlm, "encoder", None) is not None:
+            return {"features": self._vlm.encode_image(pixels, output="features")}  # type: ignore[call-arg]
         if getattr(self._vlm, "separate_features", False):
             outputs: ImageOutputs = self._vlm.encode_image_outputs(pixels)  # type: ignore[attr-defined]
             return outputs._asdict()

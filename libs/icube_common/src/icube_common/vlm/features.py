@@ -25,7 +25,7 @@ from torch import Tensor
 
 from icube_common.errors import InputError
 from icube_common.io.runs import atomic_file, read_json
-from icube_common.vlm.fingerprint import name_difference, warn_other_versions
+from icube_common.vlm.checkpoints.fingerprint import name_difference, warn_other_versions
 
 if TYPE_CHECKING:
     from icube_common.vlm.backbone import FrozenVLM
@@ -42,10 +42,11 @@ _STALE_SECONDS = 3600.0
 
 
 def feature_fingerprint(vlm: FrozenVLM) -> str:
-    """Fingerprint of features: the backbone's, and the mixed precision in which it computes, where there is one."""
+    """Fingerprint of features: that of the backbone or its encoder, and the mixed precision in which it computes."""
+    fingerprint = vlm.fingerprint if vlm.encoder is None else vlm.encoder.fingerprint
     if vlm.mixed_precision == "no":
-        return vlm.fingerprint
-    return hashlib.sha256(f"{vlm.fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
+        return fingerprint
+    return hashlib.sha256(f"{fingerprint} autocast {vlm.mixed_precision}".encode()).hexdigest()
 
 
 def describe_backbone(vlm: FrozenVLM) -> dict[str, Any]:

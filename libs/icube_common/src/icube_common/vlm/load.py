@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import nn
 
 from icube_common.errors import InputError, require, unknown
 from icube_common.vlm.backbone import PRECISIONS, FrozenVLM, ModelSource
-from icube_common.vlm.builtin.models import BUILT_IN, build
+from icube_common.vlm.checkpoints.fingerprint import describe_model, describe_text, library_versions
 from icube_common.vlm.checkpoints.pretrained import (
     CONFIG,
     PretrainedConfig,
@@ -24,7 +25,9 @@ from icube_common.vlm.checkpoints.pretrained import (
     resolve_pretrained,
 )
 from icube_common.vlm.checkpoints.weights import load_weights
-from icube_common.vlm.fingerprint import describe_model, library_versions
+from icube_common.vlm.encoders.base import EncoderLike
+from icube_common.vlm.encoders.builtin.models import BUILT_IN, build
+from icube_common.vlm.encoders.sources import make_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,10 @@ def load_vlm(
     seed: int = 0,
     only_text: bool = False,
     assume_preprocessing: bool = True,
+    encoder: EncoderLike | None = None,
+    encoder_weights: str | Path | None = None,
+    encoder_size: int | None = None,
+    warn: bool = True,
 ) -> FrozenVLM:
     """Load a vision-language model, frozen and in eval mode.
 
@@ -68,6 +75,11 @@ def load_vlm(
             does not matter.
         assume_preprocessing: for a weight file without ``weights_of`` or configuration: take open_clip's default
             preprocessing and the activation of ``name``, with a warning; False: refuse it.
+        encoder: an encoder in place of the image tower, for learned heads: a name, class or instance of
+            `icube_common.vlm.encoders.sources.make_encoder`. Text tower and prompts stay those of ``name``.
+        encoder_weights: its weight file.
+        encoder_size: voxels of a side of its volumes.
+        warn: log the warning of weights that were not trained on pairs of image and text.
 
     Raises:
         InputError: an unknown name or tag (the nearest is named); a file that does not fit the architecture, or holds
@@ -91,7 +103,7 @@ def load_vlm(
     else:
         result = resolve_pretrained(name, pretrained, weights_of)
         if result.assumed:
-            _assume(result, name, only_text=only_text, allowed=assume_preprocessing)
+            _assume(result, name, only_text=only_text or encoder is not None, allowed=assume_preprocessing)
         file = download_weights(name, result.tag) if result.tag else result.weights
         model = _build(open_clip, result, seed=seed)
         if file is not None:
@@ -108,18 +120,26 @@ def load_vlm(
         )
         source, config, preprocess = result.source, result.model, result.preprocess
         length = _context_length(open_clip, model, config)
+    described, transform = describe_model(config, model), None
+    if encoder is not None:
+        made = make_encoder(encoder, weights=encoder_weights, size=encoder_size, seed=seed)
+        # the image tower of the name goes: nothing would call it
+        model.visual = made
+        origin = dataclasses.replace(origin, image_trained=made.trained, encoder=str(made))
+        described = {**describe_text(described), "vision_cfg.encoder": made.config}
+        preprocess, transform = made.preprocess_config, made.preprocess
     vlm = FrozenVLM(
         _cast(model, precision).to(device),
-        preprocess=_make_preprocess(preprocess, name),
+        preprocess=transform or _make_preprocess(preprocess, name),
         make_tokenizer=lambda: _make_tokenizer(open_clip, name, source, tokenizer, length),
         context_length=length,
         origin=origin,
-        config=describe_model(config, model),
+        config=described,
         preprocess_config=preprocess,
         precision=precision,
         versions=library_versions(),
     )
-    if vlm.weights_warning and not (only_text and origin.text_trained):
+    if warn and vlm.weights_warning and not (only_text and origin.text_trained):
         logger.warning("%s", vlm.weights_warning)
     return vlm
 

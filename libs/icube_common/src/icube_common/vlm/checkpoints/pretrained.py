@@ -6,10 +6,11 @@ normalised, is written in open_clip's table of tags or in the ``open_clip_config
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def resolve_pretrained(
                 raise InputError(f"{key}={value}: {name} brings its own weights; leave {key} away")
         return _of_folder(folder, name) if is_folder else _of_hub(name)
     if name not in open_clip.list_models():
-        from icube_common.vlm.builtin.models import BUILT_IN
+        from icube_common.vlm.encoders.builtin.models import BUILT_IN
 
         raise unknown("vision-language model", name, [*BUILT_IN, *open_clip.list_models()])
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -286,6 +287,22 @@ def describe_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (tuple, list)) else value
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No reports and progress bars of transformers while it loads."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _clean(tag: str) -> str:

@@ -1,8 +1,8 @@
 """The backbones that need no hub: two trained towers, a trained text tower alone, and a small random model for tests.
 
 ``icube-lite``: EfficientNet-Lite0 trained on ImageNet beside the text tower of ``icube-minilm``, aligned without pairs
-by the texts of the classes (`icube_common.vlm.builtin.conse`). It compares images of objects with texts; it is no CLIP:
-actions and scenes are not among its classes. Its image features before the alignment serve learned heads.
+by the texts of the classes (`icube_common.vlm.encoders.builtin.conse`). It compares images of objects with texts; it is
+no CLIP: actions and scenes are not among its classes. Its image features before the alignment serve learned heads.
 
 ``icube-tiny``: a small open_clip configuration with random weights of a seed. It has seen nothing: for tests.
 
@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from icube_common.errors import InputError, require
 from icube_common.io.runs import user_cache
 from icube_common.vlm.backbone import ModelSource
-from icube_common.vlm.builtin import imagenet
-from icube_common.vlm.builtin.conse import TOP_CLASSES, ClassifierTower, ConSEModel, class_embeddings
+from icube_common.vlm.checkpoints.fingerprint import digest_tensors
+from icube_common.vlm.checkpoints.pretrained import quiet_transformers
+from icube_common.vlm.encoders.builtin import imagenet
+from icube_common.vlm.encoders.builtin.conse import TOP_CLASSES, ClassifierTower, ConSEModel, class_embeddings
 from icube_common.vlm.features import FeatureCache, feature_key
-from icube_common.vlm.fingerprint import digest_tensors
 from icube_common.vlm.text_encoder import tokenize, trim_padding
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def _tiny() -> Any:
 def _minilm() -> Any:
     from open_clip import CustomTextCLIP
 
-    with _quiet_transformers():
+    with _quiet_sentence_encoder():
         return CustomTextCLIP(**{**_MINILM, "text_cfg": {**_MINILM["text_cfg"], "hf_model_name": str(minilm_folder())}})
 
 
@@ -106,7 +107,7 @@ def _lite() -> ConSEModel:
     folder, classifier = minilm_folder(), imagenet.efficientnet_lite0()
     from open_clip.hf_model import HFTextEncoder
 
-    with _quiet_transformers():
+    with _quiet_sentence_encoder():
         text = HFTextEncoder(str(folder), output_dim=_LITE["embed_dim"], pooler_type="mean_pooler").eval()
     embeddings = _imagenet_embeddings(text)
     mean = embeddings.mean(0)
@@ -140,25 +141,17 @@ def _imagenet_embeddings(text: nn.Module) -> Tensor:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def _quiet_sentence_encoder() -> Iterator[None]:
     """No reports of transformers, such as about the pooling layer of the file, which mean pooling has no use for.
 
     Raises:
         InputError: the sentence encoder's files do not load.
     """
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        yield
+        with quiet_transformers():
+            yield
     except OSError as error:
         raise InputError(f"{minilm_folder()}: the sentence encoder's files do not load ({error})") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _tiny_tokenizer(length: int) -> Any:
