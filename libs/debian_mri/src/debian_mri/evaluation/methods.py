@@ -101,12 +101,12 @@ def compare_methods(
     config, options = config or MriConfig(), options or ProtocolOptions()
     listed = select_methods(methods)
     manifest = ScanDataset.open(data).manifest
-    own = only_input(config, features, age="age" in manifest.participants().names)
+    restricted = only_input(config, features, age="age" in manifest.participants().names)
     seeds = (1 if protocol == "few-shot" else 3) if seeds is None else seeds
     budget = BUDGET if budget is None else budget
     if seeds < 1 or budget < 1:
         raise InputError(f"seeds {seeds}, budget {budget}: must be at least 1")
-    settings = settings_record(own)
+    settings = settings_record(restricted)
     record = {
         "data": manifest.fingerprint,
         "protocol": protocol,
@@ -119,12 +119,12 @@ def compare_methods(
     check_same_evaluation(Path(out), record, overwrite=overwrite)
     samples = manifest.samples()
     check_site_confounding(samples)
-    context = EvaluationContext.load(manifest, own, Path(out), samples=samples, features=features_folder)
+    context = EvaluationContext.load(manifest, restricted, Path(out), samples=samples, features=features_folder)
     cases = _cases(samples, protocol, options, shots)
     for case in cases:
-        check_fold(case.train, own)
+        check_fold(case.train, restricted)
     models = {OWN: (_OwnModel(context), flatten(settings))}
-    if config != own:
+    if config != restricted:
         whole = EvaluationContext.load(manifest, config, Path(out), samples=samples, features=features_folder)
         models[CONFIGURED] = (_OwnModel(whole), flatten(settings_record(config)))
     bench = MethodBench(
