@@ -77,7 +77,7 @@ def test_thresholds_find_the_brain_with_its_ventricles() -> None:
     assert empty.any() and dice(empty, template.brain) < 0.9  # the middle of the template's brain alone
 
 
-def test_heads_are_told_from_brains() -> None:
+def test_head_or_brain() -> None:
     stripped = preprocess_volume(RawVolume(*brain()), CONFIG)
     assert stripped.mask_source == STRIPPED
     assert stripped.intracranial_ml == pytest.approx(stripped.mask.sum() * 64 / 1000)
@@ -181,7 +181,7 @@ def test_a_users_mask_by_file_and_by_folder(tmp_path: Path) -> None:
         read_mask(tmp_path / "text.nii.gz")
 
 
-def test_the_cache_and_the_page_say_which_mask(tmp_path: Path, networks: BrainNetworks) -> None:
+def test_source_of_the_mask_in_cache_and_page(tmp_path: Path, networks: BrainNetworks) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     save(folder / "head.nii.gz", *head())

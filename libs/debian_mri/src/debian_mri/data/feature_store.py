@@ -195,19 +195,6 @@ def pixel_features(images: Sequence[SliceImage], planes: Sequence[str]) -> Float
     return rows.flatten(1)
 
 
-def read_pixels(scans: Iterable[tuple[Item, ScanImages | None]]) -> Iterator[ScanFeatures[Item]]:
-    """Pixel features of scans in their order; see `encode_scans`."""
-    for item, images in scans:
-        result = ScanFeatures(item, images)
-        if images is not None:
-            try:
-                result.features = pixel_features(images.slices, images.config.slices.planes)
-                result.slices = tuple(SliceInfo(one.plane, one.position_mm, one.regions) for one in images.slices)
-            except InputError as error:
-                result.error = error
-        yield result
-
-
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
     """Folder of slice features: the given one, else below the prepared set, by backbone and slices."""
     if features is not None:

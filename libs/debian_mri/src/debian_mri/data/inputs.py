@@ -7,7 +7,7 @@ Shapes: S slices, D width of the features, K signs, P variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from debian_mri.biomarkers.volumes.table import VolumeTable
 from debian_mri.config import MriConfig
 from debian_mri.data.clinical_variables import Column
 from debian_mri.data.feature_store import (
+    Item,
     ScanFeatures,
     ScanImages,
     SliceInfo,
@@ -31,7 +32,6 @@ from debian_mri.data.feature_store import (
     features_folder,
     open_folder,
     pixel_features,
-    read_pixels,
     scan_signs,
     uses_pixels,
 )
@@ -229,6 +229,19 @@ def load_inputs(
         volume_lines,
         encoded or None,
     )
+
+
+def read_pixels(scans: Iterable[tuple[Item, ScanImages | None]]) -> Iterator[ScanFeatures[Item]]:
+    """Pixel features of scans in their order; see `encode_scans`."""
+    for item, images in scans:
+        result = ScanFeatures(item, images)
+        if images is not None:
+            try:
+                result.features = pixel_features(images.slices, images.config.slices.planes)
+                result.slices = tuple(SliceInfo(one.plane, one.position_mm, one.regions) for one in images.slices)
+            except InputError as error:
+                result.error = error
+        yield result
 
 
 def _biomarker_table(

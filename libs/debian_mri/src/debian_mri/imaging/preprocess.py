@@ -214,7 +214,7 @@ def _mask_in_mni(subject: Any, config: PreprocessConfig, volume: RawVolume, sour
 
 
 def _mask_in_native_space(subject: Any, config: PreprocessConfig, volume: RawVolume, source: Path | None) -> Any:
-    """Brain mask in native space, or that of the head where nothing tells the brain from it."""
+    """Brain mask in native space, or the mask of the head without deepbet and a file."""
     foreground = signal_mask(subject["image"].numpy()[0])
     method = config.mask
     if method == "auto":

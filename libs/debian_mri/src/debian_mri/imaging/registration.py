@@ -291,8 +291,8 @@ def map_levels(
     data: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"], levels: Float64[np.ndarray, " 3"]
 ) -> Float32[np.ndarray, "x y z"]:
     """Intensities with the tissue levels of another image, 0 outside the mask; linear between the levels."""
-    own, target = (_extended(each) for each in (tissue_levels(data[mask]), levels))
-    mapped = np.interp(data, own, target)
+    source, target = (_extended(each) for each in (tissue_levels(data[mask]), levels))
+    mapped = np.interp(data, source, target)
     return np.where(mask, mapped, 0).astype(np.float32)
 
 

@@ -31,13 +31,12 @@ from debian_mri.data.feature_store import (
     encode_scans,
     features_folder,
     open_folder,
-    read_pixels,
 )
-from debian_mri.data.inputs import Inputs
+from debian_mri.data.inputs import Inputs, read_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
-from debian_mri.imaging.preprocess import mask_warnings
+from debian_mri.imaging.preprocess import Volume, mask_warnings
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
@@ -61,6 +60,11 @@ class ScanSource:
     simulated: bool
     warnings: tuple[str, ...] = ()
     manifest: Manifest | None = None
+
+    @property
+    def volume(self) -> Volume | None:
+        """The preprocessed volume; None for slice images."""
+        return self.images.volume if self.scan.kind == "volume" else None
 
     @property
     def scan(self) -> Scan:

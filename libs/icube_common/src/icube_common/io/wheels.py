@@ -58,7 +58,7 @@ def check_digest(path: Path, digest: str, what: str) -> None:
     """Check the SHA-256 of a file.
 
     Raises:
-        InputError: it differs; ``what`` says of what it should be.
+        InputError: it differs; the message names ``what``.
     """
     if file_digest(path) != digest:
         raise InputError(f"{path}: not the {what} (SHA-256 differs)")

@@ -305,10 +305,10 @@ def _is_published(path: Path, files: AtlasFiles) -> bool:
     return True
 
 
-def _side(name: str, given: str) -> str:
+def _side(name: str, hemisphere: str) -> str:
     words = plain_name(name).split()
     # the name before the column: published tables contradict themselves
-    for word in (*words[:1], *words[-1:], given.strip().lower()):
+    for word in (*words[:1], *words[-1:], hemisphere.strip().lower()):
         if word in _SIDES:
             return _SIDES[word]
     return ""
