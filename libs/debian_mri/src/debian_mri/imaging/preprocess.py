@@ -119,7 +119,12 @@ def preprocess_volume(volume: RawVolume, config: PreprocessConfig, *, source: Pa
     import torchio as tio
 
     image = tio.ScalarImage(tensor=torch.from_numpy(volume.data)[None], affine=volume.affine)
-    done = pipeline(config, volume, source)(tio.Subject(image=image))
+    try:
+        done = pipeline(config, volume, source)(tio.Subject(image=image))
+    except RuntimeError as error:
+        if "Standard deviation is 0" not in str(error):
+            raise
+        raise InputError("all of the brain has one intensity: no contrast") from error
     data, mask = done["image"].numpy()[0].astype(np.float32), done["mask"].numpy()[0] > 0
     if config.normalise == "zscore":
         # rounded as in the cache

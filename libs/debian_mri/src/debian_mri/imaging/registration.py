@@ -322,7 +322,7 @@ def _demons(fixed: Any, moving: Any, spacing: float) -> Float32[np.ndarray, "3 x
     """Displacement in mm, RAS, of the fixed image's points."""
     import SimpleITK as sitk
 
-    field = None
+    field: Any = None
     for shrink, iterations in zip(_SHRINK, _ITERATIONS, strict=True):
         images = [fixed, moving]
         if shrink > 1:
