@@ -7,6 +7,7 @@ Shapes: S slices, D width of the features, K signs, P variables.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,9 +35,12 @@ from debian_mri.data.feature_store import (
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
+from debian_mri.data.pixels import ScanPixels
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
+
+logger = logging.getLogger(__name__)
 
 VOLUMES_BY = "Volumes of structures by "
 UNMEASURED = "Not measured on these images: "
@@ -59,6 +63,7 @@ class Inputs:
         warnings: warnings about the tables.
         joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
         volume_disclaimers: program, disclaimers and citations of a table of volumes.
+        pixels: scan id -> preprocessed slices ``(S, 3, H, W)`` or volume ``(1, 1, X, Y, Z)``, for fine-tuning.
     """
 
     ids: tuple[str, ...]
@@ -71,15 +76,23 @@ class Inputs:
     warnings: tuple[str, ...] = ()
     joint: Mapping[str, Float[Tensor, "s d"]] | None = None
     volume_disclaimers: tuple[str, ...] = ()
+    pixels: Mapping[str, Float[Tensor, "s ..."]] | None = None
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
-        features = None if self.features is None else view(self.features)
+        features, pixels = (None if images is None else view(images) for images in (self.features, self.pixels))
         biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
-        table = features if features is not None else biomarkers or demographics
+        images = features if features is not None else pixels
+        table = images if images is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
-        return replace(self, ids=ids, features=features, joint=None, biomarkers=biomarkers, demographics=demographics)
+        tables: dict[str, Any] = {
+            "features": features,
+            "pixels": pixels,
+            "biomarkers": biomarkers,
+            "demographics": demographics,
+        }
+        return replace(self, ids=ids, joint=None, **tables)
 
 
 def _through(table: TabularData | None, view: View) -> TabularData | None:
@@ -97,7 +110,8 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
         InputError: the configuration uses a table that was not loaded.
     """
     required = {
-        "features": config.visual.enabled,
+        "features": config.visual.enabled and not config.finetune.enabled,
+        "pixels": config.finetune.enabled,
         "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
@@ -120,7 +134,12 @@ def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
 
 
 def load_inputs(
-    manifest: Manifest, config: MriConfig, vlm: FrozenVLM | None = None, *, features: str | Path | None = None
+    manifest: Manifest,
+    config: MriConfig,
+    vlm: FrozenVLM | None = None,
+    *,
+    features: str | Path | None = None,
+    frozen: bool = False,
 ) -> Inputs:
     """Load the inputs of a configuration for a set's scans.
 
@@ -129,6 +148,7 @@ def load_inputs(
         config: all settings.
         vlm: the backbone of slice features; None where ``config.visual.enabled`` is false.
         features: folder of slice features; what is missing in it is computed and stored. None: below the set.
+        frozen: load the features of the frozen tower also where it is trained in part, for comparisons.
 
     Raises:
         InputError: an image cannot be used, features are of another backbone or other slices, a variable is of tier C
@@ -144,17 +164,24 @@ def load_inputs(
     names = tuple(config.concepts.biomarkers or candidates)
     for name in names:
         _place(name, candidates)
-    cache = None
+    cache = pixels = None
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
         check_encoder(vlm, {scan.kind for scan in manifest.scans})
+    if config.finetune.enabled:
+        assert vlm is not None, "finetune.mode needs a backbone"
+        logger.info("Scans enter as pixels, and no features are cached: the image tower is trained in part")
+        pixels = ScanPixels(manifest, config, vlm)
+    encodes = config.visual.enabled and (frozen or pixels is None)
+    if encodes:
+        assert vlm is not None
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
-    if config.visual.enabled or config.concepts.enabled:
+    if encodes or config.concepts.enabled:
         scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
         read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
-        if config.visual.enabled:
+        if encodes:
             assert vlm is not None
             read = encode_scans(scans, vlm, cache)
         for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
@@ -186,7 +213,7 @@ def load_inputs(
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
         ids,
-        features_by_id if config.visual.enabled else None,
+        features_by_id if encodes else None,
         slices,
         biomarkers,
         demographics,
@@ -195,6 +222,7 @@ def load_inputs(
         (*disclaimers, *warnings),
         joint or None,
         volume_lines,
+        pixels,
     )
 
 

@@ -212,7 +212,7 @@ class EvaluationContext:
                     pass  # comparisons with the table are left out, with this reason
         if vlm is None and loaded.needs_encoder:
             vlm = load_backbone(loaded.vlm, loaded.train, encoder=encoder)
-        inputs = load_inputs(manifest, loaded, vlm, features=features)
+        inputs = load_inputs(manifest, loaded, vlm, features=features, frozen=wider)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
             note = vlm.weights_warning
