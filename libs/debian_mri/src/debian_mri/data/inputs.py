@@ -103,15 +103,20 @@ def _through(table: TabularData | None, view: View) -> TabularData | None:
     return replace(table, ids=tuple(rows), values=values)
 
 
-def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
+def used_by(inputs: Inputs, config: MriConfig, *, encoded: bool = False) -> Inputs:
     """The inputs without what a configuration does not use; for other settings of the same data.
+
+    Args:
+        inputs: the tables.
+        config: the settings.
+        encoded: the features are those of the trained image tower, so that no pixels are needed.
 
     Raises:
         InputError: the configuration uses a table that was not loaded.
     """
     required = {
-        "features": config.visual.enabled and not config.finetune.enabled,
-        "pixels": config.finetune.enabled,
+        "features": config.visual.enabled and (encoded or not config.finetune.enabled),
+        "pixels": config.finetune.enabled and not encoded,
         "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
