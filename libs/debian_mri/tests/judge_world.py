@@ -16,6 +16,7 @@ SIDE = 48
 PLANES = ("axial", "coronal")
 SETTINGS = (
     "vlm.name=icube-tiny",
+    "visual.encoder=vlm",
     "concepts.enabled=false",
     "prompt.init=template",
     "calibration.folds=2",

@@ -26,6 +26,7 @@ BIOMARKERS = ("medial_temporal_atrophy", "sylvian_widening", "third_ventricle_en
 VARIABLE_NAMES = ("age", "sex")
 FAST = (
     "vlm.name=icube-tiny",
+    "visual.encoder=vlm",
     "train.max_steps=4",
     "train.batch_size=8",
     "train.device=cpu",

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from debian_mri.evaluation.baselines.fold_tables import Rows, fold_rows, with_missing_indicators
 from debian_mri.evaluation.baselines.frozen_encoder import class_words, coop, plane_means, slice_mean, zero_shot
-from debian_mri.evaluation.baselines.image_grids import block_means, coarse, stacked
 from debian_mri.evaluation.baselines.logistic import STRENGTHS, choose_strength, logistic, prior
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
+from debian_mri.imaging.slices import block_means, coarse, stacked
 from icube_common.errors import InputError
 from icube_common.evaluation import Fold, Samples, TestLeakageError
 from icube_common.evaluation.folds import make_fold

@@ -110,10 +110,10 @@ def test_before_the_first_step_the_features_are_the_frozen_ones(slices: Path) ->
     manifest = ScanDataset(slices).manifest
     model = MriModel.for_dataset(slices, config())
     assert model.image_branch is not None and model.image_branch.tower is not None
-    inputs = load_inputs(manifest, config(), model.image_branch.vlm, frozen=True)
-    assert inputs.pixels is not None and inputs.features is not None
+    inputs = load_inputs(manifest, config(), model.image_branch.vlm, encode=True)
+    assert inputs.tower_inputs is not None and inputs.features is not None
     ids = inputs.ids[:3]
-    rows = PixelRows(inputs.pixels, ids)
+    rows = PixelRows(inputs.tower_inputs, ids)
     encoded = model.image_branch.tower.encode(rows, batch_size=2)
     expected = torch.stack([inputs.features[name] for name in ids])
     # pixels and cached features are kept in half precision

@@ -87,11 +87,12 @@ def test_an_abstaining_page() -> None:
 
 def test_page_states_the_left_side() -> None:
     page = prediction_page(make_explanation(), draw_slices(make_explanation()))
-    assert "person&#39;s left on the left. Sagittal slices have the front on the right." in page
+    assert "convention: the person&#39;s left is on the right. Sagittal slices have the front on the right." in page
     assert "not known" not in page
     found = make_explanation(slices=(SlicePart(plane="axial", position_mm=None, weight=1.0),))
     page = prediction_page(found, draw_slices(found))
-    assert "Of slices without a position the sides are not known." in page and "left on the left" not in page
+    assert "Of slices without a position the sides are not known." in page and "left is on the right" not in page
+    assert 'class="letter' not in page and 'id="convention"' not in page
 
 
 def test_words_are_escaped() -> None:

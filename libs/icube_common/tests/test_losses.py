@@ -18,6 +18,7 @@ from icube_common.losses import (
     class_balanced_weights,
     cross_entropy,
     focal,
+    focal_distance,
     focal_ordinal,
     info_nce,
     kgcoop,
@@ -92,6 +93,25 @@ def test_focal(logits: list[list[float]], labels: list[int], gamma: float, expec
 def test_focal_ordinal(logits: list[list[float]], label: int, gamma: float, expected: float) -> None:
     found = focal_ordinal(torch.tensor(logits), torch.tensor([label]), gamma=gamma)
     assert found.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logits", "label", "options", "expected"),
+    [
+        # the most probable grade is 2: distances 2/2, 1/2 and 0
+        (EIGHTHS, 0, {}, -log(1 / 8) * (0.25 * 49 / 64 + 0.2)),
+        (EIGHTHS, 1, {}, -log(2 / 8) * (0.25 * 36 / 64 + 0.1)),
+        (EIGHTHS, 2, {}, -log(5 / 8) * 0.25 * 9 / 64),
+        (EIGHTHS, 0, {"gamma": 0.0, "alpha": 1.0, "beta": 0.0}, -log(1 / 8)),
+        (QUARTERS, 0, {"gamma": 1.0, "beta": 1.0}, -log(1 / 4) * (0.25 * 3 / 4 + 1)),
+    ],
+)
+def test_focal_distance(logits: list[list[float]], label: int, options: dict[str, float], expected: float) -> None:
+    loss = focal_distance(torch.tensor(logits), torch.tensor([label]), **options)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    named = make_loss(LossConfig(name="focal_distance", gamma=options.get("gamma", 2.0)), [1] * len(logits[0]))
+    if "alpha" not in options and "beta" not in options:
+        assert named(torch.tensor(logits), torch.tensor([label]))["loss"].item() == loss.item()
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -186,6 +206,7 @@ LOGIT_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "focal 0.5": lambda x, y: focal(x, y, gamma=0.5),
     "focal 0": lambda x, y: focal(x, y, gamma=0.0),
     "focal ordinal 2": focal_ordinal,
+    "focal distance 2": focal_distance,
     "focal ordinal 0.5": lambda x, y: focal_ordinal(x, y, gamma=0.5),
     "focal ordinal 0": lambda x, y: focal_ordinal(x, y, gamma=0.0),
 }
@@ -279,6 +300,8 @@ def test_refusals() -> None:
         make_loss(LossConfig(class_balanced_beta=0.9), [3, 0])
     with pytest.raises(InputError, match="graded classes are at least two"):
         focal_ordinal(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(InputError, match="at least two"):
+        focal_distance(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))
     with pytest.raises(InputError, match=r"kgcoop=1\.0: needs learned and frozen class features"):
         make_loss(LossConfig(kgcoop=1.0), [1, 1])(torch.tensor(QUARTERS), torch.tensor([0]))
     with pytest.raises(InputError, match=r"\(N, C\) and \(N,\)"):

@@ -17,6 +17,7 @@ from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
 from icube_common.vlm import FinetuneConfig, VLMConfig
 
+ENCODERS = ("auto", "pixels", "vlm")
 POOLINGS = ("mean", "attention", "max", "concat")
 MODES = ("none", "linear", "text", "film")
 MODALITIES = ("image", "table", "both")
@@ -24,9 +25,15 @@ MODALITIES = ("image", "table", "both")
 
 @dataclass(frozen=True, kw_only=True)
 class VisualConfig(Config):
-    """Image branch: slice features of the frozen image encoder, pooled and projected to the class texts."""
+    """Image branch: slice features, pooled and projected to the class texts."""
 
-    enabled: bool = option(True, "use features of the frozen image encoder")
+    enabled: bool = option(True, "use slice images")
+    encoder: str = option(
+        "auto",
+        "slice features: means of 22 x 22 blocks of pixels, or the frozen image encoder (auto: vlm.encoder, or a tower "
+        "trained with captions, such as CLIP, or fine-tuning, else pixels)",
+        choices=ENCODERS,
+    )
     pooling: str = option(
         "mean", "slices to one feature; concat: side by side, where all scans have as many", choices=POOLINGS
     )
@@ -133,6 +140,8 @@ class MriConfig(Config):
             raise InputError("tabular.enabled=true: the variables enter as text by demographics.mode=text; set that")
         if not self.visual.enabled and not self.concepts.enabled and mode == "none":
             raise InputError("visual.enabled=false, concepts.enabled=false, demographics.mode=none: no input is left")
+        if self.finetune.enabled and self.visual.encoder == "pixels":
+            raise InputError(f"finetune.mode={self.finetune.mode}: trains the image tower; set visual.encoder=vlm")
         if self.finetune.enabled and not self.visual.enabled:
             raise InputError(f"finetune.mode={self.finetune.mode}: trains the image tower, and visual.enabled=false")
         if mode in ("text", "film") and not self.visual.enabled:
@@ -155,7 +164,7 @@ class MriConfig(Config):
 
     @property
     def needs_encoder(self) -> bool:
-        """True where a frozen backbone is used."""
+        """True where a frozen backbone is used: for slice features, or for the class texts alone."""
         return self.visual.enabled
 
     @property

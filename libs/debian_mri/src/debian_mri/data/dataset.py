@@ -159,8 +159,8 @@ def to_tensors(inputs: Inputs, device: torch.device | None = None) -> dict[str, 
         device: of the tensors; by default the CPU.
     """
     rows: dict[str, Any] = {}
-    if inputs.pixels is not None:
-        rows["pixels"] = PixelRows(inputs.pixels, inputs.ids)
+    if inputs.tower_inputs is not None:
+        rows["pixels"] = PixelRows(inputs.tower_inputs, inputs.ids)
     if inputs.features is not None:
         rows["slices"] = pad([inputs.features[name] for name in inputs.ids])
     if inputs.biomarkers is not None:

@@ -4,6 +4,8 @@ A folder of features holds ``features.json`` (backbone with its fingerprint, sli
 (`icube_common.vlm.FeatureCache`), under a key of the scan's content: an interrupted job is
 resumed, a changed image is encoded again, and a folder of another backbone or other slices is refused.
 
+Pixel features take no backbone and are computed on each reading: they cost less than the images.
+
 Shapes: S slices of a scan, D width of the space that images and texts share, W of slice features for the image
 branch (D where the encoder has no others), K signs. An encoder of volumes has one feature of a scan, S = 1.
 """
@@ -33,7 +35,7 @@ from debian_mri.data.manifest import PLANES, Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.preprocess import Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import SliceImage, read_slices, slice_volume
+from debian_mri.imaging.slices import BLOCKS, SliceImage, block_means, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
@@ -157,6 +159,45 @@ class SingleScanImages(ScanImages):
         return round(self.volume.rotation, 1) if self.scan.kind == "volume" else 0.0
 
 
+def uses_pixels(config: MriConfig, vlm: FrozenVLM) -> bool:
+    """True where the image branch takes pixel features in place of the frozen image encoder's."""
+    if config.finetune.enabled or config.visual.encoder != "auto":
+        return config.visual.encoder == "pixels"
+    return vlm.encoder is None and not vlm.origin.trained_on_pairs
+
+
+def pixel_width(config: MriConfig) -> int:
+    """Width W of pixel features."""
+    return len(config.slices.planes) * BLOCKS**2
+
+
+def pixel_features(images: Sequence[SliceImage], planes: Sequence[str]) -> Float[Tensor, "s w"]:
+    """Block means of slices, each in the columns of its plane and NaN in the others, so that planes do not mix.
+
+    Args:
+        images: of a scan.
+        planes: all planes of the configuration.
+    """
+    rows = torch.full((len(images), len(planes), BLOCKS**2), torch.nan)
+    for row, image in zip(rows, images, strict=True):
+        # of length one at most, as features of an encoder
+        row[planes.index(image.plane)] = torch.from_numpy(block_means(image.image).reshape(-1)) / BLOCKS
+    return rows.flatten(1)
+
+
+def read_pixels(scans: Iterable[tuple[Item, ScanImages | None]]) -> Iterator[ScanFeatures[Item]]:
+    """Pixel features of scans in their order; see `encode_scans`."""
+    for item, images in scans:
+        result = ScanFeatures(item, images)
+        if images is not None:
+            try:
+                result.features = pixel_features(images.slices, images.config.slices.planes)
+                result.slices = tuple(SliceInfo(one.plane, one.position_mm, one.regions) for one in images.slices)
+            except InputError as error:
+                result.error = error
+        yield result
+
+
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
     """Folder of slice features: the given one, else below the prepared set, by backbone and slices."""
     if features is not None:
@@ -198,7 +239,7 @@ class ScanFeatures(Generic[Item]):
     Attributes:
         item: what the scan belongs to, as it was given.
         images: its images; None where there are none to encode.
-        features: ``(S, W)`` in half precision, whether they come from the cache or not.
+        features: ``(S, W)``; of an encoder in half precision, whether they come from the cache or not.
         joint: ``(S, D)`` in the space of the texts, where the encoder has separate features.
         slices: what they are of.
         error: why there are none: an image that cannot be used.

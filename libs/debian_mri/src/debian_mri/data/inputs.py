@@ -31,7 +31,10 @@ from debian_mri.data.feature_store import (
     encode_scans,
     features_folder,
     open_folder,
+    pixel_features,
+    read_pixels,
     scan_signs,
+    uses_pixels,
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
@@ -54,7 +57,7 @@ class Inputs:
 
     Attributes:
         ids: in the manifest's order.
-        features: scan id -> ``(S, W)`` of the frozen image encoder.
+        features: scan id -> ``(S, W)`` of the image branch: of the frozen image encoder, or pixels.
         slices: scan id -> what its slices are.
         signs: measured signs, NaN where a structure is not shown.
         demographics: the people's variables, NaN where missing.
@@ -63,7 +66,8 @@ class Inputs:
         warnings: warnings about the tables.
         joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
         volume_disclaimers: program, disclaimers and citations of a table of volumes.
-        pixels: scan id -> preprocessed slices ``(S, 3, H, W)`` or volume ``(1, 1, X, Y, Z)``, for fine-tuning.
+        encoded: scan id -> ``(S, E)`` of the frozen image encoder for baselines, where ``features`` are pixels.
+        tower_inputs: scan id -> preprocessed slices ``(S, 3, H, W)`` or volume ``(1, 1, X, Y, Z)``, for fine-tuning.
     """
 
     ids: tuple[str, ...]
@@ -76,23 +80,27 @@ class Inputs:
     warnings: tuple[str, ...] = ()
     joint: Mapping[str, Float[Tensor, "s d"]] | None = None
     volume_disclaimers: tuple[str, ...] = ()
-    pixels: Mapping[str, Float[Tensor, "s ..."]] | None = None
+    encoded: Mapping[str, Float[Tensor, "s e"]] | None = None
+    tower_inputs: Mapping[str, Float[Tensor, "s ..."]] | None = None
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
-        features, pixels = (None if images is None else view(images) for images in (self.features, self.pixels))
+        features, pixels = (None if images is None else view(images) for images in (self.features, self.tower_inputs))
         biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
         images = features if features is not None else pixels
         table = images if images is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
-        tables: dict[str, Any] = {
-            "features": features,
-            "pixels": pixels,
-            "biomarkers": biomarkers,
-            "demographics": demographics,
-        }
-        return replace(self, ids=ids, joint=None, **tables)
+        return replace(
+            self,
+            ids=ids,
+            features=features,
+            joint=None,
+            encoded=None,
+            tower_inputs=pixels,
+            biomarkers=biomarkers,
+            demographics=demographics,
+        )
 
 
 def _through(table: TabularData | None, view: View) -> TabularData | None:
@@ -116,7 +124,7 @@ def used_by(inputs: Inputs, config: MriConfig, *, encoded: bool = False) -> Inpu
     """
     required = {
         "features": config.visual.enabled and (encoded or not config.finetune.enabled),
-        "pixels": config.finetune.enabled and not encoded,
+        "tower_inputs": config.finetune.enabled and not encoded,
         "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
@@ -144,7 +152,7 @@ def load_inputs(
     vlm: FrozenVLM | None = None,
     *,
     features: str | Path | None = None,
-    frozen: bool = False,
+    encode: bool = False,
 ) -> Inputs:
     """Load the inputs of a configuration for a set's scans.
 
@@ -153,7 +161,8 @@ def load_inputs(
         config: all settings.
         vlm: the backbone of slice features; None where ``config.visual.enabled`` is false.
         features: folder of slice features; what is missing in it is computed and stored. None: below the set.
-        frozen: load the features of the frozen tower also where it is trained in part, for comparisons.
+        encode: load features of the frozen image encoder also where the image branch takes pixels, or trains a part of
+            the image tower.
 
     Raises:
         InputError: an image cannot be used, features are of another backbone or other slices, a variable is of tier C
@@ -169,32 +178,39 @@ def load_inputs(
     names = tuple(config.concepts.biomarkers or candidates)
     for name in names:
         _place(name, candidates)
-    cache = pixels = None
+    encoded: dict[str, Tensor] = {}
+    cache, tower_inputs, pixels = None, None, False
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
-        check_encoder(vlm, {scan.kind for scan in manifest.scans})
+        pixels = uses_pixels(config, vlm)
     if config.finetune.enabled:
-        assert vlm is not None, "finetune.mode needs a backbone"
-        logger.info("Scans enter as pixels, and no features are cached: the image tower is trained in part")
-        pixels = ScanPixels(manifest, config, vlm)
-    encodes = config.visual.enabled and (frozen or pixels is None)
-    if encodes:
         assert vlm is not None
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
+        logger.info("Scans enter as pixels, and no features are cached: the image tower is trained in part")
+        tower_inputs = ScanPixels(manifest, config, vlm)
+    featured = config.visual.enabled and (encode or not config.finetune.enabled)
+    if featured and (encode or not pixels):
+        assert vlm is not None
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
-    if encodes or config.concepts.enabled:
+    if featured or config.concepts.enabled:
         scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
         read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
-        if encodes:
+        if featured:
             assert vlm is not None
-            read = encode_scans(scans, vlm, cache)
+            read = encode_scans(scans, vlm, cache) if encode or not pixels else read_pixels(scans)
         for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
             try:
                 if one.error is not None:
                     raise one.error
                 if one.features is not None:
                     features_by_id[one.item.id], slices[one.item.id] = one.features, one.slices
+                    if encode and pixels:
+                        assert one.images is not None
+                        encoded[one.item.id] = one.features
+                        features_by_id[one.item.id] = pixel_features(one.images.slices, config.slices.planes)
                 if one.joint is not None:
                     joint[one.item.id] = one.joint
                 if config.concepts.enabled:
@@ -218,7 +234,7 @@ def load_inputs(
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
         ids,
-        features_by_id if encodes else None,
+        features_by_id if featured else None,
         slices,
         biomarkers,
         demographics,
@@ -227,7 +243,8 @@ def load_inputs(
         (*disclaimers, *warnings),
         joint or None,
         volume_lines,
-        pixels,
+        encoded or None,
+        tower_inputs,
     )
 
 

@@ -164,8 +164,8 @@ def _site_from_image(context: EvaluationContext, folds: Sequence[Fold], folder: 
 
 
 def _slice_features(context: EvaluationContext) -> tuple[Mapping[str, Any], dict[str, list[str]]]:
-    """Slice features, and the plane of each slice."""
-    features = context.inputs.features
+    """Slice features of the frozen image encoder, and the plane of each slice."""
+    features = context.inputs.encoded or context.inputs.features
     assert features is not None, "comparisons load slice features"
     return features, {name: [part.plane for part in parts] for name, parts in context.inputs.slices.items()}
 

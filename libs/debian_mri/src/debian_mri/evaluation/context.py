@@ -16,7 +16,7 @@ from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.inputs import Inputs, demographic_table, load_inputs
 from debian_mri.data.manifest import Manifest
 from debian_mri.evaluation.baselines.daft import CNN_MM, SLICE_SIDE, VOLUME_MM
-from debian_mri.evaluation.baselines.image_grids import BLOCKS, VOXEL_MM, coarse, stacked
+from debian_mri.imaging.slices import BLOCKS, VOXEL_MM, coarse, stacked
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from debian_mri.models.class_texts import MriTexts
 from debian_mri.models.slice_pooling import Pooling
@@ -212,7 +212,7 @@ class EvaluationContext:
                     pass  # comparisons with the table are left out, with this reason
         if vlm is None and loaded.needs_encoder:
             vlm = load_backbone(loaded.vlm, loaded.train, encoder=encoder)
-        inputs = load_inputs(manifest, loaded, vlm, features=features, frozen=wider)
+        inputs = load_inputs(manifest, loaded, vlm, features=features, encode=wider)
         if vlm is not None and not config.needs_encoder:
             # the backbone is that of comparisons alone, which the title says
             note = vlm.weights_warning

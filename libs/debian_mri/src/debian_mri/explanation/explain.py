@@ -111,7 +111,7 @@ def explain_inputs(
     config = model.config
     if scan_id not in inputs.ids:
         raise unknown("scan", scan_id, inputs.ids)
-    inputs = replace(used_by(inputs, config, encoded=inputs.pixels is None), ids=(scan_id,))
+    inputs = replace(used_by(inputs, config, encoded=inputs.tower_inputs is None), ids=(scan_id,))
     batch = to_tensors(inputs, model.device)
     terms = contributions(model, batch)
     logits = terms.logits
@@ -120,7 +120,8 @@ def explain_inputs(
     warnings = [*model.description["disclaimers"], *_counted(model.description["warnings"]), *_missing_warnings(inputs)]
     bank = None if model.biomarkers is None else load_concepts(config.concept_file or None)
     plain_temperature = not any(model.calibration.bias)
-    backbone = "" if model.image_branch is None else str(model.image_branch.vlm.origin)
+    branch = model.image_branch
+    backbone = "" if branch is None else branch.source
     return Explanation(
         id=scan_id,
         classes=model.labels,
@@ -142,7 +143,7 @@ def explain_inputs(
         not_judged={} if bank is None else bank.usable(sequences)[1],
         space=space,
         backbone=backbone,
-        trained=model.image_branch is None or model.image_branch.vlm.origin.image_trained,
+        trained=branch is None or branch.pixels or branch.vlm.origin.image_trained,
         simulated=simulated,
         reviewer="" if bank is None else bank.reviewer,
         warnings=tuple(dict.fromkeys(warnings)),
@@ -287,7 +288,7 @@ def explain_scan(model: MriModel, scan_input: ScanInput) -> Explanation:
     warnings = [*scan_input.warnings, *plain.warnings]
     if model.description["data"]["simulated"]:
         warnings.append("The model was trained on simulated scans, not on scans of people.")
-    whole = model.image_branch is not None and model.image_branch.vlm.kind == "volume"
+    whole = model.image_branch is not None and model.image_branch.whole_volume
     if np.abs(evidence.unplaced).max() > 1e-9 and model.config.concepts.volumes:
         warnings.append("Volumes are of whole structures: the slices do not have their part.")
     elif np.abs(evidence.unplaced).max() > 1e-9 and not whole:

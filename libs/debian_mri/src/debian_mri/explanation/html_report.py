@@ -24,6 +24,8 @@ from debian_mri.explanation.report_text import (
     standing,
     top_slices,
 )
+from debian_mri.explanation.volume_viewer import known_sides, plane_sides, turns, viewer_values
+from debian_mri.imaging.preprocess import Volume
 from icube_common.errors import InputError
 from icube_common.io.reports import jpeg_uri, render_page
 from icube_common.io.runs import atomic_file
@@ -44,6 +46,7 @@ def write_page(
     explanation: Explanation,
     images: Sequence[SliceArray],
     *,
+    volume: Volume | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write `prediction_page` atomically.
@@ -51,13 +54,13 @@ def write_page(
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
     """
-    page = prediction_page(explanation, images)
+    page = prediction_page(explanation, images, volume)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
 
 
-def prediction_page(explanation: Explanation, images: Sequence[SliceArray]) -> str:
+def prediction_page(explanation: Explanation, images: Sequence[SliceArray], volume: Volume | None = None) -> str:
     """The page as text.
 
     Args:
@@ -65,6 +68,7 @@ def prediction_page(explanation: Explanation, images: Sequence[SliceArray]) -> s
         images: (H, W) each, values 0 to 1, one for each of the explanation's slices; those with a position as
             `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), since the page names the left
             side.
+        volume: that the slices are of, for a viewer of three planes; None for none.
 
     Raises:
         InputError: images that do not fit the slices.
@@ -86,6 +90,8 @@ def prediction_page(explanation: Explanation, images: Sequence[SliceArray]) -> s
         probabilities=_probabilities(explanation),
         slices=shown,
         sides=_sides(explanation),
+        switch=known_sides([(part.plane, part.position_mm) for part in explanation.slices]),
+        viewer=None if volume is None else viewer_values(volume, explanation),
         hidden=len(explanation.slices) - len(shown),
         evidence=explanation.weighting == "evidence",
         silent=not any(part.weight for part in explanation.slices),
@@ -113,7 +119,7 @@ def _sides(explanation: Explanation) -> str:
     placed = {part.plane for part in explanation.slices if part.position_mm is not None}
     sentences = []
     if placed & {"axial", "coronal"}:
-        sentences.append("Axial and coronal slices have the person's left on the left.")
+        sentences.append("Axial and coronal slices are in radiological convention: the person's left is on the right.")
     if "sagittal" in placed:
         sentences.append("Sagittal slices have the front on the right.")
     if any(part.position_mm is None for part in explanation.slices):
@@ -195,7 +201,11 @@ def _slices(explanation: Explanation, images: Sequence[SliceArray]) -> list[dict
         part = explanation.slices[index]
         rows.append(
             {
-                "picture": _slice_image(images[index]),
+                "picture": _slice_image(
+                    np.fliplr(images[index]) if turns(part.plane, part.position_mm) else images[index]
+                ),
+                "turns": turns(part.plane, part.position_mm),
+                "letters": plane_sides(part.plane, part.position_mm),
                 "plane": part.plane,
                 "place": _unbroken(place(part.plane, part.position_mm, explanation.space)),
                 "sequence": part.sequence,

@@ -87,7 +87,7 @@ def attribute_to_slices(
             values[at] += planes[owner == at].sum(0)
         unplaced = planes[owner < 0].sum(0)
     attention = None
-    if model.image_branch is not None and model.image_branch.vlm.kind == "volume":
+    if model.image_branch is not None and model.image_branch.whole_volume:
         unplaced = unplaced + _of_image_branch(model, batch).sum(0)
     elif model.image_branch is not None:
         attention = model.image_branch.pooling.weights(batch["slices"])[0].double().cpu().numpy()
@@ -139,6 +139,7 @@ def _of_image_branch(model: MriModel, batch: Batch) -> Array:
         image_branch.projection.mean,
         image_branch.projection.std,
         matrix,
+        by_plane=image_branch.pooling.by_plane,
     )
     # numbers that were drawn in make the sum differ a little: what is left is shared by the slices evenly
     left = image_branch.projection(image_branch.pooling(slices)) - moved.sum(0)
@@ -154,14 +155,19 @@ def _slice_rows(
     center: Tensor,
     deviation: Tensor,
     matrix: Float[Tensor, "f e"],
+    *,
+    by_plane: bool = False,
 ) -> Float[Tensor, "s e"]:
     """Contribution of each slice to the feature."""
     filled = slices[0].nan_to_num()
     count, dim = filled.shape
     if kind == "concat":
-        z = (filled - center.reshape(count, dim)) / deviation.reshape(count, dim) / (count * dim) ** 0.5
-        return torch.einsum("sd,sde->se", z, matrix.reshape(count, dim, -1))
+        z = (slices[0] - center.reshape(count, dim)) / deviation.reshape(count, dim) / (count * dim) ** 0.5
+        return torch.einsum("sd,sde->se", z.nan_to_num(), matrix.reshape(count, dim, -1))
     z = (filled - center) / deviation / dim**0.5
+    if by_plane and kind == "mean":
+        there = ~slices[0].isnan()
+        return (z * there / there.sum(0).clamp(min=1)) @ matrix
     return (weights.T * z) @ matrix
 
 
@@ -216,7 +222,7 @@ def mask_slices(
     if measured is not None and model.biomarkers is not None:
         left = measured.without(np.isin(nearest_slices(measured, infos), places))
         changed["biomarkers"] = torch.from_numpy(left.values).float()[None].to(model.device)
-    if model.image_branch is not None and model.image_branch.vlm.kind != "volume":
+    if model.image_branch is not None and not model.image_branch.whole_volume:
         slices = batch["slices"].clone()
         if model.image_branch.pooling.kind == "concat":
             # the middle of the training scans: the map makes 0 of it

@@ -204,7 +204,7 @@ def _predictions(
             continue
         try:
             scan_input = load_scan_input(model, source, values=values, encoded=encoded)
-            yield job, MriPrediction(explain_scan(model, scan_input), scan_input.images)
+            yield job, MriPrediction(explain_scan(model, scan_input), scan_input.images, source.volume)
         except InputError as error:
             yield job, error
 

@@ -13,6 +13,7 @@ from debian_mri.explanation.explain import explain_scan
 from debian_mri.explanation.html_report import save_report, write_page, write_tsv
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import explain
+from debian_mri.imaging.preprocess import Volume
 from debian_mri.inference.scan_input import ScanSource, check_values, load_scan_input, scan_of_set
 from debian_mri.inference.single_image import open_image
 from debian_mri.models.mri_model import MriModel
@@ -30,10 +31,12 @@ class MriPrediction:
     Attributes:
         explanation: all numbers of the prediction.
         images: the slices (H, W), 0 to 1.
+        volume: the preprocessed volume; None for slice images.
     """
 
     explanation: Explanation
     images: tuple[Any, ...]
+    volume: Volume | None = None
 
     @property
     def text(self) -> str:
@@ -80,7 +83,7 @@ class MriPrediction:
         Raises:
             InputError: the file exists and ``overwrite`` is False, or it cannot be written.
         """
-        return write_page(path, self.explanation, self.images, overwrite=overwrite)
+        return write_page(path, self.explanation, self.images, volume=self.volume, overwrite=overwrite)
 
     def save_tsv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all numbers as a table; raises as `save_html`."""
@@ -153,7 +156,7 @@ class MriPipeline(PretrainedPipeline):
             InputError: as `debian_mri.inference.scan_input.load_scan_input`.
         """
         scan_input = load_scan_input(self.model, source, values=values)
-        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images)
+        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images, source.volume)
 
 
 def predict(

@@ -31,12 +31,14 @@ from debian_mri.data.feature_store import (
     encode_scans,
     features_folder,
     open_folder,
+    read_pixels,
 )
 from debian_mri.data.inputs import Inputs
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from debian_mri.data.pixels import scan_pixels
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
+from debian_mri.imaging.preprocess import Volume
 from debian_mri.imaging.regions import regions_on_plane
 from debian_mri.imaging.slices import SliceImage
 from debian_mri.inference.sequence_check import resolve_sequence, trained_sequences
@@ -61,6 +63,11 @@ class ScanSource:
     simulated: bool
     warnings: tuple[str, ...] = ()
     manifest: Manifest | None = None
+
+    @property
+    def volume(self) -> Volume | None:
+        """The preprocessed volume; None for slice images."""
+        return self.images.volume if self.scan.kind == "volume" else None
 
     @property
     def scan(self) -> Scan:
@@ -169,6 +176,8 @@ def encode_for_model(
     config, vlm = model.config, model.image_branch.vlm
     if model.image_branch.tower is not None:
         return _encode_by_tower(model.image_branch.tower, scans)
+    if model.image_branch.pixels:
+        return read_pixels(scans)
     folder = None if data is None else features_folder(data, features, config, vlm)
     return encode_scans(scans, vlm, None if folder is None else open_folder(folder, config, vlm))
 

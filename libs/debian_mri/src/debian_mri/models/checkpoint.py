@@ -171,7 +171,7 @@ def _untrained(
 def _card(model: MriModel, description: Mapping[str, Any]) -> str:
     trained, used = description["trained_on"], []
     if model.image_branch is not None:
-        used.append(f"slice images ({model.image_branch.vlm.origin})")
+        used.append(f"slice images ({model.image_branch.source})")
     if model.biomarkers is not None:
         used.append(f"biomarkers ({', '.join(model.biomarkers.names)})")
     if model.variables is not None:

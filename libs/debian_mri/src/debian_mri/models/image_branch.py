@@ -1,6 +1,6 @@
 """Image branch: slice features to a scan feature in the space of the texts, compared with the class prompts.
 
-    slices -> frozen encoder (cached) -> pooling -> projection -> x = normalised(prior + .) -> cos(x, description)
+    slices -> pixels or frozen encoder -> pooling -> projection -> x = normalised(prior + .) -> cos(x, description)
 
 ``prior`` is the scan's feature without training: the mean slice of an encoder that was trained together with the texts
 (CLIP), else the mean of the class texts. The projection is initialised by ridge regression to the class texts, so a
@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from debian_mri.config import MriConfig
+from debian_mri.data.feature_store import pixel_width, uses_pixels
 from debian_mri.models.clinical_fusion import Film
 from debian_mri.models.slice_pooling import CustomPooling, Pooling, SlicePooling
 from icube_common.losses.logit_scale import MAX_SCALE, scale_of
@@ -46,6 +47,7 @@ class ImageBranch(nn.Module):
         features: (N, D) of the descriptions, where nothing about them is learned and they were computed before.
 
     Attributes:
+        pixels: True for pixel features in place of the frozen image encoder's.
         logit_weight: factor on the branch's part of the logits.
         tower: the image tower with a trained part; None where it is frozen.
         custom_pooling: the ``pooling`` that was given, as it was given; None for one of the configuration.
@@ -71,10 +73,13 @@ class ImageBranch(nn.Module):
         text = branch is not None or config.demographics.mode == "text"
         self.trained_prompts = prompts if self.learns_prompts or text else None
         vlm, visual, seed = prompts.vlm, config.visual, config.train.seed
-        dim, width = vlm.embed_dim, vlm.feature_dim
-        self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
+        self.pixels = uses_pixels(config, vlm)
+        dim, width = vlm.embed_dim, pixel_width(config) if self.pixels else vlm.feature_dim
+        self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features and not self.pixels
         self.pooling = (
-            SlicePooling(visual.pooling, width, slices=slices, width=visual.attention_width, seed=seed)
+            SlicePooling(
+                visual.pooling, width, slices=slices, width=visual.attention_width, seed=seed, by_plane=self.pixels
+            )
             if pooling is None
             else CustomPooling(pooling, width, slices=slices, seed=seed)
         )
@@ -107,6 +112,16 @@ class ImageBranch(nn.Module):
             return batch["slices"]
         features: Tensor = self.tower(batch["pixels"])
         return features
+
+    @property
+    def whole_volume(self) -> bool:
+        """True where one feature is that of the whole volume."""
+        return not self.pixels and self.vlm.kind == "volume"
+
+    @property
+    def source(self) -> str:
+        """Source of slice features and class texts, in words."""
+        return f"pixels; class texts of {self.vlm.origin}" if self.pixels else str(self.vlm.origin)
 
     def texts(self) -> Float[Tensor, "n d"]:
         """Features of all descriptions, normalised; computed once where nothing about them is learned."""

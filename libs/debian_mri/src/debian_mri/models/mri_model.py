@@ -182,7 +182,7 @@ class MriModel(nn.Module, PretrainedModel):
                 learn_prior_weight=config.concepts.learn_prior_weight,
                 covariates=width if config.concepts.covariate_adjusted else 0,
             )
-        images = inputs.features if inputs.features is not None else inputs.pixels
+        images = inputs.features if inputs.features is not None else inputs.tower_inputs
         if images is not None:
             assert vlm is not None, "visual.enabled needs a backbone"
             prompts, features = texts.prompts(vlm, labels, replace(config.prompt, seed=config.train.seed))

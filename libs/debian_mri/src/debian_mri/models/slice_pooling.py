@@ -1,6 +1,7 @@
 """Slice pooling: slice features to one feature of the scan, by a fixed rule, gated attention or a user's module.
 
-Shapes: B scans, S slices, D width, F width of the pooled feature; slices that a scan does not have are NaN.
+Shapes: B scans, S slices, D width, F width of the pooled feature; slices that a scan does not have
+are NaN; pixel features are NaN outside the columns of their plane.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ class SlicePooling(nn.Module):
         slices: S of every scan, for ``concat``; 0 where they differ.
         width: hidden width of the attention.
         seed: of its first weights.
+        by_plane: for pixel features: the mean is that of each plane, NaN for a plane without slices.
 
     Raises:
         InputError: ``concat`` and scans that have different numbers of slices.
     """
 
-    def __init__(self, kind: str, dim: int, *, slices: int, width: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self, kind: str, dim: int, *, slices: int, width: int = 32, seed: int = 0, by_plane: bool = False
+    ) -> None:
         super().__init__()
         if kind == "concat" and not slices:
             raise InputError("visual.pooling=concat: scans have different numbers of slices; take mean or attention")
         self.kind = kind
+        self.by_plane = by_plane
         self.slices = slices
         self.features = dim * slices if kind == "concat" else dim
         self.value: nn.Linear | None = None
@@ -53,7 +58,7 @@ class SlicePooling(nn.Module):
 
     def weights(self, slices: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:
         """Shares of the slices, which sum to 1; of ``max``, how many entries of the feature come from each."""
-        there = ~slices.isnan().any(-1)
+        there = ~slices.isnan().all(-1)
         if self.kind == "max":
             winner = slices.nan_to_num(nan=-torch.inf).argmax(1)
             return torch.stack([(winner == at).float().mean(1) for at in range(slices.shape[1])], dim=1)
@@ -71,13 +76,16 @@ class SlicePooling(nn.Module):
             InputError: ``concat`` and another number of slices than in training.
         """
         if self.kind == "concat":
-            if slices.shape[1] != self.slices or slices.isnan().any():
+            if slices.shape[1] != self.slices or slices.isnan().all(-1).any():
                 raise InputError(
                     f"visual.pooling=concat: trained on {self.slices} slices a scan, here it is another number"
                 )
             return rearrange(slices, "b s d -> b (s d)")
         if self.kind == "max":
-            return slices.nan_to_num(nan=-torch.inf).amax(1)
+            # a column without a number is one of a plane without slices
+            return slices.nan_to_num(nan=-torch.inf).amax(1).masked_fill(slices.isnan().all(1), torch.nan)
+        if self.kind == "mean" and self.by_plane:
+            return slices.nanmean(1)
         return torch.einsum("bs,bsd->bd", self.weights(slices), slices.nan_to_num())
 
 
@@ -109,6 +117,7 @@ class CustomPooling(nn.Module):
     """
 
     kind = "custom"
+    by_plane = False
 
     def __init__(self, pooling: Pooling, dim: int, *, slices: int, seed: int = 0) -> None:
         super().__init__()
@@ -140,7 +149,7 @@ class CustomPooling(nn.Module):
         """The feature of each scan, F wide."""
         pooled = slices.new_zeros(len(slices), self.features)
         for scans, present in _groups(slices):
-            pooled = pooled.index_copy(0, scans, self.module(slices[scans][:, present]).to(pooled.dtype))
+            pooled = pooled.index_copy(0, scans, self.module(slices[scans][:, present].nan_to_num()).to(pooled.dtype))
         return pooled
 
     def weights(self, slices: Float[Tensor, "b s d"]) -> Float[Tensor, "b s"]:
@@ -148,7 +157,7 @@ class CustomPooling(nn.Module):
         shares = slices.new_zeros(slices.shape[:2])
         for scans, present in _groups(slices):
             weights_of = getattr(self.module, "weights", None)
-            there = slices[scans][:, present]
+            there = slices[scans][:, present].nan_to_num()
             weights = there.new_full(there.shape[:2], 1 / there.shape[1]) if weights_of is None else weights_of(there)
             shares[scans[:, None], present.nonzero().squeeze(1)] = weights.to(shares.dtype)
         return shares
@@ -156,6 +165,6 @@ class CustomPooling(nn.Module):
 
 def _groups(slices: Float[Tensor, "b s d"]) -> list[tuple[Tensor, Tensor]]:
     """Scans that have the same slices: their indices, and (S,) which slices these are."""
-    present = ~slices.isnan().any(-1)
+    present = ~slices.isnan().all(-1)
     patterns, owner = present.unique(dim=0, return_inverse=True)
     return [((owner == at).nonzero().squeeze(1), pattern) for at, pattern in enumerate(patterns)]

@@ -135,7 +135,7 @@ def check_inputs(model: MriModel, inputs: Inputs, fold: Fold) -> None:
             raise InputError(
                 f"the model has the {what} {', '.join(model_names)}, the data {', '.join(names)}; {remedy}"
             )
-    images = inputs.features if inputs.features is not None else inputs.pixels
+    images = inputs.features if inputs.features is not None else inputs.tower_inputs
     if model.image_branch is not None and images is not None:
         lengths = {len(images[name]) for name in inputs.ids}
         slices = model.image_branch.pooling.slices

@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy_exports(
         "class_balanced_weights": "classification",
         "cross_entropy": "classification",
         "focal": "classification",
+        "focal_distance": "classification",
         "focal_ordinal": "classification",
         "info_nce": "contrastive",
         "kgcoop": "contrastive",

@@ -88,6 +88,43 @@ def focal_ordinal(
     return _mean(-((gamma * wrong).exp() * right).mean(1), labels, class_weights)
 
 
+def focal_distance(
+    logits: Float[Tensor, "n c"],
+    labels: Int[Tensor, " n"],
+    *,
+    gamma: float = 2.0,
+    alpha: float = 0.25,
+    beta: float = 0.2,
+    class_weights: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, ""]:
+    """GaVA-CLIP's loss of gait grades: cross-entropy under a focal factor plus the predicted grade's distance.
+
+    ``(alpha (1 - p_y)^gamma + beta |argmax p - y| / (C - 1)) (-log p_y)``, as in the published code of Wang et al.,
+    "Enhancing Gait Video Analysis in Neurodegenerative Diseases by Knowledge Augmentation in Vision Language Model",
+    MICCAI 2024, after the ordinal focal loss of Lu et al., MICCAI 2020. The gradient passes through the focal factor
+    and not through the distance. It differs from `focal_ordinal` in that only the most probable grade enters the
+    distance, whose term is a step in the logits; the authors set beta = 0 for classes without an order.
+
+    Args:
+        logits: scores, the classes in order of their grade.
+        labels: true grades.
+        gamma: focal exponent.
+        alpha: weight of the focal factor.
+        beta: weight of the distance.
+        class_weights: factor of each true class.
+
+    Raises:
+        InputError: there are fewer than two classes, or shapes do not match.
+    """
+    _check(logits, labels)
+    if logits.shape[1] < 2:
+        raise InputError(f"logits of shape {tuple(logits.shape)}: graded classes are at least two")
+    log_likelihood = -F.cross_entropy(logits.float(), labels, reduction="none")
+    missed = (-torch.expm1(log_likelihood)).clamp(min=_MIN_MISS)
+    distance = (logits.argmax(1) - labels).abs() / (logits.shape[1] - 1)
+    return _mean(-(alpha * missed**gamma + beta * distance) * log_likelihood, labels, class_weights)
+
+
 def class_balanced_weights(class_counts: Sequence[int], beta: float) -> Float[Tensor, " c"]:
     """Weights inversely proportional to the effective number of samples ``(1 - beta^n) / (1 - beta)``, summing to C.
 

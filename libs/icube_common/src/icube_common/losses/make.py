@@ -12,6 +12,7 @@ from icube_common.losses.classification import (
     class_balanced_weights,
     cross_entropy,
     focal,
+    focal_distance,
     focal_ordinal,
 )
 from icube_common.losses.config import LossConfig
@@ -66,6 +67,8 @@ class Loss:
             return cross_entropy(logits, labels, label_smoothing=config.label_smoothing, class_weights=weights)
         if config.name == "focal":
             return focal(logits, labels, gamma=config.gamma, class_weights=weights)
+        if config.name == "focal_distance":
+            return focal_distance(logits, labels, gamma=config.gamma, class_weights=weights)
         return focal_ordinal(logits, labels, gamma=config.gamma, class_weights=weights)
 
 

@@ -32,17 +32,17 @@ def list_blocks(tower: nn.Module) -> list[str]:
     return [name for name, module in tower.named_modules() if name and _has_weights(module)]
 
 
-def adapter_targets(tower: nn.Module, wanted: Sequence[str], *, name: str) -> list[str]:
+def adapter_targets(tower: nn.Module, ends: Sequence[str], *, name: str) -> list[str]:
     """Names of the layers that adapters are put into.
 
     Args:
         tower: the image network.
-        wanted: ends of names; empty for the attention and linear layers in the blocks of a transformer, and for the
+        ends: ends of names; empty for the attention and linear layers in the blocks of a transformer, and for the
             convolutions (those of depth-wise kind excepted) of a network without attention.
         name: of the network, for messages.
 
     Raises:
-        InputError: no layer bears a wanted name, a layer of another kind, or no layer at all.
+        InputError: no layer bears a ends name, a layer of another kind, or no layer to adapt.
     """
     layers = dict(tower.named_modules())
     attention = [key for key, module in layers.items() if isinstance(module, nn.MultiheadAttention)]
@@ -52,9 +52,9 @@ def adapter_targets(tower: nn.Module, wanted: Sequence[str], *, name: str) -> li
         for key, module in layers.items()
         if key not in inside and (key in attention or _plain_linear(module) or _plain_convolution(module))
     }
-    if wanted:
+    if ends:
         chosen = []
-        for end in wanted:
+        for end in ends:
             matches = [key for key in layers if key == end or key.endswith(f".{end}")]
             if not matches:
                 raise InputError(f"finetune.targets={end}: {name} has no layer of this name, such as {_some(usable)}")
