@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from debian_mri.evaluation.roc_analysis import auc_covariance, delong_test, net_benefit, pairwise_auc
-from debian_mri.evaluation.subgroups import age_band, subgroup_metrics, table_rows
+from debian_mri.evaluation.statistics.roc_analysis import auc_covariance, delong_test, net_benefit, pairwise_auc
+from debian_mri.evaluation.statistics.subgroups import age_band, subgroup_metrics, table_rows
 from icube_common.errors import InputError
 from icube_common.evaluation import Predictions, find_metric
 

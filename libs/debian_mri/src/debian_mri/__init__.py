@@ -32,6 +32,7 @@ __getattr__, __dir__ = lazy_exports(
         "ScanDataset": "data.dataset",
         "SliceConfig": "imaging.slices",
         "VolumeTable": "biomarkers.volumes.table",
+        "compare_methods": "evaluation.methods",
         "evaluate": "evaluation.runner",
         "evaluate_explanations": "evaluation.explanation_eval",
         "evaluate_run": "evaluation.runner",

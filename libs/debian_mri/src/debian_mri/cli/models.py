@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 from debian_mri.config import MriConfig, unused_keys
 from icube_common.cli import Command, demo_command, lazy, options_of
 from icube_common.errors import InputError
-from icube_common.experiments.commands import ablate_command, compare_command, tune_command
+from icube_common.experiments.commands import (
+    ablate_command,
+    compare_command,
+    compare_methods_command,
+    tune_command,
+)
 
 if TYPE_CHECKING:
+    from icube_common.experiments.results.method_comparison import MethodComparison
     from icube_common.experiments.runner.trial_run import Run
 
 # options of an evaluation that trains
@@ -308,6 +314,51 @@ def _make_run(args: argparse.Namespace) -> Run:
     return functools.partial(run_trial, **options_of(args, "data", "protocol", "folds", "repeats", "features"))
 
 
+def _methods_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help="a prepared folder")
+    parser.add_argument(
+        "--features",
+        default="images",
+        choices=("images", "pixels", "biomarkers"),
+        help="input of all methods (default images)",
+    )
+    parser.add_argument("--features-folder", metavar="FOLDER", help="folder of slice features (default: below DATA)")
+    parser.add_argument(
+        "--protocol",
+        default="group-kfold",
+        metavar="NAME",
+        help="group-kfold (default), leave-one-site-out, given or few-shot",
+    )
+    parser.add_argument("--folds", type=int, metavar="N", help="folds of people (default 5)")
+    parser.add_argument("--repeats", type=int, metavar="N", help="repeats of the folds (default 1)")
+    parser.add_argument("--split", metavar="FILE", help="table with id, fold and repeat, for the protocol given")
+    parser.add_argument("--shots", default="1,4,16", metavar="A,B", help="scans a class, of few-shot (default 1,4,16)")
+    parser.add_argument("--protocol-seed", type=int, metavar="N", help="seed of the folds (default 0)")
+    parser.add_argument("--image-root", metavar="FOLDER", help="folder of the images, where they have moved")
+
+
+def _methods_options(args: argparse.Namespace) -> dict[str, Any]:
+    from debian_mri.evaluation.protocols import ProtocolOptions
+
+    chosen = {"folds": args.folds, "repeats": args.repeats, "seed": args.protocol_seed, "split": args.split}
+    try:
+        shots = [int(number) for number in args.shots.split(",")]
+    except ValueError:
+        raise InputError(f"--shots {args.shots}: must be numbers with commas") from None
+    return {
+        "data": _data(args),
+        "shots": shots,
+        "options": ProtocolOptions(**{name: value for name, value in chosen.items() if value is not None}),
+        **options_of(args, "features", "features_folder", "protocol"),
+    }
+
+
+def _compare_methods(**options: Any) -> MethodComparison:
+    from debian_mri.evaluation.methods import compare_methods
+
+    return compare_methods(**options)
+
+
 COMMANDS: Mapping[str, Command] = {
     "train": Command("train on a prepared set", _train, _train_arguments, config=MriConfig),
     "predict": Command(
@@ -336,4 +387,7 @@ COMMANDS: Mapping[str, Command] = {
     "ablate": ablate_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
     "tune": tune_command(_make_run, MriConfig, add_arguments=_study_arguments, unused=unused_keys),
     "compare": compare_command(),
+    "compare-methods": compare_methods_command(
+        _compare_methods, MriConfig, add_arguments=_methods_arguments, options=_methods_options
+    ),
 }

@@ -24,7 +24,7 @@ from debian_mri.evaluation.baselines.logistic import logistic, prior
 from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import permute_labels, permute_training_labels
 from debian_mri.evaluation.report import DIFFERENCES, metrics_of
-from debian_mri.evaluation.roc_analysis import delong_test
+from debian_mri.evaluation.statistics.roc_analysis import delong_test
 from icube_common.config import config_to_yaml
 from icube_common.errors import InputError, unknown
 from icube_common.evaluation import Fold, Predictions, Samples, grouped_k_fold, make_predictions

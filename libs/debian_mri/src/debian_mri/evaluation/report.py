@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from debian_mri.evaluation.roc_analysis import THRESHOLDS, net_benefit
-from debian_mri.evaluation.subgroups import MIN_PEOPLE, table_rows
+from debian_mri.evaluation.statistics.roc_analysis import THRESHOLDS, net_benefit
+from debian_mri.evaluation.statistics.subgroups import MIN_PEOPLE, table_rows
 from icube_common.evaluation import EvaluationResult, Predictions
 from icube_common.evaluation.report import class_tables, evaluation_report
 from icube_common.evaluation.runner import interval_text

@@ -32,8 +32,8 @@ from debian_mri.evaluation.comparisons import COMPARISONS, chosen, compare
 from debian_mri.evaluation.context import EvaluationContext
 from debian_mri.evaluation.protocols import ProtocolOptions, folds_of
 from debian_mri.evaluation.report import METRICS, make_report
-from debian_mri.evaluation.roc_analysis import pairwise_auc
-from debian_mri.evaluation.subgroups import subgroup_metrics, subgroups_of
+from debian_mri.evaluation.statistics.roc_analysis import pairwise_auc
+from debian_mri.evaluation.statistics.subgroups import subgroup_metrics, subgroups_of
 from debian_mri.models.mri_model import MriModel
 from debian_mri.models.slice_pooling import Pooling
 from debian_mri.training.trainer import check_fold, predict_logits

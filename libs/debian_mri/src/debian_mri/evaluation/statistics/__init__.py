@@ -1,0 +1,1 @@
+"""Statistics that evaluations report beside the metrics: ROC and decision analysis, subgroups."""
