@@ -14,9 +14,8 @@ from user_encoders import VolumeNet
 
 from debian_mri import MriModel, MriPipeline, ProtocolOptions, ScanDataset, evaluate, evaluate_run, train
 from debian_mri.config import MriConfig, unused_keys
-from debian_mri.data.inputs import load_inputs
+from debian_mri.data.inputs import PixelRows, load_inputs
 from debian_mri.data.manifest import Scan
-from debian_mri.data.pixels import PixelRows
 from icube_common.errors import InputError
 
 pytest.importorskip("peft", reason="the extra icube-common[finetune] is not installed")

@@ -20,9 +20,8 @@ from torch.utils.data import Dataset
 from debian_mri.biomarkers.measure import BiomarkerMeasurement
 from debian_mri.cohorts.base import ReaderOptions
 from debian_mri.data.feature_store import SliceInfo
-from debian_mri.data.inputs import Inputs
+from debian_mri.data.inputs import Inputs, PixelRows
 from debian_mri.data.manifest import Manifest, Scan
-from debian_mri.data.pixels import PixelRows
 from debian_mri.data.prepare import prepare
 from debian_mri.imaging.preprocess import PreprocessConfig
 from debian_mri.imaging.slices import SliceConfig, read_slices
@@ -152,7 +151,7 @@ def _padded(image: Float[np.ndarray, "h w"], height: int, width: int) -> Float[n
 def to_tensors(inputs: Inputs, device: torch.device | None = None) -> dict[str, Any]:
     """Inputs of all scans as tensors, in their order; see `debian_mri.models.mri_model.Batch`.
 
-    Pixels come as `debian_mri.data.pixels.PixelRows`, which read some rows at a time and stay on the CPU.
+    Pixels come as `debian_mri.data.inputs.PixelRows`, which read some rows at a time and stay on the CPU.
 
     Args:
         inputs: the tables.

@@ -8,12 +8,13 @@ Shapes: S slices, D width of the features, K signs, P variables.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -29,6 +30,7 @@ from debian_mri.data.feature_store import (
     SliceInfo,
     check_encoder,
     encode_scans,
+    encoder_inputs,
     features_folder,
     open_folder,
     pixel_features,
@@ -38,7 +40,6 @@ from debian_mri.data.feature_store import (
 )
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
-from debian_mri.data.pixels import ScanPixels
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
@@ -49,6 +50,74 @@ VOLUMES_BY = "Volumes of structures by "
 UNMEASURED = "Not measured on these images: "
 
 View = Callable[[Any], Mapping[str, Any]]
+
+
+def scan_pixels(images: ScanImages, vlm: FrozenVLM) -> Float[Tensor, "s ..."]:
+    """Preprocessed slices (S, 3, H, W) of a scan, or its volume (1, 1, X, Y, Z), in half precision.
+
+    Raises:
+        InputError: an image cannot be used.
+    """
+    return torch.stack(list(encoder_inputs(images, vlm))).half()
+
+
+class ScanPixels(Mapping[str, Tensor]):
+    """Pixels of a set's scans by id, kept in half precision once they are read.
+
+    Args:
+        manifest: the set.
+        config: preprocessing and slices.
+        vlm: gives the preprocessing of the image tower.
+
+    Raises:
+        InputError: (on access) an image cannot be used.
+    """
+
+    def __init__(self, manifest: Manifest, config: MriConfig, vlm: FrozenVLM) -> None:
+        self._manifest, self._config, self._vlm = manifest, config, vlm
+        self._scans = {scan.id: scan for scan in manifest.scans}
+        self._cached: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Float[Tensor, "s ..."]:
+        if name not in self._cached:
+            images = ScanImages(self._manifest, self._scans[name], self._config)
+            try:
+                self._cached[name] = scan_pixels(images, self._vlm)
+            except InputError as error:
+                raise InputError(f"scan {name}: {error}") from error
+        return self._cached[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scans)
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+
+class PixelRows:
+    """Pixels of some scans in their order, by number as a tensor (N, S, ...) has them; NaN for missing slices.
+
+    Args:
+        pixels: by id.
+        ids: the scans.
+    """
+
+    def __init__(self, pixels: Mapping[str, Tensor], ids: Sequence[str]) -> None:
+        self._pixels, self._ids = pixels, tuple(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int | slice | Tensor) -> Tensor:
+        if isinstance(index, int):
+            return self._pixels[self._ids[index]]
+        ids = self._ids[index] if isinstance(index, slice) else [self._ids[place] for place in index.tolist()]
+        rows = [self._pixels[name] for name in ids]
+        longest = max(len(row) for row in rows)
+        padded = rows[0].new_full((len(rows), longest, *rows[0].shape[1:]), torch.nan)
+        for place, row in enumerate(rows):
+            padded[place, : len(row)] = row
+        return padded
 
 
 @dataclass(frozen=True, eq=False)

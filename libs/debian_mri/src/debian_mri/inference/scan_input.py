@@ -33,10 +33,9 @@ from debian_mri.data.feature_store import (
     open_folder,
     read_pixels,
 )
-from debian_mri.data.inputs import Inputs
+from debian_mri.data.inputs import Inputs, scan_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
-from debian_mri.data.pixels import scan_pixels
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
 from debian_mri.imaging.preprocess import Volume
 from debian_mri.imaging.regions import regions_on_plane
