@@ -27,6 +27,7 @@ from icube_common.prompts.ridge_init import (
     solve_ridge,
     stacking_weights,
 )
+from icube_common.prompts.ridge_init.selection import select_sources
 
 NAN = math.nan
 
@@ -304,6 +305,21 @@ def test_a_late_fusion_weighs_sources_by_their_left_out_groups() -> None:
     # a source almost without noise needs the smallest penalty; of noise all penalties are as good
     clear = select_late_fusion(**late_case(1, (0.1, 50.0), 50.0))
     assert clear.factors == (1 / 9, 1.0) and clear.weights == (1.0, 0.0)
+
+
+def test_sources_that_add_nothing_on_other_groups_are_left_out() -> None:
+    generator = np.random.default_rng(5)
+    labels, groups = np.arange(80) % 4, np.array([f"g{row // 16}" for row in range(80)])
+    signal = [3 * np.eye(4)[labels] + generator.normal(0, 2, (80, 4)) for _ in range(2)]
+    noise = [generator.normal(0, 1, (80, 4)) for _ in range(3)]
+    # fitted to all rows, weights of noise are above 0; on groups left out they do not help
+    assert stacking_weights([*signal, *noise], labels)[0][2:].max() > 0.1
+    assert select_sources([*signal, *noise], labels, groups) == [0, 1]
+    # twice the same: the first
+    assert select_sources([signal[0], signal[0]], labels, groups) == [0]
+    assert select_sources(signal, labels, np.array(["g0"] * 80)) == [0, 1]
+    many = np.array([f"g{row:02d}" for row in range(80)])
+    assert select_sources([*signal, *noise], labels, many) == [0, 1]
 
 
 def test_a_late_fusion_without_prior_or_with_one_group() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +56,15 @@ def measure(*, gpu: bool = False) -> Iterator[Measurement]:
 
 
 def _reset_peak() -> bool:
-    """Lower the peak of resident memory (VmHWM) to the present value; False where the system has no such counter."""
+    """Lower the peak of resident memory (VmHWM) to the present value; False where the system has no such counter.
+
+    Freed memory that the allocator keeps is returned before, as its reuse would not count.
+    """
+    try:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        pass  # not the C library of GNU
     try:
         _RESET.write_text("5")
     except OSError:

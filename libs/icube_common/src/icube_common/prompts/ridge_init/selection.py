@@ -5,6 +5,7 @@ Shapes: N samples, F numbers of a sample, D width of the text space, C classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from icube_common.prompts.ridge_init.regression import RidgeBlock, RidgeSetting, leave_groups_out
+
+# smallest decrease of the mean cross-entropy for which a further source is taken, above the tolerance of the fit
+_GAIN = 1e-4
+MAX_PARTS = 10
+"""Parts of the groups that `select_sources` leaves out in turn, at most."""
 
 FACTORS = (1.0, 1 / 3, 3.0, 1 / 9, 9.0)
 """Factors on the penalty of each source that `select_late_fusion` compares; of equals the first."""
@@ -98,7 +104,9 @@ def select_late_fusion(
 
     The stacking of Wolpert, "Stacked Generalization" (Neural Networks 1992), with weights that are not negative after
     Breiman, "Stacked Regressions" (Machine Learning 1996). Each block is regressed alone, with the penalty of the
-    smallest cross-entropy of its own; no sample is predicted by a regression on its group.
+    smallest cross-entropy of its own; no sample is predicted by a regression on its group. Of all sets of sources, the
+    one is weighted whose sum has the smallest cross-entropy with weights from other groups: weights of many sources
+    fitted to few people do not carry over, and a source that adds nothing gets weight 0.
 
     A sample whose class has no sample in another group cannot be predicted so and is left out: with one clip of each
     class, weights selected by such samples would prefer the source that learned least. Where fewer than half of the
@@ -134,13 +142,47 @@ def select_late_fusion(
         sources.append(held_out[best])
     if prior.any():
         sources.append((prior[: len(labels)].double() @ classes.double().T).numpy()[usable])
-    weights = stacking_weights(sources, target)[0]
+    chosen_sources = select_sources(sources, target, np.asarray(groups)[usable])
+    weights = np.zeros(len(sources))
+    weights[chosen_sources] = stacking_weights([sources[index] for index in chosen_sources], target)[0]
     total = weights[: len(blocks)].sum()
     if not total:
         # no source is better than chance on left-out groups
         return LateFusion(tuple(chosen), (0.0,) * len(blocks), 1.0)
     shares = (weights / total).tolist()
     return LateFusion(tuple(chosen), tuple(shares[: len(blocks)]), shares[-1] if prior.any() else 1.0)
+
+
+def select_sources(
+    scores: Sequence[npt.NDArray[np.float64]], labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_]
+) -> list[int]:
+    """Indices of the sources whose weighted sum has the smallest cross-entropy on groups left out of the weights.
+
+    Args:
+        scores: (N, C) of each source, by samples that it was not fitted to.
+        labels: (N,) classes.
+        groups: (N,) subject of each sample; more than ten subjects are left out in ten parts.
+
+    Returns:
+        The best set, the smaller of equals; all sources where there is a single group.
+    """
+    names = sorted(set(groups.tolist()))
+    if len(names) < 2:
+        return list(range(len(scores)))
+    part = {name: number % MAX_PARTS for number, name in enumerate(names)}
+    parts = np.array([part[name] for name in groups.tolist()])
+    best, smallest = list(range(len(scores))), np.inf
+    for size in range(1, len(scores) + 1):
+        for chosen in itertools.combinations(range(len(scores)), size):
+            stacked = np.stack([scores[index] for index in chosen])
+            total = 0.0
+            for number in range(max(parts) + 1):
+                rest, held_out = parts != number, parts == number
+                weights, _ = stacking_weights(list(stacked[:, rest]), labels[rest])
+                total += held_out.sum() * _cross_entropy(weights, stacked[:, held_out], labels[held_out])[0]
+            if total < smallest - _GAIN * len(labels):
+                best, smallest = list(chosen), total
+    return best
 
 
 def _class_in_other_group(labels: npt.NDArray[np.int64], groups: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -161,16 +203,26 @@ def stacking_weights(
     from scipy.optimize import minimize
 
     stacked = np.stack(scores)
-    rows = np.arange(len(labels))
-
-    def objective(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        z = np.tensordot(weights, stacked, 1)
-        z -= z.max(1, keepdims=True)
-        p = np.exp(z)
-        p /= p.sum(1, keepdims=True)
-        loss = -np.log(p[rows, labels]).mean()
-        p[rows, labels] -= 1
-        return float(loss), (stacked * p).sum((1, 2)) / len(labels)
-
-    result = minimize(objective, np.ones(len(stacked)), jac=True, method="L-BFGS-B", bounds=[(0, 1e3)] * len(stacked))
+    result = minimize(
+        _cross_entropy,
+        np.ones(len(stacked)),
+        args=(stacked, labels),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, 1e3)] * len(stacked),
+    )
     return result.x, float(result.fun)
+
+
+def _cross_entropy(
+    weights: npt.NDArray[np.float64], stacked: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """Mean cross-entropy of the weighted sum of scores (S, N, C), and its gradient by the weights (S,)."""
+    rows = np.arange(len(labels))
+    z = np.tensordot(weights, stacked, 1)
+    z -= z.max(1, keepdims=True)
+    p = np.exp(z)
+    p /= p.sum(1, keepdims=True)
+    loss = -np.log(p[rows, labels]).mean()
+    p[rows, labels] -= 1
+    return float(loss), (stacked * p).sum((1, 2)) / len(labels)
