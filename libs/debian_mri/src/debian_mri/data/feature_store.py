@@ -35,7 +35,7 @@ from debian_mri.data.manifest import PLANES, Manifest, Scan
 from debian_mri.imaging.nifti import RawVolume
 from debian_mri.imaging.preprocess import Volume, preprocess_volume
 from debian_mri.imaging.regions import regions_on_plane
-from debian_mri.imaging.slices import BLOCKS, SliceImage, block_means, read_slices, slice_volume
+from debian_mri.imaging.slices import BLOCKS, SliceImage, pixel_features, read_slices, slice_volume
 from debian_mri.imaging.volume_cache import cached_head_rotation, cached_mask_source, cached_volume, load_volume
 from icube_common.config import config_to_dict
 from icube_common.errors import InputError
@@ -171,7 +171,7 @@ class SingleScanImages(ScanImages):
 
 def uses_pixels(config: MriConfig, vlm: FrozenVLM) -> bool:
     """True where the image branch takes pixel features in place of the frozen image encoder's."""
-    if config.visual.encoder != "auto":
+    if config.finetune.enabled or config.visual.encoder != "auto":
         return config.visual.encoder == "pixels"
     return vlm.encoder is None and not vlm.origin.trained_on_pairs
 
@@ -181,18 +181,17 @@ def pixel_width(config: MriConfig) -> int:
     return len(config.slices.planes) * BLOCKS**2
 
 
-def pixel_features(images: Sequence[SliceImage], planes: Sequence[str]) -> Float[Tensor, "s w"]:
-    """Block means of slices, each in the columns of its plane and NaN in the others, so that planes do not mix.
-
-    Args:
-        images: of a scan.
-        planes: all planes of the configuration.
-    """
-    rows = torch.full((len(images), len(planes), BLOCKS**2), torch.nan)
-    for row, image in zip(rows, images, strict=True):
-        # of length one at most, as features of an encoder
-        row[planes.index(image.plane)] = torch.from_numpy(block_means(image.image).reshape(-1)) / BLOCKS
-    return rows.flatten(1)
+def read_pixels(scans: Iterable[tuple[Item, ScanImages | None]]) -> Iterator[ScanFeatures[Item]]:
+    """Pixel features of scans in their order; see `encode_scans`."""
+    for item, images in scans:
+        result = ScanFeatures(item, images)
+        if images is not None:
+            try:
+                result.features = torch.from_numpy(pixel_features(images.slices, images.config.slices.planes))
+                result.slices = tuple(SliceInfo(one.plane, one.position_mm, one.regions) for one in images.slices)
+            except InputError as error:
+                result.error = error
+        yield result
 
 
 def features_folder(data: str | Path, features: str | Path | None, config: MriConfig, vlm: FrozenVLM) -> Path | None:
