@@ -78,7 +78,7 @@ def load_networks() -> BrainNetworks:
         path = Path(str(distribution.locate_file(name)))
         if not path.is_file() or file_digest(path) != digest:
             raise InputError(
-                f"{path}: missing, or not the network of deepbet 1.0.2: pip install --force-reinstall deepbet==1.0.2"
+                f"{path}: missing, or not the network of deepbet 1.0.2: remove deepbet and install that version again"
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", FutureWarning)

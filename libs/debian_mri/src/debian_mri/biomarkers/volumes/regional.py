@@ -37,8 +37,8 @@ DISCLAIMERS = (
     "Hippocampus: exploratory.",
 )
 REGISTRATION_CITATION = "Registration: diffeomorphic demons (Vercauteren et al., NeuroImage 45, 2009), SimpleITK."
-# correlation of the registered brain with the template, below which a row is marked
-MIN_CORRELATION = 0.85
+# correlation of the registered brain with the template, below which a row is marked: 0.76 to 0.88 for 13 real heads
+MIN_CORRELATION = 0.6
 # y of the frontal horns, mm
 _FRONTAL_MM = 5.0
 # a region on both sides of the midline has at least this share on each
