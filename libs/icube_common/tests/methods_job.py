@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from method_problems import text_problem
+from method_problems import NAMES, text_problem
 from second_device import run_on_both
 
 from icube_common.experiments.methods import all_methods, tune_and_fit
@@ -17,7 +17,9 @@ from icube_common.vlm import default_device, load_vlm
 
 def logits(folder: Path) -> list[Any]:
     """Name and logits of each method, tuned over two settings on inner folds."""
-    problem = text_problem(load_vlm("icube-tiny", device=default_device()), rows=12, logit_scale=20.0)
+    descriptions = {name: ["a thing", "another thing"] for name in NAMES}
+    vlm = load_vlm("icube-tiny", device=default_device())
+    problem = text_problem(vlm, rows=12, logit_scale=20.0, descriptions=descriptions)
     assert problem.joint is not None
     result = []
     for method in all_methods().values():

@@ -43,6 +43,7 @@ def test_methods_apply_to_towers_of_every_kind(vlm: FrozenVLM, method: Method) -
         class_names=NAMES,
         vlm=vlm,
         templates="a photo of two people {}.",
+        descriptions={name: ["a person walking", "takes a sip of water"] for name in NAMES},
     )
     assert problem.logit_scale == pytest.approx(float(vlm.logit_scale))
     before = {name: value.clone() for name, value in vlm.state_dict().items()}
