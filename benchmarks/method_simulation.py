@@ -1,6 +1,6 @@
 """Methods of the field on simulated features of a model like CLIP, with a modality gap, at 1, 4 and 16 shots.
 
-    OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --out RESULTS    # half an hour; continues where RESULTS ends
+    OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --out RESULTS  # half an hour; continues where RESULTS ends
     OMP_NUM_THREADS=1 python benchmarks/method_simulation.py --draws 2 --shots 16 --max-steps 20
 
 Everything is simulated, and no tower is trained: the text tower is `icube-tiny` with random weights (seed 0).
