@@ -35,13 +35,14 @@ from torch import Tensor
 
 from actprompt.config import VideoConfig
 from actprompt.data.extract import decoding_threads, extract, prefetched
-from actprompt.data.feature_store import Features
-from actprompt.data.manifest import Manifest
+from actprompt.data.feature_store import FeatureFolder
+from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.prepare import prepare
 from actprompt.data.video.pixels import read_pixels
 from icube_common.experiments.methods import CoOp, FeatureProblem
 from icube_common.prompts import Projection, PromptLearner
 from icube_common.vlm import FrozenVLM, VLMConfig
+from icube_common.vlm.encode import select_output
 
 CLASSES = 9
 Batch = tuple[Tensor, Tensor]
@@ -89,6 +90,21 @@ def computed(vlm: FrozenVLM, pixels: Sequence[Tensor], labels: Tensor, size: int
         yield encoded.reshape(*stacked.shape[:3], -1), labels[start : start + size]
 
 
+class Features:
+    """Features of clips in a folder, read one by one: (views, frames, D), float32."""
+
+    def __init__(self, folder: Path, manifest: Manifest, vlm: FrozenVLM, video: VideoConfig) -> None:
+        store = FeatureFolder(folder, vlm=vlm, sampling=video.sampling)
+        self.cache = store.cache
+        self.keys = {name: record.key for name, record in store.records(manifest).items()}
+
+    def get(self, name: str) -> Tensor:
+        """Features of a clip."""
+        stored = self.cache.get(self.keys[name])
+        assert stored is not None
+        return select_output(stored, "joint").float()
+
+
 def read(features: Features, ids: Sequence[str], labels: Tensor, size: int) -> Iterator[Batch]:
     """Batches of features from their folder."""
     for start in range(0, len(ids), size):
@@ -116,10 +132,11 @@ def rate(count: int, job: Callable[[], object], rounds: int) -> float:
     return count / min(times)
 
 
-def compare_epochs(vlm: FrozenVLM, manifest: Manifest, features: Features, sampling: VideoConfig, rounds: int) -> None:
+def compare_epochs(
+    vlm: FrozenVLM, manifest: Manifest, clips: Sequence[Clip], features: Features, sampling: VideoConfig, rounds: int
+) -> None:
     """Print the first part."""
-    clips = manifest.clips
-    labels = torch.from_numpy(manifest.targets()) % CLASSES
+    labels = torch.from_numpy(manifest.targets())[: len(clips)] % CLASSES
     pixels = [read_pixels(manifest.video(clip), clip, sampling.sampling, vlm) for clip in clips]
     ids, size = [clip.id for clip in clips], 32
     times: dict[str, list[float]] = {"computed": [], "read": [], "CoOp": []}
@@ -146,9 +163,9 @@ def compare_epochs(vlm: FrozenVLM, manifest: Manifest, features: Features, sampl
     print(f"  logits differ by at most {first:.1e} in the first step, {last:.1e} in any (they range over {spread:.2f})")
 
 
-def compare_rates(vlm: FrozenVLM, manifest: Manifest, video: VideoConfig, rounds: int) -> None:
+def compare_rates(vlm: FrozenVLM, manifest: Manifest, clips: Sequence[Clip], video: VideoConfig, rounds: int) -> None:
     """Print the second part."""
-    clips, sampling = manifest.clips, video.sampling
+    sampling = video.sampling
     frames = len(clips) * sampling.views * sampling.frames
     threads = decoding_threads()
     one = rate(frames, lambda: [read_pixels(manifest.video(clip), clip, sampling, vlm) for clip in clips], rounds)
@@ -184,11 +201,11 @@ def main() -> None:
             manifest = prepare("folder", Path(folder) / "videos", Path(folder) / "data")
         else:
             manifest = Manifest.load(args.data)
-        manifest.clips = manifest.clips[: args.videos]
-        result = extract(manifest.folder, Path(folder) / "features", vlm=name, video=video)
-        features = Features.open(Path(folder) / "features", vlm=vlm, sampling=video.sampling)
-        compare_epochs(vlm, manifest, features, video, args.rounds)
-        compare_rates(vlm, manifest, video, args.rounds)
+        clips = manifest.clips[: args.videos]
+        result = extract(manifest.folder, Path(folder) / "features", vlm=name, sampling=video.sampling)
+        features = Features(Path(folder) / "features", manifest, vlm, video)
+        compare_epochs(vlm, manifest, clips, features, video, args.rounds)
+        compare_rates(vlm, manifest, clips, video, args.rounds)
         print(f"  actprompt extract, all of it            {8 * result['clips_per_second']:9.1f}")
 
 

@@ -110,7 +110,7 @@ def methods(max_steps: int) -> list[Method]:
     """All methods, zero-shot first."""
     return [
         ZeroShot(),
-        ZeroShot(ensemble=True),
+        ZeroShot(texts="ensemble"),
         NearestMean(),
         LinearProbe(),
         TipAdapter(),

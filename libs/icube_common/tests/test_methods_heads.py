@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -101,10 +102,27 @@ def test_zero_shot_ensemble_equals_a_mean_by_hand(vlm: FrozenVLM) -> None:
     fitted = tune_and_fit(ZeroShot(), problem)
     torch.testing.assert_close(fitted.logits(torch.zeros(4, 2), image * 3), expected, atol=2e-4, rtol=0)
     assert fitted.trained_parameters == 0
-    wide = ZeroShot(ensemble=True).fit(problem, {}).logits(torch.zeros(4, 2), image)
+    wide = ZeroShot(texts="ensemble").fit(problem, {}).logits(torch.zeros(4, 2), image)
     every = ensemble_features(vlm, names, [*templates, *GENERIC_TEMPLATES[1:]])
     torch.testing.assert_close(wide, 100 * image @ every.T)
     assert (wide - expected).abs().max() > 0.01
+
+
+def test_zero_shot_by_descriptions_averages_their_cosines(vlm: FrozenVLM) -> None:
+    sentences = {"cat": ["it has whiskers", "it purrs at night"], "red car": ["it has wheels"]}
+    image = F.normalize(torch.randn(4, 64, generator=torch.Generator().manual_seed(0)), dim=1)
+    problem = FeatureProblem(
+        features=image, joint=image, labels=torch.tensor([0, 1, 0, 1]), class_names=["cat", "red car"], vlm=vlm,
+        descriptions=sentences, logit_scale=10.0,
+    )  # fmt: skip
+    cosines = image @ vlm.encode_text([*sentences["cat"], *sentences["red car"]]).T
+    expected = 10 * torch.stack([(cosines[:, 0] + cosines[:, 1]) / 2, cosines[:, 2]], 1)
+    method = ZeroShot(texts="descriptions")
+    assert method.name == "zero-shot descriptions" and method.reason(problem) == ""
+    torch.testing.assert_close(tune_and_fit(method, problem).logits(image, image), expected)
+    without = dataclasses.replace(problem, descriptions={"cat": ["it purrs"]})
+    assert method.reason(without) == "no description of 'red car'"
+    assert ZeroShot().reason(without) == ""
 
 
 def test_reasons_of_methods_that_do_not_apply(vlm: FrozenVLM) -> None:

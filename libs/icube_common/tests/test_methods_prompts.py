@@ -160,6 +160,11 @@ def test_grids_stay_in_the_budget_and_begin_with_the_paper(vlm: FrozenVLM) -> No
         assert fitted.logits(problem.features, problem.joint).shape == (6, 3)
 
 
+def test_template_without_words_gives_no_start(vlm: FrozenVLM) -> None:
+    grid = CoOp().grid(text_problem(vlm, templates=["{}.", "a photo of {}."]))
+    assert {one["context"] for one in grid} == {16, 4, "a photo of a"}
+
+
 def test_unit_feature_read_off(vlm: FrozenVLM) -> None:
     """Sanity of the tower by hand: token embeddings as context give the feature of the sentence."""
     table = vlm.token_embedding.weight.detach()

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +43,7 @@ def test_methods_apply_to_towers_of_every_kind(vlm: FrozenVLM, method: Method) -
         class_names=NAMES,
         vlm=vlm,
         templates="a photo of two people {}.",
+        descriptions={name: ["a person walking", "takes a sip of water"] for name in NAMES},
     )
     assert problem.logit_scale == pytest.approx(float(vlm.logit_scale))
     before = {name: value.clone() for name, value in vlm.state_dict().items()}
@@ -49,3 +55,25 @@ def test_methods_apply_to_towers_of_every_kind(vlm: FrozenVLM, method: Method) -
     assert all(torch.equal(value, before[name]) for name, value in vlm.state_dict().items())
     assert not any(value.requires_grad for value in vlm.parameters())
     assert not logits.requires_grad
+
+
+def test_methods_on_a_second_device(tmp_path: Path) -> None:
+    """Every method runs where the tower is, and its logits are those of the CPU."""
+    job = Path(__file__).with_name("methods_job.py")
+    paths = [str(job.parent), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(job), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    if "skipped" in result:
+        pytest.skip(result["skipped"])
+    assert result["towers"] == ["text elsewhere"]
+    assert [name for name, _ in result["cpu"]] == [name for name, _ in result["second"]]
+    for (name, cpu), (_, second) in zip(result["cpu"], result["second"], strict=True):
+        torch.testing.assert_close(torch.tensor(second), torch.tensor(cpu), atol=1e-4, rtol=1e-4, msg=name)

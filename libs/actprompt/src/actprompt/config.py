@@ -12,7 +12,7 @@ from icube_common.losses import LossConfig
 from icube_common.prompts import PromptConfig
 from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
-from icube_common.vlm import VLMConfig
+from icube_common.vlm import FinetuneConfig, VLMConfig
 
 SKELETON_SOURCES = ("auto", "recorded", "pose", "both")
 HEADS = ("mean", "mean_std", "segment_difference", "transformer", "cross_frame")
@@ -141,6 +141,7 @@ class ActConfig(Config):
     prompt: PromptConfig = section(PromptConfig, init="descriptions")
     video: VideoConfig = section(VideoConfig)
     visual: VisualConfig = section(VisualConfig)
+    finetune: FinetuneConfig = section(FinetuneConfig)
     skeleton: SkeletonConfig = section(SkeletonConfig)
     ridge_init: RidgeInitConfig = section(RidgeInitConfig)
     loss: ActLossConfig = section(ActLossConfig)
@@ -158,6 +159,13 @@ class ActConfig(Config):
             raise InputError("ridge_init.fusion=late: its weights are always selected; set ridge_init.tune=true")
         if not self.visual.enabled and not self.skeleton.enabled:
             raise InputError("visual.enabled=false with skeleton.enabled=false: no input is left")
+        if self.finetune.enabled and not self.visual.enabled:
+            raise InputError(f"finetune.mode={self.finetune.mode}: trains the image tower, and visual.enabled=false")
+        if self.finetune.enabled and self.visual.prompts:
+            raise InputError(
+                f"finetune.mode={self.finetune.mode} with visual.prompts={self.visual.prompts}: both change the image "
+                "tower; set visual.prompts=0 or finetune.mode=none"
+            )
         joins = self.skeleton.enabled and self.skeleton.fusion_mode != "captions"
         if joins and self.prompt.conditional:
             raise InputError(
@@ -171,6 +179,11 @@ class ActConfig(Config):
                 "none; set visual.enabled or skeleton.trajectory, or take skeleton.fusion_mode=captions"
             )
 
+    @property
+    def needs_pixels(self) -> bool:
+        """True where the image tower runs in each step, on pixels: for visual prompts and fine-tuning."""
+        return self.visual.enabled and (self.finetune.enabled or self.visual.prompts > 0)
+
 
 _TRAJECTORY_KEYS = ("frames", "num_time_warps", "jitter")
 _TEXT_KEYS = ("kind", "missing", "template", "scaling", "max_correlation", "group_size", "frequencies", "hidden")
@@ -181,6 +194,7 @@ def unused_keys(config: ActConfig) -> dict[str, str]:
     visual, skeleton, prompt = config.visual, config.skeleton, config.prompt
     unused = {f"prompt.{key}": why for key, why in prompt.unused_keys().items()}
     unused |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    unused |= {f"finetune.{key}": why for key, why in config.finetune.unused_keys().items()}
     if prompt.init in ("random", "template"):
         unused["knowledge"] = f"prompt.init={prompt.init}"
     if not config.loss.contrastive:

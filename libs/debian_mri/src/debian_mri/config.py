@@ -15,7 +15,7 @@ from icube_common.losses import LossConfig
 from icube_common.prompts import PromptConfig
 from icube_common.tabular import TabularConfig
 from icube_common.training import TrainConfig
-from icube_common.vlm import VLMConfig
+from icube_common.vlm import FinetuneConfig, VLMConfig
 
 ENCODERS = ("auto", "pixels", "vlm")
 POOLINGS = ("mean", "attention", "max", "concat")
@@ -31,7 +31,7 @@ class VisualConfig(Config):
     encoder: str = option(
         "auto",
         "slice features: means of 22 x 22 blocks of pixels, or the frozen image encoder (auto: vlm.encoder, or a tower "
-        "trained with captions, such as CLIP, else pixels)",
+        "trained with captions, such as CLIP, or fine-tuning, else pixels)",
         choices=ENCODERS,
     )
     pooling: str = option(
@@ -114,6 +114,7 @@ class MriConfig(Config):
     preprocess: PreprocessConfig = section(PreprocessConfig)
     slices: SliceConfig = section(SliceConfig)
     visual: VisualConfig = section(VisualConfig)
+    finetune: FinetuneConfig = section(FinetuneConfig)
     concepts: ConceptConfig = section(ConceptConfig)
     demographics: DemographicsConfig = section(DemographicsConfig)
     tabular: TabularConfig = section(TabularConfig, fusion_mode="fusion", scaling="standard")
@@ -139,6 +140,10 @@ class MriConfig(Config):
             raise InputError("tabular.enabled=true: the variables enter as text by demographics.mode=text; set that")
         if not self.visual.enabled and not self.concepts.enabled and mode == "none":
             raise InputError("visual.enabled=false, concepts.enabled=false, demographics.mode=none: no input is left")
+        if self.finetune.enabled and self.visual.encoder == "pixels":
+            raise InputError(f"finetune.mode={self.finetune.mode}: trains the image tower; set visual.encoder=vlm")
+        if self.finetune.enabled and not self.visual.enabled:
+            raise InputError(f"finetune.mode={self.finetune.mode}: trains the image tower, and visual.enabled=false")
         if mode in ("text", "film") and not self.visual.enabled:
             raise InputError(
                 f"demographics.mode={mode}: joins the variables to the image feature, and visual.enabled=false; "
@@ -173,6 +178,7 @@ def unused_keys(config: MriConfig) -> dict[str, str]:
     visual, mode = config.visual, config.demographics.mode
     unused = {f"prompt.{key}": why for key, why in config.prompt.unused_keys().items()}
     unused |= {f"loss.{key}": why for key, why in config.loss.unused_keys().items()}
+    unused |= {f"finetune.{key}": why for key, why in config.finetune.unused_keys().items()}
     unused |= {f"tabular.{key}": "tabular.fusion_mode=fusion" for key in ("label_aware", "weight")}
     if config.prompt.init in ("random", "template"):
         unused["knowledge"] = f"prompt.init={config.prompt.init}"
@@ -221,6 +227,7 @@ def restrict_modality(config: MriConfig, part: str) -> MriConfig:
         return replace(
             config,
             visual=replace(config.visual, enabled=False),
+            finetune=replace(config.finetune, mode="none"),
             concepts=replace(config.concepts, enabled=False),
             demographics=replace(config.demographics, mode="linear"),
         )

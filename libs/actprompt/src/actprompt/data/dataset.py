@@ -29,8 +29,9 @@ from icube_common.training import SampleRef
 from icube_common.vlm import FrozenVLM
 
 Batch = Mapping[str, Tensor]
-"""``frames (B, T, D)`` or, for visual prompts, ``pixels (B, T, 3, H, W)`` (or frames that their tower has encoded);
-``trajectory (B, F)``, ``parameters (B, P)`` and ``caption (B, D)``, NaN where missing; ``label (B,)`` in training."""
+"""``frames (B, T, D)`` or, where the image tower is trained in part, ``pixels (B, T, 3, H, W)`` (or frames that their
+tower has encoded); ``trajectory (B, F)``, ``parameters (B, P)`` and ``caption (B, D)``, NaN where missing; ``label
+(B,)`` in training."""
 
 
 class VideoDataset(Dataset[dict[str, Any]]):
@@ -149,7 +150,7 @@ class Inputs:
     Attributes:
         ids: in the manifest's order.
         frames: clip id -> features ``(views, T, D)`` of a frozen tower.
-        pixels: clip id -> preprocessed frames ``(views, T, 3, H, W)``, for visual prompts.
+        pixels: clip id -> preprocessed frames ``(views, T, 3, H, W)``, for visual prompts and fine-tuning.
         skeletons: clip id -> joints ``(T, J, 3)``, NaN where not tracked; T = 0 for a clip without skeleton.
         joint_names: J names.
         parameters: the named parameters, NaN where missing.

@@ -159,6 +159,8 @@ def only_input(config: ActConfig, features: str) -> ActConfig:
     if features not in INPUTS:
         raise unknown("features", features, INPUTS)
     images = features == "images"
+    if images and config.finetune.enabled:
+        raise InputError(f"finetune.mode={config.finetune.mode}: the methods share frozen features; set it none")
     if images and (config.visual.head not in _WEIGHTLESS or config.visual.prompts):
         raise InputError(
             f"visual.head={config.visual.head}, visual.prompts={config.visual.prompts}: the methods share features "

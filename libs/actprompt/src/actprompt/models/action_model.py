@@ -103,7 +103,7 @@ class ActionModel(nn.Module, PretrainedModel):
         self.parameter_names = tuple(parameters)
         vlm, seed = prompts.vlm, config.train.seed
         self.visual = (
-            VisualBranch(vlm, config.visual, frames=config.video.frames, seed=seed, head=head)
+            VisualBranch(vlm, config.visual, frames=config.video.frames, seed=seed, head=head, finetune=config.finetune)
             if config.visual.enabled
             else None
         )
@@ -206,8 +206,8 @@ class ActionModel(nn.Module, PretrainedModel):
         """Clips of a batch for prediction.
 
         Args:
-            size: clips of a batch of frame features; of pixels for visual prompts, whose tower takes whole clips, as
-                many as hold ``vlm.batch_size`` frames.
+            size: clips of a batch of frame features; of pixels for visual prompts and fine-tuning, whose tower takes
+                whole clips, as many as hold ``vlm.batch_size`` frames.
         """
         if self.visual is None or self.visual.tower is None:
             return size

@@ -21,7 +21,7 @@ from actprompt.models.temporal_heads import make_head
 from actprompt.models.visual_prompts import PromptedTower
 from icube_common.errors import InputError
 from icube_common.prompts.ridge_init import LinearProjection
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FinetuneConfig, FinetunedTower, FrozenVLM
 
 Head: TypeAlias = "type[nn.Module] | nn.Module"
 """A temporal head of the user: a class, called with ``width=W``, or an instance that is copied for each training."""
@@ -73,6 +73,7 @@ class VisualBranch(nn.Module):
         frames: T.
         seed: of the weights.
         head: a temporal head in place of ``config.head``.
+        finetune: trained part of the image tower.
 
     Raises:
         InputError: a head of frames with an encoder of clips, or as `build_custom_head`,
@@ -80,7 +81,14 @@ class VisualBranch(nn.Module):
     """
 
     def __init__(
-        self, vlm: FrozenVLM, config: VisualConfig, *, frames: int, seed: int, head: Head | None = None
+        self,
+        vlm: FrozenVLM,
+        config: VisualConfig,
+        *,
+        frames: int,
+        seed: int,
+        head: Head | None = None,
+        finetune: FinetuneConfig | None = None,
     ) -> None:
         super().__init__()
         check_encoder(vlm, frames)
@@ -93,8 +101,11 @@ class VisualBranch(nn.Module):
                     "pool; set visual.head=mean"
                 )
         self.trained = vlm.origin.trained_on_pairs and not vlm.separate_features
-        self.tower = (
-            PromptedTower(
+        self.tower: PromptedTower | FinetunedTower | None = None
+        if finetune is not None and finetune.enabled:
+            self.tower = FinetunedTower(vlm, finetune, seed=seed)
+        elif config.prompts:
+            self.tower = PromptedTower(
                 vlm,
                 frames,
                 prompts=config.prompts,
@@ -102,9 +113,6 @@ class VisualBranch(nn.Module):
                 summary=config.summary_prompt,
                 seed=seed,
             )
-            if config.prompts
-            else None
-        )
         self.dim, self.joint_dim = dim, vlm.embed_dim
         self.custom = head is not None
         if head is None:
@@ -123,7 +131,7 @@ class VisualBranch(nn.Module):
         return torch.cat([frames.float().mean(1), pooled.float()], dim=-1) if self.mean_apart else pooled
 
     def encoded(self, batch: Batch) -> Float[Tensor, "b t w"]:
-        """The frames' features: as they come, or of pixels by the tower with its prompts."""
+        """The frames' features: as they come, or of pixels by the tower with its prompts or its trained part."""
         if self.tower is None or "pixels" not in batch:
             return batch["frames"]
         features: Tensor = self.tower(batch["pixels"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from actprompt.data.manifest import Clip, Manifest
 from actprompt.data.pose.sources import SkeletonSource
 from actprompt.data.video.pixels import read_pixels
 from icube_common.vlm import FrozenVLM
+
+logger = logging.getLogger(__name__)
 
 
 class Pixels(Mapping[str, Tensor]):
@@ -69,7 +72,8 @@ def load_inputs(manifest: Manifest, config: ActConfig, vlm: FrozenVLM, *, featur
     if config.visual.enabled:
         if vlm.weights_warning:
             warnings.append(f"Backbone: {vlm.weights_warning}.")
-        if config.visual.prompts:
+        if config.needs_pixels:
+            logger.info("Frames enter as pixels, and no features are cached: the image tower is trained in part")
             pixels = Pixels(manifest, manifest.clips, vlm, config)
         else:
             frames = video_features(manifest, manifest.clips, vlm, config.video.sampling, folder=features)

@@ -40,7 +40,7 @@ from icube_common.prompts.ridge_init import (
 from icube_common.tabular import TabularBranch
 from icube_common.tabular.table import training_values
 from icube_common.training import FitResult, StepRandom, fit
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FinetunedTower, FrozenVLM
 
 PREDICTION_BATCH = 256
 
@@ -112,6 +112,8 @@ def train_fold(
         validate=_validation(fold, visible, model) if config.train.eval_steps else None,
         resume=resume,
     )
+    if model.visual is not None and isinstance(model.visual.tower, FinetunedTower):
+        model.visual.tower.check_frozen()
     model.to(vlm.device)
     return TrainedFold(model, tuple(dict.fromkeys(warnings)), result, fusion)
 

@@ -5,7 +5,7 @@ Shapes: N scans, S slices, D width of slice features, H and W pixels of a slice,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from debian_mri.biomarkers.measure import BiomarkerMeasurement
 from debian_mri.cohorts.base import ReaderOptions
 from debian_mri.data.feature_store import SliceInfo
-from debian_mri.data.inputs import Inputs
+from debian_mri.data.inputs import Inputs, PixelRows
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.prepare import prepare
 from debian_mri.imaging.preprocess import PreprocessConfig
@@ -28,7 +28,7 @@ from debian_mri.imaging.slices import SliceConfig, read_slices
 from debian_mri.imaging.volume_cache import cached_volume, load_volume
 from icube_common.training import SampleRef
 
-PREDICTION_BATCH = 256
+PREDICTION_BATCH, PIXEL_BATCH = 256, 8
 
 
 class ScanDataset(Dataset[dict[str, Any]]):
@@ -148,14 +148,18 @@ def _padded(image: Float[np.ndarray, "h w"], height: int, width: int) -> Float[n
     return np.pad(image, ((top, rest[0]), (left, rest[1])))
 
 
-def to_tensors(inputs: Inputs, device: torch.device | None = None) -> dict[str, Tensor]:
+def to_tensors(inputs: Inputs, device: torch.device | None = None) -> dict[str, Any]:
     """Inputs of all scans as tensors, in their order; see `debian_mri.models.mri_model.Batch`.
+
+    Pixels come as `debian_mri.data.inputs.PixelRows`, which read some rows at a time and stay on the CPU.
 
     Args:
         inputs: the tables.
         device: of the tensors; by default the CPU.
     """
-    rows: dict[str, Tensor] = {}
+    rows: dict[str, Any] = {}
+    if inputs.tower_inputs is not None:
+        rows["pixels"] = PixelRows(inputs.tower_inputs, inputs.ids)
     if inputs.features is not None:
         rows["slices"] = pad([inputs.features[name] for name in inputs.ids])
     if inputs.biomarkers is not None:
@@ -174,11 +178,12 @@ def pad(features: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "b s d"]:
     return padded
 
 
-def batches(rows: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Parts of the rows, in their order."""
+def batches(rows: Mapping[str, Any]) -> Iterator[dict[str, Tensor]]:
+    """Parts of the rows, in their order; few rows where these are pixels."""
     count = len(next(iter(rows.values())))
-    for start in range(0, count, PREDICTION_BATCH):
-        yield {name: table[start : start + PREDICTION_BATCH] for name, table in rows.items()}
+    size = PIXEL_BATCH if "pixels" in rows else PREDICTION_BATCH
+    for start in range(0, count, size):
+        yield {name: table[start : start + size] for name, table in rows.items()}
 
 
 class TrainingScans:
@@ -189,8 +194,8 @@ class TrainingScans:
         labels: (N,) class of each.
     """
 
-    def __init__(self, rows: dict[str, Tensor], labels: Tensor) -> None:
-        self._rows = {**rows, "label": labels}
+    def __init__(self, rows: Mapping[str, Any], labels: Tensor) -> None:
+        self._rows: dict[str, Any] = {**rows, "label": labels}
 
     def __len__(self) -> int:
         return len(self._rows["label"])

@@ -161,7 +161,7 @@ class SingleScanImages(ScanImages):
 
 def uses_pixels(config: MriConfig, vlm: FrozenVLM) -> bool:
     """True where the image branch takes pixel features in place of the frozen image encoder's."""
-    if config.visual.encoder != "auto":
+    if config.finetune.enabled or config.visual.encoder != "auto":
         return config.visual.encoder == "pixels"
     return vlm.encoder is None and not vlm.origin.trained_on_pairs
 

@@ -7,12 +7,14 @@ Shapes: S slices, D width of the features, K signs, P variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
@@ -28,6 +30,7 @@ from debian_mri.data.feature_store import (
     SliceInfo,
     check_encoder,
     encode_scans,
+    encoder_inputs,
     features_folder,
     open_folder,
     pixel_features,
@@ -41,10 +44,80 @@ from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
 from icube_common.vlm import FeatureCache, FrozenVLM
 
+logger = logging.getLogger(__name__)
+
 VOLUMES_BY = "Volumes of structures by "
 UNMEASURED = "Not measured on these images: "
 
 View = Callable[[Any], Mapping[str, Any]]
+
+
+def scan_pixels(images: ScanImages, vlm: FrozenVLM) -> Float[Tensor, "s ..."]:
+    """Preprocessed slices (S, 3, H, W) of a scan, or its volume (1, 1, X, Y, Z), in half precision.
+
+    Raises:
+        InputError: an image cannot be used.
+    """
+    return torch.stack(list(encoder_inputs(images, vlm))).half()
+
+
+class ScanPixels(Mapping[str, Tensor]):
+    """Pixels of a set's scans by id, kept in half precision once they are read.
+
+    Args:
+        manifest: the set.
+        config: preprocessing and slices.
+        vlm: gives the preprocessing of the image tower.
+
+    Raises:
+        InputError: (on access) an image cannot be used.
+    """
+
+    def __init__(self, manifest: Manifest, config: MriConfig, vlm: FrozenVLM) -> None:
+        self._manifest, self._config, self._vlm = manifest, config, vlm
+        self._scans = {scan.id: scan for scan in manifest.scans}
+        self._cached: dict[str, Tensor] = {}
+
+    def __getitem__(self, name: str) -> Float[Tensor, "s ..."]:
+        if name not in self._cached:
+            images = ScanImages(self._manifest, self._scans[name], self._config)
+            try:
+                self._cached[name] = scan_pixels(images, self._vlm)
+            except InputError as error:
+                raise InputError(f"scan {name}: {error}") from error
+        return self._cached[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scans)
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+
+class PixelRows:
+    """Pixels of some scans in their order, by number as a tensor (N, S, ...) has them; NaN for missing slices.
+
+    Args:
+        pixels: by id.
+        ids: the scans.
+    """
+
+    def __init__(self, pixels: Mapping[str, Tensor], ids: Sequence[str]) -> None:
+        self._pixels, self._ids = pixels, tuple(ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int | slice | Tensor) -> Tensor:
+        if isinstance(index, int):
+            return self._pixels[self._ids[index]]
+        ids = self._ids[index] if isinstance(index, slice) else [self._ids[place] for place in index.tolist()]
+        rows = [self._pixels[name] for name in ids]
+        longest = max(len(row) for row in rows)
+        padded = rows[0].new_full((len(rows), longest, *rows[0].shape[1:]), torch.nan)
+        for place, row in enumerate(rows):
+            padded[place, : len(row)] = row
+        return padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +136,7 @@ class Inputs:
         joint: scan id -> ``(S, D)`` in the space of the texts, where the encoder has separate features.
         volume_disclaimers: program, disclaimers and citations of a table of volumes.
         encoded: scan id -> ``(S, E)`` of the frozen image encoder for baselines, where ``features`` are pixels.
+        tower_inputs: scan id -> preprocessed slices ``(S, 3, H, W)`` or volume ``(1, 1, X, Y, Z)``, for fine-tuning.
     """
 
     ids: tuple[str, ...]
@@ -76,12 +150,14 @@ class Inputs:
     joint: Mapping[str, Float[Tensor, "s d"]] | None = None
     volume_disclaimers: tuple[str, ...] = ()
     encoded: Mapping[str, Float[Tensor, "s e"]] | None = None
+    tower_inputs: Mapping[str, Float[Tensor, "s ..."]] | None = None
 
     def part(self, view: View) -> Inputs:
         """The tables through a view of a fold (``fold.side_table``, ``fold.test_inputs``): only its rows are read."""
-        features = None if self.features is None else view(self.features)
+        features, pixels = (None if images is None else view(images) for images in (self.features, self.tower_inputs))
         biomarkers, demographics = _through(self.biomarkers, view), _through(self.demographics, view)
-        table = features if features is not None else biomarkers or demographics
+        images = features if features is not None else pixels
+        table = images if images is not None else biomarkers or demographics
         assert table is not None
         ids = table.ids if isinstance(table, TabularData) else tuple(table)
         return replace(
@@ -90,6 +166,7 @@ class Inputs:
             features=features,
             joint=None,
             encoded=None,
+            tower_inputs=pixels,
             biomarkers=biomarkers,
             demographics=demographics,
         )
@@ -103,14 +180,20 @@ def _through(table: TabularData | None, view: View) -> TabularData | None:
     return replace(table, ids=tuple(rows), values=values)
 
 
-def used_by(inputs: Inputs, config: MriConfig) -> Inputs:
+def used_by(inputs: Inputs, config: MriConfig, *, encoded: bool = False) -> Inputs:
     """The inputs without what a configuration does not use; for other settings of the same data.
+
+    Args:
+        inputs: the tables.
+        config: the settings.
+        encoded: the features are those of the trained image tower, so that no pixels are needed.
 
     Raises:
         InputError: the configuration uses a table that was not loaded.
     """
     required = {
-        "features": config.visual.enabled,
+        "features": config.visual.enabled and (encoded or not config.finetune.enabled),
+        "tower_inputs": config.finetune.enabled and not encoded,
         "biomarkers": config.concepts.enabled,
         "demographics": config.demographics.mode != "none",
     }
@@ -147,7 +230,8 @@ def load_inputs(
         config: all settings.
         vlm: the backbone of slice features; None where ``config.visual.enabled`` is false.
         features: folder of slice features; what is missing in it is computed and stored. None: below the set.
-        encode: load features of the frozen image encoder also where the image branch takes pixels.
+        encode: load features of the frozen image encoder also where the image branch takes pixels, or trains a part of
+            the image tower.
 
     Raises:
         InputError: an image cannot be used, features are of another backbone or other slices, a variable is of tier C
@@ -164,20 +248,26 @@ def load_inputs(
     for name in names:
         _place(name, candidates)
     encoded: dict[str, Tensor] = {}
-    cache, pixels = None, False
+    cache, tower_inputs, pixels = None, None, False
     if config.visual.enabled:
         assert vlm is not None, "visual.enabled needs a backbone"
         pixels = uses_pixels(config, vlm)
-    if config.visual.enabled and (encode or not pixels):
+    if config.finetune.enabled:
+        assert vlm is not None
+        check_encoder(vlm, {scan.kind for scan in manifest.scans})
+        logger.info("Scans enter as pixels, and no features are cached: the image tower is trained in part")
+        tower_inputs = ScanPixels(manifest, config, vlm)
+    featured = config.visual.enabled and (encode or not config.finetune.enabled)
+    if featured and (encode or not pixels):
         assert vlm is not None
         check_encoder(vlm, {scan.kind for scan in manifest.scans})
         folder = features_folder(manifest.folder, features, config, vlm)
         cache = None if folder is None else open_folder(folder, config, vlm)
     sign_cache = FeatureCache(manifest.folder / "features" / "biomarkers") if cache is not None else None
-    if config.visual.enabled or config.concepts.enabled:
+    if featured or config.concepts.enabled:
         scans = ((scan, ScanImages(manifest, scan, config)) for scan in manifest.scans)
         read: Iterable[ScanFeatures[Scan]] = (ScanFeatures(scan, images) for scan, images in scans)
-        if config.visual.enabled:
+        if featured:
             assert vlm is not None
             read = encode_scans(scans, vlm, cache) if encode or not pixels else read_pixels(scans)
         for one in tqdm(read, desc="images", unit="scan", leave=False, total=len(manifest.scans)):
@@ -213,7 +303,7 @@ def load_inputs(
         warnings.append(f"Backbone: {vlm.weights_warning}.")
     return Inputs(
         ids,
-        features_by_id if config.visual.enabled else None,
+        features_by_id if featured else None,
         slices,
         biomarkers,
         demographics,
@@ -223,6 +313,7 @@ def load_inputs(
         joint or None,
         volume_lines,
         encoded or None,
+        tower_inputs,
     )
 
 

@@ -111,7 +111,7 @@ def explain_inputs(
     config = model.config
     if scan_id not in inputs.ids:
         raise unknown("scan", scan_id, inputs.ids)
-    inputs = replace(used_by(inputs, config), ids=(scan_id,))
+    inputs = replace(used_by(inputs, config, encoded=inputs.tower_inputs is None), ids=(scan_id,))
     batch = to_tensors(inputs, model.device)
     terms = contributions(model, batch)
     logits = terms.logits

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from debian_mri import RESEARCH_ONLY
+from debian_mri.explanation.norms import NormCurve, drawings
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import (
     explain,
@@ -47,6 +48,7 @@ def write_page(
     images: Sequence[SliceArray],
     *,
     volume: Volume | None = None,
+    norms: Sequence[NormCurve] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write `prediction_page` atomically.
@@ -54,13 +56,18 @@ def write_page(
     Raises:
         InputError: the file exists and ``overwrite`` is False, it cannot be written, or as `prediction_page`.
     """
-    page = prediction_page(explanation, images, volume)
+    page = prediction_page(explanation, images, volume, norms)
     with atomic_file(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
 
 
-def prediction_page(explanation: Explanation, images: Sequence[SliceArray], volume: Volume | None = None) -> str:
+def prediction_page(
+    explanation: Explanation,
+    images: Sequence[SliceArray],
+    volume: Volume | None = None,
+    norms: Sequence[NormCurve] = (),
+) -> str:
     """The page as text.
 
     Args:
@@ -69,6 +76,7 @@ def prediction_page(explanation: Explanation, images: Sequence[SliceArray], volu
             `debian_mri.imaging.slices` makes them (x or y to the right, z or y up, RAS), since the page names the left
             side.
         volume: that the slices are of, for a viewer of three planes; None for none.
+        norms: curves of biomarkers over age.
 
     Raises:
         InputError: images that do not fit the slices.
@@ -91,6 +99,8 @@ def prediction_page(explanation: Explanation, images: Sequence[SliceArray], volu
         slices=shown,
         sides=_sides(explanation),
         switch=known_sides([(part.plane, part.position_mm) for part in explanation.slices]),
+        norms=drawings(norms),
+        controls=norms[0].controls if norms else 0,
         viewer=None if volume is None else viewer_values(volume, explanation),
         hidden=len(explanation.slices) - len(shown),
         evidence=explanation.weighting == "evidence",

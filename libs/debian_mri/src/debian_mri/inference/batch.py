@@ -21,7 +21,6 @@ from debian_mri import RESEARCH_ONLY
 from debian_mri.data.dataset import ScanDataset
 from debian_mri.data.feature_store import ScanImages
 from debian_mri.data.manifest import Scan
-from debian_mri.explanation.explain import explain_scan
 from debian_mri.inference.pipeline import MriPrediction
 from debian_mri.inference.scan_input import (
     ScanSource,
@@ -204,7 +203,7 @@ def _predictions(
             continue
         try:
             scan_input = load_scan_input(model, source, values=values, encoded=encoded)
-            yield job, MriPrediction(explain_scan(model, scan_input), scan_input.images, source.volume)
+            yield job, MriPrediction.of(model, scan_input, source.volume)
         except InputError as error:
             yield job, error
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from debian_mri import RESEARCH_ONLY
-from debian_mri.data.dataset import ScanDataset
+from debian_mri.data.dataset import ScanDataset, ScanInput
 from debian_mri.explanation.explain import explain_scan
 from debian_mri.explanation.html_report import save_report, write_page, write_tsv
+from debian_mri.explanation.norms import NormCurve, norm_curves
 from debian_mri.explanation.record import Explanation
 from debian_mri.explanation.report_text import explain
 from debian_mri.imaging.preprocess import Volume
@@ -32,11 +33,19 @@ class MriPrediction:
         explanation: all numbers of the prediction.
         images: the slices (H, W), 0 to 1.
         volume: the preprocessed volume; None for slice images.
+        norms: curves of the biomarkers over age.
     """
 
     explanation: Explanation
     images: tuple[Any, ...]
     volume: Volume | None = None
+    norms: tuple[NormCurve, ...] = ()
+
+    @classmethod
+    def of(cls, model: MriModel, scan_input: ScanInput, volume: Volume | None) -> MriPrediction:
+        """Prediction of a scan with its explanation."""
+        norms = norm_curves(model, scan_input.inputs, scan_input.scan.id)
+        return cls(explain_scan(model, scan_input), scan_input.images, volume, norms)
 
     @property
     def text(self) -> str:
@@ -83,7 +92,9 @@ class MriPrediction:
         Raises:
             InputError: the file exists and ``overwrite`` is False, or it cannot be written.
         """
-        return write_page(path, self.explanation, self.images, volume=self.volume, overwrite=overwrite)
+        return write_page(
+            path, self.explanation, self.images, volume=self.volume, norms=self.norms, overwrite=overwrite
+        )
 
     def save_tsv(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all numbers as a table; raises as `save_html`."""
@@ -156,7 +167,7 @@ class MriPipeline(PretrainedPipeline):
             InputError: as `debian_mri.inference.scan_input.load_scan_input`.
         """
         scan_input = load_scan_input(self.model, source, values=values)
-        return MriPrediction(explain_scan(self.model, scan_input), scan_input.images, source.volume)
+        return MriPrediction.of(self.model, scan_input, source.volume)
 
 
 def predict(

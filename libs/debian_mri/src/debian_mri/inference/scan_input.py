@@ -33,7 +33,7 @@ from debian_mri.data.feature_store import (
     open_folder,
     read_pixels,
 )
-from debian_mri.data.inputs import Inputs
+from debian_mri.data.inputs import Inputs, scan_pixels
 from debian_mri.data.manifest import Manifest, Scan
 from debian_mri.data.participants import Participants
 from debian_mri.imaging.orientation import MAX_HEAD_ROTATION
@@ -44,6 +44,7 @@ from debian_mri.inference.sequence_check import resolve_sequence, trained_sequen
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError, unknown
 from icube_common.tabular import TabularData
+from icube_common.vlm import FinetunedTower
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +173,26 @@ def encode_for_model(
     if model.image_branch is None:
         return (ScanFeatures(item, images) for item, images in scans)
     config, vlm = model.config, model.image_branch.vlm
+    if model.image_branch.tower is not None:
+        return _encode_by_tower(model.image_branch.tower, scans)
     if model.image_branch.pixels:
         return read_pixels(scans)
     folder = None if data is None else features_folder(data, features, config, vlm)
     return encode_scans(scans, vlm, None if folder is None else open_folder(folder, config, vlm))
+
+
+def _encode_by_tower(
+    tower: FinetunedTower, scans: Iterable[tuple[Item, ScanImages | None]]
+) -> Iterator[ScanFeatures[Item]]:
+    """Scans with the features of a tower that was trained in part, which are not stored."""
+    for item, images in scans:
+        result = ScanFeatures(item, images)
+        if images is not None:
+            try:
+                result.features = tower.encode(scan_pixels(images, tower.vlm)[None])[0].cpu()
+            except InputError as error:
+                result.error = error
+        yield result
 
 
 def rotation_warnings(rotation: float) -> list[str]:

@@ -15,6 +15,9 @@ features), N descriptions, C classes, Q clinical covariates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -28,7 +31,7 @@ from icube_common.losses.logit_scale import MAX_SCALE, scale_of
 from icube_common.prompts import PromptLearner
 from icube_common.prompts.ridge_init import LinearProjection
 from icube_common.tabular import TabularBranch
-from icube_common.vlm import FrozenVLM
+from icube_common.vlm import FinetunedTower, FrozenVLM
 
 
 class ImageBranch(nn.Module):
@@ -46,6 +49,7 @@ class ImageBranch(nn.Module):
     Attributes:
         pixels: True for pixel features in place of the frozen image encoder's.
         logit_weight: factor on the branch's part of the logits.
+        tower: the image tower with a trained part; None where it is frozen.
         custom_pooling: the ``pooling`` that was given, as it was given; None for one of the configuration.
     """
 
@@ -79,6 +83,7 @@ class ImageBranch(nn.Module):
             if pooling is None
             else CustomPooling(pooling, width, slices=slices, seed=seed)
         )
+        self.tower = FinetunedTower(vlm, config.finetune, seed=seed) if config.finetune.enabled else None
         self.projection = LinearProjection(self.pooling.features, dim)
         self.film = Film(covariates, dim) if covariates else None
         self.branch = branch
@@ -100,6 +105,13 @@ class ImageBranch(nn.Module):
     def vlm(self) -> FrozenVLM:
         """The frozen backbone."""
         return self.prompts.vlm
+
+    def encoded(self, batch: Mapping[str, Any]) -> Float[Tensor, "b s w"]:
+        """Slice features: as they come, or of pixels by the tower with its trained part."""
+        if self.tower is None or "slices" in batch:
+            return batch["slices"]
+        features: Tensor = self.tower(batch["pixels"])
+        return features
 
     @property
     def whole_volume(self) -> bool:

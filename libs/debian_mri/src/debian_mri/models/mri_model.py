@@ -40,8 +40,9 @@ from icube_common.training.calibration import no_calibration
 from icube_common.vlm import EncoderLike, FrozenVLM
 
 Batch = Mapping[str, Tensor]
-"""``slices (B, S, D)``, NaN for slices that a scan does not have; ``biomarkers (B, K)`` and ``variables (B, P)``, NaN
-where missing; ``label (B,)`` in training. What a configuration does not use may be absent."""
+"""``slices (B, S, D)``, NaN for slices that a scan does not have, or ``pixels (B, S, ...)`` for fine-tuning;
+``biomarkers (B, K)`` and ``variables (B, P)``, NaN where missing; ``label (B,)`` in training. What a configuration does
+not use may be absent."""
 
 BIAS, BIOMARKER, DESCRIPTION, VARIABLE, JOINED = (
     "bias",
@@ -181,10 +182,11 @@ class MriModel(nn.Module, PretrainedModel):
                 learn_prior_weight=config.concepts.learn_prior_weight,
                 covariates=width if config.concepts.covariate_adjusted else 0,
             )
-        if inputs.features is not None:
+        images = inputs.features if inputs.features is not None else inputs.tower_inputs
+        if images is not None:
             assert vlm is not None, "visual.enabled needs a backbone"
             prompts, features = texts.prompts(vlm, labels, replace(config.prompt, seed=config.train.seed))
-            lengths = {len(inputs.features[name]) for name in inputs.ids}
+            lengths = {len(images[name]) for name in inputs.ids}
             image_branch = ImageBranch(
                 prompts,
                 config,
@@ -262,7 +264,7 @@ class MriModel(nn.Module, PretrainedModel):
         assert self.image_branch is not None
         variables = batch["variables"] if self.image_branch.branch is not None else None
         return self.image_branch.feature(
-            batch["slices"],
+            self.image_branch.encoded(batch),
             texts,
             covariates=covariates if self.image_branch.film is not None else None,
             variables=variables,

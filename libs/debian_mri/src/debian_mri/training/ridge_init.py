@@ -9,6 +9,7 @@ Shapes: N scans, D width, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from accelerate.utils import send_to_device
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from debian_mri.data.dataset import PIXEL_BATCH
 from debian_mri.models.mri_model import MriModel
 from icube_common.errors import InputError
 from icube_common.evaluation import Samples
@@ -37,13 +39,16 @@ _PRIOR = 1.0
 
 @torch.no_grad()
 def initialise_image_branch(
-    model: MriModel, rows: dict[str, Tensor], labels: Int[Tensor, " n"], groups: Sequence[str]
+    model: MriModel, rows: dict[str, Any], labels: Int[Tensor, " n"], groups: Sequence[str]
 ) -> list[str]:
     """Scale the projection by training rows and initialise it by ridge regression on the CPU; returns warnings."""
     image_branch, visual = model.image_branch, model.config.visual
     assert image_branch is not None
     model.eval()
     rows = send_to_device(rows, model.device)
+    if image_branch.tower is not None and "slices" not in rows:
+        # the tower is the frozen one before the first step
+        rows = {**rows, "slices": image_branch.tower.encode(rows["pixels"], batch_size=PIXEL_BATCH)}
     pooled = image_branch.pooling(rows["slices"])
     image_branch.projection.fit_scale(pooled)
     image_branch.projection.learned.requires_grad_(visual.finetune_projection)

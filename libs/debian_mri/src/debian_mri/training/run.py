@@ -135,8 +135,9 @@ def check_inputs(model: MriModel, inputs: Inputs, fold: Fold) -> None:
             raise InputError(
                 f"the model has the {what} {', '.join(model_names)}, the data {', '.join(names)}; {remedy}"
             )
-    if model.image_branch is not None and inputs.features is not None:
-        lengths = {len(features) for features in inputs.features.values()}
+    images = inputs.features if inputs.features is not None else inputs.tower_inputs
+    if model.image_branch is not None and images is not None:
+        lengths = {len(images[name]) for name in inputs.ids}
         slices = model.image_branch.pooling.slices
         if slices and lengths != {slices}:
             raise InputError(f"the model takes {slices} slices a scan, the data has {sorted(lengths)}; {remedy}")

@@ -155,7 +155,7 @@ def inner_logits(
     visible = inputs.part(fold.training_rows)
     # validation rows belong to the whole model alone: inner ones take the same number of steps
     plain = replace(config, train=replace(config.train, eval_steps=0, early_stopping_patience=0))
-    if not trains_text_encoder(config):
+    if not runs_encoder(config):
         # small maps of few rows: a GPU would wait for its launches
         plain = replace(plain, train=replace(plain.train, device="cpu"))
 
@@ -206,12 +206,15 @@ def _train(
         validate=_validation(inputs, fold) if config.train.eval_steps else None,
         resume=resume,
     )
+    if model.image_branch is not None and model.image_branch.tower is not None:
+        model.image_branch.tower.check_frozen()
     return model.to(default_device(config.train.device)), warnings, result
 
 
-def trains_text_encoder(config: MriConfig) -> bool:
-    """True where each step runs the frozen text encoder: for learned prompts or variables as text."""
-    return config.visual.enabled and (config.prompt.learn or config.demographics.mode == "text")
+def runs_encoder(config: MriConfig) -> bool:
+    """True where each step runs a tower: for learned prompts, variables as text, or fine-tuning."""
+    text = config.prompt.learn or config.demographics.mode == "text"
+    return config.visual.enabled and (text or config.finetune.enabled)
 
 
 def fit_statistics(model: MriModel, inputs: Inputs, fold: Fold, rows: Mapping[str, Tensor]) -> list[str]:

@@ -31,7 +31,7 @@ from icube_common.training.checkpoints import (
 )
 from icube_common.training.config import TrainConfig, learning_rate_at
 from icube_common.training.sampler import BatchOrder, MicroBatches, StepRandom, derive_seed, local_rows, seed_global
-from icube_common.training.state import TrainingState, assemble, make_accelerator
+from icube_common.training.state import RELATIVE_RATE, TrainingState, assemble, make_accelerator
 from icube_common.training.validation import check_config
 
 Step = Callable[[nn.Module, Any, StepRandom], Mapping[str, Tensor]]
@@ -188,7 +188,7 @@ def _train(
     while stop is None:
         rate = learning_rate_at(config, progress.step)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(RELATIVE_RATE, 1.0)
         for micro in range(config.gradient_accumulation_steps):
             batch = send_to_device(_next_batch(batches), device, non_blocking=True)
             random = StepRandom(

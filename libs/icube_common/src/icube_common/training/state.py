@@ -63,7 +63,7 @@ def assemble(
     """Model on its device, optimiser, average and loss tracker."""
     # moved before the optimiser and the average take references
     model.to(accelerator.device)
-    groups = parameter_groups(model)
+    groups = parameter_groups(model, config.learning_rate)
     if not groups:
         raise InputError(f"{type(model).__name__}: has no trainable parameter")
     optimizer = torch.optim.AdamW(
@@ -96,15 +96,37 @@ def assemble(
     )
 
 
-def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+RELATIVE_RATE = "relative_learning_rate"
+"""Key of a parameter group: its peak learning rate over that of the training."""
+
+
+def parameter_groups(model: nn.Module, learning_rate: float = 1.0) -> list[dict[str, Any]]:
     """The trainable parameters for the optimiser, logit scales without weight decay.
 
     In the order of the model, so that a parameter has the same number in every checkpoint.
+
+    Args:
+        model: parameters of a module with an attribute ``peak_learning_rate`` have that one as their peak.
+        learning_rate: peak of all others.
     """
+    rates = {
+        f"{name}.": rate / learning_rate
+        for name, module in model.named_modules()
+        if isinstance(rate := getattr(module, "peak_learning_rate", None), float)
+    }
     named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
+
+    def group(pair: tuple[str, nn.Parameter]) -> tuple[bool, float]:
+        inside = [rate for prefix, rate in rates.items() if pair[0].startswith(prefix)]
+        return is_logit_scale(pair[0]), inside[-1] if inside else 1.0
+
     return [
-        {"params": [value for _, value in run], **({"weight_decay": 0.0} if scales else {})}
-        for scales, run in itertools.groupby(named, key=lambda pair: is_logit_scale(pair[0]))
+        {
+            "params": [value for _, value in run],
+            **({"weight_decay": 0.0} if scales else {}),
+            **({} if rate == 1.0 else {RELATIVE_RATE: rate}),
+        }
+        for (scales, rate), run in itertools.groupby(named, key=group)
     ]
 
 

@@ -11,6 +11,8 @@ __getattr__, __dir__ = lazy_exports(
         "Encoder": "encoders.base",
         "EncoderLike": "encoders.base",
         "FeatureCache": "features",
+        "FinetuneConfig": "finetune.config",
+        "FinetunedTower": "finetune.tower",
         "FrozenVLM": "backbone",
         "ImageOutput": "backbone",
         "ImageOutputs": "backbone",

@@ -16,7 +16,8 @@ def all_methods() -> dict[str, Method]:
     """Name -> method with its default settings."""
     methods: list[Method] = [
         ZeroShot(),
-        ZeroShot(ensemble=True),
+        ZeroShot(texts="ensemble"),
+        ZeroShot(texts="descriptions"),
         NearestMean(),
         NearestNeighbours(),
         RandomisedTrees(),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from icube_common.config import as_list
 from icube_common.experiments.methods.base import FeatureProblem, FittedMethod, Method, Setting, ensemble_features
 from icube_common.prompts.features import class_means
 
@@ -34,18 +35,27 @@ class ZeroShot(Method):
     """Cosine similarity of the joint feature with the class texts, scaled; no training row is used.
 
     Args:
-        ensemble: `GENERIC_TEMPLATES` beside the problem's templates, averaged (section 3.1.4).
+        texts: ``"templates"``: the problem's. ``"ensemble"``: `GENERIC_TEMPLATES` beside these, averaged (Radford et
+            al., section 3.1.4). ``"descriptions"``: the problem's sentences of each class, whose cosines are averaged
+            (Menon and Vondrick, "Visual Classification via Description from Large Language Models", ICLR 2023).
     """
 
-    ensemble: bool = False
-    citation: ClassVar[str] = "Radford et al., ICML 2021, section 3.1.4"
+    texts: Literal["templates", "ensemble", "descriptions"] = "templates"
+    citation: ClassVar[str] = "Radford et al., ICML 2021, section 3.1.4; Menon and Vondrick, ICLR 2023"
     requires: ClassVar[frozenset[str]] = frozenset({"joint", "texts"})
     learns: ClassVar[bool] = False
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """``zero-shot`` or ``zero-shot ensemble``."""
-        return "zero-shot ensemble" if self.ensemble else "zero-shot"
+        """``zero-shot``, with ``ensemble`` or ``descriptions`` behind it."""
+        return "zero-shot" if self.texts == "templates" else f"zero-shot {self.texts}"
+
+    def reason(self, problem: FeatureProblem) -> str:
+        """As `Method.reason`; descriptions of each class are needed where these are the texts."""
+        sentences = problem.descriptions or {}
+        missing = next((name for name in problem.class_names if not sentences.get(name)), None)
+        lacking = f"no description of {missing!r}" if self.texts == "descriptions" and missing is not None else ""
+        return super().reason(problem) or lacking
 
     def grid(self, problem: FeatureProblem) -> list[Setting]:
         """One: a selection would look at labels."""
@@ -54,8 +64,13 @@ class ZeroShot(Method):
     def fit(self, problem: FeatureProblem, setting: Setting) -> FittedMethod:
         """Encode the class texts."""
         texts = problem.text_features
-        if self.ensemble:
-            assert problem.vlm is not None
+        assert problem.vlm is not None
+        if self.texts == "descriptions":
+            assert problem.descriptions is not None
+            sentences = [as_list(problem.descriptions[name]) for name in problem.class_names]
+            with torch.no_grad():
+                texts = torch.stack([problem.vlm.encode_text(each).mean(0) for each in sentences])
+        elif self.texts == "ensemble":
             templates = [problem.templates] if isinstance(problem.templates, str) else list(problem.templates)
             templates += [one for one in GENERIC_TEMPLATES if one not in templates]
             texts = ensemble_features(problem.vlm, problem.class_names, templates)

@@ -22,6 +22,7 @@ from icube_common.experiments.methods.base import FeatureProblem, FittedMethod, 
 from icube_common.experiments.methods.training import MAX_STEPS, Schedule, minimise
 from icube_common.losses import LossConfig, kgcoop, make_loss
 from icube_common.prompts.learner import PromptLearner
+from icube_common.prompts.template import PLACE
 
 # words that contexts start as in the papers
 PAPER_CONTEXT = "a photo of a"
@@ -148,9 +149,10 @@ class CoOp(Method):
 
 
 def _words(problem: FeatureProblem) -> list[str]:
-    """Words that a context may start as: the papers', and those of the problem's first template."""
+    """Words that a context may start as: the papers', and those of the problem's first template, where it has any."""
     first = problem.templates if isinstance(problem.templates, str) else problem.templates[0]
-    return [PAPER_CONTEXT] if first == PAPER_CONTEXT else [PAPER_CONTEXT, first]
+    empty = not any(character.isalnum() for character in first.replace(PLACE, ""))
+    return [PAPER_CONTEXT] if empty or first == PAPER_CONTEXT else [PAPER_CONTEXT, first]
 
 
 @dataclass(frozen=True, kw_only=True)
