@@ -184,7 +184,9 @@ class MethodComparison:
                 difference = row.differences.get(condition)
                 cells += [row.metrics.get(condition, {}).get(metric)]
                 cells += [None, None] if difference is None else [difference.interval, P(difference.p_holm)]
-            rows.append((*cells, row.trained_parameters, row.seconds, row.memory_mb, row.note))
+            seconds = None if row.seconds is None else float(f"{row.seconds:.2g}")
+            memory = None if row.memory_mb is None else round(row.memory_mb, 1)
+            rows.append((*cells, row.trained_parameters, seconds, memory, row.note))
         return Table(tuple(head), tuple(rows), self._caption())
 
     def metric_table(self) -> Table:
@@ -222,6 +224,7 @@ class MethodComparison:
             condition: [
                 Dots(row.name, row.metrics.get(condition, {}).get(metric), row.by_seed.get(condition, ()))
                 for row in self.rows
+                if row.metrics
             ]
             for condition in self.conditions
         }
@@ -234,7 +237,8 @@ class MethodComparison:
         report.image(
             svg,
             alt=f"{metric} of each method with its 95 % interval; the dashed line is {self.reference}",
-            caption=f"Large: mean and 95 % interval over {self.over}. Small: single seeds. Dashed: {self.reference}.",
+            caption=f"Large: mean and 95 % interval over {self.over}. Small: single seeds. Dashed: {self.reference}. "
+            "Methods that do not apply are left out.",
         )
         report.section("Metrics")
         add_table(report, metrics)
