@@ -90,7 +90,9 @@ def minimise(
             optimizer.zero_grad()
             value = loss(batch)
             if not torch.isfinite(value):
-                raise InputError(f"lr={schedule.lr:g}: the loss of step {step} is not finite; take a smaller one")
+                raise InputError(
+                    f"learning rate {schedule.lr:g}: the loss of step {step} is not finite; take a smaller one"
+                )
             value.backward()
             optimizer.step()
             step += 1
